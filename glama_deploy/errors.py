@@ -1,0 +1,29 @@
+"""What goes wrong for a reason that the user can mend.
+
+Every message is one line: what was found, what was expected, what to do. The commands print it and leave with
+:attr:`GlamaError.exit_code`; nothing else is caught there, so a bug keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class GlamaError(Exception):
+    """Bad input or a missing piece; its text is one line for the person who sees it."""
+
+    exit_code = 2
+
+
+class CheckpointError(GlamaError):
+    """A checkpoint that is missing, damaged, of another network or at odds with its own config."""
+
+
+class BundleError(GlamaError):
+    """A bundle that is missing, incomplete, tampered with or of another schema."""
+
+
+class ImageError(GlamaError):
+    """An image or mask that cannot be inpainted as it is."""
+
+
+class EngineError(GlamaError):
+    """An engine that cannot be built or run here; the text says which piece is missing."""

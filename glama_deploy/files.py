@@ -1,0 +1,87 @@
+"""Files that are whole or not there at all: written under a temporary name, flushed, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from glama_deploy.errors import GlamaError
+
+_REASONS = {
+    errno.ENOSPC: "no space is left on the disk; free some and run again",
+    errno.EROFS: "the file system is read-only; choose another place",
+    errno.EACCES: "permission denied; choose a place you may write to",
+    errno.EPERM: "permission denied; choose a place you may write to",
+    errno.ENOENT: "a folder on the way does not exist; create it first",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; choose another place",
+    errno.EDQUOT: "the disk quota is used up; free some space and run again",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+}
+
+
+def write_error(path: Path, error: OSError) -> GlamaError:
+    """The one line for a failed write of `path`."""
+    reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+    return GlamaError(f"cannot write {path}: {reason}")
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; rename it to `path` when the block ends well, else remove it.
+
+    Raises GlamaError where the place cannot be written (read-only, full, missing), with nothing left behind.
+    """
+    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; it becomes `path` when the block ends well, else it is removed.
+
+    An existing `path` is replaced only with `overwrite`; it stays whole until the new one is.
+    """
+    if path.exists() and not overwrite:
+        raise GlamaError(f"{path} exists already; choose another folder or pass --overwrite")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+    except OSError as error:
+        raise write_error(path, error) from error
+    try:
+        yield temporary
+        temporary.chmod(0o755)
+        if path.exists():
+            retired = temporary.with_suffix(".old")
+            path.rename(retired)
+            temporary.rename(path)
+            shutil.rmtree(retired)
+        else:
+            temporary.rename(path)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

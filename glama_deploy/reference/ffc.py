@@ -1,0 +1,109 @@
+"""Fast Fourier Convolution (Chi et al., NeurIPS 2020) as LaMa uses it, with LaMa's parameter names.
+
+A feature map is a pair (local, global): plain convolutions see the local channels, a spectral transform the global
+ones, and two more convolutions carry each into the other.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class FourierUnit(nn.Module):
+    """A 1×1 convolution, norm and ReLU on the half spectrum: [B, C, H, W] → [B, C, H, W].
+
+    Real and imaginary parts interleave as channels (c0.re, c0.im, c1.re, …); the transform is orthonormal. Any H and
+    W ≥ 1, even or odd, work. Runs in float32 (or float64) even under autocast: half-precision FFTs lose the spectrum.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv_layer = nn.Conv2d(2 * channels, 2 * channels, 1, bias=False)
+        self.bn = nn.BatchNorm2d(2 * channels)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        real = x if x.dtype == torch.float64 else x.float()
+        spectrum = torch.fft.rfft2(real, norm="ortho")  # [B, C, H, W//2+1]
+        stacked = torch.view_as_real(spectrum).permute(0, 1, 4, 2, 3).reshape(b, 2 * c, h, -1)
+        stacked = self.relu(self.bn(self.conv_layer(stacked)))
+        pairs = stacked.reshape(b, c, 2, h, -1).permute(0, 1, 3, 4, 2).contiguous()
+        pairs = pairs if pairs.dtype == torch.float64 else pairs.float()
+        return torch.fft.irfft2(torch.view_as_complex(pairs), s=(h, w), norm="ortho")
+
+
+class SpectralTransform(nn.Module):
+    """The global-to-global path: halve the channels, add a Fourier unit's output, project: [B, Cin] → [B, Cout]."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        half = out_channels // 2
+        self.conv1 = nn.Sequential(
+            nn.Conv2d(in_channels, half, 1, bias=False), nn.BatchNorm2d(half), nn.ReLU(inplace=True)
+        )
+        self.fu = FourierUnit(half)
+        self.conv2 = nn.Conv2d(half, out_channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)
+        return self.conv2(x + self.fu(x))
+
+
+def _conv(cin: int, cout: int, kernel: int, stride: int) -> nn.Conv2d:
+    padding = 0 if kernel == 7 else 1  # the 7×7 stem stands behind a reflection padding of its own
+    return nn.Conv2d(cin, cout, kernel, stride, padding, bias=False, padding_mode="reflect")
+
+
+class FFC(nn.Module):
+    """The four paths between local and global channels; a path with no channels at one end does not exist."""
+
+    def __init__(self, cin: tuple[int, int], cout: tuple[int, int], kernel: int, stride: int) -> None:
+        super().__init__()
+        (in_l, in_g), (out_l, out_g) = cin, cout
+        self.convl2l = _conv(in_l, out_l, kernel, stride)
+        self.convl2g = _conv(in_l, out_g, kernel, stride) if out_g else None
+        self.convg2l = _conv(in_g, out_l, kernel, stride) if in_g else None
+        self.convg2g = SpectralTransform(in_g, out_g) if in_g and out_g else None
+
+    def forward(self, local: Tensor, globl: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        out_l = self.convl2l(local)
+        out_g = self.convl2g(local) if self.convl2g is not None else None
+        if globl is not None:
+            if self.convg2l is not None:
+                out_l = out_l + self.convg2l(globl)
+            if self.convg2g is not None and out_g is not None:
+                out_g = out_g + self.convg2g(globl)
+        return out_l, out_g
+
+
+class FFCNormAct(nn.Module):
+    """FFC, then batch norm and ReLU on either part."""
+
+    def __init__(self, cin: tuple[int, int], cout: tuple[int, int], kernel: int, stride: int = 1) -> None:
+        super().__init__()
+        self.ffc = FFC(cin, cout, kernel, stride)
+        self.bn_l = nn.BatchNorm2d(cout[0])
+        self.bn_g = nn.BatchNorm2d(cout[1]) if cout[1] else None
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, parts: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
+        local, globl = self.ffc(*parts)
+        local = self.act(self.bn_l(local))
+        if globl is not None and self.bn_g is not None:
+            globl = self.act(self.bn_g(globl))
+        return local, globl
+
+
+class FFCResidualBlock(nn.Module):
+    """Two FFC layers and a skip connection around them."""
+
+    def __init__(self, split: tuple[int, int]) -> None:
+        super().__init__()
+        self.conv1 = FFCNormAct(split, split, 3)
+        self.conv2 = FFCNormAct(split, split, 3)
+
+    def forward(self, parts: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        local, globl = self.conv2(self.conv1(parts))
+        return parts[0] + local, parts[1] + globl

@@ -1,0 +1,64 @@
+"""LaMa's ResNet-like generator; the named configs are in :mod:`glama_deploy.network`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from glama_deploy.network import NetworkConfig
+from glama_deploy.reference.ffc import FFCNormAct, FFCResidualBlock
+
+
+class PadStem(nn.Module):
+    """Reflection padding of 3 before the 7×7 stem, then the pair."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        return nn.functional.pad(x, (3, 3, 3, 3), mode="reflect"), None
+
+
+class Concat(nn.Module):
+    """The pair (local, global) as one tensor."""
+
+    def forward(self, parts: tuple[Tensor, Tensor]) -> Tensor:
+        return torch.cat(parts, dim=1)
+
+
+class Generator(nn.Module):
+    """[B, 4, H, W] (image × (1 − mask), then mask; float, 0…1) → [B, 3, H, W] (0…1).
+
+    H and W are multiples of 8, at least 16. Parameters bear the names of published LaMa checkpoints.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        split = (config.bottleneck_channels - config.global_channels, config.global_channels)
+        layers: list[nn.Module] = [PadStem(), FFCNormAct((4, 0), (config.ngf, 0), 7)]
+        for level in range(config.n_downsampling):
+            last = level == config.n_downsampling - 1
+            cout = split if last else (config.channels(level + 1), 0)
+            layers.append(FFCNormAct((config.channels(level), 0), cout, 3, stride=2))
+        layers += [FFCResidualBlock(split) for _ in range(config.n_blocks)]
+        layers.append(Concat())
+        for level in range(config.n_downsampling, 0, -1):
+            cin, cout_up = config.channels(level), config.channels(level - 1)
+            layers += [
+                nn.ConvTranspose2d(cin, cout_up, 3, stride=2, padding=1, output_padding=1),
+                nn.BatchNorm2d(cout_up),
+                nn.ReLU(inplace=True),
+            ]
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(config.ngf, 3, 7), nn.Sigmoid()]
+        self.model = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x)
+
+
+def masked_input(image: Tensor, mask: Tensor) -> Tensor:
+    """The network's input [B, 4, H, W] from image [B, 3, H, W] (0…1) and mask [B, 1, H, W] (1 = missing)."""
+    return torch.cat([image * (1 - mask), mask], dim=1)
+
+
+def inpaint(generator: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
+    """`mask · prediction + (1 − mask) · image`, [B, 3, H, W] (LaMa, section 2): what the exported graph computes."""
+    return mask * generator(masked_input(image, mask)) + (1 - mask) * image
