@@ -1,0 +1,193 @@
+"""The generator as an ONNX graph: every node written here, batch norms folded, FFTs lowered, nothing traced.
+
+The networks are a closed family, so the graph is emitted from the config and the parameters alone: the same code makes
+static and dynamic graphs, every node bears the name of its part of the network (stem, down0, block3/conv1, up0, head,
+fft), and no torch is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+
+from glama_deploy.errors import GlamaError
+from glama_deploy.export.builder import GraphBuilder
+from glama_deploy.export.lowering import MatmulFFT
+from glama_deploy.network import MIN_SIDE, SIZE_MULTIPLE, NetworkConfig
+
+#: What batch norm adds to the variance (PyTorch's default, which LaMa keeps).
+BN_EPS = 1e-5
+
+OUTPUTS = ("inpainted", "predicted")
+
+
+def build(
+    config: NetworkConfig,
+    weights: Mapping[str, np.ndarray],
+    size: tuple[int, int] | None = None,
+    outputs: Sequence[str] = ("inpainted",),
+) -> onnx.ModelProto:
+    """The network as a checked float32 ONNX model.
+
+    Inputs: `image` [B, 3, H, W] and `mask` [B, 1, H, W], float32 0…1, mask 1 = missing. Outputs, as asked: `inpainted`
+    [B, 3, H, W], the prediction where the mask is 1 and the image where it is 0, and `predicted`, the network's own
+    output. B is always free; H and W are `size` or, without it, any multiples of 8 from 16 up.
+
+    Raises GlamaError for a size that is no multiple of 8 or below 16.
+    """
+    check_size(size)
+    graph = GraphBuilder()
+    emitter = _Emitter(config, weights, graph, size)
+    keep = graph.add("Sub", [graph.constant("const/one", np.array(1, np.float32)), "mask"], "compose/keep")
+    masked = graph.add("Mul", ["image", keep], "compose/masked")
+    stacked = graph.add("Concat", [masked, "mask"], "compose/stacked", axis=1)
+    predicted = emitter.generator(stacked, "predicted")
+    if "inpainted" in outputs:
+        filled = graph.add("Mul", ["mask", predicted], "compose/filled")
+        graph.add("Add", [masked, filled], "inpainted")
+    height, width = size or ("height", "width")
+    shapes = {name: ("batch", 3, height, width) for name in outputs}
+    model = graph.model(
+        {"image": ("batch", 3, height, width), "mask": ("batch", 1, height, width)},
+        shapes,
+        {"network": config.model_dump_json(), "fft": "matmul"},
+    )
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def check_size(size: tuple[int, int] | None) -> None:
+    """Raise GlamaError unless both sides are multiples of 8 and at least 16."""
+    if size is None:
+        return
+    if any(side % SIZE_MULTIPLE or side < MIN_SIDE for side in size):
+        near = "x".join(str(max(MIN_SIDE, -(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE)) for side in size)
+        raise GlamaError(
+            f"size {size[0]}x{size[1]}: both sides must be multiples of {SIZE_MULTIPLE}, at least {MIN_SIDE}; "
+            f"the next that works is {near} (images of any size are padded to it at run time)"
+        )
+
+
+class _Emitter:
+    """Writes the generator's layers, in the order in which they run."""
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        weights: Mapping[str, np.ndarray],
+        graph: GraphBuilder,
+        size: tuple[int, int] | None,
+    ) -> None:
+        self._config = config
+        self._weights = weights
+        self._graph = graph
+        down = 2**config.n_downsampling
+        self._bottleneck = (size[0] // down, size[1] // down) if size else None
+        self._fft: MatmulFFT | None = None
+
+    def generator(self, x: str, output: str) -> str:
+        config = self._config
+        local, globl = self._ffc("model.1", "stem", x, None, padding=3, stride=1)
+        for level in range(config.n_downsampling):
+            local, globl = self._ffc(f"model.{2 + level}", f"down{level}", local, globl, padding=1, stride=2)
+        assert globl is not None
+        self._fft = MatmulFFT(self._graph, self._bottleneck, like=globl)
+        for block in range(config.n_blocks):
+            source, name = f"model.{config.first_block + block}", f"block{block}"
+            inner = self._ffc(f"{source}.conv1", f"{name}/conv1", local, globl, padding=1, stride=1)
+            inner = self._ffc(f"{source}.conv2", f"{name}/conv2", *inner, padding=1, stride=1)
+            local = self._graph.add("Add", [local, inner[0]], f"{name}/local")
+            globl = self._graph.add("Add", [globl, str(inner[1])], f"{name}/global")
+        x = self._graph.add("Concat", [local, globl], "bottleneck", axis=1)
+        for step in range(config.n_downsampling):
+            x = self._up(config.first_up + 3 * step, f"up{step}", x)
+        x = self._pad(x, 3, "head/pad")
+        kernel, bias = self._weights[f"model.{config.head}.weight"], self._weights[f"model.{config.head}.bias"]
+        x = self._conv(x, kernel, bias, "head/conv")
+        return self._graph.add("Sigmoid", [x], output)
+
+    def _ffc(
+        self, source: str, name: str, local: str, globl: str | None, *, padding: int, stride: int
+    ) -> tuple[str, str | None]:
+        """An FFC layer with its norms folded and its ReLUs; `source` is its name in the checkpoint."""
+        weight = {
+            path: self._weights.get(f"{source}.ffc.{path}.weight") for path in ("convl2l", "convl2g", "convg2l")
+        }
+        scale, shift = self._norm(f"{source}.bn_l")
+        padded = self._pad(local, padding, f"{name}/local_pad")
+        assert weight["convl2l"] is not None
+        out_l = self._conv(padded, _scaled(weight["convl2l"], scale), shift, f"{name}/l2l", stride)
+        if globl is not None and weight["convg2l"] is not None:
+            padded_g = self._pad(globl, padding, f"{name}/global_pad")
+            from_g = self._conv(padded_g, _scaled(weight["convg2l"], scale), None, f"{name}/g2l", stride)
+            out_l = self._graph.add("Add", [out_l, from_g], f"{name}/local_sum")
+        out_l = self._graph.add("Relu", [out_l], f"{name}/local")
+        if weight["convl2g"] is None:
+            return out_l, None
+        scale, shift = self._norm(f"{source}.bn_g")
+        out_g = self._conv(padded, _scaled(weight["convl2g"], scale), shift, f"{name}/l2g", stride)
+        if globl is not None:
+            from_g = self._spectral(f"{source}.ffc.convg2g", f"{name}/g2g", globl, scale)
+            out_g = self._graph.add("Add", [out_g, from_g], f"{name}/global_sum")
+        return out_l, self._graph.add("Relu", [out_g], f"{name}/global")
+
+    def _spectral(self, source: str, name: str, x: str, out_scale: np.ndarray) -> str:
+        """The global-to-global path; `out_scale` is the following norm's, folded into the last convolution."""
+        assert self._fft is not None
+        add, channels = self._graph.add, self._config.spectral_channels
+        scale, shift = self._norm(f"{source}.conv1.1")
+        x = self._conv(x, _scaled(self._weights[f"{source}.conv1.0.weight"], scale), shift, f"{name}/in")
+        x = add("Relu", [x], f"{name}/in_relu")
+        z = self._fft.forward(x, channels, f"{name}/rfft")
+        scale, shift = self._norm(f"{source}.fu.bn")
+        z = self._conv(z, _scaled(self._weights[f"{source}.fu.conv_layer.weight"], scale), shift, f"{name}/spectrum")
+        z = add("Relu", [z], f"{name}/spectrum_relu")
+        z = self._fft.inverse(z, channels, f"{name}/irfft")
+        x = add("Add", [x, z], f"{name}/sum")
+        return self._conv(x, _scaled(self._weights[f"{source}.conv2.weight"], out_scale), None, f"{name}/out")
+
+    def _up(self, index: int, name: str, x: str) -> str:
+        """Transposed convolution (doubles height and width) with its norm folded, and ReLU."""
+        scale, shift = self._norm(f"model.{index + 1}")
+        kernel = self._weights[f"model.{index}.weight"].astype(np.float64) * scale[None, :, None, None]
+        bias = self._weights[f"model.{index}.bias"].astype(np.float64) * scale + shift
+        x = self._graph.add(
+            "ConvTranspose",
+            [
+                x,
+                self._graph.constant(f"{name}/conv/weight", kernel.astype(np.float32)),
+                self._graph.constant(f"{name}/conv/bias", bias.astype(np.float32)),
+            ],
+            f"{name}/conv",
+            kernel_shape=[3, 3],
+            strides=[2, 2],
+            pads=[1, 1, 1, 1],
+            output_padding=[1, 1],
+        )
+        return self._graph.add("Relu", [x], f"{name}/relu")
+
+    def _pad(self, x: str, padding: int, name: str) -> str:
+        pads = self._graph.ints(0, 0, padding, padding, 0, 0, padding, padding)
+        return self._graph.add("Pad", [x, pads], name, mode="reflect")
+
+    def _conv(self, x: str, kernel: np.ndarray, bias: np.ndarray | None, name: str, stride: int = 1) -> str:
+        inputs = [x, self._graph.constant(f"{name}/weight", kernel.astype(np.float32))]
+        if bias is not None:
+            inputs.append(self._graph.constant(f"{name}/bias", bias.astype(np.float32)))
+        return self._graph.add(
+            "Conv", inputs, name, kernel_shape=list(kernel.shape[2:]), strides=[stride, stride]
+        )
+
+    def _norm(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """A batch norm in eval mode as (scale, shift), float64 [C]: y = scale · x + shift."""
+        part = {p: self._weights[f"{name}.{p}"].astype(np.float64) for p in ("weight", "bias")}
+        mean, var = (self._weights[f"{name}.running_{p}"].astype(np.float64) for p in ("mean", "var"))
+        scale = part["weight"] / np.sqrt(var + BN_EPS)
+        return scale, part["bias"] - mean * scale
+
+
+def _scaled(kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """A convolution's kernel with each output channel multiplied, in float64."""
+    return kernel.astype(np.float64) * scale[:, None, None, None]
