@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,13 +48,13 @@ class GraphBuilder:
 
     def model(
         self,
-        inputs: dict[str, Sequence[int | str]],
-        outputs: dict[str, Sequence[int | str]],
+        inputs: Mapping[str, Sequence[int | str]],
+        outputs: Mapping[str, Sequence[int | str]],
         metadata: dict[str, str],
     ) -> onnx.ModelProto:
         """The float32 model with the given inputs and outputs (name → shape, symbols as strings)."""
 
-        def infos(shapes: dict[str, Sequence[int | str]]) -> list[onnx.ValueInfoProto]:
+        def infos(shapes: Mapping[str, Sequence[int | str]]) -> list[onnx.ValueInfoProto]:
             return [helper.make_tensor_value_info(n, TensorProto.FLOAT, list(s)) for n, s in shapes.items()]
 
         graph = helper.make_graph(

@@ -48,7 +48,7 @@ def build(
         filled = graph.add("Mul", ["mask", predicted], "compose/filled")
         graph.add("Add", [masked, filled], "inpainted")
     height, width = size or ("height", "width")
-    shapes = {name: ("batch", 3, height, width) for name in outputs}
+    shapes = dict.fromkeys(outputs, ("batch", 3, height, width))
     model = graph.model(
         {"image": ("batch", 3, height, width), "mask": ("batch", 1, height, width)},
         shapes,
@@ -112,9 +112,7 @@ class _Emitter:
         self, source: str, name: str, local: str, globl: str | None, *, padding: int, stride: int
     ) -> tuple[str, str | None]:
         """An FFC layer with its norms folded and its ReLUs; `source` is its name in the checkpoint."""
-        weight = {
-            path: self._weights.get(f"{source}.ffc.{path}.weight") for path in ("convl2l", "convl2g", "convg2l")
-        }
+        weight = {path: self._weights.get(f"{source}.ffc.{path}.weight") for path in ("convl2l", "convl2g", "convg2l")}
         scale, shift = self._norm(f"{source}.bn_l")
         padded = self._pad(local, padding, f"{name}/local_pad")
         assert weight["convl2l"] is not None
@@ -176,9 +174,7 @@ class _Emitter:
         inputs = [x, self._graph.constant(f"{name}/weight", kernel.astype(np.float32))]
         if bias is not None:
             inputs.append(self._graph.constant(f"{name}/bias", bias.astype(np.float32)))
-        return self._graph.add(
-            "Conv", inputs, name, kernel_shape=list(kernel.shape[2:]), strides=[stride, stride]
-        )
+        return self._graph.add("Conv", inputs, name, kernel_shape=list(kernel.shape[2:]), strides=[stride, stride])
 
     def _norm(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """A batch norm in eval mode as (scale, shift), float64 [C]: y = scale · x + shift."""

@@ -1,1 +1,54 @@
+"""GLaMa and LaMa inpainting networks on whichever engine is there.
+
+>>> import glama_deploy
+>>> inpainter = glama_deploy.load("bundle")
+>>> out = inpainter(image, mask)  # uint8 H×W×3 RGB, mask H×W (> 0 = missing) → uint8 H×W×3
+
+Importing this package imports neither torch nor any engine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from glama_deploy.bundle import MANIFEST, Bundle
+from glama_deploy.errors import BundleError, CheckpointError, EngineError, GlamaError, ImageError
+from glama_deploy.inpainter import Inpainter
+from glama_deploy.runtime import check_names, open_bundle
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "BundleError",
+    "CheckpointError",
+    "EngineError",
+    "GlamaError",
+    "ImageError",
+    "Inpainter",
+    "__version__",
+    "load",
+]
+
+
+def load(
+    model: str | Path = "default", backend: str = "auto", precision: str = "auto", threads: int | None = None
+) -> Inpainter:
+    """Open a network on an engine.
+
+    model: a bundle's folder; or a checkpoint, or `default` (the embedded network), which are exported once into the
+    user's cache. backend: auto (TensorRT, ONNX Runtime CUDA, OpenVINO, ONNX Runtime CPU, torch: the first that is
+    there), openvino, onnxruntime, tensorrt, or torch (a checkpoint, in PyTorch itself). precision: what the engine
+    computes in, where it can choose (OpenVINO): auto (fp32), fp32, bf16, fp16. threads: of the CPU; None is all.
+
+    Raises GlamaError (BundleError, CheckpointError, EngineError), one line that says what to do.
+    """
+    check_names(backend, precision)
+    path = Path(model)
+    if str(model) != "default" and (path / MANIFEST).is_file():
+        bundle = Bundle.open(path)
+        return Inpainter(open_bundle(bundle, backend, precision, threads), bundle.manifest.network.ngf)
+    if str(model) != "default" and path.is_dir() and not (path / "config.yaml").is_file():
+        Bundle.open(path)  # says what is wrong with it
+    from glama_deploy.from_checkpoint import load_checkpoint
+
+    return load_checkpoint(model, backend, precision, threads)

@@ -148,6 +148,4 @@ def parameter_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
 
 def parameter_count(config: NetworkConfig) -> int:
     """Trainable parameters (running statistics not counted)."""
-    return sum(
-        math.prod(shape) for name, shape in parameter_shapes(config).items() if ".running_" not in name
-    )
+    return sum(math.prod(shape) for name, shape in parameter_shapes(config).items() if ".running_" not in name)

@@ -37,9 +37,7 @@ def draw(mask: Mask, height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 @given(every_mask, sides, sides, seeds)
-def test_every_mask_is_bool_of_the_size_asked_for_and_leaves_known_and_missing_pixels(
-    name, height, width, seed
-):
+def test_every_mask_is_bool_of_the_size_asked_for_and_leaves_known_and_missing_pixels(name, height, width, seed):
     mask = draw(by_name(name), height, width, seed)
     assert mask.dtype == bool
     assert mask.shape == (height, width)

@@ -80,6 +80,15 @@ def read(path: str | Path) -> Checkpoint:
     return Checkpoint(path, source.kind, sha256(source.file), config, weights)
 
 
+def weights_file(path: str | Path) -> Path:
+    """The file that holds a checkpoint's parameters: the embedded one, LaMa's `best.ckpt`, or the path itself."""
+    path = DEFAULT if str(path) == "default" else Path(path)
+    file = path / "models" / "best.ckpt" if path.is_dir() else path
+    if not file.is_file():
+        raise CheckpointError(f"no checkpoint at {file}; give a file, a LaMa model folder or 'default'")
+    return file
+
+
 def load(path: str | Path) -> Generator:
     """The generator of a checkpoint, on the CPU, float32, in eval mode; see :func:`read` for what is raised."""
     return module(read(path))
@@ -189,7 +198,7 @@ def _open_legacy(path: Path) -> _Source:
         ) from error
     try:
         tree = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 (torch raises whatever a damaged pickle leads it to)
+    except Exception as error:
         raise CheckpointError(
             f"{path} is damaged, truncated or no checkpoint ({type(error).__name__}); "
             "a torch, TorchScript or safetensors file is expected"
@@ -211,9 +220,7 @@ def _open_lama_folder(folder: Path) -> _Source:
     config_file, weights_file = folder / "config.yaml", folder / "models" / "best.ckpt"
     for file in (config_file, weights_file):
         if not file.is_file():
-            raise CheckpointError(
-                f"{folder} has no {file.relative_to(folder)}; a LaMa model folder holds config.yaml and models/best.ckpt"
-            )
+            raise CheckpointError(f"{folder} has no {file.relative_to(folder)}; a LaMa model folder holds both")
     source = _open(weights_file)
     return _Source(source.file, "LaMa folder", source.tensors, _lama_config(config_file))
 
@@ -348,5 +355,3 @@ def _check_names(file: Path, config: NetworkConfig, found: Mapping[str, tuple[tu
     for name, shape in expected.items():
         if found[name][0] != shape:
             raise CheckpointError(f"{file}: {name} has shape {list(found[name][0])}, expected {list(shape)}")
-
-

@@ -59,6 +59,11 @@ def masked_input(image: Tensor, mask: Tensor) -> Tensor:
     return torch.cat([image * (1 - mask), mask], dim=1)
 
 
+def predict(generator: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
+    """The network's own output, [B, 3, H, W], for image [B, 3, H, W] (0…1) and mask [B, 1, H, W] (1 = missing)."""
+    return generator(masked_input(image, mask))
+
+
 def inpaint(generator: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
     """`mask · prediction + (1 − mask) · image`, [B, 3, H, W] (LaMa, section 2): what the exported graph computes."""
-    return mask * generator(masked_input(image, mask)) + (1 - mask) * image
+    return mask * predict(generator, image, mask) + (1 - mask) * image

@@ -1,0 +1,70 @@
+"""The engines at run time: one file each, chosen here. Nothing is imported before it is needed."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from dataclasses import replace
+
+from glama_deploy.bundle import Bundle, EngineName
+from glama_deploy.errors import EngineError
+from glama_deploy.runtime.base import Request, Runner
+
+log = logging.getLogger("glama_deploy")
+
+#: What `backend` may be, beside "auto" and "torch" (which runs checkpoints, not bundles).
+BACKENDS = ("openvino", "onnxruntime", "tensorrt")
+
+#: The order of "auto": a backend's module, and the device it is asked for.
+_AUTO = (("tensorrt", "cuda"), ("onnxruntime", "cuda"), ("openvino", "cpu"), ("onnxruntime", "cpu"))
+
+
+def check_names(backend: str, precision: str) -> None:
+    """Raise EngineError for a backend or precision that does not exist."""
+    if backend not in ("auto", "torch", *BACKENDS):
+        raise EngineError(f"unknown backend {backend!r}; expected auto, torch, {', '.join(BACKENDS)}")
+    if precision not in ("auto", "fp32", "bf16", "fp16"):
+        raise EngineError(f"unknown precision {precision!r}; expected auto, fp32, bf16 or fp16")
+
+
+def open_bundle(bundle: Bundle, backend: str, precision: str = "auto", threads: int | None = None) -> Runner:
+    """A runner for the bundle. `auto` takes the first that opens, and says so for each that should have but did not.
+
+    Raises EngineError where the one asked for, or with `auto` any, cannot run here: one line with every reason.
+    """
+    check_names(backend, precision)
+    if backend == "torch":
+        raise EngineError(
+            f"{bundle.path} is a bundle, which holds no PyTorch network; backend torch takes the checkpoint itself"
+        )
+    if backend != "auto":
+        device = "any" if backend == "onnxruntime" else "cuda" if backend == "tensorrt" else "cpu"
+        return _module(backend).open(bundle, Request(precision, threads, device))
+    refused = []
+    for name, device in _AUTO:
+        module, request = _module(name), Request(precision, threads, device)
+        if module.absent(bundle, request):
+            continue
+        try:
+            runner: Runner = module.open(bundle, request)
+        except EngineError as error:
+            refused.append(str(error))
+            continue
+        for reason in refused:
+            log.warning("%s; using %s", reason, runner.description)
+        return runner
+    raise EngineError(
+        "; ".join(refused)
+        or "no engine for this bundle is installed; pip install 'glama-deploy[openvino]' (CPU) is a good start"
+    )
+
+
+def open_engine(bundle: Bundle, name: EngineName, request: Request) -> Runner:
+    """A runner for one engine of the bundle, by the engine's own name. Raises EngineError where it cannot run here."""
+    backend = {"onnx": "onnxruntime", "openvino": "openvino"}.get(name, "tensorrt")
+    runner: Runner = _module(backend).open(bundle, replace(request, engine=name))
+    return runner
+
+
+def _module(name: str):  # type: ignore[no-untyped-def]  # (a module is no type)
+    return importlib.import_module(f"glama_deploy.runtime.{name}")

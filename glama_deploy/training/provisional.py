@@ -95,9 +95,7 @@ def save_network(path: Path, average: Generator) -> None:
     checkpoint.save(path, average.config, weights)
 
 
-def save_state(
-    path: Path, generator: Generator, average: Generator, optimizer: Optimizer, done: _Done
-) -> None:
+def save_state(path: Path, generator: Generator, average: Generator, optimizer: Optimizer, done: _Done) -> None:
     with atomic_file(path) as temporary:
         models = {"generator": generator.state_dict(), "average": average.state_dict()}
         torch.save({**models, "optimizer": optimizer.state_dict(), "done": done}, temporary)
@@ -152,9 +150,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, required=True)
     state = Path(tempfile.gettempdir()) / "glama-provisional.pt"
     parser.add_argument("--state", type=Path, default=state, help="written every minute, to go on from")
-    parser.add_argument(
-        "--preview-after", type=float, default=10.0, help="write OUT early, after so many minutes"
-    )
+    parser.add_argument("--preview-after", type=float, default=10.0, help="write OUT early, after so many minutes")
     options = parser.parse_args()
     train(read_photos(options.photos), options.out, options.minutes, options.state, options.preview_after)
 

@@ -1,0 +1,29 @@
+# make demo, make test: on a fresh machine with Python >= 3.10 nothing else is needed.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint install clean
+
+demo: install
+	$(BIN)/glama-demo --out demo
+
+test: install
+	$(BIN)/pytest -q
+
+# ruff reads the checkout; mypy reads the packages under the names they are installed by
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	rm -rf build/types && mkdir -p build/types/glama_deploy
+	ln -s $(CURDIR)/glama_deploy/* $(CURDIR)/export $(CURDIR)/engines build/types/glama_deploy/
+	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p glama_deploy
+
+install: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv build demo demo.png *.egg-info

@@ -1,0 +1,28 @@
+"""ONNX to OpenVINO IR."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from glama_deploy.errors import EngineError
+from glama_deploy.runtime.base import installed
+
+
+def build(onnx: Path, folder: Path, *, fp16_weights: bool) -> tuple[list[Path], dict[str, str]]:
+    """Write `model.xml` and `model.bin` into `folder` (made here); give the files and the versions that made them.
+
+    Weights are float32, or float16 with `fp16_weights` (the CPU still computes in what `precision` says at load).
+    Raises EngineError where OpenVINO is not installed or does not take the model.
+    """
+    if not installed("openvino"):
+        raise EngineError("target openvino needs OpenVINO: pip install 'glama-deploy[openvino]'")
+    import openvino
+
+    folder.mkdir(parents=True, exist_ok=True)
+    files = [folder / "model.xml", folder / "model.bin"]
+    try:
+        model = openvino.Core().read_model(str(onnx))
+        openvino.save_model(model, str(files[0]), compress_to_fp16=fp16_weights)
+    except RuntimeError as error:
+        raise EngineError(f"OpenVINO does not take {onnx}: {str(error).strip().splitlines()[-1]}") from error
+    return files, {"openvino": openvino.__version__}

@@ -1,0 +1,164 @@
+"""From a checkpoint to a bundle: the graph, the engines, parity, the manifest; whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from glama_deploy import bundle as bundles
+from glama_deploy.bundle import ANY_SIZE, Bundle, Engine, EngineName, Manifest, Size, SizeRange, Tensor
+from glama_deploy.engines.build import DEFAULT_PROFILE, TARGETS
+from glama_deploy.engines.build import build as build_engine
+from glama_deploy.errors import EngineError, GlamaError
+from glama_deploy.files import atomic_folder
+from glama_deploy.reference import checkpoint as checkpoints
+from glama_deploy.runtime.base import installed
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to export. `size` fixes the graph to one size; without it the graph takes any, and `profile` is what a
+    TensorRT engine is built for."""
+
+    checkpoint: str | Path
+    out: Path
+    targets: tuple[str, ...] = ("onnx",)
+    precision: str = "fp32"
+    size: Size | None = None
+    profile: SizeRange = DEFAULT_PROFILE
+    predicted: bool = True
+    parity: bool = True
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The bundle that was written, and for each target that did not come out, why."""
+
+    bundle: Bundle
+    failures: dict[str, str]
+
+
+def export(request: Request, step: Callable[[str], None] = lambda text: None) -> Outcome:
+    """Export a checkpoint; `step` hears what is being done.
+
+    Raises GlamaError for bad input, with nothing written. A target that cannot be built here is a failure in the
+    outcome; the others still come out.
+    """
+    _check(request)
+    step("reading the checkpoint")
+    checkpoint = checkpoints.read(request.checkpoint)
+    outputs = ("inpainted", "predicted") if request.predicted else ("inpainted",)
+    with atomic_folder(request.out, overwrite=request.overwrite) as folder:
+        step("writing the ONNX graph")
+        _write_onnx(checkpoint, folder / bundles.ONNX, request.size, outputs)
+        engines: dict[EngineName, Engine] = {}
+        failures: dict[str, str] = {}
+        graph, half = _graph_sizes(request), request.precision == "fp16"
+        for target in dict.fromkeys(("onnx", *request.targets)):
+            step(f"building {TARGETS[target]}")
+            try:
+                engines[TARGETS[target]] = build_engine(folder, target, graph, request.profile, fp16=half)
+            except EngineError as error:
+                failures[target] = str(error)
+        manifest = _manifest(request, checkpoint, outputs, engines)
+        manifest = _with_parity(Bundle(folder, manifest), checkpoint, request, step)
+        bundles.write_manifest(folder, manifest)
+    return Outcome(Bundle(request.out, manifest), failures)
+
+
+def _check(request: Request) -> None:
+    """Everything that can be known to be wrong before any work."""
+    for target in request.targets:
+        if target not in TARGETS:
+            raise GlamaError(f"unknown target {target!r}; expected {', '.join(TARGETS)}")
+    if request.precision not in ("fp32", "fp16"):
+        raise GlamaError(f"precision {request.precision!r} is not offered; expected fp32 or fp16")
+    if not installed("onnx"):
+        raise GlamaError("exporting needs the onnx package; pip install 'glama-deploy[export]'")
+    if request.out.exists() and not request.overwrite:
+        raise GlamaError(f"{request.out} exists already; choose another folder or pass --overwrite")
+    if request.out.exists() and any(request.out.iterdir()) and not (request.out / bundles.MANIFEST).is_file():
+        raise GlamaError(f"{request.out} exists and is no bundle, so it is not overwritten; choose another folder")
+    parent = request.out.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise GlamaError(f"cannot write into {parent}; choose a folder you may write to")
+
+
+def _write_onnx(checkpoint: checkpoints.Checkpoint, path: Path, size: Size | None, outputs: tuple[str, ...]) -> None:
+    import onnx
+
+    from glama_deploy.export.graph import build
+
+    onnx.save_model(build(checkpoint.config, checkpoint.weights, size, outputs), str(path))
+
+
+def _graph_sizes(request: Request) -> SizeRange:
+    return SizeRange(min=request.size, opt=request.size, max=request.size) if request.size else ANY_SIZE
+
+
+def _manifest(
+    request: Request,
+    checkpoint: checkpoints.Checkpoint,
+    outputs: tuple[str, ...],
+    engines: dict[EngineName, Engine],
+) -> Manifest:
+    height, width = request.size or ("height", "width")
+    meaning = {
+        "image": "RGB",
+        "mask": "1 = missing, 0 = known",
+        "inpainted": "the prediction where the mask is 1, the image where it is 0",
+        "predicted": "the network's own output, before compositing",
+    }
+
+    def tensor(name: str) -> Tensor:
+        shape = ("batch", 1 if name == "mask" else 3, height, width)
+        return Tensor(name=name, dtype="float32", layout="NCHW", shape=shape, range=(0.0, 1.0), meaning=meaning[name])
+
+    from glama_deploy.export.builder import OPSET
+
+    return Manifest(
+        network=checkpoint.config,
+        checkpoint=bundles.Checkpoint(file=checkpoint.path.name, kind=checkpoint.kind, sha256=checkpoint.sha256),
+        opset=OPSET,
+        fft="matmul",
+        io="float",
+        inputs=(tensor("image"), tensor("mask")),
+        outputs=tuple(tensor(name) for name in outputs),
+        tools=tool_versions("glama-deploy", "onnx", "numpy", "torch"),
+        engines=engines,
+    )
+
+
+def tool_versions(*packages: str) -> dict[str, str]:
+    """The versions of those packages that are installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _with_parity(
+    bundle: Bundle, checkpoint: checkpoints.Checkpoint, request: Request, step: Callable[[str], None]
+) -> Manifest:
+    """The manifest with each engine's parity filled in."""
+    if not request.parity:
+        return bundle.manifest
+    from glama_deploy.export import parity
+
+    output = "predicted" if request.predicted else "inpainted"
+    step("running the PyTorch reference")
+    expected = parity.reference(checkpoint, parity.cases(_graph_sizes(request)), output)
+    engines = {}
+    for name, engine in bundle.manifest.engines.items():
+        step(f"measuring the parity of {name}")
+        engines[name] = engine.model_copy(update={"parity": parity.measure(bundle, engine, expected, output)})
+    return bundle.manifest.model_copy(update={"engines": engines})

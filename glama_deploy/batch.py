@@ -1,0 +1,99 @@
+"""Image files in, image files out: one pair, or two folders paired by stem."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from glama_deploy import images
+from glama_deploy.errors import GlamaError, ImageError
+from glama_deploy.inpainter import Inpainter
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to inpaint; `mask` is None where the folder of masks has none for it."""
+
+    image: Path
+    mask: Path | None
+    out: Path
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a job; `reason` is the one line for a failure."""
+
+    job: Job
+    state: Literal["written", "skipped", "failed"]
+    reason: str = ""
+
+
+def plan(image: Path, mask: Path, out: Path, *, overwrite: bool = False) -> list[Job]:
+    """The jobs for a file and its mask, or for two folders (paired by stem; written as PNG under the image's stem).
+
+    Raises GlamaError for paths that do not exist or do not go together, a folder without images, two images of one
+    stem, and a single output that exists already, unless it may be overwritten.
+    """
+    for path, what in ((image, "image"), (mask, "mask")):
+        if not path.exists():
+            raise GlamaError(f"no {what} at {path}; check the path")
+    if image.is_dir() != mask.is_dir():
+        raise GlamaError(f"--image {image} and --mask {mask} must be two files or two folders")
+    if not image.is_dir():
+        target = out / f"{image.stem}.png" if out.is_dir() else out
+        if target.exists() and target.samefile(image):
+            raise GlamaError(f"{target} is the input itself; choose another output")
+        if target.exists() and not overwrite:
+            raise GlamaError(f"{target} exists already; choose another output or pass --overwrite")
+        return [Job(image, mask, target)]
+    if out.exists() and not out.is_dir():
+        raise GlamaError(f"--out {out} is a file; a folder is needed for a folder of images")
+    if out.exists() and out.samefile(image):
+        raise GlamaError(f"--out {out} is the folder of the inputs; choose another")
+    sources, masks = _by_stem(image), _by_stem(mask)
+    if not sources:
+        raise GlamaError(f"{image} has no images ({', '.join(sorted(images.SUFFIXES))})")
+    return [Job(path, masks.get(stem), out / f"{stem}.png") for stem, path in sources.items()]
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in images.SUFFIXES or path.name.startswith("."):
+            continue
+        if path.stem in found:
+            raise GlamaError(
+                f"{found[path.stem]} and {path.name} have one stem, which pairs images with masks; rename one"
+            )
+        found[path.stem] = path
+    return found
+
+
+def run(inpainter: Inpainter, jobs: Iterable[Job], *, overwrite: bool = False) -> Iterator[Result]:
+    """Do the jobs one after the other; a bad file is a result like the others. An output that exists is skipped,
+    unless `overwrite`: a run that was cut short goes on where it stopped."""
+    for job in jobs:
+        if job.out.exists() and not overwrite:
+            yield Result(job, "skipped")
+            continue
+        try:
+            inpaint_file(inpainter, job)
+        except GlamaError as error:
+            yield Result(job, "failed", str(error))
+        else:
+            yield Result(job, "written")
+
+
+def inpaint_file(inpainter: Inpainter, job: Job) -> None:
+    """Read, inpaint, write; raises GlamaError with nothing written."""
+    if job.mask is None:
+        raise ImageError(f"{job.image} has no mask of its stem in the folder of masks; add one or remove the image")
+    picture, mask = images.read_image(job.image), images.read_mask(job.mask)
+    try:
+        rgb = inpainter(picture.rgb, mask)
+    except ImageError as error:
+        raise ImageError(f"{job.image}: {error}") from error
+    job.out.parent.mkdir(parents=True, exist_ok=True)
+    images.write_image(job.out, picture, rgb, mask)

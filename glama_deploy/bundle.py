@@ -1,0 +1,230 @@
+"""A bundle on disk: a folder with `manifest.json`, `model.onnx` and a folder per engine.
+
+The manifest says what the network is, what each engine takes and gives, what wrote it, and how far each engine is from
+the PyTorch reference. Every artifact stands in it with its SHA-256, which is checked before the artifact is used.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from glama_deploy.errors import BundleError, GlamaError
+from glama_deploy.files import atomic_file, sha256
+from glama_deploy.network import MIN_SIDE, SIZE_MULTIPLE, NetworkConfig
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+ONNX = "model.onnx"
+
+#: Sides above this are refused: no engine of this project was ever seen to run them.
+MAX_SIDE = 16384
+
+EngineName = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIZE_MULTIPLE)]
+Size = tuple[Side, Side]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Artifact(_Record):
+    """A file of the bundle: its path relative to the bundle, with its hash and length."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+    @field_validator("path")
+    @classmethod
+    def _inside(cls, path: str) -> str:
+        parts = PurePosixPath(path)
+        if parts.is_absolute() or ".." in parts.parts or not parts.parts:
+            raise ValueError(f"artifact path {path!r} leads out of the bundle")
+        return path
+
+
+class Tensor(_Record):
+    """An input or output of the graph."""
+
+    name: str
+    dtype: Literal["float32", "uint8"]
+    layout: Literal["NCHW", "NHWC", "NHW"]
+    shape: tuple[int | str, ...]
+    range: tuple[float, float]
+    meaning: str
+
+
+class SizeRange(_Record):
+    """The (height, width) that an engine takes, multiples of 8, and the batch. `opt` is what it is tuned for."""
+
+    min: Size
+    opt: Size
+    max: Size
+    max_batch: int | None = Field(default=None, ge=1, description="None: any")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> SizeRange:
+        for low, high, names in ((self.min, self.opt, "min and opt"), (self.opt, self.max, "opt and max")):
+            if low[0] > high[0] or low[1] > high[1]:
+                raise ValueError(
+                    f"sizes {names} are {low[0]}x{low[1]} and {high[0]}x{high[1]}; min ≤ opt ≤ max is needed"
+                )
+        return self
+
+    @property
+    def static(self) -> bool:
+        return self.min == self.max
+
+    def covers(self, height: int, width: int) -> bool:
+        """Whether a padded image of this size fits."""
+        return self.min[0] <= height <= self.max[0] and self.min[1] <= width <= self.max[1]
+
+    def __str__(self) -> str:
+        if self.max == (MAX_SIDE, MAX_SIDE):
+            return f"≥ {self.min[0]}x{self.min[1]}"
+        low, high = (f"{s[0]}x{s[1]}" for s in (self.min, self.max))
+        return low if self.static else f"{low}…{high}"
+
+
+#: What the graph itself takes when it is dynamic.
+ANY_SIZE = SizeRange(min=(MIN_SIDE, MIN_SIDE), opt=(512, 512), max=(MAX_SIDE, MAX_SIDE))
+
+
+class Parity(_Record):
+    """How far an engine is from the PyTorch reference in fp32, or why that was not measured."""
+
+    measured: bool
+    reason: str = ""
+    output: str = ""
+    max_abs_error: float | None = None
+    psnr: float | None = Field(default=None, description="dB, peak 1; None where the two are identical")
+    tolerance: float | None = None
+    cases: tuple[str, ...] = ()
+    worst: str = ""
+
+    @property
+    def passed(self) -> bool:
+        if not self.measured:
+            return False
+        return self.max_abs_error is not None and self.max_abs_error <= (self.tolerance or 0.0)
+
+
+class Engine(_Record):
+    """One way to run the bundle's network."""
+
+    name: EngineName
+    precision: Precision
+    sizes: SizeRange
+    files: tuple[Artifact, ...]
+    versions: dict[str, str]
+    parity: Parity
+
+
+class Checkpoint(_Record):
+    """Where the parameters came from."""
+
+    file: str
+    kind: str
+    sha256: str
+
+
+class Manifest(_Record):
+    """`manifest.json`."""
+
+    schema_version: int = SCHEMA_VERSION
+    network: NetworkConfig
+    checkpoint: Checkpoint
+    opset: int
+    fft: Literal["matmul", "dft", "plugin"]
+    io: Literal["float", "uint8"]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    tools: dict[str, str]
+    engines: dict[EngineName, Engine]
+
+
+class Bundle:
+    """A bundle that was opened: its folder and its manifest."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def open(cls, path: str | Path) -> Bundle:
+        """Read and check the manifest. Raises BundleError: missing, not a bundle, of a newer schema, damaged."""
+        path = Path(path)
+        file = path / MANIFEST
+        if not path.exists():
+            raise BundleError(f"no bundle at {path}; make one with glama-export --ckpt CHECKPOINT --out {path}")
+        if not file.is_file():
+            raise BundleError(f"{path} is no bundle: it has no {MANIFEST}; make one with glama-export")
+        try:
+            tree = json.loads(file.read_text())
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise BundleError(f"{file} is damaged ({error}); export the bundle again") from error
+        version = tree.get("schema_version") if isinstance(tree, dict) else None
+        if not isinstance(version, int):
+            raise BundleError(f"{file} has no schema_version; export the bundle again")
+        if version > SCHEMA_VERSION:
+            raise BundleError(
+                f"{path} has bundle schema {version}, this glama-deploy reads up to {SCHEMA_VERSION}; "
+                "upgrade it: pip install -U glama-deploy"
+            )
+        try:
+            return cls(path, Manifest.model_validate(tree))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise BundleError(f"{file} is not valid: {where}: {first['msg']}; export the bundle again") from error
+
+    def engine(self, name: EngineName) -> Engine | None:
+        return self.manifest.engines.get(name)
+
+    def files(self, name: EngineName) -> list[Path]:
+        """The engine's files, verified against their SHA-256. Raises BundleError: not there, missing, changed."""
+        engine = self.engine(name)
+        if engine is None:
+            there = ", ".join(self.manifest.engines)
+            raise BundleError(f"{self.path} has no {name} engine (it has: {there}); add it with glama-build")
+        return [self._verified(artifact) for artifact in engine.files]
+
+    def _verified(self, artifact: Artifact) -> Path:
+        path = self.path / artifact.path
+        if not path.is_file():
+            raise BundleError(f"{path} is missing; export the bundle again")
+        if path.stat().st_size != artifact.bytes or sha256(path) != artifact.sha256:
+            raise BundleError(f"{path} was changed since the export (its SHA-256 differs); export the bundle again")
+        return path
+
+
+def artifact(folder: Path, path: Path) -> Artifact:
+    """The manifest's entry for a file in a bundle's folder."""
+    return Artifact(path=path.relative_to(folder).as_posix(), sha256=sha256(path), bytes=path.stat().st_size)
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write `manifest.json`, whole or not at all."""
+    with atomic_file(folder / MANIFEST) as temporary:
+        temporary.write_text(manifest.model_dump_json(indent=2) + "\n")
+
+
+def parse_size(text: str, option: str = "size") -> Size:
+    """`512x768` as (height, width). Raises GlamaError, naming `option`, for anything else."""
+    height, cross, width = text.lower().partition("x")
+    if not cross or not height.isdecimal() or not width.isdecimal():
+        raise GlamaError(f"{option} is {text!r}; HEIGHTxWIDTH is expected, such as 512x768")
+    size = int(height), int(width)
+    if any(side % SIZE_MULTIPLE or not MIN_SIDE <= side <= MAX_SIDE for side in size):
+        near = "x".join(str(min(MAX_SIDE, max(MIN_SIDE, -(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE))) for side in size)
+        raise GlamaError(
+            f"{option} is {text}; both sides must be multiples of {SIZE_MULTIPLE} from {MIN_SIDE} to {MAX_SIDE}: "
+            f"the next that works is {near} (images of any size are padded to it)"
+        )
+    return size

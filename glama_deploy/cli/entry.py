@@ -1,0 +1,57 @@
+"""From a function to a command: errors that the user can mend are one line and exit code 2, never a traceback."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import typer
+
+from glama_deploy.errors import GlamaError
+
+
+class Command:
+    """A command line around a function whose return value is the exit code (None is 0)."""
+
+    def __init__(self, name: str, function: Callable[..., int | None]) -> None:
+        self._name = name
+        self._app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+        self._app.command(name)(function)
+
+    def __call__(self, arguments: Sequence[str] | None = None) -> None:
+        """Run with `arguments` (default: the process's) and leave with the exit code."""
+        sys.exit(self.run(sys.argv[1:] if arguments is None else arguments))
+
+    def run(self, arguments: Sequence[str]) -> int:
+        """The exit code of a run with these arguments."""
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter(f"{self._name}: note: %(message)s"))
+        log = logging.getLogger("glama_deploy")
+        log.addHandler(handler)
+        log.propagate = False
+        try:
+            return self._app(args=list(arguments), prog_name=self._name, standalone_mode=False) or 0
+        except GlamaError as error:
+            return self._fail(str(error), error.exit_code)
+        except typer.TyperException as error:
+            return self._fail(f"{error.format_message()} (see {self._name} --help)".replace("\n", " "), 2)
+        except typer.Exit as error:
+            return error.exit_code
+        except (KeyboardInterrupt, typer.Abort):
+            return self._fail("interrupted; nothing half-written is left", 130)
+        except MemoryError:
+            return self._fail("not enough memory; use a smaller image or fewer things at once", 2)
+        finally:
+            log.removeHandler(handler)
+            log.propagate = True
+
+    def _fail(self, message: str, code: int) -> int:
+        print(f"{self._name}: {message}", file=sys.stderr)
+        return code
+
+
+def option(*names: str, help: str, **settings: Any) -> Any:  # (`help` is typer's name for it)
+    """A command's option."""
+    return typer.Option(*names, help=help, **settings)

@@ -1,0 +1,81 @@
+"""glama-export: a checkpoint in, a bundle out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+
+from glama_deploy.bundle import parse_size
+from glama_deploy.cli.entry import Command, option
+from glama_deploy.cli.show import Steps, print_parity
+from glama_deploy.cli.sizes import MaxBatch, MaxSize, MinSize, OptSize, profile
+from glama_deploy.export.pipeline import Request, export
+
+
+def glama_export(
+    ckpt: Annotated[
+        str,
+        option(
+            "--ckpt",
+            help="Checkpoint: ours (.safetensors, .pt), a LaMa model folder, LaMa's parameters (.ckpt, .pt, .pth, "
+            ".safetensors), TorchScript (big-lama.pt), or 'default', the embedded network.",
+        ),
+    ],
+    out: Annotated[Path, option("--out", help="Folder of the bundle; it must not exist yet (see --overwrite).")],
+    target: Annotated[
+        list[str] | None,
+        option("--target", help="onnx, openvino, trt or trt-rtx; may be given several times. ONNX is always there."),
+    ] = None,
+    precision: Annotated[
+        str,
+        option("--precision", help="fp32, or fp16 (OpenVINO: weights are stored in half the space)."),
+    ] = "fp32",
+    size: Annotated[
+        str | None,
+        option("--size", help="HxW: a graph of this one size. Without it every multiple of 8 from 16 up works."),
+    ] = None,
+    min_size: MinSize = None,
+    opt_size: OptSize = None,
+    max_size: MaxSize = None,
+    max_batch: MaxBatch = 1,
+    predicted: Annotated[
+        bool,
+        option(
+            "--predicted/--no-predicted", help="Keep the network's own output beside the inpainted image (predict())."
+        ),
+    ] = True,
+    parity: Annotated[
+        bool, option("--parity/--no-parity", help="Measure every engine against the PyTorch reference.")
+    ] = True,
+    overwrite: Annotated[bool, option("--overwrite", help="Replace a bundle that exists.")] = False,
+) -> int:
+    """Export a GLaMa or LaMa checkpoint to ONNX, OpenVINO and TensorRT, and measure each against PyTorch.
+
+    Exit code: 0 all well; 2 bad input, nothing written; 3 an engine is further from the reference than its
+    tolerance; 4 a target could not be built here (the others are there).
+    """
+    request = Request(
+        checkpoint=ckpt,
+        out=out,
+        targets=tuple(target or ["onnx"]),
+        precision=precision,
+        size=parse_size(size, "--size") if size else None,
+        profile=profile(min_size, opt_size, max_size, max_batch),
+        predicted=predicted,
+        parity=parity,
+        overwrite=overwrite,
+    )
+    console = Console(stderr=False)
+    with Steps() as steps:
+        outcome = export(request, steps)
+    engines = list(outcome.bundle.manifest.engines.values())
+    print_parity(console, engines, outcome.failures)
+    console.print(f"bundle: {out}", markup=False, highlight=False, soft_wrap=True)
+    if any(engine.parity.measured and not engine.parity.passed for engine in engines):
+        return 3
+    return 4 if outcome.failures else 0
+
+
+main = Command("glama-export", glama_export)

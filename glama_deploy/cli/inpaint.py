@@ -1,0 +1,54 @@
+"""glama-inpaint: fill the holes of one image, or of a folder of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+import glama_deploy
+from glama_deploy import batch
+from glama_deploy.cli.entry import Command, option
+
+
+def glama_inpaint(
+    image: Annotated[Path, option("--image", help="Image, or a folder of images.")],
+    mask: Annotated[Path, option("--mask", help="Its mask (white = missing), or a folder of masks of the same stems.")],
+    out: Annotated[Path, option("--out", help="Where to write: a file, or a folder (PNGs).")],
+    model: Annotated[str, option("--model", help="A bundle, a checkpoint, or 'default'.")] = "default",
+    backend: Annotated[str, option("--backend", help="auto, openvino, onnxruntime, tensorrt or torch.")] = "auto",
+    precision: Annotated[str, option("--precision", help="auto, fp32, bf16 or fp16, where the engine can choose.")] = (
+        "auto"
+    ),
+    threads: Annotated[int | None, option("--threads", help="CPU threads; all by default.", min=1)] = None,
+    overwrite: Annotated[bool, option("--overwrite", help="Write outputs again that exist; else skip them.")] = False,
+) -> int:
+    """Fill the missing pixels of an image. Known pixels come back bit-exact (in PNG, or any other lossless format).
+
+    With folders: goes on after a bad file, says at the end what failed, and when run again does only what is missing.
+    Exit code: 0 all written; 2 bad input, or a file of a folder failed.
+    """
+    jobs = batch.plan(image, mask, out, overwrite=overwrite)
+    inpainter = glama_deploy.load(model, backend, precision, threads)
+    console = Console(stderr=True, highlight=False)
+    console.print(f"[dim]{inpainter.description}[/]")
+    if not image.is_dir():
+        batch.inpaint_file(inpainter, jobs[0])
+        console.print(f"{jobs[0].out}")
+        return 0
+    columns = (TextColumn("inpainting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    counts = {"written": 0, "skipped": 0, "failed": 0}
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("inpainting", total=len(jobs))
+        for result in batch.run(inpainter, jobs, overwrite=overwrite):
+            counts[result.state] += 1
+            if result.state == "failed":
+                progress.console.print(f"failed: {result.reason}", soft_wrap=True, markup=False)
+            progress.advance(task)
+    console.print(", ".join(f"{count} {state}" for state, count in counts.items()))
+    return 2 if counts["failed"] else 0
+
+
+main = Command("glama-inpaint", glama_inpaint)

@@ -1,0 +1,75 @@
+"""What the commands print: steps as they are done, and the parity table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+
+from rich import box
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+
+from glama_deploy.bundle import Engine
+
+#: How an engine's outcome reads in the table; colours are for terminals.
+_PASS, _FAIL, _OPEN = "[green]pass[/]", "[bold red]FAIL[/]", "[yellow]not measured[/]"
+_MISSING = "[bold red]not built[/]"
+
+
+class Steps:
+    """A spinner with the step that is being done; each finished one becomes a line with its seconds, on stderr."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._status: Status | None = None
+        self._step, self._since = "", 0.0
+
+    def __enter__(self) -> Steps:
+        self._status = self._console.status("")
+        self._status.start()
+        return self
+
+    def __call__(self, step: str) -> None:
+        """The last step is done, `step` begins."""
+        self._finish()
+        self._step, self._since = step, time.monotonic()
+        if self._status is not None:
+            self._status.update(step)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._status is not None:
+            self._status.stop()
+        if kind is None:
+            self._finish()
+
+    def _finish(self) -> None:
+        if self._step:
+            self._console.print(f"[dim]{time.monotonic() - self._since:7.1f} s[/]  {self._step}")
+
+
+def print_parity(console: Console, engines: Sequence[Engine], failures: Mapping[str, str]) -> None:
+    """A table of engine, precision, sizes, largest error, PSNR and verdict, and the reasons of what is open below."""
+    table = Table(title="Parity with the PyTorch reference (fp32)", title_justify="left", box=box.SIMPLE)
+    for column in ("engine", "precision", "sizes", "max error", "PSNR", "verdict"):
+        table.add_column(column, no_wrap=True)
+    reasons = dict(failures)
+    for engine in engines:
+        parity = engine.parity
+        error = psnr = "–"
+        verdict = _OPEN
+        if not parity.measured:
+            reasons[engine.name] = parity.reason
+        else:
+            error = f"{parity.max_abs_error:.1e}"
+            psnr = "identical" if parity.psnr is None else f"{parity.psnr:.1f} dB"
+            verdict = _PASS if parity.passed else _FAIL
+            if not parity.passed:
+                reasons[engine.name] = f"over its tolerance of {parity.tolerance:.0e}, worst at {parity.worst}"
+        table.add_row(engine.name, engine.precision, str(engine.sizes), error, psnr, verdict)
+    for target in failures:
+        table.add_row(target, "–", "–", "–", "–", _MISSING)
+    console.print(table)
+    for name, reason in reasons.items():
+        console.print(f"{name}: {reason}", markup=False, highlight=False, soft_wrap=True)

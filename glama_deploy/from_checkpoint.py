@@ -1,0 +1,57 @@
+"""A checkpoint as an inpainter: exported once into the user's cache, or run by PyTorch itself."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from glama_deploy import cache, runtime
+from glama_deploy.bundle import Bundle
+from glama_deploy.errors import BundleError, EngineError, GlamaError
+from glama_deploy.files import sha256
+from glama_deploy.inpainter import Inpainter
+from glama_deploy.reference import checkpoint
+from glama_deploy.runtime.base import Request, installed
+
+log = logging.getLogger("glama_deploy")
+
+
+def load_checkpoint(model: str | Path, backend: str, precision: str, threads: int | None) -> Inpainter:
+    """An inpainter for a checkpoint or `default`; see :func:`glama_deploy.load`."""
+    if backend == "torch" or (backend == "auto" and not installed("onnx")):
+        if backend == "auto":
+            log.warning("the onnx package is not installed, so the checkpoint is not exported; using PyTorch")
+        return _with_torch(model, Request(precision, threads))
+    bundle = cached_bundle(model)
+    try:
+        runner = runtime.open_bundle(bundle, backend, precision, threads)
+    except EngineError as error:
+        if backend != "auto":
+            raise
+        log.warning("%s; using PyTorch", error)
+        return _with_torch(model, Request(precision, threads))
+    return Inpainter(runner, bundle.manifest.network.ngf)
+
+
+def cached_bundle(model: str | Path) -> Bundle:
+    """The checkpoint's bundle in the cache, exported now if it is not there (fp32, any size, parity not measured)."""
+    from glama_deploy.export.pipeline import Request as ExportRequest
+    from glama_deploy.export.pipeline import export, tool_versions
+
+    source = checkpoint.weights_file(model)
+    folder = cache.folder("bundles")
+    if folder is None:
+        raise GlamaError("the cache folder cannot be written; set GLAMA_CACHE to a folder that can, or load a bundle")
+    path = folder / f"{sha256(source)[:16]}-{tool_versions('glama-deploy')['glama-deploy']}"
+    try:
+        return Bundle.open(path)
+    except BundleError as error:
+        log.info("exporting %s into the cache (%s)", source, error)
+    targets = ("onnx", "openvino") if installed("openvino") else ("onnx",)
+    return export(ExportRequest(model, path, targets, parity=False, overwrite=True)).bundle
+
+
+def _with_torch(model: str | Path, request: Request) -> Inpainter:
+    from glama_deploy.runtime import torch as torch_runtime
+
+    return Inpainter(torch_runtime.open(model, request), checkpoint.read(model).config.ngf)

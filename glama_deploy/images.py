@@ -1,0 +1,116 @@
+"""Image files in and out: what is converted, what is refused, and nothing silently wrong.
+
+Colour, grayscale and palette files of 8 bits are taken, with their alpha and colour profile kept for the output;
+16-bit, CMYK and animated files are refused, because the known pixels could not come back bit-exact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from glama_deploy.errors import ImageError
+from glama_deploy.files import atomic_file
+
+#: What Pillow opens as one of these is taken as it is or converted without loss.
+_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
+
+#: Folders are searched for these.
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image: `rgb` uint8 H×W×3, upright; the rest is kept so that the output is of the same kind."""
+
+    rgb: np.ndarray
+    alpha: np.ndarray | None
+    gray: bool
+    icc_profile: bytes | None
+
+
+def read_image(path: Path) -> Picture:
+    """Decode an image file. Raises ImageError: missing, damaged, no image, or of a kind that is refused."""
+    image = _open(path)
+    has_alpha = "A" in image.mode or "transparency" in image.info
+    gray = image.mode in ("1", "L", "LA")
+    profile = image.info.get("icc_profile")
+    rgba = image.convert("RGBA") if has_alpha else image.convert("RGB")
+    pixels = np.asarray(rgba)
+    alpha = np.ascontiguousarray(pixels[..., 3]) if has_alpha else None
+    return Picture(np.ascontiguousarray(pixels[..., :3]), alpha, gray, profile)
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Decode a mask file: bool H×W, True = missing. Any colour channel above 0 is missing; in a lossy file, above 127.
+
+    Raises ImageError as :func:`read_image` does, and for a mask with transparency, which may mean either thing.
+    """
+    image = _open(path)
+    if "A" in image.mode or "transparency" in image.info:
+        alpha = np.asarray(image.convert("RGBA"))[..., 3]
+        if alpha.min() < 255:
+            raise ImageError(
+                f"{path}: the mask has transparent pixels, which may mean missing or known; "
+                "save it as black (known) and white (missing)"
+            )
+    lossy = image.format in ("JPEG", "WEBP")
+    values = np.asarray(image.convert("RGB")).max(axis=2)
+    return values > (127 if lossy else 0)
+
+
+def write_image(path: Path, picture: Picture, rgb: np.ndarray, mask: np.ndarray) -> None:
+    """Write the inpainted `rgb` (uint8 H×W×3) as the kind of image `picture` was; missing pixels become opaque.
+
+    The format follows the suffix; `.jpg` is written at quality 95 and is lossy like any JPEG. Raises ImageError for a
+    suffix Pillow cannot write, GlamaError where the place cannot be written; a half-written file never appears.
+    """
+    image = Image.fromarray(rgb, "RGB")
+    if picture.gray:
+        image = image.convert("L")
+    if picture.alpha is not None:
+        image.putalpha(Image.fromarray(np.where(mask, np.uint8(255), picture.alpha)))
+    Image.init()
+    encoder = Image.registered_extensions().get(path.suffix.lower())
+    if encoder is None or encoder not in Image.SAVE:
+        raise ImageError(f"{path}: no image format is called {path.suffix!r}; .png is a good choice")
+    if encoder == "JPEG" and picture.alpha is not None:
+        raise ImageError(f"{path}: JPEG has no transparency, and the input has; write a .png")
+    options: dict[str, object] = {"icc_profile": picture.icc_profile} if picture.icc_profile else {}
+    if encoder == "JPEG":
+        options |= {"quality": 95, "subsampling": 0}
+    elif encoder == "WEBP":
+        options |= {"lossless": True, "exact": True}
+    with atomic_file(path) as temporary:
+        image.save(temporary, format=encoder, **options)
+
+
+def _open(path: Path) -> Image.Image:
+    if not path.is_file():
+        raise ImageError(f"no image at {path}; check the path")
+    try:
+        image = Image.open(path)
+        raw_modes = {str(tile[3]) for tile in image.tile}
+        if getattr(image, "n_frames", 1) > 1:
+            raise ImageError(f"{path} has {image.n_frames} frames; split it into single images first")  # type: ignore[attr-defined]
+        if image.mode not in _MODES or any(";16" in raw for raw in raw_modes):
+            kind = "16 bits a channel" if any("16" in raw for raw in raw_modes) else f"mode {image.mode}"
+            raise ImageError(
+                f"{path} is an image of {kind}; 8-bit gray, RGB, RGBA or palette is expected: convert it first"
+            )
+        file_format = image.format
+        upright = ImageOps.exif_transpose(image)
+        upright.format = file_format
+        upright.load()
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{path} is larger than an image should be ({error}); scale it down first") from error
+    except ImageError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ImageError(
+            f"{path} is damaged or no image ({error}); a PNG, JPEG, WebP, BMP or TIFF is expected"
+        ) from error
+    return upright

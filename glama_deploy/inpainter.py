@@ -1,0 +1,115 @@
+"""Image in, image out: checks, padding, the network, compositing. Knows no engine by name."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from glama_deploy import memory
+from glama_deploy.bundle import MAX_SIDE
+from glama_deploy.errors import EngineError, ImageError
+from glama_deploy.network import MIN_SIDE, SIZE_MULTIPLE
+from glama_deploy.runtime.base import Runner
+
+
+class Inpainter:
+    """Fills the missing pixels of images with one open engine; made by :func:`glama_deploy.load`."""
+
+    def __init__(self, runner: Runner, ngf: int) -> None:
+        self._runner = runner
+        self._ngf = ngf
+
+    @property
+    def backend(self) -> str:
+        """The engine's name: openvino, onnxruntime, tensorrt or torch."""
+        return self._runner.backend
+
+    @property
+    def description(self) -> str:
+        """Engine, version, device and precision, for people."""
+        return self._runner.description
+
+    @property
+    def precision(self) -> str:
+        """What the engine computes in: fp32, bf16 or fp16."""
+        return self._runner.precision
+
+    def __call__(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """The image with its missing pixels filled.
+
+        image: uint8 H×W×3 RGB, H and W ≥ 16. mask: bool or uint8 H×W, > 0 = missing. Gives uint8 H×W×3; pixels that
+        are not missing come back bit-exact. Raises ImageError for anything else, EngineError where the engine fails.
+        """
+        missing = check(image, mask)
+        result = image.copy()
+        if not missing.any():
+            return result
+        filled = self._run(image, missing, "inpainted").transpose(1, 2, 0)[missing]  # [N, 3]
+        self._check_finite(filled)
+        np.multiply(filled, 255, out=filled)
+        result[missing] = np.rint(filled, out=filled).clip(0, 255).astype(np.uint8)
+        return result
+
+    def predict(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        """The network's output before compositing, float32 H×W×3, 0…1, for image and mask as :meth:`__call__` takes."""
+        predicted = self._run(image, check(image, mask), "predicted").transpose(1, 2, 0)
+        self._check_finite(predicted)
+        return np.ascontiguousarray(predicted)
+
+    def _run(self, image: np.ndarray, missing: np.ndarray, output: str) -> np.ndarray:
+        """Pad to multiples of 8 at the bottom and the right, symmetric; run; crop. float32 [3, H, W]."""
+        height, width = missing.shape
+        bottom, right = -height % SIZE_MULTIPLE, -width % SIZE_MULTIPLE
+        self._check_fits(height, width, height + bottom, width + right)
+        if bottom or right:
+            image = np.pad(image, ((0, bottom), (0, right), (0, 0)), mode="symmetric")
+            missing = np.pad(missing, ((0, bottom), (0, right)), mode="symmetric")
+        planar = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)[None]
+        planar /= np.float32(255)
+        result = self._runner.run(planar, missing[None, None].astype(np.float32), output)
+        return result[0, :, :height, :width]
+
+    def _check_fits(self, height: int, width: int, padded_height: int, padded_width: int) -> None:
+        sizes = self._runner.sizes
+        if not sizes.covers(padded_height, padded_width):
+            size = f"{padded_height}x{padded_width}"
+            padded = f" (padded to {size})" if (height, width) != (padded_height, padded_width) else ""
+            widen = f"--size {size}" if sizes.static else "--min-size and --max-size around it"
+            raise ImageError(
+                f"the image is {height}x{width}{padded}, this engine takes {sizes}; "
+                f"export again with {widen}, or without a size"
+            )
+        if self.backend != "tensorrt":  # a TensorRT engine's memory is bounded by its profile
+            memory.check(padded_height, padded_width, self._ngf)
+
+    def _check_finite(self, values: np.ndarray) -> None:
+        if not np.isfinite(values).all():
+            raise EngineError(
+                f"{self.description} gave values that are not finite; nothing was written: use another backend or "
+                "precision fp32, and report the image"
+            )
+
+
+def check(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """The mask as bool H×W, True = missing; raises ImageError unless image and mask are as `Inpainter` takes them."""
+    if not isinstance(image, np.ndarray) or not isinstance(mask, np.ndarray):
+        wrong = image if not isinstance(image, np.ndarray) else mask
+        raise ImageError(f"image and mask must be numpy arrays, not {type(wrong).__name__}; np.asarray makes one")
+    if image.ndim != 3 or image.shape[2] != 3:
+        raise ImageError(f"the image has shape {list(image.shape)}; height × width × 3 (RGB) is expected")
+    if image.dtype != np.uint8:
+        hint = "multiply by 255, round and cast" if image.dtype.kind == "f" else "scale it to 0…255 and cast"
+        raise ImageError(f"the image is {image.dtype}; uint8 (0…255) is expected: {hint}")
+    height, width = image.shape[:2]
+    if min(height, width) < MIN_SIDE or max(height, width) > MAX_SIDE:
+        raise ImageError(
+            f"the image is {height}x{width}; both sides must be from {MIN_SIDE} to {MAX_SIDE} pixels: scale or cut it"
+        )
+    if mask.ndim != 2:
+        raise ImageError(f"the mask has shape {list(mask.shape)}; height × width is expected, without channels")
+    if mask.shape != (height, width):
+        raise ImageError(
+            f"the mask is {mask.shape[0]}x{mask.shape[1]}, the image {height}x{width}; they must be of one size"
+        )
+    if mask.dtype != np.bool_ and mask.dtype != np.uint8:
+        raise ImageError(f"the mask is {mask.dtype}; bool or uint8 (> 0 = missing) is expected")
+    return mask if mask.dtype == np.bool_ else mask > 0

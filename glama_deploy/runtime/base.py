@@ -1,0 +1,55 @@
+"""What an engine is to the rest: float arrays in, float arrays out. A new engine is one new file.
+
+Beside a class with this protocol, the file has two functions: `open(bundle, request)` gives a runner or raises
+EngineError, and `absent(bundle, request)` says whether there is nothing to open (no package, no artifact) and so
+nothing to be said of it when the choice is automatic.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from glama_deploy.bundle import EngineName, SizeRange
+
+
+@dataclass(frozen=True)
+class Request:
+    """How to open an engine: precision (auto, fp32, bf16, fp16), CPU threads (None: all), device (cpu, cuda, any), and
+    which of the bundle's engines, where a backend runs more than one kind (None: its best)."""
+
+    precision: str = "auto"
+    threads: int | None = None
+    device: str = "any"
+    engine: EngineName | None = None
+
+
+class Runner(Protocol):
+    """An open engine."""
+
+    #: The backend's name, as `load` takes it.
+    backend: str
+    #: For people: engine, version, device, precision.
+    description: str
+    #: What it computes in: fp32, bf16 or fp16.
+    precision: str
+    #: The padded sizes that it takes.
+    sizes: SizeRange
+
+    def run(self, image: np.ndarray, mask: np.ndarray, output: str = "inpainted") -> np.ndarray:
+        """image float32 [B, 3, H, W] and mask float32 [B, 1, H, W], both 0…1 → float32 [B, 3, H, W].
+
+        `output` is `inpainted` or `predicted`. Raises EngineError where the engine fails or lacks that output.
+        """
+        ...
+
+
+def installed(package: str) -> bool:
+    """Whether a package can be imported, without importing it."""
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ModuleNotFoundError:
+        return False

@@ -1,0 +1,98 @@
+"""OpenVINO on CPUs: the bundle's IR, or its ONNX model where it has no IR."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+
+from glama_deploy import cache
+from glama_deploy.bundle import Bundle, EngineName
+from glama_deploy.errors import EngineError
+from glama_deploy.runtime.base import Request, installed
+
+_TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
+
+#: Compiled sizes that are kept where a size must be compiled at all.
+_MAX_COMPILED = 4
+
+
+def absent(bundle: Bundle, request: Request) -> bool:
+    return not installed("openvino")
+
+
+def open(bundle: Bundle, request: Request) -> OpenVINORunner:
+    """Compile the bundle for this CPU, or take it from the cache of compiled models."""
+    if not installed("openvino"):
+        raise EngineError("OpenVINO is not installed; pip install 'glama-deploy[openvino]'")
+    return OpenVINORunner(bundle, request)
+
+
+class OpenVINORunner:
+    """In fp32 one compiled model serves every size. In bf16 or fp16 each size is compiled: fixing the size folds the
+    DFT bases, which must be made in fp32 (in bf16 their angles lose their digits)."""
+
+    backend = "openvino"
+
+    def __init__(self, bundle: Bundle, request: Request) -> None:
+        import openvino
+
+        name: EngineName = "openvino" if bundle.engine("openvino") else "onnx"
+        engine = bundle.engine(name)
+        assert engine is not None
+        self.sizes = engine.sizes
+        self._core = openvino.Core()
+        self.precision, note = self._choose(request.precision)
+        self._config: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": _TYPES[self.precision],
+        }
+        if request.threads:
+            self._config["INFERENCE_NUM_THREADS"] = request.threads
+        folder = cache.folder("openvino")
+        if folder is not None:
+            self._config["CACHE_DIR"] = str(folder)
+        files = bundle.files(name)
+        try:
+            self._model = self._core.read_model(str(files[0]))
+            self._outputs = {port.get_any_name() for port in self._model.outputs}
+            self._per_size = self.precision != "fp32" and not engine.sizes.static
+            self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+            if not self._per_size:
+                self._compiled[()] = self._core.compile_model(self._model, "CPU", self._config)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot compile {files[0]}: {str(error).strip().splitlines()[-1]}") from error
+        version = openvino.__version__.split("-")[0]
+        self.description = f"OpenVINO {version} CPU {self.precision}{note}"
+
+    def run(self, image: np.ndarray, mask: np.ndarray, output: str = "inpainted") -> np.ndarray:
+        if output not in self._outputs:
+            raise EngineError(f"the bundle has no output {output!r}; export it again with --predicted")
+        try:
+            result = self._for(image.shape)({"image": image, "mask": mask}, share_inputs=True, share_outputs=False)
+            return result[output]
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO failed: {str(error).strip().splitlines()[-1]}") from error
+
+    def _for(self, shape: tuple[int, ...]) -> Any:
+        key = shape if self._per_size else ()
+        if key in self._compiled:
+            self._compiled.move_to_end(key)
+            return self._compiled[key]
+        batch, _, height, width = shape
+        model = self._model.clone()
+        model.reshape({"image": [batch, 3, height, width], "mask": [batch, 1, height, width]})
+        self._compiled[key] = self._core.compile_model(model, "CPU", self._config)
+        if len(self._compiled) > _MAX_COMPILED:
+            self._compiled.popitem(last=False)
+        return self._compiled[key]
+
+    def _choose(self, precision: str) -> tuple[str, str]:
+        """The precision that this CPU computes in, and a note where it is not the one asked for."""
+        if precision == "auto":
+            return "fp32", ""
+        if _CAPABILITIES[precision] in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            return precision, ""
+        return "fp32", f" (this CPU has no {precision})"
