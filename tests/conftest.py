@@ -1,0 +1,115 @@
+"""Checkpoints, goldens and bundles that many tests share; each is made once a session."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glama_deploy.bundle import Bundle
+from glama_deploy.export.pipeline import Request, export
+from glama_deploy.network import NAMED, NetworkConfig
+from glama_deploy.reference import checkpoint
+
+GOLDENS = Path(__file__).parents[2] / "shared" / "goldens"
+
+#: The smallest network of the family: for tests that are about files and flow, not about numbers.
+TINY = NetworkConfig(ngf=8, n_blocks=1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or fills the user's cache."""
+    before = os.environ.get("GLAMA_CACHE")
+    os.environ["GLAMA_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["GLAMA_CACHE"]
+    else:
+        os.environ["GLAMA_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def lama_small() -> Path:
+    """The LaMa model folder of the goldens."""
+    folder = GOLDENS / "lama-small"
+    if not folder.is_dir():
+        pytest.skip("the goldens of an independent implementation (../shared/goldens) are not here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def goldens(lama_small: Path) -> list[dict[str, np.ndarray]]:
+    """The goldens' cases: image, mask, predicted, inpainted."""
+    with np.load(lama_small / "cases.npz") as arrays:
+        return [{name: arrays[f"{name}_{n}"] for name in ("image", "mask", "predicted", "inpainted")} for n in range(3)]
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[NetworkConfig], Path]:
+    """A function that gives an untrained checkpoint of a config, made once."""
+    made: dict[NetworkConfig, Path] = {}
+
+    def make(config: NetworkConfig) -> Path:
+        if config not in made:
+            from glama_deploy.reference.untrained import untrained
+
+            path = tmp_path_factory.mktemp("checkpoint") / "network.safetensors"
+            checkpoint.save(path, config, untrained(config))
+            made[config] = path
+        return made[config]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny(make_checkpoint: Callable[[NetworkConfig], Path]) -> Path:
+    return make_checkpoint(TINY)
+
+
+@pytest.fixture(scope="session")
+def lama9(make_checkpoint: Callable[[NetworkConfig], Path]) -> Path:
+    return make_checkpoint(NAMED["lama"])
+
+
+@pytest.fixture(scope="session")
+def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Bundle]:
+    """A function that exports a checkpoint, once per set of arguments."""
+    made: dict[tuple[object, ...], Bundle] = {}
+
+    def make(source: Path, targets: tuple[str, ...] = ("openvino",), **settings: object) -> Bundle:
+        key = (source, targets, tuple(sorted(settings.items())))
+        if key not in made:
+            out = tmp_path_factory.mktemp("bundle") / "bundle"
+            settings = {"parity": False, **settings}
+            made[key] = export(Request(source, out, targets, **settings)).bundle  # type: ignore[arg-type]
+        return made[key]
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tiny: Path, make_bundle: Callable[..., Bundle]) -> Bundle:
+    """An OpenVINO and ONNX bundle of the tiny network; tests that change a bundle copy it first."""
+    return make_bundle(tiny)
+
+
+@pytest.fixture
+def photo() -> np.ndarray:
+    """uint8 96×120×3: smooth with some texture, different in every corner."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[0:96, 0:120]
+    base = np.stack([2 * y, x + y, 255 - 2 * x], axis=2) + rng.normal(0, 8, (96, 120, 3))
+    return base.clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def hole() -> np.ndarray:
+    """bool 96×120: a box and a line are missing."""
+    mask = np.zeros((96, 120), bool)
+    mask[20:50, 30:70] = True
+    mask[80, :] = True
+    return mask
