@@ -9,6 +9,7 @@ from glama_deploy import bundle as bundles
 from glama_deploy.bundle import Bundle, Engine, EngineName, Parity, Precision, SizeRange
 from glama_deploy.engines import openvino, tensorrt
 from glama_deploy.errors import EngineError, GlamaError
+from glama_deploy.files import atomic_file
 
 #: What the commands call them, and the engine that comes out.
 TARGETS: dict[str, EngineName] = {
@@ -83,5 +84,6 @@ def add(bundle: Bundle, target: str, profile: SizeRange) -> Bundle:
     parity = Parity(measured=False, reason="built from the bundle, without the reference")
     engines = {**bundle.manifest.engines, name: engine.model_copy(update={"parity": parity})}
     manifest = bundle.manifest.model_copy(update={"engines": engines})
-    bundles.write_manifest(bundle.path, manifest)
+    with atomic_file(bundle.path / bundles.MANIFEST) as temporary:
+        temporary.write_text(bundles.manifest_text(manifest))
     return Bundle(bundle.path, manifest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from glama_deploy.errors import EngineError
@@ -15,14 +16,18 @@ def build(onnx: Path, folder: Path, *, fp16_weights: bool) -> tuple[list[Path], 
     Raises EngineError where OpenVINO is not installed or does not take the model.
     """
     if not installed("openvino"):
-        raise EngineError("target openvino needs OpenVINO: pip install 'glama-deploy[openvino]'")
+        raise EngineError("OpenVINO is not installed; pip install 'glama-deploy[openvino]'")
     import openvino
 
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / "model.xml", folder / "model.bin"]
     try:
         model = openvino.Core().read_model(str(onnx))
-        openvino.save_model(model, str(files[0]), compress_to_fp16=fp16_weights)
     except RuntimeError as error:
         raise EngineError(f"OpenVINO does not take {onnx}: {str(error).strip().splitlines()[-1]}") from error
+    try:
+        openvino.save_model(model, str(files[0]), compress_to_fp16=fp16_weights)
+    except RuntimeError as error:  # its stream errors do not say why
+        free = shutil.disk_usage(folder).free / 1e6
+        raise EngineError(f"OpenVINO could not write its files; {free:.0f} MB are free on that disk") from error
     return files, {"openvino": openvino.__version__}

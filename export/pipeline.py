@@ -66,7 +66,7 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
                 failures[target] = str(error)
         manifest = _manifest(request, checkpoint, outputs, engines)
         manifest = _with_parity(Bundle(folder, manifest), checkpoint, request, step)
-        bundles.write_manifest(folder, manifest)
+        (folder / bundles.MANIFEST).write_text(bundles.manifest_text(manifest))
     return Outcome(Bundle(request.out, manifest), failures)
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from glama_deploy.errors import BundleError, GlamaError
-from glama_deploy.files import atomic_file, sha256
+from glama_deploy.files import sha256
 from glama_deploy.network import MIN_SIDE, SIZE_MULTIPLE, NetworkConfig
 
 SCHEMA_VERSION = 1
@@ -209,10 +209,9 @@ def artifact(folder: Path, path: Path) -> Artifact:
     return Artifact(path=path.relative_to(folder).as_posix(), sha256=sha256(path), bytes=path.stat().st_size)
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """Write `manifest.json`, whole or not at all."""
-    with atomic_file(folder / MANIFEST) as temporary:
-        temporary.write_text(manifest.model_dump_json(indent=2) + "\n")
+def manifest_text(manifest: Manifest) -> str:
+    """The contents of `manifest.json`."""
+    return manifest.model_dump_json(indent=2) + "\n"
 
 
 def parse_size(text: str, option: str = "size") -> Size:

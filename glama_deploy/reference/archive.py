@@ -129,8 +129,9 @@ def read(path: Path) -> Any:
             raise CheckpointError(f"{path} is a zip without a torch data.pkl; a checkpoint is expected")
         if entries[f"{roots[0]}/data.pkl"].file_size > MAX_PICKLE_BYTES:
             raise CheckpointError(f"{path}: its pickle is over {MAX_PICKLE_BYTES >> 20} MiB; no checkpoint is")
-        if any(info.compress_type != zipfile.ZIP_STORED for info in entries.values()):
-            raise CheckpointError(f"{path} has compressed entries, which torch never writes; save it again")
+        storages = [info for name, info in entries.items() if name.startswith(f"{roots[0]}/data/")]
+        if any(info.compress_type != zipfile.ZIP_STORED for info in storages):
+            raise CheckpointError(f"{path} has compressed tensors, which torch never writes; save it again")
         return _InertUnpickler(archive, roots[0]).load()
     except (zipfile.BadZipFile, KeyError, EOFError) as error:
         raise CheckpointError(f"{path} is damaged or truncated ({error}); fetch or save it again") from error

@@ -284,7 +284,7 @@ def _strip_prefix(source: _Source) -> dict[str, tuple[tuple[int, ...], _Read]]:
     return {
         name[len(prefix) :]: tensor
         for name, tensor in source.tensors.items()
-        if name.startswith(prefix) and not name.endswith("num_batches_tracked")
+        if name.startswith(f"{prefix}model.") and not name.endswith("num_batches_tracked")
     }
 
 

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import glama_deploy
+from glama_deploy.bundle import Bundle
+from glama_deploy.engines.build import DEFAULT_PROFILE, add
+from glama_deploy.errors import BundleError, GlamaError
+
+
+@pytest.fixture
+def onnx_only(tiny, make_bundle, tmp_path) -> Bundle:
+    shutil.copytree(make_bundle(tiny, ("onnx",)).path, tmp_path / "bundle")
+    return Bundle.open(tmp_path / "bundle")
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_an_engine_is_added_to_a_bundle_that_came_from_elsewhere(onnx_only, photo, hole):
+    add(onnx_only, "openvino", DEFAULT_PROFILE)
+    bundle = Bundle.open(onnx_only.path)
+    assert set(bundle.manifest.engines) == {"onnx", "openvino"}
+    assert names(bundle.path) == {"manifest.json", "model.onnx", "openvino"}
+    assert not bundle.manifest.engines["openvino"].parity.measured
+    assert glama_deploy.load(bundle.path, "openvino")(photo, hole).shape == photo.shape
+
+
+def test_building_again_replaces_the_engine(onnx_only):
+    first = add(onnx_only, "openvino", DEFAULT_PROFILE)
+    again = add(Bundle.open(first.path), "openvino", DEFAULT_PROFILE)
+    assert all(path.is_file() for path in again.files("openvino"))
+
+
+def test_openvino_runs_the_onnx_model_where_there_is_no_ir(onnx_only, photo, hole):
+    out = glama_deploy.load(onnx_only.path, "openvino")(photo, hole)
+    assert (out[~hole] == photo[~hole]).all()
+
+
+def test_a_failed_build_leaves_the_bundle_as_it_was(onnx_only, monkeypatch):
+    from glama_deploy.engines import openvino
+
+    monkeypatch.setattr(openvino, "installed", lambda package: False)
+    with pytest.raises(GlamaError, match=r"pip install 'glama-deploy\[openvino\]'"):
+        add(onnx_only, "openvino", DEFAULT_PROFILE)
+    assert names(onnx_only.path) == {"manifest.json", "model.onnx"}
+    Bundle.open(onnx_only.path).files("onnx")
+
+
+def test_a_changed_onnx_model_is_not_built_from(onnx_only):
+    with (onnx_only.path / "model.onnx").open("ab") as file:
+        file.write(b"x")
+    with pytest.raises(BundleError, match="was changed"):
+        add(onnx_only, "openvino", DEFAULT_PROFILE)
+
+
+def test_an_unknown_target_is_an_error(onnx_only):
+    with pytest.raises(GlamaError, match="expected openvino, trt, trt-rtx"):
+        add(onnx_only, "ncnn", DEFAULT_PROFILE)

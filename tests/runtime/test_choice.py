@@ -1,0 +1,118 @@
+"""Which engine runs, and what is said of those that do not."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+import glama_deploy
+from glama_deploy import runtime
+from glama_deploy.errors import EngineError
+from glama_deploy.runtime import onnxruntime, openvino, tensorrt
+from glama_deploy.runtime.base import Request
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_the_backend_asked_for_is_the_one_that_runs(tiny_bundle, backend):
+    inpainter = glama_deploy.load(tiny_bundle.path, backend)
+    assert inpainter.backend == backend
+    assert inpainter.precision == "fp32"
+
+
+def test_auto_takes_openvino_on_a_cpu_without_a_word(tiny_bundle, caplog):
+    assert glama_deploy.load(tiny_bundle.path).backend == "openvino"
+    assert not caplog.messages
+
+
+def test_auto_goes_through_its_order_and_says_what_failed(tiny_bundle, monkeypatch, caplog):
+    def fails(what):
+        def opener(bundle, request):
+            raise EngineError(f"{what} is broken ({request.device})")
+
+        return opener
+
+    monkeypatch.setattr(tensorrt, "absent", lambda bundle, request: False)
+    monkeypatch.setattr(tensorrt, "open", fails("TensorRT"))
+    monkeypatch.setattr(openvino, "open", fails("OpenVINO"))
+    with caplog.at_level(logging.WARNING):
+        assert glama_deploy.load(tiny_bundle.path).backend == "onnxruntime"
+    assert [message.split(";")[0] for message in caplog.messages] == [
+        "TensorRT is broken (cuda)",
+        "OpenVINO is broken (cpu)",
+    ]
+    assert all("using ONNX Runtime" in message for message in caplog.messages)
+
+
+def test_where_nothing_runs_every_reason_is_in_the_one_line(tiny_bundle, monkeypatch):
+    for module in (openvino, onnxruntime, tensorrt):
+        monkeypatch.setattr(module, "absent", lambda bundle, request: True)
+    with pytest.raises(EngineError, match="no engine for this bundle is installed; pip install"):
+        glama_deploy.load(tiny_bundle.path)
+
+
+def test_a_checkpoint_is_exported_into_the_cache_once(tiny, caplog):
+    with caplog.at_level(logging.INFO, "glama_deploy"):
+        first = glama_deploy.load(tiny)
+        second = glama_deploy.load(tiny)
+    assert first.backend == second.backend == "openvino"
+    assert sum("exporting" in message for message in caplog.messages) <= 1
+
+
+def test_the_embedded_network_is_the_default(photo, hole):
+    inpainter = glama_deploy.load()
+    out = inpainter(photo, hole)
+    assert (out[~hole] == photo[~hole]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"backend": "coreml"}, "unknown backend 'coreml'; expected auto, torch, openvino, onnxruntime, tensorrt"),
+        ({"precision": "fp8"}, "unknown precision 'fp8'; expected auto, fp32, bf16 or fp16"),
+        ({"backend": "torch"}, "is a bundle, which holds no PyTorch network"),
+        ({"backend": "onnxruntime", "precision": "bf16"}, "is chosen at export"),
+    ],
+)
+def test_what_cannot_be_chosen_says_what_can(tiny_bundle, arguments, says):
+    with pytest.raises(EngineError, match=says):
+        glama_deploy.load(tiny_bundle.path, **arguments)
+
+
+def test_a_precision_that_the_cpu_lacks_falls_back_and_says_so(tiny_bundle, monkeypatch):
+    monkeypatch.setattr(openvino, "_CAPABILITIES", {"bf16": "NO SUCH CAPABILITY"})
+    inpainter = glama_deploy.load(tiny_bundle.path, "openvino", "bf16")
+    assert inpainter.precision == "fp32"
+    assert "this CPU has no bf16" in inpainter.description
+
+
+def test_a_compiled_model_is_kept_for_the_next_start(tiny_bundle, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLAMA_CACHE", str(tmp_path))
+    glama_deploy.load(tiny_bundle.path, "openvino")
+    (blob,) = (tmp_path / "openvino").iterdir()
+    before = blob.stat().st_mtime_ns
+    glama_deploy.load(tiny_bundle.path, "openvino")
+    assert [path.stat().st_mtime_ns for path in (tmp_path / "openvino").iterdir()] == [before]
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tiny_bundle, tmp_path, monkeypatch, photo, hole):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GLAMA_CACHE", str(tmp_path / "file"))
+    assert glama_deploy.load(tiny_bundle.path, "openvino")(photo, hole).shape == photo.shape
+
+
+def test_onnx_runtime_on_cuda_is_absent_where_it_is_not_built_in(tiny_bundle):
+    if "CUDAExecutionProvider" in __import__("onnxruntime").get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    assert onnxruntime.absent(tiny_bundle, Request(device="cuda"))
+    with pytest.raises(EngineError, match="CUDA"):
+        onnxruntime.open(tiny_bundle, Request(device="cuda"))
+
+
+def test_threads_are_taken(tiny_bundle, photo, hole):
+    for backend in ("openvino", "onnxruntime"):
+        assert glama_deploy.load(tiny_bundle.path, backend, threads=1)(photo, hole).shape == photo.shape
+
+
+def test_the_names_of_backends_are_those_that_exist():
+    assert {name for name, _ in runtime._AUTO} == set(runtime.BACKENDS)

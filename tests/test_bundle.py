@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+import glama_deploy
+from glama_deploy.bundle import MANIFEST, Bundle, SizeRange, parse_size
+from glama_deploy.errors import BundleError, GlamaError
+from glama_deploy.files import sha256
+
+
+@pytest.fixture
+def copy(tiny_bundle: Bundle, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bundle.path, tmp_path / "bundle"))
+
+
+def edit(bundle: Path, **fields: object) -> None:
+    tree = json.loads((bundle / MANIFEST).read_text())
+    (bundle / MANIFEST).write_text(json.dumps({**tree, **fields}))
+
+
+def test_a_bundle_says_what_it_holds(tiny_bundle, tiny):
+    manifest = Bundle.open(tiny_bundle.path).manifest
+    assert manifest.checkpoint.sha256 == sha256(tiny)
+    assert manifest.checkpoint.kind == "safetensors"
+    assert set(manifest.engines) == {"onnx", "openvino"}
+    assert [tensor.name for tensor in manifest.inputs] == ["image", "mask"]
+    assert manifest.tools.keys() >= {"glama-deploy", "onnx", "numpy"}
+    assert "openvino" in manifest.engines["openvino"].versions
+    for engine in manifest.engines.values():
+        for artifact in engine.files:
+            path = tiny_bundle.path / artifact.path
+            assert (path.stat().st_size, sha256(path)) == (artifact.bytes, artifact.sha256)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_a_changed_artifact_is_not_run(copy, backend):
+    artifact = copy / ("openvino/model.bin" if backend == "openvino" else "model.onnx")
+    data = bytearray(artifact.read_bytes())
+    data[len(data) // 2] ^= 1
+    artifact.write_bytes(data)
+    with pytest.raises(BundleError, match="was changed since the export"):
+        glama_deploy.load(copy, backend)
+
+
+def test_a_missing_artifact_is_named(copy):
+    (copy / "openvino" / "model.bin").unlink()
+    with pytest.raises(BundleError, match=r"model\.bin is missing"):
+        glama_deploy.load(copy, "openvino")
+
+
+def test_a_newer_schema_says_to_upgrade(copy):
+    edit(copy, schema_version=99, a_field_of_the_future=1)
+    with pytest.raises(BundleError, match="schema 99, this glama-deploy reads up to 1; upgrade"):
+        Bundle.open(copy)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema_version": 1}', "\x00"])
+def test_a_damaged_manifest_is_an_error(copy, text):
+    (copy / MANIFEST).write_text(text)
+    with pytest.raises(BundleError, match="export the bundle again"):
+        Bundle.open(copy)
+
+
+def test_an_artifact_cannot_lead_out_of_the_bundle(copy):
+    tree = json.loads((copy / MANIFEST).read_text())
+    tree["engines"]["onnx"]["files"][0]["path"] = "../../secret"
+    (copy / MANIFEST).write_text(json.dumps(tree))
+    with pytest.raises(BundleError, match="leads out of the bundle"):
+        Bundle.open(copy)
+
+
+def test_a_folder_that_is_no_bundle_is_an_error(tmp_path):
+    with pytest.raises(BundleError, match="is no bundle"):
+        Bundle.open(tmp_path)
+    with pytest.raises(BundleError, match="is no bundle"):
+        glama_deploy.load(tmp_path)
+    with pytest.raises(BundleError, match="no bundle at"):
+        Bundle.open(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("text", ["512", "512x", "x512", "axb", "512×512", "-8x16", "512x512x3", ""])
+def test_a_size_must_read_height_x_width(text):
+    with pytest.raises(GlamaError, match="HEIGHTxWIDTH is expected"):
+        parse_size(text, "--size")
+
+
+def test_a_size_must_be_a_multiple_of_8():
+    assert parse_size("512X768") == (512, 768)
+    with pytest.raises(GlamaError, match=r"--size is 100x130; .* the next that works is 104x136"):
+        parse_size("100x130", "--size")
+    with pytest.raises(GlamaError, match="16"):
+        parse_size("8x512")
+
+
+def test_sizes_must_be_in_order():
+    with pytest.raises(ValueError, match="min ≤ opt ≤ max"):
+        SizeRange(min=(512, 64), opt=(256, 256), max=(1024, 1024))
+    sizes = SizeRange(min=(64, 64), opt=(256, 256), max=(1024, 512))
+    assert sizes.covers(1024, 512)
+    assert not sizes.covers(512, 1024)
+    assert not sizes.covers(56, 64)

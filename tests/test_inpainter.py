@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import glama_deploy
+from glama_deploy import memory
+from glama_deploy.bundle import ANY_SIZE, SizeRange
+from glama_deploy.errors import EngineError, ImageError
+from glama_deploy.inpainter import Inpainter
+
+
+@pytest.fixture(scope="module", params=["openvino", "onnxruntime", "torch"])
+def inpainter(request, tiny_bundle, tiny):
+    model = tiny if request.param == "torch" else tiny_bundle.path
+    return glama_deploy.load(model, request.param)
+
+
+@pytest.fixture(scope="module")
+def one(tiny_bundle):
+    return glama_deploy.load(tiny_bundle.path, "openvino")
+
+
+def test_known_pixels_come_back_bit_exact(inpainter, photo, hole):
+    out = inpainter(photo, hole)
+    assert out.dtype == np.uint8
+    assert out.shape == photo.shape
+    np.testing.assert_array_equal(out[~hole], photo[~hole])
+    assert (out[hole] != photo[hole]).any()
+
+
+def test_an_empty_mask_gives_the_image_back(inpainter, photo):
+    out = inpainter(photo, np.zeros(photo.shape[:2], np.uint8))
+    np.testing.assert_array_equal(out, photo)
+    assert out is not photo
+
+
+def test_the_inputs_are_not_changed(inpainter, photo, hole):
+    image, mask = photo.copy(), hole.copy()
+    inpainter(image, mask)
+    np.testing.assert_array_equal(image, photo)
+    np.testing.assert_array_equal(mask, hole)
+
+
+def test_the_result_is_the_rounded_prediction_in_the_hole(inpainter, photo, hole):
+    predicted = inpainter.predict(photo, hole)
+    assert predicted.dtype == np.float32
+    assert predicted.shape == photo.shape
+    expected = np.rint(predicted[hole] * 255)
+    difference = np.abs(inpainter(photo, hole)[hole] - expected)
+    assert difference.max() <= 1  # two runs may sum in another order, and a value next to .5 then rounds the other way
+    assert (difference > 0).mean() < 0.001
+
+
+def test_what_is_under_the_mask_does_not_matter(inpainter, photo, hole):
+    other = photo.copy()
+    other[hole] = 255 - other[hole]
+    np.testing.assert_array_equal(inpainter(photo, hole)[hole], inpainter(other, hole)[hole])
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(16, 90), st.integers(16, 90), st.integers(0, 5))
+def test_any_size_from_16_works(one, height, width, seed):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, (height, width, 3), np.uint8)
+    mask = rng.random((height, width)) < 0.3
+    out = one(image, mask)
+    assert out.shape == image.shape
+    np.testing.assert_array_equal(out[~mask], image[~mask])
+
+
+def test_masks_may_be_bool_or_any_uint8_above_zero(one, photo, hole):
+    expected = one(photo, hole)
+    np.testing.assert_array_equal(one(photo, hole.astype(np.uint8)), expected)
+    np.testing.assert_array_equal(one(photo, hole.astype(np.uint8) * 255), expected)
+
+
+def test_views_and_read_only_arrays_are_taken(one, photo, hole):
+    image = photo[::-1, ::-1]
+    image.setflags(write=False)
+    mask = np.asfortranarray(hole[::-1, ::-1])
+    np.testing.assert_array_equal(one(image, mask), one(image.copy(), np.ascontiguousarray(mask)))
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "says"),
+    [
+        (np.zeros((0, 0, 3), np.uint8), np.zeros((0, 0), bool), "0x0"),
+        (np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), bool), "1x1; both sides must be from 16"),
+        (np.zeros((20, 30000, 3), np.uint8), np.zeros((20, 30000), bool), "20x30000"),
+        (np.zeros((32, 32, 3), np.float32), np.zeros((32, 32), bool), "float32; uint8"),
+        (np.full((32, 32, 3), np.nan), np.zeros((32, 32), bool), "float64; uint8"),
+        (np.zeros((32, 32, 3), np.uint16), np.zeros((32, 32), bool), "uint16; uint8"),
+        (np.zeros((32, 32), np.uint8), np.zeros((32, 32), bool), r"shape \[32, 32\]; height × width × 3"),
+        (np.zeros((32, 32, 4), np.uint8), np.zeros((32, 32), bool), "× 3"),
+        (np.zeros((32, 32, 3), np.uint8), np.zeros((32, 40), bool), "mask is 32x40, the image 32x32"),
+        (np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32, 1), bool), "without channels"),
+        (np.zeros((32, 32, 3), np.uint8), np.full((32, 32), np.nan), "mask is float64"),
+        (np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32), np.int64), "mask is int64"),
+        ([[1]], np.zeros((32, 32), bool), "numpy arrays, not list"),
+    ],
+)
+def test_what_cannot_be_inpainted_says_what_was_expected(one, image, mask, says):
+    with pytest.raises(ImageError, match=says):
+        one(image, mask)
+    with pytest.raises(ImageError, match=says):
+        one.predict(image, mask)
+
+
+class Constant:
+    """A runner that gives one value everywhere: for what the inpainter does around an engine."""
+
+    backend, description, precision = "openvino", "constant", "fp32"
+
+    def __init__(self, value: float, sizes: SizeRange = ANY_SIZE) -> None:
+        self.value, self.sizes, self.seen = value, sizes, []
+
+    def run(self, image, mask, output="inpainted"):
+        self.seen.append((image, mask))
+        return np.full(image.shape, self.value, np.float32)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_an_engine_that_overflows_is_an_error_not_a_black_picture(photo, hole, value):
+    inpainter = Inpainter(Constant(value), ngf=8)
+    for call in (inpainter, inpainter.predict):
+        with pytest.raises(EngineError, match="not finite; nothing was written"):
+            call(photo, hole)
+
+
+@pytest.mark.parametrize(("value", "expected"), [(-0.5, 0), (0.0, 0), (0.5, 128), (1.0, 255), (1.5, 255)])
+def test_predictions_are_rounded_and_clipped_not_wrapped(photo, hole, value, expected):
+    assert (Inpainter(Constant(value), ngf=8)(photo, hole)[hole] == expected).all()
+
+
+def test_padding_is_symmetric_at_the_bottom_and_the_right():
+    runner = Constant(0.5)
+    rng = np.random.default_rng(0)
+    image, mask = rng.integers(0, 256, (18, 21, 3), np.uint8), rng.random((18, 21)) < 0.5
+    Inpainter(runner, ngf=8)(image, mask)
+    ((planar, padded_mask),) = runner.seen
+    assert planar.shape == (1, 3, 24, 24)
+    assert padded_mask.shape == (1, 1, 24, 24)
+    expected = image.astype(np.float32) / np.float32(255)
+    np.testing.assert_array_equal(planar[0].transpose(1, 2, 0)[:18, :21], expected)
+    np.testing.assert_array_equal(planar[0, :, 18:24], planar[0, :, 12:18][:, ::-1])
+    np.testing.assert_array_equal(planar[0, :, :, 21:24], planar[0, :, :, 18:21][:, :, ::-1])
+    np.testing.assert_array_equal(padded_mask[0, 0, 18:24], padded_mask[0, 0, 12:18][::-1])
+
+
+def test_an_image_outside_the_engines_sizes_names_the_range_and_the_remedy(photo, hole):
+    small = SizeRange(min=(16, 16), opt=(32, 32), max=(64, 64))
+    with pytest.raises(ImageError, match=r"96x120, this engine takes 16x16…64x64; export again with --min-size"):
+        Inpainter(Constant(0.5, small), ngf=8)(photo, hole)
+    static = SizeRange(min=(64, 64), opt=(64, 64), max=(64, 64))
+    with pytest.raises(ImageError, match=r"60x50 \(padded to 64x56\), this engine takes 64x64; .*--size 64x56"):
+        Inpainter(Constant(0.5, static), ngf=8)(photo[:60, :50], hole[:60, :50])
+
+
+def test_an_image_that_does_not_fit_into_memory_is_refused_before_the_work(photo, hole, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 1000)
+    runner = Constant(0.5)
+    with pytest.raises(ImageError, match=r"needs about .* GB, 0\.0 GB are free"):
+        Inpainter(runner, ngf=64)(photo, hole)
+    assert not runner.seen

@@ -1,0 +1,94 @@
+"""At the edge there is no torch: importing, loading a bundle, inpainting and building an engine must work without it.
+
+Each claim runs in a process in which any import of torch fails.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BLOCK = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision", "lightning"):
+            raise ModuleNotFoundError("No module named 'torch' (blocked)", name=name)
+sys.meta_path.insert(0, Block())
+"""
+
+
+def run(code: str, *arguments: Path | str) -> str:
+    child = subprocess.run(
+        [sys.executable, "-c", BLOCK + code, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert child.returncode == 0, child.stderr
+    return child.stdout
+
+
+def test_the_block_blocks():
+    with pytest.raises(AssertionError, match="blocked"):
+        run("import torch")
+
+
+def test_importing_imports_no_engine_and_no_torch():
+    loaded = run("import glama_deploy; print(*sys.modules)").split()
+    assert "glama_deploy.inpainter" in loaded
+    assert not {"torch", "onnx", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx", "polygraphy"} & set(loaded)
+
+
+@pytest.mark.parametrize("backend", ["auto", "openvino", "onnxruntime"])
+def test_a_bundle_loads_and_inpaints(tiny_bundle, backend):
+    code = """
+import numpy, glama_deploy
+inpainter = glama_deploy.load(sys.argv[1], sys.argv[2])
+image, mask = numpy.zeros((40, 50, 3), numpy.uint8), numpy.zeros((40, 50), bool)
+mask[10:20, 10:20] = True
+assert (inpainter(image, mask)[~mask] == 0).all()
+print(inpainter.backend)
+"""
+    assert run(code, tiny_bundle.path, backend).strip() == ("openvino" if backend == "auto" else backend)
+
+
+def test_the_embedded_network_loads_and_inpaints():
+    code = """
+import numpy, glama_deploy
+image, mask = numpy.full((64, 64, 3), 128, numpy.uint8), numpy.zeros((64, 64), bool)
+mask[20:40, 20:40] = True
+print(glama_deploy.load("default")(image, mask)[30, 30])
+"""
+    assert run(code)
+
+
+@pytest.mark.parametrize("target", ["openvino", "trt-rtx"])
+def test_an_engine_is_built_on_the_device(tiny, make_bundle, tmp_path, target):
+    import shutil
+
+    shutil.copytree(make_bundle(tiny, ("onnx",)).path, tmp_path / "bundle")
+    code = """
+from glama_deploy.cli.build import main
+sys.exit(main.run([sys.argv[1], "--target", sys.argv[2], "--max-size", "256x256"]))
+"""
+    assert "fp32" in run(code, tmp_path / "bundle", target)
+
+
+def test_an_export_without_torch_says_that_parity_was_not_measured(tiny, tmp_path):
+    code = """
+from glama_deploy.cli.export import main
+sys.exit(main.run(["--ckpt", sys.argv[1], "--out", sys.argv[2], "--target", "openvino"]))
+"""
+    assert "PyTorch, the reference, is not installed" in run(code, tiny, tmp_path / "bundle")
+
+
+def test_the_torch_backend_says_what_to_install(tiny):
+    code = """
+import glama_deploy
+try:
+    glama_deploy.load(sys.argv[1], "torch")
+except glama_deploy.EngineError as error:
+    print(error)
+"""
+    assert "pip install 'glama-deploy[export]'" in run(code, tiny)
