@@ -1,0 +1,65 @@
+"""glama-demo: the embedded network, exported, built and run on the sample photo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+
+import glama_deploy
+from glama_deploy import images
+from glama_deploy.cli.entry import Command, option
+from glama_deploy.cli.show import Steps, print_parity
+from glama_deploy.export.pipeline import Request, export
+from glama_deploy.files import atomic_file
+
+ASSETS = Path(__file__).parent.parent / "assets"
+
+#: How missing pixels are shown in the input.
+MISSING = (255, 0, 128)
+
+
+def glama_demo(
+    out: Annotated[Path, option("--out", help="Folder for the bundle; the picture is written beside it.")] = Path(
+        "demo"
+    ),
+) -> int:
+    """Export the embedded network to OpenVINO and TensorRT-RTX, inpaint a photo, and show both.
+
+    Writes OUT/bundle, OUT/inpainted.png and OUT.png (input, mask, result side by side). Exit code as glama-export's.
+    """
+    bundle, picture = out / "bundle", out.with_suffix(".png")
+    with Steps() as steps:
+        outcome = export(Request("default", bundle, ("openvino", "trt-rtx"), overwrite=True), steps)
+        steps("inpainting the sample photo")
+        photo, mask = images.read_image(ASSETS / "sample.jpg"), images.read_mask(ASSETS / "sample_mask.png")
+        inpainter = glama_deploy.load(bundle)
+        result = inpainter(photo.rgb, mask)
+        images.write_image(out / "inpainted.png", photo, result, mask)
+        sheet = side_by_side(photo.rgb, mask, result)
+        with atomic_file(picture) as temporary:
+            Image.fromarray(sheet).save(temporary, format="PNG")
+    console = Console(highlight=False)
+    engines = list(outcome.bundle.manifest.engines.values())
+    print_parity(console, engines, outcome.failures)
+    console.print(f"inpainted with {inpainter.description}", markup=False)
+    console.print(f"bundle:  {bundle}", markup=False, soft_wrap=True)
+    console.print(f"picture: {picture} (input, mask, result)", markup=False, soft_wrap=True)
+    if any(engine.parity.measured and not engine.parity.passed for engine in engines):
+        return 3
+    return 4 if outcome.failures else 0
+
+
+def side_by_side(image: np.ndarray, mask: np.ndarray, result: np.ndarray, gap: int = 8) -> np.ndarray:
+    """Input (missing pixels in a signal colour), mask and result, uint8 H×W×3 each, on white."""
+    shown = image.copy()
+    shown[mask] = MISSING
+    white = np.full((image.shape[0], gap, 3), 255, np.uint8)
+    black_and_white = np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255
+    return np.concatenate([shown, white, black_and_white, white, result], axis=1)
+
+
+main = Command("glama-demo", glama_demo)

@@ -1,0 +1,241 @@
+"""The commands as a user meets them: exit codes, one line for what is wrong, and never a traceback."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glama_deploy.bundle import Bundle
+from glama_deploy.cli.build import main as glama_build
+from glama_deploy.cli.demo import main as glama_demo
+from glama_deploy.cli.export import main as glama_export
+from glama_deploy.cli.inpaint import main as glama_inpaint
+
+BIN = Path(sys.executable).parent
+
+
+@pytest.fixture
+def files(tmp_path: Path, photo, hole) -> dict[str, Path]:
+    Image.fromarray(photo).save(tmp_path / "image.png")
+    Image.fromarray(hole).save(tmp_path / "mask.png")
+    return {"image": tmp_path / "image.png", "mask": tmp_path / "mask.png", "out": tmp_path / "out.png"}
+
+
+def inpaint(files: dict[str, Path], *more: object, **changes: object) -> int:
+    arguments = {**files, **changes}
+    return glama_inpaint.run([*(str(x) for k, v in arguments.items() for x in (f"--{k}", v)), *map(str, more)])
+
+
+def one_line(captured: pytest.CaptureFixture[str], command: str) -> str:
+    """The error that was printed: a single line that starts with the command's name."""
+    lines = captured.readouterr().err.strip().splitlines()
+    errors = [line for line in lines if line.startswith(f"{command}: ")]
+    assert len(errors) == 1, lines
+    assert not any("Traceback" in line for line in lines)
+    return errors[0]
+
+
+@pytest.mark.parametrize("name", ["glama-export", "glama-build", "glama-inpaint", "glama-demo"])
+def test_every_command_explains_itself(name):
+    child = subprocess.run([BIN / name, "--help"], capture_output=True, text=True, check=False)
+    assert child.returncode == 0
+    assert "Usage" in child.stdout
+
+
+def test_an_export_prints_the_parity_table(tiny, tmp_path, capsys):
+    code = glama_export.run(["--ckpt", str(tiny), "--out", str(tmp_path / "b"), "--target", "openvino"])
+    out = capsys.readouterr().out
+    assert code == 0
+    assert re.search(r"openvino\s+fp32\s+≥ 16x16\s+\d\.\de-0\d\s+\d+\.\d dB\s+pass", out)
+    assert f"bundle: {tmp_path / 'b'}" in out
+
+
+def test_parity_over_the_tolerance_is_exit_code_3_and_says_where(tiny, tmp_path, capsys, monkeypatch):
+    from glama_deploy.export import parity
+
+    monkeypatch.setitem(parity.TOLERANCE, "fp32", 1e-12)
+    code = glama_export.run(["--ckpt", str(tiny), "--out", str(tmp_path / "b"), "--target", "openvino"])
+    out = capsys.readouterr().out
+    assert code == 3
+    assert out.count("FAIL") == 2
+    assert re.search(r"openvino: over its tolerance of 1e-12, worst at \d+x\d+ ", out)
+
+
+def test_a_target_that_is_not_here_is_exit_code_4_and_the_others_come_out(tiny, tmp_path, capsys, monkeypatch):
+    from glama_deploy.engines import tensorrt
+
+    monkeypatch.setattr(tensorrt, "installed", lambda package: False)
+    arguments = ["--ckpt", str(tiny), "--out", str(tmp_path / "b"), "--target", "trt", "--target", "openvino"]
+    assert glama_export.run([*arguments, "--no-parity"]) == 4
+    out = capsys.readouterr().out
+    assert "not built" in out
+    assert "pip install 'glama-deploy[tensorrt]'" in out
+    assert set(Bundle.open(tmp_path / "b").manifest.engines) == {"onnx", "openvino"}
+
+
+def test_inpainting_a_file_keeps_the_known_pixels(files, tiny_bundle, photo, hole):
+    assert inpaint(files, model=tiny_bundle.path) == 0
+    out = np.asarray(Image.open(files["out"]))
+    np.testing.assert_array_equal(out[~hole], photo[~hole])
+
+
+def test_inpainting_folders_ends_with_a_summary_and_exit_code_2_for_a_bad_file(files, tiny_bundle, tmp_path, capsys):
+    for name in ("image", "mask"):
+        (tmp_path / f"{name}s").mkdir()
+        shutil.copy(files[name], tmp_path / f"{name}s" / "a.png")
+    folders = {"image": tmp_path / "images", "mask": tmp_path / "masks", "out": tmp_path / "outs"}
+    assert inpaint(folders, model=tiny_bundle.path) == 0
+    assert "1 written, 0 skipped, 0 failed" in capsys.readouterr().err
+    (tmp_path / "images" / "b.png").write_text("no image")
+    shutil.copy(files["mask"], tmp_path / "masks" / "b.png")
+    assert inpaint(folders, model=tiny_bundle.path) == 2
+    err = capsys.readouterr().err
+    assert "0 written, 1 skipped, 1 failed" in err
+    assert "b.png is damaged or no image" in err
+
+
+def test_an_engine_is_built_into_a_bundle(tiny, make_bundle, tmp_path, capsys):
+    shutil.copytree(make_bundle(tiny, ("onnx",)).path, tmp_path / "b")
+    assert glama_build.run([str(tmp_path / "b"), "--target", "openvino"]) == 0
+    assert "openvino: fp32" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_demo_makes_its_picture(tmp_path, capsys):
+    code = glama_demo.run(["--out", str(tmp_path / "demo")])
+    out = capsys.readouterr().out
+    assert code in (0, 4)  # 4 where TensorRT-RTX is not installed
+    assert re.search(r"openvino\s+fp32.*pass", out)
+    sample = Image.open(Path(__file__).parents[2] / "glama_deploy" / "assets" / "sample.jpg")
+    with Image.open(tmp_path / "demo.png") as sheet:
+        assert sheet.size == (3 * sample.width + 16, sample.height)
+    assert (tmp_path / "demo" / "inpainted.png").is_file()
+
+
+# ---------------------------------------------------------------- bad input: one line, exit code 2, nothing written
+
+
+def another_network(path: Path) -> None:
+    torch.save(torch.nn.Linear(2, 2).state_dict(), path)
+
+
+def truncated(path: Path) -> None:
+    another_network(path)
+    path.write_bytes(path.read_bytes()[:300])
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda path: None, "no checkpoint at"),
+        (lambda path: path.write_bytes(b""), "is empty"),
+        (truncated, "damaged or truncated"),
+        (another_network, "holds no LaMa or GLaMa generator"),
+        (lambda path: path.mkdir(), r"no config\.yaml"),
+    ],
+)
+def test_a_bad_checkpoint(tmp_path, capsys, make, says):
+    make(tmp_path / "x.pt")
+    before = sorted(tmp_path.rglob("*"))
+    assert glama_export.run(["--ckpt", str(tmp_path / "x.pt"), "--out", str(tmp_path / "b")]) == 2
+    assert re.search(says, one_line(capsys, "glama-export"))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--size", "500x500"], r"--size is 500x500; .* the next that works is 504x504"),
+        (["--size", "big"], "HEIGHTxWIDTH is expected"),
+        (["--target", "coreml"], "unknown target 'coreml'"),
+        (["--precision", "fp4"], "precision 'fp4' is not offered"),
+        (["--min-size", "512x512", "--max-size", "64x64"], "min ≤ opt ≤ max"),
+        (["--max-batch", "0"], "--max-batch"),
+        (["--fp16"], "No such option: --fp16"),
+    ],
+)
+def test_bad_options_of_an_export(tiny, tmp_path, capsys, arguments, says):
+    assert glama_export.run(["--ckpt", str(tiny), "--out", str(tmp_path / "b"), *arguments]) == 2
+    assert re.search(says, one_line(capsys, "glama-export"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_option_is_named(capsys):
+    assert glama_export.run(["--ckpt", "default"]) == 2
+    assert "'--out'" in one_line(capsys, "glama-export")
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"image": "nothing.png"}, "no image at nothing.png"),
+        ({"mask": "nothing.png"}, "no mask at nothing.png"),
+        ({"model": "nothing"}, "no checkpoint at nothing"),
+        ({"backend": "coreml"}, "unknown backend 'coreml'"),
+        ({"precision": "fp4"}, "unknown precision 'fp4'"),
+        ({"threads": 0}, "--threads"),
+    ],
+)
+def test_bad_options_of_inpainting(files, tiny_bundle, capsys, changes, says):
+    assert inpaint(files, **{"model": tiny_bundle.path, **changes}) == 2
+    assert says in one_line(capsys, "glama-inpaint")
+    assert not files["out"].exists()
+
+
+@pytest.mark.parametrize(
+    ("size", "says"),
+    [((1, 1), "1x1; both sides must be from 16"), ((40, 30000), "40x30000; both sides must be from 16 to 16384")],
+)
+def test_an_image_of_a_size_that_cannot_be(files, tiny_bundle, capsys, size, says):
+    Image.fromarray(np.zeros((*size, 3), np.uint8)).save(files["image"])
+    Image.fromarray(np.ones(size, bool)).save(files["mask"])
+    assert inpaint(files, model=tiny_bundle.path) == 2
+    assert says in one_line(capsys, "glama-inpaint")
+    assert not files["out"].exists()
+
+
+def test_what_is_no_image_or_has_another_size(files, tiny_bundle, capsys):
+    Image.fromarray(np.ones((50, 60), bool)).save(files["mask"])
+    assert inpaint(files, model=tiny_bundle.path) == 2
+    assert "mask is 50x60, the image 96x120" in one_line(capsys, "glama-inpaint")
+    files["image"].write_text("no image")
+    assert inpaint(files, model=tiny_bundle.path) == 2
+    assert "damaged or no image" in one_line(capsys, "glama-inpaint")
+    assert not files["out"].exists()
+
+
+def test_a_tampered_bundle_and_one_of_the_future(files, tiny_bundle, tmp_path, capsys):
+    bundle = Path(shutil.copytree(tiny_bundle.path, tmp_path / "b"))
+    weights = bundle / "openvino" / "model.bin"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+    assert inpaint(files, model=bundle, backend="openvino") == 2
+    assert "SHA-256 differs" in one_line(capsys, "glama-inpaint")
+    manifest = bundle / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"schema_version": 1', '"schema_version": 2'))
+    assert inpaint(files, model=bundle) == 2
+    assert "bundle schema 2" in one_line(capsys, "glama-inpaint")
+    assert not files["out"].exists()
+
+
+def test_an_output_that_exists_is_kept(files, tiny_bundle, capsys):
+    files["out"].write_text("precious")
+    assert inpaint(files, model=tiny_bundle.path) == 2
+    assert "--overwrite" in one_line(capsys, "glama-inpaint")
+    assert files["out"].read_text() == "precious"
+    assert inpaint(files, "--overwrite", model=tiny_bundle.path) == 0
+
+
+def test_a_place_that_cannot_be_written(files, tiny_bundle, tmp_path, capsys):
+    """`/proc` takes no files, not even from root."""
+    assert inpaint(files, model=tiny_bundle.path, out="/proc/out.png") == 2
+    assert "cannot write /proc/out.png" in one_line(capsys, "glama-inpaint")
+    assert glama_export.run(["--ckpt", "default", "--out", "/proc/bundle"]) == 2
+    assert "cannot write" in one_line(capsys, "glama-export")
