@@ -13,7 +13,7 @@ def estimate(height: int, width: int, ngf: int) -> int:
 
 
 #: Feature maps of full height, width and `ngf` channels that stand at once, as measured (benchmarks/memory.py).
-FULL_SIZE_MAPS = 4
+FULL_SIZE_MAPS = 6
 
 
 def available() -> int | None:

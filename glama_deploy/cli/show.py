@@ -51,7 +51,9 @@ class Steps:
 
 def print_parity(console: Console, engines: Sequence[Engine], failures: Mapping[str, str]) -> None:
     """A table of engine, precision, sizes, largest error, PSNR and verdict, and the reasons of what is open below."""
-    table = Table(title="Parity with the PyTorch reference (fp32)", title_justify="left", box=box.SIMPLE)
+    table = Table(
+        title="Parity with the PyTorch reference (fp32)", title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0)
+    )
     for column in ("engine", "precision", "sizes", "max error", "PSNR", "verdict"):
         table.add_column(column, no_wrap=True)
     reasons = dict(failures)
