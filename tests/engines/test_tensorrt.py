@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 
@@ -54,6 +56,44 @@ def test_batches_are_part_of_the_profile(tiny, make_bundle):
     profile = SizeRange(min=(64, 64), opt=(128, 128), max=(256, 256), max_batch=4)
     engine = make_bundle(tiny, ("trt-rtx",), profile=profile).manifest.engines["tensorrt-rtx"]
     assert engine.sizes == profile
+
+
+def child(request: dict[str, object], **environment: str) -> subprocess.CompletedProcess[str]:
+    """The process that builds, by itself, so that its log can be read."""
+    return subprocess.run(
+        [sys.executable, "-m", "glama_deploy.engines.tensorrt", json.dumps(request)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
+    )
+
+
+def test_an_fp32_engine_is_strongly_typed_and_without_tf32(tiny_bundle, tmp_path):
+    sizes = {"min": (64, 64), "opt": (64, 64), "max": (64, 64)}
+    request = {"onnx": str(tiny_bundle.path / "model.onnx"), "engine": str(tmp_path / "e"), "sizes": sizes}
+    log = child({**request, "package": "tensorrt_rtx"}).stdout
+    (flags,) = [line for line in log.splitlines() if "Flags" in line]
+    assert "STRONGLY_TYPED" in flags
+    assert "TF32" not in flags
+
+
+def test_the_same_code_drives_the_package_tensorrt(tiny_bundle, tmp_path):
+    """TensorRT itself cannot be installed without a GPU's environment; TensorRT-RTX under its name, which has the same
+    Python interface, shows that the configuration for TensorRT 10 is one that Polygraphy takes."""
+    (tmp_path / "tensorrt").mkdir()
+    (tmp_path / "tensorrt" / "__init__.py").write_text(
+        "import tensorrt_rtx\n"
+        "from tensorrt_rtx import *\n"
+        "__version__ = '10.13.0'\n"
+        "def __getattr__(name):\n"
+        "    return getattr(tensorrt_rtx, name)\n"
+    )
+    sizes = {"min": (64, 64), "opt": (64, 64), "max": (128, 128), "max_batch": 2}
+    request = {"onnx": str(tiny_bundle.path / "model.onnx"), "engine": str(tmp_path / "e"), "sizes": sizes}
+    built = child({**request, "package": "tensorrt"}, PYTHONPATH=str(tmp_path))
+    assert json.loads(built.stdout.splitlines()[-1])["tensorrt"] == "10.13.0"
+    assert (tmp_path / "e").stat().st_size > 100_000
 
 
 def test_a_graph_that_the_parser_refuses_is_one_line(tmp_path):
