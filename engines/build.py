@@ -8,7 +8,7 @@ from pathlib import Path
 from glama_deploy import bundle as bundles
 from glama_deploy.bundle import Bundle, Engine, EngineName, Parity, Precision, SizeRange
 from glama_deploy.engines import openvino, tensorrt
-from glama_deploy.errors import EngineError, GlamaError
+from glama_deploy.errors import GlamaError
 from glama_deploy.files import atomic_file
 
 #: What the commands call them, and the engine that comes out.
@@ -25,25 +25,25 @@ DEFAULT_PROFILE = SizeRange(min=(64, 64), opt=(512, 512), max=(2048, 2048), max_
 _NO_PARITY = Parity(measured=False, reason="not asked for")
 
 
-def build(folder: Path, target: str, graph: SizeRange, profile: SizeRange, *, fp16: bool = False) -> Engine:
-    """Build the target's engine from `folder/model.onnx` into `folder/<engine>`; its parity is not measured yet.
+def build(folder: Path, target: str, graph: SizeRange, profile: SizeRange, precision: Precision) -> Engine:
+    """Build the target's engine from the graphs in `folder` into `folder/<engine>`; its parity is not measured yet.
 
-    `graph` is what the ONNX model takes; a TensorRT engine takes `profile`, or the graph's one size where it is static.
-    Raises EngineError where it cannot be built here.
+    `graph` is what the ONNX models take; a TensorRT engine takes `profile`, or the graph's one size where it is static.
+    TensorRT builds from the graph that has `precision` written into it; ONNX Runtime takes the fp32 graph, and OpenVINO
+    stores the weights of that one in fp16 where asked. Raises EngineError where the engine cannot be built here.
     """
-    onnx, name = folder / bundles.ONNX, TARGETS[target]
+    name = TARGETS[target]
     if name == "onnx":
-        return entry(folder, name, "fp32", graph, [onnx], {})
+        return entry(folder, name, "fp32", graph, [folder / bundles.ONNX], {})
     if name == "openvino":
-        files, versions = openvino.build(onnx, folder / name, fp16_weights=fp16)
-        return entry(folder, name, "fp16" if fp16 else "fp32", graph, files, versions)
-    if fp16:
-        raise EngineError(f"target {target} takes its types from the graph, which is fp32; use --precision fp32")
+        half = precision != "fp32"
+        files, versions = openvino.build(folder / bundles.ONNX, folder / name, fp16_weights=half)
+        return entry(folder, name, "fp16" if half else "fp32", graph, files, versions)
     if graph.static:
         profile = graph.model_copy(update={"max_batch": profile.max_batch})
-    path = folder / name / "model.engine"
+    onnx, path = folder / bundles.graph_name(precision), folder / name / "model.engine"
     versions = tensorrt.build(onnx, path, "tensorrt" if name == "tensorrt" else "tensorrt_rtx", profile)
-    return entry(folder, name, "fp32", profile, [path], versions)
+    return entry(folder, name, precision, profile, [path], versions)
 
 
 def entry(
@@ -59,7 +59,7 @@ def entry(
     return Engine(name=name, precision=precision, sizes=sizes, files=artifacts, versions=versions, parity=_NO_PARITY)
 
 
-def add(bundle: Bundle, target: str, profile: SizeRange) -> Bundle:
+def add(bundle: Bundle, target: str, profile: SizeRange, precision: Precision = "fp32") -> Bundle:
     """Build an engine into a bundle that exists, replacing one of the same kind; on the device, without torch.
 
     The engine is built beside the bundle's own files and moved in when it is whole. Raises GlamaError.
@@ -67,14 +67,14 @@ def add(bundle: Bundle, target: str, profile: SizeRange) -> Bundle:
     if target not in TARGETS or target == "onnx":
         raise GlamaError(f"target is {target!r}; expected {', '.join(t for t in TARGETS if t != 'onnx')}")
     name = TARGETS[target]
-    (onnx,) = bundle.files("onnx")
-    source = bundle.manifest.engines["onnx"]
+    onnx = bundle.graph("fp32" if name == "openvino" else precision)
+    sizes = bundle.sizes
     work = bundle.path / f".{name}.tmp"
     try:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-        (work / bundles.ONNX).symlink_to(onnx.absolute())
-        engine = build(work, target, source.sizes, profile)
+        (work / onnx.name).symlink_to(onnx.absolute())
+        engine = build(work, target, sizes, profile, precision)
         shutil.rmtree(bundle.path / name, ignore_errors=True)
         (work / name).rename(bundle.path / name)
     except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +10,18 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from glama_deploy import bundle as bundles
-from glama_deploy.bundle import ANY_SIZE, Bundle, Engine, EngineName, Manifest, Size, SizeRange, Tensor
+from glama_deploy.bundle import (
+    ANY_SIZE,
+    Bundle,
+    Engine,
+    EngineName,
+    Graph,
+    Manifest,
+    Precision,
+    Size,
+    SizeRange,
+    Tensor,
+)
 from glama_deploy.engines.build import DEFAULT_PROFILE, TARGETS
 from glama_deploy.engines.build import build as build_engine
 from glama_deploy.errors import EngineError, GlamaError
@@ -21,14 +33,15 @@ from glama_deploy.runtime.base import installed
 @dataclass(frozen=True)
 class Request:
     """What to export. `size` fixes the graph to one size; without it the graph takes any, and `profile` is what a
-    TensorRT engine is built for."""
+    TensorRT engine is built for. `calibration` is a folder of photos on which a half graph's ranges are measured."""
 
     checkpoint: str | Path
     out: Path
     targets: tuple[str, ...] = ("onnx",)
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     size: Size | None = None
     profile: SizeRange = DEFAULT_PROFILE
+    calibration: Path | None = None
     predicted: bool = True
     parity: bool = True
     overwrite: bool = False
@@ -54,17 +67,18 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
     outputs = ("inpainted", "predicted") if request.predicted else ("inpainted",)
     with atomic_folder(request.out, overwrite=request.overwrite) as folder:
         step("writing the ONNX graph")
-        _write_onnx(checkpoint, folder / bundles.ONNX, request.size, outputs)
+        graphs = _write_graphs(checkpoint, request, folder, outputs, step)
         engines: dict[EngineName, Engine] = {}
         failures: dict[str, str] = {}
-        graph, half = _graph_sizes(request), request.precision == "fp16"
         for target in dict.fromkeys(("onnx", *request.targets)):
             step(f"building {TARGETS[target]}")
             try:
-                engines[TARGETS[target]] = build_engine(folder, target, graph, request.profile, fp16=half)
+                engines[TARGETS[target]] = build_engine(
+                    folder, target, _graph_sizes(request), request.profile, request.precision
+                )
             except EngineError as error:
                 failures[target] = str(error)
-        manifest = _manifest(request, checkpoint, outputs, engines)
+        manifest = _manifest(request, checkpoint, outputs, graphs, engines)
         manifest = _with_parity(Bundle(folder, manifest), checkpoint, request, step)
         (folder / bundles.MANIFEST).write_text(bundles.manifest_text(manifest))
     return Outcome(Bundle(request.out, manifest), failures)
@@ -75,8 +89,10 @@ def _check(request: Request) -> None:
     for target in request.targets:
         if target not in TARGETS:
             raise GlamaError(f"unknown target {target!r}; expected {', '.join(TARGETS)}")
-    if request.precision not in ("fp32", "fp16"):
-        raise GlamaError(f"precision {request.precision!r} is not offered; expected fp32 or fp16")
+    if request.precision not in ("fp32", "fp16", "bf16"):
+        raise GlamaError(f"precision {request.precision!r} is not offered; expected fp32, fp16 or bf16")
+    if request.precision == "bf16" and "openvino" in request.targets:
+        raise GlamaError("an OpenVINO IR has no bf16: export it in fp32 and load it with precision bf16")
     if not installed("onnx"):
         raise GlamaError("exporting needs the onnx package; pip install 'glama-deploy[export]'")
     if request.out.exists() and not request.overwrite:
@@ -90,12 +106,41 @@ def _check(request: Request) -> None:
         raise GlamaError(f"cannot write into {parent}; choose a folder you may write to")
 
 
-def _write_onnx(checkpoint: checkpoints.Checkpoint, path: Path, size: Size | None, outputs: tuple[str, ...]) -> None:
+def _write_graphs(
+    checkpoint: checkpoints.Checkpoint,
+    request: Request,
+    folder: Path,
+    outputs: tuple[str, ...],
+    step: Callable[[str], None],
+) -> dict[Precision, Graph]:
+    """Write `model.onnx` and, where a TensorRT target wants half precision, the graph that has it written in."""
     import onnx
 
     from glama_deploy.export.graph import build
 
-    onnx.save_model(build(checkpoint.config, checkpoint.weights, size, outputs), str(path))
+    def write(model: onnx.ModelProto, precision: Precision, kept: dict[str, str]) -> None:
+        path = folder / bundles.graph_name(precision)
+        onnx.save_model(model, str(path))
+        opset = model.opset_import[0].version
+        graphs[precision] = Graph(file=bundles.artifact(folder, path), opset=opset, kept=kept)
+
+    graphs: dict[Precision, Graph] = {}
+    model = build(checkpoint.config, checkpoint.weights, request.size, outputs)
+    write(model, "fp32", {})
+    if request.precision == "fp32" or not {"trt", "trt-rtx"} & set(request.targets):
+        return graphs
+    if not installed("onnxruntime"):
+        raise GlamaError("half precision is calibrated with ONNX Runtime; pip install 'glama-deploy[onnxruntime]'")
+    from glama_deploy.export import precision, ranges, samples
+
+    largest_size = request.size or request.profile.max
+    step(f"calibrating at {largest_size[0]}x{largest_size[1]}")
+    cases = samples.calibration_cases(request.calibration, largest_size)
+    largest = ranges.measure(model, ((case.image, case.mask) for case in cases))
+    kept = ranges.out_of_range(model, largest, request.precision)
+    step(f"writing {request.precision} into the graph")
+    write(precision.typed(model, "fp16" if request.precision == "fp16" else "bf16", kept), request.precision, kept)
+    return graphs
 
 
 def _graph_sizes(request: Request) -> SizeRange:
@@ -106,6 +151,7 @@ def _manifest(
     request: Request,
     checkpoint: checkpoints.Checkpoint,
     outputs: tuple[str, ...],
+    graphs: dict[Precision, Graph],
     engines: dict[EngineName, Engine],
 ) -> Manifest:
     height, width = request.size or ("height", "width")
@@ -120,17 +166,15 @@ def _manifest(
         shape = ("batch", 1 if name == "mask" else 3, height, width)
         return Tensor(name=name, dtype="float32", layout="NCHW", shape=shape, range=(0.0, 1.0), meaning=meaning[name])
 
-    from glama_deploy.export.builder import OPSET
-
     return Manifest(
         network=checkpoint.config,
         checkpoint=bundles.Checkpoint(file=checkpoint.path.name, kind=checkpoint.kind, sha256=checkpoint.sha256),
-        opset=OPSET,
         fft="matmul",
         io="float",
         inputs=(tensor("image"), tensor("mask")),
         outputs=tuple(tensor(name) for name in outputs),
         tools=tool_versions("glama-deploy", "onnx", "numpy", "torch"),
+        graphs=graphs,
         engines=engines,
     )
 
@@ -152,13 +196,19 @@ def _with_parity(
     """The manifest with each engine's parity filled in."""
     if not request.parity:
         return bundle.manifest
-    from glama_deploy.export import parity
+    from glama_deploy.export import parity, samples
 
     output = "predicted" if request.predicted else "inpainted"
     step("running the PyTorch reference")
-    expected = parity.reference(checkpoint, parity.cases(_graph_sizes(request)), output)
+    expected = parity.reference(checkpoint, samples.parity_cases(_graph_sizes(request)), output)
     engines = {}
     for name, engine in bundle.manifest.engines.items():
         step(f"measuring the parity of {name}")
-        engines[name] = engine.model_copy(update={"parity": parity.measure(bundle, engine, expected, output)})
+        measured = parity.measure(bundle, engine, expected, output)
+        if measured.max_abs_error is not None and not math.isfinite(measured.max_abs_error):
+            raise GlamaError(
+                f"{name} in {engine.precision} gives values that are not finite (at {measured.worst}); nothing was "
+                "written: calibrate on images like yours (--calib FOLDER) or export in fp32"
+            )
+        engines[name] = engine.model_copy(update={"parity": measured})
     return bundle.manifest.model_copy(update={"engines": engines})

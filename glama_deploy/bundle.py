@@ -20,6 +20,12 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 ONNX = "model.onnx"
 
+
+def graph_name(precision: str) -> str:
+    """The file of a bundle's graph: `model.onnx` is fp32, `model.fp16.onnx` has half types written into it."""
+    return ONNX if precision == "fp32" else f"model.{precision}.onnx"
+
+
 #: Sides above this are refused: no engine of this project was ever seen to run them.
 MAX_SIDE = 16384
 
@@ -100,6 +106,7 @@ class Parity(_Record):
     """How far an engine is from the PyTorch reference in fp32, or why that was not measured."""
 
     measured: bool
+    emulated: bool = Field(default=False, description="the engine's arithmetic was emulated on a CPU")
     reason: str = ""
     output: str = ""
     max_abs_error: float | None = None
@@ -126,6 +133,14 @@ class Engine(_Record):
     parity: Parity
 
 
+class Graph(_Record):
+    """An ONNX model of the bundle, from which engines of its precision are built."""
+
+    file: Artifact
+    opset: int
+    kept: dict[str, str] = Field(default_factory=dict, description="nodes kept in fp32, each with its reason")
+
+
 class Checkpoint(_Record):
     """Where the parameters came from."""
 
@@ -140,12 +155,12 @@ class Manifest(_Record):
     schema_version: int = SCHEMA_VERSION
     network: NetworkConfig
     checkpoint: Checkpoint
-    opset: int
     fft: Literal["matmul", "dft", "plugin"]
     io: Literal["float", "uint8"]
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     tools: dict[str, str]
+    graphs: dict[Precision, Graph]
     engines: dict[EngineName, Engine]
 
 
@@ -184,8 +199,24 @@ class Bundle:
             where = ".".join(map(str, first["loc"]))
             raise BundleError(f"{file} is not valid: {where}: {first['msg']}; export the bundle again") from error
 
+    @property
+    def sizes(self) -> SizeRange:
+        """What the graphs take."""
+        height, width = self.manifest.inputs[0].shape[2:]
+        if isinstance(height, int) and isinstance(width, int):
+            return SizeRange(min=(height, width), opt=(height, width), max=(height, width))
+        return ANY_SIZE
+
     def engine(self, name: EngineName) -> Engine | None:
         return self.manifest.engines.get(name)
+
+    def graph(self, precision: Precision) -> Path:
+        """The ONNX model of a precision, verified. Raises BundleError: not there, missing, changed."""
+        graph = self.manifest.graphs.get(precision)
+        if graph is None:
+            there = ", ".join(self.manifest.graphs)
+            raise BundleError(f"{self.path} has no {precision} graph (it has: {there}); export it with that precision")
+        return self._verified(graph.file)
 
     def files(self, name: EngineName) -> list[Path]:
         """The engine's files, verified against their SHA-256. Raises BundleError: not there, missing, changed."""

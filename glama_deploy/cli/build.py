@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 from rich.console import Console
 
-from glama_deploy.bundle import Bundle
+from glama_deploy.bundle import Bundle, Precision
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.show import Steps
 from glama_deploy.cli.sizes import MaxBatch, MaxSize, MinSize, OptSize, profile
@@ -18,6 +18,9 @@ from glama_deploy.engines.build import add
 def glama_build(
     bundle: Annotated[Path, typer.Argument(help="The bundle's folder.", show_default=False)],
     target: Annotated[str, option("--target", help="openvino, trt or trt-rtx.")],
+    precision: Annotated[
+        str, option("--precision", help="fp32, fp16 or bf16, as the bundle was exported with.")
+    ] = "fp32",
     min_size: MinSize = None,
     opt_size: OptSize = None,
     max_size: MaxSize = None,
@@ -27,7 +30,7 @@ def glama_build(
     opened = Bundle.open(bundle)
     with Steps() as steps:
         steps(f"building {target}")
-        result = add(opened, target, profile(min_size, opt_size, max_size, max_batch))
+        result = add(opened, target, profile(min_size, opt_size, max_size, max_batch), cast(Precision, precision))
     console = Console(highlight=False)
     for engine in result.manifest.engines.values():
         size = sum(file.bytes for file in engine.files) / 1e6

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 from rich.console import Console
 
-from glama_deploy.bundle import parse_size
+from glama_deploy.bundle import Precision, parse_size
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.show import Steps, print_parity
 from glama_deploy.cli.sizes import MaxBatch, MaxSize, MinSize, OptSize, profile
@@ -30,8 +30,15 @@ def glama_export(
     ] = None,
     precision: Annotated[
         str,
-        option("--precision", help="fp32, or fp16 (OpenVINO: weights are stored in half the space)."),
+        option(
+            "--precision",
+            help="fp32; fp16 or bf16: TensorRT computes in it (OpenVINO: fp16 stores the weights in half the space).",
+        ),
     ] = "fp32",
+    calib: Annotated[
+        Path | None,
+        option("--calib", help="Folder of photos on which half precision is calibrated; the sample photo by default."),
+    ] = None,
     size: Annotated[
         str | None,
         option("--size", help="HxW: a graph of this one size. Without it every multiple of 8 from 16 up works."),
@@ -60,7 +67,8 @@ def glama_export(
         checkpoint=ckpt,
         out=out,
         targets=tuple(target or ["onnx"]),
-        precision=precision,
+        precision=cast(Precision, precision),
+        calibration=calib,
         size=parse_size(size, "--size") if size else None,
         profile=profile(min_size, opt_size, max_size, max_batch),
         predicted=predicted,

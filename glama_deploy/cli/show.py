@@ -14,6 +14,7 @@ from rich.table import Table
 from glama_deploy.bundle import Engine
 
 #: How an engine's outcome reads in the table; colours are for terminals.
+_EMULATED = "[green]emulated[/]"
 _PASS, _FAIL, _OPEN = "[green]pass[/]", "[bold red]FAIL[/]", "[yellow]not measured[/]"
 _MISSING = "[bold red]not built[/]"
 
@@ -66,7 +67,9 @@ def print_parity(console: Console, engines: Sequence[Engine], failures: Mapping[
         else:
             error = f"{parity.max_abs_error:.1e}"
             psnr = "identical" if parity.psnr is None else f"{parity.psnr:.1f} dB"
-            verdict = _PASS if parity.passed else _FAIL
+            verdict = (_EMULATED if parity.emulated else _PASS) if parity.passed else _FAIL
+            if parity.emulated:
+                reasons[engine.name] = parity.reason
             if not parity.passed:
                 reasons[engine.name] = f"over its tolerance of {parity.tolerance:.0e}, worst at {parity.worst}"
         table.add_row(engine.name, engine.precision, str(engine.sizes), error, psnr, verdict)

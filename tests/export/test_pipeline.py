@@ -14,7 +14,7 @@ import pytest
 import glama_deploy
 from glama_deploy.bundle import ANY_SIZE, Bundle, SizeRange
 from glama_deploy.errors import CheckpointError, GlamaError
-from glama_deploy.export import parity, pipeline
+from glama_deploy.export import parity, pipeline, samples
 from glama_deploy.export.pipeline import Request, export
 
 
@@ -28,7 +28,7 @@ def test_parity_is_measured_on_the_artifacts_and_stored(tiny, tmp_path):
         assert engine.parity.output == "predicted"
         assert 0 < engine.parity.max_abs_error < 2e-5
         assert engine.parity.psnr > 90
-        assert len(engine.parity.cases) == len(parity.cases(ANY_SIZE))
+        assert len(engine.parity.cases) == len(samples.parity_cases(ANY_SIZE))
 
 
 def test_an_engine_that_is_off_is_found(tiny, tmp_path, monkeypatch):
@@ -56,7 +56,7 @@ def test_values_that_are_not_finite_count_as_infinite_error():
             out[0, 0, 0, 0] = np.nan
             return out
 
-    case = parity.Case("x", np.zeros((1, 3, 16, 16), np.float32), np.zeros((1, 1, 16, 16), np.float32))
+    case = samples.Case("x", np.zeros((1, 3, 16, 16), np.float32), np.zeros((1, 1, 16, 16), np.float32))
     found = parity.compare(Broken(), [parity.Measured(case, case.image)], "predicted", 1.0)
     assert found.max_abs_error == float("inf")
     assert not found.passed

@@ -1,0 +1,70 @@
+"""Tensor-core arithmetic on a CPU: what a typed graph gives where every half value is rounded to its type.
+
+A tensor core multiplies half values exactly and adds the products in float32; its result is rounded when it is stored.
+The emulation does the same: each half operation becomes a float32 one (a product of two fp16 values is exact in
+float32) whose result is cast to the half type and back. ONNX Runtime runs it with its optimizations off, so that no
+fusion skips a rounding. What it cannot show is the order in which a GPU adds, which moves the last float32 digits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from glama_deploy.bundle import SizeRange
+from glama_deploy.errors import EngineError
+
+_HALF = {TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
+
+
+def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The typed model as a float32 one that rounds where the typed one would."""
+    inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    half = {
+        value.name: value.type.tensor_type.elem_type
+        for value in (*inferred.graph.value_info, *inferred.graph.output)
+        if value.type.tensor_type.elem_type in _HALF
+    }
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        nodes.append(copy)
+        if node.op_type == "Cast" and copy.attribute[0].i in _HALF:
+            copy.attribute[0].i = TensorProto.FLOAT
+        for index, name in enumerate(node.output):
+            if name in half:
+                exact, stored = f"{name}/exact", f"{name}/stored"
+                copy.output[index] = exact
+                nodes.append(helper.make_node("Cast", [exact], [stored], name=stored, to=half[name]))
+                nodes.append(helper.make_node("Cast", [stored], [name], name=f"{name}/widened", to=TensorProto.FLOAT))
+    constants = [
+        numpy_helper.from_array(numpy_helper.to_array(c).astype(np.float32), c.name) if c.data_type in _HALF else c
+        for c in model.graph.initializer
+    ]
+    graph = helper.make_graph(nodes, model.graph.name, list(model.graph.input), list(model.graph.output), constants)
+    return helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version)
+
+
+class EmulatedRunner:
+    """A runner over the emulation; takes what the typed graph takes."""
+
+    backend = "emulated"
+
+    def __init__(self, model: onnx.ModelProto, precision: str, sizes: SizeRange) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        data = emulated(model).SerializeToString()
+        self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        self.precision, self.sizes = precision, sizes
+        self.description = f"{precision} emulated on a CPU"
+
+    def run(self, image: np.ndarray, mask: np.ndarray, output: str = "inpainted") -> np.ndarray:
+        if output not in {o.name for o in self._session.get_outputs()}:
+            raise EngineError(f"the graph has no output {output!r}")
+        result: np.ndarray = self._session.run([output], {"image": image, "mask": mask})[0]
+        return result

@@ -1,0 +1,82 @@
+"""Photos and masks that engines are measured and calibrated on: the package's sample, or a folder of the user's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from glama_deploy import images
+from glama_deploy.bundle import SizeRange
+from glama_deploy.errors import GlamaError
+from glama_deploy.masks import by_name
+
+SAMPLE = Path(images.__file__).parent / "assets" / "sample.jpg"
+
+#: Calibration takes the first so many photos of a folder; more would cost time and move no maximum far.
+MOST_PHOTOS = 16
+
+
+@dataclass(frozen=True)
+class Case:
+    """One input: image float32 [B, 3, H, W], mask float32 [B, 1, H, W], and what to call it."""
+
+    name: str
+    image: np.ndarray
+    mask: np.ndarray
+
+
+def parity_cases(sizes: SizeRange) -> list[Case]:
+    """What an engine of these sizes is measured on: several sizes, batches, and the masks that break things."""
+    if sizes.static:
+        plan = [(1, sizes.min, kind) for kind in ("strokes", "one pixel", "full", "empty")]
+    else:
+        plan = [
+            (1, (64, 64), "one pixel"),
+            (3, (64, 96), "full"),
+            (1, (256, 256), "strokes"),
+            (1, (200, 312), "empty"),
+            (1, (264, 248), "strokes"),
+            (1, (512, 512), "strokes"),
+        ]
+        plan = [(b, s, kind) for b, s, kind in plan if sizes.covers(*s)] or [(1, sizes.opt, "strokes")]
+    most = sizes.max_batch or 3
+    photo = images.read_image(SAMPLE).rgb
+    return [_case(photo, min(b, most), size, kind, seed) for seed, (b, size, kind) in enumerate(plan)]
+
+
+def calibration_cases(folder: Path | None, size: tuple[int, int]) -> list[Case]:
+    """Photos of `folder` (or the sample) cut or mirrored to `size`, with strokes. Raises GlamaError: no photo there."""
+    if folder is None:
+        paths = [SAMPLE]
+    elif not folder.is_dir():
+        raise GlamaError(f"--calib {folder} is no folder; give a folder of photos")
+    else:
+        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in images.SUFFIXES)[:MOST_PHOTOS]
+    if not paths:
+        raise GlamaError(f"--calib {folder} has no photos ({', '.join(sorted(images.SUFFIXES))})")
+    return [_case(images.read_image(path).rgb, 1, size, "strokes", seed) for seed, path in enumerate(paths)]
+
+
+def _case(photo: np.ndarray, batch: int, size: tuple[int, int], kind: str, seed: int) -> Case:
+    rng = np.random.default_rng(seed)
+    height, width = size
+    beyond = [(0, max(0, side - there)) for side, there in zip(size, photo.shape[:2], strict=True)]
+    photo = np.pad(photo, (*beyond, (0, 0)), mode="symmetric")
+    crops, masks = [], []
+    for _ in range(batch):
+        y = int(rng.integers(photo.shape[0] - height + 1))
+        x = int(rng.integers(photo.shape[1] - width + 1))
+        crops.append(photo[y : y + height, x : x + width].transpose(2, 0, 1))
+        mask = np.zeros(size, bool)
+        if kind == "full":
+            mask[:] = True
+        elif kind == "one pixel":
+            mask[height // 2, width // 3] = True
+        elif kind == "strokes":
+            mask = by_name("MediumStrokes")(height, width, rng)
+        masks.append(mask[None])
+    image = np.stack(crops).astype(np.float32) / np.float32(255)
+    name = f"{height}x{width} {kind}" + (f" ×{batch}" if batch > 1 else "")
+    return Case(name, image, np.stack(masks).astype(np.float32))
