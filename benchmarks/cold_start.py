@@ -6,6 +6,7 @@ python benchmarks/cold_start.py [--network lama] [--runs 5]
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["GLAMA_CACHE"] = str(Path(folder) / "cache")
         from glama_deploy.reference.untrained import untrained
 
         source, bundle = Path(folder) / "network.safetensors", Path(folder) / "bundle"

@@ -67,6 +67,8 @@ def add(bundle: Bundle, target: str, profile: SizeRange, precision: Precision = 
     if target not in TARGETS or target == "onnx":
         raise GlamaError(f"target is {target!r}; expected {', '.join(t for t in TARGETS if t != 'onnx')}")
     name = TARGETS[target]
+    if precision not in (("fp32", "fp16") if name == "openvino" else ("fp32", "fp16", "bf16")):
+        raise GlamaError(f"precision is {precision!r}, which {target} has not; expected fp32 or fp16 (TensorRT: bf16)")
     onnx = bundle.graph("fp32" if name == "openvino" else precision)
     sizes = bundle.sizes
     work = bundle.path / f".{name}.tmp"

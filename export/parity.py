@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from glama_deploy import runtime
-from glama_deploy.bundle import Bundle, Engine, Parity
+from glama_deploy.bundle import Bundle, Engine, Parity, SizeRange
 from glama_deploy.errors import EngineError
 from glama_deploy.export.samples import Case
 from glama_deploy.reference.checkpoint import Checkpoint, module
@@ -51,16 +51,28 @@ def measure(bundle: Bundle, engine: Engine, expected: Sequence[Measured] | str, 
     """Run the engine on every case and compare; an engine that does not start here is said to be unmeasured."""
     if isinstance(expected, str):
         return Parity(measured=False, reason=expected)
+    expected = [item for item in (_within(item, engine.sizes) for item in expected) if item]
+    if not expected:
+        return Parity(measured=False, reason=f"no sample is of sizes {engine.sizes}")
     tolerance = TOLERANCE[engine.precision]
     try:
         runner = runtime.open_engine(bundle, engine.name, Request(device="cpu" if engine.name == "onnx" else "any"))
+        return compare(runner, expected, output, tolerance)
     except EngineError as error:
         if engine.name in ("onnx", "openvino") or engine.precision == "fp32":
             return Parity(measured=False, reason=str(error))
-        emulated = _emulate(bundle.path / bundle.manifest.graphs[engine.precision].file.path, engine)
+        emulated = _emulate(bundle.graph(engine.precision), engine)
         parity = compare(emulated, expected, output, tolerance)
         return parity.model_copy(update={"emulated": True, "reason": f"emulated on a CPU: {error}"})
-    return compare(runner, expected, output, tolerance)
+
+
+def _within(item: Measured, sizes: SizeRange) -> Measured | None:
+    """The case as an engine of these sizes takes it: as many of its images as the batch holds, or None."""
+    if not sizes.covers(*item.case.image.shape[2:]):
+        return None
+    most = sizes.max_batch
+    case = Case(item.case.name, item.case.image[:most], item.case.mask[:most])
+    return Measured(case, item.expected[:most])
 
 
 def _emulate(graph: Path, engine: Engine) -> Runner:
@@ -74,15 +86,21 @@ def _emulate(graph: Path, engine: Engine) -> Runner:
 def compare(runner: Runner, expected: Sequence[Measured], output: str, tolerance: float) -> Parity:
     """Largest error and PSNR (dB, peak 1, over all values of all cases) of a runner against the reference.
 
-    A value that is not finite counts as an infinite error.
+    Where the output is `predicted`, the first case's `inpainted` is compared too. A value that is not finite counts as
+    an infinite error.
     """
     worst, largest, squares, count = "", 0.0, 0.0, 0
-    for item in expected:
-        error = runner.run(item.case.image, item.case.mask, output).astype(np.float64) - item.expected
+    pairs = [(item, output, item.expected) for item in expected]
+    if output == "predicted":
+        case = expected[0].case
+        composed = case.mask * expected[0].expected + (1 - case.mask) * case.image
+        pairs.append((expected[0], "inpainted", composed))
+    for item, name, values in pairs:
+        error = runner.run(item.case.image, item.case.mask, name).astype(np.float64) - values
         if not np.isfinite(error).all():
             error = np.full_like(error, np.inf)
         if np.abs(error).max() >= largest:
-            worst, largest = item.case.name, float(np.abs(error).max())
+            worst, largest = f"{item.case.name}, {name}", float(np.abs(error).max())
         squares, count = squares + float((error**2).sum()), count + error.size
     return Parity(
         measured=True,

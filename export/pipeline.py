@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from glama_deploy import bundle as bundles
+from glama_deploy import memory
 from glama_deploy.bundle import (
     ANY_SIZE,
     Bundle,
@@ -78,6 +80,7 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
                 )
             except EngineError as error:
                 failures[target] = str(error)
+                shutil.rmtree(folder / TARGETS[target], ignore_errors=True)
         manifest = _manifest(request, checkpoint, outputs, graphs, engines)
         manifest = _with_parity(Bundle(folder, manifest), checkpoint, request, step)
         (folder / bundles.MANIFEST).write_text(bundles.manifest_text(manifest))
@@ -97,6 +100,8 @@ def _check(request: Request) -> None:
         raise GlamaError("exporting needs the onnx package; pip install 'glama-deploy[export]'")
     if request.out.exists() and not request.overwrite:
         raise GlamaError(f"{request.out} exists already; choose another folder or pass --overwrite")
+    if request.out.exists() and not request.out.is_dir():
+        raise GlamaError(f"{request.out} is a file; a folder is needed for the bundle")
     if request.out.exists() and any(request.out.iterdir()) and not (request.out / bundles.MANIFEST).is_file():
         raise GlamaError(f"{request.out} exists and is no bundle, so it is not overwritten; choose another folder")
     parent = request.out.absolute().parent
@@ -113,7 +118,8 @@ def _write_graphs(
     outputs: tuple[str, ...],
     step: Callable[[str], None],
 ) -> dict[Precision, Graph]:
-    """Write `model.onnx` and, where a TensorRT target wants half precision, the graph that has it written in."""
+    """Write `model.onnx` and, where half precision is asked for, the graph that has it written in (an OpenVINO IR
+    needs none)."""
     import onnx
 
     from glama_deploy.export.graph import build
@@ -127,13 +133,14 @@ def _write_graphs(
     graphs: dict[Precision, Graph] = {}
     model = build(checkpoint.config, checkpoint.weights, request.size, outputs)
     write(model, "fp32", {})
-    if request.precision == "fp32" or not {"trt", "trt-rtx"} & set(request.targets):
+    if request.precision == "fp32" or set(request.targets) == {"openvino"}:
         return graphs
     if not installed("onnxruntime"):
         raise GlamaError("half precision is calibrated with ONNX Runtime; pip install 'glama-deploy[onnxruntime]'")
     from glama_deploy.export import precision, ranges, samples
 
     largest_size = request.size or request.profile.max
+    memory.check(*largest_size, checkpoint.config.ngf)
     step(f"calibrating at {largest_size[0]}x{largest_size[1]}")
     cases = samples.calibration_cases(request.calibration, largest_size)
     largest = ranges.measure(model, ((case.image, case.mask) for case in cases))
@@ -208,7 +215,12 @@ def _with_parity(
         if measured.max_abs_error is not None and not math.isfinite(measured.max_abs_error):
             raise GlamaError(
                 f"{name} in {engine.precision} gives values that are not finite (at {measured.worst}); nothing was "
-                "written: calibrate on images like yours (--calib FOLDER) or export in fp32"
+                "written: check the checkpoint"
+                + (
+                    ""
+                    if engine.precision == "fp32"
+                    else ", calibrate on images like yours (--calib FOLDER) or use fp32"
+                )
             )
         engines[name] = engine.model_copy(update={"parity": measured})
     return bundle.manifest.model_copy(update={"engines": engines})

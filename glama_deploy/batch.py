@@ -9,6 +9,7 @@ from typing import Literal
 
 from glama_deploy import images
 from glama_deploy.errors import GlamaError, ImageError
+from glama_deploy.files import write_error
 from glama_deploy.inpainter import Inpainter
 
 
@@ -43,15 +44,15 @@ def plan(image: Path, mask: Path, out: Path, *, overwrite: bool = False) -> list
         raise GlamaError(f"--image {image} and --mask {mask} must be two files or two folders")
     if not image.is_dir():
         target = out / f"{image.stem}.png" if out.is_dir() else out
-        if target.exists() and target.samefile(image):
-            raise GlamaError(f"{target} is the input itself; choose another output")
+        if target.exists() and (target.samefile(image) or target.samefile(mask)):
+            raise GlamaError(f"{target} is an input itself; choose another output")
         if target.exists() and not overwrite:
             raise GlamaError(f"{target} exists already; choose another output or pass --overwrite")
         return [Job(image, mask, target)]
     if out.exists() and not out.is_dir():
         raise GlamaError(f"--out {out} is a file; a folder is needed for a folder of images")
-    if out.exists() and out.samefile(image):
-        raise GlamaError(f"--out {out} is the folder of the inputs; choose another")
+    if out.exists() and (out.samefile(image) or out.samefile(mask)):
+        raise GlamaError(f"--out {out} is a folder of the inputs; choose another")
     sources, masks = _by_stem(image), _by_stem(mask)
     if not sources:
         raise GlamaError(f"{image} has no images ({', '.join(sorted(images.SUFFIXES))})")
@@ -82,6 +83,8 @@ def run(inpainter: Inpainter, jobs: Iterable[Job], *, overwrite: bool = False) -
             inpaint_file(inpainter, job)
         except GlamaError as error:
             yield Result(job, "failed", str(error))
+        except (OSError, MemoryError) as error:
+            yield Result(job, "failed", f"{job.image}: {str(error) or 'not enough memory'}")
         else:
             yield Result(job, "written")
 
@@ -95,5 +98,8 @@ def inpaint_file(inpainter: Inpainter, job: Job) -> None:
         rgb = inpainter(picture.rgb, mask)
     except ImageError as error:
         raise ImageError(f"{job.image}: {error}") from error
-    job.out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        job.out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(job.out, error) from error
     images.write_image(job.out, picture, rgb, mask)

@@ -128,7 +128,7 @@ class Engine(_Record):
     name: EngineName
     precision: Precision
     sizes: SizeRange
-    files: tuple[Artifact, ...]
+    files: tuple[Artifact, ...] = Field(min_length=1)
     versions: dict[str, str]
     parity: Parity
 
@@ -163,6 +163,16 @@ class Manifest(_Record):
     graphs: dict[Precision, Graph]
     engines: dict[EngineName, Engine]
 
+    @model_validator(mode="after")
+    def _whole(self) -> Manifest:
+        if "fp32" not in self.graphs or "onnx" not in self.engines:
+            raise ValueError("every bundle has an fp32 graph and the engine onnx; this one lacks one of them")
+        for name, engine in self.engines.items():
+            files, needed = len(engine.files), 2 if name == "openvino" else 1
+            if engine.name != name or files != needed:
+                raise ValueError(f"engine {name} is called {engine.name} and has {files} files, not {needed}")
+        return self
+
 
 class Bundle:
     """A bundle that was opened: its folder and its manifest."""
@@ -182,10 +192,12 @@ class Bundle:
             raise BundleError(f"{path} is no bundle: it has no {MANIFEST}; make one with glama-export")
         try:
             tree = json.loads(file.read_text())
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise BundleError(f"{file} is damaged ({error}); export the bundle again") from error
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"{file} is damaged ({str(error)[:100]}); export the bundle again") from error
+        except OSError as error:
+            raise BundleError(f"{file} cannot be read: {error.strerror}; check its permissions") from error
         version = tree.get("schema_version") if isinstance(tree, dict) else None
-        if not isinstance(version, int):
+        if type(version) is not int or version < 1:
             raise BundleError(f"{file} has no schema_version; export the bundle again")
         if version > SCHEMA_VERSION:
             raise BundleError(

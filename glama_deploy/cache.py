@@ -9,7 +9,7 @@ from pathlib import Path
 def folder(name: str) -> Path | None:
     """The cache's folder of that name, made if needed; None where the cache cannot be written."""
     base = os.environ.get("GLAMA_CACHE")
-    if base is None:
+    if not base:
         base = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "glama-deploy")
     path = Path(base) / name
     try:

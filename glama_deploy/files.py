@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from glama_deploy.errors import GlamaError
@@ -37,7 +38,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
     Raises GlamaError where the place cannot be written (read-only, full, missing), with nothing left behind.
     """
-    temporary = path.parent / f".{path.name}.{os.getpid()}.tmp"
+    temporary = path.parent / f".glama-{secrets.token_hex(4)}.tmp"
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -46,7 +47,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise write_error(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be written there is nothing to remove
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -57,25 +59,37 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """
     if path.exists() and not overwrite:
         raise GlamaError(f"{path} exists already; choose another folder or pass --overwrite")
+    path = path.resolve()  # of a link, what it points to is replaced
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=".glama-", suffix=".tmp", dir=path.parent))
     except OSError as error:
         raise write_error(path, error) from error
     try:
         yield temporary
         temporary.chmod(0o755)
-        if path.exists():
-            retired = temporary.with_suffix(".old")
-            path.rename(retired)
-            temporary.rename(path)
-            shutil.rmtree(retired)
+        if path.exists() and overwrite:
+            _exchange(temporary, path)
+        elif path.exists():
+            raise GlamaError(f"{path} appeared while it was being made; choose another folder or pass --overwrite")
         else:
             temporary.rename(path)
     except OSError as error:
         raise write_error(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _exchange(new: Path, path: Path) -> None:
+    """Put `new` in the place of the folder `path`, which is put back if that fails."""
+    retired = new.with_suffix(".old")
+    path.rename(retired)
+    try:
+        new.rename(path)
+    except OSError:
+        retired.rename(path)
+        raise
+    shutil.rmtree(retired, ignore_errors=True)
 
 
 def sha256(path: Path) -> str:

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 
 from glama_deploy import cache, runtime
-from glama_deploy.bundle import Bundle
+from glama_deploy.bundle import SCHEMA_VERSION, Bundle
 from glama_deploy.errors import BundleError, EngineError, GlamaError
 from glama_deploy.files import sha256
 from glama_deploy.inpainter import Inpainter
@@ -24,7 +24,12 @@ def load_checkpoint(model: str | Path, backend: str, precision: str, threads: in
         return _with_torch(model, Request(precision, threads))
     bundle = cached_bundle(model)
     try:
-        runner = runtime.open_bundle(bundle, backend, precision, threads)
+        try:
+            runner = runtime.open_bundle(bundle, backend, precision, threads)
+        except BundleError as error:  # a file in the cache is damaged
+            log.info("%s", error)
+            bundle = cached_bundle(model, anew=True)
+            runner = runtime.open_bundle(bundle, backend, precision, threads)
     except EngineError as error:
         if backend != "auto":
             raise
@@ -33,8 +38,9 @@ def load_checkpoint(model: str | Path, backend: str, precision: str, threads: in
     return Inpainter(runner, bundle.manifest.network.ngf)
 
 
-def cached_bundle(model: str | Path) -> Bundle:
-    """The checkpoint's bundle in the cache, exported now if it is not there (fp32, any size, parity not measured)."""
+def cached_bundle(model: str | Path, *, anew: bool = False) -> Bundle:
+    """The checkpoint's bundle in the cache (fp32, any size, parity not measured), exported where it is not there or
+    cannot be read; with `anew`, exported in any case."""
     from glama_deploy.export.pipeline import Request as ExportRequest
     from glama_deploy.export.pipeline import export, tool_versions
 
@@ -42,16 +48,25 @@ def cached_bundle(model: str | Path) -> Bundle:
     folder = cache.folder("bundles")
     if folder is None:
         raise GlamaError("the cache folder cannot be written; set GLAMA_CACHE to a folder that can, or load a bundle")
-    path = folder / f"{sha256(source)[:16]}-{tool_versions('glama-deploy')['glama-deploy']}"
-    try:
-        return Bundle.open(path)
-    except BundleError as error:
-        log.info("exporting %s into the cache (%s)", source, error)
+    path = folder / f"{sha256(source)[:16]}-{tool_versions('glama-deploy')['glama-deploy']}-{SCHEMA_VERSION}"
+    if path.exists() and not anew:
+        try:
+            return Bundle.open(path)
+        except BundleError as error:
+            log.info("%s", error)
+    log.info("exporting %s into the cache", source)
     targets = ("onnx", "openvino") if installed("openvino") else ("onnx",)
-    return export(ExportRequest(model, path, targets, parity=False, overwrite=True)).bundle
+    overwrite = path.exists()
+    try:
+        return export(ExportRequest(model, path, targets, parity=False, overwrite=overwrite)).bundle
+    except GlamaError:
+        if not overwrite and path.exists():  # another process was faster
+            return Bundle.open(path)
+        raise
 
 
 def _with_torch(model: str | Path, request: Request) -> Inpainter:
     from glama_deploy.runtime import torch as torch_runtime
 
-    return Inpainter(torch_runtime.open(model, request), checkpoint.read(model).config.ngf)
+    source = checkpoint.read(model)
+    return Inpainter(torch_runtime.open(source, request), source.config.ngf)

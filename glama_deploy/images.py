@@ -6,6 +6,8 @@ Colour, grayscale and palette files of 8 bits are taken, with their alpha and co
 
 from __future__ import annotations
 
+import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +20,10 @@ from glama_deploy.files import atomic_file
 #: What Pillow opens as one of these is taken as it is or converted without loss.
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
 
-#: Folders are searched for these.
+#: What is opened: decoders that run no other program.
+_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF")
+
+#: What is written, and what folders are searched for.
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
@@ -45,7 +50,8 @@ def read_image(path: Path) -> Picture:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """Decode a mask file: bool H×W, True = missing. Any colour channel above 0 is missing; in a lossy file, above 127.
+    """Decode a mask file: bool H×W, True = missing. Any colour channel above 0 is missing; in a JPEG or WebP, which may
+    ring around edges, above 127.
 
     Raises ImageError as :func:`read_image` does, and for a mask with transparency, which may mean either thing.
     """
@@ -73,10 +79,9 @@ def write_image(path: Path, picture: Picture, rgb: np.ndarray, mask: np.ndarray)
         image = image.convert("L")
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(np.where(mask, np.uint8(255), picture.alpha)))
-    Image.init()
-    encoder = Image.registered_extensions().get(path.suffix.lower())
-    if encoder is None or encoder not in Image.SAVE:
-        raise ImageError(f"{path}: no image format is called {path.suffix!r}; .png is a good choice")
+    if path.suffix.lower() not in SUFFIXES:
+        raise ImageError(f"{path}: {path.suffix!r} is none of {', '.join(sorted(SUFFIXES))}; .png is a good choice")
+    encoder = Image.registered_extensions()[path.suffix.lower()]
     if encoder == "JPEG" and picture.alpha is not None:
         raise ImageError(f"{path}: JPEG has no transparency, and the input has; write a .png")
     options: dict[str, object] = {"icc_profile": picture.icc_profile} if picture.icc_profile else {}
@@ -84,17 +89,21 @@ def write_image(path: Path, picture: Picture, rgb: np.ndarray, mask: np.ndarray)
         options |= {"quality": 95, "subsampling": 0}
     elif encoder == "WEBP":
         options |= {"lossless": True, "exact": True}
-    with atomic_file(path) as temporary:
-        image.save(temporary, format=encoder, **options)
+    try:
+        with atomic_file(path) as temporary:
+            image.save(temporary, format=encoder, **options)
+    except ValueError as error:
+        raise ImageError(f"{path}: {encoder} does not take this image ({error}); write a .png") from error
 
 
 def _open(path: Path) -> Image.Image:
     if not path.is_file():
         raise ImageError(f"no image at {path}; check the path")
+    Image.init()  # or only the commonest of the formats are looked at
     try:
-        image = Image.open(path)
+        image = Image.open(path, formats=_FORMATS)
         raw_modes = {str(tile[3]) for tile in image.tile}
-        if getattr(image, "n_frames", 1) > 1:
+        if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a phone's second lens is no second frame
             raise ImageError(f"{path} has {image.n_frames} frames; split it into single images first")  # type: ignore[attr-defined]
         if image.mode not in _MODES or any(";16" in raw for raw in raw_modes):
             kind = "16 bits a channel" if any("16" in raw for raw in raw_modes) else f"mode {image.mode}"
@@ -109,7 +118,7 @@ def _open(path: Path) -> Image.Image:
         raise ImageError(f"{path} is larger than an image should be ({error}); scale it down first") from error
     except ImageError:
         raise
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error) as error:
         raise ImageError(
             f"{path} is damaged or no image ({error}); a PNG, JPEG, WebP, BMP or TIFF is expected"
         ) from error

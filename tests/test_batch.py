@@ -74,8 +74,10 @@ def test_paths_that_do_not_go_together_are_refused(folders):
         ((images, masks / "nothing", out), "no mask at"),
         ((images / "b.png", masks, out), "two files or two folders"),
         ((images, masks, images / "b.png"), "is a file; a folder is needed"),
-        ((images, masks, images), "folder of the inputs"),
-        ((images / "b.png", masks / "b.png", images / "b.png"), "is the input itself"),
+        ((images, masks, masks), "a folder of the inputs"),
+        ((images / "b.png", masks / "b.png", masks / "b.png"), "is an input itself"),
+        ((images, masks, images), "a folder of the inputs"),
+        ((images / "b.png", masks / "b.png", images / "b.png"), "is an input itself"),
         ((images / "b.png", masks / "b.png", images / "c.png"), "exists already"),
         ((images.parent / "empty", masks, out), "has no images"),
     ):

@@ -49,7 +49,7 @@ def network(request, make_bundle):
     source = request.getfixturevalue("lama_small" if request.param == "lama-small" else "lama9")
     bundle = make_bundle(source)
     runners = {backend: runtime.open_bundle(bundle, backend) for backend in ("openvino", "onnxruntime")}
-    runners["torch"] = torch_runtime.open(source, Request())
+    runners["torch"] = torch_runtime.open(checkpoint.read(source), Request())
     return checkpoint.load(source), runners
 
 

@@ -31,7 +31,7 @@ def glama_demo(
 
     Writes OUT/bundle, OUT/inpainted.png and OUT.png (input, mask, result side by side). Exit code as glama-export's.
     """
-    bundle, picture = out / "bundle", out.with_suffix(".png")
+    bundle, picture = out / "bundle", out.parent / f"{out.name}.png"
     with Steps() as steps:
         outcome = export(Request("default", bundle, ("openvino", "trt-rtx"), overwrite=True), steps)
         steps("inpainting the sample photo")

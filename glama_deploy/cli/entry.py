@@ -41,6 +41,9 @@ class Command:
             return error.exit_code
         except (KeyboardInterrupt, typer.Abort):
             return self._fail("interrupted; nothing half-written is left", 130)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            return self._fail(f"{where}{error.strerror or error}; check the path and its permissions", 2)
         except MemoryError:
             return self._fail("not enough memory; use a smaller image or fewer things at once", 2)
         finally:

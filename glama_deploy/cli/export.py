@@ -11,6 +11,7 @@ from glama_deploy.bundle import Precision, parse_size
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.show import Steps, print_parity
 from glama_deploy.cli.sizes import MaxBatch, MaxSize, MinSize, OptSize, profile
+from glama_deploy.errors import GlamaError
 from glama_deploy.export.pipeline import Request, export
 
 
@@ -63,6 +64,8 @@ def glama_export(
     Exit code: 0 all well; 2 bad input, nothing written; 3 an engine is further from the reference than its
     tolerance; 4 a target could not be built here (the others are there).
     """
+    if size and (min_size or opt_size or max_size):
+        raise GlamaError("--size fixes the graph to one size; leave out --min-size, --opt-size and --max-size")
     request = Request(
         checkpoint=ckpt,
         out=out,

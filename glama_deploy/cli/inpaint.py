@@ -33,20 +33,23 @@ def glama_inpaint(
     jobs = batch.plan(image, mask, out, overwrite=overwrite)
     inpainter = glama_deploy.load(model, backend, precision, threads)
     console = Console(stderr=True, highlight=False)
-    console.print(f"[dim]{inpainter.description}[/]")
+    console.print(inpainter.description, style="dim", markup=False)
     if not image.is_dir():
         batch.inpaint_file(inpainter, jobs[0])
-        console.print(f"{jobs[0].out}")
+        console.print(str(jobs[0].out), markup=False, soft_wrap=True)
         return 0
     columns = (TextColumn("inpainting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     counts = {"written": 0, "skipped": 0, "failed": 0}
+    failures = []
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("inpainting", total=len(jobs))
         for result in batch.run(inpainter, jobs, overwrite=overwrite):
             counts[result.state] += 1
             if result.state == "failed":
-                progress.console.print(f"failed: {result.reason}", soft_wrap=True, markup=False)
+                failures.append(result.reason)
             progress.advance(task)
+    for reason in failures:
+        console.print(f"failed: {reason}", soft_wrap=True, markup=False)
     console.print(", ".join(f"{count} {state}" for state, count in counts.items()))
     return 2 if counts["failed"] else 0
 

@@ -8,6 +8,7 @@ from types import TracebackType
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
@@ -37,7 +38,7 @@ class Steps:
         self._finish()
         self._step, self._since = step, time.monotonic()
         if self._status is not None:
-            self._status.update(step)
+            self._status.update(escape(step))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._status is not None:
@@ -47,7 +48,7 @@ class Steps:
 
     def _finish(self) -> None:
         if self._step:
-            self._console.print(f"[dim]{time.monotonic() - self._since:7.1f} s[/]  {self._step}")
+            self._console.print(f"[dim]{time.monotonic() - self._since:7.1f} s[/]  {escape(self._step)}")
 
 
 def print_parity(console: Console, engines: Sequence[Engine], failures: Mapping[str, str]) -> None:

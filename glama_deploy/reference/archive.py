@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +24,24 @@ import numpy as np
 
 from glama_deploy.errors import CheckpointError
 
-#: A pickle of tensors' names and shapes is some kilobytes; one past this is no checkpoint.
-MAX_PICKLE_BYTES = 64 << 20
+#: A pickle of tensors' names and shapes is some kilobytes; one past these is no checkpoint.
+MAX_PICKLE_BYTES = 8 << 20
+MAX_MEMO = 4_000_000
+
+#: What a damaged zip or pickle makes their readers raise.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    pickle.UnpicklingError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 
 _STORAGES = {
     "FloatStorage": "<f4",
@@ -50,14 +69,16 @@ class LazyTensor:
     strides: tuple[int, ...]
 
     def numpy(self) -> np.ndarray:
-        """The values, contiguous, bfloat16 widened to float32."""
-        raw = self.archive.read(self.member)
-        flat = np.frombuffer(raw, "<u2" if self.dtype == "bf16" else self.dtype)
-        last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
+        """The values, contiguous, bfloat16 widened to float32. Raises CheckpointError: damaged."""
+        with _damage(self.archive.filename):
+            flat = np.frombuffer(self.archive.read(self.member), "<u2" if self.dtype == "bf16" else self.dtype)
+            last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
         if 0 in self.shape:
             return np.empty(self.shape, np.float32)
-        if self.offset < 0 or any(s < 0 for s in self.strides) or last >= flat.size:
+        if min(self.shape, default=1) < 0 or self.offset < 0 or any(s < 0 for s in self.strides) or last >= flat.size:
             raise CheckpointError(f"{self.member}: a tensor reaches past its storage; the file is damaged")
+        if np.prod(self.shape, dtype=float) > flat.size:
+            raise CheckpointError(f"{self.member}: a tensor has more values than its storage; the file is damaged")
         view = np.lib.stride_tricks.as_strided(
             flat[self.offset :], self.shape, tuple(s * flat.itemsize for s in self.strides)
         )
@@ -105,7 +126,7 @@ class _InertUnpickler(pickle.Unpickler):
         return type(str(name), (Stub,), {})
 
     def persistent_load(self, pid: Any) -> Any:
-        if isinstance(pid, tuple) and len(pid) == 5 and pid[0] == "storage" and isinstance(pid[1], str):
+        if isinstance(pid, tuple) and len(pid) == 5 and pid[0] == "storage" and pid[1] in _STORAGES.values():
             return (f"{self._root}/data/{pid[2]}", pid[1])
         return None
 
@@ -121,33 +142,47 @@ def read(path: Path) -> Any:
 
     Raises CheckpointError for a file that is damaged or no such archive.
     """
-    try:
+    with _damage(path):
         archive = zipfile.ZipFile(path)
         entries = {info.filename: info for info in archive.infolist()}
         roots = [name[: -len("/data.pkl")] for name in entries if name.endswith("/data.pkl")]
         if len(roots) != 1:
             raise CheckpointError(f"{path} is a zip without a torch data.pkl; a checkpoint is expected")
-        if entries[f"{roots[0]}/data.pkl"].file_size > MAX_PICKLE_BYTES:
+        pickled = entries[f"{roots[0]}/data.pkl"]
+        if pickled.file_size > MAX_PICKLE_BYTES:
             raise CheckpointError(f"{path}: its pickle is over {MAX_PICKLE_BYTES >> 20} MiB; no checkpoint is")
         storages = [info for name, info in entries.items() if name.startswith(f"{roots[0]}/data/")]
-        if any(info.compress_type != zipfile.ZIP_STORED for info in storages):
+        if any(info.compress_type != zipfile.ZIP_STORED for info in (pickled, *storages)):
             raise CheckpointError(f"{path} has compressed tensors, which torch never writes; save it again")
+        _check_memo(path, archive.read(pickled))
         return _InertUnpickler(archive, roots[0]).load()
-    except (zipfile.BadZipFile, KeyError, EOFError) as error:
-        raise CheckpointError(f"{path} is damaged or truncated ({error}); fetch or save it again") from error
-    except CheckpointError:
-        raise
-    except (pickle.UnpicklingError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise CheckpointError(f"{path}: its pickle makes no sense ({error}); it is no checkpoint") from error
 
 
-def tensors(tree: Any) -> Iterator[tuple[str, LazyTensor]]:
-    """Every tensor in nested dicts and stubs, with its dotted name; a container met twice counts once."""
+def _check_memo(path: Path, pickled: bytes) -> None:
+    """A few bytes can ask the unpickler for a memo of gigabytes; torch numbers its memo from 0 upwards."""
+    for opcode, argument, _ in pickletools.genops(pickled):
+        if "PUT" in opcode.name and isinstance(argument, int) and argument > MAX_MEMO:
+            raise CheckpointError(f"{path}: its pickle asks for a memo of {argument} entries; no checkpoint does")
+
+
+@contextmanager
+def _damage(path: Any) -> Iterator[None]:
+    """Whatever a damaged file makes its readers raise, as one line."""
+    try:
+        yield
+    except _DAMAGE as error:
+        detail = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} is damaged or truncated ({detail}); fetch or save it again") from error
+
+
+def tensors(tree: Any, kind: type = LazyTensor) -> Iterator[tuple[str, Any]]:
+    """Every tensor (of class `kind`) in nested dicts and stubs, with its dotted name; a container met twice counts
+    once."""
     seen: set[int] = set()
     stack: list[tuple[str, Any]] = [("", tree)]
     while stack:
         prefix, node = stack.pop()
-        if isinstance(node, LazyTensor):
+        if isinstance(node, kind):
             yield prefix, node
             continue
         items = node.state if isinstance(node, Stub) else node

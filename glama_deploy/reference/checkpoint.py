@@ -12,6 +12,7 @@ torch 1.6; :func:`load` needs it for the module that it returns.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -54,8 +55,8 @@ class _Source:
 
     file: Path
     kind: str
+    declared: dict[str, Any] | None
     tensors: dict[str, tuple[tuple[int, ...], _Read]]
-    declared: dict[str, Any] | None = None
 
 
 def read(path: str | Path) -> Checkpoint:
@@ -71,11 +72,16 @@ def read(path: str | Path) -> Checkpoint:
     if source.declared is not None:
         _check_declared(source, config)
     _check_names(source.file, config, found)
+    values_in_all = sum(math.prod(shape) for shape, _ in found.values())
+    if values_in_all > source.file.stat().st_size:  # no type is smaller than a byte
+        raise CheckpointError(f"{source.file} has {values_in_all} values in fewer bytes; the file is damaged")
     weights = {}
     for name in parameter_shapes(config):
         values = found[name][1]().astype(np.float32, copy=False)
         if not np.isfinite(values).all():
             raise CheckpointError(f"{source.file}: {name} has values that are not finite; training went wrong there")
+        if name.endswith("running_var") and values.min() < 0:
+            raise CheckpointError(f"{source.file}: {name} has negative values; a variance has none")
         weights[name] = values
     return Checkpoint(path, source.kind, sha256(source.file), config, weights)
 
@@ -160,8 +166,11 @@ def _open_safetensors(path: Path) -> _Source:
 
     def reader(name: str) -> _Read:
         def values() -> np.ndarray:
-            with safetensors.safe_open(path, framework="numpy") as file:
-                return file.get_tensor(name)
+            try:
+                with safetensors.safe_open(path, framework="numpy") as file:
+                    return file.get_tensor(name)
+            except (safetensors.SafetensorError, AttributeError, TypeError) as error:
+                raise CheckpointError(f"{path}: {name} is of a type that is not read ({error})") from error
 
         return values
 
@@ -169,22 +178,25 @@ def _open_safetensors(path: Path) -> _Source:
     if metadata.get("format") == "glama-deploy":
         try:
             declared = json.loads(metadata["config"])
-        except (KeyError, json.JSONDecodeError) as error:
+        except (KeyError, ValueError, RecursionError) as error:
             raise CheckpointError(f"{path}: its metadata has no readable config; save it again") from error
     kind = "safetensors" if declared is not None else "bare parameters"
-    return _Source(path, kind, {name: (shape, reader(name)) for name, shape in shapes.items()}, declared)
+    return _Source(path, kind, declared, {name: (shape, reader(name)) for name, shape in shapes.items()})
 
 
 def _open_zip(path: Path) -> _Source:
     tree = archive.read(path)
     tensors = {name: (lazy.shape, lazy.numpy) for name, lazy in archive.tensors(tree)}
-    declared = None
-    kind = "bare parameters"
     if isinstance(tree, archive.Stub):
-        kind = "TorchScript"
-    elif isinstance(tree, dict) and isinstance(tree.get("config"), dict) and "state_dict" in tree:
-        kind, declared = "pt", tree["config"]
-    return _Source(path, kind, tensors, declared)
+        return _Source(path, "TorchScript", None, tensors)
+    return _Source(path, *_kind(tree), tensors)
+
+
+def _kind(tree: Any) -> tuple[str, dict[str, Any] | None]:
+    """What a dictionary is: ours with the config that it declares, or bare parameters."""
+    if isinstance(tree, dict) and isinstance(tree.get("config"), dict) and "state_dict" in tree:
+        return "pt", tree["config"]
+    return "bare parameters", None
 
 
 def _open_legacy(path: Path) -> _Source:
@@ -203,17 +215,11 @@ def _open_legacy(path: Path) -> _Source:
             f"{path} is damaged, truncated or no checkpoint ({type(error).__name__}); "
             "a torch, TorchScript or safetensors file is expected"
         ) from error
-    flat: dict[str, tuple[tuple[int, ...], _Read]] = {}
-
-    def walk(prefix: str, node: Any) -> None:
-        if isinstance(node, torch.Tensor):
-            flat[prefix] = (tuple(node.shape), node.float().numpy)
-        elif isinstance(node, dict):
-            for key, value in node.items():
-                walk(f"{prefix}.{key}" if prefix else str(key), value)
-
-    walk("", tree)
-    return _Source(path, "bare parameters", flat)
+    tensors = {
+        name: (tuple(tensor.shape), tensor.detach().float().numpy)
+        for name, tensor in archive.tensors(tree, torch.Tensor)
+    }
+    return _Source(path, *_kind(tree), tensors)
 
 
 def _open_lama_folder(folder: Path) -> _Source:
@@ -222,7 +228,7 @@ def _open_lama_folder(folder: Path) -> _Source:
         if not file.is_file():
             raise CheckpointError(f"{folder} has no {file.relative_to(folder)}; a LaMa model folder holds both")
     source = _open(weights_file)
-    return _Source(source.file, "LaMa folder", source.tensors, _lama_config(config_file))
+    return _Source(source.file, "LaMa folder", _lama_config(config_file), source.tensors)
 
 
 def _lama_config(path: Path) -> dict[str, Any]:
@@ -233,8 +239,8 @@ def _lama_config(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"reading {path} needs PyYAML: pip install 'glama-deploy[export]'") from error
     try:
         tree = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is no YAML ({str(error).splitlines()[0]})") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path} is no YAML that can be read ({str(error).splitlines()[0][:100]})") from error
 
     def at(dotted: str, depth: int = 0) -> Any:
         node = tree
@@ -245,18 +251,19 @@ def _lama_config(path: Path) -> dict[str, Any]:
 
     kind = at("generator.kind")
     if kind != "ffc_resnet":
-        raise CheckpointError(f"{path}: generator.kind is {kind!r}; 'ffc_resnet' (LaMa, GLaMa) is expected")
+        raise CheckpointError(f"{path}: generator.kind is {str(kind)[:40]!r}; 'ffc_resnet' (LaMa, GLaMa) is expected")
     fixed = {
         "generator.input_nc": 4,
         "generator.output_nc": 3,
         "generator.add_out_act": "sigmoid",
         "generator.resnet_conv_kwargs.enable_lfu": False,
         "generator.init_conv_kwargs.ratio_gout": 0,
+        "generator.padding_type": "reflect",
     }
     for name, expected in fixed.items():
         value = at(name)
         if value is not None and value != expected and not (name.endswith("add_out_act") and value is True):
-            raise CheckpointError(f"{path}: {name} is {value!r}; only {expected!r} is supported")
+            raise CheckpointError(f"{path}: {name} is {str(value)[:40]!r}; only {expected!r} is supported")
     fields = {
         "ngf": at("generator.ngf"),
         "n_blocks": at("generator.n_blocks"),

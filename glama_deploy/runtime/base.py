@@ -7,13 +7,16 @@ nothing to be said of it when the choice is automatic.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Protocol
 
 import numpy as np
 
 from glama_deploy.bundle import EngineName, SizeRange
+from glama_deploy.errors import EngineError
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,16 @@ class Runner(Protocol):
         `output` is `inpainted` or `predicted`. Raises EngineError where the engine fails or lacks that output.
         """
         ...
+
+
+def require(package: str, name: str, remedy: str) -> ModuleType:
+    """Import an engine's package. Raises EngineError where it is not installed, or is but does not load."""
+    if not installed(package):
+        raise EngineError(f"{name} is not installed; {remedy}")
+    try:
+        return importlib.import_module(package)
+    except (ImportError, OSError) as error:
+        raise EngineError(f"{name} is installed but does not load ({str(error).splitlines()[0]}); {remedy}") from error
 
 
 def installed(package: str) -> bool:

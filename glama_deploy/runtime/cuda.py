@@ -44,6 +44,10 @@ class Cuda:
         """Wait for everything in the stream."""
         self._call("cudaStreamSynchronize", self.stream)
 
+    def close(self) -> None:
+        """Give the stream back; nothing may be asked of this object afterwards."""
+        self._call("cudaStreamDestroy", self.stream)
+
     def _copy(self, target: int, source: int, size: int, kind: str) -> None:
         self._call("cudaMemcpyAsync", target, source, size, getattr(self._api.cudaMemcpyKind, kind), self.stream)
 

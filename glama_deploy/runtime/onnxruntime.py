@@ -8,7 +8,7 @@ import numpy as np
 
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import EngineError
-from glama_deploy.runtime.base import Request, installed
+from glama_deploy.runtime.base import Request, installed, require
 
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
@@ -17,13 +17,15 @@ _CPU = "CPUExecutionProvider"
 def absent(bundle: Bundle, request: Request) -> bool:
     if not installed("onnxruntime"):
         return True
-    return request.device == "cuda" and not _cuda_listed()
+    try:
+        return request.device == "cuda" and not _cuda_listed()
+    except EngineError:
+        return True  # broken: it is said when the CPU's turn comes
 
 
 def open(bundle: Bundle, request: Request) -> OnnxRuntimeRunner:
     """A session for the model; device `cuda` insists on the CUDA provider, `any` takes it where it works."""
-    if not installed("onnxruntime"):
-        raise EngineError("ONNX Runtime is not installed; pip install 'glama-deploy[onnxruntime]'")
+    require("onnxruntime", "ONNX Runtime", "pip install 'glama-deploy[onnxruntime]'")
     if request.precision in ("bf16", "fp16"):
         raise EngineError(
             f"ONNX Runtime computes in what the graph says; precision {request.precision} is chosen at export"
@@ -32,9 +34,8 @@ def open(bundle: Bundle, request: Request) -> OnnxRuntimeRunner:
 
 
 def _cuda_listed() -> bool:
-    import onnxruntime
-
-    return _CUDA in onnxruntime.get_available_providers()
+    package = require("onnxruntime", "ONNX Runtime", "pip install 'glama-deploy[onnxruntime]'")
+    return _CUDA in package.get_available_providers()
 
 
 class OnnxRuntimeRunner:
@@ -45,12 +46,13 @@ class OnnxRuntimeRunner:
     def __init__(self, bundle: Bundle, request: Request) -> None:
         import onnxruntime
 
-        engine = bundle.engine("onnx")
-        assert engine is not None
-        self.sizes, self.precision = engine.sizes, engine.precision
         (path,) = bundle.files("onnx")
+        engine = bundle.manifest.engines["onnx"]
+        self.sizes, self.precision = engine.sizes, engine.precision
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # threads that wait for the next run take a core from whatever else runs meanwhile
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if request.threads:
             options.intra_op_num_threads = request.threads
         providers: list[Any] = [_CPU]

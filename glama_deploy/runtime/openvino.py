@@ -10,7 +10,7 @@ import numpy as np
 from glama_deploy import cache
 from glama_deploy.bundle import Bundle, EngineName
 from glama_deploy.errors import EngineError
-from glama_deploy.runtime.base import Request, installed
+from glama_deploy.runtime.base import Request, installed, require
 
 _TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
@@ -25,14 +25,14 @@ def absent(bundle: Bundle, request: Request) -> bool:
 
 def open(bundle: Bundle, request: Request) -> OpenVINORunner:
     """Compile the bundle for this CPU, or take it from the cache of compiled models."""
-    if not installed("openvino"):
-        raise EngineError("OpenVINO is not installed; pip install 'glama-deploy[openvino]'")
+    require("openvino", "OpenVINO", "pip install 'glama-deploy[openvino]'")
     return OpenVINORunner(bundle, request)
 
 
 class OpenVINORunner:
     """In fp32 one compiled model serves every size. In bf16 or fp16 each size is compiled: fixing the size folds the
-    DFT bases, which must be made in fp32 (in bf16 their angles lose their digits)."""
+    DFT bases, which must be made in fp32 (in bf16 their angles lose their digits). Those are not cached on disk: there
+    would be a copy of the weights for each size."""
 
     backend = "openvino"
 
@@ -40,9 +40,8 @@ class OpenVINORunner:
         import openvino
 
         name: EngineName = "openvino" if bundle.engine("openvino") else "onnx"
-        engine = bundle.engine(name)
-        assert engine is not None
-        self.sizes = engine.sizes
+        files = bundle.files(name)
+        self.sizes = bundle.manifest.engines[name].sizes
         self._core = openvino.Core()
         self.precision, note = self._choose(request.precision)
         self._config: dict[str, Any] = {
@@ -52,16 +51,14 @@ class OpenVINORunner:
         if request.threads:
             self._config["INFERENCE_NUM_THREADS"] = request.threads
         folder = cache.folder("openvino")
-        if folder is not None:
-            self._config["CACHE_DIR"] = str(folder)
-        files = bundle.files(name)
+        cached = {"CACHE_DIR": str(folder)} if folder else {}
         try:
             self._model = self._core.read_model(str(files[0]))
             self._outputs = {port.get_any_name() for port in self._model.outputs}
-            self._per_size = self.precision != "fp32" and not engine.sizes.static
+            self._per_size = self.precision != "fp32" and not self.sizes.static
             self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
             if not self._per_size:
-                self._compiled[()] = self._core.compile_model(self._model, "CPU", self._config)
+                self._compiled[()] = self._core.compile_model(self._model, "CPU", {**self._config, **cached})
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot compile {files[0]}: {str(error).strip().splitlines()[-1]}") from error
         version = openvino.__version__.split("-")[0]

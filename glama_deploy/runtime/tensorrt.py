@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
+import weakref
 from typing import Any, Protocol
 
 import numpy as np
 
 from glama_deploy.bundle import Bundle, EngineName
 from glama_deploy.errors import EngineError
-from glama_deploy.runtime.base import Request, installed
+from glama_deploy.runtime.base import Request, require
 
 #: The bundle's engines that this runs, the best first, each with its package and the target that builds it.
 _PACKAGES: dict[EngineName, tuple[str, str]] = {
@@ -28,6 +28,7 @@ class Device(Protocol):
     def upload(self, address: int, array: np.ndarray) -> None: ...
     def download(self, array: np.ndarray, address: int) -> None: ...
     def synchronize(self) -> None: ...
+    def close(self) -> None: ...
 
 
 def absent(bundle: Bundle, request: Request) -> bool:
@@ -39,6 +40,10 @@ def open(bundle: Bundle, request: Request) -> TensorRTRunner:
 
     Raises EngineError: no such engine, package, matching version, driver or GPU. With several reasons, each is named.
     """
+    if request.precision not in ("auto", *(e.precision for e in map(bundle.engine, _PACKAGES) if e)):
+        raise EngineError(
+            f"a TensorRT engine computes in what it was built in; {request.precision} is chosen at export"
+        )
     names = [request.engine] if request.engine else [name for name in _PACKAGES if bundle.engine(name)]
     if not names:
         raise EngineError(f"{bundle.path} has no TensorRT engine; add one with: glama-build {bundle.path} --target trt")
@@ -56,9 +61,7 @@ def _open_engine(bundle: Bundle, name: EngineName) -> TensorRTRunner:
     engine = bundle.engine(name)
     if engine is None:
         raise EngineError(f"the bundle has no such engine; add it with: glama-build {bundle.path} --target {target}")
-    if not installed(package):
-        raise EngineError(f"{package} is not installed; pip install 'glama-deploy[{name}]'")
-    trt = importlib.import_module(package)
+    trt = require(package, package, f"pip install 'glama-deploy[{name}]'")
     built = engine.versions.get(package, "unknown")
     if built != trt.__version__:
         raise EngineError(
@@ -78,6 +81,14 @@ def _open_engine(bundle: Bundle, name: EngineName) -> TensorRTRunner:
     return TensorRTRunner(bundle, name, loaded, device)
 
 
+def _release(device: Device, buffers: dict[str, tuple[int, int]]) -> None:
+    """Give device memory and the stream back when the runner is gone."""
+    for address, _ in buffers.values():
+        device.free(address)
+    buffers.clear()
+    device.close()
+
+
 class TensorRTRunner:
     """One execution context, device buffers that grow to the largest size seen, one stream."""
 
@@ -94,6 +105,7 @@ class TensorRTRunner:
         if self._context is None:
             raise EngineError(f"{self.description}: no execution context (out of device memory?)")
         self._buffers: dict[str, tuple[int, int]] = {}
+        weakref.finalize(self, _release, device, self._buffers)
 
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = "inpainted") -> np.ndarray:
         if output not in self._names:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 
 from glama_deploy.bundle import ANY_SIZE
 from glama_deploy.errors import EngineError
 from glama_deploy.reference import checkpoint
-from glama_deploy.runtime.base import Request, installed
+from glama_deploy.runtime.base import Request, require
 
 
-def open(path: str | Path, request: Request) -> TorchRunner:
+def open(source: checkpoint.Checkpoint, request: Request) -> TorchRunner:
     """The checkpoint's network. Precision is fp32: this is what everything else is measured against."""
-    if not installed("torch"):
-        raise EngineError("PyTorch is not installed; pip install 'glama-deploy[export]'")
+    require("torch", "PyTorch", "pip install 'glama-deploy[export]'")
     if request.precision not in ("auto", "fp32"):
         raise EngineError(f"the torch backend is the fp32 reference; precision {request.precision} is not offered")
-    return TorchRunner(path, request)
+    return TorchRunner(source, request)
 
 
 class TorchRunner:
@@ -28,13 +25,13 @@ class TorchRunner:
     precision = "fp32"
     sizes = ANY_SIZE
 
-    def __init__(self, path: str | Path, request: Request) -> None:
+    def __init__(self, source: checkpoint.Checkpoint, request: Request) -> None:
         import torch
 
         if request.threads:
             torch.set_num_threads(request.threads)
         self._device = "cuda" if request.device != "cpu" and torch.cuda.is_available() else "cpu"
-        self._generator = checkpoint.load(path).to(self._device)
+        self._generator = checkpoint.module(source).to(self._device)
         self.description = f"PyTorch {torch.__version__} {self._device.upper()} fp32"
 
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = "inpainted") -> np.ndarray:
@@ -42,7 +39,11 @@ class TorchRunner:
 
         from glama_deploy.reference.generator import inpaint, predict
 
-        with torch.inference_mode():
-            image_t, mask_t = (torch.from_numpy(x).to(self._device) for x in (image, mask))
-            forward = inpaint if output == "inpainted" else predict
-            return forward(self._generator, image_t, mask_t).cpu().numpy()
+        forward = inpaint if output == "inpainted" else predict
+        try:
+            # without TF32, which cuDNN's convolutions take by default: the reference is fp32 on a GPU too
+            with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+                image_t, mask_t = (torch.from_numpy(x).to(self._device) for x in (image, mask))
+                return forward(self._generator, image_t, mask_t).cpu().numpy()
+        except torch.OutOfMemoryError as error:
+            raise EngineError("PyTorch is out of GPU memory; use a smaller image or a CPU engine") from error
