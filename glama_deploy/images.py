@@ -21,7 +21,7 @@ from glama_deploy.files import atomic_file
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
 
 #: What is opened: decoders that run no other program.
-_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "TIFF")
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 
 #: What is written, and what folders are searched for.
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}

@@ -58,10 +58,30 @@ def test_a_newer_schema_says_to_upgrade(copy):
         Bundle.open(copy)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"schema_version": 1}', "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "{}", '{"schema_version": 1}', '{"schema_version": true}', "\x00", "[" * 9999, "9" * 9999],
+)
 def test_a_damaged_manifest_is_an_error(copy, text):
     (copy / MANIFEST).write_text(text)
     with pytest.raises(BundleError, match="export the bundle again"):
+        Bundle.open(copy)
+
+
+@pytest.mark.parametrize("change", [{"engines": {}}, {"graphs": {}}])
+def test_a_bundle_without_its_onnx_model_is_an_error(copy, change):
+    edit(copy, **change)
+    with pytest.raises(BundleError, match="every bundle has an fp32 graph and the engine onnx"):
+        Bundle.open(copy)
+
+
+@pytest.mark.parametrize("files", [0, 1, 3])
+def test_an_engine_with_files_too_few_or_too_many_is_an_error(copy, files):
+    tree = json.loads((copy / MANIFEST).read_text())
+    entry = tree["engines"]["openvino"]["files"]
+    tree["engines"]["openvino"]["files"] = (entry * 2)[:files]
+    (copy / MANIFEST).write_text(json.dumps(tree))
+    with pytest.raises(BundleError, match="files"):
         Bundle.open(copy)
 
 

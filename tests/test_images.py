@@ -111,6 +111,40 @@ def test_what_is_no_image_is_an_error(tmp_path, content):
         images.read_image(tmp_path / "nothing.png")
 
 
+def test_no_other_program_is_started_for_an_image(tmp_path, monkeypatch):
+    """Pillow hands an EPS to Ghostscript, whatever the file is called."""
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/marker\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    (tmp_path / "x.png").write_bytes(
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n%%EndComments\nshowpage\n%%EOF\n"
+    )
+    with pytest.raises(ImageError, match="no image"):
+        images.read_image(tmp_path / "x.png")
+    assert not (tmp_path / "marker").exists()
+
+
+def test_a_tiff_without_its_tags_is_an_error(tmp_path):
+    (tmp_path / "x.tif").write_bytes(b"II*\0\x08\0\0\0\0\0\0\0\0\0")
+    with pytest.raises(ImageError, match="damaged or no image"):
+        images.read_image(tmp_path / "x.tif")
+
+
+def test_a_phones_picture_with_a_second_lens_is_its_first(tmp_path):
+    first, second = Image.fromarray(RGB), Image.fromarray(255 - RGB)
+    first.save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=[second], quality=95)
+    with Image.open(tmp_path / "x.jpg") as image:
+        assert image.format == "MPO"
+        expected = np.asarray(image)
+    np.testing.assert_array_equal(images.read_image(tmp_path / "x.jpg").rgb, expected)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".ico", ".pdf", ".avif", ".eps", ""])
+def test_formats_that_would_change_known_pixels_are_refused(tmp_path, suffix):
+    with pytest.raises(ImageError, match=r"\.png is a good choice"):
+        images.write_image(tmp_path / f"x{suffix}", images.Picture(RGB, None, False, None), RGB, NO_HOLE)
+
+
 def test_a_truncated_image_is_an_error(tmp_path):
     Image.fromarray(RGB).save(tmp_path / "x.png")
     data = (tmp_path / "x.png").read_bytes()

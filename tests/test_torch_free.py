@@ -5,8 +5,10 @@ Each claim runs in a process in which any import of torch fails.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -22,9 +24,16 @@ sys.meta_path.insert(0, Block())
 
 
 def run(code: str, *arguments: Path | str) -> str:
-    child = subprocess.run(
-        [sys.executable, "-c", BLOCK + code, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
+    """What the code prints; Python runs the block at the start of this process and of every one that it starts."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "sitecustomize.py").write_text(BLOCK)
+        child = subprocess.run(
+            [sys.executable, "-c", "import sys\n" + code, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "PYTHONPATH": folder},
+        )
     assert child.returncode == 0, child.stderr
     return child.stdout
 
@@ -32,6 +41,8 @@ def run(code: str, *arguments: Path | str) -> str:
 def test_the_block_blocks():
     with pytest.raises(AssertionError, match="blocked"):
         run("import torch")
+    with pytest.raises(AssertionError, match="returned non-zero"):
+        run("import subprocess; subprocess.run([sys.executable, '-c', 'import torch'], check=True)")
 
 
 def test_importing_imports_no_engine_and_no_torch():

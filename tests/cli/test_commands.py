@@ -39,6 +39,7 @@ def one_line(captured: pytest.CaptureFixture[str], command: str) -> str:
     lines = captured.readouterr().err.strip().splitlines()
     errors = [line for line in lines if line.startswith(f"{command}: ")]
     assert len(errors) == 1, lines
+    assert lines[-1] == errors[0], lines
     assert not any("Traceback" in line for line in lines)
     return errors[0]
 
@@ -160,6 +161,7 @@ def test_a_bad_checkpoint(tmp_path, capsys, make, says):
         (["--min-size", "512x512", "--max-size", "64x64"], "min ≤ opt ≤ max"),
         (["--max-batch", "0"], "--max-batch"),
         (["--fp16"], "No such option: --fp16"),
+        (["--size", "64x64", "--max-size", "128x128"], "leave out --min-size"),
     ],
 )
 def test_bad_options_of_an_export(tiny, tmp_path, capsys, arguments, says):
@@ -231,6 +233,17 @@ def test_an_output_that_exists_is_kept(files, tiny_bundle, capsys):
     assert "--overwrite" in one_line(capsys, "glama-inpaint")
     assert files["out"].read_text() == "precious"
     assert inpaint(files, "--overwrite", model=tiny_bundle.path) == 0
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".png", "[/b].png", "[red].png", "ü ✓.png"])
+def test_names_of_any_kind(files, tiny_bundle, tmp_path, capsys, name):
+    code = inpaint(files, model=tiny_bundle.path, out=tmp_path / name)
+    if len(name) > 255:
+        assert code == 2
+        assert "name" in one_line(capsys, "glama-inpaint").lower()
+    else:
+        assert code == 0
+        assert name in capsys.readouterr().err
 
 
 def test_a_place_that_cannot_be_written(files, tiny_bundle, tmp_path, capsys):

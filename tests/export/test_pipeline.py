@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
@@ -12,10 +11,14 @@ import numpy as np
 import pytest
 
 import glama_deploy
+from glama_deploy import images, runtime
 from glama_deploy.bundle import ANY_SIZE, Bundle, SizeRange
-from glama_deploy.errors import CheckpointError, GlamaError
+from glama_deploy.errors import CheckpointError, EngineError, GlamaError
 from glama_deploy.export import parity, pipeline, samples
 from glama_deploy.export.pipeline import Request, export
+from glama_deploy.reference import checkpoint
+from glama_deploy.runtime import torch as torch_runtime
+from glama_deploy.runtime.base import Request as RunRequest
 
 
 def test_parity_is_measured_on_the_artifacts_and_stored(tiny, tmp_path):
@@ -62,6 +65,43 @@ def test_values_that_are_not_finite_count_as_infinite_error():
     assert not found.passed
 
 
+class OnTheDevice:
+    """Stands for a TensorRT engine on a GPU: as strict about sizes and batch as one, and right."""
+
+    def __init__(self, checkpoint_path: Path, sizes: SizeRange) -> None:
+        self._runner = torch_runtime.open(checkpoint.read(checkpoint_path), RunRequest())
+        self._sizes, self.description = sizes, "TensorRT"
+
+    def run(self, image, mask, output="inpainted"):
+        if image.shape[0] > self._sizes.max_batch or not self._sizes.covers(*image.shape[2:]):
+            raise EngineError(f"{image.shape} is outside the profile")
+        return self._runner.run(image, mask, output)
+
+
+def test_parity_keeps_to_what_the_engine_was_built_for(tiny, make_bundle, monkeypatch):
+    bundle = make_bundle(tiny)
+    sizes = SizeRange(min=(64, 64), opt=(256, 256), max=(304, 304), max_batch=1)
+    engine = bundle.manifest.engines["openvino"].model_copy(update={"name": "tensorrt", "sizes": sizes})
+    monkeypatch.setattr(runtime, "open_engine", lambda *_: OnTheDevice(tiny, sizes))
+    expected = parity.reference(checkpoint.read(tiny), samples.parity_cases(ANY_SIZE), "predicted")
+    found = parity.measure(bundle, engine, expected, "predicted")
+    assert found.passed
+    assert 2 <= len(found.cases) < len(expected)
+
+
+def test_an_engine_that_fails_while_it_is_measured_is_said_to_be_unmeasured(tiny, make_bundle, monkeypatch):
+    class Fails:
+        def run(self, image, mask, output="inpainted"):
+            raise EngineError("out of device memory")
+
+    bundle = make_bundle(tiny)
+    monkeypatch.setattr(runtime, "open_engine", lambda *_: Fails())
+    expected = parity.reference(checkpoint.read(tiny), samples.parity_cases(ANY_SIZE)[:1], "predicted")
+    found = parity.measure(bundle, bundle.manifest.engines["openvino"], expected, "predicted")
+    assert not found.measured
+    assert found.reason == "out of device memory"
+
+
 def test_a_static_bundle_serves_its_size_only(tiny, make_bundle, photo, hole):
     bundle = make_bundle(tiny, size=(96, 120))
     assert bundle.manifest.engines["openvino"].sizes == SizeRange(min=(96, 120), opt=(96, 120), max=(96, 120))
@@ -100,6 +140,7 @@ def test_a_target_that_cannot_be_built_does_not_take_the_others_with_it(tiny, tm
     outcome = export(Request(tiny, tmp_path / "b", ("trt", "openvino"), parity=False))
     assert "pip install 'glama-deploy[tensorrt]'" in outcome.failures["trt"]
     assert set(outcome.bundle.manifest.engines) == {"onnx", "openvino"}
+    assert {path.name for path in (tmp_path / "b").iterdir()} == {"manifest.json", "model.onnx", "openvino"}
     assert glama_deploy.load(tmp_path / "b").backend == "openvino"
 
 
@@ -150,13 +191,29 @@ def test_an_export_that_fails_leaves_the_old_bundle_as_it_was(tiny, tmp_path):
 
 def test_a_place_that_cannot_be_written_is_an_error(tiny, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(GlamaError, match="cannot write"):
-        export(Request(tiny, tmp_path / "file" / "b"))
-    if os.geteuid() == 0:
-        return  # root may write anywhere; the rest needs an ordinary user
-    (tmp_path / "closed").mkdir(mode=0o500)
-    with pytest.raises(GlamaError, match="cannot write"):
-        export(Request(tiny, tmp_path / "closed" / "b"))
+    for out in (tmp_path / "file" / "b", tmp_path / "file"):
+        for overwrite in (False, True):
+            with pytest.raises(GlamaError, match=r"cannot write|exists already|is a file"):
+                export(Request(tiny, out, overwrite=overwrite))
+    assert (tmp_path / "file").read_text() == ""
+
+
+def test_a_read_only_disk_is_one_line(tiny, small_disk, tiny_bundle, photo, hole):
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(GlamaError, match="choose a folder you may write to"):
+        export(Request(tiny, small_disk / "b"))
+    picture = images.Picture(photo, None, False, None)
+    with pytest.raises(GlamaError, match="read-only"):
+        images.write_image(small_disk / "out.png", picture, photo, hole)
+
+
+def test_a_link_is_followed_when_a_bundle_is_replaced(tiny, tmp_path):
+    export(Request(tiny, tmp_path / "real", parity=False))
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    export(Request(tiny, tmp_path / "link", ("openvino",), parity=False, overwrite=True))
+    assert (tmp_path / "link").is_symlink()
+    assert "openvino" in Bundle.open(tmp_path / "real").manifest.engines
+    assert {path.name for path in tmp_path.iterdir()} == {"real", "link"}
 
 
 @pytest.fixture
@@ -171,18 +228,30 @@ def small_disk(tiny: Path, tmp_path: Path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
+def test_a_disk_with_room_for_the_graph_alone_keeps_the_graph(tiny, small_disk):
+    outcome = export(Request(tiny, small_disk / "b", ("openvino",), parity=False))
+    assert "could not write its files; 0 MB are free" in outcome.failures["openvino"]
+    assert set(Bundle.open(small_disk / "b").manifest.engines) == {"onnx"}
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing(tiny, small_disk):
+    subprocess.run(["mount", "-o", f"remount,size={tiny.stat().st_size // 2}", str(small_disk)], check=True)
     with pytest.raises(GlamaError, match="no space is left on the disk"):
         export(Request(tiny, small_disk / "b", ("openvino",), parity=False))
     assert not list(small_disk.iterdir())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("delay", [1.0, 3.0])
+@pytest.mark.parametrize("delay", [0.0, 0.3, 1.0])
 def test_a_killed_export_leaves_no_half_bundle(tiny, tmp_path, delay):
+    """Killed when its temporary folder has just appeared, and some time after."""
     glama_export = Path(sys.executable).parent / "glama-export"
     command = [glama_export, "--ckpt", tiny, "--out", tmp_path / "b", "--target", "openvino"]
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".*.tmp")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert list(tmp_path.glob(".*.tmp"))
     time.sleep(delay)
     child.send_signal(signal.SIGKILL)
     child.wait()

@@ -15,7 +15,7 @@ from glama_deploy.bundle import ANY_SIZE, Bundle
 from glama_deploy.errors import GlamaError
 from glama_deploy.export import parity, ranges, samples
 from glama_deploy.export.emulate import EmulatedRunner, emulated
-from glama_deploy.export.graph import build
+from glama_deploy.export.graph import OUTPUTS, build
 from glama_deploy.export.lowering import column_basis, inverse_row_basis, row_basis
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.export.precision import typed
@@ -158,7 +158,7 @@ def test_the_typed_network_is_close_to_the_reference(source, half, decibels):
     assert found.passed
     assert found.psnr > decibels
     exact = parity.compare(
-        EmulatedRunner(build(source.config, source.weights, None, ("predicted",)), "fp32", ANY_SIZE),
+        EmulatedRunner(build(source.config, source.weights, None, OUTPUTS), "fp32", ANY_SIZE),
         expected,
         "predicted",
         2e-5,
@@ -190,7 +190,7 @@ def test_a_network_that_overflows_in_plain_fp16_comes_out_finite_and_close(sourc
     loud = checkpoint.read(tmp_path / "loud.safetensors")
     case = samples.parity_cases(ANY_SIZE)[2]
     expected = parity.reference(loud, [case], "predicted")
-    plain = typed(build(loud.config, loud.weights, None, ("predicted",)), "fp16")
+    plain = typed(build(loud.config, loud.weights, None, OUTPUTS), "fp16")
     found = parity.compare(EmulatedRunner(plain, "fp16", ANY_SIZE), expected, "predicted", 0.02)
     assert found.max_abs_error == float("inf")
 

@@ -7,12 +7,15 @@ import re
 import shutil
 import zipfile
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from glama_deploy.errors import CheckpointError
 from glama_deploy.network import NetworkConfig, parameter_shapes
@@ -163,6 +166,83 @@ def test_a_tensor_that_reaches_past_its_storage_is_refused(tmp_path, weights):
         checkpoint.read(tmp_path / "short.pt")
 
 
+def rewrite(path: Path, change: Callable[[str, bytes], bytes | None], compress: int = zipfile.ZIP_STORED) -> None:
+    """Write a torch archive again with each entry's data changed; None drops the entry."""
+    with zipfile.ZipFile(path) as source:
+        entries = [(info.filename, change(info.filename, source.read(info))) for info in source.infolist()]
+    with zipfile.ZipFile(path, "w", compress) as target:
+        for name, data in entries:
+            if data is not None:
+                target.writestr(name, data)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda name, data: None if name.endswith("data/3") else data,
+        lambda name, data: data[:7] if name.endswith("data/3") else data,
+        lambda name, data: data[: len(data) // 2] if name.endswith("data.pkl") else data,
+        lambda name, data: b"\x80\x02}." if name.endswith("data.pkl") else data,
+        lambda name, data: data.replace(b"FloatStorage", b"DoubleStorage"[:12]) if name.endswith("data.pkl") else data,
+        lambda name, data: b"(" * 5000 if name.endswith("data.pkl") else data,
+    ],
+)
+def test_an_archive_with_a_part_missing_or_damaged_is_one_line(tmp_path, weights, change):
+    path = tmp_path / "x.pt"
+    torch.save(state_of(weights), path)
+    rewrite(path, change)
+    with pytest.raises(CheckpointError, match=r"^[^\n]+$"):
+        checkpoint.read(path)
+
+
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 2**32 - 1), st.integers(0, 255))
+def test_a_file_with_a_byte_changed_is_read_or_refused_in_one_line(tmp_path, weights, where, value):
+    path = tmp_path / "x.pt"
+    if not (tmp_path / "whole").exists():
+        torch.save(state_of(weights), tmp_path / "whole")
+    data = bytearray((tmp_path / "whole").read_bytes())
+    # half of the changes go to the pickle at the start and to the directory at the end, where they matter most
+    at = where % len(data) if where % 2 else (where % 40_000 - 20_000) % len(data)
+    data[at] = value
+    path.write_bytes(data)
+    refusal = ""
+    try:
+        checkpoint.read(path)
+    except CheckpointError as error:
+        refusal = str(error)
+    assert "\n" not in refusal
+
+
+def test_a_few_bytes_cannot_ask_for_gigabytes(tmp_path, weights):
+    """A memo of 2³⁰ entries, a deflated pickle, a tensor of stride 0: each is small in the file alone."""
+    path = tmp_path / "x.pt"
+    torch.save(state_of(weights), path)
+    rewrite(path, lambda name, data: b"\x80\x02}r\xff\xff\xff\x3f." if name.endswith("data.pkl") else data)
+    with pytest.raises(CheckpointError, match="asks for a memo of"):
+        checkpoint.read(path)
+    torch.save(state_of(weights), path)
+    rewrite(path, lambda name, data: data, zipfile.ZIP_DEFLATED)
+    with pytest.raises(CheckpointError, match="compressed"):
+        checkpoint.read(path)
+    state = state_of(weights)
+    state["model.1.bn_l.bias"] = torch.zeros(1).expand(8)
+    torch.save(state, path)
+    with pytest.raises(CheckpointError, match="more values than its storage"):
+        checkpoint.read(path)
+
+
+def test_legacy_files_may_hold_parameters_and_a_config(tmp_path, weights):
+    path = tmp_path / "legacy.pt"
+    state = OrderedDict((name, torch.nn.Parameter(value)) for name, value in state_of(weights).items())
+    torch.save({"config": TINY.model_dump(), "state_dict": state}, path, _use_new_zipfile_serialization=False)
+    assert_same(path, weights, "pt")
+    config = {**TINY.model_dump(), "n_blocks": 3}
+    torch.save({"config": config, "state_dict": state}, path, _use_new_zipfile_serialization=False)
+    with pytest.raises(CheckpointError, match="n_blocks 3, the parameters hold 1"):
+        checkpoint.read(path)
+
+
 # ---------------------------------------------------------------- what is wrong is named
 
 
@@ -222,6 +302,22 @@ def test_values_that_are_not_finite_are_an_error(tmp_path, weights):
     torch.save(state_of(weights), tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match=r"model\.1\.bn_l\.bias has values that are not finite"):
         checkpoint.read(tmp_path / "x.pt")
+
+
+def test_a_negative_variance_is_an_error(tmp_path, weights):
+    weights["model.1.bn_l.running_var"][0] = -1
+    torch.save(state_of(weights), tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match="negative"):
+        checkpoint.read(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("text", ["a: 2001-99-99", "[" * 5000, "generator: {kind: [", "- 1"])
+def test_a_config_that_is_no_yaml_is_an_error(tmp_path, lama_small, text):
+    folder = tmp_path / "lama"
+    shutil.copytree(lama_small, folder)
+    (folder / "config.yaml").write_text(text)
+    with pytest.raises(CheckpointError, match=r"config\.yaml"):
+        checkpoint.read(folder)
 
 
 def test_a_checkpoint_of_another_network_is_an_error(tmp_path):

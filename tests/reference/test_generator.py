@@ -55,16 +55,23 @@ def test_glama_goes_from_6_to_18_blocks():
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 24), st.integers(1, 24), st.integers(1, 3))
 def test_the_fourier_unit_takes_any_length_and_batch(height, width, batch):
-    """Against the definition of the DFT, written as a sum, in float64."""
+    """Its spectrum is the DFT by definition, a sum in float64, and a unit that changes nothing gives its input back."""
     unit = FourierUnit(2).double().eval()
     torch.manual_seed(height * 100 + width)
     x = torch.randn(batch, 2, height, width, dtype=torch.float64)
+    seen = {}
+    unit.conv_layer.register_forward_pre_hook(lambda _, inputs: seen.update(spectrum=inputs[0]))
     with torch.inference_mode():
         unit.conv_layer.weight.copy_(torch.eye(4, dtype=torch.float64)[:, :, None, None])
         unit.relu = torch.nn.Identity()
         unit.bn.running_var.fill_(1 - unit.bn.eps)
         # identity convolution, norm and no activation: the unit must give its input back
         torch.testing.assert_close(unit(x), x, rtol=0, atol=1e-12)
+    waves = [np.exp(-2j * np.pi * np.outer(np.arange(n), np.arange(n)) / n) / np.sqrt(n) for n in (height, width)]
+    spectrum = np.einsum("uh,bchw,wv->bcuv", waves[0], x.numpy(), waves[1][:, : width // 2 + 1])
+    parts = seen["spectrum"].reshape(batch, 2, 2, height, -1).numpy()
+    np.testing.assert_allclose(parts[:, :, 0], spectrum.real, atol=1e-12)
+    np.testing.assert_allclose(parts[:, :, 1], spectrum.imag, atol=1e-12)
 
 
 def test_the_fourier_unit_interleaves_real_and_imaginary_parts():

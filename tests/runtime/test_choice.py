@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sys
 
+import numpy as np
 import pytest
 
 import glama_deploy
@@ -11,6 +13,15 @@ from glama_deploy import runtime
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime import onnxruntime, openvino, tensorrt
 from glama_deploy.runtime.base import Request
+
+
+def failing(what: str):
+    """An `open` that does not."""
+
+    def opener(bundle, request):
+        raise EngineError(f"{what} is broken ({request.device})")
+
+    return opener
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
@@ -26,15 +37,9 @@ def test_auto_takes_openvino_on_a_cpu_without_a_word(tiny_bundle, caplog):
 
 
 def test_auto_goes_through_its_order_and_says_what_failed(tiny_bundle, monkeypatch, caplog):
-    def fails(what):
-        def opener(bundle, request):
-            raise EngineError(f"{what} is broken ({request.device})")
-
-        return opener
-
     monkeypatch.setattr(tensorrt, "absent", lambda bundle, request: False)
-    monkeypatch.setattr(tensorrt, "open", fails("TensorRT"))
-    monkeypatch.setattr(openvino, "open", fails("OpenVINO"))
+    monkeypatch.setattr(tensorrt, "open", failing("TensorRT"))
+    monkeypatch.setattr(openvino, "open", failing("OpenVINO"))
     with caplog.at_level(logging.WARNING):
         assert glama_deploy.load(tiny_bundle.path).backend == "onnxruntime"
     assert [message.split(";")[0] for message in caplog.messages] == [
@@ -46,17 +51,61 @@ def test_auto_goes_through_its_order_and_says_what_failed(tiny_bundle, monkeypat
 
 def test_where_nothing_runs_every_reason_is_in_the_one_line(tiny_bundle, monkeypatch):
     for module in (openvino, onnxruntime, tensorrt):
+        what = module.__name__.rpartition(".")[2]
+        monkeypatch.setattr(module, "absent", lambda bundle, request: False)
+        monkeypatch.setattr(module, "open", failing(what))
+    with pytest.raises(EngineError, match=r"^tensorrt is broken.*; onnxruntime is .*; openvino is .*; onnxruntime is"):
+        glama_deploy.load(tiny_bundle.path)
+
+
+def test_where_nothing_is_installed_the_line_says_what_to_install(tiny_bundle, monkeypatch):
+    for module in (openvino, onnxruntime, tensorrt):
         monkeypatch.setattr(module, "absent", lambda bundle, request: True)
     with pytest.raises(EngineError, match="no engine for this bundle is installed; pip install"):
         glama_deploy.load(tiny_bundle.path)
 
 
-def test_a_checkpoint_is_exported_into_the_cache_once(tiny, caplog):
+def test_a_checkpoint_is_exported_into_the_cache_once(tiny, caplog, tmp_path, monkeypatch):
+    monkeypatch.setenv("GLAMA_CACHE", str(tmp_path))
     with caplog.at_level(logging.INFO, "glama_deploy"):
         first = glama_deploy.load(tiny)
         second = glama_deploy.load(tiny)
     assert first.backend == second.backend == "openvino"
-    assert sum("exporting" in message for message in caplog.messages) <= 1
+    assert sum("exporting" in message for message in caplog.messages) == 1
+
+
+def test_a_damaged_cache_is_made_anew(tiny, tmp_path, monkeypatch, photo, hole):
+    monkeypatch.setenv("GLAMA_CACHE", str(tmp_path))
+    expected = glama_deploy.load(tiny, "openvino")(photo, hole)
+    (bundle,) = (tmp_path / "bundles").iterdir()
+    for damaged in (bundle / "openvino" / "model.bin", bundle / "manifest.json"):
+        damaged.write_bytes(b"damaged")
+        assert (glama_deploy.load(tiny, "openvino")(photo, hole) == expected).all()
+
+
+def test_a_package_that_is_installed_but_does_not_load_is_passed_over(tiny_bundle, tmp_path, monkeypatch, caplog):
+    (tmp_path / "openvino.py").write_text("raise ImportError('libopenvino.so: no such file')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "openvino"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert glama_deploy.load(tiny_bundle.path).backend == "onnxruntime"
+    assert "OpenVINO is installed but does not load (libopenvino.so: no such file)" in caplog.messages[0]
+
+
+def test_in_half_precision_each_size_is_compiled_and_only_some_are_kept(tiny_bundle, monkeypatch, tmp_path):
+    """This CPU may have no half type, so the runner is told that it has one and computes in f32 all the same."""
+    monkeypatch.setenv("GLAMA_CACHE", str(tmp_path))
+    monkeypatch.setattr(openvino.OpenVINORunner, "_choose", lambda self, precision: ("bf16", ""))
+    monkeypatch.setitem(openvino._TYPES, "bf16", "f32")
+    half = glama_deploy.load(tiny_bundle.path, "openvino", "bf16")
+    full = glama_deploy.load(tiny_bundle.path, "onnxruntime")
+    rng = np.random.default_rng(0)
+    for side in (32, 40, 48, 56, 64, 72, 32):
+        image, mask = rng.integers(0, 256, (side, 64, 3), np.uint8), rng.random((side, 64)) < 0.3
+        # the same arithmetic in two engines
+        assert np.abs(half.predict(image, mask) - full.predict(image, mask)).max() < 2e-5
+    assert len(half._runner._compiled) == 4
+    assert not list((tmp_path / "openvino").iterdir())
 
 
 def test_the_embedded_network_is_the_default(photo, hole):
