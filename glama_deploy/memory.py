@@ -17,7 +17,13 @@ FULL_SIZE_MAPS = 6
 
 
 def available() -> int | None:
-    """Bytes that can be taken without swapping; None where the system does not say."""
+    """Bytes that can be taken without swapping, by the system and by the container's own limit; None where neither
+    says."""
+    found = [_meminfo(), _cgroup()]
+    return min((value for value in found if value is not None), default=None)
+
+
+def _meminfo() -> int | None:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -26,6 +32,16 @@ def available() -> int | None:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return None
+
+
+def _cgroup() -> int | None:
+    """What a container's limit leaves (cgroup v2)."""
+    folder = Path("/sys/fs/cgroup")
+    try:
+        limit = (folder / "memory.max").read_text().strip()
+        return None if limit == "max" else int(limit) - int((folder / "memory.current").read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def check(height: int, width: int, ngf: int) -> None:

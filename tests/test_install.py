@@ -1,0 +1,42 @@
+"""What pip installs is whole: the top-level folders land inside the package, with the assets."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+import glama_deploy
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_every_package_and_the_assets(tmp_path):
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, ROOT]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    code = """
+import importlib, pkgutil, sys
+sys.path.insert(0, sys.argv[1])
+import glama_deploy
+assert glama_deploy.__file__.startswith(sys.argv[1]), glama_deploy.__file__
+for module in pkgutil.walk_packages(glama_deploy.__path__, "glama_deploy."):
+    importlib.import_module(module.name)
+from glama_deploy.export.samples import SAMPLE, parity_cases
+from glama_deploy.bundle import ANY_SIZE
+from glama_deploy.reference import checkpoint
+assert str(SAMPLE).startswith(sys.argv[1])
+assert parity_cases(ANY_SIZE) and checkpoint.read("default").weights
+"""
+    subprocess.run([sys.executable, "-c", code, tmp_path / "site"], check=True, cwd=tmp_path)
+
+
+def test_the_version_is_one():
+    assert version("glama-deploy") == glama_deploy.__version__
