@@ -83,6 +83,7 @@ def _open_engine(bundle: Bundle, name: EngineName) -> TensorRTRunner:
 
 def _release(device: Device, buffers: dict[str, tuple[int, int]]) -> None:
     """Give device memory and the stream back when the runner is gone."""
+    device.synchronize()
     for address, _ in buffers.values():
         device.free(address)
     buffers.clear()
@@ -126,6 +127,7 @@ class TensorRTRunner:
         for name, array in inputs.items():
             self._device.upload(self._buffers[name][0], array)
         if not self._context.execute_async_v3(self._device.stream):
+            self._device.synchronize()  # the uploads still read the arrays
             raise EngineError(f"{self.description} failed to run; its log above says why")
         self._device.download(results[output], self._buffers[output][0])
         self._device.synchronize()
