@@ -1,4 +1,4 @@
-# make demo, make test: on a fresh machine with Python >= 3.10 nothing else is needed.
+# make demo, make test: on a fresh machine with Python >= 3.11 nothing else is needed.
 PYTHON ?= python3
 BIN := .venv/bin
 

@@ -22,7 +22,15 @@ TARGETS: dict[str, EngineName] = {
 #: What a dynamic TensorRT engine is built for where nothing else is asked.
 DEFAULT_PROFILE = SizeRange(min=(64, 64), opt=(512, 512), max=(2048, 2048), max_batch=1)
 
-_NO_PARITY = Parity(measured=False, reason="not asked for")
+_NO_PARITY = Parity(measured=False, reason=bundles.NOT_ASKED)
+
+
+def target_of(name: str) -> str:
+    """The target's own name; an engine's name is taken for it, too. Raises GlamaError for any other."""
+    targets: dict[str, str] = {engine: target for target, engine in TARGETS.items()}
+    if name not in TARGETS and name not in targets:
+        raise GlamaError(f"unknown target {name!r}; expected {', '.join(TARGETS)}")
+    return targets.get(name, name)
 
 
 def build(folder: Path, target: str, graph: SizeRange, profile: SizeRange, precision: Precision) -> Engine:
@@ -59,14 +67,21 @@ def entry(
     return Engine(name=name, precision=precision, sizes=sizes, files=artifacts, versions=versions, parity=_NO_PARITY)
 
 
-def add(bundle: Bundle, target: str, profile: SizeRange, precision: Precision = "fp32") -> Bundle:
+def add(bundle: Bundle, target: str, profile: SizeRange, precision: Precision | None = None) -> Bundle:
     """Build an engine into a bundle that exists, replacing one of the same kind; on the device, without torch.
 
-    The engine is built beside the bundle's own files and moved in when it is whole. Raises GlamaError.
+    Without a precision, it is that of the engine that is replaced, else for TensorRT that of the half graph that the
+    bundle was exported with, else fp32. The engine is built beside the bundle's own files and moved in when it is
+    whole. Raises GlamaError.
     """
-    if target not in TARGETS or target == "onnx":
-        raise GlamaError(f"target is {target!r}; expected {', '.join(t for t in TARGETS if t != 'onnx')}")
+    target = target_of(target)
+    if target == "onnx":
+        raise GlamaError("every bundle has its ONNX model; expected openvino, trt or trt-rtx")
     name = TARGETS[target]
+    if precision is None:
+        replaced = bundle.engine(name)
+        typed = "fp32" if name == "openvino" else list(bundle.manifest.graphs)[-1]  # the fp32 graph comes first
+        precision = replaced.precision if replaced else typed
     if precision not in (("fp32", "fp16") if name == "openvino" else ("fp32", "fp16", "bf16")):
         raise GlamaError(f"precision is {precision!r}, which {target} has not; expected fp32 or fp16 (TensorRT: bf16)")
     onnx = bundle.graph("fp32" if name == "openvino" else precision)

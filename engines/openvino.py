@@ -16,7 +16,7 @@ def build(onnx: Path, folder: Path, *, fp16_weights: bool) -> tuple[list[Path], 
     Raises EngineError where OpenVINO is not installed or does not take the model.
     """
     if not installed("openvino"):
-        raise EngineError("OpenVINO is not installed; pip install 'glama-deploy[openvino]'")
+        raise EngineError("OpenVINO is not installed; pip install openvino")
     import openvino
 
     folder.mkdir(parents=True, exist_ok=True)

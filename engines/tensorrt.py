@@ -20,10 +20,9 @@ from glama_deploy.runtime.base import installed
 
 Package = Literal["tensorrt", "tensorrt_rtx"]
 
-#: For people: each package's name, the target it serves, the pip extra that brings it.
+#: For people: each package's name, and the target it serves.
 _NAMES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 _TARGETS = {"tensorrt": "trt", "tensorrt_rtx": "trt-rtx"}
-_EXTRAS = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}
 
 
 def build(onnx: Path, engine: Path, package: Package, sizes: SizeRange) -> dict[str, str]:
@@ -35,7 +34,7 @@ def build(onnx: Path, engine: Path, package: Package, sizes: SizeRange) -> dict[
     for needed in (package, "polygraphy"):
         if not installed(needed):
             raise EngineError(
-                f"{needed} is not installed; pip install 'glama-deploy[{_EXTRAS[package]}]'"
+                f"{needed} is not installed; pip install {package.replace('_', '-')} polygraphy"
                 + (" (on Jetson, use JetPack's own)" if needed == "tensorrt" else "")
             )
     engine.parent.mkdir(parents=True, exist_ok=True)

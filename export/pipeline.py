@@ -24,7 +24,7 @@ from glama_deploy.bundle import (
     SizeRange,
     Tensor,
 )
-from glama_deploy.engines.build import DEFAULT_PROFILE, TARGETS
+from glama_deploy.engines.build import DEFAULT_PROFILE, TARGETS, target_of
 from glama_deploy.engines.build import build as build_engine
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.files import atomic_folder
@@ -90,14 +90,15 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
 def _check(request: Request) -> None:
     """Everything that can be known to be wrong before any work."""
     for target in request.targets:
-        if target not in TARGETS:
-            raise GlamaError(f"unknown target {target!r}; expected {', '.join(TARGETS)}")
+        target_of(target)
     if request.precision not in ("fp32", "fp16", "bf16"):
         raise GlamaError(f"precision {request.precision!r} is not offered; expected fp32, fp16 or bf16")
     if request.precision == "bf16" and "openvino" in request.targets:
         raise GlamaError("an OpenVINO IR has no bf16: export it in fp32 and load it with precision bf16")
+    if request.calibration is not None and not request.calibration.is_dir():
+        raise GlamaError(f"--calib {request.calibration} is no folder; give a folder of photos")
     if not installed("onnx"):
-        raise GlamaError("exporting needs the onnx package; pip install 'glama-deploy[export]'")
+        raise GlamaError("exporting needs the onnx package; pip install onnx")
     if request.out.exists() and not request.overwrite:
         raise GlamaError(f"{request.out} exists already; choose another folder or pass --overwrite")
     if request.out.exists() and not request.out.is_dir():
@@ -136,7 +137,7 @@ def _write_graphs(
     if request.precision == "fp32" or set(request.targets) == {"openvino"}:
         return graphs
     if not installed("onnxruntime"):
-        raise GlamaError("half precision is calibrated with ONNX Runtime; pip install 'glama-deploy[onnxruntime]'")
+        raise GlamaError("half precision is calibrated with ONNX Runtime; pip install onnxruntime")
     from glama_deploy.export import precision, ranges, samples
 
     largest_size = request.size or request.profile.max

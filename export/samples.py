@@ -50,8 +50,6 @@ def calibration_cases(folder: Path | None, size: tuple[int, int]) -> list[Case]:
     """Photos of `folder` (or the sample) cut or mirrored to `size`, with strokes. Raises GlamaError: no photo there."""
     if folder is None:
         paths = [SAMPLE]
-    elif not folder.is_dir():
-        raise GlamaError(f"--calib {folder} is no folder; give a folder of photos")
     else:
         paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in images.SUFFIXES)[:MOST_PHOTOS]
     if not paths:

@@ -14,7 +14,7 @@ from pathlib import Path
 from glama_deploy.bundle import MANIFEST, Bundle
 from glama_deploy.errors import BundleError, CheckpointError, EngineError, GlamaError, ImageError
 from glama_deploy.inpainter import Inpainter
-from glama_deploy.runtime import check_names, open_bundle
+from glama_deploy.runtime import check_request, open_bundle
 
 __version__ = "0.1.0"
 
@@ -42,7 +42,11 @@ def load(
 
     Raises GlamaError (BundleError, CheckpointError, EngineError), one line that says what to do.
     """
-    check_names(backend, precision)
+    if not isinstance(model, str | Path):
+        raise GlamaError(
+            f"model is a {type(model).__name__}; the path of a bundle or checkpoint, or 'default' is expected"
+        )
+    check_request(backend, precision, threads)
     path = Path(model)
     if str(model) != "default" and (path / MANIFEST).is_file():
         bundle = Bundle.open(path)

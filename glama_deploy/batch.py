@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from glama_deploy import images
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.files import write_error
-from glama_deploy.inpainter import Inpainter
+from glama_deploy.images import Picture
+from glama_deploy.inpainter import Inpainter, check
+
+log = logging.getLogger("glama_deploy")
 
 
 @dataclass(frozen=True)
@@ -91,9 +97,27 @@ def run(inpainter: Inpainter, jobs: Iterable[Job], *, overwrite: bool = False) -
 
 def inpaint_file(inpainter: Inpainter, job: Job) -> None:
     """Read, inpaint, write; raises GlamaError with nothing written."""
+    finish(inpainter, job, *read(job))
+
+
+def read(job: Job) -> tuple[Picture, np.ndarray]:
+    """The job's image and mask (bool H×W), checked against each other. Raises ImageError; a mask that marks nothing,
+    or everything, is worth a note."""
+    images.check_suffix(job.out)
     if job.mask is None:
-        raise ImageError(f"{job.image} has no mask of its stem in the folder of masks; add one or remove the image")
+        raise ImageError(f"{job.image} has no mask: the folder of masks has no {job.image.stem}.png (or .jpg, …)")
     picture, mask = images.read_image(job.image), images.read_mask(job.mask)
+    try:
+        check(picture.rgb, mask)
+    except ImageError as error:
+        raise ImageError(f"{job.image}: {error}") from error
+    if not mask.any() or mask.all():
+        log.warning("%s marks %s pixel as missing", job.mask, "every" if mask.any() else "no")
+    return picture, mask
+
+
+def finish(inpainter: Inpainter, job: Job, picture: Picture, mask: np.ndarray) -> None:
+    """Inpaint and write; raises GlamaError with nothing written."""
     try:
         rgb = inpainter(picture.rgb, mask)
     except ImageError as error:

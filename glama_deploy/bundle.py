@@ -29,6 +29,9 @@ def graph_name(precision: str) -> str:
 #: Sides above this are refused: no engine of this project was ever seen to run them.
 MAX_SIDE = 16384
 
+#: Why there is no parity where nobody asked for it.
+NOT_ASKED = "not asked for"
+
 EngineName = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIZE_MULTIPLE)]

@@ -18,7 +18,12 @@ log = logging.getLogger("glama_deploy")
 
 def load_checkpoint(model: str | Path, backend: str, precision: str, threads: int | None) -> Inpainter:
     """An inpainter for a checkpoint or `default`; see :func:`glama_deploy.load`."""
-    if backend == "torch" or (backend == "auto" and not installed("onnx")):
+    if backend != "torch" and not installed("onnx") and not (backend == "auto" and installed("torch")):
+        raise EngineError(
+            f"{model} is a checkpoint, which the onnx package exports first: pip install onnx, or give a bundle that "
+            "glama-export made"
+        )
+    if backend == "torch" or not installed("onnx"):
         if backend == "auto":
             log.warning("the onnx package is not installed, so the checkpoint is not exported; using PyTorch")
         return _with_torch(model, Request(precision, threads))

@@ -65,6 +65,12 @@ def read_mask(path: Path) -> np.ndarray:
             )
     lossy = image.format in ("JPEG", "WEBP")
     values = np.asarray(image.convert("RGB")).max(axis=2)
+    between = (values > 8) & (values < 247)
+    if between.mean() > 0.5 and np.unique(values[between]).size > 16:
+        raise ImageError(
+            f"{path} looks like a photo, not a mask (most of it is neither black nor white); "
+            "are image and mask exchanged?"
+        )
     return values > (127 if lossy else 0)
 
 
@@ -79,8 +85,8 @@ def write_image(path: Path, picture: Picture, rgb: np.ndarray, mask: np.ndarray)
         image = image.convert("L")
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(np.where(mask, np.uint8(255), picture.alpha)))
-    if path.suffix.lower() not in SUFFIXES:
-        raise ImageError(f"{path}: {path.suffix!r} is none of {', '.join(sorted(SUFFIXES))}; .png is a good choice")
+    check_suffix(path)
+    Image.init()
     encoder = Image.registered_extensions()[path.suffix.lower()]
     if encoder == "JPEG" and picture.alpha is not None:
         raise ImageError(f"{path}: JPEG has no transparency, and the input has; write a .png")
@@ -94,6 +100,13 @@ def write_image(path: Path, picture: Picture, rgb: np.ndarray, mask: np.ndarray)
             image.save(temporary, format=encoder, **options)
     except ValueError as error:
         raise ImageError(f"{path}: {encoder} does not take this image ({error}); write a .png") from error
+
+
+def check_suffix(path: Path) -> None:
+    """Raise ImageError for a name whose ending is no image format that is written."""
+    if path.suffix.lower() not in SUFFIXES:
+        found = f"ends in {path.suffix!r}" if path.suffix else "has no ending"
+        raise ImageError(f"{path} {found}; one of {', '.join(sorted(SUFFIXES))} is expected: .png is a good choice")
 
 
 def _open(path: Path) -> Image.Image:

@@ -46,7 +46,7 @@ def test_a_folder_goes_on_after_bad_files_and_says_what_failed(folders, inpainte
     ]
     reasons = {r.job.image.stem: r.reason for r in results}
     assert "damaged or no image" in reasons["broken"]
-    assert "no mask of its stem" in reasons["c"]
+    assert "has no mask: the folder of masks has no c.png" in reasons["c"]
     assert "8x8" in reasons["small"]
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png"]
     done = np.asarray(Image.open(out / "b.png"))

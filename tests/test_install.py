@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import zipfile
@@ -36,6 +37,12 @@ assert str(SAMPLE).startswith(sys.argv[1])
 assert parity_cases(ANY_SIZE) and checkpoint.read("default").weights
 """
     subprocess.run([sys.executable, "-c", code, tmp_path / "site"], check=True, cwd=tmp_path)
+
+
+def test_every_file_that_the_readme_links_to_is_there():
+    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text())
+    assert links
+    assert [link for link in links if not (ROOT / link).is_file()] == []
 
 
 def test_the_version_is_one():

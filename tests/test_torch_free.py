@@ -102,4 +102,4 @@ try:
 except glama_deploy.EngineError as error:
     print(error)
 """
-    assert "pip install 'glama-deploy[export]'" in run(code, tiny)
+    assert "pip install torch" in run(code, tiny)

@@ -12,15 +12,15 @@ from glama_deploy.bundle import Bundle, Precision
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.show import Steps
 from glama_deploy.cli.sizes import MaxBatch, MaxSize, MinSize, OptSize, profile
-from glama_deploy.engines.build import add
+from glama_deploy.engines.build import TARGETS, add, target_of
 
 
 def glama_build(
     bundle: Annotated[Path, typer.Argument(help="The bundle's folder.", show_default=False)],
     target: Annotated[str, option("--target", help="openvino, trt or trt-rtx.")],
     precision: Annotated[
-        str, option("--precision", help="fp32, fp16 or bf16, as the bundle was exported with.")
-    ] = "fp32",
+        str | None, option("--precision", help="fp32, fp16 or bf16; by default what the bundle was exported with.")
+    ] = None,
     min_size: MinSize = None,
     opt_size: OptSize = None,
     max_size: MaxSize = None,
@@ -29,8 +29,10 @@ def glama_build(
     """Build an engine into a bundle on the device that runs it; PyTorch is not needed."""
     opened = Bundle.open(bundle)
     with Steps() as steps:
-        steps(f"building {target}")
-        result = add(opened, target, profile(min_size, opt_size, max_size, max_batch), cast(Precision, precision))
+        steps(f"building {TARGETS[target_of(target)]}")
+        result = add(
+            opened, target, profile(min_size, opt_size, max_size, max_batch), cast("Precision | None", precision)
+        )
     console = Console(highlight=False)
     for engine in result.manifest.engines.values():
         size = sum(file.bytes for file in engine.files) / 1e6

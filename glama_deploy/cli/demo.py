@@ -11,8 +11,10 @@ from rich.console import Console
 
 import glama_deploy
 from glama_deploy import images
+from glama_deploy.bundle import MANIFEST
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.show import Steps, print_parity
+from glama_deploy.errors import GlamaError
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.files import atomic_file
 
@@ -32,6 +34,10 @@ def glama_demo(
     Writes OUT/bundle, OUT/inpainted.png and OUT.png (input, mask, result side by side). Exit code as glama-export's.
     """
     bundle, picture = out / "bundle", out.parent / f"{out.name}.png"
+    ours = (bundle / MANIFEST).is_file()
+    if not ours and ((out.exists() and (not out.is_dir() or any(out.iterdir()))) or picture.exists()):
+        there = picture if picture.exists() else out
+        raise GlamaError(f"{there} exists and was not made by the demo; choose another --out")
     with Steps() as steps:
         outcome = export(Request("default", bundle, ("openvino", "trt-rtx"), overwrite=True), steps)
         steps("inpainting the sample photo")

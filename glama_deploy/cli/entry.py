@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import typer
@@ -26,6 +27,9 @@ class Command:
 
     def run(self, arguments: Sequence[str]) -> int:
         """The exit code of a run with these arguments."""
+        if list(arguments) == ["--version"]:
+            print(f"{self._name} {version('glama-deploy')}")
+            return 0
         handler = logging.StreamHandler()
         handler.setFormatter(logging.Formatter(f"{self._name}: note: %(message)s"))
         log = logging.getLogger("glama_deploy")

@@ -11,6 +11,7 @@ from glama_deploy.bundle import Precision, parse_size
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.show import Steps, print_parity
 from glama_deploy.cli.sizes import MaxBatch, MaxSize, MinSize, OptSize, profile
+from glama_deploy.engines.build import target_of
 from glama_deploy.errors import GlamaError
 from glama_deploy.export.pipeline import Request, export
 
@@ -69,7 +70,7 @@ def glama_export(
     request = Request(
         checkpoint=ckpt,
         out=out,
-        targets=tuple(target or ["onnx"]),
+        targets=tuple(target_of(name) for name in target or ["onnx"]),
         precision=cast(Precision, precision),
         calibration=calib,
         size=parse_size(size, "--size") if size else None,

@@ -31,11 +31,14 @@ def glama_inpaint(
     Exit code: 0 all written; 2 bad input, or a file of a folder failed.
     """
     jobs = batch.plan(image, mask, out, overwrite=overwrite)
+    inputs = (
+        None if image.is_dir() else batch.read(jobs[0])
+    )  # what is wrong with them is said before anything is opened
     inpainter = glama_deploy.load(model, backend, precision, threads)
     console = Console(stderr=True, highlight=False)
     console.print(inpainter.description, style="dim", markup=False)
-    if not image.is_dir():
-        batch.inpaint_file(inpainter, jobs[0])
+    if inputs is not None:
+        batch.finish(inpainter, jobs[0], *inputs)
         console.print(str(jobs[0].out), markup=False, soft_wrap=True)
         return 0
     columns = (TextColumn("inpainting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

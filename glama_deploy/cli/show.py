@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
-from glama_deploy.bundle import Engine
+from glama_deploy.bundle import NOT_ASKED, Engine
+from glama_deploy.engines.build import TARGETS
 
 #: How an engine's outcome reads in the table; colours are for terminals.
 _EMULATED = "[green]emulated[/]"
@@ -53,29 +54,30 @@ class Steps:
 
 def print_parity(console: Console, engines: Sequence[Engine], failures: Mapping[str, str]) -> None:
     """A table of engine, precision, sizes, largest error, PSNR and verdict, and the reasons of what is open below."""
-    table = Table(
-        title="Parity with the PyTorch reference (fp32)", title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0)
-    )
+    asked = any(engine.parity.measured or engine.parity.reason != NOT_ASKED for engine in engines)
+    title = "Parity with the PyTorch reference (fp32)" if asked else "Engines (parity was not asked for)"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))  # 80 columns hold it
     for column in ("engine", "precision", "sizes", "max error", "PSNR", "verdict"):
         table.add_column(column, no_wrap=True)
-    reasons = dict(failures)
+    reasons = {TARGETS[target]: reason for target, reason in failures.items()}
     for engine in engines:
         parity = engine.parity
         error = psnr = "–"
         verdict = _OPEN
         if not parity.measured:
-            reasons[engine.name] = parity.reason
+            if parity.reason != NOT_ASKED:
+                reasons[engine.name] = f"built, not measured: {parity.reason.removeprefix(f'{engine.name}: ')}"
         else:
             error = f"{parity.max_abs_error:.1e}"
             psnr = "identical" if parity.psnr is None else f"{parity.psnr:.1f} dB"
             verdict = (_EMULATED if parity.emulated else _PASS) if parity.passed else _FAIL
             if parity.emulated:
-                reasons[engine.name] = parity.reason
+                reasons[engine.name] = parity.reason.replace(f"{engine.name}: ", "")
             if not parity.passed:
                 reasons[engine.name] = f"over its tolerance of {parity.tolerance:.0e}, worst at {parity.worst}"
         table.add_row(engine.name, engine.precision, str(engine.sizes), error, psnr, verdict)
     for target in failures:
-        table.add_row(target, "–", "–", "–", "–", _MISSING)
+        table.add_row(TARGETS[target], "–", "–", "–", "–", _MISSING)
     console.print(table)
     for name, reason in reasons.items():
         console.print(f"{name}: {reason}", markup=False, highlight=False, soft_wrap=True)

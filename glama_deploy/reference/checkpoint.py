@@ -205,15 +205,13 @@ def _open_legacy(path: Path) -> _Source:
         import torch
     except ImportError as error:
         raise CheckpointError(
-            f"{path} is no zip archive; if it is a checkpoint of torch < 1.6, reading it needs torch: "
-            "pip install 'glama-deploy[export]'"
+            f"{path} is no zip archive; if it is a checkpoint of torch < 1.6, reading it needs torch: pip install torch"
         ) from error
     try:
         tree = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(
-            f"{path} is damaged, truncated or no checkpoint ({type(error).__name__}); "
-            "a torch, TorchScript or safetensors file is expected"
+            f"{path} is damaged, truncated or no checkpoint; a torch, TorchScript or safetensors file is expected"
         ) from error
     tensors = {
         name: (tuple(tensor.shape), tensor.detach().float().numpy)
@@ -224,9 +222,11 @@ def _open_legacy(path: Path) -> _Source:
 
 def _open_lama_folder(folder: Path) -> _Source:
     config_file, weights_file = folder / "config.yaml", folder / "models" / "best.ckpt"
+    if (folder / "manifest.json").is_file():
+        raise CheckpointError(f"{folder} is a bundle already; a checkpoint is expected")
     for file in (config_file, weights_file):
         if not file.is_file():
-            raise CheckpointError(f"{folder} has no {file.relative_to(folder)}; a LaMa model folder holds both")
+            raise CheckpointError(f"{folder} has no {file.relative_to(folder)}; a LaMa model folder has it")
     source = _open(weights_file)
     return _Source(source.file, "LaMa folder", _lama_config(config_file), source.tensors)
 
@@ -236,7 +236,7 @@ def _lama_config(path: Path) -> dict[str, Any]:
     try:
         import yaml
     except ImportError as error:
-        raise CheckpointError(f"reading {path} needs PyYAML: pip install 'glama-deploy[export]'") from error
+        raise CheckpointError(f"reading {path} needs PyYAML; pip install pyyaml") from error
     try:
         tree = yaml.safe_load(path.read_text())
     except (yaml.YAMLError, ValueError, RecursionError) as error:

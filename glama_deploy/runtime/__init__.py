@@ -19,12 +19,14 @@ BACKENDS = ("openvino", "onnxruntime", "tensorrt")
 _AUTO = (("tensorrt", "cuda"), ("onnxruntime", "cuda"), ("openvino", "cpu"), ("onnxruntime", "cpu"))
 
 
-def check_names(backend: str, precision: str) -> None:
-    """Raise EngineError for a backend or precision that does not exist."""
+def check_request(backend: str, precision: str, threads: int | None) -> None:
+    """Raise EngineError for a backend, precision or number of threads that does not exist."""
     if backend not in ("auto", "torch", *BACKENDS):
         raise EngineError(f"unknown backend {backend!r}; expected auto, torch, {', '.join(BACKENDS)}")
     if precision not in ("auto", "fp32", "bf16", "fp16"):
         raise EngineError(f"unknown precision {precision!r}; expected auto, fp32, bf16 or fp16")
+    if threads is not None and (type(threads) is not int or threads < 1):
+        raise EngineError(f"threads is {threads!r}; a whole number from 1 up is expected, or None for all")
 
 
 def open_bundle(bundle: Bundle, backend: str, precision: str = "auto", threads: int | None = None) -> Runner:
@@ -32,7 +34,7 @@ def open_bundle(bundle: Bundle, backend: str, precision: str = "auto", threads: 
 
     Raises EngineError where the one asked for, or with `auto` any, cannot run here: one line with every reason.
     """
-    check_names(backend, precision)
+    check_request(backend, precision, threads)
     if backend == "torch":
         raise EngineError(
             f"{bundle.path} is a bundle, which holds no PyTorch network; backend torch takes the checkpoint itself"
@@ -54,8 +56,7 @@ def open_bundle(bundle: Bundle, backend: str, precision: str = "auto", threads: 
             log.warning("%s; using %s", reason, runner.description)
         return runner
     raise EngineError(
-        "; ".join(refused)
-        or "no engine for this bundle is installed; pip install 'glama-deploy[openvino]' (CPU) is a good start"
+        "; ".join(refused) or "no engine for this bundle is installed; pip install openvino (CPU) is a good start"
     )
 
 

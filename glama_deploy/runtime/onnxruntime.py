@@ -25,7 +25,7 @@ def absent(bundle: Bundle, request: Request) -> bool:
 
 def open(bundle: Bundle, request: Request) -> OnnxRuntimeRunner:
     """A session for the model; device `cuda` insists on the CUDA provider, `any` takes it where it works."""
-    require("onnxruntime", "ONNX Runtime", "pip install 'glama-deploy[onnxruntime]'")
+    require("onnxruntime", "ONNX Runtime", "pip install onnxruntime")
     if request.precision in ("bf16", "fp16"):
         raise EngineError(
             f"ONNX Runtime computes in what the graph says; precision {request.precision} is chosen at export"
@@ -34,7 +34,7 @@ def open(bundle: Bundle, request: Request) -> OnnxRuntimeRunner:
 
 
 def _cuda_listed() -> bool:
-    package = require("onnxruntime", "ONNX Runtime", "pip install 'glama-deploy[onnxruntime]'")
+    package = require("onnxruntime", "ONNX Runtime", "pip install onnxruntime")
     return _CUDA in package.get_available_providers()
 
 

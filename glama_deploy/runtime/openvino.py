@@ -25,7 +25,7 @@ def absent(bundle: Bundle, request: Request) -> bool:
 
 def open(bundle: Bundle, request: Request) -> OpenVINORunner:
     """Compile the bundle for this CPU, or take it from the cache of compiled models."""
-    require("openvino", "OpenVINO", "pip install 'glama-deploy[openvino]'")
+    require("openvino", "OpenVINO", "pip install openvino")
     return OpenVINORunner(bundle, request)
 
 

@@ -46,7 +46,9 @@ def open(bundle: Bundle, request: Request) -> TensorRTRunner:
         )
     names = [request.engine] if request.engine else [name for name in _PACKAGES if bundle.engine(name)]
     if not names:
-        raise EngineError(f"{bundle.path} has no TensorRT engine; add one with: glama-build {bundle.path} --target trt")
+        raise EngineError(
+            f"{bundle.path} has no TensorRT engine; add one: glama-build {bundle.path} --target trt (or trt-rtx)"
+        )
     refused = []
     for name in names:
         try:
@@ -61,7 +63,7 @@ def _open_engine(bundle: Bundle, name: EngineName) -> TensorRTRunner:
     engine = bundle.engine(name)
     if engine is None:
         raise EngineError(f"the bundle has no such engine; add it with: glama-build {bundle.path} --target {target}")
-    trt = require(package, package, f"pip install 'glama-deploy[{name}]'")
+    trt = require(package, package, f"pip install {name} cuda-python")
     built = engine.versions.get(package, "unknown")
     if built != trt.__version__:
         raise EngineError(

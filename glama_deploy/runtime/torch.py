@@ -12,7 +12,7 @@ from glama_deploy.runtime.base import Request, require
 
 def open(source: checkpoint.Checkpoint, request: Request) -> TorchRunner:
     """The checkpoint's network. Precision is fp32: this is what everything else is measured against."""
-    require("torch", "PyTorch", "pip install 'glama-deploy[export]'")
+    require("torch", "PyTorch", "pip install torch")
     if request.precision not in ("auto", "fp32"):
         raise EngineError(f"the torch backend is the fp32 reference; precision {request.precision} is not offered")
     return TorchRunner(source, request)

@@ -78,7 +78,7 @@ def test_a_target_that_is_not_here_is_exit_code_4_and_the_others_come_out(tiny, 
     assert glama_export.run([*arguments, "--no-parity"]) == 4
     out = capsys.readouterr().out
     assert "not built" in out
-    assert "pip install 'glama-deploy[tensorrt]'" in out
+    assert "pip install tensorrt polygraphy" in out
     assert set(Bundle.open(tmp_path / "b").manifest.engines) == {"onnx", "openvino"}
 
 
@@ -101,6 +101,29 @@ def test_inpainting_folders_ends_with_a_summary_and_exit_code_2_for_a_bad_file(f
     err = capsys.readouterr().err
     assert "0 written, 1 skipped, 1 failed" in err
     assert "b.png is damaged or no image" in err
+
+
+def test_a_mask_that_marks_nothing_is_worth_a_note(files, tiny_bundle, photo, capsys):
+    Image.fromarray(np.zeros((96, 120), bool)).save(files["mask"])
+    assert inpaint(files, model=tiny_bundle.path) == 0
+    assert "marks no pixel as missing" in capsys.readouterr().err
+    np.testing.assert_array_equal(np.asarray(Image.open(files["out"])), photo)
+
+
+def test_the_demo_overwrites_nothing_that_it_did_not_make(tmp_path, capsys):
+    (tmp_path / "pic.png").write_text("precious")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_text("precious")
+    for name in ("pic", "photos"):
+        assert glama_demo.run(["--out", str(tmp_path / name)]) == 2
+        assert "was not made by the demo" in one_line(capsys, "glama-demo")
+    assert (tmp_path / "pic.png").read_text() == "precious"
+    assert not (tmp_path / "pic").exists()
+
+
+def test_a_command_says_its_version(capsys):
+    assert glama_inpaint.run(["--version"]) == 0
+    assert capsys.readouterr().out.split()[0] == "glama-inpaint"
 
 
 def test_an_engine_is_built_into_a_bundle(tiny, make_bundle, tmp_path, capsys):

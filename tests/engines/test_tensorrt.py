@@ -159,7 +159,7 @@ def test_an_engine_of_another_version_says_how_to_rebuild(bundle):
 
 
 def test_a_bundle_without_an_engine_says_how_to_build_one(tiny_bundle):
-    with pytest.raises(EngineError, match="add one with: glama-build"):
+    with pytest.raises(EngineError, match=r"add one: glama-build .* --target trt \(or trt-rtx\)"):
         glama_deploy.load(tiny_bundle.path, "tensorrt")
 
 

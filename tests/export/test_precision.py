@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from glama_deploy.bundle import ANY_SIZE, Bundle
+from glama_deploy.engines.build import DEFAULT_PROFILE, add
 from glama_deploy.errors import GlamaError
 from glama_deploy.export import parity, ranges, samples
 from glama_deploy.export.emulate import EmulatedRunner, emulated
@@ -253,6 +254,8 @@ def test_a_half_engine_is_built_from_the_typed_graph_and_measured_by_emulation(t
     bundle = Bundle.open(tmp_path / "b")
     engine = bundle.manifest.engines["tensorrt-rtx"]
     assert engine.precision == "fp16"
+    rebuilt = add(bundle, "tensorrt-rtx", DEFAULT_PROFILE)  # on the device, without saying the precision again
+    assert rebuilt.manifest.engines["tensorrt-rtx"].precision == "fp16"
     assert engine.parity.passed
     assert engine.parity.emulated
     assert bundle.graph("fp16").name == "model.fp16.onnx"
