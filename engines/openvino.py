@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from glama_deploy.errors import EngineError
-from glama_deploy.runtime.base import installed
+from glama_deploy.runtime.base import require
 
 
 def build(onnx: Path, folder: Path, *, fp16_weights: bool) -> tuple[list[Path], dict[str, str]]:
@@ -15,10 +15,7 @@ def build(onnx: Path, folder: Path, *, fp16_weights: bool) -> tuple[list[Path], 
     Weights are float32, or float16 with `fp16_weights` (the CPU still computes in what `precision` says at load).
     Raises EngineError where OpenVINO is not installed or does not take the model.
     """
-    if not installed("openvino"):
-        raise EngineError("OpenVINO is not installed; pip install openvino")
-    import openvino
-
+    openvino = require("openvino", "OpenVINO", "pip install openvino")
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / "model.xml", folder / "model.bin"]
     try:

@@ -15,7 +15,7 @@ import onnx
 from glama_deploy.errors import GlamaError
 from glama_deploy.export.builder import GraphBuilder
 from glama_deploy.export.lowering import MatmulFFT
-from glama_deploy.network import MIN_SIDE, SIZE_MULTIPLE, NetworkConfig
+from glama_deploy.network import MIN_SIDE, SIZE_MULTIPLE, NetworkConfig, next_side
 
 #: What batch norm adds to the variance (PyTorch's default, which LaMa keeps).
 BN_EPS = 1e-5
@@ -63,7 +63,7 @@ def check_size(size: tuple[int, int] | None) -> None:
     if size is None:
         return
     if any(side % SIZE_MULTIPLE or side < MIN_SIDE for side in size):
-        near = "x".join(str(max(MIN_SIDE, -(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE)) for side in size)
+        near = "x".join(str(next_side(side)) for side in size)
         raise GlamaError(
             f"size {size[0]}x{size[1]}: both sides must be multiples of {SIZE_MULTIPLE}, at least {MIN_SIDE}; "
             f"the next that works is {near} (images of any size are padded to it at run time)"

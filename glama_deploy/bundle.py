@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from glama_deploy.errors import BundleError, GlamaError
 from glama_deploy.files import sha256
-from glama_deploy.network import MIN_SIDE, SIZE_MULTIPLE, NetworkConfig
+from glama_deploy.network import MIN_SIDE, SIZE_MULTIPLE, NetworkConfig, next_side
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
@@ -267,7 +267,7 @@ def parse_size(text: str, option: str = "size") -> Size:
         raise GlamaError(f"{option} is {text!r}; HEIGHTxWIDTH is expected, such as 512x768")
     size = int(height), int(width)
     if any(side % SIZE_MULTIPLE or not MIN_SIDE <= side <= MAX_SIDE for side in size):
-        near = "x".join(str(min(MAX_SIDE, max(MIN_SIDE, -(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE))) for side in size)
+        near = "x".join(str(min(MAX_SIDE, next_side(side))) for side in size)
         raise GlamaError(
             f"{option} is {text}; both sides must be multiples of {SIZE_MULTIPLE} from {MIN_SIDE} to {MAX_SIDE}: "
             f"the next that works is {near} (images of any size are padded to it)"

@@ -16,6 +16,11 @@ SIZE_MULTIPLE = 8
 MIN_SIDE = 16
 
 
+def next_side(side: int) -> int:
+    """The smallest height or width that a network takes and that holds `side`."""
+    return max(MIN_SIDE, -(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE)
+
+
 class NetworkConfig(BaseModel):
     """A LaMa-like generator (Suvorov et al., WACV 2022): stem, downsampling, FFC residual blocks, upsampling, head.
 

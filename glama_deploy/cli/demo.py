@@ -13,7 +13,7 @@ import glama_deploy
 from glama_deploy import images
 from glama_deploy.bundle import MANIFEST
 from glama_deploy.cli.entry import Command, option
-from glama_deploy.cli.show import Steps, print_parity
+from glama_deploy.cli.show import Steps, print_outcome
 from glama_deploy.errors import GlamaError
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.files import atomic_file
@@ -49,14 +49,11 @@ def glama_demo(
         with atomic_file(picture) as temporary:
             Image.fromarray(sheet).save(temporary, format="PNG")
     console = Console(highlight=False)
-    engines = list(outcome.bundle.manifest.engines.values())
-    print_parity(console, engines, outcome.failures)
+    code = print_outcome(console, outcome)
     console.print(f"inpainted with {inpainter.description}", markup=False)
     console.print(f"bundle:  {bundle}", markup=False, soft_wrap=True)
     console.print(f"picture: {picture} (input, mask, result)", markup=False, soft_wrap=True)
-    if any(engine.parity.measured and not engine.parity.passed for engine in engines):
-        return 3
-    return 4 if outcome.failures else 0
+    return code
 
 
 def side_by_side(image: np.ndarray, mask: np.ndarray, result: np.ndarray, gap: int = 8) -> np.ndarray:

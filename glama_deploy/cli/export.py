@@ -9,7 +9,7 @@ from rich.console import Console
 
 from glama_deploy.bundle import Precision, parse_size
 from glama_deploy.cli.entry import Command, option
-from glama_deploy.cli.show import Steps, print_parity
+from glama_deploy.cli.show import Steps, print_outcome
 from glama_deploy.cli.sizes import MaxBatch, MaxSize, MinSize, OptSize, profile
 from glama_deploy.engines.build import target_of
 from glama_deploy.errors import GlamaError
@@ -82,12 +82,9 @@ def glama_export(
     console = Console(stderr=False)
     with Steps() as steps:
         outcome = export(request, steps)
-    engines = list(outcome.bundle.manifest.engines.values())
-    print_parity(console, engines, outcome.failures)
+    code = print_outcome(console, outcome)
     console.print(f"bundle: {out}", markup=False, highlight=False, soft_wrap=True)
-    if any(engine.parity.measured and not engine.parity.passed for engine in engines):
-        return 3
-    return 4 if outcome.failures else 0
+    return code
 
 
 main = Command("glama-export", glama_export)

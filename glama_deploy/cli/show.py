@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -12,8 +12,11 @@ from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
-from glama_deploy.bundle import NOT_ASKED, Engine
+from glama_deploy.bundle import NOT_ASKED
 from glama_deploy.engines.build import TARGETS
+
+if TYPE_CHECKING:  # glama-build prints with this file too, and does not export
+    from glama_deploy.export.pipeline import Outcome
 
 #: How an engine's outcome reads in the table; colours are for terminals.
 _EMULATED = "[green]emulated[/]"
@@ -52,8 +55,10 @@ class Steps:
             self._console.print(f"[dim]{time.monotonic() - self._since:7.1f} s[/]  {escape(self._step)}")
 
 
-def print_parity(console: Console, engines: Sequence[Engine], failures: Mapping[str, str]) -> None:
-    """A table of engine, precision, sizes, largest error, PSNR and verdict, and the reasons of what is open below."""
+def print_outcome(console: Console, outcome: Outcome) -> int:
+    """Print a table of engine, precision, sizes, largest error, PSNR and verdict, with the reasons of what is open
+    below; give the exit code: 3 where an engine is over its tolerance, 4 where a target is missing, else 0."""
+    engines, failures = list(outcome.bundle.manifest.engines.values()), outcome.failures
     asked = any(engine.parity.measured or engine.parity.reason != NOT_ASKED for engine in engines)
     title = "Parity with the PyTorch reference (fp32)" if asked else "Engines (parity was not asked for)"
     table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))  # 80 columns hold it
@@ -81,3 +86,6 @@ def print_parity(console: Console, engines: Sequence[Engine], failures: Mapping[
     console.print(table)
     for name, reason in reasons.items():
         console.print(f"{name}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    if any(engine.parity.measured and not engine.parity.passed for engine in engines):
+        return 3
+    return 4 if failures else 0

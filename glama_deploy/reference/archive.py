@@ -113,8 +113,8 @@ class Stub:
 
 
 class _InertUnpickler(pickle.Unpickler):
-    def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(io.BytesIO(archive.read(f"{root}/data.pkl")))
+    def __init__(self, pickled: bytes, archive: zipfile.ZipFile, root: str) -> None:
+        super().__init__(io.BytesIO(pickled))
         self._archive, self._root = archive, root
 
     def find_class(self, module: str, name: str) -> Any:
@@ -151,14 +151,15 @@ def read(path: Path) -> Any:
         roots = [name[: -len("/data.pkl")] for name in entries if name.endswith("/data.pkl")]
         if len(roots) != 1:
             raise CheckpointError(f"{path} is a zip without a torch data.pkl; a checkpoint is expected")
-        pickled = entries[f"{roots[0]}/data.pkl"]
-        if pickled.file_size > MAX_PICKLE_BYTES:
+        entry = entries[f"{roots[0]}/data.pkl"]
+        if entry.file_size > MAX_PICKLE_BYTES:
             raise CheckpointError(f"{path}: its pickle is over {MAX_PICKLE_BYTES >> 20} MiB; no checkpoint is")
         storages = [info for name, info in entries.items() if name.startswith(f"{roots[0]}/data/")]
-        if any(info.compress_type != zipfile.ZIP_STORED for info in (pickled, *storages)):
+        if any(info.compress_type != zipfile.ZIP_STORED for info in (entry, *storages)):
             raise CheckpointError(f"{path} has compressed tensors, which torch never writes; save it again")
-        _check_memo(path, archive.read(pickled))
-        return _InertUnpickler(archive, roots[0]).load()
+        pickled = archive.read(entry)
+        _check_memo(path, pickled)
+        return _InertUnpickler(pickled, archive, roots[0]).load()
 
 
 def _check_memo(path: Path, pickled: bytes) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from glama_deploy.errors import EngineError
-from glama_deploy.runtime.base import installed
+from glama_deploy.runtime.base import require
 
 
 class Cuda:
@@ -15,10 +15,7 @@ class Cuda:
 
     def __init__(self) -> None:
         """Raises EngineError where there is no driver, no GPU or no cuda-python."""
-        if not installed("cuda.bindings"):
-            raise EngineError("cuda-python is not installed; pip install cuda-python")
-        from cuda.bindings import runtime
-
+        runtime = require("cuda.bindings.runtime", "cuda-python", "pip install cuda-python")
         self._api = runtime
         status, count = runtime.cudaGetDeviceCount()
         if status != runtime.cudaError_t.cudaSuccess or not count:

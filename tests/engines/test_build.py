@@ -9,6 +9,7 @@ import glama_deploy
 from glama_deploy.bundle import Bundle
 from glama_deploy.engines.build import DEFAULT_PROFILE, add
 from glama_deploy.errors import BundleError, GlamaError
+from glama_deploy.runtime import base
 
 
 @pytest.fixture
@@ -42,9 +43,7 @@ def test_openvino_runs_the_onnx_model_where_there_is_no_ir(onnx_only, photo, hol
 
 
 def test_a_failed_build_leaves_the_bundle_as_it_was(onnx_only, monkeypatch):
-    from glama_deploy.engines import openvino
-
-    monkeypatch.setattr(openvino, "installed", lambda package: False)
+    monkeypatch.setattr(base, "installed", lambda package: False)
     with pytest.raises(GlamaError, match=r"pip install openvino"):
         add(onnx_only, "openvino", DEFAULT_PROFILE)
     assert names(onnx_only.path) == {"manifest.json", "model.onnx"}
