@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from glama_deploy.bundle import SizeRange
+from glama_deploy.bundle import Io, SizeRange
 from glama_deploy.errors import EngineError
 
 _HALF = {TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
@@ -61,6 +61,8 @@ class EmulatedRunner:
         data = emulated(model).SerializeToString()
         self._session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         self.precision, self.sizes = precision, sizes
+        image = model.graph.input[0].type.tensor_type.elem_type
+        self.io: Io = "uint8" if image == TensorProto.UINT8 else "float"
         self.description = f"{precision} emulated on a CPU"
 
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = "inpainted") -> np.ndarray:

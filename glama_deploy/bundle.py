@@ -16,7 +16,8 @@ from glama_deploy.errors import BundleError, GlamaError
 from glama_deploy.files import sha256
 from glama_deploy.network import MIN_SIDE, SIZE_MULTIPLE, NetworkConfig, next_side
 
-SCHEMA_VERSION = 1
+#: 2 added to 1: optimization profiles, build settings and compute capabilities; uint8 tensors; FFT lowerings.
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 ONNX = "model.onnx"
 
@@ -34,6 +35,11 @@ NOT_ASKED = "not asked for"
 
 EngineName = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
+#: How FFTs stand in the graph: two matrix products a direction, four smaller ones, ONNX DFT nodes, or our own nodes
+#: that a TensorRT plugin runs.
+Lowering = Literal["matmul", "split", "dft", "plugin"]
+#: What the graph takes and gives: float32 NCHW of 0…1 in multiples of 8, or uint8 NHWC of any size.
+Io = Literal["float", "uint8"]
 Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIZE_MULTIPLE)]
 Size = tuple[Side, Side]
 
@@ -125,14 +131,33 @@ class Parity(_Record):
         return self.max_abs_error is not None and self.max_abs_error <= (self.tolerance or 0.0)
 
 
+class BuildSettings(_Record):
+    """What a TensorRT builder was asked for beside precision and sizes; the defaults are TensorRT's own."""
+
+    gpus: tuple[str, ...] = Field(default=(), description="GPUs by name that a TensorRT-RTX engine is for; (): any")
+    optimization_level: int | None = Field(default=None, ge=0, le=5)
+    workspace_mib: int | None = Field(default=None, ge=1)
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    refittable: bool = False
+    stripped: bool = Field(default=False, description="without weights: they are put in from the graph at load")
+
+
 class Engine(_Record):
     """One way to run the bundle's network."""
 
     name: EngineName
     precision: Precision
     sizes: SizeRange
+    profiles: tuple[SizeRange, ...] = Field(
+        default=(), description="TensorRT's optimization profiles, in the engine's order; (): one, which is `sizes`"
+    )
     files: tuple[Artifact, ...] = Field(min_length=1)
     versions: dict[str, str]
+    settings: BuildSettings | None = Field(default=None, description="of a TensorRT engine")
+    compute_capabilities: tuple[str, ...] = Field(
+        default=(), description="GPUs that a TensorRT engine runs on: 8.9 (that one), 8.0+ (from there up); (): any"
+    )
     parity: Parity
 
 
@@ -158,8 +183,8 @@ class Manifest(_Record):
     schema_version: int = SCHEMA_VERSION
     network: NetworkConfig
     checkpoint: Checkpoint
-    fft: Literal["matmul", "dft", "plugin"]
-    io: Literal["float", "uint8"]
+    fft: Lowering
+    io: Io
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     tools: dict[str, str]
@@ -256,8 +281,8 @@ def artifact(folder: Path, path: Path) -> Artifact:
 
 
 def manifest_text(manifest: Manifest) -> str:
-    """The contents of `manifest.json`."""
-    return manifest.model_dump_json(indent=2) + "\n"
+    """The contents of `manifest.json`, in today's schema."""
+    return manifest.model_copy(update={"schema_version": SCHEMA_VERSION}).model_dump_json(indent=2) + "\n"
 
 
 def parse_size(text: str, option: str = "size") -> Size:

@@ -54,7 +54,7 @@ def test_a_missing_artifact_is_named(copy):
 
 def test_a_newer_schema_says_to_upgrade(copy):
     edit(copy, schema_version=99, a_field_of_the_future=1)
-    with pytest.raises(BundleError, match="schema 99, this glama-deploy reads up to 1; upgrade"):
+    with pytest.raises(BundleError, match="schema 99, this glama-deploy reads up to 2; upgrade"):
         Bundle.open(copy)
 
 

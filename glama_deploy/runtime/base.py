@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 
-from glama_deploy.bundle import EngineName, SizeRange
+from glama_deploy.bundle import EngineName, Io, SizeRange
 from glama_deploy.errors import EngineError
 
 
@@ -39,13 +39,17 @@ class Runner(Protocol):
     description: str
     #: What it computes in: fp32, bf16 or fp16.
     precision: str
-    #: The padded sizes that it takes.
+    #: The sizes that it takes (multiples of 8, but for a dynamic uint8 graph, which pads by itself).
     sizes: SizeRange
+    #: What its graph takes and gives.
+    io: Io
 
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = "inpainted") -> np.ndarray:
-        """image float32 [B, 3, H, W] and mask float32 [B, 1, H, W], both 0…1 → float32 [B, 3, H, W].
+        """With io `float`: image float32 [B, 3, H, W] and mask float32 [B, 1, H, W], both 0…1 → float32 [B, 3, H, W].
 
-        `output` is `inpainted` or `predicted`. Raises EngineError where the engine fails or lacks that output.
+        With io `uint8`: image uint8 [B, H, W, 3], mask uint8 [B, H, W] (> 0 = missing) → `inpainted` uint8
+        [B, H, W, 3], `predicted` float32 [B, H, W, 3], 0…1. Raises EngineError where the engine fails or lacks the
+        output.
         """
         ...
 

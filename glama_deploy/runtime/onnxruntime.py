@@ -48,7 +48,7 @@ class OnnxRuntimeRunner:
 
         (path,) = bundle.files("onnx")
         engine = bundle.manifest.engines["onnx"]
-        self.sizes, self.precision = engine.sizes, engine.precision
+        self.sizes, self.precision, self.io = engine.sizes, engine.precision, bundle.manifest.io
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         # threads that wait for the next run take a core from whatever else runs meanwhile

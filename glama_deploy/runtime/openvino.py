@@ -41,7 +41,7 @@ class OpenVINORunner:
 
         name: EngineName = "openvino" if bundle.engine("openvino") else "onnx"
         files = bundle.files(name)
-        self.sizes = bundle.manifest.engines[name].sizes
+        self.sizes, self.io = bundle.manifest.engines[name].sizes, bundle.manifest.io
         self._core = openvino.Core()
         self.precision, note = self._choose(request.precision)
         self._config: dict[str, Any] = {

@@ -99,7 +99,7 @@ class TensorRTRunner:
 
     def __init__(self, bundle: Bundle, name: EngineName, loaded: Any, device: Device) -> None:
         engine = bundle.manifest.engines[name]
-        self.sizes, self.precision = engine.sizes, engine.precision
+        self.sizes, self.precision, self.io = engine.sizes, engine.precision, bundle.manifest.io
         package, version = _PACKAGES[name][0], engine.versions.get(_PACKAGES[name][0], "")
         self.description = f"{'TensorRT-RTX' if package == 'tensorrt_rtx' else 'TensorRT'} {version} {self.precision}"
         self._names = [tensor.name for tensor in bundle.manifest.outputs]

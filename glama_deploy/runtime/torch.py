@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from glama_deploy.bundle import ANY_SIZE
+from glama_deploy.bundle import ANY_SIZE, Io
 from glama_deploy.errors import EngineError
 from glama_deploy.reference import checkpoint
 from glama_deploy.runtime.base import Request, require
@@ -24,6 +24,7 @@ class TorchRunner:
     backend = "torch"
     precision = "fp32"
     sizes = ANY_SIZE
+    io: Io = "float"
 
     def __init__(self, source: checkpoint.Checkpoint, request: Request) -> None:
         import torch
