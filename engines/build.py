@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import cast
 
 from glama_deploy import bundle as bundles
-from glama_deploy.bundle import Bundle, Engine, EngineName, Parity, Precision, SizeRange
-from glama_deploy.engines import openvino, tensorrt
+from glama_deploy.bundle import Bundle, Engine, EngineName, Lowering, Parity, Precision, SizeRange
+from glama_deploy.engines import openvino, profiles, tensorrt
+from glama_deploy.engines.inspection import Report
+from glama_deploy.engines.options import Options
 from glama_deploy.errors import GlamaError
 from glama_deploy.files import atomic_file
 
@@ -23,6 +27,10 @@ TARGETS: dict[str, EngineName] = {
 DEFAULT_PROFILE = SizeRange(min=(64, 64), opt=(512, 512), max=(2048, 2048), max_batch=1)
 
 _NO_PARITY = Parity(measured=False, reason=bundles.NOT_ASKED)
+_FROM_BUNDLE = Parity(measured=False, reason="built from the bundle, without the reference")
+
+#: The file of a TensorRT engine, in the folder of its kind.
+ENGINE_FILE = "model.engine"
 
 
 def target_of(name: str) -> str:
@@ -33,12 +41,25 @@ def target_of(name: str) -> str:
     return targets.get(name, name)
 
 
-def build(folder: Path, target: str, graph: SizeRange, profile: SizeRange, precision: Precision) -> Engine:
+def build(
+    folder: Path,
+    target: str,
+    graph: SizeRange,
+    profile: SizeRange,
+    precision: Precision,
+    *,
+    fft: Lowering = "matmul",
+    kept: Iterable[str] = (),
+    options: Options | None = None,
+    report: Callable[[Report], None] | None = None,
+) -> Engine:
     """Build the target's engine from the graphs in `folder` into `folder/<engine>`; its parity is not measured yet.
 
     `graph` is what the ONNX models take; a TensorRT engine takes `profile`, or the graph's one size where it is static.
-    TensorRT builds from the graph that has `precision` written into it; ONNX Runtime takes the fp32 graph, and OpenVINO
-    stores the weights of that one in fp16 where asked. Raises EngineError where the engine cannot be built here.
+    TensorRT builds from the graph that has `precision` written into it, but in the nodes called `kept`; ONNX Runtime
+    takes the fp32 graph, and OpenVINO stores the weights of that one in fp16 where asked. `fft` is how FFTs stand in
+    the graphs. `options` are TensorRT's, and `report` hears what is in its engine. Raises EngineError where the engine
+    cannot be built here.
     """
     name = TARGETS[target]
     if name == "onnx":
@@ -47,11 +68,39 @@ def build(folder: Path, target: str, graph: SizeRange, profile: SizeRange, preci
         half = precision != "fp32"
         files, versions = openvino.build(folder / bundles.ONNX, folder / name, fp16_weights=half)
         return entry(folder, name, "fp16" if half else "fp32", graph, files, versions)
+    options = options or Options()
+    options.check(target)
+    task = tensorrt.Task(
+        package="tensorrt" if name == "tensorrt" else "tensorrt_rtx",
+        onnx=folder / bundles.graph_name(precision),
+        engine=folder / name / ENGINE_FILE,
+        precision=precision,
+        profiles=engine_profiles(target, graph, profile, options),
+        fft=fft,
+        kept=tuple(kept),
+        settings=options.settings,
+        capabilities=options.capabilities,
+        timing_cache=options.timing_cache,
+        inspect=report is not None,
+    )
+    built = tensorrt.build(task)
+    if report is not None:
+        report(built.report)
+    sizes = task.profiles[-1].model_copy(update={"opt": graph.opt if graph.static else profile.opt})
+    update = {"profiles": task.profiles, "settings": task.settings, "compute_capabilities": built.capabilities}
+    return entry(folder, name, precision, sizes, [task.engine], built.versions).model_copy(update=update)
+
+
+def engine_profiles(target: str, graph: SizeRange, profile: SizeRange, options: Options) -> tuple[SizeRange, ...]:
+    """The optimization profiles of a TensorRT engine, the smallest first; the last covers all that it takes.
+
+    TensorRT has three by default. TensorRT-RTX has one: it compiles on the device for the sizes that it meets, and
+    every further profile is a further copy of the network's plan in the file.
+    """
     if graph.static:
-        profile = graph.model_copy(update={"max_batch": profile.max_batch})
-    onnx, path = folder / bundles.graph_name(precision), folder / name / "model.engine"
-    versions = tensorrt.build(onnx, path, "tensorrt" if name == "tensorrt" else "tensorrt_rtx", profile)
-    return entry(folder, name, precision, profile, [path], versions)
+        return (graph.model_copy(update={"max_batch": profile.max_batch}),)
+    several = options.profiles == "three" or (options.profiles == "auto" and target == "trt")
+    return profiles.nested(profile) if several else (profile,)
 
 
 def entry(
@@ -67,39 +116,77 @@ def entry(
     return Engine(name=name, precision=precision, sizes=sizes, files=artifacts, versions=versions, parity=_NO_PARITY)
 
 
-def add(bundle: Bundle, target: str, profile: SizeRange, precision: Precision | None = None) -> Bundle:
+def add(
+    bundle: Bundle,
+    target: str,
+    profile: SizeRange,
+    precision: Precision | None = None,
+    *,
+    options: Options | None = None,
+    report: Callable[[Report], None] | None = None,
+) -> Bundle:
     """Build an engine into a bundle that exists, replacing one of the same kind; on the device, without torch.
 
     Without a precision, it is that of the engine that is replaced, else for TensorRT that of the half graph that the
-    bundle was exported with, else fp32. The engine is built beside the bundle's own files and moved in when it is
-    whole. Raises GlamaError.
+    bundle was exported with, else fp32. `options` and `report` are as in :func:`build`. Raises GlamaError.
     """
     target = target_of(target)
     if target == "onnx":
         raise GlamaError("every bundle has its ONNX model; expected openvino, trt or trt-rtx")
+    options = options or Options()
+    options.check(target)
+    precision = choose_precision(bundle, target, precision)
+    graph: Precision = "fp32" if target == "openvino" else precision
+    onnx = bundle.graph(graph)
+
+    def make(work: Path) -> Engine:
+        (work / onnx.name).symlink_to(onnx.absolute())
+        return build(
+            work,
+            target,
+            bundle.sizes,
+            profile,
+            precision,
+            fft=bundle.manifest.fft,
+            kept=bundle.manifest.graphs[graph].kept,
+            options=options,
+            report=report,
+        )
+
+    return install(bundle, TARGETS[target], make)
+
+
+def choose_precision(bundle: Bundle, target: str, asked: str | None) -> Precision:
+    """What an engine of the bundle is built in: what is asked for, else as :func:`add` says. Raises GlamaError for one
+    that the target has not."""
     name = TARGETS[target]
-    if precision is None:
+    if asked is None:
         replaced = bundle.engine(name)
         typed = "fp32" if name == "openvino" else list(bundle.manifest.graphs)[-1]  # the fp32 graph comes first
-        precision = replaced.precision if replaced else typed
-    if precision not in (("fp32", "fp16") if name == "openvino" else ("fp32", "fp16", "bf16")):
-        raise GlamaError(f"precision is {precision!r}, which {target} has not; expected fp32 or fp16 (TensorRT: bf16)")
-    onnx = bundle.graph("fp32" if name == "openvino" else precision)
-    sizes = bundle.sizes
+        asked = replaced.precision if replaced else typed
+    if asked not in (("fp32", "fp16") if name == "openvino" else ("fp32", "fp16", "bf16")):
+        raise GlamaError(f"precision is {asked!r}, which {target} has not; expected fp32 or fp16 (TensorRT: bf16)")
+    return cast(Precision, asked)
+
+
+def install(bundle: Bundle, name: EngineName, make: Callable[[Path], Engine]) -> Bundle:
+    """Put an engine into a bundle that exists, in place of one of the same kind.
+
+    `make` writes it into `<folder>/<name>`, in a folder beside the bundle's own files; it is moved in when it is whole,
+    then the manifest is written. Raises GlamaError, with the bundle as it was.
+    """
     work = bundle.path / f".{name}.tmp"
     try:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-        (work / onnx.name).symlink_to(onnx.absolute())
-        engine = build(work, target, sizes, profile, precision)
+        engine = make(work)
         shutil.rmtree(bundle.path / name, ignore_errors=True)
         (work / name).rename(bundle.path / name)
     except OSError as error:
         raise GlamaError(f"cannot write into {bundle.path}: {error.strerror}") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    parity = Parity(measured=False, reason="built from the bundle, without the reference")
-    engines = {**bundle.manifest.engines, name: engine.model_copy(update={"parity": parity})}
+    engines = {**bundle.manifest.engines, name: engine.model_copy(update={"parity": _FROM_BUNDLE})}
     manifest = bundle.manifest.model_copy(update={"engines": engines})
     with atomic_file(bundle.path / bundles.MANIFEST) as temporary:
         temporary.write_text(bundles.manifest_text(manifest))

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 import glama_deploy
-from glama_deploy.bundle import Bundle, SizeRange
-from glama_deploy.engines import tensorrt
+from glama_deploy.bundle import BuildSettings, Bundle, SizeRange
+from glama_deploy.engines import gpus, tensorrt
+from glama_deploy.engines.build import add
+from glama_deploy.engines.inspection import Report
+from glama_deploy.engines.options import Options
+from glama_deploy.engines.tensorrt import Task
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.export.pipeline import Request, export
 
@@ -58,53 +65,261 @@ def test_batches_are_part_of_the_profile(tiny, make_bundle):
     assert engine.sizes == profile
 
 
-def child(request: dict[str, object], **environment: str) -> subprocess.CompletedProcess[str]:
-    """The process that builds, by itself, so that its log can be read."""
+STATIC = SizeRange(min=(64, 64), opt=(64, 64), max=(64, 64))
+
+
+def task(onnx: Path, engine: Path, package: tensorrt.Package = "tensorrt_rtx", **changes: Any) -> Task:
+    settings: dict[str, Any] = {"precision": "fp32", "profiles": (STATIC,), **changes}
+    return Task(package=package, onnx=onnx, engine=engine, **settings)
+
+
+def log_of(task: Task, **environment: str) -> str:
+    """What the process that builds prints, run by itself."""
     return subprocess.run(
-        [sys.executable, "-m", "glama_deploy.engines.tensorrt", json.dumps(request)],
+        [sys.executable, "-m", "glama_deploy.engines.tensorrt", TypeAdapter(Task).dump_json(task).decode()],
         capture_output=True,
         text=True,
         check=True,
         env={**os.environ, **environment},
-    )
+    ).stdout
 
 
-def test_an_fp32_engine_is_strongly_typed_and_without_tf32(tiny_bundle, tmp_path):
-    sizes = {"min": (64, 64), "opt": (64, 64), "max": (64, 64)}
-    request = {"onnx": str(tiny_bundle.path / "model.onnx"), "engine": str(tmp_path / "e"), "sizes": sizes}
-    log = child({**request, "package": "tensorrt_rtx"}).stdout
-    (flags,) = [line for line in log.splitlines() if "Flags" in line]
-    assert "STRONGLY_TYPED" in flags
-    assert "TF32" not in flags
-
-
-def test_the_same_code_drives_the_package_tensorrt(tiny_bundle, tmp_path):
-    """TensorRT itself cannot be installed without a GPU's environment; TensorRT-RTX under its name, which has the same
+@pytest.fixture
+def shim(tmp_path, monkeypatch) -> Path:
+    """TensorRT itself cannot be installed without a GPU's environment: TensorRT-RTX under its name, which has the same
     Python interface, shows that the configuration for TensorRT 10 is one that Polygraphy takes."""
-    (tmp_path / "tensorrt").mkdir()
-    (tmp_path / "tensorrt" / "__init__.py").write_text(
+    folder = tmp_path / "shim"
+    (folder / "tensorrt").mkdir(parents=True)
+    (folder / "tensorrt" / "__init__.py").write_text(
         "import tensorrt_rtx\n"
         "from tensorrt_rtx import *\n"
         "__version__ = '10.13.0'\n"
         "def __getattr__(name):\n"
         "    return getattr(tensorrt_rtx, name)\n"
     )
-    sizes = {"min": (64, 64), "opt": (64, 64), "max": (128, 128), "max_batch": 2}
-    request = {"onnx": str(tiny_bundle.path / "model.onnx"), "engine": str(tmp_path / "e"), "sizes": sizes}
-    built = child({**request, "package": "tensorrt"}, PYTHONPATH=str(tmp_path))
-    assert json.loads(built.stdout.splitlines()[-1])["tensorrt"] == "10.13.0"
-    assert (tmp_path / "e").stat().st_size > 100_000
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return folder
+
+
+@pytest.fixture
+def onnx_only(tiny, make_bundle, tmp_path) -> Bundle:
+    shutil.copytree(make_bundle(tiny, ("onnx",)).path, tmp_path / "bundle")
+    return Bundle.open(tmp_path / "bundle")
+
+
+SMALL = SizeRange(min=(64, 64), opt=(128, 128), max=(256, 256), max_batch=2)
+
+
+def test_an_fp32_engine_is_strongly_typed_and_without_tf32(tiny_bundle, tmp_path):
+    log = log_of(task(tiny_bundle.path / "model.onnx", tmp_path / "e"))
+    (flags,) = [line for line in log.splitlines() if "Flags" in line]
+    assert "STRONGLY_TYPED" in flags
+    assert "TF32" not in flags
+
+
+def test_the_same_code_drives_the_package_tensorrt(shim, onnx_only):
+    engine = add(onnx_only, "trt", SMALL).manifest.engines["tensorrt"]
+    assert engine.versions["tensorrt"] == "10.13.0"
+    assert engine.files[0].bytes > 100_000
+
+
+def test_a_dynamic_engine_of_tensorrt_has_profiles_for_small_middle_and_large_sizes(shim, onnx_only):
+    sizes = SMALL.model_copy(update={"max": (512, 512)})
+    engine = add(onnx_only, "trt", sizes).manifest.engines["tensorrt"]
+    assert engine.sizes == sizes
+    assert [profile.opt for profile in engine.profiles] == [(64, 64), (128, 128), (360, 360)]
+    assert [profile.max for profile in engine.profiles] == [(96, 96), (256, 256), (512, 512)]
+    assert {profile.max_batch for profile in engine.profiles} == {2}
+
+
+def test_an_engine_of_tensorrt_rtx_has_one_profile_unless_three_are_asked_for(onnx_only):
+    engine = add(onnx_only, "trt-rtx", SMALL).manifest.engines["tensorrt-rtx"]
+    assert engine.profiles == (SMALL,)
+    three = add(onnx_only, "trt-rtx", SMALL, options=Options(profiles="three")).manifest.engines["tensorrt-rtx"]
+    assert [str(profile) for profile in three.profiles] == ["64x64…96x96", "64x64…256x256"]
+    assert three.sizes == SMALL
+
+
+def test_the_settings_reach_the_builder_and_the_manifest(shim, onnx_only, tmp_path):
+    settings = BuildSettings(optimization_level=1, workspace_mib=2048, hardware_compatible=True)
+    log = log_of(task(onnx_only.path / "model.onnx", tmp_path / "e", "tensorrt", settings=settings))
+    assert "WORKSPACE: 2048.00 MiB" in log
+    engine = add(onnx_only, "trt", STATIC, options=Options(settings)).manifest.engines["tensorrt"]
+    assert engine.settings == settings
+    assert Bundle.open(onnx_only.path).manifest.engines["tensorrt"] == engine
+
+
+@pytest.mark.parametrize(
+    ("settings", "flag"),
+    [
+        (BuildSettings(version_compatible=True), "VERSION_COMPATIBLE"),
+        (BuildSettings(stripped=True), "STRIP_PLAN"),
+        (BuildSettings(refittable=True), "REFIT"),
+    ],
+)
+def test_flags_that_cannot_be_built_without_a_gpu_reach_the_builder(shim, tiny_bundle, tmp_path, settings, flag):
+    asked = task(tiny_bundle.path / "model.onnx", tmp_path / "e", "tensorrt", settings=settings)
+    with pytest.raises(subprocess.CalledProcessError) as error:  # TensorRT-RTX, which the shim is, builds none of them
+        log_of(asked)
+    (flags,) = [line for line in error.value.stdout.splitlines() if "Flags" in line]
+    assert flag in flags
+
+
+def test_a_timing_cache_is_made_and_read_again(shim, onnx_only, tmp_path):
+    cache = tmp_path / "timings" / "cache"
+    cache.parent.mkdir()
+    add(onnx_only, "trt", STATIC, options=Options(timing_cache=cache))
+    assert cache.stat().st_size > 0
+    add(onnx_only, "trt", STATIC, options=Options(timing_cache=cache))
+    assert [path.name for path in cache.parent.iterdir()] == ["cache"]
+
+
+@pytest.mark.parametrize("accepted", [False, None])
+def test_a_timing_cache_that_tensorrt_refuses_is_named(tmp_path, accepted):
+    class Config:
+        def create_timing_cache(self, data: bytes) -> object:
+            return None if accepted is None else data
+
+        def set_timing_cache(self, cache: object, ignore_mismatch: bool) -> bool:
+            return False
+
+    (tmp_path / "cache").write_bytes(b"damaged")
+    with pytest.raises(EngineError, match=r"--timing-cache .*cache is damaged or of another GPU.*; delete it"):
+        tensorrt._read_timing_cache(Config(), tmp_path / "cache")
+
+
+def test_gpus_are_recorded_by_capability(onnx_only):
+    options = Options(BuildSettings(gpus=("rtx-5090", "rtx-4090", "RTX 4070")))
+    engine = add(onnx_only, "trt-rtx", STATIC, options=options).manifest.engines["tensorrt-rtx"]
+    assert engine.compute_capabilities == ("8.9", "12.0")
+    assert engine.settings == options.settings
+
+
+def test_without_names_an_engine_of_tensorrt_rtx_is_for_ampere_and_later(bundle):
+    assert bundle.manifest.engines["tensorrt-rtx"].compute_capabilities == ("8.0+",)
+
+
+@pytest.mark.parametrize(("hardware_compatible", "expected"), [(False, ("8.7",)), (True, ("8.0+",))])
+def test_an_engine_of_tensorrt_is_for_the_gpu_that_built_it(monkeypatch, tmp_path, hardware_compatible, expected):
+    monkeypatch.setattr(gpus, "present", lambda: "8.7")
+    settings = BuildSettings(hardware_compatible=hardware_compatible)
+    assert tensorrt._runs_on(task(tmp_path, tmp_path, "tensorrt", settings=settings)) == expected
+
+
+def test_a_gpu_that_tensorrt_rtx_does_not_build_for_is_named(onnx_only):
+    options = Options(BuildSettings(gpus=("rtx-4090", "jetson-orin")))
+    with pytest.raises(EngineError, match=r"builds for compute capabilities 7\.5, .*, not for 8\.7 \(jetson-orin\)"):
+        add(onnx_only, "trt-rtx", STATIC, options=options)
+
+
+def test_turing_computes_in_fp16_only(tiny, make_bundle, onnx_only):
+    turing = Options(BuildSettings(gpus=("rtx-2080",)))
+    with pytest.raises(EngineError, match=r"computes in fp32 from .* 8\.0 up, 7\.5 \(rtx-2080\) is below: build with"):
+        add(onnx_only, "trt-rtx", STATIC, options=turing)
+    half = make_bundle(tiny, ("onnx", "trt-rtx"), precision="fp16", profile=SMALL).path
+    shutil.copytree(half, onnx_only.path, dirs_exist_ok=True)
+    engine = add(Bundle.open(onnx_only.path), "trt-rtx", STATIC, options=turing).manifest.engines["tensorrt-rtx"]
+    assert (engine.precision, engine.compute_capabilities) == ("fp16", ("7.5",))
+
+
+@without_gpu
+@pytest.mark.parametrize("settings", [BuildSettings(stripped=True), BuildSettings(refittable=True)])
+def test_weights_are_left_out_by_tensorrt_rtx_only_where_a_gpu_is(onnx_only, settings):
+    with pytest.raises(EngineError, match="only where an NVIDIA GPU is, and finds none; build on a machine with one"):
+        add(onnx_only, "trt-rtx", STATIC, options=Options(settings))
+    assert not (onnx_only.path / "tensorrt-rtx").exists()
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_an_engine_without_weights_is_smaller(onnx_only):
+    whole = add(onnx_only, "trt-rtx", STATIC).manifest.engines["tensorrt-rtx"]
+    options = Options(BuildSettings(stripped=True))
+    stripped = add(onnx_only, "trt-rtx", STATIC, options=options).manifest.engines["tensorrt-rtx"]
+    assert stripped.files[0].bytes < whole.files[0].bytes
+
+
+def test_too_small_a_workspace_is_said_to_be_that(onnx_only):
+    options = Options(BuildSettings(workspace_mib=1))
+    with pytest.raises(EngineError, match=r"cannot do with --workspace 1 MiB at these sizes; give more"):
+        add(onnx_only, "trt-rtx", SizeRange(min=(64, 64), opt=(512, 512), max=(2048, 2048)), options=options)
+
+
+def test_a_graph_whose_types_are_not_what_was_asked_for_is_not_built(tiny_bundle, tmp_path):
+    with pytest.raises(EngineError, match=r"layer stem/l2l \(convolution\) has fp32 where fp16 was asked for"):
+        tensorrt.build(task(tiny_bundle.path / "model.onnx", tmp_path / "e", precision="fp16"))
+    assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.parametrize(("fft", "says"), [("dft", "no DFT operator"), ("plugin", "no plugins")])
+def test_custom_nodes_never_reach_tensorrt_rtx(tmp_path, monkeypatch, fft, says):
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("a process was started"))
+    with pytest.raises(EngineError, match=rf"TensorRT-RTX has {says}, .*; export it again with --fft matmul"):
+        tensorrt.build(task(tmp_path / "x.onnx", tmp_path / "e", fft=fft))
+
+
+def test_dft_nodes_need_a_tensorrt_that_has_them(shim, tiny_bundle, tmp_path):
+    with pytest.raises(EngineError, match=r"TensorRT 10\.13\.0 has no DFT operator, 11\.2 and later have"):
+        tensorrt.build(task(tiny_bundle.path / "model.onnx", tmp_path / "e", "tensorrt", fft="dft"))
+
+
+def test_a_tensorrt_before_10_is_too_old(shim, tiny_bundle, tmp_path):
+    init = shim / "tensorrt" / "__init__.py"
+    init.write_text(init.read_text().replace("10.13.0", "8.5.2.2"))
+    with pytest.raises(EngineError, match=r"TensorRT 8\.5\.2\.2 is here, 10\.0 or later is needed"):
+        tensorrt.build(task(tiny_bundle.path / "model.onnx", tmp_path / "e", "tensorrt"))
+
+
+@without_gpu
+def test_the_report_is_of_the_network_where_the_engine_cannot_be_opened(onnx_only):
+    heard: list[Report] = []
+    engine = add(onnx_only, "trt-rtx", SMALL, report=heard.append).manifest.engines["tensorrt-rtx"]
+    (report,) = heard
+    assert report.contents.source == "network"
+    assert report.contents.casts == 0
+    assert report.engine_bytes == engine.files[0].bytes
+    assert report.profiles == engine.profiles
+    assert report.seconds > 0
+
+
+def test_on_the_device_an_engine_is_built_without_torch_and_every_other_engines_package(onnx_only, tmp_path):
+    """The block is sitecustomize's, so it holds in the process that builds, too."""
+    blocked = (
+        "torch",
+        "onnx",
+        "onnxruntime",
+        "openvino",
+        "onnx_graphsurgeon",
+        "cuda",
+        "pycuda",
+        "ml_dtypes",
+        "safetensors",
+    )
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Block:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] in {blocked}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r} (blocked)', name=name)\n"
+        "sys.meta_path.insert(0, Block())\n"
+    )
+    code = "import sys; from glama_deploy.cli.build import main; sys.exit(main.run(sys.argv[1:]))"
+    built = subprocess.run(
+        [sys.executable, "-c", code, str(onnx_only.path), "--target", "trt-rtx", "--max-size", "128x128", "--report"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert built.returncode == 0, built.stderr
+    assert "tensorrt-rtx: fp32" in built.stdout
 
 
 def test_a_graph_that_the_parser_refuses_is_one_line(tmp_path):
     (tmp_path / "x.onnx").write_bytes(b"no onnx")
     with pytest.raises(EngineError, match=r"^TensorRT-RTX did not build the engine \(.*\)[^\n]*$"):
-        tensorrt.build(
-            tmp_path / "x.onnx",
-            tmp_path / "e" / "x.engine",
-            "tensorrt_rtx",
-            SizeRange.model_validate({"min": (64, 64), "opt": (64, 64), "max": (64, 64)}),
-        )
+        tensorrt.build(task(tmp_path / "x.onnx", tmp_path / "e" / "x.engine"))
     assert not (tmp_path / "e" / "x.engine").exists()
 
 
@@ -116,12 +331,7 @@ def test_a_builder_that_dies_is_an_error_not_the_end(tiny_bundle, tmp_path, monk
 
     monkeypatch.setattr(subprocess, "run", die)
     with pytest.raises(EngineError, match="ended with status -6"):
-        tensorrt.build(
-            tiny_bundle.path / "model.onnx",
-            tmp_path / "x.engine",
-            "tensorrt_rtx",
-            SizeRange(min=(64, 64), opt=(64, 64), max=(64, 64)),
-        )
+        tensorrt.build(task(tiny_bundle.path / "model.onnx", tmp_path / "x.engine"))
 
 
 @without_gpu

@@ -1,0 +1,85 @@
+"""GPUs by name, and the compute capability that each has: what a TensorRT-RTX engine is built for.
+
+The table is NVIDIA's public one, Turing and later (https://developer.nvidia.com/cuda-gpus).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import difflib
+import re
+
+from glama_deploy.errors import GlamaError
+
+_NAMES = {
+    "7.5": "t4 titan-rtx rtx-2060 rtx-2070 rtx-2080 rtx-2080-ti gtx-1650 gtx-1650-ti gtx-1660 gtx-1660-ti "
+    "quadro-rtx-3000 quadro-rtx-4000 quadro-rtx-5000 quadro-rtx-6000 quadro-rtx-8000 t400 t600 t1000",
+    "8.0": "a30 a100",
+    "8.6": "a2 a10 a16 a40 rtx-a2000 rtx-a3000 rtx-a4000 rtx-a5000 rtx-a6000 rtx-3050 rtx-3050-ti rtx-3060 rtx-3060-ti "
+    "rtx-3070 rtx-3070-ti rtx-3080 rtx-3080-ti rtx-3090 rtx-3090-ti",
+    "8.7": "jetson-orin jetson-agx-orin jetson-orin-nx jetson-orin-nano",
+    "8.9": "l4 l40 l40s rtx-4050 rtx-4060 rtx-4060-ti rtx-4070 rtx-4070-ti rtx-4080 rtx-4090 rtx-2000-ada rtx-4000-ada "
+    "rtx-4000-sff-ada rtx-4500-ada rtx-5000-ada rtx-6000-ada",
+    "9.0": "h100 h200 gh200",
+    "10.0": "b200 gb200",
+    "10.3": "b300 gb300",
+    "11.0": "jetson-thor jetson-t4000 jetson-t5000",
+    "12.0": "rtx-5050 rtx-5060 rtx-5060-ti rtx-5070 rtx-5070-ti rtx-5080 rtx-5090 rtx-pro-2000-blackwell "
+    "rtx-pro-4000-blackwell rtx-pro-4500-blackwell rtx-pro-5000-blackwell rtx-pro-6000-blackwell",
+    "12.1": "gb10 dgx-spark",
+}
+
+#: Name → compute capability.
+GPUS = {name: capability for capability, names in _NAMES.items() for name in names.split()}
+
+#: Words of a full product name that say nothing of the compute capability.
+_IDLE = {"nvidia", "geforce", "super", "laptop", "mobile", "gpu", "max", "q", "workstation", "server", "edition"}
+
+#: cuDeviceGetAttribute's numbers for the two halves of the compute capability.
+_MAJOR, _MINOR = 75, 76
+
+
+def capability(gpu: str) -> str:
+    """The compute capability, as `8.9`, of a GPU by name; one that is given as such is taken as it is.
+
+    `rtx-4090`, `RTX 4090` and `NVIDIA GeForce RTX 4090 Laptop GPU` are the same. Raises GlamaError, with the names near
+    to it, for one that is not in the table.
+    """
+    if re.fullmatch(r"\d{1,2}\.\d", gpu):
+        return gpu
+    name = "-".join(word for word in re.findall(r"[a-z0-9]+", gpu.lower()) if word not in _IDLE)
+    if name not in GPUS:
+        near = difflib.get_close_matches(name, GPUS, n=3, cutoff=0.5)
+        found = f"near to it: {', '.join(near)}" if near else "such as rtx-4090 or jetson-orin"
+        raise GlamaError(
+            f"no GPU is known as {gpu!r} ({found}); --gpu takes a compute capability such as 8.9, too "
+            "(nvidia-smi --query-gpu=compute_cap --format=csv prints it)"
+        )
+    return GPUS[name]
+
+
+def order(capability: str) -> tuple[int, int]:
+    """For sorting and comparing: `8.9` comes before `12.0`."""
+    major, _, minor = capability.partition(".")
+    return int(major), int(minor)
+
+
+def present() -> str | None:
+    """The compute capability of this machine's first GPU; None where there is no driver or no GPU.
+
+    The driver itself is asked, which is there wherever TensorRT builds, whatever Python packages are.
+    """
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    calls = (
+        lambda: driver.cuInit(0),
+        lambda: driver.cuDeviceGet(ctypes.byref(device), 0),
+        lambda: driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device),
+        lambda: driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device),
+    )
+    if any(call() for call in calls):  # each gives 0 where it succeeds
+        return None
+    return f"{major.value}.{minor.value}"

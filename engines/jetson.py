@@ -1,0 +1,127 @@
+"""`build.sh`: the bundle's TensorRT engine with trtexec alone, as a Jetson has it out of the box."""
+
+from __future__ import annotations
+
+import shlex
+
+from glama_deploy.bundle import BuildSettings, Manifest, SizeRange, Tensor
+from glama_deploy.engines.build import DEFAULT_PROFILE, engine_profiles
+from glama_deploy.engines.options import Options
+from glama_deploy.errors import EngineError
+
+#: The script's name in the bundle.
+SCRIPT = "build.sh"
+
+_HEAD = """\
+#!/bin/sh
+# Builds this bundle's TensorRT engine with trtexec, for the GPU that it runs on: a Jetson with JetPack 6 (TensorRT
+# 10.3) or 7, or any other machine with TensorRT 10. TRTEXEC=/path/to/trtexec chooses another trtexec; arguments are
+# passed on to it. The engine counts once it stands in manifest.json, which glama-build does at the end.
+set -eu
+cd -- "$(dirname -- "$0")"
+
+trtexec=${TRTEXEC:-}
+for place in trtexec /usr/src/tensorrt/bin/trtexec; do
+    if [ -z "$trtexec" ] && command -v "$place" >/dev/null 2>&1; then
+        trtexec=$place
+    fi
+done
+if [ -z "$trtexec" ]; then
+    echo "build.sh: no trtexec on PATH or in /usr/src/tensorrt/bin; on a Jetson: sudo apt install libnvinfer-bin" >&2
+    exit 2
+fi
+
+engine=trtexec.engine
+rm -f "$engine"
+"""
+
+_TAIL = """\
+
+if [ ! -s "$engine" ]; then
+    echo "build.sh: trtexec wrote no engine; what it printed above says why" >&2
+    exit 1
+fi
+if command -v glama-build >/dev/null 2>&1; then
+    glama-build . {arguments} --engine "$engine"
+    rm -f "$engine"
+else
+    echo "build.sh: the engine is built but not registered, for glama-build is not installed here; install it and run:"
+    echo "  pip install glama-deploy"
+    echo "  cd '$PWD' && glama-build . {arguments} --engine $engine"
+fi
+"""
+
+
+def script(manifest: Manifest, sizes: SizeRange = DEFAULT_PROFILE, options: Options | None = None) -> str:
+    """The text of `build.sh`: POSIX sh that builds from the bundle's last graph what `glama-build --target trt` would,
+    for `sizes` where the graph is dynamic.
+
+    Raises EngineError for a bundle whose graph needs a Python plugin, which trtexec cannot load.
+    """
+    if manifest.fft == "plugin":
+        raise EngineError("trtexec cannot load this bundle's plugin; build with glama-build BUNDLE --target trt")
+    options = options or Options()
+    precision, graph = list(manifest.graphs.items())[-1]
+    lines = [
+        f"--onnx={shlex.quote(graph.file.path)}",
+        '--saveEngine="$engine"',
+        "--stronglyTyped --noTF32 --skipInference --profilingVerbosity=detailed",
+        *_shape_flags(manifest, sizes, options),
+        *(trtexec for trtexec, _ in _flags(options.settings)),
+        '"$@"',
+    ]
+    arguments = " ".join(
+        ["--target trt", f"--precision {precision}", *(build for _, build in _flags(options.settings))]
+    )
+    command = '"$trtexec" \\\n    ' + " \\\n    ".join(lines) + "\n"
+    return _HEAD + command + _TAIL.format(arguments=arguments)
+
+
+def _shape_flags(manifest: Manifest, sizes: SizeRange, options: Options) -> list[str]:
+    """The inputs' shapes, a line for each optimization profile; none where nothing in them is free."""
+    inputs = [tensor for tensor in manifest.inputs if any(isinstance(side, str) for side in tensor.shape)]
+    if not inputs:
+        return []
+    lines = []
+    for index, profile in enumerate(engine_profiles("trt", _graph_sizes(inputs[0]) or sizes, sizes, options)):
+        corners = (("min", 1, profile.min), ("opt", 1, profile.opt), ("max", profile.max_batch or 1, profile.max))
+        shapes = [
+            f"--{corner}Shapes=" + ",".join(f"{shlex.quote(i.name)}:{_shape(i, batch, *size)}" for i in inputs)
+            for corner, batch, size in corners
+        ]
+        lines.append(" ".join([f"--profile={index}", *shapes]))
+    return lines
+
+
+def _graph_sizes(tensor: Tensor) -> SizeRange | None:
+    """The one size of a static graph."""
+    height, width = (tensor.shape[tensor.layout.index(axis)] for axis in "HW")
+    if isinstance(height, int) and isinstance(width, int):
+        return SizeRange(min=(height, width), opt=(height, width), max=(height, width))
+    return None
+
+
+def _shape(tensor: Tensor, batch: int, height: int, width: int) -> str:
+    free = {"batch": batch, "height": height, "width": width}
+    return "x".join(str(free[side] if isinstance(side, str) else side) for side in tensor.shape)
+
+
+def _flags(settings: BuildSettings) -> list[tuple[str, str]]:
+    """The settings that are asked for, in trtexec's words and in glama-build's, which puts them into the manifest."""
+    table = (
+        (
+            settings.optimization_level is not None,
+            f"--builderOptimizationLevel={settings.optimization_level}",
+            f"--opt-level {settings.optimization_level}",
+        ),
+        (
+            settings.workspace_mib is not None,
+            f"--memPoolSize=workspace:{settings.workspace_mib}",
+            f"--workspace {settings.workspace_mib}",
+        ),
+        (settings.version_compatible, "--versionCompatible", "--version-compatible"),
+        (settings.hardware_compatible, "--hardwareCompatibilityLevel=ampere+", "--hardware-compatible"),
+        (settings.refittable, "--refit", "--refittable"),
+        (settings.stripped, "--stripWeights", "--strip-weights"),
+    )
+    return [(trtexec, build) for given, trtexec, build in table if given]
