@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,18 +16,31 @@ OPSET = 18
 IR_VERSION = 8
 
 
+_TYPES = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8}
+
+
+@dataclass(frozen=True)
+class Value:
+    """An input or output: its name, its type (float32 or uint8) and its shape, unknown sides by symbol."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
 class GraphBuilder:
     """Collects nodes and initializers; values are strings, named after the node that makes them."""
 
     def __init__(self) -> None:
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
+        self._declared: list[onnx.ValueInfoProto] = []
         self._names: set[str] = set()
 
     def constant(self, name: str, values: np.ndarray) -> str:
         """An initializer; asking again for a name gives the one that is there."""
         if name not in self._initializers:
-            self._initializers[name] = numpy_helper.from_array(np.ascontiguousarray(values), name)
+            self._initializers[name] = numpy_helper.from_array(np.asarray(values, order="C"), name)
         return name
 
     def ints(self, *values: int) -> str:
@@ -42,26 +56,41 @@ class GraphBuilder:
         self._nodes.append(helper.make_node(op, list(inputs), [name], name=name, **attributes))
         return name
 
+    def range(self, count: str, name: str) -> str:
+        """0, 1, …, count−1 as int64 [count]; `count` is a vector of one element."""
+        scalar = self.add("Squeeze", [count, self.ints(0)], f"{name}_count")
+        zero = self.constant("const/scalar_0", np.array(0, np.int64))
+        one = self.constant("const/scalar_1", np.array(1, np.int64))
+        return self.add("Range", [zero, scalar, one], name)
+
+    def declare(self, name: str, shape: Sequence[int | None]) -> None:
+        """Say the shape of a float32 value that no ONNX operator makes, and so no inference finds (None: unknown)."""
+        self._declared.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
+
     def has(self, name: str) -> bool:
         """Whether a node of this name is there already."""
         return name in self._names
 
-    def model(
-        self,
-        inputs: Mapping[str, Sequence[int | str]],
-        outputs: Mapping[str, Sequence[int | str]],
-        metadata: dict[str, str],
-    ) -> onnx.ModelProto:
-        """The float32 model with the given inputs and outputs (name → shape, symbols as strings)."""
+    def model(self, inputs: Sequence[Value], outputs: Sequence[Value], metadata: dict[str, str]) -> onnx.ModelProto:
+        """The model with the given inputs and outputs."""
 
-        def infos(shapes: Mapping[str, Sequence[int | str]]) -> list[onnx.ValueInfoProto]:
-            return [helper.make_tensor_value_info(n, TensorProto.FLOAT, list(s)) for n, s in shapes.items()]
+        def infos(values: Sequence[Value]) -> list[onnx.ValueInfoProto]:
+            return [helper.make_tensor_value_info(v.name, _TYPES[v.dtype], list(v.shape)) for v in values]
 
         graph = helper.make_graph(
-            self._nodes, "inpainting", infos(inputs), infos(outputs), list(self._initializers.values())
+            self._nodes,
+            "inpainting",
+            infos(inputs),
+            infos(outputs),
+            list(self._initializers.values()),
+            value_info=self._declared,
         )
+        domains = dict.fromkeys(node.domain for node in self._nodes if node.domain)
         model = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="glama-deploy"
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET), *(helper.make_opsetid(name, 1) for name in domains)],
+            ir_version=IR_VERSION,
+            producer_name="glama-deploy",
         )
         helper.set_model_props(model, metadata)
         return model

@@ -12,9 +12,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 
+from glama_deploy.bundle import Io, Lowering
 from glama_deploy.errors import GlamaError
 from glama_deploy.export.builder import GraphBuilder
+from glama_deploy.export.ends import ENDS
+from glama_deploy.export.fourier_nodes import DftFFT, PluginFFT
 from glama_deploy.export.lowering import MatmulFFT
+from glama_deploy.export.split import SplitFFT
 from glama_deploy.network import MIN_SIDE, SIZE_MULTIPLE, NetworkConfig, next_side
 
 #: What batch norm adds to the variance (PyTorch's default, which LaMa keeps).
@@ -28,32 +32,26 @@ def build(
     weights: Mapping[str, np.ndarray],
     size: tuple[int, int] | None = None,
     outputs: Sequence[str] = ("inpainted",),
+    fft: Lowering = "matmul",
+    io: Io = "float",
 ) -> onnx.ModelProto:
     """The network as a checked float32 ONNX model.
 
-    Inputs: `image` [B, 3, H, W] and `mask` [B, 1, H, W], float32 0…1, mask 1 = missing. Outputs, as asked: `inpainted`
-    [B, 3, H, W], the prediction where the mask is 1 and the image where it is 0, and `predicted`, the network's own
-    output. B is always free; H and W are `size` or, without it, any multiples of 8 from 16 up.
+    Inputs `image` and `mask`, outputs, as asked, `inpainted` (the prediction where pixels are missing, the image where
+    they are known) and `predicted` (the network's own), as :mod:`glama_deploy.export.ends` says for each `io`. B is
+    always free; H and W are `size`, or without it free too: any multiples of 8 from 16 up, with io `uint8` any sides.
+    `fft` is how the transforms are written; `split` needs a size.
 
-    Raises GlamaError for a size that is no multiple of 8 or below 16.
+    Raises GlamaError for a size that is no multiple of 8 or below 16, and for `split` without a size.
     """
     check_size(size)
+    if fft == "split" and size is None:
+        raise GlamaError("the split FFT is of one size: give --size HxW with --fft split, or use --fft matmul")
     graph = GraphBuilder()
-    emitter = _Emitter(config, weights, graph, size)
-    keep = graph.add("Sub", [graph.constant("const/one", np.array(1, np.float32)), "mask"], "compose/keep")
-    masked = graph.add("Mul", ["image", keep], "compose/masked")
-    stacked = graph.add("Concat", [masked, "mask"], "compose/stacked", axis=1)
-    predicted = emitter.generator(stacked, "predicted")
-    if "inpainted" in outputs:
-        filled = graph.add("Mul", ["mask", predicted], "compose/filled")
-        graph.add("Add", [masked, filled], "inpainted")
-    height, width = size or ("height", "width")
-    shapes = dict.fromkeys(outputs, ("batch", 3, height, width))
-    model = graph.model(
-        {"image": ("batch", 3, height, width), "mask": ("batch", 1, height, width)},
-        shapes,
-        {"network": config.model_dump_json(), "fft": "matmul"},
-    )
+    ends = ENDS[io](graph, size)
+    ends.leave(_Emitter(config, weights, graph, size, fft).generator(ends.enter()), outputs)
+    metadata = {"network": config.model_dump_json(), "fft": fft}
+    model = graph.model(ends.inputs(), ends.outputs(outputs), metadata)
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -79,21 +77,24 @@ class _Emitter:
         weights: Mapping[str, np.ndarray],
         graph: GraphBuilder,
         size: tuple[int, int] | None,
+        fft: Lowering,
     ) -> None:
         self._config = config
         self._weights = weights
         self._graph = graph
         down = 2**config.n_downsampling
         self._bottleneck = (size[0] // down, size[1] // down) if size else None
-        self._fft: MatmulFFT | None = None
+        self._lowering = fft
+        self._fft: MatmulFFT | SplitFFT | DftFFT | PluginFFT | None = None
 
-    def generator(self, x: str, output: str) -> str:
+    def generator(self, x: str) -> str:
+        """From [B, 4, H, W] to the head's [B, 3, H, W], before the sigmoid."""
         config = self._config
         local, globl = self._ffc("model.1", "stem", x, None, padding=3, stride=1)
         for level in range(config.n_downsampling):
             local, globl = self._ffc(f"model.{2 + level}", f"down{level}", local, globl, padding=1, stride=2)
         assert globl is not None
-        self._fft = MatmulFFT(self._graph, self._bottleneck, like=globl)
+        self._fft = self._transforms(globl)
         for block in range(config.n_blocks):
             source, name = f"model.{config.first_block + block}", f"block{block}"
             inner = self._ffc(f"{source}.conv1", f"{name}/conv1", local, globl, padding=1, stride=1)
@@ -103,7 +104,15 @@ class _Emitter:
         x = self._graph.add("Concat", [local, globl], "bottleneck", axis=1)
         for step in range(config.n_downsampling):
             x = self._up(config.first_up + 3 * step, f"up{step}", x)
-        return self._graph.add("Sigmoid", [self._head(x)], output)
+        return self._head(x)
+
+    def _transforms(self, like: str) -> MatmulFFT | SplitFFT | DftFFT | PluginFFT:
+        if self._lowering == "split":
+            assert self._bottleneck is not None
+            return SplitFFT(self._graph, self._bottleneck)
+        if self._lowering == "matmul":
+            return MatmulFFT(self._graph, self._bottleneck, like)
+        return (DftFFT if self._lowering == "dft" else PluginFFT)(self._graph, self._bottleneck, like)
 
     def _ffc(
         self, source: str, name: str, local: str, globl: str | None, *, padding: int, stride: int
@@ -139,7 +148,7 @@ class _Emitter:
         scale, shift = self._norm(f"{source}.fu.bn")
         z = self._conv(z, _scaled(self._weights[f"{source}.fu.conv_layer.weight"], scale), shift, f"{name}/spectrum")
         z = add("Relu", [z], f"{name}/spectrum_relu")
-        z = self._fft.inverse(z, channels, f"{name}/irfft")
+        z = self._fft.inverse(z, channels, f"{name}/irfft", like=x)
         x = add("Add", [x, z], f"{name}/sum")
         return self._conv(x, _scaled(self._weights[f"{source}.conv2.weight"], out_scale), None, f"{name}/out")
 

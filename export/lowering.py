@@ -79,7 +79,7 @@ class MatmulFFT:
         y = self._graph.add("MatMul", [self._bases["column"], y], f"{name}/column")
         return self._reshape(y, 2 * channels, 1, f"{name}/interleave")
 
-    def inverse(self, z: str, channels: int, name: str) -> str:
+    def inverse(self, z: str, channels: int, name: str, like: str) -> str:
         """irfft2 of z [B, 2C, H, F]: [B, C, H, W]."""
         y = self._reshape(z, channels, 1, f"{name}/deinterleave")
         y = self._graph.add("MatMul", [self._bases["column_inverse"], y], f"{name}/column")
@@ -111,9 +111,9 @@ class _DynamicBases:
         height = add("Shape", [self._like], "fft/height", start=2, end=3)
         width = add("Shape", [self._like], "fft/width", start=3, end=4)
         half = add("Add", [add("Div", [width, ints(2)], "fft/half_width"), ints(1)], "fft/half")
-        h_range = self._range(height, "fft/h")
-        w_range = self._range(width, "fft/w")
-        f_range = self._range(half, "fft/f")
+        h_range = self._graph.range(height, "fft/h/range")
+        w_range = self._graph.range(width, "fft/w/range")
+        f_range = self._graph.range(half, "fft/f/range")
 
         cos, sin, minus_sin = self._cos_sin(h_range, h_range, height, "fft/columns")
         column = add(
@@ -169,13 +169,6 @@ class _DynamicBases:
 
     def _scalar(self, value: float, name: str) -> str:
         return self._graph.constant(f"const/{name}", np.array(value, np.float32))
-
-    def _range(self, count: str, name: str) -> str:
-        """0, 1, …, count−1 as int64 [count]; `count` is a vector of one element."""
-        scalar = self._graph.add("Squeeze", [count, self._graph.ints(0)], f"{name}/count")
-        zero = self._graph.constant("const/scalar_0", np.array(0, np.int64))
-        one = self._graph.constant("const/scalar_1", np.array(1, np.int64))
-        return self._graph.add("Range", [zero, scalar, one], f"{name}/range")
 
     def _cos_sin(self, rows: str, columns: str, n: str, name: str) -> tuple[str, str, str]:
         """cos, sin and −sin of 2π·(rows ⊗ columns mod n)/n, divided by √n; float32 [rows, columns]."""

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from glama_deploy import runtime
-from glama_deploy.bundle import Bundle, Engine, Parity, SizeRange
+from glama_deploy.bundle import Bundle, Engine, Io, Parity, SizeRange
 from glama_deploy.errors import EngineError
 from glama_deploy.export.samples import Case
 from glama_deploy.reference.checkpoint import Checkpoint, module
 from glama_deploy.runtime.base import Request, Runner, installed
+from glama_deploy.tensors import leave, padding
 
 #: Largest absolute error on outputs of 0…1. fp32: rounding in another order of summation, through 9 to 18 blocks.
 #: fp16: five steps of 8 bits at the worst pixel of all. bf16 has an eighth of fp16's digits.
@@ -23,27 +24,32 @@ TOLERANCE = {"fp32": 2e-5, "fp16": 2e-2, "bf16": 1e-1, "int8": 1e-1}
 
 @dataclass(frozen=True)
 class Measured:
-    """A case with the reference's output."""
+    """A case with the reference's prediction, float32 [B, H, W, 3], 0…1, before compositing."""
 
     case: Case
-    expected: np.ndarray
+    predicted: np.ndarray
+
+    @property
+    def inpainted(self) -> np.ndarray:
+        """The prediction where pixels are missing, the image where they are known."""
+        return np.where(self.case.missing[..., None], self.predicted, self.case.image / np.float32(255))
 
 
-def reference(checkpoint: Checkpoint, inputs: Sequence[Case], output: str) -> list[Measured] | str:
-    """The reference's output for each case, or why there is none."""
+def reference(checkpoint: Checkpoint, inputs: Sequence[Case]) -> list[Measured] | str:
+    """The reference's prediction for each case, or why there is none."""
     if not installed("torch"):
         return "PyTorch, the reference, is not installed"
     import torch
 
-    from glama_deploy.reference.generator import inpaint, predict
+    from glama_deploy.reference.generator import predict
 
     generator = module(checkpoint)
-    run = inpaint if output == "inpainted" else predict
     measured = []
     with torch.inference_mode():
         for case in inputs:
-            image, mask = torch.from_numpy(case.image), torch.from_numpy(case.mask)
-            measured.append(Measured(case, run(generator, image, mask).numpy()))
+            image, mask = (torch.from_numpy(array) for array in case.tensors())
+            found = predict(generator, image, mask).numpy()
+            measured.append(Measured(case, leave(found, "float", *case.missing.shape[1:])))
     return measured
 
 
@@ -51,7 +57,7 @@ def measure(bundle: Bundle, engine: Engine, expected: Sequence[Measured] | str, 
     """Run the engine on every case and compare; an engine that does not start here is said to be unmeasured."""
     if isinstance(expected, str):
         return Parity(measured=False, reason=expected)
-    expected = [item for item in (_within(item, engine.sizes) for item in expected) if item]
+    expected = [item for item in (_within(item, engine.sizes, bundle.manifest.io) for item in expected) if item]
     if not expected:
         return Parity(measured=False, reason=f"no sample is of sizes {engine.sizes}")
     tolerance = TOLERANCE[engine.precision]
@@ -59,20 +65,23 @@ def measure(bundle: Bundle, engine: Engine, expected: Sequence[Measured] | str, 
         runner = runtime.open_engine(bundle, engine.name, Request(device="cpu" if engine.name == "onnx" else "any"))
         return compare(runner, expected, output, tolerance)
     except EngineError as error:
-        if engine.name in ("onnx", "openvino") or engine.precision == "fp32":
+        exact = engine.precision == "fp32" and bundle.manifest.fft != "plugin"
+        if engine.name in ("onnx", "openvino") or exact:
             return Parity(measured=False, reason=str(error))
         emulated = _emulate(bundle.graph(engine.precision), engine)
         parity = compare(emulated, expected, output, tolerance)
         return parity.model_copy(update={"emulated": True, "reason": f"emulated on a CPU: {error}"})
 
 
-def _within(item: Measured, sizes: SizeRange) -> Measured | None:
+def _within(item: Measured, sizes: SizeRange, io: Io) -> Measured | None:
     """The case as an engine of these sizes takes it: as many of its images as the batch holds, or None."""
-    if not sizes.covers(*item.case.image.shape[2:]):
+    height, width = item.case.missing.shape[1:]
+    bottom, right = padding(height, width, io, sizes)
+    if not sizes.covers(height + bottom, width + right):
         return None
     most = sizes.max_batch
-    case = Case(item.case.name, item.case.image[:most], item.case.mask[:most])
-    return Measured(case, item.expected[:most])
+    case = Case(item.case.name, item.case.image[:most], item.case.missing[:most])
+    return Measured(case, item.predicted[:most])
 
 
 def _emulate(graph: Path, engine: Engine) -> Runner:
@@ -86,21 +95,19 @@ def _emulate(graph: Path, engine: Engine) -> Runner:
 def compare(runner: Runner, expected: Sequence[Measured], output: str, tolerance: float) -> Parity:
     """Largest error and PSNR (dB, peak 1, over all values of all cases) of a runner against the reference.
 
-    Where the output is `predicted`, the first case's `inpainted` is compared too. A value that is not finite counts as
-    an infinite error.
+    Where the output is `predicted`, the first case's `inpainted` is compared too. A value that is not finite, or a
+    known pixel of a uint8 graph that is not the image's, counts as an infinite error; rounding to 8 bits as none.
     """
     worst, largest, squares, count = "", 0.0, 0.0, 0
-    pairs = [(item, output, item.expected) for item in expected]
+    pairs = [(item, output) for item in expected]
     if output == "predicted":
-        case = expected[0].case
-        composed = case.mask * expected[0].expected + (1 - case.mask) * case.image
-        pairs.append((expected[0], "inpainted", composed))
-    for item, name, values in pairs:
-        error = runner.run(item.case.image, item.case.mask, name).astype(np.float64) - values
+        pairs.append((expected[0], "inpainted"))
+    for item, name in pairs:
+        error = _errors(runner, item, name)
         if not np.isfinite(error).all():
             error = np.full_like(error, np.inf)
-        if np.abs(error).max() >= largest:
-            worst, largest = f"{item.case.name}, {name}", float(np.abs(error).max())
+        if error.max() >= largest:
+            worst, largest = f"{item.case.name}, {name}", float(error.max())
         squares, count = squares + float((error**2).sum()), count + error.size
     return Parity(
         measured=True,
@@ -111,3 +118,16 @@ def compare(runner: Runner, expected: Sequence[Measured], output: str, tolerance
         cases=tuple(item.case.name for item in expected),
         worst=worst,
     )
+
+
+def _errors(runner: Runner, item: Measured, output: str) -> np.ndarray:
+    """|error| of each value of an output, float64 [B, H, W, 3]."""
+    case = item.case
+    found = leave(runner.run(*case.tensors(runner.io, runner.sizes), output), runner.io, *case.missing.shape[1:])
+    wanted = item.predicted if output == "predicted" else item.inpainted
+    if found.dtype != np.uint8:
+        return np.abs(found.astype(np.float64) - wanted)
+    error = np.maximum(np.abs(found / 255.0 - wanted) - 0.5 / 255, 0)
+    known = ~case.missing
+    error[known] = np.where(found[known] == case.image[known], 0, np.inf)
+    return error

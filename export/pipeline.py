@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Literal, cast, get_args
 
 from glama_deploy import bundle as bundles
 from glama_deploy import memory
@@ -18,6 +19,8 @@ from glama_deploy.bundle import (
     Engine,
     EngineName,
     Graph,
+    Io,
+    Lowering,
     Manifest,
     Precision,
     Size,
@@ -27,6 +30,7 @@ from glama_deploy.bundle import (
 from glama_deploy.engines.build import DEFAULT_PROFILE, TARGETS, target_of
 from glama_deploy.engines.build import build as build_engine
 from glama_deploy.errors import EngineError, GlamaError
+from glama_deploy.export import cost
 from glama_deploy.files import atomic_folder
 from glama_deploy.reference import checkpoint as checkpoints
 from glama_deploy.runtime.base import installed
@@ -35,7 +39,9 @@ from glama_deploy.runtime.base import installed
 @dataclass(frozen=True)
 class Request:
     """What to export. `size` fixes the graph to one size; without it the graph takes any, and `profile` is what a
-    TensorRT engine is built for. `calibration` is a folder of photos on which a half graph's ranges are measured."""
+    TensorRT engine is built for. `fft` is a lowering, or `auto` for the cheapest. `calibration` is a folder of photos
+    on which a half graph's ranges are measured. `parity_size` is the largest size that parity is measured at, where
+    that is to be above 512x512."""
 
     checkpoint: str | Path
     out: Path
@@ -43,7 +49,10 @@ class Request:
     precision: Precision = "fp32"
     size: Size | None = None
     profile: SizeRange = DEFAULT_PROFILE
+    fft: str = "auto"
+    io: Io = "float"
     calibration: Path | None = None
+    parity_size: Size | None = None
     predicted: bool = True
     parity: bool = True
     overwrite: bool = False
@@ -72,7 +81,8 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
         graphs = _write_graphs(checkpoint, request, folder, outputs, step)
         engines: dict[EngineName, Engine] = {}
         failures: dict[str, str] = {}
-        for target in dict.fromkeys(("onnx", *request.targets)):
+        always = () if _lowering(request) == "plugin" else ("onnx",)  # ONNX Runtime has no such nodes
+        for target in dict.fromkeys((*always, *request.targets)):
             step(f"building {TARGETS[target]}")
             try:
                 engines[TARGETS[target]] = build_engine(
@@ -95,6 +105,9 @@ def _check(request: Request) -> None:
         raise GlamaError(f"precision {request.precision!r} is not offered; expected fp32, fp16 or bf16")
     if request.precision == "bf16" and "openvino" in request.targets:
         raise GlamaError("an OpenVINO IR has no bf16: export it in fp32 and load it with precision bf16")
+    _check_lowering(request)
+    if request.io not in ("float", "uint8"):
+        raise GlamaError(f"--io is {request.io!r}; expected float or uint8")
     if request.calibration is not None and not request.calibration.is_dir():
         raise GlamaError(f"--calib {request.calibration} is no folder; give a folder of photos")
     if not installed("onnx"):
@@ -110,6 +123,22 @@ def _check(request: Request) -> None:
         parent = parent.parent
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise GlamaError(f"cannot write into {parent}; choose a folder you may write to")
+
+
+def _check_lowering(request: Request) -> None:
+    """Whether the targets take the lowering."""
+    if request.fft not in ("auto", *get_args(Lowering)):
+        raise GlamaError(f"--fft is {request.fft!r}; expected auto, {', '.join(get_args(Lowering))}")
+    if request.fft == "split" and request.size is None:
+        raise GlamaError("--fft split is for one size: give --size HxW, or use --fft matmul for any size")
+    if request.fft in ("dft", "plugin") and "trt-rtx" in request.targets:
+        raise GlamaError(f"TensorRT-RTX has neither DFT nodes nor plugins, so no --fft {request.fft}: use --fft matmul")
+    if request.fft == "plugin" and set(request.targets) != {"trt"}:
+        raise GlamaError("--fft plugin is for TensorRT 10 alone: give --target trt and no other, or use --fft matmul")
+
+
+def _lowering(request: Request) -> Lowering:
+    return cost.choose(request.size) if request.fft == "auto" else cast(Lowering, request.fft)
 
 
 def _write_graphs(
@@ -132,7 +161,8 @@ def _write_graphs(
         graphs[precision] = Graph(file=bundles.artifact(folder, path), opset=opset, kept=kept)
 
     graphs: dict[Precision, Graph] = {}
-    model = build(checkpoint.config, checkpoint.weights, request.size, outputs)
+    fft = _lowering(request)
+    model = build(checkpoint.config, checkpoint.weights, request.size, outputs, fft, request.io)
     write(model, "fp32", {})
     if request.precision == "fp32" or set(request.targets) == {"openvino"}:
         return graphs
@@ -144,7 +174,10 @@ def _write_graphs(
     memory.check(*largest_size, checkpoint.config.ngf)
     step(f"calibrating at {largest_size[0]}x{largest_size[1]}")
     cases = samples.calibration_cases(request.calibration, largest_size)
-    largest = ranges.measure(model, ((case.image, case.mask) for case in cases))
+    # on float tensors, and on DFT nodes in a plugin's place: the network between has the same names
+    runnable = "dft" if fft == "plugin" else fft
+    probed = build(checkpoint.config, checkpoint.weights, request.size, ("predicted",), runnable)
+    largest = ranges.measure(probed, (case.tensors() for case in cases))
     kept = ranges.out_of_range(model, largest, request.precision)
     step(f"writing {request.precision} into the graph")
     write(precision.typed(model, "fp16" if request.precision == "fp16" else "bf16", kept), request.precision, kept)
@@ -162,23 +195,35 @@ def _manifest(
     graphs: dict[Precision, Graph],
     engines: dict[EngineName, Engine],
 ) -> Manifest:
-    height, width = request.size or ("height", "width")
     meaning = {
         "image": "RGB",
-        "mask": "1 = missing, 0 = known",
-        "inpainted": "the prediction where the mask is 1, the image where it is 0",
+        "mask": "1 = missing, 0 = known" if request.io == "float" else "above 0 = missing, 0 = known",
+        "inpainted": "the prediction where pixels are missing, the image where they are known",
         "predicted": "the network's own output, before compositing",
     }
 
     def tensor(name: str) -> Tensor:
-        shape = ("batch", 1 if name == "mask" else 3, height, width)
-        return Tensor(name=name, dtype="float32", layout="NCHW", shape=shape, range=(0.0, 1.0), meaning=meaning[name])
+        sides = request.size or ("height", "width")
+        if request.io == "float":
+            shape: tuple[int | str, ...] = ("batch", 1 if name == "mask" else 3, *sides)
+            layout: Literal["NCHW", "NHWC", "NHW"] = "NCHW"
+        else:
+            shape, layout = (("batch", *sides), "NHW") if name == "mask" else (("batch", *sides, 3), "NHWC")
+        whole = request.io == "uint8" and name != "predicted"
+        return Tensor(
+            name=name,
+            dtype="uint8" if whole else "float32",
+            layout=layout,
+            shape=shape,
+            range=(0.0, 255.0 if whole else 1.0),
+            meaning=meaning[name],
+        )
 
     return Manifest(
         network=checkpoint.config,
         checkpoint=bundles.Checkpoint(file=checkpoint.path.name, kind=checkpoint.kind, sha256=checkpoint.sha256),
-        fft="matmul",
-        io="float",
+        fft=_lowering(request),
+        io=request.io,
         inputs=(tensor("image"), tensor("mask")),
         outputs=tuple(tensor(name) for name in outputs),
         tools=tool_versions("glama-deploy", "onnx", "numpy", "torch"),
@@ -208,7 +253,7 @@ def _with_parity(
 
     output = "predicted" if request.predicted else "inpainted"
     step("running the PyTorch reference")
-    expected = parity.reference(checkpoint, samples.parity_cases(_graph_sizes(request)), output)
+    expected = parity.reference(checkpoint, samples.parity_cases(_graph_sizes(request), request.parity_size))
     engines = {}
     for name, engine in bundle.manifest.engines.items():
         step(f"measuring the parity of {name}")

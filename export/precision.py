@@ -1,14 +1,16 @@
 """fp16 and bf16 written into the graph: TensorRT's networks are strongly typed, so a layer's type is what stands here.
 
 The pass takes the fp32 graph and gives every convolution, matrix product and pointwise operation of the network the
-half type. Three things stay float32: inputs, outputs and compositing (known pixels pass through untouched); what is
-computed about sizes, with it the dynamic DFT bases, whose angles would lose their digits (they are cast once, when they
-are done); and the nodes that the caller names because their values leave the half type's range.
+half type. What stays float32: inputs, outputs and compositing (known pixels pass through untouched); what is computed
+about sizes, with it the dynamic DFT bases, whose angles would lose their digits (they are cast once, when they are
+done); transforms that a library computes (DFT nodes, cuFFT), with their scaling; and the nodes that the caller names
+because their values leave the half type's range.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from functools import cached_property
 from typing import Literal
 
 import ml_dtypes
@@ -16,6 +18,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from glama_deploy.export import ends, fourier_nodes, split
 from glama_deploy.export.lowering import column_basis, inverse_row_basis, row_basis
 
 Half = Literal["fp16", "bf16"]
@@ -30,8 +33,12 @@ _TYPES = {
 _OPSETS = {"fp16": 18, "bf16": 22}
 _IR_VERSIONS = {"fp16": 8, "bf16": 10}
 
-#: Parts that stay float32: masking, compositing, and the sigmoid, whose half-precision steps would be visible.
-_FULL_PARTS = ("compose", "inpainted", "predicted")
+
+def full(node: onnx.NodeProto) -> bool:
+    """Whether a node of the network is float32 at every precision: masking, compositing, and the sigmoid, whose half
+    steps would be visible; a library's transforms and their scaling."""
+    part = node.name.split("/")[0]
+    return part in ends.PARTS or node.op_type in fourier_nodes.OPERATORS or node.name.endswith(fourier_nodes.SCALE)
 
 
 def typed(model: onnx.ModelProto, half: Half, keep: Collection[str] = ()) -> onnx.ModelProto:
@@ -68,10 +75,15 @@ class _Pass:
             list(self._model.graph.input),
             list(self._model.graph.output),
             list(self._new_constants.values()),
+            value_info=list(self._model.graph.value_info),  # of plugins' outputs, which stay float32
         )
+        own = [opset for opset in self._model.opset_import if opset.domain]
         result = helper.make_model(
             graph,
-            opset_imports=[helper.make_opsetid("", max(_OPSETS[self._half], self._model.opset_import[0].version))],
+            opset_imports=[
+                helper.make_opsetid("", max(_OPSETS[self._half], self._model.opset_import[0].version)),
+                *own,
+            ],
             ir_version=max(_IR_VERSIONS[self._half], self._model.ir_version),
             producer_name=self._model.producer_name,
         )
@@ -84,18 +96,28 @@ class _Pass:
         from_image = node.op_type != "Shape" and any(name in self._data for name in node.input)
         if not from_image:  # about sizes: as it is
             kind = None
-        elif node.name in self._keep or node.name.split("/")[0] in _FULL_PARTS:
+        elif node.name in self._keep or full(node):
             kind = "fp32"
         else:
             kind = self._half
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         for index, name in enumerate(node.input):
-            copy.input[index] = self._as(name, kind)
+            copy.input[index] = self._as(name, kind) if name else name
+        if node.op_type == "DFT" and _OPSETS[self._half] >= 20:
+            self._axis_as_input(copy)
         self._nodes.append(copy)
         if kind is not None:
             self._data.update(node.output)
             self._types.update(dict.fromkeys(node.output, kind))
+
+    def _axis_as_input(self, dft: onnx.NodeProto) -> None:
+        """From opset 20 on a DFT has its axis as its third input."""
+        (axis,) = [a for a in dft.attribute if a.name == "axis"]
+        name = f"const/axis_{axis.i}"
+        self._new_constants[name] = numpy_helper.from_array(np.array(axis.i, np.int64), name)
+        dft.attribute.remove(axis)
+        dft.input.extend([""] * (2 - len(dft.input)) + [name])
 
     def _as(self, name: str, kind: str | None) -> str:
         """The value called `name` in type `kind`: itself, a constant of that type, or a cast of it."""
@@ -121,21 +143,25 @@ class _Pass:
         half_name = f"{name}/{kind}"
         if half_name not in self._new_constants:
             with np.errstate(over="ignore"):  # a weight that overflows is infinite here, as it would be on the device
-                values = _exact(name, numpy_helper.to_array(constant)).astype(_TYPES[kind][1])
+                values = self._exact(name, numpy_helper.to_array(constant)).astype(_TYPES[kind][1])
             self._new_constants[half_name] = numpy_helper.from_array(values, half_name)
         return half_name
 
+    def _exact(self, name: str, values: np.ndarray) -> np.ndarray:
+        """A DFT basis in float64, so that it is rounded once; any other constant as it is."""
+        if name == "fft/row":
+            return row_basis(values.shape[0])
+        if name == "fft/row_inverse":
+            return inverse_row_basis(values.shape[1])
+        if name in _BASES:
+            basis = column_basis(values.shape[0] // 2)
+            return basis if name == "fft/column" else basis.T
+        return self._split_bases.get(name, values)
+
+    @cached_property
+    def _split_bases(self) -> dict[str, np.ndarray]:
+        shapes = {name: tuple(self._constants[name].dims) for name in split.MINOR if name in self._constants}
+        return split.bases(*split.size_of(*shapes.values())) if shapes else {}
+
 
 _BASES = {"fft/row", "fft/column", "fft/column_inverse", "fft/row_inverse"}
-
-
-def _exact(name: str, values: np.ndarray) -> np.ndarray:
-    """A DFT basis in float64, so that it is rounded once; any other constant as it is."""
-    if name == "fft/row":
-        return row_basis(values.shape[0])
-    if name == "fft/row_inverse":
-        return inverse_row_basis(values.shape[1])
-    if name in _BASES:
-        basis = column_basis(values.shape[0] // 2)
-        return basis if name == "fft/column" else basis.T
-    return values

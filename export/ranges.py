@@ -17,6 +17,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from glama_deploy.export.precision import full
+
 #: Largest finite and smallest normal value of each half type.
 LARGEST = {"fp16": 65504.0, "bf16": 3.3895e38}
 SMALLEST = {"fp16": 2.0**-14, "bf16": 2.0**-126}
@@ -24,8 +26,10 @@ SMALLEST = {"fp16": 2.0**-14, "bf16": 2.0**-126}
 #: Calibration images are not all images: values must stay this factor away from either end.
 MARGIN = 4.0
 
-#: How the values of a forward transform are called (see :class:`glama_deploy.export.lowering.MatmulFFT`).
-_ROW, _SPECTRUM = "/rfft/row", ("/rfft/column", "/rfft/interleave")
+#: What a Fourier unit's forward transform takes (see :mod:`glama_deploy.export.graph`), and how the values are called
+#: that are the whole spectrum, in any lowering.
+_INPUT = "/in_relu"
+_SPECTRUM = ("/rfft/column", "/rfft/column_minor", "/rfft/parts_first", "/rfft/scale", "/rfft/interleave")
 
 
 def measure(model: onnx.ModelProto, inputs: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
@@ -49,21 +53,23 @@ def measure(model: onnx.ModelProto, inputs: Iterable[tuple[np.ndarray, np.ndarra
 
 
 def out_of_range(model: onnx.ModelProto, largest: dict[str, float], half: str) -> dict[str, str]:
-    """The nodes that must compute in float32, each with its reason: those that make or take a value that comes within
-    the margin of overflow, or that is nowhere large enough to keep its digits; and those with a weight that overflows.
+    """The nodes that must compute in float32 beside those that always do, each with its reason: those that make or take
+    a value that comes within the margin of overflow, or that is nowhere large enough to keep its digits; and those with
+    a weight that overflows.
     """
     weights = {
         c.name: float(np.abs(numpy_helper.to_array(c)).max())
         for c in model.graph.initializer
         if c.data_type == TensorProto.FLOAT
     }
+    nodes = [node for node in model.graph.node if not full(node)]
     reasons = {
         node.name: f"{name} has {weights[name]:.3g}, {half} ends at {LARGEST[half]:.5g}"
-        for node in model.graph.node
+        for node in nodes
         for name in node.input
         if weights.get(name, 0.0) > LARGEST[half]
     }
-    for node in model.graph.node:
+    for node in nodes:
         for name in (*node.input, *node.output):
             value = largest.get(name, 1.0)
             if not value * MARGIN < LARGEST[half]:
@@ -96,14 +102,16 @@ def _with_probes(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str
         if name.endswith(_SPECTRUM):
             continue
         output(add("ReduceMax", add("Abs", name), keepdims=0), name)
+    spectra = [name for name in _values(model) if name.endswith(_SPECTRUM)]
     for node in model.graph.node:
-        if node.name.endswith(_ROW):
+        if node.name.endswith(_INPUT):
             # √(HW) · the largest mean|x| of a channel
-            sides = add("Cast", add("ReduceProd", add("Shape", node.input[0], start=2, end=4), keepdims=0), to=1)
-            mean = add("ReduceMean", add("Abs", node.input[0]), "probe/axes", keepdims=0)
+            sides = add("Cast", add("ReduceProd", add("Shape", node.name, start=2, end=4), keepdims=0), to=1)
+            mean = add("ReduceMean", add("Abs", node.name), "probe/axes", keepdims=0)
             bound = add("Mul", add("Pow", sides, "probe/half"), add("ReduceMax", mean, keepdims=0))
-            for part in _SPECTRUM:
-                output(add("Identity", bound), node.name.removesuffix(_ROW) + part)
+            for name in spectra:
+                if name.startswith(node.name.removesuffix(_INPUT) + "/rfft/"):
+                    output(add("Identity", bound), name)
     return copy, probes
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from glama_deploy import images
-from glama_deploy.bundle import SizeRange
+from glama_deploy import images, tensors
+from glama_deploy.bundle import ANY_SIZE, Io, SizeRange
 from glama_deploy.errors import GlamaError
 from glama_deploy.masks import by_name
 
@@ -20,26 +20,40 @@ MOST_PHOTOS = 16
 
 @dataclass(frozen=True)
 class Case:
-    """One input: image float32 [B, 3, H, W], mask float32 [B, 1, H, W], and what to call it."""
+    """One input: image uint8 [B, H, W, 3], missing bool [B, H, W], and what to call it."""
 
     name: str
     image: np.ndarray
-    mask: np.ndarray
+    missing: np.ndarray
+
+    def tensors(self, io: Io = "float", sizes: SizeRange = ANY_SIZE) -> tuple[np.ndarray, np.ndarray]:
+        """What a graph with these tensors and sizes takes."""
+        height, width = self.missing.shape[1:]
+        return tensors.enter(self.image, self.missing, io, tensors.padding(height, width, io, sizes))
 
 
-def parity_cases(sizes: SizeRange) -> list[Case]:
-    """What an engine of these sizes is measured on: several sizes, batches, and the masks that break things."""
+def parity_cases(sizes: SizeRange, largest: tuple[int, int] | None = None) -> list[Case]:
+    """What an engine of these sizes is measured on: several sizes, odd ones and such between the corners of its
+    profiles among them, batches, and the masks that break things. With `largest`, doubled sizes up to it, too."""
     if sizes.static:
-        plan = [(1, sizes.min, kind) for kind in ("strokes", "one pixel", "full", "empty")]
+        large = sizes.min[0] * sizes.min[1] > 768 * 768  # where each takes its time
+        kinds = ("strokes", "full") if large else ("strokes", "one pixel", "full", "empty")
+        plan = [(1, sizes.min, kind) for kind in kinds]
     else:
         plan = [
             (1, (64, 64), "one pixel"),
             (3, (64, 96), "full"),
             (1, (256, 256), "strokes"),
             (1, (200, 312), "empty"),
-            (1, (264, 248), "strokes"),
+            (1, (259, 245), "strokes"),
             (1, (512, 512), "strokes"),
         ]
+        side = 1024
+        while largest and side <= min(largest):
+            plan.append((1, (side, side), "strokes"))
+            side *= 2
+        if largest and largest not in [size for _, size, _ in plan]:
+            plan.append((1, largest, "strokes"))
         plan = [(b, s, kind) for b, s, kind in plan if sizes.covers(*s)] or [(1, sizes.opt, "strokes")]
     most = sizes.max_batch or 3
     photo = images.read_image(SAMPLE).rgb
@@ -66,7 +80,7 @@ def _case(photo: np.ndarray, batch: int, size: tuple[int, int], kind: str, seed:
     for _ in range(batch):
         y = int(rng.integers(photo.shape[0] - height + 1))
         x = int(rng.integers(photo.shape[1] - width + 1))
-        crops.append(photo[y : y + height, x : x + width].transpose(2, 0, 1))
+        crops.append(photo[y : y + height, x : x + width])
         mask = np.zeros(size, bool)
         if kind == "full":
             mask[:] = True
@@ -74,7 +88,6 @@ def _case(photo: np.ndarray, batch: int, size: tuple[int, int], kind: str, seed:
             mask[height // 2, width // 3] = True
         elif kind == "strokes":
             mask = by_name("MediumStrokes")(height, width, rng)
-        masks.append(mask[None])
-    image = np.stack(crops).astype(np.float32) / np.float32(255)
+        masks.append(mask)
     name = f"{height}x{width} {kind}" + (f" ×{batch}" if batch > 1 else "")
-    return Case(name, image, np.stack(masks).astype(np.float32))
+    return Case(name, np.stack(crops), np.stack(masks))

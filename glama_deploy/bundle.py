@@ -193,7 +193,7 @@ class Manifest(_Record):
 
     @model_validator(mode="after")
     def _whole(self) -> Manifest:
-        if "fp32" not in self.graphs or "onnx" not in self.engines:
+        if "fp32" not in self.graphs or ("onnx" not in self.engines and self.fft != "plugin"):
             raise ValueError("every bundle has an fp32 graph and the engine onnx; this one lacks one of them")
         for name, engine in self.engines.items():
             files, needed = len(engine.files), 2 if name == "openvino" else 1
@@ -242,7 +242,8 @@ class Bundle:
     @property
     def sizes(self) -> SizeRange:
         """What the graphs take."""
-        height, width = self.manifest.inputs[0].shape[2:]
+        image = self.manifest.inputs[0]
+        height, width = image.shape[1:3] if image.layout == "NHWC" else image.shape[2:]
         if isinstance(height, int) and isinstance(width, int):
             return SizeRange(min=(height, width), opt=(height, width), max=(height, width))
         return ANY_SIZE

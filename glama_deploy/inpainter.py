@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from glama_deploy import memory
 from glama_deploy.bundle import MAX_SIDE
 from glama_deploy.errors import EngineError, ImageError
-from glama_deploy.network import MIN_SIDE, SIZE_MULTIPLE
+from glama_deploy.network import MIN_SIDE
 from glama_deploy.runtime.base import Runner
+from glama_deploy.tensors import DeviceArray, enter, leave, on_device, padding
 
 
 class Inpainter:
@@ -38,35 +41,63 @@ class Inpainter:
 
         image: uint8 H×W×3 RGB, H and W ≥ 16. mask: bool or uint8 H×W, > 0 = missing. Gives uint8 H×W×3; pixels that
         are not missing come back bit-exact. Raises ImageError for anything else, EngineError where the engine fails.
+
+        A TensorRT engine with uint8 tensors also takes arrays that lie on the GPU (`__cuda_array_interface__`: CuPy,
+        PyCUDA, PyTorch) and reads them there.
         """
+        if on_device(image) or on_device(mask):
+            return self._run_on_device(image, mask, "inpainted")
         missing = check(image, mask)
         result = image.copy()
         if not missing.any():
             return result
-        filled = self._run(image, missing, "inpainted").transpose(1, 2, 0)[missing]  # [N, 3]
-        self._check_finite(filled)
-        np.multiply(filled, 255, out=filled)
-        result[missing] = np.rint(filled, out=filled).clip(0, 255).astype(np.uint8)
+        filled = self._run(image, missing, "inpainted")[missing]  # [N, 3]
+        if filled.dtype != np.uint8:
+            self._check_finite(filled)
+            np.multiply(filled, 255, out=filled)
+            filled = np.rint(filled, out=filled).clip(0, 255).astype(np.uint8)
+        result[missing] = filled
         return result
 
     def predict(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """The network's output before compositing, float32 H×W×3, 0…1, for image and mask as :meth:`__call__` takes."""
-        predicted = self._run(image, check(image, mask), "predicted").transpose(1, 2, 0)
+        if on_device(image) or on_device(mask):
+            predicted = self._run_on_device(image, mask, "predicted")
+        else:
+            predicted = self._run(image, check(image, mask), "predicted")
         self._check_finite(predicted)
         return np.ascontiguousarray(predicted)
 
     def _run(self, image: np.ndarray, missing: np.ndarray, output: str) -> np.ndarray:
-        """Pad to multiples of 8 at the bottom and the right, symmetric; run; crop. float32 [3, H, W]."""
-        height, width = missing.shape
-        bottom, right = -height % SIZE_MULTIPLE, -width % SIZE_MULTIPLE
-        self._check_fits(height, width, height + bottom, width + right)
-        if bottom or right:
-            image = np.pad(image, ((0, bottom), (0, right), (0, 0)), mode="symmetric")
-            missing = np.pad(missing, ((0, bottom), (0, right)), mode="symmetric")
-        planar = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)[None]
-        planar /= np.float32(255)
-        result = self._runner.run(planar, missing[None, None].astype(np.float32), output)
-        return result[0, :, :height, :width]
+        """[H, W, 3] of the output: float32, or uint8 where the graph gives that."""
+        (height, width), io = missing.shape, self._runner.io
+        pads = padding(height, width, io, self._runner.sizes)
+        self._check_fits(height, width, height + pads[0], width + pads[1])
+        result = self._runner.run(*enter(image[None], missing[None], io, pads), output)
+        return leave(result, io, height, width)[0]
+
+    def _run_on_device(self, image: Any, mask: Any, output: str) -> np.ndarray:
+        """The same for arrays that lie on the GPU, both of them, and are read where they lie."""
+        if not getattr(self._runner, "takes_device_arrays", False) or self._runner.io != "uint8":
+            raise ImageError(
+                f"the image or mask lies on a GPU, which {self.description} does not read; pass numpy arrays, or "
+                "export with --io uint8 for TensorRT"
+            )
+        if not on_device(image) or not on_device(mask):
+            raise ImageError("of image and mask one lies on the GPU and one does not; put both in one place")
+        batch, missing = DeviceArray(image), DeviceArray(mask)
+        if len(batch.shape) != 4 or batch.shape[3] != 3 or missing.shape != batch.shape[:3]:
+            raise ImageError(
+                f"image and mask have shapes {list(batch.shape[1:])} and {list(missing.shape[1:])}; "
+                "height × width × 3 and height × width are expected"
+            )
+        height, width = missing.shape[1:]
+        if padding(height, width, "uint8", self._runner.sizes) != (0, 0):
+            raise ImageError(
+                f"the image is {height}x{width} and lies on the GPU, where it is not padded; export without --size"
+            )
+        self._check_fits(height, width, height, width)
+        return self._runner.run(batch, missing, output)[0]  # type: ignore[arg-type]
 
     def _check_fits(self, height: int, width: int, padded_height: int, padded_width: int) -> None:
         sizes = self._runner.sizes

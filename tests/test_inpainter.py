@@ -112,7 +112,7 @@ def test_what_cannot_be_inpainted_says_what_was_expected(one, image, mask, says)
 class Constant:
     """A runner that gives one value everywhere: for what the inpainter does around an engine."""
 
-    backend, description, precision = "openvino", "constant", "fp32"
+    backend, description, precision, io = "openvino", "constant", "fp32", "float"
 
     def __init__(self, value: float, sizes: SizeRange = ANY_SIZE) -> None:
         self.value, self.sizes, self.seen = value, sizes, []

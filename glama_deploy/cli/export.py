@@ -7,9 +7,9 @@ from typing import Annotated, cast
 
 from rich.console import Console
 
-from glama_deploy.bundle import Precision, parse_size
+from glama_deploy.bundle import Io, Precision, parse_size
 from glama_deploy.cli.entry import Command, option
-from glama_deploy.cli.show import Steps, print_outcome
+from glama_deploy.cli.show import Steps, print_flops, print_outcome
 from glama_deploy.cli.sizes import MaxBatch, MaxSize, MinSize, OptSize, profile
 from glama_deploy.engines.build import target_of
 from glama_deploy.errors import GlamaError
@@ -49,6 +49,23 @@ def glama_export(
     opt_size: OptSize = None,
     max_size: MaxSize = None,
     max_batch: MaxBatch = 1,
+    fft: Annotated[
+        str,
+        option(
+            "--fft",
+            help="How FFTs are written: matmul (any size), split (two smaller products a side, for one --size), dft "
+            "(ONNX DFT nodes: TensorRT 11.2 on, CPUs), plugin (cuFFT in TensorRT 10), or auto: matmul or split, as is "
+            "cheaper.",
+        ),
+    ] = "auto",
+    io: Annotated[
+        str,
+        option(
+            "--io",
+            help="float: NCHW tensors of 0…1 in multiples of 8. uint8: images as they are, NHWC, any size; padding, "
+            "compositing and rounding are in the graph.",
+        ),
+    ] = "float",
     predicted: Annotated[
         bool,
         option(
@@ -58,6 +75,10 @@ def glama_export(
     parity: Annotated[
         bool, option("--parity/--no-parity", help="Measure every engine against the PyTorch reference.")
     ] = True,
+    parity_size: Annotated[
+        str | None, option("--parity-size", help="HxW: measure parity up to this size (512x512 by default).")
+    ] = None,
+    report: Annotated[bool, option("--report", help="Print the network's FLOPs by part.")] = False,
     overwrite: Annotated[bool, option("--overwrite", help="Replace a bundle that exists.")] = False,
 ) -> int:
     """Export a GLaMa or LaMa checkpoint to ONNX, OpenVINO and TensorRT, and measure each against PyTorch.
@@ -72,7 +93,10 @@ def glama_export(
         out=out,
         targets=tuple(target_of(name) for name in target or ["onnx"]),
         precision=cast(Precision, precision),
+        fft=fft,
+        io=cast(Io, io),
         calibration=calib,
+        parity_size=parse_size(parity_size, "--parity-size") if parity_size else None,
         size=parse_size(size, "--size") if size else None,
         profile=profile(min_size, opt_size, max_size, max_batch),
         predicted=predicted,
@@ -83,6 +107,8 @@ def glama_export(
     with Steps() as steps:
         outcome = export(request, steps)
     code = print_outcome(console, outcome)
+    if report:
+        print_flops(console, outcome.bundle.manifest, request.size or request.profile.opt)
     console.print(f"bundle: {out}", markup=False, highlight=False, soft_wrap=True)
     return code
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
-from glama_deploy.bundle import NOT_ASKED
+from glama_deploy.bundle import NOT_ASKED, Manifest
 from glama_deploy.engines.build import TARGETS
 
 if TYPE_CHECKING:  # glama-build prints with this file too, and does not export
@@ -89,3 +89,20 @@ def print_outcome(console: Console, outcome: Outcome) -> int:
     if any(engine.parity.measured and not engine.parity.passed for engine in engines):
         return 3
     return 4 if failures else 0
+
+
+def print_flops(console: Console, manifest: Manifest, size: tuple[int, int]) -> None:
+    """The network's FLOPs (two a multiply-add) by part, for one image of `size`."""
+    from glama_deploy.export import cost
+
+    counts = cost.multiply_adds(manifest.network, size, manifest.fft)
+    total = sum(counts.values())
+    table = Table(title=f"GFLOP at {size[0]}x{size[1]}, FFT as {manifest.fft}", box=box.SIMPLE, title_justify="left")
+    table.add_column("part")
+    table.add_column("GFLOP", justify="right")
+    table.add_column("share", justify="right")
+    for part, count in counts.items():
+        by_library = part == "fft" and manifest.fft in ("dft", "plugin")
+        table.add_row(part, *(("in a library", "") if by_library else (f"{2e-9 * count:.1f}", f"{count / total:.1%}")))
+    table.add_row("all", f"{2e-9 * total:.1f}", "100%")
+    console.print(table)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
-from glama_deploy.export.builder import GraphBuilder
+from glama_deploy.export.builder import GraphBuilder, Value
 from glama_deploy.export.lowering import MatmulFFT, column_basis, inverse_row_basis, row_basis
 
 #: Even, odd, prime, powers of two and one past; 257 is past every bottleneck up to 2048.
@@ -76,9 +76,10 @@ def transforms(size: tuple[int, int] | None, channels: int) -> onnx.ModelProto:
     graph = GraphBuilder()
     fft = MatmulFFT(graph, size, like="x")
     graph.add("Identity", [fft.forward("x", channels, "rfft")], "spectrum")
-    graph.add("Identity", [fft.inverse("z", channels, "irfft")], "back")
+    graph.add("Identity", [fft.inverse("z", channels, "irfft", like="x")], "back")
     x, z = ("b", channels, "h", "w"), ("b", 2 * channels, "h", "f")
-    return graph.model({"x": x, "z": z}, {"spectrum": z, "back": x}, {})
+    inputs = [Value("x", "float32", x), Value("z", "float32", z)]
+    return graph.model(inputs, [Value("spectrum", "float32", z), Value("back", "float32", x)], {})
 
 
 @settings(deadline=None, max_examples=25)
@@ -127,8 +128,8 @@ def test_units_share_their_bases():
     fft = MatmulFFT(graph, None, like="x")
     x = "x"
     for unit in range(3):
-        x = fft.inverse(fft.forward(x, 2, f"{unit}/rfft"), 2, f"{unit}/irfft")
-    operations = [node.op_type for node in graph.model({}, {}, {}).graph.node]
+        x = fft.inverse(fft.forward(x, 2, f"{unit}/rfft"), 2, f"{unit}/irfft", like=x)
+    operations = [node.op_type for node in graph.model([], [], {}).graph.node]
     assert operations.count("Cos") == operations.count("Sin") == 3  # columns, rows, inverse rows
     assert operations.count("MatMul") == 3 * 4
     assert operations.count("Reshape") == 3 * 4

@@ -54,13 +54,15 @@ def test_an_engine_that_is_off_is_found(tiny, tmp_path, monkeypatch):
 
 def test_values_that_are_not_finite_count_as_infinite_error():
     class Broken:
+        io, sizes = "float", ANY_SIZE
+
         def run(self, image, mask, output):
             out = np.zeros_like(image)
             out[0, 0, 0, 0] = np.nan
             return out
 
-    case = samples.Case("x", np.zeros((1, 3, 16, 16), np.float32), np.zeros((1, 1, 16, 16), np.float32))
-    found = parity.compare(Broken(), [parity.Measured(case, case.image)], "predicted", 1.0)
+    case = samples.Case("x", np.zeros((1, 16, 16, 3), np.uint8), np.zeros((1, 16, 16), bool))
+    found = parity.compare(Broken(), [parity.Measured(case, case.image.astype(np.float32))], "predicted", 1.0)
     assert found.max_abs_error == float("inf")
     assert not found.passed
 
@@ -70,10 +72,10 @@ class OnTheDevice:
 
     def __init__(self, checkpoint_path: Path, sizes: SizeRange) -> None:
         self._runner = torch_runtime.open(checkpoint.read(checkpoint_path), RunRequest())
-        self._sizes, self.description = sizes, "TensorRT"
+        self.sizes, self.io, self.description = sizes, "float", "TensorRT"
 
     def run(self, image, mask, output="inpainted"):
-        if image.shape[0] > self._sizes.max_batch or not self._sizes.covers(*image.shape[2:]):
+        if image.shape[0] > self.sizes.max_batch or not self.sizes.covers(*image.shape[2:]):
             raise EngineError(f"{image.shape} is outside the profile")
         return self._runner.run(image, mask, output)
 
@@ -83,7 +85,7 @@ def test_parity_keeps_to_what_the_engine_was_built_for(tiny, make_bundle, monkey
     sizes = SizeRange(min=(64, 64), opt=(256, 256), max=(304, 304), max_batch=1)
     engine = bundle.manifest.engines["openvino"].model_copy(update={"name": "tensorrt", "sizes": sizes})
     monkeypatch.setattr(runtime, "open_engine", lambda *_: OnTheDevice(tiny, sizes))
-    expected = parity.reference(checkpoint.read(tiny), samples.parity_cases(ANY_SIZE), "predicted")
+    expected = parity.reference(checkpoint.read(tiny), samples.parity_cases(ANY_SIZE))
     found = parity.measure(bundle, engine, expected, "predicted")
     assert found.passed
     assert 2 <= len(found.cases) < len(expected)
@@ -91,12 +93,14 @@ def test_parity_keeps_to_what_the_engine_was_built_for(tiny, make_bundle, monkey
 
 def test_an_engine_that_fails_while_it_is_measured_is_said_to_be_unmeasured(tiny, make_bundle, monkeypatch):
     class Fails:
+        io, sizes = "float", ANY_SIZE
+
         def run(self, image, mask, output="inpainted"):
             raise EngineError("out of device memory")
 
     bundle = make_bundle(tiny)
     monkeypatch.setattr(runtime, "open_engine", lambda *_: Fails())
-    expected = parity.reference(checkpoint.read(tiny), samples.parity_cases(ANY_SIZE)[:1], "predicted")
+    expected = parity.reference(checkpoint.read(tiny), samples.parity_cases(ANY_SIZE)[:1])
     found = parity.measure(bundle, bundle.manifest.engines["openvino"], expected, "predicted")
     assert not found.measured
     assert found.reason == "out of device memory"

@@ -154,7 +154,7 @@ def test_a_product_that_overflows_is_infinite():
 def test_the_typed_network_is_close_to_the_reference(source, half, decibels):
     model = typed(build(source.config, source.weights, None, ("inpainted", "predicted")), half)
     cases = samples.parity_cases(ANY_SIZE)[2:4]
-    expected = parity.reference(source, cases, "predicted")
+    expected = parity.reference(source, cases)
     found = parity.compare(EmulatedRunner(model, half, ANY_SIZE), expected, "predicted", parity.TOLERANCE[half])
     assert found.passed
     assert found.psnr > decibels
@@ -190,7 +190,7 @@ def test_a_network_that_overflows_in_plain_fp16_comes_out_finite_and_close(sourc
     checkpoint.save(tmp_path / "loud.safetensors", source.config, weights)
     loud = checkpoint.read(tmp_path / "loud.safetensors")
     case = samples.parity_cases(ANY_SIZE)[2]
-    expected = parity.reference(loud, [case], "predicted")
+    expected = parity.reference(loud, [case])
     plain = typed(build(loud.config, loud.weights, None, OUTPUTS), "fp16")
     found = parity.compare(EmulatedRunner(plain, "fp16", ANY_SIZE), expected, "predicted", 0.02)
     assert found.max_abs_error == float("inf")
@@ -211,14 +211,14 @@ def test_the_mean_bounds_the_spectrum(source):
     """|X| ≤ √(HW)·mean|x|, with equality at DC for a ReLU's output; the recorded range is that bound."""
     model = build(source.config, source.weights)
     case = samples.parity_cases(ANY_SIZE)[2]
-    largest = ranges.measure(model, [(case.image, case.mask)])
+    largest = ranges.measure(model, [case.tensors()])
     unit = "block0/conv1/g2g"
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     for name in (f"{unit}/in_relu", f"{unit}/rfft/interleave"):
         probe.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
-    _, x, spectrum = session.run(None, {"image": case.image, "mask": case.mask})
+    _, x, spectrum = session.run(None, dict(zip(("image", "mask"), case.tensors(), strict=True)))
     bound = np.sqrt(x.shape[2] * x.shape[3]) * np.abs(x).mean((2, 3)).max()
     assert largest[f"{unit}/rfft/interleave"] == pytest.approx(bound, rel=1e-5)
     assert np.abs(spectrum).max() == pytest.approx(bound, rel=1e-5)
@@ -270,7 +270,7 @@ def test_calibration_photos_are_checked(tiny, tmp_path):
             export(Request(**{**request.__dict__, "calibration": folder}))
     Image.fromarray(np.full((80, 50, 3), 90, np.uint8)).save(tmp_path / "photos" / "a.png")
     (case,) = samples.calibration_cases(tmp_path / "photos", (64, 96))
-    assert case.image.shape == (1, 3, 64, 96)
+    assert case.image.shape == (1, 64, 96, 3)
     assert not (tmp_path / "b").exists()
 
 
