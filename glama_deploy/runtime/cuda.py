@@ -1,55 +1,114 @@
-"""The few CUDA calls that a TensorRT runner makes, behind one small class (cuda-python's runtime bindings)."""
+"""CUDA through cuda-python's runtime bindings."""
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
 
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.base import require
+from glama_deploy.runtime.device import OutOfMemory
 
 
 class Cuda:
-    """Device memory, copies and one stream. Every failure is an EngineError that says what CUDA said."""
+    """The current GPU and a stream on it; see :class:`glama_deploy.runtime.device.Device`."""
 
-    def __init__(self) -> None:
-        """Raises EngineError where there is no driver, no GPU or no cuda-python."""
-        runtime = require("cuda.bindings.runtime", "cuda-python", "pip install cuda-python")
-        self._api = runtime
-        status, count = runtime.cudaGetDeviceCount()
-        if status != runtime.cudaError_t.cudaSuccess or not count:
+    def __init__(self, api: Any = None) -> None:
+        """`api`: the module `cuda.bindings.runtime`. Raises EngineError: no driver, no GPU, no cuda-python."""
+        self._api = api or require("cuda.bindings.runtime", "cuda-python", "pip install cuda-python")
+        status, count = self._api.cudaGetDeviceCount()
+        if status != self._api.cudaError_t.cudaSuccess or not count:
             raise EngineError(f"no NVIDIA driver or GPU here ({self._message(status)})")
-        self.stream = int(self._call("cudaStreamCreate"))
+        # Work in CUDA's default stream would wait for an ordinary stream, and fail while that one is being captured.
+        self.stream = int(self._call("cudaStreamCreateWithFlags", self._api.cudaStreamNonBlocking))
+        self._event: Any = None
+
+    def name(self) -> str:
+        text: bytes = self._properties().name
+        return text.decode().rstrip("\0")
+
+    def compute_capability(self) -> tuple[int, int]:
+        properties = self._properties()
+        return properties.major, properties.minor
+
+    def active(self) -> AbstractContextManager[None]:
+        return nullcontext()  # the runtime API makes the GPU's context current by itself
 
     def allocate(self, size: int) -> int:
-        """Bytes of device memory; the address."""
         return int(self._call("cudaMalloc", size))
 
     def free(self, address: int) -> None:
         self._call("cudaFree", address)
 
-    def upload(self, address: int, array: np.ndarray) -> None:
-        """Host to device, in the stream; `array` must stay as it is until :meth:`synchronize`."""
-        self._copy(address, array.ctypes.data, array.nbytes, "cudaMemcpyHostToDevice")
+    def pin(self, size: int) -> np.ndarray:
+        address = int(self._call("cudaMallocHost", size))
+        return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
 
-    def download(self, array: np.ndarray, address: int) -> None:
-        """Device to host, in the stream; `array` is ready after :meth:`synchronize`."""
-        self._copy(array.ctypes.data, address, array.nbytes, "cudaMemcpyDeviceToHost")
+    def unpin(self, block: np.ndarray) -> None:
+        self._call("cudaFreeHost", block.ctypes.data)
+
+    def upload(self, address: int, block: np.ndarray) -> None:
+        self._copy(address, block.ctypes.data, block.nbytes, "cudaMemcpyHostToDevice")
+
+    def download(self, block: np.ndarray, address: int) -> None:
+        self._copy(block.ctypes.data, address, block.nbytes, "cudaMemcpyDeviceToHost")
+
+    def copy(self, target: int, source: int, size: int) -> None:
+        self._copy(target, source, size, "cudaMemcpyDeviceToDevice")
+
+    def wait_for(self, stream: int) -> None:
+        if self._event is None:
+            self._event = self._call("cudaEventCreateWithFlags", self._api.cudaEventDisableTiming)
+        self._call("cudaEventRecord", self._event, stream)
+        self._call("cudaStreamWaitEvent", self.stream, self._event, 0)
+
+    def capture(self, work: Callable[[], bool]) -> Any | None:
+        success = self._api.cudaError_t.cudaSuccess
+        # Thread-local: other threads may allocate meanwhile; this one must not.
+        (status,) = self._api.cudaStreamBeginCapture(
+            self.stream, self._api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        )
+        if status != success:
+            return None
+        done = False
+        try:
+            done = work()
+        finally:
+            status, graph = self._api.cudaStreamEndCapture(self.stream)
+        if status != success:
+            return None
+        status, executable = self._api.cudaGraphInstantiate(graph, 0) if done else (None, None)
+        self._call("cudaGraphDestroy", graph)
+        return executable if status == success else None
+
+    def launch(self, graph: Any) -> None:
+        self._call("cudaGraphLaunch", graph, self.stream)
+
+    def discard(self, graph: Any) -> None:
+        self._call("cudaGraphExecDestroy", graph)
 
     def synchronize(self) -> None:
-        """Wait for everything in the stream."""
         self._call("cudaStreamSynchronize", self.stream)
 
     def close(self) -> None:
-        """Give the stream back; nothing may be asked of this object afterwards."""
+        if self._event is not None:
+            self._call("cudaEventDestroy", self._event)
         self._call("cudaStreamDestroy", self.stream)
+
+    def _properties(self) -> Any:
+        return self._call("cudaGetDeviceProperties", self._call("cudaGetDevice"))
 
     def _copy(self, target: int, source: int, size: int, kind: str) -> None:
         self._call("cudaMemcpyAsync", target, source, size, getattr(self._api.cudaMemcpyKind, kind), self.stream)
 
     def _call(self, name: str, *arguments: Any) -> Any:
         status, *results = getattr(self._api, name)(*arguments)
+        if status == self._api.cudaError_t.cudaErrorMemoryAllocation:
+            raise OutOfMemory(f"{name} failed: {self._message(status)}")
         if status != self._api.cudaError_t.cudaSuccess:
             raise EngineError(f"{name} failed: {self._message(status)}")
         return results[0] if results else None

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
+import logging
+import re
+import threading
 import weakref
-from typing import Any, Protocol
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
-from glama_deploy.bundle import Bundle, EngineName
+from glama_deploy.bundle import BuildSettings, Bundle, Engine, EngineName, SizeRange, Tensor
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.base import Request, require
+from glama_deploy.runtime.blocks import Blocks
+from glama_deploy.runtime.device import Device, OutOfMemory, open_device
+from glama_deploy.runtime.device_arrays import DeviceTensor, device_array, in_device_memory
+from glama_deploy.runtime.plans import Plans
+from glama_deploy.runtime.refit import refit
+from glama_deploy.runtime.rtx import KernelCache, runtime_config
+
+log = logging.getLogger("glama_deploy")
 
 #: The bundle's engines that this runs, the best first, each with its package and the target that builds it.
 _PACKAGES: dict[EngineName, tuple[str, str]] = {
     "tensorrt": ("tensorrt", "trt"),
     "tensorrt-rtx": ("tensorrt_rtx", "trt-rtx"),
 }
-
-
-class Device(Protocol):
-    """What the runner asks of CUDA; :class:`glama_deploy.runtime.cuda.Cuda` is the real one."""
-
-    stream: int
-
-    def allocate(self, size: int) -> int: ...
-    def free(self, address: int) -> None: ...
-    def upload(self, address: int, array: np.ndarray) -> None: ...
-    def download(self, array: np.ndarray, address: int) -> None: ...
-    def synchronize(self) -> None: ...
-    def close(self) -> None: ...
 
 
 def absent(bundle: Bundle, request: Request) -> bool:
@@ -61,88 +61,259 @@ def open(bundle: Bundle, request: Request) -> TensorRTRunner:
 def _open_engine(bundle: Bundle, name: EngineName) -> TensorRTRunner:
     package, target = _PACKAGES[name]
     engine = bundle.engine(name)
+    rebuild = f"glama-build {bundle.path} --target {target}"
     if engine is None:
-        raise EngineError(f"the bundle has no such engine; add it with: glama-build {bundle.path} --target {target}")
+        raise EngineError(f"the bundle has no such engine; add it with: {rebuild}")
     trt = require(package, package, f"pip install {name} cuda-python")
-    built = engine.versions.get(package, "unknown")
-    if built != trt.__version__:
-        raise EngineError(
-            f"the engine was built with {package} {built}, {trt.__version__} is installed; "
-            f"rebuild with: glama-build {bundle.path} --target {target}"
-        )
-    from glama_deploy.runtime.cuda import Cuda
+    check_version(engine, package, trt.__version__, rebuild)
+    device = open_device()
+    try:
+        with device.active():
+            check_gpu(engine, device, rebuild)
+            loaded = _deserialize(bundle, engine, trt, rebuild)
+            plans, kernels = _prepare(bundle, trt, name, loaded, device)
+    except BaseException:
+        device.close()
+        raise
+    return TensorRTRunner(bundle, name, plans, device, kernels)
 
-    device = Cuda()
-    (path,) = bundle.files(name)
-    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
+
+def check_version(engine: Engine, package: str, installed: str, rebuild: str) -> None:
+    """Raise EngineError unless the package of that version runs the engine.
+
+    It takes the very version that built it. A version-compatible engine of TensorRT runs on later ones of the same
+    major version too; TensorRT-RTX has no such engines.
+    """
+    built = engine.versions.get(package, "unknown")
+    if built == installed:
+        return
+    if package == "tensorrt" and (engine.settings or BuildSettings()).version_compatible:
+        was, now = ([int(part) for part in re.findall(r"\d+", version)] for version in (built, installed))
+        if was and was[0] == now[0] and was <= now:
+            return
+    raise EngineError(f"the engine was built with {package} {built}, {installed} is installed; rebuild with: {rebuild}")
+
+
+def check_gpu(engine: Engine, device: Device, rebuild: str) -> None:
+    """Raise EngineError unless the GPU has one of the compute capabilities that the engine was built for."""
+    has = device.compute_capability()
+    for entry in engine.compute_capabilities:
+        major, minor = map(int, entry.rstrip("+").split("."))
+        if has == (major, minor) or (entry.endswith("+") and has > (major, minor)):
+            return
+    if engine.compute_capabilities:
+        remedy = f"{rebuild} --gpu {has[0]}.{has[1]}" if engine.name == "tensorrt-rtx" else rebuild
+        raise EngineError(
+            f"the engine is for GPUs of compute capability {', '.join(engine.compute_capabilities)}, "
+            f"{device.name()} has {has[0]}.{has[1]}; rebuild with: {remedy}"
+        )
+
+
+def _deserialize(bundle: Bundle, engine: Engine, trt: Any, rebuild: str) -> Any:
+    """The engine on the GPU, with its weights."""
+    (path,) = bundle.files(engine.name)
+    if bundle.manifest.fft == "plugin":
+        from glama_deploy.runtime.plugins import register
+
+        register(trt)
+    logger = trt.Logger(trt.Logger.ERROR)
+    runtime = trt.Runtime(logger)
+    settings = engine.settings or BuildSettings()
+    if settings.version_compatible and hasattr(runtime, "engine_host_code_allowed"):
+        # such an engine brings its own runtime library along, which TensorRT loads for trusted engines only
+        runtime.engine_host_code_allowed = True
     loaded = runtime.deserialize_cuda_engine(path.read_bytes())
     if loaded is None:
-        raise EngineError(
-            f"{path} was not accepted on this GPU; rebuild with: glama-build {bundle.path} --target {target}"
-        )
-    return TensorRTRunner(bundle, name, loaded, device)
+        raise EngineError(f"{path} was not accepted on this GPU; rebuild with: {rebuild}")
+    if settings.stripped:
+        refit(trt, logger, loaded, bundle.graph(engine.precision), f"rebuild with: {rebuild}")
+    return loaded
 
 
-def _release(device: Device, buffers: dict[str, tuple[int, int]]) -> None:
-    """Give device memory and the stream back when the runner is gone."""
-    device.synchronize()
-    for address, _ in buffers.values():
-        device.free(address)
-    buffers.clear()
-    device.close()
+def _prepare(
+    bundle: Bundle, trt: Any, name: EngineName, loaded: Any, device: Device
+) -> tuple[Plans, KernelCache | None]:
+    """How contexts of the engine are made: TensorRT-RTX captures graphs by itself and has kernels to keep."""
+    if name == "tensorrt-rtx":
+        config = runtime_config(trt, loaded)
+        kernels = KernelCache(bundle, config)
+        return Plans(loaded, device, config, capture=False), kernels
+    return Plans(loaded, device, trt.ExecutionContextAllocationStrategy.USER_MANAGED, capture=True), None
+
+
+def tightest(profiles: tuple[SizeRange, ...], batch: int, height: int, width: int) -> int | None:
+    """Which of the optimization profiles takes that size and was tuned for the least beyond it; None: none does."""
+    fitting = [
+        (profile.max[0] * profile.max[1], profile.max_batch or float("inf"), index)
+        for index, profile in enumerate(profiles)
+        if profile.covers(height, width) and (profile.max_batch is None or batch <= profile.max_batch)
+    ]
+    return min(fitting)[2] if fitting else None
+
+
+def _release(plans: Plans, pinned: Blocks[np.ndarray], kernels: KernelCache | None, device: Device) -> None:
+    """Keep what was compiled and give everything back when the runner is gone; the engine before its GPU."""
+    try:
+        with device.active():
+            device.synchronize()
+            if kernels is not None:
+                kernels.save()
+            plans.close()
+            pinned.release()
+        device.close()
+    except EngineError as error:  # the GPU is gone, and what was on it too
+        log.info("the GPU's memory was not given back: %s", error)
 
 
 class TensorRTRunner:
-    """One execution context, device buffers that grow to the largest size seen, one stream."""
+    """One engine, a plan for each of the sizes seen last, memory that grows to the largest size seen, one stream.
+
+    Host memory is page-locked, so that copies are asynchronous: a run is waited for once, at its end.
+    """
 
     backend = "tensorrt"
+    #: `run` takes arrays in device memory too (`__cuda_array_interface__`) and uses them where they lie.
+    takes_device_arrays = True
 
-    def __init__(self, bundle: Bundle, name: EngineName, loaded: Any, device: Device) -> None:
-        engine = bundle.manifest.engines[name]
-        self.sizes, self.precision, self.io = engine.sizes, engine.precision, bundle.manifest.io
-        package, version = _PACKAGES[name][0], engine.versions.get(_PACKAGES[name][0], "")
-        self.description = f"{'TensorRT-RTX' if package == 'tensorrt_rtx' else 'TensorRT'} {version} {self.precision}"
-        self._names = [tensor.name for tensor in bundle.manifest.outputs]
-        self._engine, self._device = loaded, device
-        self._context = loaded.create_execution_context()
-        if self._context is None:
-            raise EngineError(f"{self.description}: no execution context (out of device memory?)")
-        self._buffers: dict[str, tuple[int, int]] = {}
-        weakref.finalize(self, _release, device, self._buffers)
+    def __init__(
+        self, bundle: Bundle, name: EngineName, plans: Plans, device: Device, kernels: KernelCache | None = None
+    ) -> None:
+        """From here on the runner owns `device` and what was made on it. `kernels`: of TensorRT-RTX."""
+        manifest, engine = bundle.manifest, bundle.manifest.engines[name]
+        self.sizes, self.precision, self.io = engine.sizes, engine.precision, manifest.io
+        version = engine.versions.get(_PACKAGES[name][0], "")
+        self.description = f"{'TensorRT-RTX' if name == 'tensorrt-rtx' else 'TensorRT'} {version} {self.precision}"
+        self._profiles = engine.profiles or (engine.sizes,)
+        self._inputs, self._outputs = manifest.inputs, {tensor.name: tensor for tensor in manifest.outputs}
+        self._plans, self._device, self._kernels = plans, device, kernels
+        self._pinned: Blocks[np.ndarray] = Blocks(device.pin, device.unpin)
+        self._lock = threading.Lock()  # one stream, one set of memory: one run at a time
+        self._finish = weakref.finalize(self, _release, plans, self._pinned, kernels, device)
+        with self._running("the engine's usual size"):
+            usual = dict(zip(("batch", "height", "width"), (1, *engine.sizes.opt), strict=True))
+            self._reserve(usual)
+            for tensor in (*manifest.inputs, manifest.outputs[0]):
+                self._pinned.get(tensor.name, _bytes(tensor, usual))
 
-    def run(self, image: np.ndarray, mask: np.ndarray, output: str = "inpainted") -> np.ndarray:
-        if output not in self._names:
+    def close(self) -> None:
+        """Give the GPU's memory back now, not when nothing refers to the runner any more."""
+        with self._lock:
+            self._finish()
+
+    def run(self, image: Any, mask: Any, output: str = "inpainted") -> np.ndarray:
+        """As :class:`glama_deploy.runtime.base.Runner` says, from arrays in host or device memory; the result is a
+        fresh array in host memory."""
+        if not self._finish.alive:
+            raise EngineError(f"{self.description} was closed; open the bundle again")
+        if output not in self._outputs:
             raise EngineError(f"the bundle has no output {output!r}; export it again with --predicted")
-        if self.sizes.max_batch is not None and image.shape[0] > self.sizes.max_batch:
-            raise EngineError(
-                f"the batch is {image.shape[0]}, this engine takes up to {self.sizes.max_batch}; "
-                "build it again with --max-batch"
-            )
-        inputs = {"image": np.ascontiguousarray(image, np.float32), "mask": np.ascontiguousarray(mask, np.float32)}
-        results = {name: np.empty(image.shape, np.float32) for name in self._names}
-        for name, array in inputs.items():
-            if not self._context.set_input_shape(name, array.shape):
-                raise EngineError(f"{self.description} does not take {name} of shape {list(array.shape)}")
-        for name, array in (inputs | results).items():
-            if not self._context.set_tensor_address(name, self._buffer(name, array.nbytes)):
-                raise EngineError(f"{self.description} has no tensor {name!r}; export the bundle again")
-        for name, array in inputs.items():
-            self._device.upload(self._buffers[name][0], array)
-        if not self._context.execute_async_v3(self._device.stream):
-            self._device.synchronize()  # the uploads still read the arrays
-            raise EngineError(f"{self.description} failed to run; its log above says why")
-        self._device.download(results[output], self._buffers[output][0])
-        self._device.synchronize()
-        return results[output]
+        arrays = {
+            tensor.name: device_array(tensor.name, array) if in_device_memory(array) else array
+            for tensor, array in zip(self._inputs, (image, mask), strict=True)
+        }
+        sides = self._sides(arrays)
+        profile = self._profile(sides)
+        with self._running(f"{sides['batch']} × {sides['height']}x{sides['width']}"):
+            return self._run(arrays, sides, profile, self._outputs[output])
 
-    def _buffer(self, name: str, size: int) -> int:
-        """Device memory for a tensor, kept between runs and made anew only where it is too small."""
-        address, room = self._buffers.get(name, (0, 0))
-        if room < size:
-            if room:
-                self._device.synchronize()
-                self._device.free(address)
-                del self._buffers[name]
-            address = self._device.allocate(size)
-            self._buffers[name] = (address, size)
-        return address
+    def _run(
+        self, arrays: dict[str, np.ndarray | DeviceTensor], sides: dict[str, int], profile: int, output: Tensor
+    ) -> np.ndarray:
+        addresses = self._reserve(sides)
+        for name, array in arrays.items():
+            if isinstance(array, DeviceTensor) and array.aligned:
+                addresses[name] = array.address
+        plan = self._plans.plan(profile, {tensor.name: _shape(tensor, sides) for tensor in self._inputs})
+        first = not plan.addresses
+        shape, dtype = _shape(output, sides), np.dtype(output.dtype)
+        result = self._pinned.get(output.name, _bytes(output, sides))[: _bytes(output, sides)]
+        try:
+            for name, array in arrays.items():
+                self._bring(name, array, addresses[name])
+            if not self._plans.run(plan, addresses):
+                raise EngineError(f"{self.description} failed to run; its log above says why")
+            self._device.download(result, addresses[output.name])
+        finally:
+            self._device.synchronize()  # after a failure too: the stream still reads what may be freed next
+        if first and self._kernels is not None:
+            self._kernels.save()
+        return result.view(dtype).reshape(shape).copy()
+
+    def _bring(self, name: str, array: np.ndarray | DeviceTensor, address: int) -> None:
+        """Have an input at its address by the time that the stream gets there."""
+        if isinstance(array, DeviceTensor):
+            if array.stream is not None:
+                self._device.wait_for(array.stream)
+            if array.address != address:
+                self._device.copy(address, array.address, array.nbytes)
+            return
+        block = self._pinned.get(name, array.nbytes)[: array.nbytes]
+        block.view(array.dtype).reshape(array.shape)[...] = array
+        self._device.upload(address, block)
+
+    def _reserve(self, sides: dict[str, int]) -> dict[str, int]:
+        """Device memory for every tensor of that size."""
+        tensors = (*self._inputs, *self._outputs.values())
+        return {tensor.name: self._plans.memory(tensor.name, _bytes(tensor, sides)) for tensor in tensors}
+
+    def _sides(self, arrays: dict[str, np.ndarray | DeviceTensor]) -> dict[str, int]:
+        """What batch, height and width are in these inputs. Raises EngineError: not as the graph takes them."""
+        sides: dict[str, int] = {}
+        for tensor in self._inputs:
+            array = arrays[tensor.name]
+            if len(array.shape) == len(tensor.shape):
+                for symbol, side in zip(tensor.shape, array.shape, strict=True):
+                    if isinstance(symbol, str):
+                        sides.setdefault(symbol, side)
+            expected = tuple(sides.get(side, side) if isinstance(side, str) else side for side in tensor.shape)
+            if array.dtype != tensor.dtype or array.shape != expected:
+                raise EngineError(
+                    f"{tensor.name} is {array.dtype} {_listed(array.shape)}, {tensor.dtype} {_listed(expected)} "
+                    f"({tensor.layout}) is expected; cast or reshape it"
+                )
+        height, width = (self._inputs[0].layout.index(axis) for axis in "HW")
+        shape = arrays[self._inputs[0].name].shape
+        return {**sides, "batch": shape[0], "height": shape[height], "width": shape[width]}
+
+    def _profile(self, sides: dict[str, int]) -> int:
+        batch, height, width = sides["batch"], sides["height"], sides["width"]
+        profile = tightest(self._profiles, batch, height, width)
+        if profile is not None:
+            return profile
+        most = max(profile.max_batch or batch for profile in self._profiles)
+        if batch > most:
+            raise EngineError(f"the batch is {batch}, this engine takes up to {most}; build it again with --max-batch")
+        raise EngineError(
+            f"the image is {height}x{width}, the batch {batch}; this engine takes "
+            f"{' or '.join(map(_described, self._profiles))}; build it again with --min-size and --max-size around it"
+        )
+
+    @contextmanager
+    def _running(self, what: str) -> Iterator[None]:
+        """One run at a time; where memory is short, all of it is given back and what to do is said."""
+        with self._lock, self._device.active():
+            try:
+                yield
+            except OutOfMemory as error:
+                self._plans.release()
+                self._pinned.release()
+                raise EngineError(
+                    f"{self.description} has no memory for {what} ({error}); "
+                    "use a smaller image or export with smaller --max-size"
+                ) from error
+
+
+def _shape(tensor: Tensor, sides: dict[str, int]) -> tuple[int, ...]:
+    return tuple(sides[side] if isinstance(side, str) else side for side in tensor.shape)
+
+
+def _bytes(tensor: Tensor, sides: dict[str, int]) -> int:
+    return int(np.prod(_shape(tensor, sides))) * np.dtype(tensor.dtype).itemsize
+
+
+def _listed(shape: tuple[int | str, ...]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def _described(profile: SizeRange) -> str:
+    return f"{profile} (batch up to {profile.max_batch})" if profile.max_batch else str(profile)

@@ -1,0 +1,370 @@
+"""A CUDA driver in memory, under the two packages that the runner knows: cuda-python's runtime bindings and pycuda."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from enum import IntEnum
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+class Stream:
+    """Work in order; what is captured goes into a graph instead."""
+
+    def __init__(self) -> None:
+        self.queue: list[Callable[[], None]] = []
+        self.total = self.done = 0
+        self.captured: list[Callable[[], None]] | None = None
+        self.broken = False
+
+    def put(self, work: Callable[[], None]) -> None:
+        if self.captured is not None:
+            self.captured.append(work)
+        else:
+            self.queue.append(work)
+            self.total += 1
+
+    def drain(self, until: int | None = None) -> None:
+        while self.queue and (until is None or self.done < until):
+            self.queue.pop(0)()
+            self.done += 1
+
+
+class MemoryRuntime:
+    """`cuda.bindings.runtime`: those of its functions that are called here, with its results: a tuple, status first.
+
+    Device addresses are numbers that no other memory has. Work waits in its stream until that is synchronized. Host
+    memory that is copied must be page-locked, memory that is freed idle, and no more is given than `room`.
+    """
+
+    class cudaError_t(IntEnum):
+        cudaSuccess = 0
+        cudaErrorInvalidValue = 1
+        cudaErrorMemoryAllocation = 2
+        cudaErrorInsufficientDriver = 35
+        cudaErrorStreamCaptureUnsupported = 900
+        cudaErrorStreamCaptureInvalidated = 901
+
+    class cudaMemcpyKind(IntEnum):
+        cudaMemcpyHostToDevice = 1
+        cudaMemcpyDeviceToHost = 2
+        cudaMemcpyDeviceToDevice = 3
+
+    class cudaStreamCaptureMode(IntEnum):
+        cudaStreamCaptureModeThreadLocal = 1
+
+    cudaStreamNonBlocking = 1
+    cudaEventDisableTiming = 2
+
+    def __init__(self, room: int = 1 << 30, capability: tuple[int, int] = (8, 9), count: int = 1) -> None:
+        self.room, self.capability, self.count = room, capability, count
+        self.memory: dict[int, bytearray] = {}
+        self.pinned: dict[int, Any] = {}
+        self.streams: dict[int, Stream] = {1: Stream(), 2: Stream()}
+        self.events: dict[Any, tuple[int, int] | None] = {}
+        self.graphs: list[Any] = []
+        self.executables: list[Any] = []
+        self.calls: list[tuple[str, int]] = []
+        self.captures_at_all = True
+        self._next = 1 << 40
+
+    # -- what tests look at
+
+    @property
+    def leaked(self) -> bool:
+        return bool(
+            self.memory or self.pinned or len(self.streams) > 2 or self.events or self.graphs or self.executables
+        )
+
+    def names(self) -> list[str]:
+        return [name for name, _ in self.calls]
+
+    def block(self, address: int, size: int) -> memoryview:
+        """Device memory; fails where it is not, or not to its end, allocated."""
+        for base, block in self.memory.items():
+            if base <= address and address + size <= base + len(block):
+                return memoryview(block)[address - base : address - base + size]
+        raise AssertionError(f"no device memory at {address:#x}, {size} bytes")
+
+    # -- cuda.bindings.runtime
+
+    def cudaGetDeviceCount(self) -> tuple[Any, ...]:
+        if not self.count:
+            return self.cudaError_t.cudaErrorInsufficientDriver, None
+        return self.cudaError_t.cudaSuccess, self.count
+
+    def cudaGetDevice(self) -> tuple[Any, ...]:
+        return self.cudaError_t.cudaSuccess, 0
+
+    def cudaGetDeviceProperties(self, device: int) -> tuple[Any, ...]:
+        major, minor = self.capability
+        return self.cudaError_t.cudaSuccess, SimpleNamespace(name=b"Memory GPU", major=major, minor=minor)
+
+    def cudaGetErrorString(self, error: Any) -> tuple[Any, ...]:
+        texts = {2: b"out of memory", 35: b"CUDA driver version is insufficient for CUDA runtime version"}
+        return self.cudaError_t.cudaSuccess, texts.get(int(error), b"invalid argument")
+
+    def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
+        assert flags == self.cudaStreamNonBlocking
+        handle = self._number()
+        self.streams[handle] = Stream()
+        return self.cudaError_t.cudaSuccess, handle
+
+    def cudaStreamDestroy(self, stream: int) -> tuple[Any, ...]:
+        assert not self.streams.pop(stream).queue, "a stream was destroyed with work in it"
+        return (self.cudaError_t.cudaSuccess,)
+
+    def cudaStreamSynchronize(self, stream: int) -> tuple[Any, ...]:
+        if self._breaks_capture():
+            return (self.cudaError_t.cudaErrorStreamCaptureUnsupported,)
+        self.calls.append(("synchronize", 0))
+        self.streams[stream].drain()
+        return (self.cudaError_t.cudaSuccess,)
+
+    def cudaMalloc(self, size: int) -> tuple[Any, ...]:
+        if self._breaks_capture():
+            return self.cudaError_t.cudaErrorStreamCaptureUnsupported, None
+        if size + sum(map(len, self.memory.values())) > self.room:
+            return self.cudaError_t.cudaErrorMemoryAllocation, None
+        self.calls.append(("malloc", size))
+        address = self._number()
+        self.memory[address] = bytearray(size)
+        return self.cudaError_t.cudaSuccess, address
+
+    def cudaFree(self, address: int) -> tuple[Any, ...]:
+        assert not any(stream.queue for stream in self.streams.values()), "freed while a stream may still use it"
+        self.calls.append(("free", len(self.memory.pop(address))))
+        return (self.cudaError_t.cudaSuccess,)
+
+    def cudaMallocHost(self, size: int) -> tuple[Any, ...]:
+        self.calls.append(("pin", size))
+        block = (ctypes.c_uint8 * size)()
+        self.pinned[ctypes.addressof(block)] = block
+        return self.cudaError_t.cudaSuccess, ctypes.addressof(block)
+
+    def cudaFreeHost(self, address: int) -> tuple[Any, ...]:
+        self.calls.append(("unpin", len(self.pinned.pop(address))))
+        return (self.cudaError_t.cudaSuccess,)
+
+    def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, stream: int) -> tuple[Any, ...]:
+        name = {1: "upload", 2: "download", 3: "copy"}[int(kind)]
+        self.calls.append((name, size))
+
+        def work() -> None:
+            to = self._host(target, size) if name == "download" else self.block(target, size)
+            of = self._host(source, size) if name == "upload" else self.block(source, size)
+            to[:] = of
+
+        self.streams[stream].put(work)
+        return (self.cudaError_t.cudaSuccess,)
+
+    def cudaEventCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
+        event = self._number()
+        self.events[event] = None
+        return self.cudaError_t.cudaSuccess, event
+
+    def cudaEventRecord(self, event: int, stream: int) -> tuple[Any, ...]:
+        self.events[event] = (stream, self.streams[stream].total)
+        return (self.cudaError_t.cudaSuccess,)
+
+    def cudaStreamWaitEvent(self, stream: int, event: int, flags: int) -> tuple[Any, ...]:
+        recorded = self.events[event]
+        assert recorded is not None
+        other, until = recorded
+        self.calls.append(("wait for", other))
+        self.streams[stream].put(lambda: self.streams[other].drain(until))
+        return (self.cudaError_t.cudaSuccess,)
+
+    def cudaEventDestroy(self, event: int) -> tuple[Any, ...]:
+        del self.events[event]
+        return (self.cudaError_t.cudaSuccess,)
+
+    def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[Any, ...]:
+        assert mode == self.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        if not self.captures_at_all:
+            return (self.cudaError_t.cudaErrorStreamCaptureUnsupported,)
+        self.streams[stream].captured = []
+        return (self.cudaError_t.cudaSuccess,)
+
+    def cudaStreamEndCapture(self, stream: int) -> tuple[Any, ...]:
+        ours = self.streams[stream]
+        captured, broken = ours.captured, ours.broken
+        ours.captured, ours.broken = None, False
+        if broken:
+            return self.cudaError_t.cudaErrorStreamCaptureInvalidated, None
+        self.calls.append(("capture", 0))
+        self.graphs.append(captured)
+        return self.cudaError_t.cudaSuccess, captured
+
+    def cudaGraphInstantiate(self, graph: Any, flags: int) -> tuple[Any, ...]:
+        executable = SimpleNamespace(work=list(graph))
+        self.executables.append(executable)
+        return self.cudaError_t.cudaSuccess, executable
+
+    def cudaGraphDestroy(self, graph: Any) -> tuple[Any, ...]:
+        self.graphs = [other for other in self.graphs if other is not graph]
+        return (self.cudaError_t.cudaSuccess,)
+
+    def cudaGraphLaunch(self, executable: Any, stream: int) -> tuple[Any, ...]:
+        assert executable in self.executables, "a graph was launched after its end"
+        self.calls.append(("launch", 0))
+        for work in executable.work:
+            self.streams[stream].put(work)
+        return (self.cudaError_t.cudaSuccess,)
+
+    def cudaGraphExecDestroy(self, executable: Any) -> tuple[Any, ...]:
+        assert not any(stream.queue for stream in self.streams.values()), "a graph was destroyed while it ran"
+        self.executables.remove(executable)
+        return (self.cudaError_t.cudaSuccess,)
+
+    # -- inside
+
+    def _number(self) -> int:
+        self._next += 1 << 32
+        return self._next
+
+    def _host(self, address: int, size: int) -> memoryview:
+        for base, block in self.pinned.items():
+            if base <= address and address + size <= base + len(block):
+                return memoryview(block).cast("B")[address - base : address - base + size]
+        raise AssertionError("host memory that is copied must be page-locked")
+
+    def _breaks_capture(self) -> bool:
+        capturing = [stream for stream in self.streams.values() if stream.captured is not None]
+        for stream in capturing:
+            stream.broken = True
+        return bool(capturing)
+
+
+class MemoryPycuda:
+    """`pycuda.driver`: those of its names that are used here, over a :class:`MemoryRuntime`. Without a context on the
+    stack nearly everything fails, as in pycuda."""
+
+    class Error(Exception):
+        pass
+
+    class MemoryError(Error, MemoryError):
+        pass
+
+    class LogicError(Error):
+        pass
+
+    def __init__(self, runtime: MemoryRuntime) -> None:
+        self.runtime = runtime
+        self.ready = False
+        self.stack: list[Any] = []
+        self.retained = 0
+        driver = self
+
+        class Context:
+            def push(self) -> None:
+                driver.stack.append(self)
+
+            @staticmethod
+            def pop() -> None:
+                driver.stack.pop()
+
+            def detach(self) -> None:
+                driver.retained -= 1
+
+            @staticmethod
+            def synchronize() -> None:
+                driver.need_context()
+                runtime.calls.append(("wait for", 0))
+                for stream in runtime.streams.values():
+                    stream.drain()
+
+        class Device:
+            def __init__(self, number: int) -> None:
+                assert driver.ready
+
+            @staticmethod
+            def count() -> int:
+                return runtime.count
+
+            def name(self) -> str:
+                return "Memory Jetson"
+
+            def compute_capability(self) -> tuple[int, int]:
+                return runtime.capability
+
+            def retain_primary_context(self) -> Context:
+                driver.retained += 1
+                return Context()
+
+        class Stream:
+            def __init__(self, flags: int = 0) -> None:
+                driver.need_context()
+                _, self.handle = runtime.cudaStreamCreateWithFlags(flags)
+
+            def synchronize(self) -> None:
+                driver.need_context()
+                runtime.cudaStreamSynchronize(self.handle)
+
+            def __del__(self) -> None:
+                runtime.cudaStreamDestroy(self.handle)
+
+        self.Context, self.Device, self.Stream = Context, Device, Stream
+
+    def init(self, flags: int = 0) -> None:
+        self.ready = True
+
+    def need_context(self) -> None:
+        if not self.stack:
+            raise self.LogicError("cuCtx failed: invalid device context")
+
+    def mem_alloc(self, size: int) -> Any:
+        self.need_context()
+        status, address = self.runtime.cudaMalloc(size)
+        if status:
+            raise self.MemoryError("cuMemAlloc failed: out of memory")
+        runtime = self.runtime
+
+        class DeviceAllocation:
+            def __int__(self) -> int:
+                return address
+
+            def free(self) -> None:
+                runtime.cudaFree(address)
+
+        return DeviceAllocation()
+
+    def pagelocked_empty(self, shape: int, dtype: Any) -> np.ndarray:
+        self.need_context()
+        runtime, (_, address) = self.runtime, self.runtime.cudaMallocHost(shape)
+
+        class PagelockedHostAllocation:
+            __array_interface__ = {"shape": (shape,), "typestr": "|u1", "data": (address, False), "version": 3}  # noqa: RUF012
+
+            def free(self) -> None:
+                runtime.cudaFreeHost(address)
+
+        array = np.asarray(PagelockedHostAllocation())
+        assert array.dtype == dtype
+        return array
+
+    def memcpy_htod_async(self, target: int, source: np.ndarray, stream: Any) -> None:
+        self.need_context()
+        self.runtime.cudaMemcpyAsync(target, source.ctypes.data, source.nbytes, 1, stream.handle)
+
+    def memcpy_dtoh_async(self, target: np.ndarray, source: int, stream: Any) -> None:
+        self.need_context()
+        self.runtime.cudaMemcpyAsync(target.ctypes.data, source, target.nbytes, 2, stream.handle)
+
+    def memcpy_dtod_async(self, target: int, source: int, size: int, stream: Any) -> None:
+        self.need_context()
+        self.runtime.cudaMemcpyAsync(target, source, size, 3, stream.handle)
+
+
+@pytest.fixture
+def memory_runtime() -> type[MemoryRuntime]:
+    return MemoryRuntime
+
+
+@pytest.fixture
+def memory_pycuda() -> type[MemoryPycuda]:
+    return MemoryPycuda
