@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from glama_deploy import bundle as bundles
-from glama_deploy.bundle import Bundle, Engine, EngineName, Lowering, Parity, Precision, SizeRange
+from glama_deploy.bundle import Bundle, Engine, EngineName, Lowering, Manifest, Parity, Precision, SizeRange
 from glama_deploy.engines import openvino, profiles, tensorrt
 from glama_deploy.engines.inspection import Report
 from glama_deploy.engines.options import Options
@@ -23,11 +23,11 @@ TARGETS: dict[str, EngineName] = {
     "trt-rtx": "tensorrt-rtx",
 }
 
-#: What a dynamic TensorRT engine is built for where nothing else is asked.
-DEFAULT_PROFILE = SizeRange(min=(64, 64), opt=(512, 512), max=(2048, 2048), max_batch=1)
-
 _NO_PARITY = Parity(measured=False, reason=bundles.NOT_ASKED)
 _FROM_BUNDLE = Parity(measured=False, reason="built from the bundle, without the reference")
+
+#: What TensorRT computes in: the types that graphs have.
+_TYPED = ("fp32", "fp16", "bf16")
 
 #: The file of a TensorRT engine, in the folder of its kind.
 ENGINE_FILE = "model.engine"
@@ -162,11 +162,16 @@ def choose_precision(bundle: Bundle, target: str, asked: str | None) -> Precisio
     name = TARGETS[target]
     if asked is None:
         replaced = bundle.engine(name)
-        typed = "fp32" if name == "openvino" else list(bundle.manifest.graphs)[-1]  # the fp32 graph comes first
+        typed = "fp32" if name == "openvino" else typed_precision(bundle.manifest)
         asked = replaced.precision if replaced else typed
-    if asked not in (("fp32", "fp16") if name == "openvino" else ("fp32", "fp16", "bf16")):
+    if asked not in (("fp32", "fp16") if name == "openvino" else _TYPED):
         raise GlamaError(f"precision is {asked!r}, which {target} has not; expected fp32 or fp16 (TensorRT: bf16)")
     return cast(Precision, asked)
+
+
+def typed_precision(manifest: Manifest) -> Precision:
+    """That of the half graph that the bundle was exported with, else fp32."""
+    return [precision for precision in manifest.graphs if precision in _TYPED][-1]  # the fp32 graph comes first
 
 
 def install(bundle: Bundle, name: EngineName, make: Callable[[Path], Engine]) -> Bundle:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 
-from glama_deploy.bundle import BuildSettings, Manifest, SizeRange, Tensor
-from glama_deploy.engines.build import DEFAULT_PROFILE, engine_profiles
+from glama_deploy.bundle import DEFAULT_PROFILE, BuildSettings, Manifest, SizeRange, Tensor
+from glama_deploy.engines.build import engine_profiles, typed_precision
 from glama_deploy.engines.options import Options
 from glama_deploy.errors import EngineError
 
@@ -53,7 +53,7 @@ fi
 
 
 def script(manifest: Manifest, sizes: SizeRange = DEFAULT_PROFILE, options: Options | None = None) -> str:
-    """The text of `build.sh`: POSIX sh that builds from the bundle's last graph what `glama-build --target trt` would,
+    """The text of `build.sh`: POSIX sh that builds what `glama-build --target trt` would,
     for `sizes` where the graph is dynamic.
 
     Raises EngineError for a bundle whose graph needs a Python plugin, which trtexec cannot load.
@@ -61,9 +61,9 @@ def script(manifest: Manifest, sizes: SizeRange = DEFAULT_PROFILE, options: Opti
     if manifest.fft == "plugin":
         raise EngineError("trtexec cannot load this bundle's plugin; build with glama-build BUNDLE --target trt")
     options = options or Options()
-    precision, graph = list(manifest.graphs.items())[-1]
+    precision = typed_precision(manifest)
     lines = [
-        f"--onnx={shlex.quote(graph.file.path)}",
+        f"--onnx={shlex.quote(manifest.graphs[precision].file.path)}",
         '--saveEngine="$engine"',
         "--stronglyTyped --noTF32 --skipInference --profilingVerbosity=detailed",
         *_shape_flags(manifest, sizes, options),

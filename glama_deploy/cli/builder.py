@@ -38,7 +38,7 @@ Workspace = Annotated[
 ]
 VersionCompatible = Annotated[
     bool,
-    option("--version-compatible", help="The engine runs with later TensorRT versions of the same number, too (trt)."),
+    option("--version-compatible", help="The engine runs with later versions of the same major TensorRT, too (trt)."),
 ]
 HardwareCompatible = Annotated[
     bool,

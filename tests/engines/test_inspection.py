@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -108,6 +109,25 @@ def test_the_inspectors_layers_are_counted_by_type_and_precision():
     kinds = inspection.inspected(json.dumps({"Layers": layers, "Bindings": ["image"]}))
     assert kinds == (Kind("CaskConvolution", "fp16", 2), Kind("kgen", "bf16", 1), Kind("Reformat", "fp32", 1))
     assert Contents("engine", kinds, {}, ()).shuffles == 1
+
+
+def test_an_engine_is_seen_through_its_inspector():
+    layers = [{"Name": "a", "LayerType": "Reformat", "Outputs": [{"Format/Datatype": "Half"}]}]
+    inspector = SimpleNamespace(get_engine_information=lambda form: json.dumps({"Layers": layers, "form": str(form)}))
+    engine = SimpleNamespace(
+        num_io_tensors=2,
+        create_engine_inspector=lambda: inspector,
+        get_tensor_name=lambda index: ("image", "inpainted")[index],
+        get_tensor_mode=lambda name: trt.TensorIOMode.INPUT if name == "image" else trt.TensorIOMode.OUTPUT,
+        get_tensor_dtype=lambda name: trt.DataType.FLOAT,
+        get_tensor_shape=lambda name: (-1, 3, -1, -1),
+    )
+    contents = inspection.of_engine(trt, engine)
+    assert (contents.source, contents.kinds) == ("engine", (Kind("Reformat", "fp16", 1),))
+    assert [(port.name, port.output, port.dtype) for port in contents.ports] == [
+        ("image", False, "fp32"),
+        ("inpainted", True, "fp32"),
+    ]
 
 
 def test_an_engine_that_says_names_only_is_counted_all_the_same():

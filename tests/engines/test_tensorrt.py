@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -264,6 +265,21 @@ def test_dft_nodes_need_a_tensorrt_that_has_them(shim, tiny_bundle, tmp_path):
         tensorrt.build(task(tiny_bundle.path / "model.onnx", tmp_path / "e", "tensorrt", fft="dft"))
 
 
+def test_the_plugin_is_registered_before_the_graph_is_parsed(tmp_path, monkeypatch):
+    package = SimpleNamespace(__version__="10.3.0")
+    registered: list[object] = []
+
+    def parsing(package: str) -> None:
+        assert registered == [sys.modules["tensorrt"]]
+        raise EngineError("parsing")
+
+    monkeypatch.setitem(sys.modules, "tensorrt", package)
+    monkeypatch.setattr("glama_deploy.runtime.plugins.register", registered.append)
+    monkeypatch.setattr(tensorrt, "_polygraphy", parsing)
+    with pytest.raises(EngineError, match="parsing"):
+        tensorrt._build_here(task(tmp_path / "x.onnx", tmp_path / "e", "tensorrt", fft="plugin"))
+
+
 def test_a_tensorrt_before_10_is_too_old(shim, tiny_bundle, tmp_path):
     init = shim / "tensorrt" / "__init__.py"
     init.write_text(init.read_text().replace("10.13.0", "8.5.2.2"))
@@ -281,6 +297,15 @@ def test_the_report_is_of_the_network_where_the_engine_cannot_be_opened(onnx_onl
     assert report.engine_bytes == engine.files[0].bytes
     assert report.profiles == engine.profiles
     assert report.seconds > 0
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_the_report_is_of_the_engine_where_a_gpu_is(onnx_only):
+    heard: list[Report] = []
+    add(onnx_only, "trt-rtx", SMALL, report=heard.append)
+    assert heard[0].contents.source == "engine"
+    assert heard[0].contents.layers > 0
 
 
 def test_on_the_device_an_engine_is_built_without_torch_and_every_other_engines_package(onnx_only, tmp_path):
