@@ -86,7 +86,8 @@ def _shape_flags(manifest: Manifest, sizes: SizeRange, options: Options) -> list
     for index, profile in enumerate(engine_profiles("trt", _graph_sizes(inputs[0]) or sizes, sizes, options)):
         corners = (("min", 1, profile.min), ("opt", 1, profile.opt), ("max", profile.max_batch or 1, profile.max))
         shapes = [
-            f"--{corner}Shapes=" + ",".join(f"{shlex.quote(i.name)}:{_shape(i, batch, *size)}" for i in inputs)
+            f"--{corner}Shapes="
+            + ",".join(f"{shlex.quote(i.name)}:{'x'.join(map(str, i.shape_for(batch, *size)))}" for i in inputs)
             for corner, batch, size in corners
         ]
         lines.append(" ".join([f"--profile={index}", *shapes]))
@@ -99,11 +100,6 @@ def _graph_sizes(tensor: Tensor) -> SizeRange | None:
     if isinstance(height, int) and isinstance(width, int):
         return SizeRange(min=(height, width), opt=(height, width), max=(height, width))
     return None
-
-
-def _shape(tensor: Tensor, batch: int, height: int, width: int) -> str:
-    free = {"batch": batch, "height": height, "width": width}
-    return "x".join(str(free[side] if isinstance(side, str) else side) for side in tensor.shape)
 
 
 def _flags(settings: BuildSettings) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal, cast, get_args
@@ -15,6 +15,7 @@ from glama_deploy import bundle as bundles
 from glama_deploy import memory
 from glama_deploy.bundle import (
     ANY_SIZE,
+    DEFAULT_PROFILE,
     Bundle,
     Engine,
     EngineName,
@@ -27,8 +28,10 @@ from glama_deploy.bundle import (
     SizeRange,
     Tensor,
 )
-from glama_deploy.engines.build import DEFAULT_PROFILE, TARGETS, target_of
+from glama_deploy.engines import jetson
+from glama_deploy.engines.build import TARGETS, target_of
 from glama_deploy.engines.build import build as build_engine
+from glama_deploy.engines.options import Options
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.export import cost
 from glama_deploy.files import atomic_folder
@@ -41,7 +44,7 @@ class Request:
     """What to export. `size` fixes the graph to one size; without it the graph takes any, and `profile` is what a
     TensorRT engine is built for. `fft` is a lowering, or `auto` for the cheapest. `calibration` is a folder of photos
     on which a half graph's ranges are measured. `parity_size` is the largest size that parity is measured at, where
-    that is to be above 512x512."""
+    that is to be above 512x512. `options` are the TensorRT builders'."""
 
     checkpoint: str | Path
     out: Path
@@ -53,6 +56,7 @@ class Request:
     io: Io = "float"
     calibration: Path | None = None
     parity_size: Size | None = None
+    options: Options = field(default_factory=Options)
     predicted: bool = True
     parity: bool = True
     overwrite: bool = False
@@ -86,12 +90,23 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
             step(f"building {TARGETS[target]}")
             try:
                 engines[TARGETS[target]] = build_engine(
-                    folder, target, _graph_sizes(request), request.profile, request.precision
+                    folder,
+                    target,
+                    _graph_sizes(request),
+                    request.profile,
+                    request.precision,
+                    fft=_lowering(request),
+                    kept=graphs[request.precision].kept if request.precision in graphs else (),
+                    options=request.options if target.startswith("trt") else None,
                 )
             except EngineError as error:
                 failures[target] = str(error)
                 shutil.rmtree(folder / TARGETS[target], ignore_errors=True)
         manifest = _manifest(request, checkpoint, outputs, graphs, engines)
+        if "trt" in request.targets and manifest.fft != "plugin":  # trtexec knows no plugin of ours
+            script = folder / jetson.SCRIPT
+            script.write_text(jetson.script(manifest, request.profile, request.options))
+            script.chmod(0o755)
         manifest = _with_parity(Bundle(folder, manifest), checkpoint, request, step)
         (folder / bundles.MANIFEST).write_text(bundles.manifest_text(manifest))
     return Outcome(Bundle(request.out, manifest), failures)
@@ -106,6 +121,9 @@ def _check(request: Request) -> None:
     if request.precision == "bf16" and "openvino" in request.targets:
         raise GlamaError("an OpenVINO IR has no bf16: export it in fp32 and load it with precision bf16")
     _check_lowering(request)
+    builders = [target for target in request.targets if target.startswith("trt")] or list(request.targets)
+    for target in builders:
+        request.options.check(target)
     if request.io not in ("float", "uint8"):
         raise GlamaError(f"--io is {request.io!r}; expected float or uint8")
     if request.calibration is not None and not request.calibration.is_dir():

@@ -74,6 +74,11 @@ class Tensor(_Record):
     range: tuple[float, float]
     meaning: str
 
+    def shape_for(self, batch: int, height: int, width: int) -> tuple[int, ...]:
+        """Its shape for so many images of one size."""
+        free = {"batch": batch, "height": height, "width": width}
+        return tuple(free[side] if isinstance(side, str) else side for side in self.shape)
+
 
 class SizeRange(_Record):
     """The (height, width) that an engine takes, multiples of 8, and the batch. `opt` is what it is tuned for."""
@@ -106,6 +111,9 @@ class SizeRange(_Record):
         low, high = (f"{s[0]}x{s[1]}" for s in (self.min, self.max))
         return low if self.static else f"{low}…{high}"
 
+
+#: What a dynamic TensorRT engine is built for where nothing else is asked.
+DEFAULT_PROFILE = SizeRange(min=(64, 64), opt=(512, 512), max=(2048, 2048), max_batch=1)
 
 #: What the graph itself takes when it is dynamic.
 ANY_SIZE = SizeRange(min=(MIN_SIDE, MIN_SIDE), opt=(512, 512), max=(MAX_SIDE, MAX_SIDE))

@@ -8,6 +8,7 @@ from typing import Annotated, cast
 from rich.console import Console
 
 from glama_deploy.bundle import Io, Precision, parse_size
+from glama_deploy.cli import builder
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.show import Steps, print_flops, print_outcome
 from glama_deploy.cli.sizes import MaxBatch, MaxSize, MinSize, OptSize, profile
@@ -79,6 +80,15 @@ def glama_export(
         str | None, option("--parity-size", help="HxW: measure parity up to this size (512x512 by default).")
     ] = None,
     report: Annotated[bool, option("--report", help="Print the network's FLOPs by part.")] = False,
+    profiles: builder.Profiles = "auto",
+    timing_cache: builder.TimingCache = None,
+    opt_level: builder.OptLevel = None,
+    workspace: builder.Workspace = None,
+    version_compatible: builder.VersionCompatible = False,
+    hardware_compatible: builder.HardwareCompatible = False,
+    gpu: builder.Gpu = None,
+    strip_weights: builder.StripWeights = False,
+    refittable: builder.Refittable = False,
     overwrite: Annotated[bool, option("--overwrite", help="Replace a bundle that exists.")] = False,
 ) -> int:
     """Export a GLaMa or LaMa checkpoint to ONNX, OpenVINO and TensorRT, and measure each against PyTorch.
@@ -99,6 +109,17 @@ def glama_export(
         parity_size=parse_size(parity_size, "--parity-size") if parity_size else None,
         size=parse_size(size, "--size") if size else None,
         profile=profile(min_size, opt_size, max_size, max_batch),
+        options=builder.options(
+            profiles,
+            timing_cache,
+            opt_level,
+            workspace,
+            version_compatible,
+            hardware_compatible,
+            gpu,
+            strip_weights,
+            refittable,
+        ),
         predicted=predicted,
         parity=parity,
         overwrite=overwrite,

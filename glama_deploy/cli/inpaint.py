@@ -18,7 +18,14 @@ def glama_inpaint(
     mask: Annotated[Path, option("--mask", help="Its mask (white = missing), or a folder of masks of the same stems.")],
     out: Annotated[Path, option("--out", help="Where to write: a file, or a folder (PNGs).")],
     model: Annotated[str, option("--model", help="A bundle, a checkpoint, or 'default'.")] = "default",
-    backend: Annotated[str, option("--backend", help="auto, openvino, onnxruntime, tensorrt or torch.")] = "auto",
+    backend: Annotated[
+        str,
+        option(
+            "--backend",
+            help="auto, openvino, onnxruntime (with a provider: onnxruntime:cpu, :cuda, :tensorrt, :tensorrt-rtx), "
+            "tensorrt or torch.",
+        ),
+    ] = "auto",
     precision: Annotated[str, option("--precision", help="auto, fp32, bf16 or fp16, where the engine can choose.")] = (
         "auto"
     ),

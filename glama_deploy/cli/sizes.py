@@ -6,9 +6,8 @@ from typing import Annotated
 
 from pydantic import ValidationError
 
-from glama_deploy.bundle import SizeRange, parse_size
+from glama_deploy.bundle import DEFAULT_PROFILE, SizeRange, parse_size
 from glama_deploy.cli.entry import option
-from glama_deploy.engines.build import DEFAULT_PROFILE
 from glama_deploy.errors import GlamaError
 
 MinSize = Annotated[str | None, option("--min-size", help="HxW: the smallest a TensorRT engine takes (64x64).")]

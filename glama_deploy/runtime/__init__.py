@@ -15,13 +15,19 @@ log = logging.getLogger("glama_deploy")
 #: What `backend` may be, beside "auto" and "torch" (which runs checkpoints, not bundles).
 BACKENDS = ("openvino", "onnxruntime", "tensorrt")
 
+#: ONNX Runtime's providers, each behind a colon: onnxruntime:tensorrt-rtx.
+PROVIDERS = ("cpu", "cuda", "tensorrt", "tensorrt-rtx")
+
 #: The order of "auto": a backend's module, and the device it is asked for.
 _AUTO = (("tensorrt", "cuda"), ("onnxruntime", "cuda"), ("openvino", "cpu"), ("onnxruntime", "cpu"))
 
 
 def check_request(backend: str, precision: str, threads: int | None) -> None:
     """Raise EngineError for a backend, precision or number of threads that does not exist."""
-    if backend not in ("auto", "torch", *BACKENDS):
+    name, colon, provider = backend.partition(":")
+    if colon and (name != "onnxruntime" or provider not in PROVIDERS):
+        raise EngineError(f"unknown backend {backend!r}; expected onnxruntime:{', onnxruntime:'.join(PROVIDERS)}")
+    if name not in ("auto", "torch", *BACKENDS):
         raise EngineError(f"unknown backend {backend!r}; expected auto, torch, {', '.join(BACKENDS)}")
     if precision not in ("auto", "fp32", "bf16", "fp16"):
         raise EngineError(f"unknown precision {precision!r}; expected auto, fp32, bf16 or fp16")
@@ -40,8 +46,9 @@ def open_bundle(bundle: Bundle, backend: str, precision: str = "auto", threads: 
             f"{bundle.path} is a bundle, which holds no PyTorch network; backend torch takes the checkpoint itself"
         )
     if backend != "auto":
-        device = "any" if backend == "onnxruntime" else "cuda" if backend == "tensorrt" else "cpu"
-        return _module(backend).open(bundle, Request(precision, threads, device))
+        name, _, provider = backend.partition(":")
+        device = provider or {"onnxruntime": "any", "tensorrt": "cuda"}.get(name, "cpu")
+        return _module(name).open(bundle, Request(precision, threads, device))
     refused = []
     for name, device in _AUTO:
         module, request = _module(name), Request(precision, threads, device)

@@ -1,41 +1,60 @@
-"""ONNX Runtime: the bundle's ONNX model on a CPU, or through its CUDA provider where there is one."""
+"""ONNX Runtime: the bundle's ONNX model on a CPU, or through one of its providers for NVIDIA GPUs."""
 
 from __future__ import annotations
 
-from typing import Any
+import logging
 
 import numpy as np
 
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import EngineError
+from glama_deploy.runtime import providers
 from glama_deploy.runtime.base import Request, installed, require
 
-_CUDA = "CUDAExecutionProvider"
-_CPU = "CPUExecutionProvider"
+log = logging.getLogger("glama_deploy")
+
+#: The providers that a device stands for, the first that starts being taken. The two that build engines on the device,
+#: which can take minutes, are taken only by their names.
+_PROVIDERS: dict[str, tuple[providers.Name, ...]] = {
+    "any": ("cuda", "cpu"),
+    "cpu": ("cpu",),
+    "cuda": ("cuda",),
+    "tensorrt": ("tensorrt",),
+    "tensorrt-rtx": ("tensorrt-rtx",),
+}
 
 
 def absent(bundle: Bundle, request: Request) -> bool:
-    if not installed("onnxruntime"):
+    if not installed("onnxruntime") or not bundle.engine("onnx"):
         return True
     try:
-        return request.device == "cuda" and not _cuda_listed()
+        return not any(providers.listed(name) for name in _PROVIDERS[request.device])
     except EngineError:
         return True  # broken: it is said when the CPU's turn comes
 
 
 def open(bundle: Bundle, request: Request) -> OnnxRuntimeRunner:
-    """A session for the model; device `cuda` insists on the CUDA provider, `any` takes it where it works."""
+    """A session on the request's device: `any` takes CUDA where it starts, else the CPU.
+
+    Raises EngineError, also for a bundle whose FFTs are a plugin's nodes.
+    """
     require("onnxruntime", "ONNX Runtime", "pip install onnxruntime")
-    if request.precision in ("bf16", "fp16"):
-        raise EngineError(
-            f"ONNX Runtime computes in what the graph says; precision {request.precision} is chosen at export"
-        )
-    return OnnxRuntimeRunner(bundle, request)
-
-
-def _cuda_listed() -> bool:
-    package = require("onnxruntime", "ONNX Runtime", "pip install onnxruntime")
-    return _CUDA in package.get_available_providers()
+    if not bundle.engine("onnx"):
+        raise EngineError(f"{bundle.path} has FFTs as a TensorRT plugin's nodes; for ONNX Runtime export --fft matmul")
+    names = _PROVIDERS[request.device]
+    refused = []
+    for name in names:
+        if name != names[-1] and not providers.listed(name):
+            continue
+        try:
+            session = providers.start(bundle, name, request.precision, request.threads)
+        except EngineError as error:
+            refused.append(str(error))
+            continue
+        for reason in refused:
+            log.warning("%s; using ONNX Runtime on %s", reason, providers.LABELS[name])
+        return OnnxRuntimeRunner(bundle, session)
+    raise EngineError("; ".join(refused))
 
 
 class OnnxRuntimeRunner:
@@ -43,30 +62,13 @@ class OnnxRuntimeRunner:
 
     backend = "onnxruntime"
 
-    def __init__(self, bundle: Bundle, request: Request) -> None:
+    def __init__(self, bundle: Bundle, opened: providers.Session) -> None:
         import onnxruntime
 
-        (path,) = bundle.files("onnx")
-        engine = bundle.manifest.engines["onnx"]
-        self.sizes, self.precision, self.io = engine.sizes, engine.precision, bundle.manifest.io
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        # threads that wait for the next run take a core from whatever else runs meanwhile
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if request.threads:
-            options.intra_op_num_threads = request.threads
-        providers: list[Any] = [_CPU]
-        if request.device in ("cuda", "any") and _cuda_listed():
-            providers = [(_CUDA, {"use_tf32": 0, "cudnn_conv_algo_search": "HEURISTIC"}), _CPU]
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-        except Exception as error:
-            raise EngineError(f"ONNX Runtime cannot open {path}: {str(error).splitlines()[0]}") from error
-        on_gpu = self._session.get_providers()[0] == _CUDA
-        if request.device == "cuda" and not on_gpu:
-            raise EngineError("ONNX Runtime has a CUDA provider but it does not start here (no NVIDIA driver?)")
+        self._session = opened.session
+        self.sizes, self.precision, self.io = opened.sizes, opened.precision, bundle.manifest.io
         self._outputs = {output.name for output in self._session.get_outputs()}
-        device = "CUDA" if on_gpu else "CPU"
+        device = providers.LABELS[opened.provider]
         self.description = f"ONNX Runtime {onnxruntime.__version__} {device} {self.precision}"
 
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = "inpainted") -> np.ndarray:

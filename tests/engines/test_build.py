@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import glama_deploy
-from glama_deploy.bundle import Bundle
-from glama_deploy.engines.build import DEFAULT_PROFILE, add
+from glama_deploy.bundle import DEFAULT_PROFILE, Bundle
+from glama_deploy.engines.build import add
 from glama_deploy.errors import BundleError, GlamaError
 from glama_deploy.runtime import base
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glama_deploy.bundle import SizeRange
-from glama_deploy.engines.build import DEFAULT_PROFILE, engine_profiles
+from glama_deploy.bundle import DEFAULT_PROFILE, SizeRange
+from glama_deploy.engines.build import engine_profiles
 from glama_deploy.engines.options import Options
 from glama_deploy.engines.profiles import nested, parse
 from glama_deploy.errors import GlamaError

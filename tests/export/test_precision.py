@@ -11,8 +11,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from glama_deploy.bundle import ANY_SIZE, Bundle
-from glama_deploy.engines.build import DEFAULT_PROFILE, add
+from glama_deploy.bundle import ANY_SIZE, DEFAULT_PROFILE, Bundle
+from glama_deploy.engines.build import add
 from glama_deploy.errors import GlamaError
 from glama_deploy.export import parity, ranges, samples
 from glama_deploy.export.emulate import EmulatedRunner, emulated

@@ -1,0 +1,163 @@
+"""ONNX Runtime's execution providers: which there are, the options that each is given, and whether it can start here.
+
+A provider on a GPU takes the bundle's half graph where there is one. The TensorRT providers build engines from the
+graph on the device, for the sizes of the bundle's own TensorRT engine (or the default profile), and keep what they
+built in the cache.
+"""
+
+from __future__ import annotations
+
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from glama_deploy import cache
+from glama_deploy.bundle import DEFAULT_PROFILE, Bundle, Precision, SizeRange
+from glama_deploy.errors import EngineError
+from glama_deploy.runtime.base import installed, require
+
+Name = Literal["tensorrt-rtx", "tensorrt", "cuda", "cpu"]
+
+#: What ONNX Runtime calls them.
+_THEIRS: dict[Name, str] = {
+    "tensorrt-rtx": "NvTensorRTRTXExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+}
+LABELS: dict[Name, str] = {"tensorrt-rtx": "TensorRT-RTX", "tensorrt": "TensorRT", "cuda": "CUDA", "cpu": "CPU"}
+
+#: The plugin provider's package, with the library that is registered.
+_RTX_PACKAGE = "onnxruntime_ep_nv_tensorrt_rtx"
+
+#: Half types that a provider computes in as the graph has them.
+_HALVES: dict[Name, tuple[Precision, ...]] = {
+    "tensorrt-rtx": ("fp16", "bf16"),
+    "tensorrt": ("fp16", "bf16"),
+    "cuda": ("fp16",),
+    "cpu": (),
+}
+
+
+@dataclass(frozen=True)
+class Session:
+    """An ONNX Runtime session on a provider: what it computes in, and the sizes that it takes."""
+
+    session: Any
+    provider: Name
+    precision: Precision
+    sizes: SizeRange
+
+
+def listed(name: Name) -> bool:
+    """Whether ONNX Runtime has the provider; it may still not start here. Raises EngineError: no ONNX Runtime."""
+    package = require("onnxruntime", "ONNX Runtime", "pip install onnxruntime")
+    if name == "tensorrt-rtx":
+        return installed(_RTX_PACKAGE)
+    return _THEIRS[name] in package.get_available_providers()
+
+
+def start(bundle: Bundle, name: Name, precision: str, threads: int | None) -> Session:
+    """A session for the bundle's graph of `precision` (auto: the half one where the provider computes in it).
+
+    Raises EngineError: the provider is not there, does not start here, or does not take that precision.
+    """
+    import onnxruntime
+
+    if not listed(name):
+        raise EngineError(f"this ONNX Runtime has no {LABELS[name]} provider; {_remedy(name)}")
+    chosen = _precision(bundle, name, precision)
+    path = bundle.graph(chosen)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # threads that wait for the next run take a core from whatever else runs meanwhile
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if threads:
+        options.intra_op_num_threads = threads
+    sizes = _sizes(bundle, name)
+    try:
+        if name == "tensorrt-rtx":
+            options.add_provider_for_devices(_rtx_devices(onnxruntime), _settings(bundle, name, chosen, sizes))
+            session = onnxruntime.InferenceSession(str(path), options)
+        else:
+            if name != "cpu" and hasattr(onnxruntime, "preload_dlls"):
+                with redirect_stdout(None):  # CUDA's libraries, where they are installed as Python packages
+                    onnxruntime.preload_dlls()
+            tried: tuple[Name, ...] = ("tensorrt", "cuda") if name == "tensorrt" else (name,)
+            providers = [(_THEIRS[each], _settings(bundle, each, chosen, sizes)) for each in tried if each != "cpu"]
+            session = onnxruntime.InferenceSession(
+                str(path), options, providers=[*providers, _THEIRS["cpu"]], disable_fallback=True
+            )
+    except Exception as error:
+        raise EngineError(f"ONNX Runtime cannot open {path}: {str(error).splitlines()[0]}") from error
+    if _THEIRS[name] not in session.get_providers():
+        raise EngineError(
+            f"ONNX Runtime has a {LABELS[name]} provider but it does not start here: no NVIDIA driver, or CUDA's "
+            "libraries are missing (pip install 'onnxruntime-gpu[cuda,cudnn]')"
+        )
+    return Session(session, name, chosen, sizes)
+
+
+def _remedy(name: Name) -> str:
+    if name == "tensorrt-rtx":
+        return "pip install onnxruntime onnxruntime-ep-nv-tensorrt-rtx"
+    return "pip uninstall onnxruntime; pip install onnxruntime-gpu"
+
+
+def _precision(bundle: Bundle, name: Name, asked: str) -> Precision:
+    there = [half for half in bundle.manifest.graphs if half in _HALVES[name]]
+    if asked == "auto":
+        return there[0] if there else "fp32"
+    if asked == "fp32":
+        return "fp32"
+    for half in there:
+        if half == asked:
+            return half
+    raise EngineError(
+        f"ONNX Runtime computes in what the graph says, and {bundle.path} has no {asked} graph that its {LABELS[name]} "
+        "provider takes; precision is chosen at export"
+    )
+
+
+def _sizes(bundle: Bundle, name: Name) -> SizeRange:
+    if name in ("cuda", "cpu") or bundle.sizes.static:
+        return bundle.sizes
+    engine = bundle.engine("tensorrt") or bundle.engine("tensorrt-rtx")
+    return engine.sizes if engine else DEFAULT_PROFILE
+
+
+def _settings(bundle: Bundle, name: Name, precision: Precision, sizes: SizeRange) -> dict[str, str]:
+    """A provider's options. fp32 is fp32: no TF32 where that can be said (TensorRT's provider has no such option)."""
+    if name == "cpu":
+        return {}
+    if name == "cuda":
+        return {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+    prefix = "nv" if name == "tensorrt-rtx" else "trt"
+    corners = {"min": (1, sizes.min), "opt": (1, sizes.opt), "max": (sizes.max_batch or 1, sizes.max)}
+    settings = {
+        f"{prefix}_profile_{corner}_shapes": ",".join(
+            f"{tensor.name}:{'x'.join(map(str, tensor.shape_for(batch, *size)))}" for tensor in bundle.manifest.inputs
+        )
+        for corner, (batch, size) in corners.items()
+    }
+    folder = cache.folder(f"onnxruntime-{name}")
+    if name == "tensorrt-rtx":
+        return settings | ({"nv_runtime_cache_path": str(folder)} if folder else {})
+    settings |= {"trt_fp16_enable": str(int(precision == "fp16")), "trt_bf16_enable": str(int(precision == "bf16"))}
+    if folder:
+        settings |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(folder)}
+        settings |= {"trt_timing_cache_enable": "1", "trt_timing_cache_path": str(folder)}
+    return settings
+
+
+def _rtx_devices(onnxruntime: Any) -> list[Any]:
+    """The GPUs that the plugin provider finds; its library is registered once a process."""
+    plugin = require(_RTX_PACKAGE, "the TensorRT-RTX provider", _remedy("tensorrt-rtx"))
+    name = plugin.get_ep_name()
+    found = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
+    if not found:
+        onnxruntime.register_execution_provider_library(name, plugin.get_library_path())
+        found = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
+    if not found:
+        raise RuntimeError("its TensorRT-RTX provider finds no GPU")
+    return found
