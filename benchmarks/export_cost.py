@@ -1,6 +1,8 @@
 """Time and peak memory of `glama-export`, all targets and parity, for a network with untrained weights.
 
-python benchmarks/export_cost.py [--network big-lama]
+python benchmarks/export_cost.py [--network big-lama] [--precision fp16]
+
+With fp16 the ranges are calibrated at 2048×2048, the largest size of the default profile.
 """
 
 from __future__ import annotations
@@ -31,12 +33,14 @@ checkpoint.save(sys.argv[2], NAMED[sys.argv[1]], untrained(NAMED[sys.argv[1]]))
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="big-lama", choices=NAMED)
+    parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16", "bf16"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "network.safetensors"
         subprocess.run([sys.executable, "-c", MAKE, options.network, str(source)], check=True)
         command = [str(Path(sys.executable).parent / "glama-export"), "--ckpt", str(source)]
         command += ["--out", str(Path(folder) / "bundle"), *(x for target in TARGETS for x in ("--target", target))]
+        command += ["--precision", options.precision]
         start = time.monotonic()
         child = psutil.Popen(command)
         peak = 0
@@ -45,7 +49,7 @@ def main() -> None:
             time.sleep(0.02)
         seconds = time.monotonic() - start
     targets = ", ".join(TARGETS)
-    line = f"{options.network} to {targets} with parity: {seconds:.0f} s, peak {peak / 1e9:.1f} GB"
+    line = f"{options.network} {options.precision} to {targets} with parity: {seconds:.0f} s, peak {peak / 1e9:.1f} GB"
     print(f"{line}, exit code {child.returncode}")
 
 

@@ -242,6 +242,9 @@ def _configured(task: Task, package: Any, polygraphy: Any, network: Any) -> Any:
     config = CreateConfig(**asked)(network[0], network[1])
     # on by default, and an fp32 engine must not round its products to TF32's ten bits
     config.clear_flag(package.BuilderFlag.TF32)
+    resize = getattr(package.PreviewFeature, "RUNTIME_ACTIVATION_RESIZE_10_10", None)
+    if resize is not None:  # a context then takes the scratch memory of its size, not of the profile's largest
+        config.set_preview_feature(resize, True)
     if task.timing_cache is not None:
         _read_timing_cache(config, task.timing_cache)
     return config

@@ -194,11 +194,12 @@ def _write_graphs(
     cases = samples.calibration_cases(request.calibration, largest_size)
     # on float tensors, and on DFT nodes in a plugin's place: the network between has the same names
     runnable = "dft" if fft == "plugin" else fft
-    probed = build(checkpoint.config, checkpoint.weights, request.size, ("predicted",), runnable)
+    probed = build(checkpoint.config, checkpoint.weights, largest_size, ("predicted",), runnable)
     largest = ranges.measure(probed, (case.tensors() for case in cases))
-    kept = ranges.out_of_range(model, largest, request.precision)
+    half: precision.Half = "fp16" if request.precision == "fp16" else "bf16"
+    kept = precision.lacking(model, half) | ranges.out_of_range(model, largest, half)
     step(f"writing {request.precision} into the graph")
-    write(precision.typed(model, "fp16" if request.precision == "fp16" else "bf16", kept), request.precision, kept)
+    write(precision.typed(model, half, kept), half, kept)
     return graphs
 
 

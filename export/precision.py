@@ -41,6 +41,14 @@ def full(node: onnx.NodeProto) -> bool:
     return part in ends.PARTS or node.op_type in fourier_nodes.OPERATORS or node.name.endswith(fourier_nodes.SCALE)
 
 
+def lacking(model: onnx.ModelProto, half: Half) -> dict[str, str]:
+    """The nodes that no TensorRT engine was seen to compute in this type, each with the reason: in bf16 the transposed
+    convolutions, which TensorRT-RTX 1.7 does not build."""
+    if half != "bf16":
+        return {}
+    return {n.name: "TensorRT-RTX 1.7 builds no bf16 of it" for n in model.graph.node if n.op_type == "ConvTranspose"}
+
+
 def typed(model: onnx.ModelProto, half: Half, keep: Collection[str] = ()) -> onnx.ModelProto:
     """The float32 model with its network in `half`; nodes named in `keep` compute in float32.
 

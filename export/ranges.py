@@ -11,7 +11,7 @@ its whole spectrum, and that bound is what counts here, not only what the spectr
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import onnx
@@ -36,19 +36,19 @@ def measure(model: onnx.ModelProto, inputs: Iterable[tuple[np.ndarray, np.ndarra
     """The largest magnitude of each of the network's values, by name, over calibration inputs (image [B, 3, H, W] and
     mask [B, 1, H, W], float32); for spectra, the proved bound. inf where a value is not finite.
 
-    Runs the float32 graph on ONNX Runtime, each value reduced where it is made, so the memory is that of a plain run.
+    Runs the float32 graph on ONNX Runtime, one part of the network after the other, so that what a part needs is all
+    that is held at a time: at 2048×2048 a map of 64 channels has a gigabyte.
     """
-    import onnxruntime
-
-    probed, probes = _with_probes(model)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(probed.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    largest = dict.fromkeys(probes.values(), 0.0)
+    parts = [_Part(*part) for part in _parts(model)]
+    largest: dict[str, float] = {}
     for image, mask in inputs:
-        found = session.run(list(probes), {"image": image, "mask": mask})
-        for name, value in zip(probes.values(), found, strict=True):
-            largest[name] = max(largest[name], float(value) if np.isfinite(value) else math.inf)
+        values = {"image": image, "mask": mask}
+        for index, part in enumerate(parts):
+            needed = {name for later in parts[index + 1 :] for name in later.inputs}
+            made, found = part.run({name: values[name] for name in part.inputs})
+            values = {name: value for name, value in (values | made).items() if name in needed}
+            for name, value in found.items():
+                largest[name] = max(largest.get(name, 0.0), value)
     return largest
 
 
@@ -79,11 +79,72 @@ def out_of_range(model: onnx.ModelProto, largest: dict[str, float], half: str) -
     return reasons
 
 
+class _Part:
+    """Some nodes of the graph as a session of their own, which also gives the range of each of their values."""
+
+    def __init__(self, model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> None:
+        import onnxruntime
+
+        self.inputs, self._outputs = inputs, outputs
+        probed, self._probes = _with_probes(model)
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.enable_cpu_mem_arena = False  # a part's memory is given back when it is done
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = onnxruntime.InferenceSession(
+            probed.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+
+    def run(self, feeds: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """The values that later parts need, and the largest magnitude of each value."""
+        found = self._session.run([*self._outputs, *self._probes], feeds)
+        made = dict(zip(self._outputs, found, strict=False))
+        largest: dict[str, float] = {}
+        for name, value in zip(self._probes.values(), found[len(self._outputs) :], strict=True):
+            magnitude = abs(float(value)) if np.isfinite(value) else math.inf
+            largest[name] = max(largest.get(name, 0.0), magnitude)
+        return made, largest
+
+
+def _parts(model: onnx.ModelProto) -> Iterator[tuple[onnx.ModelProto, list[str], list[str]]]:
+    """The graph cut where the first part of the nodes' names changes (what is made for all FFTs stays where it is first
+    needed): each piece, its inputs and its outputs."""
+    types = {
+        value.name: value.type.tensor_type.elem_type
+        for value in onnx.shape_inference.infer_shapes(model).graph.value_info
+    }
+    types |= {value.name: value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
+    pieces: list[list[onnx.NodeProto]] = []
+    part = ""
+    for node in model.graph.node:
+        name = node.name.split("/")[0]
+        if name not in (part, "fft"):
+            pieces.append([])
+            part = name
+        pieces[-1].append(node)
+    constants = {constant.name: constant for constant in model.graph.initializer}
+    for index, nodes in enumerate(pieces):
+        made = {name for node in nodes for name in node.output}
+        used = dict.fromkeys(name for node in nodes for name in node.input if name)
+        later = {name for piece in pieces[index + 1 :] for node in piece for name in node.input}
+        inputs = [name for name in used if name not in made and name not in constants]
+        outputs = [name for name in made if name in later]
+        graph = helper.make_graph(
+            nodes,
+            nodes[0].name,
+            [helper.make_tensor_value_info(name, types[name], None) for name in inputs],
+            [helper.make_tensor_value_info(name, types[name], None) for name in outputs],
+            [constants[name] for name in used if name in constants],
+        )
+        piece = helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version)
+        yield piece, inputs, outputs
+
+
 def _with_probes(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str]]:
-    """A copy of the model whose outputs are scalars, and which value each is about."""
+    """A copy of a part that also gives scalars, and which value each is about: its largest and its smallest element,
+    or the bound of a spectrum."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    del copy.graph.output[:]
     axes = numpy_helper.from_array(np.array([2, 3], np.int64), "probe/axes")
     root = numpy_helper.from_array(np.array(0.5, np.float32), "probe/half")
     copy.graph.initializer.extend([axes, root])
@@ -98,16 +159,17 @@ def _with_probes(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str
         copy.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, []))
         probes[name] = about
 
-    for name in _values(model):
-        if name.endswith(_SPECTRUM):
-            continue
-        output(add("ReduceMax", add("Abs", name), keepdims=0), name)
-    spectra = [name for name in _values(model) if name.endswith(_SPECTRUM)]
+    values = _values(model)
+    spectra = [name for name in values if name.endswith(_SPECTRUM)]
+    for name in values:
+        if name not in spectra:
+            for op in ("ReduceMax", "ReduceMin"):  # without a copy of |x|
+                output(add(op, name, keepdims=0), name)
     for node in model.graph.node:
         if node.name.endswith(_INPUT):
-            # √(HW) · the largest mean|x| of a channel
+            # √(HW) · the largest mean|x| of a channel; of a ReLU's output, which is its own |x|
             sides = add("Cast", add("ReduceProd", add("Shape", node.name, start=2, end=4), keepdims=0), to=1)
-            mean = add("ReduceMean", add("Abs", node.name), "probe/axes", keepdims=0)
+            mean = add("ReduceMean", node.name, "probe/axes", keepdims=0)
             bound = add("Mul", add("Pow", sides, "probe/half"), add("ReduceMax", mean, keepdims=0))
             for name in spectra:
                 if name.startswith(node.name.removesuffix(_INPUT) + "/rfft/"):
@@ -116,8 +178,9 @@ def _with_probes(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str
 
 
 def _values(model: onnx.ModelProto) -> list[str]:
-    """The values that come from the image, other than by its shape, in order."""
-    data = {value.name for value in model.graph.input}
+    """The float values of a part that come from the image, other than by its shape, in order."""
+    data = {v.name for v in model.graph.input if v.type.tensor_type.elem_type == TensorProto.FLOAT}
+    data -= {name for name in data if name.startswith("fft/")}
     names = []
     for node in model.graph.node:
         if node.op_type != "Shape" and any(name in data for name in node.input):

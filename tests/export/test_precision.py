@@ -277,3 +277,13 @@ def test_calibration_photos_are_checked(tiny, tmp_path):
 def test_an_openvino_ir_has_no_bf16(tiny, tmp_path):
     with pytest.raises(GlamaError, match="load it with precision bf16"):
         export(Request(tiny, tmp_path / "b", ("openvino",), "bf16"))
+
+
+def test_bf16_keeps_transposed_convolutions_in_float32_and_builds(tiny, tmp_path):
+    """TensorRT-RTX compiles no bf16 of them; with them in float32 the engine comes out."""
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    outcome = export(Request(tiny, tmp_path / "b", ("trt-rtx",), "bf16", size=(64, 64), parity=False))
+    assert not outcome.failures
+    kept = outcome.bundle.manifest.graphs["bf16"].kept
+    assert {"up0/conv", "up1/conv", "up2/conv"} <= kept.keys()
+    assert "no bf16" in kept["up0/conv"]
