@@ -46,7 +46,7 @@ if command -v glama-build >/dev/null 2>&1; then
     rm -f "$engine"
 else
     echo "build.sh: the engine is built but not registered, for glama-build is not installed here; install it and run:"
-    echo "  pip install glama-deploy"
+    echo "  pip install polygraphy cuda-python, and glama-deploy from its checkout"
     echo "  cd '$PWD' && glama-build . {arguments} --engine $engine"
 fi
 """

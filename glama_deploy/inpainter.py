@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from glama_deploy import memory
-from glama_deploy.bundle import MAX_SIDE
+from glama_deploy.bundle import MAX_SIDE, SizeRange
 from glama_deploy.errors import EngineError, ImageError
-from glama_deploy.network import MIN_SIDE
+from glama_deploy.network import MIN_SIDE, next_side
 from glama_deploy.runtime.base import Runner
 from glama_deploy.tensors import DeviceArray, enter, leave, on_device, padding
 
@@ -104,10 +104,10 @@ class Inpainter:
         if not sizes.covers(padded_height, padded_width):
             size = f"{padded_height}x{padded_width}"
             padded = f" (padded to {size})" if (height, width) != (padded_height, padded_width) else ""
-            widen = f"--size {size}" if sizes.static else "--min-size and --max-size around it"
             raise ImageError(
-                f"the image is {height}x{width}{padded}, this engine takes {sizes}; "
-                f"export again with {widen}, or without a size"
+                f"the image is {height}x{width}{padded}, this engine takes {sizes}; export again with "
+                f"{_widened(sizes, padded_height, padded_width)}, or without a size"
+                + ("" if sizes.static else " (of a TensorRT engine: glama-build again with it)")
             )
         if self.backend != "tensorrt":  # a TensorRT engine's memory is bounded by its profile
             memory.check(padded_height, padded_width, self._ngf)
@@ -118,6 +118,16 @@ class Inpainter:
                 f"{self.description} gave values that are not finite; nothing was written: use another backend or "
                 "precision fp32, and report the image"
             )
+
+
+def _widened(sizes: SizeRange, height: int, width: int) -> str:
+    """The options that make an engine take this size, too."""
+    low = min(next_side(height), sizes.min[0]), min(next_side(width), sizes.min[1])
+    high = max(next_side(height), sizes.max[0]), max(next_side(width), sizes.max[1])
+    if sizes.static:
+        return f"--size {next_side(height)}x{next_side(width)}"
+    options = [("--min-size", low, sizes.min), ("--max-size", high, sizes.max)]
+    return " ".join(f"{option} {side[0]}x{side[1]}" for option, side, there in options if side != there)
 
 
 def check(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
