@@ -1,0 +1,40 @@
+"""glama-masks: a contact sheet of the masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+
+from glama_deploy import contact_sheet
+from glama_deploy.bundle import parse_size
+from glama_deploy.cli.entry import Command, option
+from glama_deploy.errors import GlamaError
+from glama_deploy.files import atomic_file
+from glama_deploy.masks import MIXTURES, TYPES
+
+
+def glama_masks(
+    out: Annotated[Path, option("--out", help="Where the picture is written (PNG).")],
+    masks: Annotated[
+        list[str] | None,
+        option("--masks", help="A mask or a mixture; may be given several times. By default all of them."),
+    ] = None,
+    count: Annotated[int, option("--count", help="How many of each.", min=1, max=50)] = 5,
+    size: Annotated[str, option("--size", help="HxW of a mask.")] = "128x128",
+    seed: Annotated[int, option("--seed", help="The same seed draws the same masks.", min=0)] = 0,
+    overwrite: Annotated[bool, option("--overwrite", help="Replace a picture that exists.")] = False,
+) -> None:
+    """Draw the seven masks and their mixtures; missing pixels are white."""
+    if out.suffix.lower() != ".png":
+        raise GlamaError(f"--out is {out}; a .png is written")
+    if out.exists() and not overwrite:
+        raise GlamaError(f"{out} exists already; choose another name or pass --overwrite")
+    sheet = contact_sheet.draw(masks or [*TYPES, *MIXTURES], count, *parse_size(size, "--size"), seed)
+    with atomic_file(out) as temporary:
+        sheet.save(temporary, format="PNG")
+    Console(highlight=False).print(str(out), markup=False, soft_wrap=True)
+
+
+main = Command("glama-masks", glama_masks)

@@ -1,0 +1,120 @@
+"""The joint loss of GLaMa (Lu et al., CVPRW 2022, section 3.3); numbers in brackets are the paper's equations.
+
+Images are [B, 3, H, W], 0…1; masks [B, 1, H, W], 1 = missing. Every loss is a scalar.
+
+Where the paper leaves a choice, this is the one that was made:
+
+- (1) is the mean over all values of the image, known or not (as in LaMa's code), so its size follows the known share.
+- (9) is divided by its largest value in each image and takes no gradient, and the transforms of (8) are orthonormal, as
+  Jiang et al. (ICCV 2021), whose loss it is, define them: w then lies in 0…1.
+- (10) is a sum over pixels in print. Here it is the mean over them: the sum grows with the image's area (65,536 terms a
+  channel at 256×256), and beside losses that are means a weight of α1 = 1 would leave nothing but smoothness. As a mean
+  it is 0.005 to 0.009 on crops of the sample photograph, a hundredth of λ1 times an L1 of 0.05: with α1 = 1 the gentle
+  regularizer that the paper's ablation shows (its Table 3: a better FID with it, no blur).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional as F
+
+
+class Weights(BaseModel):
+    """λ of (7) and α of (11). The defaults are the paper's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    l1: float = Field(default=10.0, ge=0, description="λ1: known pixels")
+    adversarial: float = Field(default=10.0, ge=0, description="λadv")
+    feature_matching: float = Field(default=30.0, ge=0, description="λfm")
+    perceptual: float = Field(default=100.0, ge=0, description="λPL")
+    gradient_penalty: float = Field(default=0.001, ge=0, description="λP of (6): R1")
+    total_variation: float = Field(default=1.0, ge=0, description="α1")
+    focal_frequency: float = Field(default=1.0, ge=0, description="α2")
+    lama: float = Field(default=1.0, ge=0, description="α3")
+
+
+#: The paper's weights, and those of LaMa's own code, which has the ones of feature matching and the perceptual loss the
+#: other way round and neither of the two new terms.
+WEIGHTS = {
+    "paper": Weights(),
+    "lama": Weights(feature_matching=100.0, perceptual=30.0, total_variation=0.0, focal_frequency=0.0),
+}
+
+
+def l1_known(predicted: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+    """(1): |x − x̂| ⊙ (1 − M), its mean over all values."""
+    return ((predicted - image).abs() * (1 - mask)).mean()
+
+
+def discriminator_loss(real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
+    """(3) on logits [B, 1, h, w]: −log D(x) − log D(x̂) ⊙ (1 − M) − log(1 − D(x̂)) ⊙ M, its mean; D is the sigmoid.
+
+    A generated image is fake only where pixels were missing; the mask is brought to the logits' size by its nearest
+    pixel, as in LaMa.
+    """
+    missing = F.interpolate(mask, fake.shape[2:], mode="nearest")
+    on_fake = F.softplus(-fake) * (1 - missing) + F.softplus(fake) * missing
+    return (F.softplus(-real) + on_fake).mean()
+
+
+def generator_loss(fake: Tensor) -> Tensor:
+    """(4) on logits: −log D(x̂), its mean."""
+    return F.softplus(-fake).mean()
+
+
+def gradient_penalty(real: Tensor, image: Tensor) -> Tensor:
+    """(5), R1 (Mescheder et al., ICML 2018): ‖∇x D(x)‖² of real images, summed over an image, its mean over the batch.
+
+    `real` are the logits of `image`, which requires its gradient.
+    """
+    (gradient,) = torch.autograd.grad(real.sum(), image, create_graph=True)
+    return gradient.square().flatten(1).sum(1).mean()
+
+
+def feature_matching(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
+    """Lfm of (7): mean |difference| of the discriminator's features, averaged over its layers; none flows to `real`."""
+    return torch.stack([F.l1_loss(f, r.detach()) for r, f in zip(real, fake, strict=True)]).mean()
+
+
+def perceptual(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
+    """(2): [φ(x) − φ(x̂)]², its mean over each feature map of the network φ, summed over them."""
+    return torch.stack([F.mse_loss(f, r.detach()) for r, f in zip(real, fake, strict=True)]).sum()
+
+
+def focal_frequency(predicted: Tensor, image: Tensor, alpha: float = 1.0) -> Tensor:
+    """(8): w·|Fr − Ff|², its mean over frequencies, channels and images, with w of (9) divided by its largest value in
+    each image. Computed in float32 at least."""
+    real = image if image.dtype == torch.float64 else image.float()
+    difference = torch.fft.fft2(real, norm="ortho") - torch.fft.fft2(predicted.to(real.dtype), norm="ortho")
+    squared = difference.real.square() + difference.imag.square()
+    weight = squared.detach().pow(alpha / 2)
+    weight = weight / weight.amax(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
+    return (weight * squared).mean()
+
+
+def total_variation(predicted: Tensor, beta: float = 2.0) -> Tensor:
+    """(10): ((x[i, j+1] − x[i, j])² + (x[i+1, j] − x[i, j])²)^(β/2), its mean over the pixels with both neighbours."""
+    across = (predicted[..., :-1, 1:] - predicted[..., :-1, :-1]).square()
+    down = (predicted[..., 1:, :-1] - predicted[..., :-1, :-1]).square()
+    squared = across + down
+    return (squared if beta == 2 else squared.clamp_min(1e-12).pow(beta / 2)).mean()
+
+
+def joint(terms: dict[str, Tensor], weights: Weights) -> Tensor:
+    """(11) with (7), the generator's part: the sum of `terms` by their names in :class:`Weights`, weighted.
+
+    Terms: l1, adversarial, feature_matching and perceptual, which α3 weighs once more; total_variation and
+    focal_frequency. Those that are absent count as 0. Raises KeyError for a name that has no weight.
+    """
+    outside = {"total_variation", "focal_frequency"}
+    total = torch.zeros((), dtype=torch.float32, device=next(iter(terms.values())).device)
+    for name, value in terms.items():
+        if name not in Weights.model_fields or name in ("lama", "gradient_penalty"):
+            raise KeyError(f"{name} is no term of the generator's loss")
+        total = total + getattr(weights, name) * (1.0 if name in outside else weights.lama) * value
+    return total
