@@ -1,0 +1,178 @@
+"""What a training run is: named configs, YAML files on top of them, `key=value` on top of those."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from glama_deploy.errors import GlamaError
+from glama_deploy.masks import by_name
+from glama_deploy.network import NAMED, SIZE_MULTIPLE, NetworkConfig
+from glama_deploy.training.losses import WEIGHTS, Weights
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(_Section):
+    """Photographs and the masks put on them."""
+
+    train: tuple[str, ...] = Field(default=(), description="folders of images, or WebDataset shards (x-{000..123}.tar)")
+    valid: tuple[str, ...] = Field(default=(), description="the same, for validation")
+    side: int = Field(default=256, ge=16, multiple_of=SIZE_MULTIPLE, description="of the squares that are trained on")
+    fit: Literal["crop", "resize"] = Field(
+        default="crop", description="crop: Places2, ImageNet, WikiArt; resize: FFHQ (section 4.1)"
+    )
+    flip: bool = Field(default=True, description="mirror half of them")
+    masks: str = Field(default="general", description="a mask or a mixture (section 3.2, Table 4)")
+    workers: int = Field(default=4, ge=0, description="processes that read; 0: none beside the training")
+
+    @model_validator(mode="after")
+    def _known_mask(self) -> Data:
+        by_name(self.masks)
+        return self
+
+
+class Optimization(_Section):
+    """Adam with fixed rates (section 4.2)."""
+
+    generator_rate: float = Field(default=1e-3, gt=0)
+    discriminator_rate: float = Field(default=1e-4, gt=0)
+    batch: int = Field(default=20, ge=1, description="images a step, over all processes and accumulated parts")
+    accumulate: int = Field(default=1, ge=1, description="parts that a process does its share of the batch in")
+    steps: int = Field(default=1_000_000, ge=1)
+    average: float = Field(default=0.999, ge=0, lt=1, description="decay of the generator's running average (EMA)")
+    precision: Literal["fp32", "bf16"] = Field(default="fp32", description="bf16: autocast; FFTs stay fp32")
+    seed: int = Field(default=0, ge=0)
+
+
+class Saving(_Section):
+    """Checkpoints and what is looked at on the way."""
+
+    every: int = Field(default=1000, ge=1, description="steps between checkpoints")
+    keep: int = Field(default=3, ge=1, description="checkpoints that stay, beside the best")
+    validate_every: int = Field(default=5000, ge=1, description="steps between validations")
+    log_every: int = Field(default=50, ge=1, description="steps between scalars")
+
+
+class Config(_Section):
+    """A training run."""
+
+    network: NetworkConfig
+    weights: Weights = Field(default_factory=Weights, description="of the losses")
+    perceptual_weights: Path | None = Field(default=None, description="file of the scene-parsing ResNet-50")
+    data: Data = Field(default_factory=Data)
+    optimization: Optimization = Field(default_factory=Optimization)
+    saving: Saving = Field(default_factory=Saving)
+
+
+#: Named configs, each the values in which it differs: GLaMa's are the paper's; LaMa's are its own losses and masks.
+CONFIGS: dict[str, dict[str, Any]] = {
+    "glama": {"network": NAMED["glama"].model_dump()},
+    "glama-tiny": {"network": NAMED["glama-tiny"].model_dump()},
+    "lama": {
+        "network": NAMED["lama"].model_dump(),
+        "weights": WEIGHTS["lama"].model_dump(),
+        "data": {"masks": "lama"},
+    },
+    "big-lama": {
+        "network": NAMED["big-lama"].model_dump(),
+        "weights": WEIGHTS["lama"].model_dump(),
+        "data": {"masks": "lama"},
+    },
+}
+
+
+def load(source: str, overrides: Sequence[str] = ()) -> Config:
+    """The config of a name, or of a YAML file, which may say `base: NAME`, with overrides such as `data.side=128`.
+
+    Raises GlamaError: no such file or name, no YAML, a key that does not exist (with the one that was probably meant),
+    a value that is out of range.
+    """
+    tree = _tree(source)
+    for override in overrides:
+        _set(tree, override)
+    _check_keys(tree, Config, "")
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        message = first["msg"].removeprefix("Value error, ")
+        raise GlamaError(f"config {source}: {where or 'it'} is {first.get('input')!r}: {message}") from error
+
+
+def text(config: Config) -> str:
+    """The config as YAML that :func:`load` reads back."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _tree(source: str) -> dict[str, Any]:
+    if source in CONFIGS:
+        return _copy(CONFIGS[source])
+    path = Path(source)
+    if not path.is_file():
+        known = ", ".join(CONFIGS)
+        raise GlamaError(f"no config {source!r}: neither a file nor one of {known}{_near(source, list(CONFIGS))}")
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise GlamaError(f"{path} is no YAML: {str(error).splitlines()[0]}; see glama-train --help") from error
+    if not isinstance(tree, dict):
+        raise GlamaError(f"{path} holds no config; keys such as 'network:' and 'data:' are expected")
+    base = tree.pop("base", None)
+    if base is None:
+        return tree
+    if base not in CONFIGS:
+        raise GlamaError(f"{path}: base is {base!r}; expected {', '.join(CONFIGS)}{_near(str(base), list(CONFIGS))}")
+    return _merge(_copy(CONFIGS[base]), tree)
+
+
+def _set(tree: dict[str, Any], override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals or not key:
+        raise GlamaError(f"{override!r} is no override; key=value is expected, such as data.side=128")
+    *parents, last = key.split(".")
+    for parent in parents:
+        tree = tree.setdefault(parent, {})
+        if not isinstance(tree, dict):
+            raise GlamaError(f"{override!r}: {parent} is no section of the config")
+    try:
+        tree[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise GlamaError(f"{override!r}: the value is no YAML; quote it") from error
+
+
+def _check_keys(tree: dict[str, Any], model: type[BaseModel], prefix: str) -> None:
+    """Raise GlamaError for the first key that does not exist, with the near one."""
+    for key, value in tree.items():
+        if key not in model.model_fields:
+            known = list(model.model_fields)
+            raise GlamaError(
+                f"the config has no {prefix}{key}{_near(str(key), known) or '; known are ' + ', '.join(known)}"
+            )
+        kind = model.model_fields[key].annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel) and isinstance(value, dict):
+            _check_keys(value, kind, f"{prefix}{key}.")
+
+
+def _near(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _copy(tree: dict[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, dict) else value for key, value in tree.items()}
+
+
+def _merge(tree: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    for key, value in over.items():
+        there = tree.get(key)
+        tree[key] = _merge(there, value) if isinstance(there, dict) and isinstance(value, dict) else value
+    return tree

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import pytest
+
+from glama_deploy.errors import GlamaError
+from glama_deploy.network import NAMED
+from glama_deploy.training import config
+from glama_deploy.training.losses import WEIGHTS
+
+
+@pytest.mark.parametrize("name", list(config.CONFIGS))
+def test_a_named_config_survives_its_own_yaml(name, tmp_path):
+    loaded = config.load(name)
+    (tmp_path / "c.yaml").write_text(config.text(loaded))
+    assert config.load(str(tmp_path / "c.yaml")) == loaded
+
+
+def test_glama_is_the_papers_and_lama_is_its_own():
+    glama, lama = config.load("glama"), config.load("lama")
+    assert glama.network == lama.network == NAMED["lama"]
+    assert glama.weights == WEIGHTS["paper"]
+    assert (glama.data.masks, lama.data.masks) == ("general", "lama")
+    assert lama.weights == WEIGHTS["lama"]
+    paper = glama.optimization
+    assert (paper.generator_rate, paper.discriminator_rate, paper.batch) == (1e-3, 1e-4, 20)
+
+
+def test_a_file_stands_on_a_base_and_overrides_stand_on_both(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: glama-tiny\ndata:\n  side: 128\n  train: [photos]\nweights: {l1: 5}\n")
+    loaded = config.load(str(path), ["data.side=64", "optimization.precision=bf16", "data.valid=[a, b]"])
+    assert loaded.network == NAMED["glama-tiny"]
+    assert loaded.data.side == 64
+    assert loaded.data.train == ("photos",)
+    assert loaded.data.valid == ("a", "b")
+    assert loaded.weights.l1 == 5
+    assert loaded.weights.perceptual == 100
+    assert config.load("glama-tiny").weights.l1 == 10  # the named one is as it was
+
+
+@pytest.mark.parametrize(
+    ("source", "overrides", "says"),
+    [
+        ("glama-tinny", [], "no config 'glama-tinny'.*did you mean 'glama-tiny'"),
+        ("glama", ["data.sides=128"], "the config has no data.sides; did you mean 'side'"),
+        ("glama", ["dta.side=128"], "the config has no dta; did you mean 'data'"),
+        ("glama", ["network.ngff=1"], "the config has no network.ngff; did you mean 'ngf'"),
+        ("glama", ["data.zzz=1"], "the config has no data.zzz; known are train, valid, side"),
+        ("glama", ["data.side=100"], "data.side is 100: .* multiple of 8"),
+        ("glama", ["data.masks=genral"], "unknown mask 'genral'; did you mean 'general'"),
+        ("glama", ["optimization.batch=many"], "optimization.batch is 'many'"),
+        ("glama", ["data"], "'data' is no override; key=value is expected"),
+        ("glama", ["data.side.x=1"], "side is no section"),
+    ],
+)
+def test_a_typo_is_one_line_with_what_was_meant(source, overrides, says):
+    with pytest.raises(GlamaError, match=says) as caught:
+        config.load(source, overrides)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a: [", "is no YAML"),
+        ("- 1", "holds no config"),
+        ("base: glma\n", "base is 'glma'; expected .*did you mean 'glama'"),
+        ("data: {side: 64}\n", "network is .*: Field required"),
+    ],
+)
+def test_a_file_that_is_no_config_is_one_line(tmp_path, text, says):
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(GlamaError, match=says) as caught:
+        config.load(str(tmp_path / "c.yaml"))
+    assert "\n" not in str(caught.value)
