@@ -13,27 +13,35 @@ from glama_deploy.errors import GlamaError
 
 _NAMES = {
     "7.5": "t4 titan-rtx rtx-2060 rtx-2070 rtx-2080 rtx-2080-ti gtx-1650 gtx-1650-ti gtx-1660 gtx-1660-ti "
-    "quadro-rtx-3000 quadro-rtx-4000 quadro-rtx-5000 quadro-rtx-6000 quadro-rtx-8000 t400 t600 t1000",
-    "8.0": "a30 a100",
-    "8.6": "a2 a10 a16 a40 rtx-a2000 rtx-a3000 rtx-a4000 rtx-a5000 rtx-a6000 rtx-3050 rtx-3050-ti rtx-3060 rtx-3060-ti "
-    "rtx-3070 rtx-3070-ti rtx-3080 rtx-3080-ti rtx-3090 rtx-3090-ti",
-    "8.7": "jetson-orin jetson-agx-orin jetson-orin-nx jetson-orin-nano",
-    "8.9": "l4 l40 l40s rtx-4050 rtx-4060 rtx-4060-ti rtx-4070 rtx-4070-ti rtx-4080 rtx-4090 rtx-2000-ada rtx-4000-ada "
-    "rtx-4000-sff-ada rtx-4500-ada rtx-5000-ada rtx-6000-ada",
-    "9.0": "h100 h200 gh200",
+    "quadro-rtx-3000 quadro-rtx-4000 quadro-rtx-5000 quadro-rtx-6000 quadro-rtx-8000 t400 t500 t600 t1000 t1200",
+    "8.0": "a30 a100 a800",
+    "8.6": "a2 a10 a10g a16 a40 rtx-a400 rtx-a500 rtx-a1000 rtx-a2000 rtx-a3000 rtx-a4000 rtx-a4500 rtx-a5000 "
+    "rtx-a5500 rtx-a6000 rtx-2050 rtx-3050 rtx-3050-ti rtx-3060 rtx-3060-ti rtx-3070 rtx-3070-ti rtx-3080 rtx-3080-ti "
+    "rtx-3090 rtx-3090-ti",
+    "8.7": "orin jetson-orin jetson-agx-orin jetson-orin-nx jetson-orin-nano",
+    "8.9": "l4 l40 l40s rtx-4050 rtx-4060 rtx-4060-ti rtx-4070 rtx-4070-ti rtx-4080 rtx-4090 rtx-500-ada rtx-1000-ada "
+    "rtx-2000-ada rtx-3000-ada rtx-3500-ada rtx-4000-ada rtx-4500-ada rtx-5000-ada rtx-5880-ada rtx-6000-ada",
+    "9.0": "h20 h100 h200 h800 gh200",
     "10.0": "b200 gb200",
     "10.3": "b300 gb300",
-    "11.0": "jetson-thor jetson-t4000 jetson-t5000",
-    "12.0": "rtx-5050 rtx-5060 rtx-5060-ti rtx-5070 rtx-5070-ti rtx-5080 rtx-5090 rtx-pro-2000-blackwell "
-    "rtx-pro-4000-blackwell rtx-pro-4500-blackwell rtx-pro-5000-blackwell rtx-pro-6000-blackwell",
+    "11.0": "thor jetson-thor jetson-t4000 jetson-t5000",
+    "12.0": "rtx-5050 rtx-5060 rtx-5060-ti rtx-5070 rtx-5070-ti rtx-5080 rtx-5090 rtx-pro-500-blackwell "
+    "rtx-pro-1000-blackwell rtx-pro-2000-blackwell rtx-pro-3000-blackwell rtx-pro-4000-blackwell "
+    "rtx-pro-4500-blackwell rtx-pro-5000-blackwell rtx-pro-6000-blackwell",
     "12.1": "gb10 dgx-spark",
 }
 
 #: Name → compute capability.
 GPUS = {name: capability for capability, names in _NAMES.items() for name in names.split()}
 
-#: Words of a full product name that say nothing of the compute capability.
-_IDLE = {"nvidia", "geforce", "super", "laptop", "mobile", "gpu", "max", "q", "workstation", "server", "edition"}
+#: Words of a full product name that say nothing of the compute capability: brands, editions, form factors.
+_IDLE = re.compile(
+    r"nvidia|geforce|tesla|super|d|laptop|mobile|gpu|nvgpu|max|q|with|design|generation|workstation|server|edition|sff"
+    r"|developer|kit|pcie|nvl|sxm\d?|hbm\de?"
+)
+
+#: Nor does the size of its memory.
+_MEMORY = re.compile(r"\b\d+ ?gi?b?\b")
 
 #: cuDeviceGetAttribute's numbers for the two halves of the compute capability.
 _MAJOR, _MINOR = 75, 76
@@ -42,12 +50,13 @@ _MAJOR, _MINOR = 75, 76
 def capability(gpu: str) -> str:
     """The compute capability, as `8.9`, of a GPU by name; one that is given as such is taken as it is.
 
-    `rtx-4090`, `RTX 4090` and `NVIDIA GeForce RTX 4090 Laptop GPU` are the same. Raises GlamaError, with the names near
-    to it, for one that is not in the table.
+    `rtx-4090`, `RTX 4090` and `NVIDIA GeForce RTX 4090 Laptop GPU` are the same, and so are `a100` and `NVIDIA
+    A100-SXM4-80GB`. Raises GlamaError, with the names near to it, for one that is not in the table.
     """
     if re.fullmatch(r"\d{1,2}\.\d", gpu):
         return gpu
-    name = "-".join(word for word in re.findall(r"[a-z0-9]+", gpu.lower()) if word not in _IDLE)
+    words = re.findall(r"[a-z0-9]+", _MEMORY.sub(" ", gpu.lower()))
+    name = "-".join(word for word in words if not _IDLE.fullmatch(word))
     if name not in GPUS:
         near = difflib.get_close_matches(name, GPUS, n=3, cutoff=0.5)
         found = f"near to it: {', '.join(near)}" if near else "such as rtx-4090 or jetson-orin"
