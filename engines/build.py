@@ -12,8 +12,8 @@ from glama_deploy.bundle import Bundle, Engine, EngineName, Lowering, Manifest, 
 from glama_deploy.engines import openvino, profiles, tensorrt
 from glama_deploy.engines.inspection import Report
 from glama_deploy.engines.options import Options
-from glama_deploy.errors import GlamaError
-from glama_deploy.files import atomic_file
+from glama_deploy.errors import BundleError, GlamaError
+from glama_deploy.files import atomic_file, exchanged
 
 #: What the commands call them, and the engine that comes out.
 TARGETS: dict[str, EngineName] = {
@@ -178,21 +178,33 @@ def install(bundle: Bundle, name: EngineName, make: Callable[[Path], Engine]) ->
     """Put an engine into a bundle that exists, in place of one of the same kind.
 
     `make` writes it into `<folder>/<name>`, in a folder beside the bundle's own files; it is moved in when it is whole,
-    then the manifest is written. Raises GlamaError, with the bundle as it was.
+    then the manifest is written, then the engine that it replaces is removed. Raises GlamaError, with the bundle as it
+    was; what was cut off in the middle is undone the next time.
     """
-    work = bundle.path / f".{name}.tmp"
+    place, work, aside = (bundle.path / folder for folder in (name, f".{name}.tmp", f".{name}.old"))
     try:
+        _put_back(bundle, name, aside)
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-        engine = make(work)
-        shutil.rmtree(bundle.path / name, ignore_errors=True)
-        (work / name).rename(bundle.path / name)
+        engine = make(work).model_copy(update={"parity": _FROM_BUNDLE})
+        manifest = bundle.manifest.model_copy(update={"engines": {**bundle.manifest.engines, name: engine}})
+        with exchanged(work / name, place, aside), atomic_file(bundle.path / bundles.MANIFEST) as temporary:
+            temporary.write_text(bundles.manifest_text(manifest))
     except OSError as error:
         raise GlamaError(f"cannot write into {bundle.path}: {error.strerror}") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    engines = {**bundle.manifest.engines, name: engine.model_copy(update={"parity": _FROM_BUNDLE})}
-    manifest = bundle.manifest.model_copy(update={"engines": engines})
-    with atomic_file(bundle.path / bundles.MANIFEST) as temporary:
-        temporary.write_text(bundles.manifest_text(manifest))
     return Bundle(bundle.path, manifest)
+
+
+def _put_back(bundle: Bundle, name: EngineName, aside: Path) -> None:
+    """After an exchange that was cut off: the engine that lies aside, unless the manifest means the new one."""
+    if not aside.exists():
+        return
+    try:
+        bundle.files(name)
+    except BundleError:
+        shutil.rmtree(bundle.path / name, ignore_errors=True)
+        aside.rename(bundle.path / name)
+    else:
+        shutil.rmtree(aside)

@@ -69,7 +69,8 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o755)
         if path.exists() and overwrite:
-            _exchange(temporary, path)
+            with exchanged(temporary, path, temporary.with_suffix(".old")):
+                pass
         elif path.exists():
             raise GlamaError(f"{path} appeared while it was being made; choose another folder or pass --overwrite")
         else:
@@ -80,16 +81,24 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _exchange(new: Path, path: Path) -> None:
-    """Put `new` in the place of the folder `path`, which is put back if that fails."""
-    retired = new.with_suffix(".old")
-    path.rename(retired)
+@contextmanager
+def exchanged(new: Path, path: Path, aside: Path) -> Iterator[None]:
+    """Put the folder `new` in the place of `path`, for good when the block ends well; else `path` is as it was before.
+
+    What was there, if anything, lies at `aside` meanwhile: all three are on one file system.
+    """
+    replaced = path.exists()
+    if replaced:
+        path.rename(aside)
     try:
         new.rename(path)
-    except OSError:
-        retired.rename(path)
+        yield
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        if replaced:
+            aside.rename(path)
         raise
-    shutil.rmtree(retired, ignore_errors=True)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def sha256(path: Path) -> str:

@@ -7,7 +7,8 @@ import pytest
 
 import glama_deploy
 from glama_deploy.bundle import DEFAULT_PROFILE, Bundle
-from glama_deploy.engines.build import add
+from glama_deploy.engines import build
+from glama_deploy.engines.build import add, install
 from glama_deploy.errors import BundleError, GlamaError
 from glama_deploy.runtime import base
 
@@ -35,6 +36,90 @@ def test_building_again_replaces_the_engine(onnx_only):
     first = add(onnx_only, "openvino", DEFAULT_PROFILE)
     again = add(Bundle.open(first.path), "openvino", DEFAULT_PROFILE)
     assert all(path.is_file() for path in again.files("openvino"))
+
+
+@pytest.fixture
+def with_openvino(onnx_only) -> Bundle:
+    return add(onnx_only, "openvino", DEFAULT_PROFILE)
+
+
+def changed(bundle: Bundle):
+    """A function that makes an OpenVINO engine unlike the bundle's."""
+
+    def make(work: Path):
+        shutil.copytree(bundle.path / "openvino", work / "openvino")
+        (work / "openvino" / "model.xml").write_text("<net/>")
+        files = sorted((work / "openvino").iterdir())
+        return build.entry(work, "openvino", "fp32", bundle.sizes, files, {})
+
+    return make
+
+
+class Killed(BaseException):
+    """The process ends here: nothing of ours that would come afterwards happens."""
+
+
+def cut_off(bundle: Bundle, monkeypatch, at: int) -> None:
+    """Install another engine, but be killed before the rename of that number, from 0."""
+    rename, count = Path.rename, iter(range(9))
+
+    def stop(*arguments: object, **more: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+
+        def counted(path: Path, target: Path) -> Path:
+            if next(count) < at:
+                return rename(path, target)
+            for where, name in ((Path, "rename"), (Path, "unlink"), (shutil, "rmtree")):
+                patched.setattr(where, name, stop)
+            raise Killed
+
+        patched.setattr(Path, "rename", counted)
+        patched.setattr(Path, "replace", counted)
+        with pytest.raises(Killed):
+            install(bundle, "openvino", changed(bundle))
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])  # before the old engine goes, before the new one comes, before the manifest
+def test_an_engine_outlives_an_installation_that_is_killed(with_openvino, monkeypatch, at):
+    before = {file.name: file.read_bytes() for file in with_openvino.files("openvino")}
+    cut_off(with_openvino, monkeypatch, at)
+    there = Bundle.open(with_openvino.path)
+    assert there.manifest == with_openvino.manifest
+    with pytest.raises(GlamaError, match="no luck"):
+        install(there, "openvino", no_luck)
+    assert {file.name: file.read_bytes() for file in there.files("openvino")} == before
+    assert not [name for name in names(there.path) if "openvino" in name and name != "openvino"]
+
+
+def no_luck(work: Path):
+    raise GlamaError("no luck")
+
+
+def test_what_a_killed_installation_left_aside_goes_with_the_next(with_openvino):
+    shutil.copytree(with_openvino.path / "openvino", with_openvino.path / ".openvino.old")
+    again = add(with_openvino, "openvino", DEFAULT_PROFILE)
+    assert all(path.is_file() for path in again.files("openvino"))
+    assert names(again.path) == {"manifest.json", "model.onnx", "openvino"}
+
+
+@pytest.mark.parametrize("refused", ["rename", "replace"])  # of the new engine, of the manifest
+def test_an_engine_that_cannot_be_put_in_leaves_the_old_one(with_openvino, monkeypatch, refused):
+    method = getattr(Path, refused)
+
+    def refuse(path: Path, target: Path) -> Path:
+        if path.parent.name == ".openvino.tmp" or refused == "replace":
+            raise OSError(28, "No space left on device")
+        return method(path, target)
+
+    monkeypatch.setattr(Path, refused, refuse)
+    with pytest.raises(GlamaError, match=r"^cannot write [^\n]*[Nn]o space"):
+        install(with_openvino, "openvino", changed(with_openvino))
+    there = Bundle.open(with_openvino.path)
+    assert there.manifest == with_openvino.manifest
+    assert all(path.is_file() for path in there.files("openvino"))
+    assert names(there.path) == {"manifest.json", "model.onnx", "openvino"}
 
 
 def test_openvino_runs_the_onnx_model_where_there_is_no_ir(onnx_only, photo, hole):
