@@ -13,6 +13,7 @@ from glama_deploy.engines import build, gpus
 from glama_deploy.engines.options import Options
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.runtime.base import require
+from glama_deploy.runtime.deserialization import deserialize
 
 #: TensorRT's names of the types that a bundle's tensors have.
 _TYPES = {"float32": "FLOAT", "uint8": "UINT8"}
@@ -72,14 +73,8 @@ def _profiles(trt: Any, bundle: Bundle, file: Path, options: Options) -> tuple[S
 
 
 def _load(trt: Any, bundle: Bundle, file: Path, options: Options) -> Any:
-    if bundle.manifest.fft == "plugin":
-        from glama_deploy.runtime.plugins import register
-
-        register(trt)
-    runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
-    if options.settings.version_compatible:
-        runtime.engine_host_code_allowed = True  # such an engine brings its own runtime library along
-    engine = runtime.deserialize_cuda_engine(file.read_bytes())
+    logger = trt.Logger(trt.Logger.ERROR)
+    engine = deserialize(trt, logger, file.read_bytes(), options.settings, bundle.manifest.fft)
     if engine is None:
         raise EngineError(
             f"{file} is no engine that TensorRT {trt.__version__} takes on this GPU; build it here, with build.sh or "

@@ -26,6 +26,7 @@ from glama_deploy.engines.inspection import Report
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.files import atomic_file
 from glama_deploy.runtime.base import installed
+from glama_deploy.runtime.deserialization import deserialize
 
 Package = Literal["tensorrt", "tensorrt_rtx"]
 
@@ -146,7 +147,7 @@ def _build_here(task: Task) -> Built:
     if task.timing_cache is not None:
         _write_timing_cache(config, task.timing_cache)
     seconds = time.monotonic() - began
-    contents = _look_into(package, data) if task.inspect else None
+    contents = _look_into(task, package, data) if task.inspect else None
     report = Report(contents or inspection.of_network(package, network[1]), data.nbytes, task.profiles, seconds)
     versions = {task.package: package.__version__, "polygraphy": importlib.import_module("polygraphy").__version__}
     return Built(versions, _runs_on(task), report)
@@ -281,11 +282,11 @@ def _write_timing_cache(config: Any, path: Path) -> None:
         temporary.write_bytes(data)
 
 
-def _look_into(package: Any, data: memoryview) -> inspection.Contents | None:
+def _look_into(task: Task, package: Any, data: memoryview) -> inspection.Contents | None:
     """What the finished engine has in it; None where there is no driver to open it with."""
     if gpus.present() is None:
         return None
-    engine = package.Runtime(package.Logger(package.Logger.ERROR)).deserialize_cuda_engine(data)
+    engine = deserialize(package, package.Logger(package.Logger.ERROR), data, task.settings, task.fft)
     return None if engine is None else inspection.of_engine(package, engine)
 
 

@@ -85,7 +85,7 @@ class Inpainter:
             )
         if not on_device(image) or not on_device(mask):
             raise ImageError("of image and mask one lies on the GPU and one does not; put both in one place")
-        batch, missing = DeviceArray(image), DeviceArray(mask)
+        batch, missing = DeviceArray(image), DeviceArray(mask, mask=True)
         if len(batch.shape) != 4 or batch.shape[3] != 3 or missing.shape != batch.shape[:3]:
             raise ImageError(
                 f"image and mask have shapes {list(batch.shape[1:])} and {list(missing.shape[1:])}; "

@@ -7,7 +7,10 @@ from typing import Any
 import numpy as np
 
 from glama_deploy.bundle import Io, SizeRange
+from glama_deploy.errors import ImageError
 from glama_deploy.network import SIZE_MULTIPLE
+from glama_deploy.runtime.device_arrays import device_array
+from glama_deploy.runtime.device_arrays import on_device as on_device
 
 
 def padding(height: int, width: int, io: Io, sizes: SizeRange) -> tuple[int, int]:
@@ -39,20 +42,22 @@ def leave(result: np.ndarray, io: Io, height: int, width: int) -> np.ndarray:
 
 
 class DeviceArray:
-    """Memory on a GPU, by what `__cuda_array_interface__` (CuPy, PyCUDA, PyTorch) says of it, as a batch of one."""
+    """An image or, with `mask`, a mask that lies on a GPU (CuPy, PyCUDA, PyTorch), as a batch of one."""
 
-    def __init__(self, array: Any) -> None:
+    def __init__(self, array: Any, *, mask: bool = False) -> None:
+        """Raises ImageError for an image of bool, EngineError for an array that has gaps or is not in C order."""
         self._owner = array  # keeps the memory alive
-        there = dict(array.__cuda_array_interface__)
-        there["typestr"] = "|u1" if there["typestr"] == "|b1" else there["typestr"]  # a bool is a byte of 0 or 1
-        strides = there.get("strides")
-        self.shape = (1, *there["shape"])
-        there["shape"] = self.shape
-        if strides is not None:
-            there["strides"] = (strides[0] * self.shape[1], *strides)
-        self.__cuda_array_interface__ = there
-
-
-def on_device(array: object) -> bool:
-    """Whether an array offers its memory on a GPU."""
-    return not isinstance(array, np.ndarray) and hasattr(array, "__cuda_array_interface__")
+        there = device_array("mask" if mask else "image", array)
+        dtype = there.dtype
+        if dtype == np.bool_:
+            if not mask:
+                raise ImageError("the image is bool; uint8 (0…255) is expected: multiply by 255 and cast")
+            dtype = np.dtype(np.uint8)  # a byte of 0 or 1
+        self.shape = (1, *there.shape)
+        self.__cuda_array_interface__ = {
+            "shape": self.shape,
+            "typestr": dtype.str,
+            "data": (there.address, False),
+            "version": 3,
+            "stream": there.stream,
+        }

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from glama_deploy.runtime.device import OutOfMemory
 
 
 class Cuda:
-    """The current GPU and a stream on it; see :class:`glama_deploy.runtime.device.Device`."""
+    """The GPU that is current when this is made, and a stream on it, for every thread; see
+    :class:`glama_deploy.runtime.device.Device`."""
 
     def __init__(self, api: Any = None) -> None:
         """`api`: the module `cuda.bindings.runtime`. Raises EngineError: no driver, no GPU, no cuda-python."""
@@ -23,6 +24,7 @@ class Cuda:
         status, count = self._api.cudaGetDeviceCount()
         if status != self._api.cudaError_t.cudaSuccess or not count:
             raise EngineError(f"no NVIDIA driver or GPU here ({self._message(status)})")
+        self._gpu = int(self._call("cudaGetDevice"))
         # Work in CUDA's default stream would wait for an ordinary stream, and fail while that one is being captured.
         self.stream = int(self._call("cudaStreamCreateWithFlags", self._api.cudaStreamNonBlocking))
         self._event: Any = None
@@ -35,8 +37,17 @@ class Cuda:
         properties = self._properties()
         return properties.major, properties.minor
 
-    def active(self) -> AbstractContextManager[None]:
-        return nullcontext()  # the runtime API makes the GPU's context current by itself
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        current = int(self._call("cudaGetDevice"))  # each thread has one of its own
+        if current == self._gpu:
+            yield
+            return
+        self._call("cudaSetDevice", self._gpu)
+        try:
+            yield
+        finally:
+            self._call("cudaSetDevice", current)
 
     def allocate(self, size: int) -> int:
         return int(self._call("cudaMalloc", size))
@@ -95,12 +106,13 @@ class Cuda:
         self._call("cudaStreamSynchronize", self.stream)
 
     def close(self) -> None:
-        if self._event is not None:
-            self._call("cudaEventDestroy", self._event)
-        self._call("cudaStreamDestroy", self.stream)
+        with self.active():
+            if self._event is not None:
+                self._call("cudaEventDestroy", self._event)
+            self._call("cudaStreamDestroy", self.stream)
 
     def _properties(self) -> Any:
-        return self._call("cudaGetDeviceProperties", self._call("cudaGetDevice"))
+        return self._call("cudaGetDeviceProperties", self._gpu)
 
     def _copy(self, target: int, source: int, size: int, kind: str) -> None:
         self._call("cudaMemcpyAsync", target, source, size, getattr(self._api.cudaMemcpyKind, kind), self.stream)

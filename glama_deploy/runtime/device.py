@@ -74,15 +74,37 @@ class Device(Protocol):
 
 
 def open_device() -> Device:
-    """The GPU, through cuda-python if it is installed, else pycuda. Raises EngineError: neither, no driver, no GPU."""
-    if installed("cuda.bindings.runtime"):
-        from glama_deploy.runtime.cuda import Cuda
+    """The GPU, through cuda-python where that is installed and works, else pycuda.
 
-        return Cuda()
-    if installed("pycuda.driver"):
-        from glama_deploy.runtime.pycuda import PyCuda
+    Raises EngineError: neither is installed, no driver, no GPU. Where both fail, each says why.
+    """
+    refused: dict[str, EngineError] = {}
+    for package, module, opened in (
+        ("cuda-python", "cuda.bindings.runtime", _cuda),
+        ("pycuda", "pycuda.driver", _pycuda),
+    ):
+        if not installed(module):
+            continue
+        try:
+            return opened()
+        except EngineError as error:  # a cuda-python newer than the driver, which a Jetson may have
+            refused[package] = error
+    if not refused:
+        raise EngineError(
+            "neither cuda-python nor pycuda is installed; pip install cuda-python (on Jetson: pip install pycuda)"
+        )
+    if len(refused) == 1:
+        raise next(iter(refused.values()))
+    raise EngineError("; ".join(f"{package}: {error}" for package, error in refused.items()))
 
-        return PyCuda()
-    raise EngineError(
-        "neither cuda-python nor pycuda is installed; pip install cuda-python (on Jetson: pip install pycuda)"
-    )
+
+def _cuda() -> Device:
+    from glama_deploy.runtime.cuda import Cuda
+
+    return Cuda()
+
+
+def _pycuda() -> Device:
+    from glama_deploy.runtime.pycuda import PyCuda
+
+    return PyCuda()

@@ -34,8 +34,9 @@ class DeviceTensor:
         return self.address % ALIGNMENT == 0
 
 
-def in_device_memory(array: Any) -> bool:
-    return hasattr(array, "__cuda_array_interface__")
+def on_device(array: object) -> bool:
+    """Whether an array offers its memory on a GPU."""
+    return not isinstance(array, np.ndarray) and hasattr(array, "__cuda_array_interface__")
 
 
 def device_array(name: str, array: Any) -> DeviceTensor:

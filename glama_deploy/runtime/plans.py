@@ -100,10 +100,11 @@ class Plans:
 
     def _bind(self, plan: Plan, addresses: dict[str, int]) -> None:
         self._forget_graph(plan)
+        plan.addresses, plan.runs = {}, 0  # until all are set it has none
         for name, address in addresses.items():
             if not plan.context.set_tensor_address(name, address):
                 raise EngineError(f"the engine has no tensor {name!r}; build it again")
-        plan.addresses, plan.runs = addresses, 0
+        plan.addresses = addresses
 
     def _execute(self, plan: Plan) -> bool:
         return bool(plan.context.execute_async_v3(self._device.stream))

@@ -16,8 +16,9 @@ from glama_deploy.bundle import BuildSettings, Bundle, Engine, EngineName, SizeR
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.base import Request, require
 from glama_deploy.runtime.blocks import Blocks
+from glama_deploy.runtime.deserialization import deserialize
 from glama_deploy.runtime.device import Device, OutOfMemory, open_device
-from glama_deploy.runtime.device_arrays import DeviceTensor, device_array, in_device_memory
+from glama_deploy.runtime.device_arrays import DeviceTensor, device_array, on_device
 from glama_deploy.runtime.plans import Plans
 from glama_deploy.runtime.refit import refit
 from glama_deploy.runtime.rtx import KernelCache, runtime_config
@@ -70,7 +71,7 @@ def _open_engine(bundle: Bundle, name: EngineName) -> TensorRTRunner:
     try:
         with device.active():
             check_gpu(engine, device, rebuild)
-            loaded = _deserialize(bundle, engine, trt, rebuild)
+            loaded = _load(bundle, engine, trt, rebuild)
             plans, kernels = _prepare(bundle, trt, name, loaded, device)
     except BaseException:
         device.close()
@@ -109,20 +110,12 @@ def check_gpu(engine: Engine, device: Device, rebuild: str) -> None:
         )
 
 
-def _deserialize(bundle: Bundle, engine: Engine, trt: Any, rebuild: str) -> Any:
+def _load(bundle: Bundle, engine: Engine, trt: Any, rebuild: str) -> Any:
     """The engine on the GPU, with its weights."""
     (path,) = bundle.files(engine.name)
-    if bundle.manifest.fft == "plugin":
-        from glama_deploy.runtime.plugins import register
-
-        register(trt)
     logger = trt.Logger(trt.Logger.ERROR)
-    runtime = trt.Runtime(logger)
     settings = engine.settings or BuildSettings()
-    if settings.version_compatible and hasattr(runtime, "engine_host_code_allowed"):
-        # such an engine brings its own runtime library along, which TensorRT loads for trusted engines only
-        runtime.engine_host_code_allowed = True
-    loaded = runtime.deserialize_cuda_engine(path.read_bytes())
+    loaded = deserialize(trt, logger, path.read_bytes(), settings, bundle.manifest.fft)
     if loaded is None:
         raise EngineError(f"{path} was not accepted on this GPU; rebuild with: {rebuild}")
     if settings.stripped:
@@ -203,12 +196,10 @@ class TensorRTRunner:
     def run(self, image: Any, mask: Any, output: str = "inpainted") -> np.ndarray:
         """As :class:`glama_deploy.runtime.base.Runner` says, from arrays in host or device memory; the result is a
         fresh array in host memory."""
-        if not self._finish.alive:
-            raise EngineError(f"{self.description} was closed; open the bundle again")
         if output not in self._outputs:
             raise EngineError(f"the bundle has no output {output!r}; export it again with --predicted")
         arrays = {
-            tensor.name: device_array(tensor.name, array) if in_device_memory(array) else array
+            tensor.name: device_array(tensor.name, array) if on_device(array) else array
             for tensor, array in zip(self._inputs, (image, mask), strict=True)
         }
         sides = self._sides(arrays)
@@ -223,9 +214,9 @@ class TensorRTRunner:
         for name, array in arrays.items():
             if isinstance(array, DeviceTensor) and array.aligned:
                 addresses[name] = array.address
-        plan = self._plans.plan(profile, {tensor.name: _shape(tensor, sides) for tensor in self._inputs})
+        plan = self._plans.plan(profile, {tensor.name: tensor.shape_for(**sides) for tensor in self._inputs})
         first = not plan.addresses
-        shape, dtype = _shape(output, sides), np.dtype(output.dtype)
+        shape, dtype = output.shape_for(**sides), np.dtype(output.dtype)
         result = self._pinned.get(output.name, _bytes(output, sides))[: _bytes(output, sides)]
         try:
             for name, array in arrays.items():
@@ -273,7 +264,7 @@ class TensorRTRunner:
                 )
         height, width = (self._inputs[0].layout.index(axis) for axis in "HW")
         shape = arrays[self._inputs[0].name].shape
-        return {**sides, "batch": shape[0], "height": shape[height], "width": shape[width]}
+        return {"batch": shape[0], "height": shape[height], "width": shape[width]}
 
     def _profile(self, sides: dict[str, int]) -> int:
         batch, height, width = sides["batch"], sides["height"], sides["width"]
@@ -291,24 +282,23 @@ class TensorRTRunner:
     @contextmanager
     def _running(self, what: str) -> Iterator[None]:
         """One run at a time; where memory is short, all of it is given back and what to do is said."""
-        with self._lock, self._device.active():
-            try:
-                yield
-            except OutOfMemory as error:
-                self._plans.release()
-                self._pinned.release()
-                raise EngineError(
-                    f"{self.description} has no memory for {what} ({error}); "
-                    "use a smaller image or export with smaller --max-size"
-                ) from error
-
-
-def _shape(tensor: Tensor, sides: dict[str, int]) -> tuple[int, ...]:
-    return tuple(sides[side] if isinstance(side, str) else side for side in tensor.shape)
+        with self._lock:
+            if not self._finish.alive:  # asked here: another thread may have closed it while this one waited
+                raise EngineError(f"{self.description} was closed; open the bundle again")
+            with self._device.active():
+                try:
+                    yield
+                except OutOfMemory as error:
+                    self._plans.release()
+                    self._pinned.release()
+                    raise EngineError(
+                        f"{self.description} has no memory for {what} ({error}); "
+                        "use a smaller image or export with smaller --max-size"
+                    ) from error
 
 
 def _bytes(tensor: Tensor, sides: dict[str, int]) -> int:
-    return int(np.prod(_shape(tensor, sides))) * np.dtype(tensor.dtype).itemsize
+    return int(np.prod(tensor.shape_for(**sides))) * np.dtype(tensor.dtype).itemsize
 
 
 def _listed(shape: tuple[int | str, ...]) -> str:

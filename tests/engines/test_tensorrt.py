@@ -299,6 +299,28 @@ def test_the_report_is_of_the_network_where_the_engine_cannot_be_opened(onnx_onl
     assert report.seconds > 0
 
 
+@pytest.mark.parametrize("settings", [BuildSettings(), BuildSettings(version_compatible=True)])
+def test_a_finished_engine_is_opened_with_what_it_brings_along(tmp_path, monkeypatch, settings):
+    class Runtime:
+        engine_host_code_allowed = False
+
+        def __init__(self, logger: object) -> None: ...
+
+        def deserialize_cuda_engine(self, data: bytes) -> tuple[bytes, bool]:
+            return data, self.engine_host_code_allowed
+
+    class Logger:
+        ERROR = 0
+
+        def __init__(self, level: int) -> None: ...
+
+    monkeypatch.setattr(gpus, "present", lambda: "8.7")
+    monkeypatch.setattr(tensorrt.inspection, "of_engine", lambda package, engine: engine)
+    asked = task(tmp_path / "x.onnx", tmp_path / "e", "tensorrt", settings=settings)
+    seen = tensorrt._look_into(asked, SimpleNamespace(Runtime=Runtime, Logger=Logger), b"engine")
+    assert seen == (b"engine", settings.version_compatible)
+
+
 @pytest.mark.gpu
 @needs_gpu
 def test_the_report_is_of_the_engine_where_a_gpu_is(onnx_only):

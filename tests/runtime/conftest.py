@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Callable
 from enum import IntEnum
 from types import SimpleNamespace
@@ -13,9 +14,10 @@ import pytest
 
 
 class Stream:
-    """Work in order; what is captured goes into a graph instead."""
+    """Work in order, on one GPU; what is captured goes into a graph instead."""
 
-    def __init__(self) -> None:
+    def __init__(self, gpu: int = 0) -> None:
+        self.gpu = gpu
         self.queue: list[Callable[[], None]] = []
         self.total = self.done = 0
         self.captured: list[Callable[[], None]] | None = None
@@ -37,6 +39,7 @@ class Stream:
 class MemoryRuntime:
     """`cuda.bindings.runtime`: those of its functions that are called here, with its results: a tuple, status first.
 
+    Each thread has a current GPU, at first 0: memory and streams are made on that one, and only its streams take work.
     Device addresses are numbers that no other memory has. Work waits in its stream until that is synchronized. Host
     memory that is copied must be page-locked, memory that is freed idle, and no more is given than `room`.
     """
@@ -46,6 +49,8 @@ class MemoryRuntime:
         cudaErrorInvalidValue = 1
         cudaErrorMemoryAllocation = 2
         cudaErrorInsufficientDriver = 35
+        cudaErrorInvalidDevice = 101
+        cudaErrorInvalidResourceHandle = 400
         cudaErrorStreamCaptureUnsupported = 900
         cudaErrorStreamCaptureInvalidated = 901
 
@@ -63,6 +68,8 @@ class MemoryRuntime:
     def __init__(self, room: int = 1 << 30, capability: tuple[int, int] = (8, 9), count: int = 1) -> None:
         self.room, self.capability, self.count = room, capability, count
         self.memory: dict[int, bytearray] = {}
+        self.gpus: dict[int, int] = {}  # of each device address that was ever given
+        self._current = threading.local()
         self.pinned: dict[int, Any] = {}
         self.streams: dict[int, Stream] = {1: Stream(), 2: Stream()}
         self.events: dict[Any, tuple[int, int] | None] = {}
@@ -83,6 +90,10 @@ class MemoryRuntime:
     def names(self) -> list[str]:
         return [name for name, _ in self.calls]
 
+    def takes_work(self, stream: int) -> bool:
+        """Whether this thread's current GPU is the stream's; CUDA's own two are of any."""
+        return stream in (1, 2) or self.streams[stream].gpu == self.cudaGetDevice()[1]
+
     def block(self, address: int, size: int) -> memoryview:
         """Device memory; fails where it is not, or not to its end, allocated."""
         for base, block in self.memory.items():
@@ -98,7 +109,13 @@ class MemoryRuntime:
         return self.cudaError_t.cudaSuccess, self.count
 
     def cudaGetDevice(self) -> tuple[Any, ...]:
-        return self.cudaError_t.cudaSuccess, 0
+        return self.cudaError_t.cudaSuccess, getattr(self._current, "gpu", 0)
+
+    def cudaSetDevice(self, device: int) -> tuple[Any, ...]:
+        if device not in range(self.count):
+            return (self.cudaError_t.cudaErrorInvalidDevice,)
+        self._current.gpu = device
+        return (self.cudaError_t.cudaSuccess,)
 
     def cudaGetDeviceProperties(self, device: int) -> tuple[Any, ...]:
         major, minor = self.capability
@@ -111,7 +128,7 @@ class MemoryRuntime:
     def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
         assert flags == self.cudaStreamNonBlocking
         handle = self._number()
-        self.streams[handle] = Stream()
+        self.streams[handle] = Stream(self.cudaGetDevice()[1])
         return self.cudaError_t.cudaSuccess, handle
 
     def cudaStreamDestroy(self, stream: int) -> tuple[Any, ...]:
@@ -133,6 +150,7 @@ class MemoryRuntime:
         self.calls.append(("malloc", size))
         address = self._number()
         self.memory[address] = bytearray(size)
+        self.gpus[address] = self.cudaGetDevice()[1]
         return self.cudaError_t.cudaSuccess, address
 
     def cudaFree(self, address: int) -> tuple[Any, ...]:
@@ -168,6 +186,8 @@ class MemoryRuntime:
         return self.cudaError_t.cudaSuccess, event
 
     def cudaEventRecord(self, event: int, stream: int) -> tuple[Any, ...]:
+        if not self.takes_work(stream):
+            return (self.cudaError_t.cudaErrorInvalidResourceHandle,)
         self.events[event] = (stream, self.streams[stream].total)
         return (self.cudaError_t.cudaSuccess,)
 
@@ -211,6 +231,8 @@ class MemoryRuntime:
 
     def cudaGraphLaunch(self, executable: Any, stream: int) -> tuple[Any, ...]:
         assert executable in self.executables, "a graph was launched after its end"
+        if not self.takes_work(stream):
+            return (self.cudaError_t.cudaErrorInvalidResourceHandle,)
         self.calls.append(("launch", 0))
         for work in executable.work:
             self.streams[stream].put(work)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -136,6 +137,69 @@ def test_cuda_python_comes_before_pycuda_and_both_are_named_where_neither_is(mon
     else:
         with pytest.raises(EngineError, match=r"pip install cuda-python \(on Jetson: pip install pycuda\)"):
             devices.open_device()
+
+
+NO_DRIVER = EngineError("no NVIDIA driver or GPU here (CUDA driver version is insufficient for CUDA runtime version)")
+
+
+def failing(error: EngineError):
+    def make() -> None:
+        raise error
+
+    return make
+
+
+def test_where_cuda_python_does_not_fit_the_driver_pycuda_is_taken(monkeypatch):
+    monkeypatch.setattr(devices, "installed", lambda package: True)
+    monkeypatch.setattr("glama_deploy.runtime.cuda.Cuda", failing(NO_DRIVER))
+    monkeypatch.setattr("glama_deploy.runtime.pycuda.PyCuda", lambda: "PyCuda")
+    assert devices.open_device() == "PyCuda"
+
+
+def test_where_both_fail_one_line_has_both_reasons(monkeypatch):
+    there = {"cuda.bindings.runtime", "pycuda.driver"}
+    monkeypatch.setattr(devices, "installed", there.__contains__)
+    monkeypatch.setattr("glama_deploy.runtime.cuda.Cuda", failing(NO_DRIVER))
+    monkeypatch.setattr("glama_deploy.runtime.pycuda.PyCuda", failing(EngineError("pycuda counts none")))
+    with pytest.raises(EngineError, match=r"^cuda-python: no NVIDIA .* runtime version\); pycuda: pycuda counts none$"):
+        devices.open_device()
+    there.remove("pycuda.driver")
+    with pytest.raises(EngineError, match=r"^no NVIDIA driver or GPU here [^;]*$"):
+        devices.open_device()
+
+
+def in_another_thread(work) -> list:
+    """What `work` gives in a new thread, whose current GPU is the first one."""
+    results: list = []
+    thread = threading.Thread(target=lambda: results.append(work()))
+    thread.start()
+    thread.join()
+    return results
+
+
+def test_every_thread_works_on_the_gpu_that_was_current_at_opening_and_keeps_its_own(memory_runtime):
+    runtime = memory_runtime(count=2)
+    runtime.cudaSetDevice(1)
+    gpu = Cuda(runtime)
+
+    def work() -> tuple[int, int, int]:
+        with gpu.active():
+            address = gpu.allocate(16)
+            gpu.wait_for(1)
+            during = runtime.cudaGetDevice()[1]
+        return runtime.gpus[address], during, runtime.cudaGetDevice()[1]
+
+    assert in_another_thread(work) == [(1, 1, 0)]
+    assert runtime.cudaGetDevice()[1] == 1
+
+
+def test_a_thread_keeps_its_gpu_where_the_work_fails(memory_runtime):
+    runtime = memory_runtime(room=16, count=2)
+    gpu = Cuda(runtime)
+    runtime.cudaSetDevice(1)
+    with pytest.raises(OutOfMemory), gpu.active():
+        gpu.allocate(32)
+    assert runtime.cudaGetDevice()[1] == 1
 
 
 def test_the_memory_driver_has_the_real_bindings_functions_and_values(memory_runtime):

@@ -210,6 +210,7 @@ class MemoryContext:
     def execute_async_v3(self, stream: int) -> bool:
         assert set(self._addresses) == {*self._inputs, *self._outputs}, "a tensor has no address"
         assert self._scratch is not None
+        assert self._cuda.takes_work(stream), "another GPU is current"
         trt = self._engine.trt
         if self._cuda.streams[stream].captured is not None:
             assert self._runs, "a capture before the first run"
@@ -285,9 +286,12 @@ class World:
 def opened(monkeypatch, memory_runtime, memory_pycuda):
     """A function that opens a bundle's engine, in memory; its `last` is what it made, also where opening fails."""
 
-    def make(bundle: Bundle, name: str = "tensorrt", *, room: int = 1 << 30, pycuda: bool = False, **trt: Any) -> World:
+    def make(
+        bundle: Bundle, name: str = "tensorrt", *, room: int = 1 << 30, pycuda: bool = False, gpu: int = 0, **trt: Any
+    ) -> World:
         engine = bundle.manifest.engines[name]
-        cuda = memory_runtime(room)
+        cuda = memory_runtime(room, count=gpu + 1)
+        cuda.cudaSetDevice(gpu)
         fake = MemoryTensorRT(cuda, engine.profiles or (engine.sizes,), **trt)
         package = name.replace("-", "_")
         monkeypatch.setitem(sys.modules, package, fake.module(package, "10.3.0"))
@@ -387,6 +391,18 @@ def test_threads_may_share_a_runner(world):
     assert not wrong
 
 
+def test_a_runner_stays_on_its_gpu_whichever_thread_runs_it(opened, tiny_bundle):
+    world = opened(with_engine(tiny_bundle), gpu=1)
+    cases = [inputs(1, side, 64, seed) for seed, side in enumerate((64, 64, 64, 128))]  # it captures, replays, grows
+    results: list[np.ndarray] = []
+    thread = threading.Thread(target=lambda: results.extend(world.runner.run(*case) for case in cases))
+    thread.start()
+    thread.join()
+    for result, case in zip(results, cases, strict=True):
+        np.testing.assert_array_equal(result, world.expected(*case))
+    assert set(world.cuda.gpus.values()) == {1}
+
+
 # -- calls and buffers
 
 
@@ -434,6 +450,23 @@ def test_a_closed_runner_says_so(memory_world):
     assert memory_world.trt.engine() is None  # its weights are on the GPU too
     with pytest.raises(EngineError, match=r"was closed; open the bundle again"):
         memory_world.runner.run(*inputs(1, 64, 64))
+
+
+def test_a_run_that_waited_while_the_runner_was_closed_says_so(memory_world, monkeypatch):
+    runner = memory_world.runner
+
+    class ClosedMeanwhile:
+        """The runner's lock, which another thread holds to close the runner."""
+
+        def __enter__(self) -> None:
+            runner._finish()
+
+        def __exit__(self, *error: object) -> None: ...
+
+    monkeypatch.setattr(runner, "_lock", ClosedMeanwhile())
+    with pytest.raises(EngineError, match=r"was closed; open the bundle again"):
+        runner.run(*inputs(1, 64, 64))
+    assert not memory_world.cuda.leaked
 
 
 # -- graphs and plans
@@ -667,6 +700,22 @@ def test_addresses_that_come_back_are_captured_and_others_run_plainly(memory_wor
     np.testing.assert_array_equal(memory_world.runner.run(*kept[1]), memory_world.expected(image, mask))
     assert not memory_world.cuda.executables  # that graph read from elsewhere
     assert len([context for context in memory_world.trt.contexts if context()]) == 1
+
+
+@pytest.mark.parametrize("runs", [1, 3])  # plain; captured
+def test_addresses_that_were_set_in_part_are_all_set_again(memory_world, monkeypatch, runs):
+    cases = [inputs(1, 64, 64, seed) for seed in range(2)]
+    first, second = ([OnDevice(memory_world.device, array) for array in case] for case in cases)
+    for _ in range(runs):
+        memory_world.runner.run(*first)
+    set_address = MemoryContext.set_tensor_address
+    monkeypatch.setattr(
+        MemoryContext, "set_tensor_address", lambda context, *at: at[0] != "mask" and set_address(context, *at)
+    )
+    with pytest.raises(EngineError, match="no tensor 'mask'"):
+        memory_world.runner.run(*second)
+    monkeypatch.setattr(MemoryContext, "set_tensor_address", set_address)
+    np.testing.assert_array_equal(memory_world.runner.run(*first), memory_world.expected(*cases[0]))
 
 
 @pytest.mark.parametrize("stream", [1, 2, "other"])
