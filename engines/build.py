@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -14,6 +15,8 @@ from glama_deploy.engines.inspection import Report
 from glama_deploy.engines.options import Options
 from glama_deploy.errors import BundleError, GlamaError
 from glama_deploy.files import atomic_file, exchanged
+
+log = logging.getLogger("glama_deploy")
 
 #: What the commands call them, and the engine that comes out.
 TARGETS: dict[str, EngineName] = {
@@ -127,12 +130,14 @@ def add(
 ) -> Bundle:
     """Build an engine into a bundle that exists, replacing one of the same kind; on the device, without torch.
 
-    Without a precision, it is that of the engine that is replaced, else for TensorRT that of the half graph that the
-    bundle was exported with, else fp32. `options` and `report` are as in :func:`build`. Raises GlamaError.
+    Without a precision, it is for TensorRT what the bundle was exported in, and for OpenVINO that of the engine that is
+    replaced, else fp32. `options` and `report` are as in :func:`build`. Raises GlamaError.
     """
     target = target_of(target)
     if target == "onnx":
-        raise GlamaError("every bundle has its ONNX model; expected openvino, trt or trt-rtx")
+        raise GlamaError("an ONNX model is not built from a bundle, it is exported; expected openvino, trt or trt-rtx")
+    if target == "openvino" and bundle.manifest.fft == "plugin":
+        raise GlamaError("OpenVINO has no plugin nodes, which this bundle's graph needs; export it with --fft matmul")
     options = options or Options()
     options.check(target)
     precision = choose_precision(bundle, target, precision)
@@ -160,17 +165,34 @@ def choose_precision(bundle: Bundle, target: str, asked: str | None) -> Precisio
     """What an engine of the bundle is built in: what is asked for, else as :func:`add` says. Raises GlamaError for one
     that the target has not."""
     name = TARGETS[target]
-    if asked is None:
+    if asked is None and name == "openvino":
         replaced = bundle.engine(name)
-        typed = "fp32" if name == "openvino" else typed_precision(bundle.manifest)
-        asked = replaced.precision if replaced else typed
+        asked = replaced.precision if replaced else "fp32"
+    elif asked is None:
+        asked = typed_precision(bundle.manifest)
     if asked not in (("fp32", "fp16") if name == "openvino" else _TYPED):
         raise GlamaError(f"precision is {asked!r}, which {target} has not; expected fp32 or fp16 (TensorRT: bf16)")
     return cast(Precision, asked)
 
 
+def asked_for(manifest: Manifest, target: str) -> Options:
+    """The builder's options that the bundle was exported with; the defaults where it has none, or the target has not
+    what was asked of another one, which is said."""
+    if manifest.asked is None or not target.startswith("trt"):
+        return Options()
+    options = Options(manifest.asked.settings, manifest.asked.profiles)
+    try:
+        options.check(target)
+    except GlamaError as error:
+        log.warning("the bundle was exported with other builder options, which are left out: %s", error)
+        return Options()
+    return options
+
+
 def typed_precision(manifest: Manifest) -> Precision:
-    """That of the half graph that the bundle was exported with, else fp32."""
+    """What the bundle was exported in."""
+    if manifest.asked is not None:
+        return manifest.asked.precision
     return [precision for precision in manifest.graphs if precision in _TYPED][-1]  # the fp32 graph comes first
 
 
@@ -186,7 +208,10 @@ def install(bundle: Bundle, name: EngineName, make: Callable[[Path], Engine]) ->
         _put_back(bundle, name, aside)
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
-        engine = make(work).model_copy(update={"parity": _FROM_BUNDLE})
+        engine = make(work)
+        graph = bundle.manifest.graphs.get(engine.precision)
+        emulated = graph.parity if graph and name.startswith("tensorrt") else None
+        engine = engine.model_copy(update={"parity": emulated or _FROM_BUNDLE})
         manifest = bundle.manifest.model_copy(update={"engines": {**bundle.manifest.engines, name: engine}})
         with exchanged(work / name, place, aside), atomic_file(bundle.path / bundles.MANIFEST) as temporary:
             temporary.write_text(bundles.manifest_text(manifest))

@@ -18,9 +18,17 @@ _HEAD = """\
 # 10.3) or 7, or any other machine with TensorRT 10. TRTEXEC=/path/to/trtexec chooses another trtexec; arguments are
 # passed on to it. The engine counts once it stands in manifest.json, which glama-build does at the end.
 set -eu
+trtexec=${TRTEXEC:-}
+case $trtexec in
+    "" | /*) ;;
+    */*) trtexec=$PWD/$trtexec ;;
+esac
+if [ -n "$trtexec" ] && ! command -v "$trtexec" >/dev/null 2>&1; then
+    echo "build.sh: TRTEXEC is $TRTEXEC, which is no command; give the path of trtexec" >&2
+    exit 2
+fi
 cd -- "$(dirname -- "$0")"
 
-trtexec=${TRTEXEC:-}
 for place in trtexec /usr/src/tensorrt/bin/trtexec; do
     if [ -z "$trtexec" ] && command -v "$place" >/dev/null 2>&1; then
         trtexec=$place
@@ -42,7 +50,12 @@ if [ ! -s "$engine" ]; then
     exit 1
 fi
 if command -v glama-build >/dev/null 2>&1; then
-    glama-build . {arguments} --engine "$engine"
+    glama-build . {arguments} --engine "$engine" || {{
+        code=$?
+        echo "build.sh: the engine is built but not registered; when what glama-build said is mended, run:" >&2
+        echo "  cd '$PWD' && glama-build . {arguments} --engine $engine" >&2
+        exit $code
+    }}
     rm -f "$engine"
 else
     echo "build.sh: the engine is built but not registered, for glama-build is not installed here; install it and run:"
@@ -68,6 +81,7 @@ def script(manifest: Manifest, sizes: SizeRange = DEFAULT_PROFILE, options: Opti
         "--stronglyTyped --noTF32 --skipInference --profilingVerbosity=detailed",
         *_shape_flags(manifest, sizes, options),
         *(trtexec for trtexec, _ in _flags(options.settings)),
+        *([f"--timingCacheFile={shlex.quote(str(options.timing_cache))}"] if options.timing_cache else []),
         '"$@"',
     ]
     arguments = " ".join(

@@ -88,7 +88,7 @@ def build(task: Task) -> Built:
         if not installed(needed):
             raise EngineError(
                 f"{needed} is not installed; pip install {package.replace('_', '-')} polygraphy"
-                + (" (on Jetson, use JetPack's own)" if needed == "tensorrt" else "")
+                + (", or build on the device: glama-build BUNDLE --target trt" if package == "tensorrt" else "")
             )
     task.engine.parent.mkdir(parents=True, exist_ok=True)
     child = subprocess.run(

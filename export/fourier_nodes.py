@@ -18,14 +18,15 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from glama_deploy.export.builder import GraphBuilder
+from glama_deploy.errors import EngineError
+from glama_deploy.export.builder import GraphBuilder, Value
 from glama_deploy.runtime.plugins.fft import NAMESPACE, VERSION
 
 #: Operators that stay float32: cuFFT has no half type for most sizes, and nobody else any.
 OPERATORS = ("DFT", "RFFT2", "IRFFT2")
 
-#: How the nodes are called that scale a transform; they stay float32 with it.
-SCALE = "fft/scale"
+#: How the nodes end that belong to a library's transform: its scaling, and what stands between its two DFTs.
+INNER = ("fft/scale", "fft/complex")
 
 
 class _NodeFFT(ABC):
@@ -133,3 +134,23 @@ class PluginFFT(_NodeFFT):
     def _own(self, op: str, inputs: list[str], name: str, shape: tuple[int | None, ...]) -> str:
         self._graph.declare(name, (None, *shape))
         return self._graph.add(op, inputs, name, domain=NAMESPACE, plugin_namespace=NAMESPACE, plugin_version=VERSION)
+
+
+def check_onnxruntime() -> None:
+    """Raise EngineError where the ONNX Runtime here does not compute an inverse one-sided DFT, as older ones do not."""
+    import onnxruntime
+
+    graph = GraphBuilder()
+    graph.add("Identity", [DftFFT(graph, (2, 2), "x").inverse("z", 1, "irfft", like="x")], "y")
+    shapes = [Value("z", "float32", (1, 2, 2, 2))], [Value("y", "float32", (1, 1, 2, 2))]
+    data = graph.model(*shapes, {}).SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session.run(None, {"z": np.zeros((1, 2, 2, 2), np.float32)})
+    except Exception as error:
+        raise EngineError(
+            f"ONNX Runtime {onnxruntime.__version__} does not compute inverse real DFT nodes, which --fft dft and the "
+            "calibration of --fft plugin need; pip install -U onnxruntime"
+        ) from error

@@ -5,17 +5,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from glama_deploy import runtime
-from glama_deploy.bundle import Bundle, Engine, Io, Parity, SizeRange
+from glama_deploy.bundle import Bundle, Engine, Io, Parity, Precision, SizeRange
 from glama_deploy.errors import EngineError
 from glama_deploy.export.samples import Case
 from glama_deploy.reference.checkpoint import Checkpoint, module
 from glama_deploy.runtime.base import Request, Runner, installed
 from glama_deploy.tensors import leave, padding
+
+if TYPE_CHECKING:
+    import onnx
 
 #: Largest absolute error on outputs of 0…1. fp32: rounding in another order of summation, through 9 to 18 blocks.
 #: fp16: five steps of 8 bits at the worst pixel of all. bf16 has an eighth of fp16's digits.
@@ -54,23 +57,39 @@ def reference(checkpoint: Checkpoint, inputs: Sequence[Case]) -> list[Measured] 
 
 
 def measure(bundle: Bundle, engine: Engine, expected: Sequence[Measured] | str, output: str) -> Parity:
-    """Run the engine on every case and compare; an engine that does not start here is said to be unmeasured."""
+    """Run the engine on every case and compare. One that does not start here is said to be unmeasured, or where its
+    graph's arithmetic was emulated, to be that."""
     if isinstance(expected, str):
         return Parity(measured=False, reason=expected)
-    expected = [item for item in (_within(item, engine.sizes, bundle.manifest.io) for item in expected) if item]
+    expected = _cases(expected, engine.sizes, bundle.manifest.io)
     if not expected:
         return Parity(measured=False, reason=f"no sample is of sizes {engine.sizes}")
-    tolerance = TOLERANCE[engine.precision]
     try:
         runner = runtime.open_engine(bundle, engine.name, Request(device="cpu" if engine.name == "onnx" else "any"))
-        return compare(runner, expected, output, tolerance)
+        return compare(runner, expected, output, TOLERANCE[engine.precision])
     except EngineError as error:
-        exact = engine.precision == "fp32" and bundle.manifest.fft != "plugin"
-        if engine.name in ("onnx", "openvino") or exact:
+        graph = bundle.manifest.graphs.get(engine.precision)
+        if engine.name in ("onnx", "openvino") or graph is None or graph.parity is None:
             return Parity(measured=False, reason=str(error))
-        emulated = _emulate(bundle.graph(engine.precision), engine)
-        parity = compare(emulated, expected, output, tolerance)
-        return parity.model_copy(update={"emulated": True, "reason": f"emulated on a CPU: {error}"})
+        return graph.parity.model_copy(update={"reason": f"{graph.parity.reason}: {error}"})
+
+
+def emulate(model: onnx.ModelProto, precision: Precision, sizes: SizeRange, expected: Sequence[Measured]) -> Parity:
+    """The arithmetic of a graph with an output `predicted`, emulated on a CPU, on the cases that an engine of these
+    sizes takes."""
+    from glama_deploy.export.emulate import EmulatedRunner
+
+    runner = EmulatedRunner(model, precision, sizes)
+    cases = _cases(expected, sizes, runner.io)
+    if not cases:
+        return Parity(measured=False, reason=f"no sample is of sizes {sizes}")
+    found = compare(runner, cases, "predicted", TOLERANCE[precision])
+    return found.model_copy(update={"emulated": True, "reason": "emulated on a CPU"})
+
+
+def _cases(expected: Sequence[Measured], sizes: SizeRange, io: Io) -> list[Measured]:
+    """Those that an engine of these sizes takes."""
+    return [item for item in (_within(item, sizes, io) for item in expected) if item]
 
 
 def _within(item: Measured, sizes: SizeRange, io: Io) -> Measured | None:
@@ -82,14 +101,6 @@ def _within(item: Measured, sizes: SizeRange, io: Io) -> Measured | None:
     most = sizes.max_batch
     case = Case(item.case.name, item.case.image[:most], item.case.missing[:most])
     return Measured(case, item.predicted[:most])
-
-
-def _emulate(graph: Path, engine: Engine) -> Runner:
-    import onnx
-
-    from glama_deploy.export.emulate import EmulatedRunner
-
-    return EmulatedRunner(onnx.load(str(graph)), engine.precision, engine.sizes)
 
 
 def compare(runner: Runner, expected: Sequence[Measured], output: str, tolerance: float) -> Parity:

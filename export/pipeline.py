@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast, get_args
 
 from glama_deploy import bundle as bundles
 from glama_deploy import memory
 from glama_deploy.bundle import (
     ANY_SIZE,
     DEFAULT_PROFILE,
+    Asked,
     Bundle,
     Engine,
     EngineName,
@@ -23,18 +24,18 @@ from glama_deploy.bundle import (
     Io,
     Lowering,
     Manifest,
+    Parity,
     Precision,
     Size,
     SizeRange,
-    Tensor,
 )
 from glama_deploy.engines import jetson
 from glama_deploy.engines.build import TARGETS, target_of
 from glama_deploy.engines.build import build as build_engine
 from glama_deploy.engines.options import Options
 from glama_deploy.errors import EngineError, GlamaError
-from glama_deploy.export import cost
 from glama_deploy.files import atomic_folder
+from glama_deploy.network import NetworkConfig
 from glama_deploy.reference import checkpoint as checkpoints
 from glama_deploy.runtime.base import installed
 
@@ -43,8 +44,8 @@ from glama_deploy.runtime.base import installed
 class Request:
     """What to export. `size` fixes the graph to one size; without it the graph takes any, and `profile` is what a
     TensorRT engine is built for. `fft` is a lowering, or `auto` for the cheapest. `calibration` is a folder of photos
-    on which a half graph's ranges are measured. `parity_size` is the largest size that parity is measured at, where
-    that is to be above 512x512. `options` are the TensorRT builders'."""
+    on which a half graph's ranges are measured. `parity_size` is the largest size that parity is measured at,
+    512x512 by default. `options` are the TensorRT builders'."""
 
     checkpoint: str | Path
     out: Path
@@ -60,6 +61,10 @@ class Request:
     predicted: bool = True
     parity: bool = True
     overwrite: bool = False
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return ("inpainted", "predicted") if self.predicted else ("inpainted",)
 
 
 @dataclass(frozen=True)
@@ -79,13 +84,13 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
     _check(request)
     step("reading the checkpoint")
     checkpoint = checkpoints.read(request.checkpoint)
-    outputs = ("inpainted", "predicted") if request.predicted else ("inpainted",)
+    fft = _lowering(request, checkpoint.config)
     with atomic_folder(request.out, overwrite=request.overwrite) as folder:
         step("writing the ONNX graph")
-        graphs = _write_graphs(checkpoint, request, folder, outputs, step)
+        graphs = _write_graphs(checkpoint, request, fft, folder, step)
         engines: dict[EngineName, Engine] = {}
         failures: dict[str, str] = {}
-        always = () if _lowering(request) == "plugin" else ("onnx",)  # ONNX Runtime has no such nodes
+        always = () if fft == "plugin" else ("onnx",)  # ONNX Runtime has no such nodes
         for target in dict.fromkeys((*always, *request.targets)):
             step(f"building {TARGETS[target]}")
             try:
@@ -95,15 +100,15 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
                     _graph_sizes(request),
                     request.profile,
                     request.precision,
-                    fft=_lowering(request),
+                    fft=fft,
                     kept=graphs[request.precision].kept if request.precision in graphs else (),
                     options=request.options if target.startswith("trt") else None,
                 )
             except EngineError as error:
                 failures[target] = str(error)
                 shutil.rmtree(folder / TARGETS[target], ignore_errors=True)
-        manifest = _manifest(request, checkpoint, outputs, graphs, engines)
-        if "trt" in request.targets and manifest.fft != "plugin":  # trtexec knows no plugin of ours
+        manifest = _manifest(request, checkpoint, fft, graphs, engines)
+        if "trt" in request.targets and fft in ("matmul", "split"):  # not every trtexec has DFT, none our plugin
             script = folder / jetson.SCRIPT
             script.write_text(jetson.script(manifest, request.profile, request.options))
             script.chmod(0o755)
@@ -126,10 +131,28 @@ def _check(request: Request) -> None:
         request.options.check(target)
     if request.io not in ("float", "uint8"):
         raise GlamaError(f"--io is {request.io!r}; expected float or uint8")
-    if request.calibration is not None and not request.calibration.is_dir():
-        raise GlamaError(f"--calib {request.calibration} is no folder; give a folder of photos")
+    if request.calibration is not None:
+        _check_calibration(request, request.calibration)
+    if request.parity_size is not None and (request.size is not None or not request.parity):
+        raise GlamaError(
+            "--parity-size is for graphs of any size and with parity; leave it out, or --size, --no-parity"
+        )
     if not installed("onnx"):
         raise GlamaError("exporting needs the onnx package; pip install onnx")
+    _check_out(request)
+
+
+def _check_calibration(request: Request, folder: Path) -> None:
+    if request.precision == "fp32" or set(request.targets) == {"openvino"}:
+        raise GlamaError(
+            "--calib is for the half types of TensorRT's graph; give --precision fp16 or bf16 and --target trt or "
+            "trt-rtx, or leave it out"
+        )
+    if not folder.is_dir():
+        raise GlamaError(f"--calib {folder} is no folder; give a folder of photos")
+
+
+def _check_out(request: Request) -> None:
     if request.out.exists() and not request.overwrite:
         raise GlamaError(f"{request.out} exists already; choose another folder or pass --overwrite")
     if request.out.exists() and not request.out.is_dir():
@@ -153,54 +176,43 @@ def _check_lowering(request: Request) -> None:
         raise GlamaError(f"TensorRT-RTX has neither DFT nodes nor plugins, so no --fft {request.fft}: use --fft matmul")
     if request.fft == "plugin" and set(request.targets) != {"trt"}:
         raise GlamaError("--fft plugin is for TensorRT 10 alone: give --target trt and no other, or use --fft matmul")
+    calibrated_by_dft = request.fft == "plugin" and request.precision != "fp32"
+    if (request.fft == "dft" or calibrated_by_dft) and installed("onnx") and installed("onnxruntime"):
+        from glama_deploy.export.fourier_nodes import check_onnxruntime
+
+        check_onnxruntime()
 
 
-def _lowering(request: Request) -> Lowering:
-    return cost.choose(request.size) if request.fft == "auto" else cast(Lowering, request.fft)
+def _lowering(request: Request, network: NetworkConfig) -> Lowering:
+    if request.fft != "auto":
+        return cast(Lowering, request.fft)
+    from glama_deploy.export import cost
+
+    return cost.choose(request.size, network.n_downsampling)
 
 
 def _write_graphs(
-    checkpoint: checkpoints.Checkpoint,
-    request: Request,
-    folder: Path,
-    outputs: tuple[str, ...],
-    step: Callable[[str], None],
+    checkpoint: checkpoints.Checkpoint, request: Request, fft: Lowering, folder: Path, step: Callable[[str], None]
 ) -> dict[Precision, Graph]:
     """Write `model.onnx` and, where half precision is asked for, the graph that has it written in (an OpenVINO IR
     needs none)."""
-    import onnx
-
+    from glama_deploy.export import graph_files
     from glama_deploy.export.graph import build
+    from glama_deploy.export.precision import Half, typed
 
-    def write(model: onnx.ModelProto, precision: Precision, kept: dict[str, str]) -> None:
-        path = folder / bundles.graph_name(precision)
-        onnx.save_model(model, str(path))
-        opset = model.opset_import[0].version
-        graphs[precision] = Graph(file=bundles.artifact(folder, path), opset=opset, kept=kept)
-
-    graphs: dict[Precision, Graph] = {}
-    fft = _lowering(request)
-    model = build(checkpoint.config, checkpoint.weights, request.size, outputs, fft, request.io)
-    write(model, "fp32", {})
+    model = build(checkpoint.config, checkpoint.weights, request.size, request.outputs, fft, request.io)
+    graphs: dict[Precision, Graph] = {"fp32": graph_files.write(folder, model, "fp32", {})}
     if request.precision == "fp32" or set(request.targets) == {"openvino"}:
         return graphs
     if not installed("onnxruntime"):
         raise GlamaError("half precision is calibrated with ONNX Runtime; pip install onnxruntime")
-    from glama_deploy.export import precision, ranges, samples
-
-    largest_size = request.size or request.profile.max
-    memory.check(*largest_size, checkpoint.config.ngf)
-    step(f"calibrating at {largest_size[0]}x{largest_size[1]}")
-    cases = samples.calibration_cases(request.calibration, largest_size)
-    # on float tensors, and on DFT nodes in a plugin's place: the network between has the same names
-    runnable = "dft" if fft == "plugin" else fft
-    probed = build(checkpoint.config, checkpoint.weights, largest_size, ("predicted",), runnable)
-    largest = ranges.measure(probed, (case.tensors() for case in cases))
-    half: precision.Half = "fp16" if request.precision == "fp16" else "bf16"
-    kept = precision.lacking(model, half) | ranges.out_of_range(model, largest, half)
-    step(f"writing {request.precision} into the graph")
-    write(precision.typed(model, half, kept), half, kept)
-    return graphs
+    height, width = request.size or request.profile.max
+    memory.check(height, width, checkpoint.config.ngf)
+    step(f"calibrating at {height}x{width}")
+    half: Half = "fp16" if request.precision == "fp16" else "bf16"
+    kept = graph_files.calibrate(checkpoint, model, half, fft, (height, width), request.calibration)
+    step(f"writing {half} into the graph")
+    return graphs | {half: graph_files.write(folder, typed(model, half, kept), half, kept)}
 
 
 def _graph_sizes(request: Request) -> SizeRange:
@@ -210,44 +222,29 @@ def _graph_sizes(request: Request) -> SizeRange:
 def _manifest(
     request: Request,
     checkpoint: checkpoints.Checkpoint,
-    outputs: tuple[str, ...],
+    fft: Lowering,
     graphs: dict[Precision, Graph],
     engines: dict[EngineName, Engine],
 ) -> Manifest:
-    meaning = {
-        "image": "RGB",
-        "mask": "1 = missing, 0 = known" if request.io == "float" else "above 0 = missing, 0 = known",
-        "inpainted": "the prediction where pixels are missing, the image where they are known",
-        "predicted": "the network's own output, before compositing",
-    }
+    from glama_deploy.export import graph_files
 
-    def tensor(name: str) -> Tensor:
-        sides = request.size or ("height", "width")
-        if request.io == "float":
-            shape: tuple[int | str, ...] = ("batch", 1 if name == "mask" else 3, *sides)
-            layout: Literal["NCHW", "NHWC", "NHW"] = "NCHW"
-        else:
-            shape, layout = (("batch", *sides), "NHW") if name == "mask" else (("batch", *sides, 3), "NHWC")
-        whole = request.io == "uint8" and name != "predicted"
-        return Tensor(
-            name=name,
-            dtype="uint8" if whole else "float32",
-            layout=layout,
-            shape=shape,
-            range=(0.0, 255.0 if whole else 1.0),
-            meaning=meaning[name],
-        )
-
+    inputs, outputs = graph_files.tensors(request.io, request.size, request.outputs)
     return Manifest(
         network=checkpoint.config,
         checkpoint=bundles.Checkpoint(file=checkpoint.path.name, kind=checkpoint.kind, sha256=checkpoint.sha256),
-        fft=_lowering(request),
+        fft=fft,
         io=request.io,
-        inputs=(tensor("image"), tensor("mask")),
-        outputs=tuple(tensor(name) for name in outputs),
+        inputs=inputs,
+        outputs=outputs,
         tools=tool_versions("glama-deploy", "onnx", "numpy", "torch"),
         graphs=graphs,
         engines=engines,
+        asked=Asked(
+            precision=request.precision if request.precision in graphs else "fp32",
+            sizes=request.profile,
+            profiles=request.options.profiles,
+            settings=request.options.settings,
+        ),
     )
 
 
@@ -265,27 +262,40 @@ def tool_versions(*packages: str) -> dict[str, str]:
 def _with_parity(
     bundle: Bundle, checkpoint: checkpoints.Checkpoint, request: Request, step: Callable[[str], None]
 ) -> Manifest:
-    """The manifest with each engine's parity filled in."""
+    """The manifest with the parity of each engine, and of each graph that TensorRT builds from."""
     if not request.parity:
         return bundle.manifest
-    from glama_deploy.export import parity, samples
+    from glama_deploy.export import graph_files, parity, samples
 
-    output = "predicted" if request.predicted else "inpainted"
     step("running the PyTorch reference")
-    expected = parity.reference(checkpoint, samples.parity_cases(_graph_sizes(request), request.parity_size))
+    expected = parity.reference(
+        checkpoint, samples.parity_cases(_graph_sizes(request), request.parity_size or (512, 512))
+    )
+    manifest, graphs = bundle.manifest, dict(bundle.manifest.graphs)
+    for precision, graph in manifest.graphs.items():
+        if isinstance(expected, str) or (precision == "fp32" and manifest.fft != "plugin"):
+            continue
+        step(f"emulating {graph.file.path}")
+        sizes = _graph_sizes(request) if request.size else request.profile
+        twin = graph_files.with_predicted(checkpoint, bundle, precision)
+        graphs[precision] = graph.model_copy(update={"parity": parity.emulate(twin, precision, sizes, expected)})
+        _check_finite(graph.file.path, precision, graphs[precision].parity)
+    bundle = Bundle(bundle.path, manifest.model_copy(update={"graphs": graphs}))
     engines = {}
-    for name, engine in bundle.manifest.engines.items():
+    for name, engine in manifest.engines.items():
         step(f"measuring the parity of {name}")
+        output = "predicted" if request.predicted else "inpainted"
         measured = parity.measure(bundle, engine, expected, output)
-        if measured.max_abs_error is not None and not math.isfinite(measured.max_abs_error):
-            raise GlamaError(
-                f"{name} in {engine.precision} gives values that are not finite (at {measured.worst}); nothing was "
-                "written: check the checkpoint"
-                + (
-                    ""
-                    if engine.precision == "fp32"
-                    else ", calibrate on images like yours (--calib FOLDER) or use fp32"
-                )
-            )
+        _check_finite(name, engine.precision, measured)
         engines[name] = engine.model_copy(update={"parity": measured})
     return bundle.manifest.model_copy(update={"engines": engines})
+
+
+def _check_finite(name: str, precision: Precision, measured: Parity | None) -> None:
+    if measured is None or measured.max_abs_error is None or math.isfinite(measured.max_abs_error):
+        return
+    remedy = "" if precision == "fp32" else ", calibrate on images like yours (--calib FOLDER) or use fp32"
+    raise GlamaError(
+        f"{name} in {precision} gives values that are not finite, or changes known pixels (at {measured.worst}); "
+        f"nothing was written: check the checkpoint{remedy}"
+    )

@@ -38,7 +38,7 @@ def full(node: onnx.NodeProto) -> bool:
     """Whether a node of the network is float32 at every precision: masking, compositing, and the sigmoid, whose half
     steps would be visible; a library's transforms and their scaling."""
     part = node.name.split("/")[0]
-    return part in ends.PARTS or node.op_type in fourier_nodes.OPERATORS or node.name.endswith(fourier_nodes.SCALE)
+    return part in ends.PARTS or node.op_type in fourier_nodes.OPERATORS or node.name.endswith(fourier_nodes.INNER)
 
 
 def lacking(model: onnx.ModelProto, half: Half) -> dict[str, str]:

@@ -32,9 +32,9 @@ class Case:
         return tensors.enter(self.image, self.missing, io, tensors.padding(height, width, io, sizes))
 
 
-def parity_cases(sizes: SizeRange, largest: tuple[int, int] | None = None) -> list[Case]:
-    """What an engine of these sizes is measured on: several sizes, odd ones and such between the corners of its
-    profiles among them, batches, and the masks that break things. With `largest`, doubled sizes up to it, too."""
+def parity_cases(sizes: SizeRange, largest: tuple[int, int] = (512, 512)) -> list[Case]:
+    """What an engine of these sizes is measured on: several sizes up to `largest`, odd ones and some between the
+    corners of its profiles among them, batches, and the masks that break things."""
     if sizes.static:
         large = sizes.min[0] * sizes.min[1] > 768 * 768  # where each takes its time
         kinds = ("strokes", "full") if large else ("strokes", "one pixel", "full", "empty")
@@ -48,11 +48,9 @@ def parity_cases(sizes: SizeRange, largest: tuple[int, int] | None = None) -> li
             (1, (259, 245), "strokes"),
             (1, (512, 512), "strokes"),
         ]
-        side = 1024
-        while largest and side <= min(largest):
-            plan.append((1, (side, side), "strokes"))
-            side *= 2
-        if largest and largest not in [size for _, size, _ in plan]:
+        plan += [(1, (side, side), "strokes") for side in (1024, 2048, 4096)]
+        plan = [(b, s, kind) for b, s, kind in plan if s[0] <= largest[0] and s[1] <= largest[1]]
+        if largest not in [size for _, size, _ in plan]:
             plan.append((1, largest, "strokes"))
         plan = [(b, s, kind) for b, s, kind in plan if sizes.covers(*s)] or [(1, sizes.opt, "strokes")]
     most = sizes.max_batch or 3

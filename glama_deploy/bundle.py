@@ -106,7 +106,7 @@ class SizeRange(_Record):
         return self.min[0] <= height <= self.max[0] and self.min[1] <= width <= self.max[1]
 
     def __str__(self) -> str:
-        if self.max == (MAX_SIDE, MAX_SIDE):
+        if self.max == (MAX_SIDE, MAX_SIDE) and not self.static:
             return f"≥ {self.min[0]}x{self.min[1]}"
         low, high = (f"{s[0]}x{s[1]}" for s in (self.min, self.max))
         return low if self.static else f"{low}…{high}"
@@ -151,6 +151,15 @@ class BuildSettings(_Record):
     stripped: bool = Field(default=False, description="without weights: they are put in from the graph at load")
 
 
+class Asked(_Record):
+    """What the bundle's TensorRT engines were asked to be at the export; `glama-build` takes it where no more is said."""
+
+    precision: Precision
+    sizes: SizeRange
+    profiles: Literal["auto", "one", "three"] = "auto"
+    settings: BuildSettings = BuildSettings()
+
+
 class Engine(_Record):
     """One way to run the bundle's network."""
 
@@ -175,6 +184,7 @@ class Graph(_Record):
     file: Artifact
     opset: int
     kept: dict[str, str] = Field(default_factory=dict, description="nodes kept in fp32, each with its reason")
+    parity: Parity | None = Field(default=None, description="of its arithmetic, emulated on a CPU (TensorRT's graphs)")
 
 
 class Checkpoint(_Record):
@@ -198,6 +208,7 @@ class Manifest(_Record):
     tools: dict[str, str]
     graphs: dict[Precision, Graph]
     engines: dict[EngineName, Engine]
+    asked: Asked | None = None
 
     @model_validator(mode="after")
     def _whole(self) -> Manifest:

@@ -27,3 +27,9 @@ class ImageError(GlamaError):
 
 class EngineError(GlamaError):
     """An engine that cannot be built or run here; the text says which piece is missing."""
+
+
+class NotBuiltError(EngineError):
+    """The one engine that a command was to build cannot be built here, while its input is sound."""
+
+    exit_code = 4

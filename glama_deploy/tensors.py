@@ -15,8 +15,9 @@ from glama_deploy.runtime.device_arrays import on_device as on_device
 
 def padding(height: int, width: int, io: Io, sizes: SizeRange) -> tuple[int, int]:
     """Rows and columns to add at the bottom and the right so that a graph takes an image of this size: to multiples of
-    8, but none where it has uint8 tensors and any size (it then pads by itself)."""
-    if io == "uint8" and not sizes.static:
+    8, but none where it has uint8 tensors and any size (it then pads by itself), unless the next multiple of 8 is its
+    least."""
+    if io == "uint8" and not sizes.static and height >= sizes.min[0] and width >= sizes.min[1]:
         return 0, 0
     return -height % SIZE_MULTIPLE, -width % SIZE_MULTIPLE
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -52,6 +54,14 @@ def test_the_result_is_the_rounded_prediction_in_the_hole(inpainter, photo, hole
     difference = np.abs(inpainter(photo, hole)[hole] - expected)
     assert difference.max() <= 1  # two runs may sum in another order, and a value next to .5 then rounds the other way
     assert (difference > 0).mean() < 0.001
+
+
+def test_threads_may_share_an_inpainter(inpainter, photo, hole):
+    expected = inpainter(photo, hole)
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(lambda _: inpainter(photo, hole), range(12)))
+    for result in results:
+        assert np.abs(result.astype(int) - expected).max() <= 1  # another order of summation, next to a rounding
 
 
 def test_what_is_under_the_mask_does_not_matter(inpainter, photo, hole):

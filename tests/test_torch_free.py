@@ -81,7 +81,7 @@ def test_an_engine_is_built_on_the_device(tiny, make_bundle, tmp_path, target):
     shutil.copytree(make_bundle(tiny, ("onnx",)).path, tmp_path / "bundle")
     code = """
 from glama_deploy.cli.build import main
-sys.exit(main.run([sys.argv[1], "--target", sys.argv[2], "--max-size", "256x256"]))
+sys.exit(main.run([sys.argv[1], "--target", sys.argv[2]]))
 """
     assert "fp32" in run(code, tmp_path / "bundle", target)
 

@@ -8,16 +8,16 @@ from typing import Annotated, cast
 import typer
 from rich.console import Console
 
-from glama_deploy.bundle import Bundle, Precision
+from glama_deploy.bundle import DEFAULT_PROFILE, Bundle, Precision
 from glama_deploy.cli import builder
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.report import print_report
 from glama_deploy.cli.show import Steps
 from glama_deploy.cli.sizes import MaxBatch, MaxSize, MinSize, OptSize, profile
 from glama_deploy.engines.adoption import adopt
-from glama_deploy.engines.build import TARGETS, add, target_of
+from glama_deploy.engines.build import TARGETS, add, asked_for, target_of
 from glama_deploy.engines.inspection import Report
-from glama_deploy.errors import GlamaError
+from glama_deploy.errors import EngineError, GlamaError, NotBuiltError
 
 
 def glama_build(
@@ -29,7 +29,7 @@ def glama_build(
     min_size: MinSize = None,
     opt_size: OptSize = None,
     max_size: MaxSize = None,
-    max_batch: MaxBatch = 1,
+    max_batch: MaxBatch = None,
     profiles: builder.Profiles = "auto",
     timing_cache: builder.TimingCache = None,
     opt_level: builder.OptLevel = None,
@@ -47,9 +47,14 @@ def glama_build(
     ] = None,
     report: Annotated[bool, option("--report", help="Print what is in the engine: layers, types, weights.")] = False,
 ) -> None:
-    """Build an engine into a bundle on the device that runs it; PyTorch is not needed."""
+    """Build an engine into a bundle on the device that runs it; PyTorch is not needed.
+
+    What is not given is as it was asked for at the export. Exit code: 0 built; 2 bad input, the bundle is as it was; 4
+    the engine cannot be built here.
+    """
     opened = Bundle.open(bundle)
-    sizes = profile(min_size, opt_size, max_size, max_batch)
+    asked = opened.manifest.asked
+    sizes = profile(min_size, opt_size, max_size, max_batch, asked.sizes if asked else DEFAULT_PROFILE)
     options = builder.options(
         profiles,
         timing_cache,
@@ -61,21 +66,33 @@ def glama_build(
         strip_weights,
         refittable,
     )
-    name, heard = TARGETS[target_of(target)], list[Report]()
+    target = target_of(target)
+    name, heard = TARGETS[target], list[Report]()
+    sized = bool(min_size or opt_size or max_size)
     if report and (engine is not None or not name.startswith("tensorrt")):
         raise GlamaError("--report is of an engine that TensorRT builds; leave it out")
-    if engine is not None and (min_size or opt_size or max_size or timing_cache or profiles != "auto"):
+    if engine is not None and (sized or max_batch or timing_cache or profiles != "auto"):
         raise GlamaError(
             "--engine has its sizes and profiles already; leave out --min-size and all that says how to build"
         )
+    if (sized or max_batch) and not name.startswith("tensorrt"):
+        raise GlamaError("--min-size, --opt-size, --max-size and --max-batch are TensorRT's; leave them out")
+    if (sized or profiles != "auto") and opened.sizes.static:
+        raise GlamaError(f"this bundle is of one size, {opened.sizes}; leave out --min-size and all that gives others")
+    options.check(target)
+    if engine is None and not options.flags():
+        options = asked_for(opened.manifest, target)
     with Steps() as steps:
-        if engine is not None:
-            steps(f"registering {engine}")
-            result = adopt(opened, target, engine, precision, options)
-        else:
-            steps(f"building {name}")
-            asked = cast("Precision | None", precision)
-            result = add(opened, target, sizes, asked, options=options, report=heard.append if report else None)
+        try:
+            if engine is not None:
+                steps(f"registering {engine}")
+                result = adopt(opened, target, engine, precision, options)
+            else:
+                steps(f"building {name}")
+                wanted = cast("Precision | None", precision)
+                result = add(opened, target, sizes, wanted, options=options, report=heard.append if report else None)
+        except EngineError as error:
+            raise NotBuiltError(str(error)) from error
     console = Console(highlight=False)
     for made in result.manifest.engines.values():
         size = sum(file.bytes for file in made.files) / 1e6

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import Any
@@ -11,6 +13,22 @@ from typing import Any
 import typer
 
 from glama_deploy.errors import GlamaError
+
+
+class _Terminated(BaseException):
+    """A signal that asks the process to end, which cleans up on its way as an interrupt does."""
+
+    def __init__(self, number: int) -> None:
+        self.value, self.name = number, signal.Signals(number).name
+
+
+def _heed_signals() -> None:
+    def end(number: int, frame: object) -> None:
+        raise _Terminated(number)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, end)
 
 
 class Command:
@@ -36,6 +54,7 @@ class Command:
         log.addHandler(handler)
         log.propagate = False
         try:
+            _heed_signals()
             return self._app(args=list(arguments), prog_name=self._name, standalone_mode=False) or 0
         except GlamaError as error:
             return self._fail(str(error), error.exit_code)
@@ -45,6 +64,8 @@ class Command:
             return error.exit_code
         except (KeyboardInterrupt, typer.Abort):
             return self._fail("interrupted; nothing half-written is left", 130)
+        except _Terminated as ended:
+            return self._fail(f"ended by {ended.name}; nothing half-written is left", 128 + ended.value)
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             return self._fail(f"{where}{error.strerror or error}; check the path and its permissions", 2)

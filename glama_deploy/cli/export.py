@@ -49,7 +49,7 @@ def glama_export(
     min_size: MinSize = None,
     opt_size: OptSize = None,
     max_size: MaxSize = None,
-    max_batch: MaxBatch = 1,
+    max_batch: MaxBatch = None,
     fft: Annotated[
         str,
         option(
@@ -77,7 +77,7 @@ def glama_export(
         bool, option("--parity/--no-parity", help="Measure every engine against the PyTorch reference.")
     ] = True,
     parity_size: Annotated[
-        str | None, option("--parity-size", help="HxW: measure parity up to this size (512x512 by default).")
+        str | None, option("--parity-size", help="HxW: measure parity at sizes up to this one (512x512 by default).")
     ] = None,
     report: Annotated[bool, option("--report", help="Print the network's FLOPs by part.")] = False,
     profiles: builder.Profiles = "auto",
@@ -98,17 +98,23 @@ def glama_export(
     """
     if size and (min_size or opt_size or max_size):
         raise GlamaError("--size fixes the graph to one size; leave out --min-size, --opt-size and --max-size")
+    sizes = profile(min_size, opt_size, max_size, max_batch)
+    targets = tuple(target_of(name) for name in target or ["onnx"])
+    if (min_size or opt_size or max_size or max_batch) and not any(name.startswith("trt") for name in targets):
+        raise GlamaError(
+            "--min-size, --opt-size, --max-size and --max-batch are TensorRT's; add --target trt or trt-rtx"
+        )
     request = Request(
         checkpoint=ckpt,
         out=out,
-        targets=tuple(target_of(name) for name in target or ["onnx"]),
+        targets=targets,
         precision=cast(Precision, precision),
         fft=fft,
         io=cast(Io, io),
         calibration=calib,
         parity_size=parse_size(parity_size, "--parity-size") if parity_size else None,
         size=parse_size(size, "--size") if size else None,
-        profile=profile(min_size, opt_size, max_size, max_batch),
+        profile=sizes,
         options=builder.options(
             profiles,
             timing_cache,

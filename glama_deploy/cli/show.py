@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
 
-from glama_deploy.bundle import NOT_ASKED, Manifest
+from glama_deploy.bundle import NOT_ASKED, Manifest, Parity
 from glama_deploy.engines.build import TARGETS
 
 if TYPE_CHECKING:  # glama-build prints with this file too, and does not export
@@ -64,31 +64,41 @@ def print_outcome(console: Console, outcome: Outcome) -> int:
     table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))  # 80 columns hold it
     for column in ("engine", "precision", "sizes", "max error", "PSNR", "verdict"):
         table.add_column(column, no_wrap=True)
-    reasons = {TARGETS[target]: reason for target, reason in failures.items()}
+    reasons: dict[str, str] = {TARGETS[target]: reason for target, reason in failures.items()}
+    results: list[tuple[str, Parity]] = []
     for engine in engines:
         parity = engine.parity
-        error = psnr = "–"
-        verdict = _OPEN
-        if not parity.measured:
-            if parity.reason != NOT_ASKED:
-                reasons[engine.name] = f"built, not measured: {parity.reason.removeprefix(f'{engine.name}: ')}"
-        else:
-            error = f"{parity.max_abs_error:.1e}"
-            psnr = "identical" if parity.psnr is None else f"{parity.psnr:.1f} dB"
-            verdict = (_EMULATED if parity.emulated else _PASS) if parity.passed else _FAIL
-            if parity.emulated:
-                reasons[engine.name] = parity.reason.replace(f"{engine.name}: ", "")
-            if not parity.passed:
-                reasons[engine.name] = f"over its tolerance of {parity.tolerance:.0e}, worst at {parity.worst}"
-        table.add_row(engine.name, engine.precision, str(engine.sizes), error, psnr, verdict)
+        if not parity.measured and parity.reason != NOT_ASKED:
+            reasons[engine.name] = f"built, not measured: {parity.reason.removeprefix(f'{engine.name}: ')}"
+        elif parity.emulated:
+            reasons[engine.name] = parity.reason.replace(f"{engine.name}: ", "")
+        table.add_row(engine.name, engine.precision, str(engine.sizes), *_result(parity))
+        results.append((engine.name, parity))
+    for precision, graph in outcome.bundle.manifest.graphs.items():
+        name = f"TensorRT {precision}"  # what it will compute where it is built
+        if graph.parity is not None and not any(e.name.startswith("tensorrt") for e in engines):
+            table.add_row(name, precision, "–", *_result(graph.parity))
+            results.append((name, graph.parity))
+    for name, parity in results:
+        if parity.measured and not parity.passed:
+            reasons[name] = f"over its tolerance of {parity.tolerance:.0e}, worst at {parity.worst}"
     for target in failures:
         table.add_row(TARGETS[target], "–", "–", "–", "–", _MISSING)
     console.print(table)
     for name, reason in reasons.items():
         console.print(f"{name}: {reason}", markup=False, highlight=False, soft_wrap=True)
-    if any(engine.parity.measured and not engine.parity.passed for engine in engines):
+    if any(parity.measured and not parity.passed for _, parity in results):
         return 3
     return 4 if failures else 0
+
+
+def _result(parity: Parity) -> tuple[str, str, str]:
+    """Largest error, PSNR and verdict."""
+    if not parity.measured:
+        return "–", "–", _OPEN
+    psnr = "identical" if parity.psnr is None else f"{parity.psnr:.1f} dB"
+    passed = _EMULATED if parity.emulated else _PASS
+    return f"{parity.max_abs_error:.1e}", psnr, passed if parity.passed else _FAIL
 
 
 def print_flops(console: Console, manifest: Manifest, size: tuple[int, int]) -> None:

@@ -13,15 +13,16 @@ from glama_deploy.errors import GlamaError
 MinSize = Annotated[str | None, option("--min-size", help="HxW: the smallest a TensorRT engine takes (64x64).")]
 OptSize = Annotated[str | None, option("--opt-size", help="HxW: the size it is tuned for (512x512).")]
 MaxSize = Annotated[str | None, option("--max-size", help="HxW: the largest it takes (2048x2048).")]
-MaxBatch = Annotated[int, option("--max-batch", help="The most images it takes at once.", min=1)]
+MaxBatch = Annotated[int | None, option("--max-batch", help="The most images it takes at once (1).", min=1)]
 
 
-def profile(low: str | None, opt: str | None, high: str | None, max_batch: int) -> SizeRange:
+def profile(
+    low: str | None, opt: str | None, high: str | None, max_batch: int | None, default: SizeRange = DEFAULT_PROFILE
+) -> SizeRange:
     """The optimization profile of the options; what is not given keeps its default, drawn in by what is.
 
     Raises GlamaError for sizes that are malformed or not in order.
     """
-    default = DEFAULT_PROFILE
     smallest = parse_size(low, "--min-size") if low else None
     largest = parse_size(high, "--max-size") if high else None
     best = parse_size(opt, "--opt-size") if opt else None
@@ -29,7 +30,7 @@ def profile(low: str | None, opt: str | None, high: str | None, max_batch: int) 
     largest = largest or _within(default.max, best or smallest, None)
     best = best or _within(default.opt, smallest, largest)
     try:
-        return SizeRange(min=smallest, opt=best, max=largest, max_batch=max_batch)
+        return SizeRange(min=smallest, opt=best, max=largest, max_batch=max_batch or default.max_batch)
     except ValidationError as error:
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise GlamaError(f"--min-size, --opt-size, --max-size: {message}") from error

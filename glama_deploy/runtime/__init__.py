@@ -28,7 +28,9 @@ def check_request(backend: str, precision: str, threads: int | None) -> None:
     if colon and (name != "onnxruntime" or provider not in PROVIDERS):
         raise EngineError(f"unknown backend {backend!r}; expected onnxruntime:{', onnxruntime:'.join(PROVIDERS)}")
     if name not in ("auto", "torch", *BACKENDS):
-        raise EngineError(f"unknown backend {backend!r}; expected auto, torch, {', '.join(BACKENDS)}")
+        raise EngineError(
+            f"unknown backend {backend!r}; expected auto, torch, {', '.join(BACKENDS)} (TensorRT-RTX, too)"
+        )
     if precision not in ("auto", "fp32", "bf16", "fp16"):
         raise EngineError(f"unknown precision {precision!r}; expected auto, fp32, bf16 or fp16")
     if threads is not None and (type(threads) is not int or threads < 1):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from typing import Any
 
@@ -20,13 +21,20 @@ _MAX_COMPILED = 4
 
 
 def absent(bundle: Bundle, request: Request) -> bool:
-    return not installed("openvino")
+    return not installed("openvino") or not _serves(bundle)
 
 
 def open(bundle: Bundle, request: Request) -> OpenVINORunner:
     """Compile the bundle for this CPU, or take it from the cache of compiled models."""
     require("openvino", "OpenVINO", "pip install openvino")
+    if not _serves(bundle):
+        raise EngineError(f"{bundle.path} has FFTs as a TensorRT plugin's nodes; for OpenVINO export --fft matmul")
     return OpenVINORunner(bundle, request)
+
+
+def _serves(bundle: Bundle) -> bool:
+    """A bundle of a plugin's nodes has neither."""
+    return bundle.engine("openvino") is not None or bundle.engine("onnx") is not None
 
 
 class OpenVINORunner:
@@ -42,7 +50,8 @@ class OpenVINORunner:
         name: EngineName = "openvino" if bundle.engine("openvino") else "onnx"
         files = bundle.files(name)
         self.sizes, self.io = bundle.manifest.engines[name].sizes, bundle.manifest.io
-        self._core = openvino.Core()
+        self._inputs = bundle.manifest.inputs
+        self._core, self._lock = openvino.Core(), threading.Lock()
         self.precision, note = self._choose(request.precision)
         self._config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -68,8 +77,9 @@ class OpenVINORunner:
         if output not in self._outputs:
             raise EngineError(f"the bundle has no output {output!r}; export it again with --predicted")
         try:
-            result = self._for(image.shape)({"image": image, "mask": mask}, share_inputs=True, share_outputs=False)
-            return result[output]
+            with self._lock:  # a compiled model serves one caller at a time
+                model = self._for(image.shape)
+                return model({"image": image, "mask": mask}, share_inputs=True, share_outputs=False)[output]
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed: {str(error).strip().splitlines()[-1]}") from error
 
@@ -78,9 +88,9 @@ class OpenVINORunner:
         if key in self._compiled:
             self._compiled.move_to_end(key)
             return self._compiled[key]
-        batch, _, height, width = shape
+        height, width = shape[1:3] if self.io == "uint8" else shape[2:]
         model = self._model.clone()
-        model.reshape({"image": [batch, 3, height, width], "mask": [batch, 1, height, width]})
+        model.reshape({tensor.name: list(tensor.shape_for(shape[0], height, width)) for tensor in self._inputs})
         self._compiled[key] = self._core.compile_model(model, "CPU", self._config)
         if len(self._compiled) > _MAX_COMPILED:
             self._compiled.popitem(last=False)

@@ -140,14 +140,15 @@ def _settings(bundle: Bundle, name: Name, precision: Precision, sizes: SizeRange
         )
         for corner, (batch, size) in corners.items()
     }
-    folder = cache.folder(f"onnxruntime-{name}")
+    # a folder a graph: the providers tell cached engines apart by the names in the graph, not by its weights
+    folder = cache.folder(f"onnxruntime-{name}/{bundle.manifest.graphs[precision].file.sha256[:16]}")
+    if folder is None:
+        return settings
     if name == "tensorrt-rtx":
-        return settings | ({"nv_runtime_cache_path": str(folder)} if folder else {})
-    settings |= {"trt_fp16_enable": str(int(precision == "fp16")), "trt_bf16_enable": str(int(precision == "bf16"))}
-    if folder:
-        settings |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(folder)}
-        settings |= {"trt_timing_cache_enable": "1", "trt_timing_cache_path": str(folder)}
-    return settings
+        return settings | {"nv_runtime_cache_path": str(folder)}
+    # without trt_fp16_enable and trt_bf16_enable: they would let TensorRT choose types, which stand in the graph
+    settings |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(folder)}
+    return settings | {"trt_timing_cache_enable": "1", "trt_timing_cache_path": str(folder.parent)}
 
 
 def _rtx_devices(onnxruntime: Any) -> list[Any]:

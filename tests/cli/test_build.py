@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from glama_deploy.bundle import Bundle
+from glama_deploy.bundle import BuildSettings, Bundle, SizeRange
 from glama_deploy.cli.build import main as glama_build
+from glama_deploy.engines.options import Options
+from glama_deploy.export.pipeline import Request, export
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
 
@@ -59,8 +61,7 @@ def test_the_report_says_what_is_in_the_engine_and_where_it_was_seen(bundle, cap
         ("--target trt-rtx --workspace 0", "--workspace is 0; expected a number of MiB above 0"),
         ("--target trt-rtx --workspace -4", "--workspace is -4; expected"),
         ("--target trt-rtx --profiles two", "--profiles is 'two'; expected auto, one, three"),
-        ("--target trt-rtx --gpu rtx-4900", "no GPU is known as 'rtx-4900' (near to it: rtx-4090"),
-        ("--target trt-rtx --gpu jetson-orin", "not for 8.7 (jetson-orin); build on that GPU with --target trt"),
+        ("--target trt-rtx --gpu rtx-4900", "no GPU is known as 'rtx-4900' (near to it: "),
         ("--target trt-rtx --timing-cache cache", "trt-rtx has no --timing-cache: TensorRT-RTX"),
         ("--target trt-rtx --version-compatible", "trt-rtx has no --version-compatible: TensorRT-RTX"),
         ("--target trt-rtx --hardware-compatible", "trt-rtx has no --hardware-compatible: a TensorRT-RTX engine"),
@@ -74,7 +75,7 @@ def test_the_report_says_what_is_in_the_engine_and_where_it_was_seen(bundle, cap
         ("--target trt-rtx --engine x --report", "--report is of an engine that TensorRT builds"),
         ("--target openvino --workspace 5", "--workspace is for TensorRT (trt, trt-rtx); openvino has no such option"),
         ("--target openvino --report", "--report is of an engine that TensorRT builds"),
-        ("--target onnx", "every bundle has its ONNX model"),
+        ("--target onnx", "an ONNX model is not built from a bundle"),
     ],
 )
 def test_bad_options_are_one_line_and_leave_the_bundle_as_it_was(bundle, capsys, arguments, says):
@@ -86,3 +87,41 @@ def test_bad_options_are_one_line_and_leave_the_bundle_as_it_was(bundle, capsys,
     assert "\n" not in line
     assert json.loads((bundle / "manifest.json").read_text()) == before
     assert {path.name for path in bundle.iterdir()} == {"manifest.json", "model.onnx"}
+
+
+def test_a_gpu_that_the_package_cannot_build_for_is_exit_code_4(bundle, capsys):
+    assert build(bundle, "--target", "trt-rtx", "--gpu", "jetson-orin") == 4
+    assert "not for 8.7 (jetson-orin); build on that GPU with --target trt" in capsys.readouterr().err
+
+
+def test_an_engine_is_built_as_it_was_asked_for_at_the_export(tiny, tmp_path, capsys):
+    """On the device nothing has to be said again; and what is said there changes that one engine only."""
+    sizes = SizeRange(min=(64, 64), opt=(128, 128), max=(192, 256), max_batch=3)
+    options = Options(BuildSettings(gpus=("rtx-4090",)), profiles="three")
+    export(Request(tiny, tmp_path / "b", ("onnx", "trt-rtx"), "fp16", profile=sizes, options=options, parity=False))
+    path = tmp_path / "b"
+    for arguments, precision, expected in (
+        ((), "fp16", sizes),
+        (("--precision", "fp32", "--max-size", "128x128"), "fp32", sizes.model_copy(update={"max": (128, 128)})),
+        ((), "fp16", sizes),
+    ):
+        assert glama_build.run([str(path), "--target", "trt-rtx", *arguments]) == 0
+        engine = Bundle.open(path).manifest.engines["tensorrt-rtx"]
+        assert engine.precision == precision
+        assert engine.sizes == expected
+        assert engine.compute_capabilities == ("8.9",)
+        assert len(engine.profiles) >= 2 or arguments
+    capsys.readouterr()
+    assert glama_build.run([str(path), "--target", "trt"]) == 4  # TensorRT is not here
+    said = capsys.readouterr().err.splitlines()
+    assert any("exported with other builder options, which are left out" in line for line in said)
+    assert "glama-build: tensorrt is not installed" in said[-1]
+
+
+def test_the_parity_that_was_emulated_at_the_export_goes_with_the_engine(tiny, tmp_path):
+    sizes = SizeRange(min=(64, 64), opt=(64, 64), max=(128, 128), max_batch=1)
+    export(Request(tiny, tmp_path / "b", ("onnx",), "fp16", profile=sizes, parity_size=(64, 96)))
+    assert glama_build.run([str(tmp_path / "b"), "--target", "trt-rtx"]) == 0
+    parity = Bundle.open(tmp_path / "b").manifest.engines["tensorrt-rtx"].parity
+    assert parity.emulated
+    assert parity.passed

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import glama_deploy
-from glama_deploy import runtime
-from glama_deploy.bundle import Bundle
+from glama_deploy import runtime, tensors
+from glama_deploy.bundle import Bundle, SizeRange
 from glama_deploy.errors import EngineError, ImageError
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.inpainter import Inpainter
@@ -51,6 +51,12 @@ def test_bytes_in_the_graph_are_what_the_float_graph_gives_outside(runner, of_fl
     assert np.abs(predicted[0] - expected).max() < 2e-5  # as for every fp32 engine
     # half a step of rounding, and the tolerance above
     assert np.abs(out[0][~known[0]] / 255 - expected[~known[0]]).max() < 0.5 / 255 + 2e-5
+
+
+def test_an_image_below_the_least_size_is_padded_to_it_as_for_a_float_graph(byte_bundle):
+    runner = ReadsThem(SizeRange(min=(64, 64), opt=(128, 128), max=(256, 256)))
+    pads = [tensors.padding(*size, "uint8", runner.sizes) for size in ((64, 65), (60, 61), (57, 300), (200, 201))]
+    assert pads == [(0, 0), (4, 3), (7, 4), (0, 0)]
 
 
 def test_a_batch_of_frames_is_frame_by_frame(runner):

@@ -66,6 +66,13 @@ def test_a_librarys_transforms_stay_float32_at_every_precision(tiny, fft, half):
     source = checkpoint.read(tiny)
     model = typed(build(source.config, source.weights, fft=fft), half)
     casts = {node.output[0]: node.attribute[0].i for node in model.graph.node if node.op_type == "Cast"}
+    makers = {name: node for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        if node.name.endswith("rfft/column"):  # from DFT to DFT nothing is rounded to a half type
+            between = makers[node.input[0]]
+            while between.op_type not in ("DFT", "Conv", "Transpose"):
+                assert between.op_type in ("Reshape",) or between.name.endswith("/fp32"), between.name
+                between = makers[between.input[0]]
     found = 0
     for node in model.graph.node:
         if node.op_type in ("DFT", "RFFT2", "IRFFT2"):

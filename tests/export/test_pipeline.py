@@ -144,7 +144,7 @@ def test_a_target_that_cannot_be_built_does_not_take_the_others_with_it(tiny, tm
     outcome = export(Request(tiny, tmp_path / "b", ("trt", "openvino"), parity=False))
     assert "pip install tensorrt polygraphy" in outcome.failures["trt"]
     assert set(outcome.bundle.manifest.engines) == {"onnx", "openvino"}
-    assert {path.name for path in (tmp_path / "b").iterdir()} == {"manifest.json", "model.onnx", "openvino"}
+    assert {path.name for path in (tmp_path / "b").iterdir()} == {"manifest.json", "model.onnx", "openvino", "build.sh"}
     assert glama_deploy.load(tmp_path / "b").backend == "openvino"
 
 
@@ -264,3 +264,47 @@ def test_a_killed_export_leaves_no_half_bundle(tiny, tmp_path, delay):
         assert all(bundle.files(name) for name in bundle.manifest.engines)
     assert subprocess.run([*command, "--no-parity", "--overwrite"], check=False, capture_output=True).returncode == 0
     assert Bundle.open(tmp_path / "b").files("openvino")
+
+
+@pytest.mark.parametrize("fft", ["matmul", "plugin"])
+@pytest.mark.parametrize("half", ["fp16", "bf16"])
+def test_a_graph_for_a_device_is_measured_by_emulation_where_no_engine_is_built(tiny, tmp_path, fft, half):
+    """The way to a Jetson: TensorRT is not here, its graph is; so what it will compute is known before it leaves."""
+    if pipeline.installed("tensorrt"):
+        pytest.skip("TensorRT is installed here, so its target may well be built")
+    profile = SizeRange(min=(64, 64), opt=(128, 128), max=(264, 264))
+    settings = {"fft": fft, "io": "uint8", "predicted": False, "profile": profile}
+    outcome = export(Request(tiny, tmp_path / "b", ("trt",), half, **settings))
+    assert "trt" in outcome.failures
+    parity = Bundle.open(tmp_path / "b").manifest.graphs[half].parity
+    assert parity.emulated
+    assert parity.passed
+    assert parity.output == "predicted"  # though the bundle has it not: bytes would hide what is not finite
+    assert "259x245 strokes" in parity.cases
+
+
+def test_a_network_that_is_not_finite_is_no_bundle_of_bytes(tiny, tmp_path):
+    source = checkpoint.read(tiny)
+    weights = {**source.weights}
+    name = f"model.{source.config.head}.bias"
+    weights[name] = np.full_like(weights[name], np.nan)
+    checkpoint.save(tmp_path / "nan.safetensors", source.config, weights)
+    for targets in (("onnx",), ("trt",)):
+        with pytest.raises(GlamaError, match="not finite"):
+            export(Request(tmp_path / "nan.safetensors", tmp_path / "b", targets, io="uint8", predicted=False))
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"calibration": "photos"}, "--calib is for the half types of TensorRT's graph"),
+        ({"parity_size": (1024, 1024), "size": (64, 64)}, "--parity-size is for graphs of any size"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(tiny, tmp_path, settings, says):
+    (tmp_path / "photos").mkdir()
+    if "calibration" in settings:
+        settings = {"calibration": tmp_path / "photos"}
+    with pytest.raises(GlamaError, match=says):
+        export(Request(tiny, tmp_path / "b", **settings))

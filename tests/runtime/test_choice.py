@@ -92,13 +92,15 @@ def test_a_package_that_is_installed_but_does_not_load_is_passed_over(tiny_bundl
     assert "OpenVINO is installed but does not load (libopenvino.so: no such file)" in caplog.messages[0]
 
 
-def test_in_half_precision_each_size_is_compiled_and_only_some_are_kept(tiny_bundle, monkeypatch, tmp_path):
+@pytest.mark.parametrize("io", ["float", "uint8"])
+def test_in_half_precision_each_size_is_compiled_and_only_some_are_kept(tiny, make_bundle, monkeypatch, tmp_path, io):
     """This CPU may have no half type, so the runner is told that it has one and computes in f32 all the same."""
     monkeypatch.setenv("GLAMA_CACHE", str(tmp_path))
     monkeypatch.setattr(openvino.OpenVINORunner, "_choose", lambda self, precision: ("bf16", ""))
     monkeypatch.setitem(openvino._TYPES, "bf16", "f32")
-    half = glama_deploy.load(tiny_bundle.path, "openvino", "bf16")
-    full = glama_deploy.load(tiny_bundle.path, "onnxruntime")
+    bundle = make_bundle(tiny, io=io)
+    half = glama_deploy.load(bundle.path, "openvino", "bf16")
+    full = glama_deploy.load(bundle.path, "onnxruntime")
     rng = np.random.default_rng(0)
     for side in (32, 40, 48, 56, 64, 72, 32):
         image, mask = rng.integers(0, 256, (side, 64, 3), np.uint8), rng.random((side, 64)) < 0.3

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -13,6 +14,7 @@ import pytest
 import glama_deploy
 from glama_deploy.bundle import Bundle, Graph, SizeRange
 from glama_deploy.errors import EngineError
+from glama_deploy.reference import checkpoint
 from glama_deploy.runtime import onnxruntime as backend
 from glama_deploy.runtime import open_bundle
 from glama_deploy.runtime.base import Request
@@ -86,11 +88,21 @@ def test_tensorrt_is_given_the_profile_and_keeps_what_it_builds(machine, with_ha
     settings = options["TensorrtExecutionProvider"]
     assert settings["trt_profile_min_shapes"] == "image:1x3x64x64,mask:1x1x64x64"
     assert settings["trt_profile_max_shapes"] == "image:1x3x2048x2048,mask:1x1x2048x2048"
-    assert settings["trt_fp16_enable"] == "1"
-    assert settings["trt_engine_cache_path"] == str(tmp_path / "onnxruntime-tensorrt")
+    assert "trt_fp16_enable" not in settings  # it would overrule the types in the graph
+    assert Path(settings["trt_engine_cache_path"]).parent == tmp_path / "onnxruntime-tensorrt"
     assert all(isinstance(value, str) for value in settings.values())
     assert runner.sizes.max == (2048, 2048)
     assert runner.precision == "fp16"
+
+
+def test_two_networks_of_the_same_names_do_not_share_an_engine(machine, tiny, make_bundle, tmp_path):
+    weights = {name: value * 1 for name, value in checkpoint.read(tiny).weights.items()}
+    weights["model.1.ffc.convl2l.weight"] = weights["model.1.ffc.convl2l.weight"] + np.float32(0.5)
+    checkpoint.save(tmp_path / "other.safetensors", checkpoint.read(tiny).config, weights)
+    for source in (tiny, tmp_path / "other.safetensors"):
+        open_bundle(make_bundle(source, ("onnx",)), "onnxruntime:tensorrt")
+    paths = {options["TensorrtExecutionProvider"]["trt_engine_cache_path"] for _, options in machine.opened}
+    assert len(paths) == 2
 
 
 def test_the_profile_is_that_of_the_bundles_own_engine(machine, with_half):
@@ -159,7 +171,7 @@ def test_the_rtx_provider_is_registered_and_given_its_devices(machine, rtx_plugi
     devices, settings = given[0]
     assert devices == [device]
     assert settings["nv_profile_opt_shapes"] == "image:1x3x512x512,mask:1x1x512x512"
-    assert settings["nv_runtime_cache_path"] == str(tmp_path / "onnxruntime-tensorrt-rtx")
+    assert Path(settings["nv_runtime_cache_path"]).parent == tmp_path / "onnxruntime-tensorrt-rtx"
 
 
 def test_the_rtx_provider_without_a_gpu_is_one_line(rtx_plugin, tiny_bundle, monkeypatch):

@@ -42,6 +42,11 @@ def _register_own() -> None:
     def irfft2(attributes: dict[str, Any], z: np.ndarray, like: np.ndarray) -> list[np.ndarray]:
         return [fft.irfft2(z, like)]
 
+    def cast(attributes: dict[str, Any], x: np.ndarray) -> list[np.ndarray]:
+        # in numpy, because bfloat16 arrays cannot leave a session
+        return [x.astype(helper.tensor_dtype_to_np_dtype(attributes["to"]))]
+
+    references.register("Cast")(cast)
     references.register("RFFT2")(rfft2)
     references.register("IRFFT2")(irfft2)
 
@@ -51,7 +56,9 @@ def _register_standard(model: onnx.ModelProto) -> None:
     references = require("polygraphy.backend.pluginref.references", "polygraphy", _REMEDY)
     (opset,) = [entry.version for entry in model.opset_import if not entry.domain]
     single = functools.partial(_run_node, opset)
-    references.OP_REGISTRY.update({node.op_type: single for node in model.graph.node if not node.domain})
+    references.OP_REGISTRY.update(
+        {node.op_type: single for node in model.graph.node if not node.domain and node.op_type != "Cast"}
+    )
 
 
 def _run_node(opset: int, node: Any, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -1,0 +1,87 @@
+"""The ONNX files of a bundle: written, calibrated, described for the manifest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+
+from glama_deploy import bundle as bundles
+from glama_deploy.bundle import Bundle, Graph, Io, Lowering, Precision, Tensor
+from glama_deploy.export import precision, ranges, samples
+from glama_deploy.export.builder import GraphBuilder
+from glama_deploy.export.ends import ENDS
+from glama_deploy.export.graph import OUTPUTS, build
+from glama_deploy.reference.checkpoint import Checkpoint
+
+_MEANING = {
+    "image": "RGB",
+    "mask": "1 = missing, 0 = known",
+    "inpainted": "the prediction where pixels are missing, the image where they are known",
+    "predicted": "the network's own output, before compositing",
+}
+
+
+def write(folder: Path, model: onnx.ModelProto, kind: Precision, kept: dict[str, str]) -> Graph:
+    """Write the model as the bundle's graph of that precision; its entry in the manifest."""
+    path = folder / bundles.graph_name(kind)
+    onnx.save_model(model, str(path))
+    return Graph(file=bundles.artifact(folder, path), opset=model.opset_import[0].version, kept=kept)
+
+
+def calibrate(
+    checkpoint: Checkpoint,
+    model: onnx.ModelProto,
+    half: precision.Half,
+    fft: Lowering,
+    size: tuple[int, int],
+    photos: Path | None,
+) -> dict[str, str]:
+    """The nodes of `model` that stay fp32 in a half type, each with the reason, from photos of this size."""
+    cases = samples.calibration_cases(photos, size)
+    # on float tensors, and on DFT nodes in a plugin's place: the network between has the same names
+    probed = build(checkpoint.config, checkpoint.weights, size, ("predicted",), "dft" if fft == "plugin" else fft)
+    largest = ranges.measure(probed, (case.tensors() for case in cases))
+    return precision.lacking(model, half) | ranges.out_of_range(model, largest, half)
+
+
+def with_predicted(checkpoint: Checkpoint, bundle: Bundle, kind: Precision) -> onnx.ModelProto:
+    """The bundle's graph of a precision, or where that lacks the output `predicted`, one that is the same but for it:
+    bytes would not show a value that is not finite."""
+    manifest = bundle.manifest
+    if any(output.name == "predicted" for output in manifest.outputs):
+        return onnx.load(str(bundle.graph(kind)))
+    sizes = bundle.sizes
+    model = build(
+        checkpoint.config, checkpoint.weights, sizes.min if sizes.static else None, OUTPUTS, manifest.fft, manifest.io
+    )
+    if kind == "fp32":
+        return model
+    return precision.typed(model, "fp16" if kind == "fp16" else "bf16", manifest.graphs[kind].kept)
+
+
+def tensors(
+    io: Io, size: tuple[int, int] | None, outputs: Sequence[str]
+) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """The graph's inputs and outputs as the manifest describes them."""
+    ends = ENDS[io](GraphBuilder(), size)
+
+    def described(name: str, dtype: str, shape: tuple[int | str, ...]) -> Tensor:
+        layout = "NCHW" if io == "float" else "NHWC" if len(shape) == 4 else "NHW"
+        meaning = "above 0 = missing, 0 = known" if name == "mask" and dtype == "uint8" else _MEANING[name]
+        return Tensor.model_validate(
+            {
+                "name": name,
+                "dtype": dtype,
+                "layout": layout,
+                "shape": shape,
+                "range": (0.0, 255.0 if dtype == "uint8" else 1.0),
+                "meaning": meaning,
+            }
+        )
+
+    inputs, results = (
+        tuple(described(v.name, v.dtype, v.shape) for v in values) for values in (ends.inputs(), ends.outputs(outputs))
+    )
+    return inputs, results
