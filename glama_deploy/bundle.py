@@ -152,7 +152,7 @@ class BuildSettings(_Record):
 
 
 class Asked(_Record):
-    """What the bundle's TensorRT engines were asked to be at the export; `glama-build` takes it where no more is said."""
+    """What its TensorRT engines were asked to be at the export; `glama-build` takes it where no more is said."""
 
     precision: Precision
     sizes: SizeRange
