@@ -15,7 +15,7 @@ import pytest
 from pydantic import TypeAdapter
 
 import glama_deploy
-from glama_deploy.bundle import BuildSettings, Bundle, SizeRange
+from glama_deploy.bundle import DEFAULT_PROFILE, BuildSettings, Bundle, SizeRange
 from glama_deploy.engines import gpus, tensorrt
 from glama_deploy.engines.build import add
 from glama_deploy.engines.inspection import Report
@@ -435,3 +435,30 @@ def test_profiles_out_of_order_are_refused():
         profile(None, "512x512", "256x256", 1)
     drawn_in = profile(None, None, "256x256", 2)
     assert (drawn_in.min, drawn_in.opt, drawn_in.max, drawn_in.max_batch) == ((64, 64), (256, 256), (256, 256), 2)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"io": "uint8"},
+        {"io": "uint8", "predicted": False, "size": (64, 96), "fft": "split"},
+        {"fft": "split", "size": (128, 128)},
+    ],
+    ids=["bytes of any size", "bytes of one size, split", "split"],
+)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_each_way_to_write_the_graph_builds(tiny, make_bundle, settings, precision):
+    bundle = make_bundle(tiny, ("trt-rtx",), precision=precision, profile=SMALL, **settings)
+    assert bundle.manifest.engines["tensorrt-rtx"].precision == precision
+
+
+@pytest.mark.slow
+def test_lama_in_fp16_for_all_sizes_is_at_most_60_megabytes(lama9, tmp_path):
+    """The range is calibrated at a small size, which moves no byte."""
+    small = SizeRange(min=(64, 64), opt=(256, 256), max=(256, 256), max_batch=1)
+    export(Request(lama9, tmp_path / "b", ("onnx",), "fp16", profile=small, parity=False))
+    bundle = add(Bundle.open(tmp_path / "b"), "trt-rtx", DEFAULT_PROFILE)
+    engine = bundle.manifest.engines["tensorrt-rtx"]
+    assert engine.sizes.max == (2048, 2048)
+    assert engine.files[0].bytes <= 60_000_000
+    assert not bundle.manifest.graphs["fp16"].kept  # every convolution and product is fp16, which the build checks

@@ -1,0 +1,178 @@
+"""Photographs and masks for training: squares cut or resized from folders or WebDataset shards, masks made beside them.
+
+A sample is a function of the seed and its position in the run alone: which photograph (each once an epoch, in an order
+of the epoch's own), which square of it, mirrored or not, and which mask. So the workers need no seeds of theirs, their
+number changes nothing, and a run that is resumed at a position goes on as if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from braceexpand import UnbalancedBracesError, braceexpand
+from PIL import Image, ImageOps
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from glama_deploy.errors import GlamaError
+from glama_deploy.images import SUFFIXES
+from glama_deploy.masks import Mask, by_name
+from glama_deploy.training.config import Data
+
+#: What a damaged picture makes its reader raise.
+_BROKEN = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, tarfile.TarError)
+
+#: So many photographs one after the other that cannot be read end the run.
+_MOST_BROKEN = 100
+
+
+@dataclass(frozen=True)
+class Photo:
+    """Where a photograph is: a file, or so many bytes of a tar file."""
+
+    path: Path
+    offset: int = 0
+    size: int = -1
+
+    def read(self) -> bytes:
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+    def __str__(self) -> str:
+        return str(self.path) if self.size < 0 else f"{self.path} at byte {self.offset}"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """image float32 [B, 3, S, S] (0…1), mask float32 [B, 1, S, S] (1 = missing), and the photographs that could not be
+    read and were replaced by others."""
+
+    image: Tensor
+    mask: Tensor
+    broken: tuple[str, ...]
+
+
+def photos(sources: Sequence[str]) -> list[Photo]:
+    """Every picture of the folders (with all that is in them) and of the shards, in a fixed order.
+
+    A source is a folder, a tar file, or tar files by WebDataset's braces (x-{000..123}.tar). Raises GlamaError: none
+    given, one that is not there, one without a picture, a tar file that is damaged.
+    """
+    if not sources:
+        raise GlamaError("no photographs are given; set data.train to folders or shards, such as data.train=[photos]")
+    found: list[Photo] = []
+    for source in sources:
+        here = [photo for path in _expanded(source) for photo in _of(path)]
+        if not here:
+            raise GlamaError(f"{source} has no pictures ({', '.join(sorted(SUFFIXES))}); give a folder that has")
+        found += here
+    return found
+
+
+def _expanded(source: str) -> list[Path]:
+    try:
+        return [Path(name) for name in braceexpand(source)]
+    except UnbalancedBracesError as error:
+        raise GlamaError(f"{source} has unbalanced braces; x-{{000..123}}.tar is expected") from error
+
+
+def _of(path: Path) -> list[Photo]:
+    if path.is_dir():
+        return [Photo(file) for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
+    if not path.is_file():
+        raise GlamaError(f"{path} is neither a folder nor a tar file; give photographs that are there")
+    try:
+        with tarfile.open(path, "r:") as archive:  # uncompressed, so that a picture can be read by itself
+            members = [m for m in archive if m.isfile() and Path(m.name).suffix.lower() in SUFFIXES]
+            return [Photo(path, member.offset_data, member.size) for member in members]
+    except tarfile.TarError as error:
+        raise GlamaError(f"{path} is no uncompressed tar file ({error}); give a folder or WebDataset shards") from error
+
+
+class Squares(Dataset[tuple[np.ndarray, np.ndarray, tuple[str, ...]]]):
+    """Samples by their position in the run: image uint8 S×S×3, mask bool S×S, and what could not be read on the way."""
+
+    def __init__(self, sources: Sequence[str], data: Data, seed: int) -> None:
+        self._photos, self._data, self._seed = photos(sources), data, seed
+        self._mask: Mask = by_name(data.masks)
+        self._epoch, self._order = -1, np.empty(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._photos)
+
+    def __getitem__(self, position: int) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+        broken: list[str] = []
+        rng = np.random.default_rng((self._seed, 1, position))
+        epoch, place = divmod(position, len(self._photos))
+        while len(broken) < _MOST_BROKEN:
+            photo = self._photos[self._shuffled(epoch)[place]]
+            try:
+                image = square(_decoded(photo), self._data, rng)
+            except _BROKEN:
+                broken.append(str(photo))
+                place = int(rng.integers(len(self._photos)))
+                continue
+            return image, self._mask(self._data.side, self._data.side, rng), tuple(broken)
+        raise GlamaError(
+            f"{_MOST_BROKEN} pictures one after the other cannot be read, the last {broken[-1]}; check the photographs"
+        )
+
+    def _shuffled(self, epoch: int) -> np.ndarray:
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, np.random.default_rng((self._seed, 0, epoch)).permutation(len(self))
+        return self._order
+
+
+def _decoded(photo: Photo) -> Image.Image:
+    with Image.open(io.BytesIO(photo.read())) as picture:
+        return ImageOps.exif_transpose(picture).convert("RGB")
+
+
+def square(picture: Image.Image, data: Data, rng: np.random.Generator) -> np.ndarray:
+    """uint8 S×S×3: a random crop (of a picture that is smaller than S, enlarged to it), or the whole, resized; mirrored
+    in half of the cases where that is asked for."""
+    side = data.side
+    if data.fit == "resize":
+        picture = picture.resize((side, side), Image.Resampling.LANCZOS)
+    elif min(picture.size) < side:
+        scale = side / min(picture.size)
+        picture = picture.resize([max(side, round(s * scale)) for s in picture.size], Image.Resampling.LANCZOS)
+    left, top = (int(rng.integers(extent - side + 1)) for extent in picture.size)
+    array = np.asarray(picture.crop((left, top, left + side, top + side)))
+    return array[:, ::-1] if data.flip and rng.random() < 0.5 else array
+
+
+class Positions(Sampler[list[int]]):
+    """The positions of one process, a batch of them after the other, without end: of each group of `world` × `batch`
+    positions of the run the part of this process."""
+
+    def __init__(self, batch: int, start: int = 0, rank: int = 0, world: int = 1) -> None:
+        self._batch, self._start, self._rank, self._world = batch, start, rank, world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        position = self._start + self._rank * self._batch
+        while True:
+            yield list(range(position, position + self._batch))
+            position += self._world * self._batch
+
+
+def batches(squares: Squares, positions: Positions, workers: int) -> Iterator[Batch]:
+    """Batches without end, read by so many processes beside this one."""
+    loader: DataLoader[Batch] = DataLoader(
+        squares, batch_sampler=positions, num_workers=workers, collate_fn=_collated, persistent_workers=workers > 0
+    )
+    return iter(loader)
+
+
+def _collated(samples: list[tuple[np.ndarray, np.ndarray, tuple[str, ...]]]) -> Batch:
+    images, masks, broken = zip(*samples, strict=True)
+    image = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
+    mask = torch.from_numpy(np.stack(masks))[:, None].float()
+    return Batch(image.contiguous(), mask, tuple(name for names in broken for name in names))

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import io
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glama_deploy.errors import GlamaError
+from glama_deploy.masks import by_name
+from glama_deploy.training import data
+from glama_deploy.training.config import Data
+
+SIDE = 32
+
+
+def picture(n: int, height: int = 50, width: int = 70) -> Image.Image:
+    """Its red says which it is, green the row, blue the column."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    return Image.fromarray(np.stack([np.full_like(rows, 20 * n), rows, columns], axis=2).astype(np.uint8))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "photos"
+    (path / "deeper").mkdir(parents=True)
+    for n in range(6):
+        picture(n).save(path / ("deeper" if n % 2 else ".") / f"{n}.png")
+    (path / "notes.txt").write_text("no picture")
+    return path
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Two WebDataset shards of three samples each."""
+    for shard in range(2):
+        with tarfile.open(tmp_path / f"s-{shard:03}.tar", "w") as archive:
+            for n in range(3):
+                encoded = io.BytesIO()
+                picture(3 * shard + n).save(encoded, format="PNG")
+                for name, content in ((f"{n}.png", encoded.getvalue()), (f"{n}.txt", b"a caption")):
+                    member = tarfile.TarInfo(name)
+                    member.size = len(content)
+                    archive.addfile(member, io.BytesIO(content))
+    return str(tmp_path / "s-{000..001}.tar")
+
+
+def settings(**changes) -> Data:
+    return Data(**{"side": SIDE, "workers": 0, **changes})
+
+
+def take(squares: data.Squares, count: int, workers: int = 0, **positions) -> list[data.Batch]:
+    there = data.batches(squares, data.Positions(**{"batch": 4, **positions}), workers)
+    return [next(there) for _ in range(count)]
+
+
+@pytest.mark.parametrize("kind", ["folder", "shards"])
+def test_folders_and_shards_give_the_same_photographs(kind, request):
+    source = str(request.getfixturevalue(kind))
+    squares = data.Squares([source], settings(), seed=0)
+    assert len(squares) == 6
+    reds = [squares[position][0][0, 0, 0] for position in range(12)]
+    assert sorted(reds[:6]) == sorted(reds[6:]) == [0, 20, 40, 60, 80, 100]  # each once an epoch
+    assert reds[:6] != reds[6:]
+
+
+def test_a_crop_is_a_piece_of_the_photograph_and_half_are_mirrored(folder):
+    squares = data.Squares([str(folder)], settings(), seed=1)
+    mirrored = 0
+    for position in range(60):
+        image = squares[position][0].astype(int)
+        assert image.shape == (SIDE, SIDE, 3)
+        assert (np.diff(image[:, :, 1], axis=0) == 1).all()
+        step = np.diff(image[:, :, 2], axis=1)
+        assert (step == step[0, 0]).all()
+        mirrored += step[0, 0] == -1
+    assert 15 < mirrored < 45
+    never = data.Squares([str(folder)], settings(flip=False), seed=1)
+    assert all(np.diff(never[n][0][0, :, 2].astype(int))[0] == 1 for n in range(20))
+
+
+def test_a_photograph_is_resized_whole_or_enlarged_where_it_is_too_small(tmp_path):
+    (tmp_path / "p").mkdir()
+    picture(3, 64, 128).save(tmp_path / "p" / "a.png")
+    whole = data.Squares([str(tmp_path / "p")], settings(fit="resize", flip=False), seed=0)[0][0]
+    assert whole[0, 0, 2] < 4
+    assert whole[-1, -1, 2] > 123
+    picture(3, 20, 25).save(tmp_path / "p" / "a.png")
+    assert data.Squares([str(tmp_path / "p")], settings(), seed=0)[0][0].shape == (SIDE, SIDE, 3)
+
+
+def test_a_sample_depends_on_the_seed_and_its_position_alone(folder):
+    """Whatever the number of workers, and from wherever a run goes on."""
+    squares = data.Squares([str(folder)], settings(masks="general"), seed=5)
+    straight = take(squares, 6)
+    for other in (take(squares, 6, workers=2), take(squares, 2, start=0) + take(squares, 4, start=8)):
+        for mine, theirs in zip(straight, other, strict=True):
+            assert torch.equal(mine.image, theirs.image)
+            assert torch.equal(mine.mask, theirs.mask)
+    assert not torch.equal(straight[0].image, take(data.Squares([str(folder)], settings(), seed=6), 1)[0].image)
+    masks = torch.cat([batch.mask for batch in straight])
+    assert len({mask.numpy().tobytes() for mask in masks}) > 12  # not one mask for all
+
+
+def test_processes_share_the_batches_of_one(folder):
+    squares = data.Squares([str(folder)], settings(), seed=2)
+    together = take(squares, 3, batch=4)
+    parts = [take(squares, 3, batch=2, rank=rank, world=2) for rank in range(2)]
+    for step in range(3):
+        assert torch.equal(together[step].image, torch.cat([part[step].image for part in parts]))
+
+
+def test_images_and_masks_are_what_the_network_takes(folder):
+    (batch,) = take(data.Squares([str(folder)], settings(masks="EveryNLines"), seed=0), 1)
+    assert batch.image.shape == (4, 3, SIDE, SIDE)
+    assert batch.mask.shape == (4, 1, SIDE, SIDE)
+    assert batch.image.dtype == batch.mask.dtype == torch.float32
+    assert 0 <= batch.image.min() <= batch.image.max() <= 1
+    expected = by_name("EveryNLines")(SIDE, SIDE, np.random.default_rng(0))
+    assert (batch.mask[0, 0].numpy() == expected).all()
+
+
+def test_broken_photographs_are_replaced_and_named(folder):
+    (folder / "2.png").write_bytes(b"no picture")
+    whole = (folder / "deeper" / "3.png").read_bytes()
+    (folder / "deeper" / "3.png").write_bytes(whole[: len(whole) // 2])
+    squares = data.Squares([str(folder)], settings(), seed=0)
+    seen, broken = [], set()
+    for position in range(24):
+        image, _, names = squares[position]
+        seen.append(image[0, 0, 0])
+        broken |= set(names)
+    assert {name.rpartition("/")[2] for name in broken} == {"2.png", "3.png"}
+    assert set(seen) == {0, 20, 80, 100}
+    assert take(squares, 6)[0].broken or any(batch.broken for batch in take(squares, 6))
+
+
+def test_where_nothing_can_be_read_it_ends(tmp_path):
+    for n in range(3):
+        (tmp_path / f"{n}.png").write_bytes(b"broken")
+    with pytest.raises(GlamaError, match=r"100 pictures one after the other cannot be read, the last .*\.png"):
+        data.Squares([str(tmp_path)], settings(), seed=0)[0]
+
+
+@pytest.mark.parametrize(
+    ("sources", "says"),
+    [
+        ([], "no photographs are given; set data.train"),
+        (["{tmp}/empty"], r"has no pictures \(\.bmp"),
+        (["{tmp}/missing"], "is neither a folder nor a tar file"),
+        (["{tmp}/text.tar"], "is no uncompressed tar file"),
+        (["{tmp}/x-{{000..001}.tar"], "neither a folder nor|unbalanced braces"),
+    ],
+)
+def test_sources_without_photographs_are_one_line(tmp_path, sources, says):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.tar").write_text("no tar")
+    with pytest.raises(GlamaError, match=says) as caught:
+        data.photos([source.replace("{tmp}", str(tmp_path)) for source in sources])
+    assert "\n" not in str(caught.value)
