@@ -12,10 +12,11 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from braceexpand import UnbalancedBracesError, braceexpand
+from braceexpand import braceexpand
 from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -79,7 +80,7 @@ def photos(sources: Sequence[str]) -> list[Photo]:
 def _expanded(source: str) -> list[Path]:
     try:
         return [Path(name) for name in braceexpand(source)]
-    except UnbalancedBracesError as error:
+    except ValueError as error:
         raise GlamaError(f"{source} has unbalanced braces; x-{{000..123}}.tar is expected") from error
 
 
@@ -165,7 +166,7 @@ class Positions(Sampler[list[int]]):
 
 def batches(squares: Squares, positions: Positions, workers: int) -> Iterator[Batch]:
     """Batches without end, read by so many processes beside this one."""
-    loader: DataLoader[Batch] = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         squares, batch_sampler=positions, num_workers=workers, collate_fn=_collated, persistent_workers=workers > 0
     )
     return iter(loader)
