@@ -50,7 +50,8 @@ def test_a_file_stands_on_a_base_and_overrides_stand_on_both(tmp_path):
         ("glama", ["data.masks=genral"], "unknown mask 'genral'; did you mean 'general'"),
         ("glama", ["optimization.batch=many"], "optimization.batch is 'many'"),
         ("glama", ["data"], "'data' is no override; key=value is expected"),
-        ("glama", ["data.side.x=1"], "side is no section"),
+        ("glama", ["data.side.x=1"], "data.side is .*valid integer"),
+        ("lama", ["data.masks.x=1"], "masks is no section"),
     ],
 )
 def test_a_typo_is_one_line_with_what_was_meant(source, overrides, says):
