@@ -64,6 +64,8 @@ def open_bundle(bundle: Bundle, backend: str, precision: str = "auto", threads: 
         for reason in refused:
             log.warning("%s; using %s", reason, runner.description)
         return runner
+    if not refused and bundle.manifest.fft == "plugin":
+        raise EngineError(f"{bundle.path} is for TensorRT alone and has no engine yet: glama-build BUNDLE --target trt")
     raise EngineError(
         "; ".join(refused) or "no engine for this bundle is installed; pip install openvino (CPU) is a good start"
     )

@@ -47,9 +47,8 @@ def open(bundle: Bundle, request: Request) -> TensorRTRunner:
         )
     names = [request.engine] if request.engine else [name for name in _PACKAGES if bundle.engine(name)]
     if not names:
-        raise EngineError(
-            f"{bundle.path} has no TensorRT engine; add one: glama-build {bundle.path} --target trt (or trt-rtx)"
-        )
+        rtx = "" if bundle.manifest.fft in ("dft", "plugin") else " (or trt-rtx)"
+        raise EngineError(f"{bundle.path} has no TensorRT engine; add one: glama-build {bundle.path} --target trt{rtx}")
     refused = []
     for name in names:
         try:

@@ -187,6 +187,11 @@ def test_a_bundle_of_plugin_nodes_is_not_for_onnx_runtime(tiny_bundle):
     assert backend.absent(bundle, Request())
     with pytest.raises(EngineError, match="for ONNX Runtime export --fft matmul"):
         open_bundle(bundle, "onnxruntime")
+    without = Bundle(tiny_bundle.path, manifest.model_copy(update={"engines": {}}))
+    with pytest.raises(EngineError, match="is for TensorRT alone and has no engine yet: glama-build"):
+        open_bundle(without, "auto")
+    with pytest.raises(EngineError, match=r"--target trt$"):
+        open_bundle(without, "tensorrt")
 
 
 def test_the_graph_of_bytes_gives_its_shapes_as_they_are(machine, tiny, make_bundle):
