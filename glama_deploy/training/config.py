@@ -39,6 +39,13 @@ class Data(_Section):
         return self
 
 
+class Discriminator(_Section):
+    """LaMa's, which the paper keeps (section 3.3)."""
+
+    channels: int = Field(default=64, ge=1, le=512)
+    layers: int = Field(default=4, ge=1, le=6)
+
+
 class Optimization(_Section):
     """Adam with fixed rates (section 4.2)."""
 
@@ -58,6 +65,7 @@ class Saving(_Section):
     every: int = Field(default=1000, ge=1, description="steps between checkpoints")
     keep: int = Field(default=3, ge=1, description="checkpoints that stay, beside the best")
     validate_every: int = Field(default=5000, ge=1, description="steps between validations")
+    validate_images: int = Field(default=32, ge=1, description="photographs of each, with each of the seven masks")
     log_every: int = Field(default=50, ge=1, description="steps between scalars")
 
 
@@ -65,6 +73,7 @@ class Config(_Section):
     """A training run."""
 
     network: NetworkConfig
+    discriminator: Discriminator = Field(default_factory=Discriminator)
     weights: Weights = Field(default_factory=Weights, description="of the losses")
     perceptual_weights: Path | None = Field(default=None, description="file of the scene-parsing ResNet-50")
     data: Data = Field(default_factory=Data)

@@ -1,0 +1,54 @@
+"""glama-train: GLaMa or LaMa, on photographs of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from glama_deploy.cli.entry import Command, option
+from glama_deploy.runtime.base import require
+
+
+def glama_train(
+    source: Annotated[str, option("--config", help="glama, glama-tiny, lama, big-lama, or a YAML file.")],
+    out: Annotated[Path, option("--out", help="Folder of the run: checkpoints, TensorBoard's events, the config.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="key=value, such as data.train=[photos] data.side=128.", metavar="KEY=VALUE"),
+    ] = None,
+    resume: Annotated[bool, option("--resume", help="Go on from the folder's last checkpoint.")] = False,
+    device: Annotated[str, option("--device", help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train a network; its checkpoints go straight into glama-export.
+
+    At Ctrl-C the step is finished and saved (exit code 130).
+    """
+    require("torch", "PyTorch", "pip install 'glama-deploy[train]'")
+    require("lightning_fabric", "lightning-fabric", "pip install 'glama-deploy[train]'")
+    from glama_deploy.training import config
+    from glama_deploy.training.run import train
+
+    asked = config.load(source, overrides or [])
+    console = Console(stderr=True, highlight=False)
+    columns = (
+        TextColumn("training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=asked.optimization.steps)
+
+        def heard(step: int, scalars: dict[str, float]) -> None:
+            progress.update(task, completed=step, description=f"loss {scalars['total']:.3f}, L1 {scalars['l1']:.4f}")
+
+        last = train(asked, out, resume=resume, device=device, heard=heard)
+    console.print(str(last), markup=False, soft_wrap=True)
+
+
+main = Command("glama-train", glama_train)

@@ -1,0 +1,171 @@
+"""A training step: GLaMa's generator against its discriminator (section 3.3).
+
+    image, mask → generator → x̂ → (1), (2), (4), feature matching, (8), (10) → the generator's gradients
+                              └→  discriminator on x and x̂ → (3), (5)       → the discriminator's gradients
+
+Both networks then take a step of Adam, and the running average follows the generator.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from glama_deploy.errors import CheckpointError, GlamaError
+from glama_deploy.reference.discriminator import PatchDiscriminator
+from glama_deploy.reference.generator import Generator, masked_input
+from glama_deploy.training import losses, perceptual
+from glama_deploy.training.config import Config
+from glama_deploy.training.data import Batch, Positions, Squares, batches
+
+Scalars = dict[str, float]
+
+
+class Trainer:
+    """The networks, their optimizers, and the step that they are at."""
+
+    def __init__(self, config: Config, fabric: Fabric) -> None:
+        """Raises GlamaError: several processes, a batch that its parts do not divide, no weights for equation (2)."""
+        if fabric.world_size != 1:
+            raise GlamaError("training runs in one process; several are not there yet: use one device")
+        if config.optimization.batch % config.optimization.accumulate:
+            raise GlamaError(
+                f"optimization.batch is {config.optimization.batch}, which {config.optimization.accumulate} parts "
+                "(optimization.accumulate) cannot share; give a multiple"
+            )
+        self.config, self.fabric, self.step = config, fabric, 0
+        self._judge = _judge(config, fabric)
+        torch.manual_seed(config.optimization.seed)
+        generator = Generator(config.network)
+        discriminator = PatchDiscriminator(config.discriminator.channels, config.discriminator.layers)
+        self.average = copy.deepcopy(generator).eval().requires_grad_(False).to(fabric.device)
+        rates = config.optimization.generator_rate, config.optimization.discriminator_rate
+        adams = [torch.optim.Adam(n.parameters(), lr=r) for n, r in zip((generator, discriminator), rates, strict=True)]
+        self._generator, self._generator_adam = fabric.setup(generator, adams[0])
+        self._discriminator, self._discriminator_adam = fabric.setup(discriminator, adams[1])
+
+    def batches(self, squares: Squares) -> Iterator[Batch]:
+        """The parts of the batches from the step on that the run is at."""
+        optimization = self.config.optimization
+        part = optimization.batch // optimization.accumulate
+        return batches(squares, Positions(part, self.step * optimization.batch), self.config.data.workers)
+
+    def advance(self, there: Iterator[Batch]) -> tuple[Scalars, tuple[str, ...]]:
+        """One step of both networks: its losses, and the photographs that could not be read."""
+        parts = self.config.optimization.accumulate
+        self._generator_adam.zero_grad()
+        self._discriminator_adam.zero_grad()
+        found: list[Scalars] = []
+        broken: list[str] = []
+        for _ in range(parts):
+            batch = next(there)
+            broken += batch.broken
+            image, mask = (tensor.to(self.fabric.device) for tensor in (batch.image, batch.mask))
+            found.append(self._part(image, mask, 1 / parts))
+        self._generator_adam.step()
+        self._discriminator_adam.step()
+        self._follow()
+        self.step += 1
+        return {name: sum(scalars[name] for scalars in found) / parts for name in found[0]}, tuple(broken)
+
+    def state(self) -> dict[str, Any]:
+        """All that a run needs to go on; `config` and `state_dict` are what `glama-export` reads."""
+        return {
+            "config": self.config.network.model_dump(),
+            "state_dict": self.average.state_dict(),
+            "training": {
+                "step": self.step,
+                "config": self.config.model_dump(mode="json"),
+                "generator": self._generator.state_dict(),
+                "discriminator": self._discriminator.state_dict(),
+                "generator_adam": self._generator_adam.state_dict(),
+                "discriminator_adam": self._discriminator_adam.state_dict(),
+            },
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state. Raises CheckpointError where it is of other networks."""
+        training = state["training"]
+        try:
+            self.average.load_state_dict(state["state_dict"])
+            self._generator.load_state_dict(training["generator"])
+            self._discriminator.load_state_dict(training["discriminator"])
+        except (RuntimeError, KeyError) as error:
+            raise CheckpointError(
+                "the checkpoint is of other networks than the config's; give the config that it was trained with"
+            ) from error
+        self._generator_adam.load_state_dict(training["generator_adam"])
+        self._discriminator_adam.load_state_dict(training["discriminator_adam"])
+        self.step = training["step"]
+
+    def _part(self, image: Tensor, mask: Tensor, share: float) -> Scalars:
+        """Add the gradients of one part of the batch to those that are there."""
+        weights = self.config.weights
+        predicted = self._generator(masked_input(image, mask))
+        terms = self._generator_terms(predicted, image, mask)
+        total = losses.joint(terms, weights)
+        self.fabric.backward(total * share)
+        judged = self._discriminator_terms(predicted.detach(), image, mask)
+        against = judged["discriminator"] + weights.gradient_penalty * judged["gradient_penalty"]
+        self.fabric.backward(weights.adversarial * share * against)
+        return {name: float(value.detach()) for name, value in {**terms, **judged, "total": total}.items()}
+
+    def _generator_terms(self, predicted: Tensor, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """The terms of (7) and (11) by their names in the weights; what weighs nothing is not computed."""
+        weights = self.config.weights
+        terms = {"l1": losses.l1_known(predicted, image, mask)}
+        if weights.adversarial or weights.feature_matching:
+            self._discriminator.requires_grad_(False)
+            with torch.no_grad():
+                _, real_features = self._discriminator(image)
+            fake, fake_features = self._discriminator(predicted)
+            self._discriminator.requires_grad_(True)
+            terms["adversarial"] = losses.generator_loss(fake)
+            terms["feature_matching"] = losses.feature_matching(real_features, fake_features)
+        if self._judge is not None:
+            with torch.no_grad():
+                real = self._judge(image)
+            terms["perceptual"] = losses.perceptual(real, self._judge(predicted))
+        if weights.total_variation:
+            terms["total_variation"] = losses.total_variation(predicted)
+        if weights.focal_frequency:
+            terms["focal_frequency"] = losses.focal_frequency(predicted, image)
+        return terms
+
+    def _discriminator_terms(self, predicted: Tensor, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        image = image.detach().requires_grad_()
+        real, _ = self._discriminator(image)
+        fake, _ = self._discriminator(predicted)
+        return {
+            "discriminator": losses.discriminator_loss(real, fake, mask),
+            "gradient_penalty": losses.gradient_penalty(real, image),
+        }
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the average a little towards the generator, batch norm's statistics too; at first by more, so that it
+        does not hold on to where training began."""
+        decay = min(self.config.optimization.average, (1 + self.step) / (10 + self.step))
+        values = self._generator.state_dict().values()
+        for mean, value in zip(self.average.state_dict().values(), values, strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)
+
+
+def _judge(config: Config, fabric: Fabric) -> perceptual.SceneParsingResNet | None:
+    """φ of equation (2), where it weighs anything."""
+    if not config.weights.perceptual:
+        return None
+    if config.perceptual_weights is None:
+        raise GlamaError(
+            "the perceptual loss needs a file of weights: set perceptual_weights=encoder_epoch_20.pth (of "
+            "ade20k-resnet50dilated-ppm_deepsup, sceneparsing.csail.mit.edu/model/pytorch) or weights.perceptual=0"
+        )
+    return perceptual.load(config.perceptual_weights).to(fabric.device)

@@ -1,0 +1,232 @@
+"""Training itself: a step's arithmetic, exact resumption, what is kept, what is said."""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from lightning_fabric import Fabric
+from PIL import Image
+
+from glama_deploy.cli.train import main
+from glama_deploy.errors import CheckpointError, GlamaError
+from glama_deploy.export.pipeline import Request, export
+from glama_deploy.reference import checkpoint
+from glama_deploy.training import checkpoints, config
+from glama_deploy.training.data import Squares
+from glama_deploy.training.run import train
+from glama_deploy.training.trainer import Trainer
+from glama_deploy.training.validation import score
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    y, x = np.mgrid[0:60, 0:80]
+    for n in range(5):
+        waves = [128 + 100 * np.sin((y * (c + 1) + x * (n + 1)) / 15) for c in range(3)]
+        Image.fromarray(np.stack(waves, axis=2).astype(np.uint8)).save(folder / f"{n}.png")
+    return folder
+
+
+def overrides(photos: Path, **changes: object) -> list[str]:
+    asked = {
+        "network.ngf": 8,
+        "network.n_blocks": 1,
+        "discriminator.channels": 8,
+        "discriminator.layers": 2,
+        "weights.perceptual": 0,
+        "data.train": f"[{photos}]",
+        "data.side": 32,
+        "data.workers": 0,
+        "optimization.batch": 2,
+        "optimization.steps": 40,
+        "saving.every": 10,
+        **{name.replace("__", "."): value for name, value in changes.items()},
+    }
+    return [f"{key}={value}" for key, value in asked.items()]
+
+
+def asked(photos: Path, **changes: object) -> config.Config:
+    return config.load("glama-tiny", overrides(photos, **changes))
+
+
+def trainer(settings: config.Config) -> Trainer:
+    return Trainer(settings, Fabric(accelerator="cpu", devices=1))
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    state = checkpoints.read(path)
+    flat = {f"average.{name}": value for name, value in state["state_dict"].items()}
+    for network in ("generator", "discriminator"):
+        flat |= {f"{network}.{name}": value for name, value in state["training"][network].items()}
+    return flat
+
+
+def assert_equal(mine: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> None:
+    assert mine.keys() == theirs.keys()
+    for name, value in mine.items():
+        assert torch.equal(value, theirs[name]), name
+
+
+def test_40_steps_are_20_a_kill_and_20_more(photos, tmp_path):
+    """The process is killed in the middle of a step after the 20th; what was saved last is gone on from, exactly."""
+    straight = train(asked(photos), tmp_path / "straight", device="cpu")
+    code = "import sys; from glama_deploy.cli.train import main; main(sys.argv[1:])"
+    command = ["--config", "glama-tiny", "--out", tmp_path / "killed", "--device", "cpu"]
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, command), *overrides(photos)], stderr=subprocess.PIPE, env={**os.environ}
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / "step-00000020.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    left = {path.name for path in (tmp_path / "killed").glob("*.pt")}
+    assert "step-00000020.pt" in left
+    resumed = train(asked(photos), tmp_path / "killed", resume=True, device="cpu")
+    assert resumed.name == straight.name == "step-00000040.pt"
+    assert_equal(weights(resumed), weights(straight))
+
+
+def test_parts_of_a_batch_add_up_to_its_gradient(photos):
+    """Of everything but batch norm, which sees a part at a time: so the networks are taken in eval mode here."""
+    settings = asked(photos, optimization__batch=4)
+    whole, parted = trainer(settings), trainer(asked(photos, optimization__batch=4, optimization__accumulate=2))
+    squares = Squares(settings.data.train, settings.data, seed=0)
+    for each in (whole, parted):
+        each._generator.eval()
+        each._discriminator.eval()
+        each.advance(each.batches(squares))
+    for name, value in whole._generator.state_dict().items():
+        # Adam's first step is the sign of the gradient times its rate: where that is near 0 it may turn over
+        different = (value - parted._generator.state_dict()[name]).abs() > 1e-5
+        assert different.float().mean() < 0.02, name
+
+
+def test_a_step_moves_each_network_by_its_own_loss_alone(photos):
+    run = trainer(asked(photos, weights__adversarial=0, weights__feature_matching=0))
+    before = copy.deepcopy(run._discriminator.state_dict())
+    squares = Squares(run.config.data.train, run.config.data, seed=0)
+    scalars, broken = run.advance(run.batches(squares))
+    parameters = {name for name, _ in run._discriminator.named_parameters()}
+    for name, value in run._discriminator.state_dict().items():
+        assert torch.equal(value, before[name]) or name not in parameters  # its loss weighs nothing
+    assert scalars.keys() >= {"l1", "total_variation", "focal_frequency", "discriminator", "total"}
+    expected = 10 * scalars["l1"] + scalars["total_variation"] + scalars["focal_frequency"]
+    assert scalars["total"] == pytest.approx(expected, rel=1e-5)
+    assert not broken
+
+
+def test_training_brings_the_loss_down(photos, tmp_path):
+    seen: list[float] = []
+    settings = asked(photos, optimization__steps=60, optimization__batch=4, weights__adversarial=0)
+    settings = settings.model_copy(update={"weights": settings.weights.model_copy(update={"feature_matching": 0.0})})
+    train(settings, tmp_path / "run", device="cpu", heard=lambda step, scalars: seen.append(scalars["l1"]))
+    assert np.mean(seen[-10:]) < 0.6 * np.mean(seen[:10])
+
+
+def test_the_average_follows_the_generator(photos):
+    run = trainer(asked(photos))
+    start = copy.deepcopy(run.average.state_dict())
+    squares = Squares(run.config.data.train, run.config.data, seed=0)
+    run.advance(run.batches(squares))
+    now = run._generator.state_dict()
+    for name, mean in run.average.state_dict().items():
+        if mean.is_floating_point():  # at first its decay is 1/10
+            torch.testing.assert_close(mean, start[name] * 0.1 + now[name] * 0.9)
+
+
+def test_checkpoints_go_straight_into_an_export_and_only_some_stay(photos, tmp_path):
+    settings = asked(photos, saving__every=5, saving__keep=2, saving__validate_every=20, optimization__steps=20)
+    settings = settings.model_copy(update={"data": settings.data.model_copy(update={"valid": (str(photos),)})})
+    last = train(settings, tmp_path / "run", device="cpu")
+    names = {path.name for path in (tmp_path / "run").glob("*.pt")}
+    assert names == {"step-00000015.pt", "step-00000020.pt", "best.pt"}
+    assert config.load(str(tmp_path / "run" / "config.yaml")) == settings
+    assert list((tmp_path / "run").glob("events.out.tfevents.*"))
+    assert checkpoint.read(last).config == settings.network
+    export(Request(last, tmp_path / "bundle", ("onnx",)))
+    assert (tmp_path / "bundle" / "model.onnx").is_file()
+
+
+def test_scores_are_of_the_missing_region():
+    image = torch.rand(1, 3, 32, 32)
+    mask = torch.zeros(1, 1, 32, 32)
+    mask[..., 8:16, 8:16] = 1
+    found = score(image + 0.1 * mask, image, mask)
+    assert found.psnr == pytest.approx(20, abs=1e-3)  # an error of 0.1 everywhere in the hole
+    assert found.ssim < 0.999
+    elsewhere = score(image + 0.1 * torch.roll(mask, 16, 3), image, mask)
+    assert elsewhere.psnr > 90
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_interrupted_is_saved_and_says_how_to_go_on(photos, tmp_path, ending):
+    code = "import sys; from glama_deploy.cli.train import main; main(sys.argv[1:])"
+    command = ["--config", "glama-tiny", "--out", tmp_path / "run", "--device", "cpu"]
+    given = overrides(photos, optimization__steps=100000, saving__every=3)
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, command), *given], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "run").glob("step-*.pt")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    child.send_signal(ending)
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 130
+    assert "which is saved in" in said.replace("\n", " ")
+    assert "--resume" in said
+    latest = checkpoints.Checkpoints(tmp_path / "run", 3).latest()
+    assert checkpoints.read(latest)["training"]["step"] == int(latest.stem.partition("-")[2])
+
+
+def test_what_cannot_be_trained_is_one_line(photos, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    for changes, says in (
+        ({"data__train": f"[{tmp_path / 'empty'}]"}, "has no pictures"),
+        ({"weights__perceptual": 100}, "the perceptual loss needs a file of weights: set perceptual_weights="),
+        ({"optimization__accumulate": 3}, "which 3 parts (optimization.accumulate) cannot share"),
+        ({"data__sides": 1}, "the config has no data.sides; did you mean 'side'"),
+        ({"data__valid": f"[{tmp_path / 'gone'}]"}, "is neither a folder nor a tar file"),
+    ):
+        arguments = ["--config", "glama-tiny", "--out", str(tmp_path / "run"), "--device", "cpu"]
+        assert main.run([*arguments, *overrides(photos, **changes)]) == 2
+        assert says in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()
+    assert main.run(["--config", "glama-tiny", "--out", str(tmp_path / "run"), "--resume", *overrides(photos)]) == 2
+    assert "has no checkpoint to go on from" in capsys.readouterr().err
+
+
+def test_a_run_is_not_overwritten_nor_gone_on_with_by_another_config(photos, tmp_path):
+    settings = asked(photos, optimization__steps=2, saving__every=1)
+    train(settings, tmp_path / "run", device="cpu")
+    with pytest.raises(GlamaError, match="has a run already; go on with it with --resume"):
+        train(settings, tmp_path / "run", device="cpu")
+    with pytest.raises(CheckpointError, match="is of other networks than the config's"):
+        train(asked(photos, network__ngf=16), tmp_path / "run", resume=True, device="cpu")
+    damaged = tmp_path / "run" / "step-00000002.pt"
+    damaged.write_bytes(damaged.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"is damaged .*remove it to go on from the one before"):
+        train(settings, tmp_path / "run", resume=True, device="cpu")
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(photos, tmp_path, monkeypatch):
+    kept = checkpoints.Checkpoints(tmp_path, 3)
+    first = kept.save(1, {"training": {}})
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(GlamaError, match="no space is left on the disk"):
+        kept.save(2, {"training": {}})
+    assert {path.name for path in tmp_path.iterdir()} == {first.name}
