@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,9 @@ def glama_train(
     ] = None,
     resume: Annotated[bool, option("--resume", help="Go on from the folder's last checkpoint.")] = False,
     device: Annotated[str, option("--device", help="auto, cpu or cuda.")] = "auto",
+    processes: Annotated[
+        int, option("--processes", help="How many share each batch, a device each (torchrun sets its own).", min=1)
+    ] = 1,
 ) -> None:
     """Train a network; its checkpoints go straight into glama-export.
 
@@ -41,14 +45,20 @@ def glama_train(
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("", total=asked.optimization.steps)
+    first = os.environ.get("LOCAL_RANK", "0") == "0"  # of several processes one shows the progress
+    progress = Progress(*columns, console=console, disable=not first)
+    task = progress.add_task("", total=asked.optimization.steps)
 
-        def heard(step: int, scalars: dict[str, float]) -> None:
-            progress.update(task, completed=step, description=f"loss {scalars['total']:.3f}, L1 {scalars['l1']:.4f}")
+    def heard(step: int, scalars: dict[str, float]) -> None:
+        progress.start()
+        progress.update(task, completed=step, description=f"loss {scalars['total']:.3f}, L1 {scalars['l1']:.4f}")
 
-        last = train(asked, out, resume=resume, device=device, heard=heard)
-    console.print(str(last), markup=False, soft_wrap=True)
+    try:
+        last = train(asked, out, resume=resume, device=device, processes=processes, heard=heard)
+    finally:
+        progress.stop()
+    if first:
+        console.print(str(last), markup=False, soft_wrap=True)
 
 
 main = Command("glama-train", glama_train)

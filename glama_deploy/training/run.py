@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
+import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from glama_deploy.errors import GlamaError
@@ -36,11 +40,13 @@ def train(
     *,
     resume: bool = False,
     device: str = "auto",
+    processes: int = 1,
     heard: Callable[[int, Scalars], None] = lambda step, scalars: None,
 ) -> Path:
     """Train to the config's last step, in the folder `out`; `heard` gets each step's losses. Gives the last checkpoint.
 
-    With `resume` it goes on from the folder's last checkpoint. Raises GlamaError: a folder that has a run already (or,
+    With `resume` it goes on from the folder's last checkpoint. With `processes` above 1, or under torchrun, several
+    share each batch; the first of them writes. Raises GlamaError: a folder that has a run already (or,
     with resume, none), no photographs, a full disk; Stopped at a SIGINT, once the step is done and saved.
     """
     kept = checkpoints.Checkpoints(out, asked.saving.keep)
@@ -49,27 +55,42 @@ def train(
         raise GlamaError(f"{out} has a run already; go on with it with --resume, or choose another folder")
     if latest is None and resume:
         raise GlamaError(f"{out} has no checkpoint to go on from; leave out --resume, or give the run's folder")
-    precision = "bf16-mixed" if asked.optimization.precision == "bf16" else "32-true"
-    trainer = Trainer(asked, Fabric(accelerator=device, devices=1, precision=precision))
+    trainer = Trainer(asked, _launched(asked, device, processes))
     squares = Squares(asked.data.train, asked.data, asked.optimization.seed)
     if asked.data.valid:
         Squares(asked.data.valid, asked.data, seed=0)  # what is wrong with them is said now, not after hours
     if latest is not None:
         trainer.restore(checkpoints.read(latest))
+    if not trainer.fabric.is_global_zero:
+        with _stop_requested() as stop:
+            return _loop(trainer, squares, kept, None, stop, heard)
     out.mkdir(parents=True, exist_ok=True)
     (out / CONFIG).write_text(config.text(asked))
     with SummaryWriter(str(out), purge_step=trainer.step) as writer, _stop_requested() as stop:
         return _loop(trainer, squares, kept, writer, stop, heard)
 
 
+def _launched(asked: Config, device: str, processes: int) -> Fabric:
+    """The processes of the run, this one among them."""
+    precision = "bf16-mixed" if asked.optimization.precision == "bf16" else "32-true"
+    elastic = "TORCHELASTIC_RUN_ID" in os.environ
+    count = int(os.environ["LOCAL_WORLD_SIZE"]) if elastic else processes
+    nodes = int(os.environ["GROUP_WORLD_SIZE"]) if elastic else 1
+    strategy = "ddp" if count * nodes > 1 else "auto"
+    fabric = Fabric(accelerator=device, devices=count, num_nodes=nodes, strategy=strategy, precision=precision)
+    fabric.launch()
+    return fabric
+
+
 def _loop(
     trainer: Trainer,
     squares: Squares,
     kept: checkpoints.Checkpoints,
-    writer: SummaryWriter,
+    writer: SummaryWriter | None,
     stop: threading.Event,
     heard: Callable[[int, Scalars], None],
 ) -> Path:
+    """Step by step to the end; without a writer, a process that only takes part."""
     saving, last = trainer.config.saving, trainer.config.optimization.steps
     there, broken, best = trainer.batches(squares), set[str](), float("-inf")
     while trainer.step < last:
@@ -77,22 +98,35 @@ def _loop(
         for name in set(unreadable) - broken:
             log.warning("%s cannot be read and is left out", name)
         broken |= set(unreadable)
+        ending = _any(trainer.fabric, stop.is_set())
+        if writer is None:
+            if ending and trainer.step < last:
+                raise Stopped("stopped")
+            continue
         heard(trainer.step, scalars)
         if trainer.step % saving.log_every == 0:
             for name, value in {**scalars, "broken": float(len(broken))}.items():
                 writer.add_scalar(f"train/{name}", value, trainer.step)
         if trainer.config.data.valid and trainer.step % saving.validate_every == 0:
             best = _validate(trainer, kept, writer, best)
-        if trainer.step % saving.every == 0 or trainer.step == last or stop.is_set():
+        if trainer.step % saving.every == 0 or trainer.step == last or ending:
             path = kept.save(trainer.step, trainer.state())
-        if stop.is_set() and trainer.step < last:
+        if ending and trainer.step < last:
             raise Stopped(
                 f"stopped at step {trainer.step}, which is saved in {path}; go on with the same command and --resume"
             )
+    trainer.fabric.barrier()
     latest = kept.latest()
     if latest is None:
         raise GlamaError("the run had no step to do; raise optimization.steps")
     return latest
+
+
+def _any(fabric: Fabric, flag: bool) -> bool:
+    """Whether the flag is up in any process, so that they all end at the same step."""
+    if fabric.world_size == 1:
+        return flag
+    return bool(cast(Tensor, fabric.all_reduce(torch.tensor(float(flag)), reduce_op="sum")) > 0)
 
 
 def _validate(trainer: Trainer, kept: checkpoints.Checkpoints, writer: SummaryWriter, best: float) -> float:

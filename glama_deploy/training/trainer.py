@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -22,6 +22,7 @@ from glama_deploy.reference.generator import Generator, masked_input
 from glama_deploy.training import losses, perceptual
 from glama_deploy.training.config import Config
 from glama_deploy.training.data import Batch, Positions, Squares, batches
+from glama_deploy.training.processes import average_gradients, share_statistics
 
 Scalars = dict[str, float]
 
@@ -30,30 +31,36 @@ class Trainer:
     """The networks, their optimizers, and the step that they are at."""
 
     def __init__(self, config: Config, fabric: Fabric) -> None:
-        """Raises GlamaError: several processes, a batch that its parts do not divide, no weights for equation (2)."""
-        if fabric.world_size != 1:
-            raise GlamaError("training runs in one process; several are not there yet: use one device")
-        if config.optimization.batch % config.optimization.accumulate:
+        """Raises GlamaError: a batch that its parts do not divide, no weights for equation (2)."""
+        parts = config.optimization.accumulate * fabric.world_size
+        if config.optimization.batch % parts:
             raise GlamaError(
-                f"optimization.batch is {config.optimization.batch}, which {config.optimization.accumulate} parts "
-                "(optimization.accumulate) cannot share; give a multiple"
+                f"optimization.batch is {config.optimization.batch}, which {parts} parts (optimization.accumulate × "
+                f"{fabric.world_size} processes) cannot share; give a multiple"
             )
         self.config, self.fabric, self.step = config, fabric, 0
+        self._several = fabric.world_size > 1
         self._judge = _judge(config, fabric)
         torch.manual_seed(config.optimization.seed)
-        generator = Generator(config.network)
-        discriminator = PatchDiscriminator(config.discriminator.channels, config.discriminator.layers)
+        generator = Generator(config.network).to(fabric.device)
+        discriminator = PatchDiscriminator(config.discriminator.channels, config.discriminator.layers).to(fabric.device)
         self.average = copy.deepcopy(generator).eval().requires_grad_(False).to(fabric.device)
         rates = config.optimization.generator_rate, config.optimization.discriminator_rate
         adams = [torch.optim.Adam(n.parameters(), lr=r) for n, r in zip((generator, discriminator), rates, strict=True)]
-        self._generator, self._generator_adam = fabric.setup(generator, adams[0])
-        self._discriminator, self._discriminator_adam = fabric.setup(discriminator, adams[1])
+        self._generator_adam, self._discriminator_adam = adams
+        self._generator, self._discriminator = generator, discriminator
+        if self._several:
+            for network in (generator, discriminator):
+                share_statistics(network)
 
     def batches(self, squares: Squares) -> Iterator[Batch]:
         """The parts of the batches from the step on that the run is at."""
         optimization = self.config.optimization
-        part = optimization.batch // optimization.accumulate
-        return batches(squares, Positions(part, self.step * optimization.batch), self.config.data.workers)
+        fabric = self.fabric
+        part = optimization.batch // optimization.accumulate // fabric.world_size
+        start = self.step * optimization.batch
+        positions = Positions(part, start, fabric.global_rank, fabric.world_size)
+        return batches(squares, positions, self.config.data.workers)
 
     def advance(self, there: Iterator[Batch]) -> tuple[Scalars, tuple[str, ...]]:
         """One step of both networks: its losses, and the photographs that could not be read."""
@@ -67,11 +74,18 @@ class Trainer:
             broken += batch.broken
             image, mask = (tensor.to(self.fabric.device) for tensor in (batch.image, batch.mask))
             found.append(self._part(image, mask, 1 / parts))
+        if self._several:
+            for network in (self._generator, self._discriminator):
+                average_gradients(network.parameters())
         self._generator_adam.step()
         self._discriminator_adam.step()
         self._follow()
         self.step += 1
-        return {name: sum(scalars[name] for scalars in found) / parts for name in found[0]}, tuple(broken)
+        means = {name: sum(scalars[name] for scalars in found) / parts for name in found[0]}
+        if self._several:
+            together = self.fabric.all_reduce(torch.tensor(list(means.values())), reduce_op="mean")
+            means = dict(zip(means, cast(Tensor, together).tolist(), strict=True))
+        return means, tuple(broken)
 
     def state(self) -> dict[str, Any]:
         """All that a run needs to go on; `config` and `state_dict` are what `glama-export` reads."""
@@ -106,13 +120,15 @@ class Trainer:
     def _part(self, image: Tensor, mask: Tensor, share: float) -> Scalars:
         """Add the gradients of one part of the batch to those that are there."""
         weights = self.config.weights
-        predicted = self._generator(masked_input(image, mask))
-        terms = self._generator_terms(predicted, image, mask)
-        total = losses.joint(terms, weights)
-        self.fabric.backward(total * share)
-        judged = self._discriminator_terms(predicted.detach(), image, mask)
-        against = judged["discriminator"] + weights.gradient_penalty * judged["gradient_penalty"]
-        self.fabric.backward(weights.adversarial * share * against)
+        with self.fabric.autocast():
+            predicted = self._generator(masked_input(image, mask))
+            terms = self._generator_terms(predicted, image, mask)
+            total = losses.joint(terms, weights)
+        (total * share).backward()
+        with self.fabric.autocast():
+            judged = self._discriminator_terms(predicted.detach(), image, mask)
+            against = judged["discriminator"] + weights.gradient_penalty * judged["gradient_penalty"]
+        (weights.adversarial * share * against).backward()
         return {name: float(value.detach()) for name, value in {**terms, **judged, "total": total}.items()}
 
     def _generator_terms(self, predicted: Tensor, image: Tensor, mask: Tensor) -> dict[str, Tensor]:

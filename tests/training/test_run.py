@@ -194,7 +194,7 @@ def test_what_cannot_be_trained_is_one_line(photos, tmp_path, capsys):
     for changes, says in (
         ({"data__train": f"[{tmp_path / 'empty'}]"}, "has no pictures"),
         ({"weights__perceptual": 100}, "the perceptual loss needs a file of weights: set perceptual_weights="),
-        ({"optimization__accumulate": 3}, "which 3 parts (optimization.accumulate) cannot share"),
+        ({"optimization__accumulate": 3}, "which 3 parts (optimization.accumulate × 1 processes) cannot share"),
         ({"data__sides": 1}, "the config has no data.sides; did you mean 'side'"),
         ({"data__valid": f"[{tmp_path / 'gone'}]"}, "is neither a folder nor a tar file"),
     ):

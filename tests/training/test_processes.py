@@ -1,0 +1,88 @@
+"""Two processes over gloo do what one does with the same batch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from glama_deploy.training import checkpoints
+
+PROGRAM = "import sys; from glama_deploy.cli.train import main; main(sys.argv[1:])"
+
+
+def settings(photos: Path, steps: int) -> list[str]:
+    return [
+        "network.ngf=8",
+        "network.n_blocks=1",
+        "discriminator.channels=8",
+        "discriminator.layers=2",
+        "weights.perceptual=0",
+        f"data.train=[{photos}]",
+        "data.side=32",
+        "data.workers=0",
+        "optimization.batch=4",
+        "optimization.generator_rate=1e-4",
+        f"optimization.steps={steps}",
+        "saving.every=1",
+        "saving.keep=10",
+        "saving.log_every=1",
+    ]
+
+
+def scalars(folder: Path) -> dict[str, list[float]]:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {name: [event.value for event in events.Scalars(name)] for name in events.Tags()["scalars"]}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    import numpy as np
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for n in range(6):
+        small = rng.integers(0, 256, (6, 8, 3), np.uint8)
+        Image.fromarray(small).resize((80, 60), Image.Resampling.BICUBIC).save(folder / f"{n}.png")
+    return folder
+
+
+def train(out: Path, given: list[str], launcher: list[str], *more: str) -> None:
+    command = ["--config", "glama-tiny", "--out", str(out), "--device", "cpu", *more, *given]
+    done = subprocess.run(
+        [*launcher, *command], capture_output=True, text=True, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["fabric", "torchrun"])
+def test_two_processes_have_the_losses_of_one_with_the_same_batch(photos, tmp_path, kind):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    train(tmp_path / "one", settings(photos, 4), [sys.executable, str(program)])
+    if kind == "fabric":
+        train(tmp_path / "two", settings(photos, 4), [sys.executable, str(program)], "--processes", "2")
+    else:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(program)]
+        train(tmp_path / "two", settings(photos, 4), torchrun)
+    one, two = scalars(tmp_path / "one"), scalars(tmp_path / "two")
+    assert one.keys() == two.keys() >= {"train/total", "train/discriminator", "train/gradient_penalty"}
+    for name, values in one.items():
+        # the first step before any update; later ones after updates whose Adam turns rounding into whole steps where a
+        # gradient is near 0, at a rate of 1e-4
+        assert two[name][0] == pytest.approx(values[0], rel=1e-4, abs=1e-6), name
+        assert two[name] == pytest.approx(values, rel=2e-2, abs=1e-3), name
+    first = [checkpoints.read(tmp_path / run / "step-00000001.pt")["training"] for run in ("one", "two")]
+    for network in ("generator", "discriminator"):
+        for name, value in first[0][network].items():
+            if "running" in name:  # statistics over the whole batch, not over a half of it
+                torch.testing.assert_close(first[1][network][name], value, rtol=1e-4, atol=1e-5)
