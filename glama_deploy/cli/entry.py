@@ -6,7 +6,8 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -22,13 +23,27 @@ class _Terminated(BaseException):
         self.value, self.name = number, signal.Signals(number).name
 
 
-def _heed_signals() -> None:
+@contextmanager
+def _signals_heeded() -> Iterator[None]:
+    """Raise _Terminated where a signal asks the process to end, also where a library turned that into an error of its
+    own on the way (an import or a native call that was cut off)."""
+    came: list[int] = []
+
     def end(number: int, frame: object) -> None:
+        came.append(number)
         raise _Terminated(number)
 
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, end)
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP) if main}
+    try:
+        yield
+    except BaseException as error:
+        if came:
+            raise _Terminated(came[0]) from error
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class Command:
@@ -54,8 +69,8 @@ class Command:
         log.addHandler(handler)
         log.propagate = False
         try:
-            _heed_signals()
-            return self._app(args=list(arguments), prog_name=self._name, standalone_mode=False) or 0
+            with _signals_heeded():
+                return self._app(args=list(arguments), prog_name=self._name, standalone_mode=False) or 0
         except GlamaError as error:
             return self._fail(str(error), error.exit_code)
         except typer.TyperException as error:
