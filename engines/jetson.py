@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 
-from glama_deploy.bundle import DEFAULT_PROFILE, BuildSettings, Manifest, SizeRange, Tensor
+from glama_deploy.bundle import DEFAULT_PROFILE, BuildSettings, Manifest, SizeRange
 from glama_deploy.engines.build import engine_profiles, typed_precision
 from glama_deploy.engines.options import Options
 from glama_deploy.errors import EngineError
@@ -97,7 +97,7 @@ def _shape_flags(manifest: Manifest, sizes: SizeRange, options: Options) -> list
     if not inputs:
         return []
     lines = []
-    for index, profile in enumerate(engine_profiles("trt", _graph_sizes(inputs[0]) or sizes, sizes, options)):
+    for index, profile in enumerate(engine_profiles("trt", manifest.sizes, sizes, options)):
         corners = (("min", 1, profile.min), ("opt", 1, profile.opt), ("max", profile.max_batch or 1, profile.max))
         shapes = [
             f"--{corner}Shapes="
@@ -106,14 +106,6 @@ def _shape_flags(manifest: Manifest, sizes: SizeRange, options: Options) -> list
         ]
         lines.append(" ".join([f"--profile={index}", *shapes]))
     return lines
-
-
-def _graph_sizes(tensor: Tensor) -> SizeRange | None:
-    """The one size of a static graph."""
-    height, width = (tensor.shape[tensor.layout.index(axis)] for axis in "HW")
-    if isinstance(height, int) and isinstance(width, int):
-        return SizeRange(min=(height, width), opt=(height, width), max=(height, width))
-    return None
 
 
 def _flags(settings: BuildSettings) -> list[tuple[str, str]]:

@@ -210,6 +210,15 @@ class Manifest(_Record):
     engines: dict[EngineName, Engine]
     asked: Asked | None = None
 
+    @property
+    def sizes(self) -> SizeRange:
+        """What the graphs take."""
+        image = self.inputs[0]
+        height, width = (image.shape[image.layout.index(axis)] for axis in "HW")
+        if isinstance(height, int) and isinstance(width, int):
+            return SizeRange(min=(height, width), opt=(height, width), max=(height, width))
+        return ANY_SIZE
+
     @model_validator(mode="after")
     def _whole(self) -> Manifest:
         if "fp32" not in self.graphs or ("onnx" not in self.engines and self.fft != "plugin"):
@@ -261,11 +270,7 @@ class Bundle:
     @property
     def sizes(self) -> SizeRange:
         """What the graphs take."""
-        image = self.manifest.inputs[0]
-        height, width = image.shape[1:3] if image.layout == "NHWC" else image.shape[2:]
-        if isinstance(height, int) and isinstance(width, int):
-            return SizeRange(min=(height, width), opt=(height, width), max=(height, width))
-        return ANY_SIZE
+        return self.manifest.sizes
 
     def engine(self, name: EngineName) -> Engine | None:
         return self.manifest.engines.get(name)

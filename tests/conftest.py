@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from glama_deploy.bundle import Bundle
+from glama_deploy.errors import EngineError
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.network import NAMED, NetworkConfig
 from glama_deploy.reference import checkpoint
@@ -18,6 +19,25 @@ GOLDENS = Path(__file__).parents[2] / "shared" / "goldens"
 
 #: The smallest network of the family: for tests that are about files and flow, not about numbers.
 TINY = NetworkConfig(ngf=8, n_blocks=1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what is marked `gpu` where there is none, and what is marked `without_gpu` where there is one."""
+    here = _gpu_here()
+    name, reason = ("without_gpu", "there is a GPU here") if here else ("gpu", "no NVIDIA driver or GPU here")
+    for item in items:
+        if item.get_closest_marker(name):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def _gpu_here() -> bool:
+    from glama_deploy.runtime.cuda import Cuda
+
+    try:
+        Cuda().close()
+    except EngineError:
+        return False
+    return True
 
 
 @pytest.fixture(autouse=True, scope="session")

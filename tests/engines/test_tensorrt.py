@@ -27,20 +27,6 @@ from glama_deploy.export.pipeline import Request, export
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
 
 
-def has_gpu() -> bool:
-    from glama_deploy.runtime.cuda import Cuda
-
-    try:
-        Cuda()
-    except EngineError:
-        return False
-    return True
-
-
-needs_gpu = pytest.mark.skipif(not has_gpu(), reason="no NVIDIA driver or GPU here")
-without_gpu = pytest.mark.skipif(has_gpu(), reason="there is a GPU here")
-
-
 @pytest.fixture(scope="module")
 def bundle(tiny, make_bundle) -> Bundle:
     return make_bundle(tiny, ("openvino", "trt-rtx"))
@@ -224,7 +210,7 @@ def test_turing_computes_in_fp16_only(tiny, make_bundle, onnx_only):
     assert (engine.precision, engine.compute_capabilities) == ("fp16", ("7.5",))
 
 
-@without_gpu
+@pytest.mark.without_gpu
 @pytest.mark.parametrize("settings", [BuildSettings(stripped=True), BuildSettings(refittable=True)])
 def test_weights_are_left_out_by_tensorrt_rtx_only_where_a_gpu_is(onnx_only, settings):
     with pytest.raises(EngineError, match="only where an NVIDIA GPU is, and finds none; build on a machine with one"):
@@ -233,7 +219,6 @@ def test_weights_are_left_out_by_tensorrt_rtx_only_where_a_gpu_is(onnx_only, set
 
 
 @pytest.mark.gpu
-@needs_gpu
 def test_an_engine_without_weights_is_smaller(onnx_only):
     whole = add(onnx_only, "trt-rtx", STATIC).manifest.engines["tensorrt-rtx"]
     options = Options(BuildSettings(stripped=True))
@@ -287,7 +272,7 @@ def test_a_tensorrt_before_10_is_too_old(shim, tiny_bundle, tmp_path):
         tensorrt.build(task(tiny_bundle.path / "model.onnx", tmp_path / "e", "tensorrt"))
 
 
-@without_gpu
+@pytest.mark.without_gpu
 def test_the_report_is_of_the_network_where_the_engine_cannot_be_opened(onnx_only):
     heard: list[Report] = []
     engine = add(onnx_only, "trt-rtx", SMALL, report=heard.append).manifest.engines["tensorrt-rtx"]
@@ -322,7 +307,6 @@ def test_a_finished_engine_is_opened_with_what_it_brings_along(tmp_path, monkeyp
 
 
 @pytest.mark.gpu
-@needs_gpu
 def test_the_report_is_of_the_engine_where_a_gpu_is(onnx_only):
     heard: list[Report] = []
     add(onnx_only, "trt-rtx", SMALL, report=heard.append)
@@ -381,13 +365,13 @@ def test_a_builder_that_dies_is_an_error_not_the_end(tiny_bundle, tmp_path, monk
         tensorrt.build(task(tiny_bundle.path / "model.onnx", tmp_path / "x.engine"))
 
 
-@without_gpu
+@pytest.mark.without_gpu
 def test_without_a_driver_the_engine_fails_in_one_clear_line(bundle):
     with pytest.raises(EngineError, match=r"^tensorrt-rtx: no NVIDIA driver or GPU here[^\n]*$"):
         glama_deploy.load(bundle.path, "tensorrt")
 
 
-@without_gpu
+@pytest.mark.without_gpu
 def test_auto_falls_through_to_the_next_engine_and_says_so(bundle, caplog):
     assert glama_deploy.load(bundle.path).backend == "openvino"
     (message,) = caplog.messages
@@ -395,7 +379,7 @@ def test_auto_falls_through_to_the_next_engine_and_says_so(bundle, caplog):
     assert "using OpenVINO" in message
 
 
-@without_gpu
+@pytest.mark.without_gpu
 def test_parity_of_an_engine_that_cannot_run_here_says_why(tiny, tmp_path):
     outcome = export(Request(tiny, tmp_path / "b", ("trt-rtx",)))
     parity = outcome.bundle.manifest.engines["tensorrt-rtx"].parity
@@ -421,7 +405,6 @@ def test_a_bundle_without_an_engine_says_how_to_build_one(tiny_bundle):
 
 
 @pytest.mark.gpu
-@needs_gpu
 def test_the_engine_is_the_reference(tiny, bundle, photo, hole):
     reference = glama_deploy.load(tiny, "torch").predict(photo, hole)
     # fp32 without TF32: as for the engines on a CPU

@@ -168,20 +168,6 @@ def test_an_architecture_that_the_compiler_does_not_know_is_one_line():
 # cuFFT, the real library
 
 
-def has_gpu() -> bool:
-    from glama_deploy.runtime.cuda import Cuda
-
-    try:
-        Cuda().close()
-    except EngineError:
-        return False
-    return True
-
-
-needs_gpu = pytest.mark.skipif(not has_gpu(), reason="no NVIDIA driver or GPU here")
-without_gpu = pytest.mark.skipif(has_gpu(), reason="there is a GPU here")
-
-
 @pytest.fixture(scope="module")
 def real_cufft() -> cufft.Cufft:
     try:
@@ -194,7 +180,7 @@ def test_the_library_loads_and_has_every_function_that_is_called(real_cufft):
     assert real_cufft.version() >= 10_000
 
 
-@without_gpu
+@pytest.mark.without_gpu
 def test_a_plan_without_a_driver_is_one_clear_line(real_cufft):
     with pytest.raises(
         EngineError, match=r"^cufftCreate of .*libcufft.* failed with status \d: .*no NVIDIA driver[^\n]*$"
@@ -202,7 +188,7 @@ def test_a_plan_without_a_driver_is_one_clear_line(real_cufft):
         cufft.Plan(real_cufft, "R2C", Size(2, 8, 8))
 
 
-@without_gpu
+@pytest.mark.without_gpu
 def test_the_copy_without_a_driver_is_one_clear_line():
     pytest.importorskip("cuda.bindings.runtime")
     with pytest.raises(EngineError, match="cudaError"):
@@ -840,7 +826,6 @@ class OnDevice:
 
 
 @pytest.mark.gpu
-@needs_gpu
 @pytest.mark.parametrize("shape", [(1, 192, 64, 64), (2, 3, 33, 47), (1, 16, 131, 127), (1, 4, 8, 9), (3, 1, 1, 2)])
 @pytest.mark.parametrize("forward", [True, False])
 def test_cufft_computes_the_nodes(real_cufft, shape, forward):
@@ -858,7 +843,6 @@ def test_cufft_computes_the_nodes(real_cufft, shape, forward):
 
 
 @pytest.mark.gpu
-@needs_gpu
 def test_a_transform_can_be_captured_in_a_graph(real_cufft):
     from cuda.bindings import runtime
 
@@ -884,7 +868,6 @@ def test_a_transform_can_be_captured_in_a_graph(real_cufft):
 
 
 @pytest.mark.gpu
-@needs_gpu
 def test_tensorrt_runs_a_fourier_unit():
     trt = pytest.importorskip("tensorrt", reason="TensorRT is not installed")
     from polygraphy.backend.trt import CreateConfig, Profile, TrtRunner, engine_from_network, network_from_onnx_bytes

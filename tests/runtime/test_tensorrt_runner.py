@@ -305,19 +305,11 @@ def opened(monkeypatch, memory_runtime, memory_pycuda):
     return make
 
 
-def real_gpu() -> bool:
-    try:
-        Cuda().close()
-    except EngineError:
-        return False
-    return True
-
-
 @pytest.fixture(
     params=[
         "cuda-python",
         "pycuda",
-        pytest.param("real", marks=[pytest.mark.gpu, pytest.mark.skipif(not real_gpu(), reason="no NVIDIA GPU here")]),
+        pytest.param("real", marks=pytest.mark.gpu),
     ]
 )
 def world(request, opened, tiny, tiny_bundle, make_bundle) -> World:
@@ -1030,7 +1022,6 @@ def test_the_kernels_are_no_part_of_the_bundles_files(opened, rtx_bundle):
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not real_gpu(), reason="no NVIDIA GPU here")
 def test_a_real_engine_keeps_its_kernels(tiny, make_bundle, tmp_path):
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
     folder = tmp_path / "copy"
