@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,16 +30,27 @@ class Value:
 
 
 class GraphBuilder:
-    """Collects nodes and initializers; values are strings, named after the node that makes them."""
+    """Collects nodes and initializers; values are strings, named after the node that makes them.
 
-    def __init__(self) -> None:
+    `scope` stands before the names of all that is made through it; what the names in `inputs` are, it does not touch.
+    """
+
+    def __init__(self, scope: str = "") -> None:
+        self._scope = scope
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
         self._declared: list[onnx.ValueInfoProto] = []
         self._names: set[str] = set()
 
+    def scoped(self, scope: str) -> GraphBuilder:
+        """The same graph, with `scope` before every name."""
+        other = copy.copy(self)
+        other._scope = self._scope + scope
+        return other
+
     def constant(self, name: str, values: np.ndarray) -> str:
         """An initializer; asking again for a name gives the one that is there."""
+        name = self._scope + name
         if name not in self._initializers:
             self._initializers[name] = numpy_helper.from_array(np.asarray(values, order="C"), name)
         return name
@@ -50,6 +62,7 @@ class GraphBuilder:
 
     def add(self, op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
         """Append a node with one output, which bears the node's name."""
+        name = self._scope + name
         if name in self._names:
             raise ValueError(f"two nodes are called {name}")
         self._names.add(name)
@@ -65,11 +78,11 @@ class GraphBuilder:
 
     def declare(self, name: str, shape: Sequence[int | None]) -> None:
         """Say the shape of a float32 value that no ONNX operator makes, and so no inference finds (None: unknown)."""
-        self._declared.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)))
+        self._declared.append(helper.make_tensor_value_info(self._scope + name, TensorProto.FLOAT, list(shape)))
 
     def has(self, name: str) -> bool:
         """Whether a node of this name is there already."""
-        return name in self._names
+        return self._scope + name in self._names
 
     def model(self, inputs: Sequence[Value], outputs: Sequence[Value], metadata: dict[str, str]) -> onnx.ModelProto:
         """The model with the given inputs and outputs."""

@@ -18,7 +18,7 @@ from glama_deploy.network import NetworkConfig
 MOVED = 56
 
 #: The network's parts in the order in which they run.
-PARTS = ("stem", "down", "local", "spectral", "fft", "up", "head")
+PARTS = ("coarse", "stem", "down", "local", "spectral", "fft", "up", "head")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,11 @@ def multiply_adds(config: NetworkConfig, size: tuple[int, int], fft: str) -> dic
 
 def _layers(config: NetworkConfig, size: tuple[int, int], fft: str) -> Iterator[tuple[str, int]]:
     height, width = size
-    yield "stem", height * width * 4 * config.ngf * 49
+    if config.coarse is not None:
+        side = config.coarse_side
+        resampling = 4 * side * width * (height + side) + 3 * height * side * (side + width)
+        yield "coarse", resampling + sum(multiply_adds(config.coarse, (side, side), "matmul").values())
+    yield "stem", height * width * config.input_channels * config.ngf * 49
     for level in range(config.n_downsampling):
         pixels = (height >> level + 1) * (width >> level + 1)
         yield "down", pixels * config.channels(level) * config.channels(level + 1) * 9

@@ -14,6 +14,7 @@ import onnx
 
 from glama_deploy.bundle import Io, Lowering
 from glama_deploy.errors import GlamaError
+from glama_deploy.export import cost, two_stage
 from glama_deploy.export.builder import GraphBuilder
 from glama_deploy.export.ends import ENDS
 from glama_deploy.export.fourier_nodes import DftFFT, PluginFFT
@@ -49,11 +50,46 @@ def build(
         raise GlamaError("the split FFT is of one size: give --size HxW with --fft split, or use --fft matmul")
     graph = GraphBuilder()
     ends = ENDS[io](graph, size)
-    ends.leave(_Emitter(config, weights, graph, size, fft).generator(ends.enter()), outputs)
+    entered = ends.enter()
+    if config.coarse is not None:
+        entered = _with_coarse_picture(config, weights, graph, size, fft, entered)
+    ends.leave(_Emitter(config, weights, graph, size, fft).generator(entered), outputs)
     metadata = {"network": config.model_dump_json(), "fft": fft}
     model = graph.model(ends.inputs(), ends.outputs(outputs), metadata)
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _with_coarse_picture(
+    config: NetworkConfig,
+    weights: Mapping[str, np.ndarray],
+    graph: GraphBuilder,
+    size: tuple[int, int] | None,
+    fft: Lowering,
+    entered: str,
+) -> str:
+    """Stage one: its picture, enlarged, before the network's input; [B, 7, H, W]. It is of one size always, so its FFT
+    is the cheapest for that one, unless a library computes them all."""
+    assert config.coarse is not None
+    add, side = graph.add, config.coarse_side
+    resampling = two_stage.Resampling(graph, size, side, entered)
+    means = resampling.shrink(add("Concat", ["compose/masked", "compose/keep"], "shrink/known", axis=1))
+    least = graph.constant("const/least_known", np.array(two_stage.LEAST_KNOWN, np.float32))
+    one = graph.constant("const/one", np.array(1, np.float32))
+    sums, share = (
+        add("Slice", [means, graph.ints(first), graph.ints(last), graph.ints(1)], f"shrink/{name}")
+        for name, first, last in (("sums", 0, 3), ("share", 3, 4))
+    )
+    missing = add("Cast", [add("Less", [share, least], "shrink/unknown")], "shrink/missing", to=1)
+    image = add("Div", [sums, add("Max", [share, least], "shrink/divisor")], "shrink/mean")
+    image = add("Mul", [image, add("Sub", [one, missing], "shrink/keep")], "shrink/masked")
+    own = {name.removeprefix("coarse."): value for name, value in weights.items() if name.startswith("coarse.")}
+    lowering = fft if fft in ("dft", "plugin") else cost.choose((side, side), config.coarse.n_downsampling)
+    stage = _Emitter(config.coarse, own, graph.scoped("coarse/"), (side, side), lowering)
+    logits = stage.generator(add("Concat", [image, missing], "shrink/stacked", axis=1))
+    predicted = add("Sigmoid", [logits], "coarse_picture/predicted")
+    picture = add("Add", [image, add("Mul", [missing, predicted], "coarse_picture/filled")], "coarse_picture/whole")
+    return add("Concat", [resampling.enlarge(picture), entered], "enlarge/stacked", axis=1)
 
 
 def check_size(size: tuple[int, int] | None) -> None:

@@ -9,7 +9,7 @@ import onnx
 
 from glama_deploy import bundle as bundles
 from glama_deploy.bundle import Bundle, Graph, Io, Lowering, Precision, Tensor
-from glama_deploy.export import precision, ranges, samples
+from glama_deploy.export import precision, ranges, samples, two_stage
 from glama_deploy.export.builder import GraphBuilder
 from glama_deploy.export.ends import ENDS
 from glama_deploy.export.graph import OUTPUTS, build
@@ -43,7 +43,7 @@ def calibrate(
     # on float tensors, and on DFT nodes in a plugin's place: the network between has the same names
     probed = build(checkpoint.config, checkpoint.weights, size, ("predicted",), "dft" if fft == "plugin" else fft)
     largest = ranges.measure(probed, (case.tensors() for case in cases))
-    return precision.lacking(model, half) | ranges.out_of_range(model, largest, half)
+    return precision.lacking(model, half) | two_stage.products(model) | ranges.out_of_range(model, largest, half)
 
 
 def with_predicted(checkpoint: Checkpoint, bundle: Bundle, kind: Precision) -> onnx.ModelProto:

@@ -26,6 +26,9 @@ SMALLEST = {"fp16": 2.0**-14, "bf16": 2.0**-126}
 #: Calibration images are not all images: values must stay this factor away from either end.
 MARGIN = 4.0
 
+#: Operators that give no numbers.
+_COMPARISONS = ("Less", "Greater", "Equal")
+
 #: What a Fourier unit's forward transform takes (see :mod:`glama_deploy.export.graph`), and how the values are called
 #: that are the whole spectrum, in any lowering.
 _INPUT = "/in_relu"
@@ -185,5 +188,6 @@ def _values(model: onnx.ModelProto) -> list[str]:
     for node in model.graph.node:
         if node.op_type != "Shape" and any(name in data for name in node.input):
             data.update(node.output)
-            names += list(node.output)
+            if node.op_type not in _COMPARISONS:
+                names += list(node.output)
     return names

@@ -34,6 +34,16 @@ class NetworkConfig(BaseModel):
     n_downsampling: int = Field(default=3, ge=1, le=3, description="stride-2 convolutions before the blocks")
     ratio: float = Field(default=0.75, gt=0.0, lt=1.0, description="share of global channels in the blocks")
     max_features: int = Field(default=1024, ge=1, description="upper bound of the channels of any layer")
+    coarse: NetworkConfig | None = Field(
+        default=None, description="stage one of GLaMa-2stage (section 4.5), whose picture this network refines"
+    )
+    coarse_side: int = Field(default=256, ge=MIN_SIDE, le=1024, multiple_of=SIZE_MULTIPLE, description="of its picture")
+
+    @model_validator(mode="after")
+    def _two_stages(self) -> NetworkConfig:
+        if self.coarse is not None and self.coarse.coarse is not None:
+            raise ValueError("the coarse network has a coarse one of its own; two stages are the most")
+        return self
 
     @model_validator(mode="after")
     def _splits(self) -> NetworkConfig:
@@ -47,6 +57,11 @@ class NetworkConfig(BaseModel):
     def channels(self, level: int) -> int:
         """Channels after `level` downsamplings (level 0 is the stem)."""
         return min(self.max_features, self.ngf * 2**level)
+
+    @property
+    def input_channels(self) -> int:
+        """Masked image and mask, and in front of them the coarse picture where there is one."""
+        return 4 if self.coarse is None else 7
 
     @property
     def bottleneck_channels(self) -> int:
@@ -83,6 +98,7 @@ NAMED: dict[str, NetworkConfig] = {
     "big-lama": NetworkConfig(n_blocks=18),
     "glama": NetworkConfig(n_blocks=9),
     "glama-tiny": NetworkConfig(ngf=32, n_blocks=4),
+    "glama-2stage": NetworkConfig(n_blocks=9, coarse=NetworkConfig(n_blocks=9)),
 }
 
 
@@ -131,7 +147,7 @@ def parameter_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
         if out_g:
             norm(f"{name}.bn_g", out_g)
 
-    ffc("model.1", (4, 0), (config.ngf, 0), 7)
+    ffc("model.1", (config.input_channels, 0), (config.ngf, 0), 7)
     split = (config.bottleneck_channels - config.global_channels, config.global_channels)
     for level in range(config.n_downsampling):
         last = level == config.n_downsampling - 1
@@ -148,6 +164,8 @@ def parameter_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
         norm(f"model.{index + 1}", width)
     shapes[f"model.{config.head}.weight"] = (3, config.ngf, 7, 7)
     shapes[f"model.{config.head}.bias"] = (3,)
+    if config.coarse is not None:
+        shapes |= {f"coarse.{name}": shape for name, shape in parameter_shapes(config.coarse).items()}
     return shapes
 
 

@@ -15,13 +15,16 @@ from glama_deploy.runtime.base import require
 
 
 def glama_train(
-    source: Annotated[str, option("--config", help="glama, glama-tiny, lama, big-lama, or a YAML file.")],
+    source: Annotated[str, option("--config", help="glama, glama-tiny, glama-2stage, lama, big-lama, or a YAML file.")],
     out: Annotated[Path, option("--out", help="Folder of the run: checkpoints, TensorBoard's events, the config.")],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(help="key=value, such as data.train=[photos] data.side=128.", metavar="KEY=VALUE"),
     ] = None,
     resume: Annotated[bool, option("--resume", help="Go on from the folder's last checkpoint.")] = False,
+    weights: Annotated[
+        Path | None, option("--weights", help="Begin with the generator of this checkpoint (to fine-tune it).")
+    ] = None,
     device: Annotated[str, option("--device", help="auto, cpu or cuda.")] = "auto",
     processes: Annotated[
         int, option("--processes", help="How many share each batch, a device each (torchrun sets its own).", min=1)
@@ -54,7 +57,7 @@ def glama_train(
         progress.update(task, completed=step, description=f"loss {scalars['total']:.3f}, L1 {scalars['l1']:.4f}")
 
     try:
-        last = train(asked, out, resume=resume, device=device, processes=processes, heard=heard)
+        last = train(asked, out, resume=resume, weights=weights, device=device, processes=processes, heard=heard)
     finally:
         progress.stop()
     if first:

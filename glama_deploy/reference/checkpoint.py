@@ -70,7 +70,7 @@ def read(path: str | Path) -> Checkpoint:
     found = _strip_prefix(source)
     config = _infer(source.file, {name: shape for name, (shape, _) in found.items()})
     if source.declared is not None:
-        _check_declared(source, config)
+        config = _declared(source, config)
     _check_names(source.file, config, found)
     values_in_all = sum(math.prod(shape) for shape, _ in found.values())
     if values_in_all > source.file.stat().st_size:  # no type is smaller than a byte
@@ -291,7 +291,7 @@ def _strip_prefix(source: _Source) -> dict[str, tuple[tuple[int, ...], _Read]]:
     return {
         name[len(prefix) :]: tensor
         for name, tensor in source.tensors.items()
-        if name.startswith(f"{prefix}model.") and not name.endswith("num_batches_tracked")
+        if name.startswith((f"{prefix}model.", f"{prefix}coarse.")) and not name.endswith("num_batches_tracked")
     }
 
 
@@ -314,6 +314,9 @@ def _infer(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> NetworkConfig:
     globl = width(f"model.{1 + n_down}.ffc.convl2g.weight")
     bottleneck, ngf = local + globl, width(_STEM)
     fields: dict[str, Any] = {"ngf": ngf, "n_downsampling": n_down, "n_blocks": n_blocks}
+    coarse = {name.removeprefix("coarse."): shape for name, shape in shapes.items() if name.startswith("coarse.")}
+    if coarse:
+        fields["coarse"] = _infer(file, coarse)
     if bottleneck:
         fields["ratio"] = globl / bottleneck
     if bottleneck < ngf * 2**n_down:
@@ -328,7 +331,8 @@ def _infer(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> NetworkConfig:
         ) from error
 
 
-def _check_declared(source: _Source, inferred: NetworkConfig) -> None:
+def _declared(source: _Source, inferred: NetworkConfig) -> NetworkConfig:
+    """The inferred config with what shapes do not tell; raises CheckpointError where the file's own contradicts it."""
     assert source.declared is not None
     try:
         declared = NetworkConfig(**source.declared)
@@ -337,13 +341,23 @@ def _check_declared(source: _Source, inferred: NetworkConfig) -> None:
         raise CheckpointError(
             f"{source.file}: its config is not valid: {'.'.join(map(str, detail['loc']))}: {detail['msg']}"
         ) from error
-    for name in ("ngf", "n_downsampling", "n_blocks", "bottleneck_channels", "global_channels"):
-        said, held = getattr(declared, name), getattr(inferred, name)
-        if said != held:
-            raise CheckpointError(
-                f"{source.file}: the config says {name} {said}, the parameters hold {held}; "
-                "they are of two different networks"
-            )
+    pairs = [("", declared, inferred)]
+    if declared.coarse is not None and inferred.coarse is not None:
+        pairs.append(("coarse.", declared.coarse, inferred.coarse))
+    elif declared.coarse is not inferred.coarse:
+        says, holds = ("one stage", "two") if declared.coarse is None else ("two stages", "one")
+        raise CheckpointError(
+            f"{source.file}: the config says {says}, the parameters hold {holds}; they are of two different networks"
+        )
+    for prefix, one, other in pairs:
+        for name in ("ngf", "n_downsampling", "n_blocks", "bottleneck_channels", "global_channels"):
+            said, held = getattr(one, name), getattr(other, name)
+            if said != held:
+                raise CheckpointError(
+                    f"{source.file}: the config says {prefix}{name} {said}, the parameters hold {held}; "
+                    "they are of two different networks"
+                )
+    return inferred.model_copy(update={"coarse_side": declared.coarse_side})
 
 
 def _check_names(file: Path, config: NetworkConfig, found: Mapping[str, tuple[tuple[int, ...], _Read]]) -> None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from glama_deploy.network import NetworkConfig
+from glama_deploy.reference import two_stage
 from glama_deploy.reference.ffc import FFCNormAct, FFCResidualBlock
 
 
@@ -26,14 +27,15 @@ class Concat(nn.Module):
 class Generator(nn.Module):
     """[B, 4, H, W] (image × (1 − mask), then mask; float, 0…1) → [B, 3, H, W] (0…1).
 
-    H and W are multiples of 8, at least 16. Parameters bear the names of published LaMa checkpoints.
+    H and W are multiples of 8, at least 16. Parameters bear the names of published LaMa checkpoints. With a coarse
+    network in its config it first makes that one's picture, and refines it.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
         split = (config.bottleneck_channels - config.global_channels, config.global_channels)
-        layers: list[nn.Module] = [PadStem(), FFCNormAct((4, 0), (config.ngf, 0), 7)]
+        layers: list[nn.Module] = [PadStem(), FFCNormAct((config.input_channels, 0), (config.ngf, 0), 7)]
         for level in range(config.n_downsampling):
             last = level == config.n_downsampling - 1
             cout = split if last else (config.channels(level + 1), 0)
@@ -49,9 +51,21 @@ class Generator(nn.Module):
             ]
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(config.ngf, 3, 7), nn.Sigmoid()]
         self.model = nn.Sequential(*layers)
+        self.coarse = Generator(config.coarse) if config.coarse is not None else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)
+        return self.model(x) if self.coarse is None else self.refine(x, *self.guess(x))
+
+    def guess(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Stage one for x [B, 4, H, W]: what the coarse network sees [B, 4, S, S], and predicts [B, 3, S, S]."""
+        assert self.coarse is not None
+        small = two_stage.shrink(x, self.config.coarse_side)
+        return small, self.coarse(small)
+
+    def refine(self, x: Tensor, small: Tensor, predicted: Tensor) -> Tensor:
+        """Stage two, [B, 3, H, W]: x again, with the coarse picture, which is the prediction where nothing is known."""
+        picture = small[:, :3] + small[:, 3:] * predicted
+        return self.model(torch.cat([two_stage.enlarge(picture, *x.shape[2:]), x], dim=1))
 
 
 def masked_input(image: Tensor, mask: Tensor) -> Tensor:

@@ -28,12 +28,14 @@ def untrained(config: NetworkConfig, seed: int = 0) -> dict[str, np.ndarray]:
             nn.init.uniform_(module.weight, 0.5, 1.5, generator=rng)
             nn.init.uniform_(module.bias, -0.3, 0.3, generator=rng)
             module.momentum = 1.0  # the statistics of the last forward pass, whole
-    head = generator.model[config.head]
-    assert isinstance(head, nn.Conv2d)
     with torch.no_grad():
         generator.train()
         generator(torch.rand(2, 4, 64, 64, generator=rng))
-        head.weight *= 0.2  # keeps the sigmoid off its ends
+        for stage in (generator, generator.coarse):
+            if stage is not None:
+                head = stage.model[stage.config.head]
+                assert isinstance(head, nn.Conv2d)
+                head.weight *= 0.2  # keeps the sigmoid off its ends
     return {
         name: values.numpy()
         for name, values in generator.state_dict().items()

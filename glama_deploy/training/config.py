@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -29,7 +29,9 @@ class Data(_Section):
     fit: Literal["crop", "resize"] = Field(
         default="crop", description="crop: Places2, ImageNet, WikiArt; resize: FFHQ (section 4.1)"
     )
+    zoom: float = Field(default=1.0, gt=0, le=1, description="crops are up to 1/zoom times as wide, and made smaller")
     flip: bool = Field(default=True, description="mirror half of them")
+    recolour: bool = Field(default=False, description="exchange the colours of half of them; for few photographs")
     masks: str = Field(default="general", description="a mask or a mixture (section 3.2, Table 4)")
     workers: int = Field(default=4, ge=0, description="processes that read; 0: none beside the training")
 
@@ -47,10 +49,15 @@ class Discriminator(_Section):
 
 
 class Optimization(_Section):
-    """Adam with fixed rates (section 4.2)."""
+    """Adam, by default with fixed rates (section 4.2)."""
 
     generator_rate: float = Field(default=1e-3, gt=0)
     discriminator_rate: float = Field(default=1e-4, gt=0)
+    schedule: Literal["constant", "cosine"] = Field(
+        default="constant", description="cosine: both rates fall to 0 at the last step by half a cosine"
+    )
+    warm_up: int = Field(default=0, ge=0, description="steps in which the rates rise to what the schedule says")
+    clip: float | None = Field(default=None, gt=0, description="largest norm of the generator's gradient")
     batch: int = Field(default=20, ge=1, description="images a step, over all processes and accumulated parts")
     accumulate: int = Field(default=1, ge=1, description="parts that a process does its share of the batch in")
     steps: int = Field(default=1_000_000, ge=1)
@@ -85,6 +92,7 @@ class Config(_Section):
 CONFIGS: dict[str, dict[str, Any]] = {
     "glama": {"network": NAMED["glama"].model_dump()},
     "glama-tiny": {"network": NAMED["glama-tiny"].model_dump()},
+    "glama-2stage": {"network": NAMED["glama-2stage"].model_dump(), "data": {"side": 512}},
     "lama": {
         "network": NAMED["lama"].model_dump(),
         "weights": WEIGHTS["lama"].model_dump(),
@@ -167,8 +175,9 @@ def _check_keys(tree: dict[str, Any], model: type[BaseModel], prefix: str) -> No
                 f"the config has no {prefix}{key}{_near(str(key), known) or '; known are ' + ', '.join(known)}"
             )
         kind = model.model_fields[key].annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel) and isinstance(value, dict):
-            _check_keys(value, kind, f"{prefix}{key}.")
+        for section in (kind, *get_args(kind)):
+            if isinstance(section, type) and issubclass(section, BaseModel) and isinstance(value, dict):
+                _check_keys(value, section, f"{prefix}{key}.")
 
 
 def _near(name: str, known: list[str]) -> str:

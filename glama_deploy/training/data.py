@@ -138,16 +138,27 @@ def _decoded(photo: Photo) -> Image.Image:
 
 def square(picture: Image.Image, data: Data, rng: np.random.Generator) -> np.ndarray:
     """uint8 S×S×3: a random crop (of a picture that is smaller than S, enlarged to it), or the whole, resized; mirrored
-    in half of the cases where that is asked for."""
+    in half of the cases where that is asked for, its three colours exchanged in half of them likewise.
+
+    With a zoom below 1 the crop is S to S/zoom pixels wide (log-uniformly, at most the smaller side) and made smaller.
+    """
     side = data.side
     if data.fit == "resize":
         picture = picture.resize((side, side), Image.Resampling.LANCZOS)
     elif min(picture.size) < side:
         scale = side / min(picture.size)
         picture = picture.resize([max(side, round(s * scale)) for s in picture.size], Image.Resampling.LANCZOS)
-    left, top = (int(rng.integers(extent - side + 1)) for extent in picture.size)
-    array = np.asarray(picture.crop((left, top, left + side, top + side)))
-    return array[:, ::-1] if data.flip and rng.random() < 0.5 else array
+    width = side if data.zoom == 1 else min(round(side * data.zoom ** -rng.random()), *picture.size)
+    left, top = (int(rng.integers(extent - width + 1)) for extent in picture.size)
+    box = (left, top, left + width, top + width)
+    array = np.asarray(
+        picture.resize((side, side), Image.Resampling.LANCZOS, box) if width > side else picture.crop(box)
+    )
+    if data.flip and rng.random() < 0.5:
+        array = array[:, ::-1]
+    if data.recolour and rng.random() < 0.5:
+        array = array[..., rng.permutation(3)]
+    return array
 
 
 class Positions(Sampler[list[int]]):

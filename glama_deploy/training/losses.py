@@ -5,6 +5,11 @@ Images are [B, 3, H, W], 0…1; masks [B, 1, H, W], 1 = missing. Every loss is a
 Where the paper leaves a choice, this is the one that was made:
 
 - (1) is the mean over all values of the image, known or not (as in LaMa's code), so its size follows the known share.
+- Of two stages (section 4.5, which does not say how they are trained) the first has a loss of its own at its size: all
+  terms here but those of a second network. The gradient of stage two reaches it as well.
+- L1 on the missing pixels is no term of the paper's; LaMa's code has it with a weight of 0, and so has this. It stands
+  in for the perceptual loss where its weights cannot be had. It is a mean over each image's own missing pixels, so that
+  an image counts the same however little of it is missing.
 - (9) is divided by its largest value in each image and takes no gradient, and the transforms of (8) are orthonormal, as
   Jiang et al. (ICCV 2021), whose loss it is, define them: w then lies in 0…1.
 - (10) is a sum over pixels in print. Here it is the mean over them: the sum grows with the image's area (65,536 terms a
@@ -29,6 +34,7 @@ class Weights(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     l1: float = Field(default=10.0, ge=0, description="λ1: known pixels")
+    l1_missing: float = Field(default=0.0, ge=0, description="L1 on the missing pixels, which the paper does without")
     adversarial: float = Field(default=10.0, ge=0, description="λadv")
     feature_matching: float = Field(default=30.0, ge=0, description="λfm")
     perceptual: float = Field(default=100.0, ge=0, description="λPL")
@@ -36,6 +42,7 @@ class Weights(BaseModel):
     total_variation: float = Field(default=1.0, ge=0, description="α1")
     focal_frequency: float = Field(default=1.0, ge=0, description="α2")
     lama: float = Field(default=1.0, ge=0, description="α3")
+    coarse: float = Field(default=1.0, ge=0, description="stage one's own loss, of two stages")
 
 
 #: The paper's weights, and those of LaMa's own code, which has the ones of feature matching and the perceptual loss the
@@ -49,6 +56,12 @@ WEIGHTS = {
 def l1_known(predicted: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     """(1): |x − x̂| ⊙ (1 − M), its mean over all values."""
     return ((predicted - image).abs() * (1 - mask)).mean()
+
+
+def l1_missing(predicted: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+    """|x − x̂| ⊙ M, its mean over the missing pixels of each image, averaged over images; one without any counts 0."""
+    error = ((predicted - image).abs() * mask).mean(1).sum((1, 2))
+    return (error / mask.sum((1, 2, 3)).clamp_min(1)).mean()
 
 
 def discriminator_loss(real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
@@ -108,10 +121,10 @@ def total_variation(predicted: Tensor, beta: float = 2.0) -> Tensor:
 def joint(terms: dict[str, Tensor], weights: Weights) -> Tensor:
     """(11) with (7), the generator's part: the sum of `terms` by their names in :class:`Weights`, weighted.
 
-    Terms: l1, adversarial, feature_matching and perceptual, which α3 weighs once more; total_variation and
-    focal_frequency. Those that are absent count as 0. Raises KeyError for a name that has no weight.
+    Terms: l1, l1_missing, adversarial, feature_matching and perceptual, which α3 weighs once more; total_variation,
+    focal_frequency and coarse. Those that are absent count as 0. Raises KeyError for a name that has no weight.
     """
-    outside = {"total_variation", "focal_frequency"}
+    outside = {"total_variation", "focal_frequency", "coarse"}
     total = torch.zeros((), dtype=torch.float32, device=next(iter(terms.values())).device)
     for name, value in terms.items():
         if name not in Weights.model_fields or name in ("lama", "gradient_penalty"):

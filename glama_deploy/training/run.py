@@ -39,13 +39,15 @@ def train(
     out: Path,
     *,
     resume: bool = False,
+    weights: Path | None = None,
     device: str = "auto",
     processes: int = 1,
     heard: Callable[[int, Scalars], None] = lambda step, scalars: None,
 ) -> Path:
     """Train to the config's last step, in the folder `out`; `heard` gets each step's losses. Gives the last checkpoint.
 
-    With `resume` it goes on from the folder's last checkpoint. With `processes` above 1, or under torchrun, several
+    With `resume` it goes on from the folder's last checkpoint; a new run begins with the generator of the checkpoint
+    `weights`, where one is given. With `processes` above 1, or under torchrun, several
     share each batch; the first of them writes. Raises GlamaError: a folder that has a run already (or,
     with resume, none), no photographs, a full disk; Stopped at a SIGINT, once the step is done and saved.
     """
@@ -55,7 +57,11 @@ def train(
         raise GlamaError(f"{out} has a run already; go on with it with --resume, or choose another folder")
     if latest is None and resume:
         raise GlamaError(f"{out} has no checkpoint to go on from; leave out --resume, or give the run's folder")
+    if weights is not None and resume:
+        raise GlamaError("--resume goes on with the weights of the run itself; leave out --weights")
     trainer = Trainer(asked, _launched(asked, device, processes))
+    if weights is not None:
+        trainer.start_from(weights)
     squares = Squares(asked.data.train, asked.data, asked.optimization.seed)
     if asked.data.valid:
         Squares(asked.data.valid, asked.data, seed=0)  # what is wrong with them is said now, not after hours
@@ -92,7 +98,7 @@ def _loop(
 ) -> Path:
     """Step by step to the end; without a writer, a process that only takes part."""
     saving, last = trainer.config.saving, trainer.config.optimization.steps
-    there, broken, best = trainer.batches(squares), set[str](), float("-inf")
+    there, broken = trainer.batches(squares), set[str]()
     while trainer.step < last:
         scalars, unreadable = trainer.advance(there)
         for name in set(unreadable) - broken:
@@ -108,7 +114,7 @@ def _loop(
             for name, value in {**scalars, "broken": float(len(broken))}.items():
                 writer.add_scalar(f"train/{name}", value, trainer.step)
         if trainer.config.data.valid and trainer.step % saving.validate_every == 0:
-            best = _validate(trainer, kept, writer, best)
+            _validate(trainer, kept, writer)
         if trainer.step % saving.every == 0 or trainer.step == last or ending:
             path = kept.save(trainer.step, trainer.state())
         if ending and trainer.step < last:
@@ -129,17 +135,17 @@ def _any(fabric: Fabric, flag: bool) -> bool:
     return bool(cast(Tensor, fabric.all_reduce(torch.tensor(float(flag)), reduce_op="sum")) > 0)
 
 
-def _validate(trainer: Trainer, kept: checkpoints.Checkpoints, writer: SummaryWriter, best: float) -> float:
-    """Score the average, log it, and keep it where it is the best yet; the best mean PSNR."""
+def _validate(trainer: Trainer, kept: checkpoints.Checkpoints, writer: SummaryWriter) -> None:
+    """Score the average, log it, and keep it where its mean PSNR is the best yet."""
     scores, strips = validate(trainer.average, trainer.config, trainer.fabric.device)
     for name, found in scores.items():
         writer.add_scalar(f"psnr/{name}", found.psnr, trainer.step)
         writer.add_scalar(f"ssim/{name}", found.ssim, trainer.step)
     writer.add_images("validation", strips, trainer.step)
     mean = sum(found.psnr for found in scores.values()) / len(scores)
-    if mean > best:
+    if mean > trainer.best:
+        trainer.best = mean
         kept.save_best(trainer.state())
-    return max(mean, best)
 
 
 @contextmanager

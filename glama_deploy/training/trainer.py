@@ -9,7 +9,9 @@ Both networks then take a step of Adam, and the running average follows the gene
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -17,10 +19,12 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from glama_deploy.errors import CheckpointError, GlamaError
+from glama_deploy.network import NetworkConfig
+from glama_deploy.reference import checkpoint, two_stage
 from glama_deploy.reference.discriminator import PatchDiscriminator
 from glama_deploy.reference.generator import Generator, masked_input
 from glama_deploy.training import losses, perceptual
-from glama_deploy.training.config import Config
+from glama_deploy.training.config import Config, Optimization
 from glama_deploy.training.data import Batch, Positions, Squares, batches
 from glama_deploy.training.processes import average_gradients, share_statistics
 
@@ -39,15 +43,18 @@ class Trainer:
                 f"{fabric.world_size} processes) cannot share; give a multiple"
             )
         self.config, self.fabric, self.step = config, fabric, 0
+        #: The best score of a validation so far.
+        self.best = -math.inf
         self._several = fabric.world_size > 1
         self._judge = _judge(config, fabric)
         torch.manual_seed(config.optimization.seed)
         generator = Generator(config.network).to(fabric.device)
         discriminator = PatchDiscriminator(config.discriminator.channels, config.discriminator.layers).to(fabric.device)
         self.average = copy.deepcopy(generator).eval().requires_grad_(False).to(fabric.device)
-        rates = config.optimization.generator_rate, config.optimization.discriminator_rate
-        adams = [torch.optim.Adam(n.parameters(), lr=r) for n, r in zip((generator, discriminator), rates, strict=True)]
-        self._generator_adam, self._discriminator_adam = adams
+        self._generator_adam, self._discriminator_adam = (
+            torch.optim.Adam(network.to(memory_format=torch.channels_last).parameters())
+            for network in (generator, discriminator)
+        )
         self._generator, self._discriminator = generator, discriminator
         if self._several:
             for network in (generator, discriminator):
@@ -64,9 +71,12 @@ class Trainer:
 
     def advance(self, there: Iterator[Batch]) -> tuple[Scalars, tuple[str, ...]]:
         """One step of both networks: its losses, and the photographs that could not be read."""
-        parts = self.config.optimization.accumulate
-        self._generator_adam.zero_grad()
-        self._discriminator_adam.zero_grad()
+        optimization = self.config.optimization
+        parts, share = optimization.accumulate, rate(self.step, optimization)
+        rates = optimization.generator_rate, optimization.discriminator_rate
+        for adam, full in zip((self._generator_adam, self._discriminator_adam), rates, strict=True):
+            adam.param_groups[0]["lr"] = share * full
+            adam.zero_grad()
         found: list[Scalars] = []
         broken: list[str] = []
         for _ in range(parts):
@@ -77,6 +87,8 @@ class Trainer:
         if self._several:
             for network in (self._generator, self._discriminator):
                 average_gradients(network.parameters())
+        if optimization.clip is not None:
+            torch.nn.utils.clip_grad_norm_(self._generator.parameters(), optimization.clip)
         self._generator_adam.step()
         self._discriminator_adam.step()
         self._follow()
@@ -86,6 +98,22 @@ class Trainer:
             together = self.fabric.all_reduce(torch.tensor(list(means.values())), reduce_op="mean")
             means = dict(zip(means, cast(Tensor, together).tolist(), strict=True))
         return means, tuple(broken)
+
+    def start_from(self, path: Path) -> None:
+        """Begin with the generator of a checkpoint, of any kind that `glama-export` reads; of two stages it may be the
+        first alone. Raises CheckpointError where it cannot be read or is of another network."""
+        found = checkpoint.read(path)
+        if found.config == self.config.network.coarse:
+            for network in (self._generator, self.average):
+                assert network.coarse is not None
+                network.coarse.load_state_dict(checkpoint.module(found).state_dict())
+            return
+        if found.config != self.config.network:
+            raise CheckpointError(
+                f"{path} is of another network than the config's: {_differences(found.config, self.config.network)}"
+            )
+        for network in (self._generator, self.average):
+            network.load_state_dict(checkpoint.module(found).state_dict())
 
     def state(self) -> dict[str, Any]:
         """All that a run needs to go on; `config` and `state_dict` are what `glama-export` reads."""
@@ -99,6 +127,7 @@ class Trainer:
                 "discriminator": self._discriminator.state_dict(),
                 "generator_adam": self._generator_adam.state_dict(),
                 "discriminator_adam": self._discriminator_adam.state_dict(),
+                "best": self.best,
             },
         }
 
@@ -115,26 +144,50 @@ class Trainer:
             ) from error
         self._generator_adam.load_state_dict(training["generator_adam"])
         self._discriminator_adam.load_state_dict(training["discriminator_adam"])
-        self.step = training["step"]
+        self.step, self.best = training["step"], training["best"]
 
     def _part(self, image: Tensor, mask: Tensor, share: float) -> Scalars:
         """Add the gradients of one part of the batch to those that are there."""
         weights = self.config.weights
         with self.fabric.autocast():
-            predicted = self._generator(masked_input(image, mask))
-            terms = self._generator_terms(predicted, image, mask)
+            predicted, terms = self._predict(image, mask)
+            terms |= self._picture_terms(predicted, image, mask) | self._judged_terms(predicted, image)
             total = losses.joint(terms, weights)
         (total * share).backward()
-        with self.fabric.autocast():
-            judged = self._discriminator_terms(predicted.detach(), image, mask)
-            against = judged["discriminator"] + weights.gradient_penalty * judged["gradient_penalty"]
-        (weights.adversarial * share * against).backward()
+        judged: dict[str, Tensor] = {}
+        if weights.adversarial:
+            with self.fabric.autocast():
+                judged = self._discriminator_terms(predicted.detach(), image, mask)
+                against = judged["discriminator"] + weights.gradient_penalty * judged["gradient_penalty"]
+            (weights.adversarial * share * against).backward()
         return {name: float(value.detach()) for name, value in {**terms, **judged, "total": total}.items()}
 
-    def _generator_terms(self, predicted: Tensor, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """The terms of (7) and (11) by their names in the weights; what weighs nothing is not computed."""
+    def _predict(self, image: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The generator's prediction; of two stages, with the first one's own loss."""
+        masked = masked_input(image, mask).contiguous(memory_format=torch.channels_last)
+        if self._generator.coarse is None:
+            return self._generator(masked), {}
+        small, coarse = self._generator.guess(masked)
+        whole = two_stage.shrink(masked_input(image, torch.zeros_like(mask)), small.shape[-1])[:, :3]
+        own = losses.joint(self._picture_terms(coarse, whole, small[:, 3:]), self.config.weights)
+        return self._generator.refine(masked, small, coarse), {"coarse": own}
+
+    def _picture_terms(self, predicted: Tensor, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """The terms of (7) and (11) that compare pictures, by their names in the weights; what weighs nothing is not
+        computed, but for the first."""
         weights = self.config.weights
         terms = {"l1": losses.l1_known(predicted, image, mask)}
+        if weights.l1_missing:
+            terms["l1_missing"] = losses.l1_missing(predicted, image, mask)
+        if weights.total_variation:
+            terms["total_variation"] = losses.total_variation(predicted)
+        if weights.focal_frequency:
+            terms["focal_frequency"] = losses.focal_frequency(predicted, image)
+        return terms
+
+    def _judged_terms(self, predicted: Tensor, image: Tensor) -> dict[str, Tensor]:
+        """Those that take a second network: the discriminator, or φ of (2)."""
+        weights, terms = self.config.weights, dict[str, Tensor]()
         if weights.adversarial or weights.feature_matching:
             self._discriminator.requires_grad_(False)
             with torch.no_grad():
@@ -147,10 +200,6 @@ class Trainer:
             with torch.no_grad():
                 real = self._judge(image)
             terms["perceptual"] = losses.perceptual(real, self._judge(predicted))
-        if weights.total_variation:
-            terms["total_variation"] = losses.total_variation(predicted)
-        if weights.focal_frequency:
-            terms["focal_frequency"] = losses.focal_frequency(predicted, image)
         return terms
 
     def _discriminator_terms(self, predicted: Tensor, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
@@ -173,6 +222,19 @@ class Trainer:
                 mean.lerp_(value, 1 - decay)
             else:
                 mean.copy_(value)
+
+
+def rate(step: int, optimization: Optimization) -> float:
+    """The share of its full rate that a network learns with at a step: 0…1."""
+    share = min(1.0, (step + 1) / (optimization.warm_up + 1))
+    if optimization.schedule == "cosine":
+        share *= 0.5 * (1 + math.cos(math.pi * step / optimization.steps))
+    return share
+
+
+def _differences(found: NetworkConfig, asked: NetworkConfig) -> str:
+    theirs, ours = found.model_dump(), asked.model_dump()
+    return ", ".join(f"{name} is {theirs[name]}, not {ours[name]}" for name in ours if theirs[name] != ours[name])
 
 
 def _judge(config: Config, fabric: Fabric) -> perceptual.SceneParsingResNet | None:

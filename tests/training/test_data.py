@@ -91,6 +91,32 @@ def test_a_photograph_is_resized_whole_or_enlarged_where_it_is_too_small(tmp_pat
     assert data.Squares([str(tmp_path / "p")], settings(), seed=0)[0][0].shape == (SIDE, SIDE, 3)
 
 
+def test_a_zoom_takes_wider_crops_and_makes_them_smaller(tmp_path):
+    """The blue channel is the column: its slope says how much wider than SIDE the crop was."""
+    (tmp_path / "p").mkdir()
+    picture(3, 100, 100).save(tmp_path / "p" / "a.png")
+    squares = data.Squares([str(tmp_path / "p")], settings(flip=False, zoom=0.25), seed=0)
+    widths = []
+    for position in range(60):
+        image = squares[position][0].astype(int)
+        assert image.shape == (SIDE, SIDE, 3)
+        widths.append((image[0, -1, 2] - image[0, 0, 2]) / (SIDE - 1))
+    assert 0.9 < min(widths) < 1.3
+    assert max(widths) <= 100 / SIDE + 0.2  # never beyond the picture
+    assert max(widths) > 2
+
+
+def test_half_are_recoloured_by_an_exchange_of_their_channels(folder):
+    plain = data.Squares([str(folder)], settings(flip=False), seed=1)
+    other = data.Squares([str(folder)], settings(flip=False, recolour=True), seed=1)
+    exchanged = 0
+    for position in range(60):
+        mine, theirs = other[position][0], plain[position][0]
+        assert (np.sort(mine, axis=2) == np.sort(theirs, axis=2)).all()
+        exchanged += not (mine == theirs).all()
+    assert 10 < exchanged < 40  # of the half, one in six is the order that was there
+
+
 def test_a_sample_depends_on_the_seed_and_its_position_alone(folder):
     """Whatever the number of workers, and from wherever a run goes on."""
     squares = data.Squares([str(folder)], settings(masks="general"), seed=5)

@@ -27,6 +27,16 @@ def softplus(x: float) -> float:
     return math.log1p(math.exp(x))
 
 
+def test_l1_on_the_missing_pixels_is_a_mean_over_those_of_each_image():
+    image = torch.zeros(2, 3, 2, 2)
+    predicted = torch.full((2, 3, 2, 2), 0.25)
+    predicted[1] = 1.0
+    mask = torch.tensor([[1.0, 0, 0, 0], [0, 0, 0, 0]]).reshape(2, 1, 2, 2)
+    assert losses.l1_missing(predicted, image, mask) == pytest.approx((0.25 + 0) / 2)
+    mask[1] = 1
+    assert losses.l1_missing(predicted, image, mask) == pytest.approx((0.25 + 1) / 2)  # one pixel weighs like four
+
+
 def test_the_discriminator_takes_missing_regions_alone_for_fake():
     """−log σ(2) for the real one; the generated image's known half is to be real, its missing half fake."""
     real, fake = torch.full((1, 1, 1, 2), 2.0), torch.tensor([[[[0.5, -1.5]]]])
