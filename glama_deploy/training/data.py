@@ -103,6 +103,7 @@ class Squares(Dataset[tuple[np.ndarray, np.ndarray, tuple[str, ...]]]):
     def __init__(self, sources: Sequence[str], data: Data, seed: int) -> None:
         self._photos, self._data, self._seed = photos(sources), data, seed
         self._mask: Mask = by_name(data.masks)
+        self._kept: dict[Photo, Image.Image] = {}
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
     def __len__(self) -> int:
@@ -115,7 +116,7 @@ class Squares(Dataset[tuple[np.ndarray, np.ndarray, tuple[str, ...]]]):
         while len(broken) < _MOST_BROKEN:
             photo = self._photos[self._shuffled(epoch)[place]]
             try:
-                image = square(_decoded(photo), self._data, rng)
+                image = square(self._picture(photo), self._data, rng)
             except _BROKEN:
                 broken.append(str(photo))
                 place = int(rng.integers(len(self._photos)))
@@ -124,6 +125,12 @@ class Squares(Dataset[tuple[np.ndarray, np.ndarray, tuple[str, ...]]]):
         raise GlamaError(
             f"{_MOST_BROKEN} pictures one after the other cannot be read, the last {broken[-1]}; check the photographs"
         )
+
+    def _picture(self, photo: Photo) -> Image.Image:
+        picture = self._kept.get(photo) or _decoded(photo)
+        if len(self._kept) < self._data.keep:
+            self._kept[photo] = picture
+        return picture
 
     def _shuffled(self, epoch: int) -> np.ndarray:
         if epoch != self._epoch:

@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import glama_deploy
 from glama_deploy.export import cost, precision, two_stage
 from glama_deploy.export.builder import GraphBuilder, Value
 from glama_deploy.export.graph import build
@@ -100,6 +101,19 @@ def test_its_work_is_counted(source):
     resampling = 64 * 128 * 128 * 4 + 64 * 128 * 64 * 4 + 128 * 64 * 64 * 3 + 128 * 64 * 128 * 3
     assert counts["coarse"] == sum(alone.values()) + resampling
     assert alone["coarse"] == 0
+
+
+def test_the_inpainter_runs_it_like_any_other(source, make_bundle, photo, hole):
+    """Of odd sizes, on every engine, as PyTorch does."""
+    image, missing = photo[:89, :115], hole[:89, :115]
+    expected = glama_deploy.load(source, backend="torch").predict(image, missing)
+    bundle = make_bundle(source)
+    for backend in ("onnxruntime", "openvino"):
+        inpainter = glama_deploy.load(bundle.path, backend=backend)
+        np.testing.assert_allclose(inpainter.predict(image, missing), expected, rtol=0, atol=2e-5)  # fp32's tolerance
+        filled = inpainter(image, missing)
+        assert (filled[~missing] == image[~missing]).all()
+        assert not (filled[missing] == image[missing]).all()
 
 
 @pytest.mark.slow

@@ -91,6 +91,17 @@ def test_a_photograph_is_resized_whole_or_enlarged_where_it_is_too_small(tmp_pat
     assert data.Squares([str(tmp_path / "p")], settings(), seed=0)[0][0].shape == (SIDE, SIDE, 3)
 
 
+def test_photographs_that_are_kept_are_read_once(folder):
+    kept, read = (data.Squares([str(folder)], settings(keep=keep), seed=0) for keep in (6, 0))
+    for squares in (kept, read):
+        assert not any(squares[position][2] for position in range(6))  # an epoch
+    for path in folder.rglob("*.png"):
+        path.write_bytes(b"no picture any more")
+    assert not any(kept[position][2] for position in range(6, 12))
+    with pytest.raises(GlamaError, match="cannot be read"):
+        read[6]
+
+
 def test_a_zoom_takes_wider_crops_and_makes_them_smaller(tmp_path):
     """The blue channel is the column: its slope says how much wider than SIDE the crop was."""
     (tmp_path / "p").mkdir()
