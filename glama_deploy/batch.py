@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,9 +14,12 @@ from glama_deploy import images
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.files import write_error
 from glama_deploy.images import Picture
-from glama_deploy.inpainter import Inpainter, check
+from glama_deploy.inpainter import check
 
 log = logging.getLogger("glama_deploy")
+
+#: An `Inpainter`, with or without a region: image and mask → image.
+Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def run(inpainter: Inpainter, jobs: Iterable[Job], *, overwrite: bool = False) -> Iterator[Result]:
+def run(fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False) -> Iterator[Result]:
     """Do the jobs one after the other; a bad file is a result like the others. An output that exists is skipped,
     unless `overwrite`: a run that was cut short goes on where it stopped."""
     for job in jobs:
@@ -86,7 +89,7 @@ def run(inpainter: Inpainter, jobs: Iterable[Job], *, overwrite: bool = False) -
             yield Result(job, "skipped")
             continue
         try:
-            inpaint_file(inpainter, job)
+            inpaint_file(fill, job)
         except GlamaError as error:
             yield Result(job, "failed", str(error))
         except (OSError, MemoryError) as error:
@@ -95,9 +98,9 @@ def run(inpainter: Inpainter, jobs: Iterable[Job], *, overwrite: bool = False) -
             yield Result(job, "written")
 
 
-def inpaint_file(inpainter: Inpainter, job: Job) -> None:
+def inpaint_file(fill: Fill, job: Job) -> None:
     """Read, inpaint, write; raises GlamaError with nothing written."""
-    finish(inpainter, job, *read(job))
+    finish(fill, job, *read(job))
 
 
 def read(job: Job) -> tuple[Picture, np.ndarray]:
@@ -116,10 +119,10 @@ def read(job: Job) -> tuple[Picture, np.ndarray]:
     return picture, mask
 
 
-def finish(inpainter: Inpainter, job: Job, picture: Picture, mask: np.ndarray) -> None:
+def finish(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> None:
     """Inpaint and write; raises GlamaError with nothing written."""
     try:
-        rgb = inpainter(picture.rgb, mask)
+        rgb = fill(picture.rgb, mask)
     except ImageError as error:
         raise ImageError(f"{job.image}: {error}") from error
     try:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from glama_deploy import memory
+from glama_deploy import memory, regions
 from glama_deploy.bundle import MAX_SIDE, SizeRange
-from glama_deploy.errors import EngineError, ImageError
+from glama_deploy.errors import EngineError, GlamaError, ImageError
 from glama_deploy.network import MIN_SIDE, next_side
 from glama_deploy.runtime.base import Runner
 from glama_deploy.tensors import DeviceArray, enter, leave, on_device, padding
+
+#: What a network is shown of an image.
+Region = Literal["auto", "full", "crop"]
+
+#: Pixels by row and column, and their values.
+_Filled = tuple[tuple[np.ndarray, ...], np.ndarray]
 
 
 class Inpainter:
@@ -36,27 +43,31 @@ class Inpainter:
         """What the engine computes in: fp32, bf16 or fp16."""
         return self._runner.precision
 
-    def __call__(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    def __call__(self, image: np.ndarray, mask: np.ndarray, *, region: Region = "auto") -> np.ndarray:
         """The image with its missing pixels filled.
 
         image: uint8 H×W×3 RGB, H and W ≥ 16. mask: bool or uint8 H×W, > 0 = missing. Gives uint8 H×W×3; pixels that
         are not missing come back bit-exact. Raises ImageError for anything else, EngineError where the engine fails.
 
+        region: what the network sees. `full`: the image; `crop`: boxes around the holes (:mod:`glama_deploy.regions`);
+        `auto`: boxes where they cost clearly less, or where the image is too large for the engine and they are not.
+
         A TensorRT engine with uint8 tensors also takes arrays that lie on the GPU (`__cuda_array_interface__`: CuPy,
-        PyCUDA, PyTorch) and reads them there.
+        PyCUDA, PyTorch) and reads them there, as a whole.
         """
+        check_region(region)
         if on_device(image) or on_device(mask):
             return self._run_on_device(image, mask, "inpainted")
         missing = check(image, mask)
         result = image.copy()
         if not missing.any():
             return result
-        filled = self._run(image, missing, "inpainted")[missing]  # [N, 3]
-        if filled.dtype != np.uint8:
-            self._check_finite(filled)
-            np.multiply(filled, 255, out=filled)
-            filled = np.rint(filled, out=filled).clip(0, 255).astype(np.uint8)
-        result[missing] = filled
+        for holes, filled in self._filled(image, missing, region):
+            if filled.dtype != np.uint8:
+                self._check_finite(filled)
+                np.multiply(filled, 255, out=filled)
+                filled = np.rint(filled, out=filled).clip(0, 255).astype(np.uint8)
+            result[holes] = filled
         return result
 
     def predict(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -64,17 +75,46 @@ class Inpainter:
         if on_device(image) or on_device(mask):
             predicted = self._run_on_device(image, mask, "predicted")
         else:
-            predicted = self._run(image, check(image, mask), "predicted")
+            missing = check(image, mask)
+            predicted = self._run(image[None], missing[None], "predicted")[0]
         self._check_finite(predicted)
         return np.ascontiguousarray(predicted)
 
-    def _run(self, image: np.ndarray, missing: np.ndarray, output: str) -> np.ndarray:
-        """[H, W, 3] of the output: float32, or uint8 where the graph gives that."""
-        (height, width), io = missing.shape, self._runner.io
+    def _filled(self, image: np.ndarray, missing: np.ndarray, region: Region) -> Iterator[_Filled]:
+        """Missing pixels, all of them in turn, and what the network gives for them: [N, 3]."""
+        found = self._boxes(missing, region)
+        if found is None:
+            yield np.nonzero(missing), self._run(image[None], missing[None], "inpainted")[0][missing]
+            return
+        for group in regions.alike(found, self._runner.sizes.max_batch):
+            crops = [(image[box.span.slices], missing[box.span.slices]) for box in group]
+            images, masks = (np.stack(parts) for parts in zip(*crops, strict=True))
+            for box, given in zip(group, self._run(images, masks, "inpainted"), strict=True):
+                rows, columns = np.nonzero(missing[box.hole.slices])
+                holes = rows + box.hole.top, columns + box.hole.left
+                yield holes, given[holes[0] - box.span.top, holes[1] - box.span.left]
+
+    def _boxes(self, missing: np.ndarray, region: Region) -> list[regions.Box] | None:
+        """What to look at; None is the whole image."""
+        if region == "full":
+            return None
+        (height, width), sizes = missing.shape, self._runner.sizes
+        found = regions.boxes(missing, sizes)
+        if region == "crop":
+            if found is None:
+                raise ImageError(f"a hole with its context does not fit this engine, which takes {sizes}; use another")
+            return found
+        bottom, right = padding(height, width, self._runner.io, sizes)
+        fits = sizes.covers(height + bottom, width + right)
+        return found if found is not None and (not fits or regions.pay(found, height, width)) else None
+
+    def _run(self, images: np.ndarray, missing: np.ndarray, output: str) -> np.ndarray:
+        """[B, H, W, 3] of the output: float32, or uint8 where the graph gives that."""
+        (batch, height, width), io = missing.shape, self._runner.io
         pads = padding(height, width, io, self._runner.sizes)
-        self._check_fits(height, width, height + pads[0], width + pads[1])
-        result = self._runner.run(*enter(image[None], missing[None], io, pads), output)
-        return leave(result, io, height, width)[0]
+        self._check_fits(height, width, height + pads[0], width + pads[1], batch)
+        result = self._runner.run(*enter(images, missing, io, pads), output)
+        return leave(result, io, height, width)
 
     def _run_on_device(self, image: Any, mask: Any, output: str) -> np.ndarray:
         """The same for arrays that lie on the GPU, both of them, and are read where they lie."""
@@ -99,7 +139,7 @@ class Inpainter:
         self._check_fits(height, width, height, width)
         return self._runner.run(batch, missing, output)[0]  # type: ignore[arg-type]
 
-    def _check_fits(self, height: int, width: int, padded_height: int, padded_width: int) -> None:
+    def _check_fits(self, height: int, width: int, padded_height: int, padded_width: int, batch: int = 1) -> None:
         sizes = self._runner.sizes
         if not sizes.covers(padded_height, padded_width):
             size = f"{padded_height}x{padded_width}"
@@ -110,7 +150,7 @@ class Inpainter:
                 + ("" if sizes.static else " (of a TensorRT engine: glama-build again with it)")
             )
         if self.backend != "tensorrt":  # a TensorRT engine's memory is bounded by its profile
-            memory.check(padded_height, padded_width, self._ngf)
+            memory.check(padded_height, padded_width, self._ngf * batch)
 
     def _check_finite(self, values: np.ndarray) -> None:
         if not np.isfinite(values).all():
@@ -128,6 +168,12 @@ def _widened(sizes: SizeRange, height: int, width: int) -> str:
         return f"--size {next_side(height)}x{next_side(width)}"
     options = [("--min-size", low, sizes.min), ("--max-size", high, sizes.max)]
     return " ".join(f"{option} {side[0]}x{side[1]}" for option, side, there in options if side != there)
+
+
+def check_region(region: str) -> None:
+    """Raise GlamaError for a region that does not exist."""
+    if region not in get_args(Region):
+        raise GlamaError(f"region is {region!r}; expected {', '.join(get_args(Region))}")
 
 
 def check(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

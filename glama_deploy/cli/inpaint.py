@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import glama_deploy
 from glama_deploy import batch
 from glama_deploy.cli.entry import Command, option
+from glama_deploy.inpainter import Region, check_region
 
 
 def glama_inpaint(
@@ -30,6 +32,12 @@ def glama_inpaint(
         "auto"
     ),
     threads: Annotated[int | None, option("--threads", help="CPU threads; all by default.", min=1)] = None,
+    region: Annotated[
+        str,
+        option(
+            "--region", help="What the network sees: full, crop (boxes around the holes), or auto (crop if cheaper)."
+        ),
+    ] = "auto",
     overwrite: Annotated[bool, option("--overwrite", help="Write outputs again that exist; else skip them.")] = False,
 ) -> int:
     """Fill the missing pixels of an image. Known pixels come back bit-exact (in PNG, or any other lossless format).
@@ -37,6 +45,7 @@ def glama_inpaint(
     With folders: goes on after a bad file, says at the end what failed, and when run again does only what is missing.
     Exit code: 0 all written; 2 bad input, or a file of a folder failed.
     """
+    check_region(region)
     jobs = batch.plan(image, mask, out, overwrite=overwrite)
     inputs = (
         None if image.is_dir() else batch.read(jobs[0])
@@ -44,8 +53,9 @@ def glama_inpaint(
     inpainter = glama_deploy.load(model, backend, precision, threads)
     console = Console(stderr=True, highlight=False)
     console.print(inpainter.description, style="dim", markup=False)
+    fill = partial(inpainter, region=cast(Region, region))
     if inputs is not None:
-        batch.finish(inpainter, jobs[0], *inputs)
+        batch.finish(fill, jobs[0], *inputs)
         console.print(str(jobs[0].out), markup=False, soft_wrap=True)
         return 0
     columns = (TextColumn("inpainting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -53,7 +63,7 @@ def glama_inpaint(
     failures = []
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("inpainting", total=len(jobs))
-        for result in batch.run(inpainter, jobs, overwrite=overwrite):
+        for result in batch.run(fill, jobs, overwrite=overwrite):
             counts[result.state] += 1
             if result.state == "failed":
                 failures.append(result.reason)

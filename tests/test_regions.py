@@ -1,0 +1,179 @@
+"""Boxes around holes: what they promise, and what an inpainter makes of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import glama_deploy
+from glama_deploy import regions
+from glama_deploy.bundle import ANY_SIZE, SizeRange
+from glama_deploy.cli.inpaint import main
+from glama_deploy.errors import GlamaError, ImageError
+from glama_deploy.regions import Span
+
+
+@st.composite
+def masks(draw):
+    """Some boxes and specks in an image of any size."""
+    height, width = draw(st.integers(16, 700)), draw(st.integers(16, 700))
+    mask = np.zeros((height, width), bool)
+    for _ in range(draw(st.integers(0, 6))):
+        top, left = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
+        mask[top : top + draw(st.integers(1, 120)), left : left + draw(st.integers(1, 120))] = True
+    rng = np.random.default_rng(draw(st.integers(0, 9)))
+    specks = draw(st.sampled_from([0, 3, 60]))
+    mask[rng.integers(0, height, specks), rng.integers(0, width, specks)] = True
+    return mask
+
+
+@given(masks())
+@settings(deadline=None, max_examples=150)
+def test_every_missing_pixel_is_in_one_hole_and_every_hole_in_its_box(missing):
+    found = regions.boxes(missing, ANY_SIZE)
+    owners = np.zeros(missing.shape, int)
+    for box in found:
+        owners[box.hole.slices] += 1
+        assert missing[box.hole.slices].any()
+        assert 0 <= box.span.top <= box.hole.top < box.hole.bottom <= box.span.bottom <= missing.shape[0]
+        assert 0 <= box.span.left <= box.hole.left < box.hole.right <= box.span.right <= missing.shape[1]
+        for side, extent in zip(box.span.size, missing.shape, strict=True):
+            assert side in regions.STEPS or side == extent
+    assert owners.max(initial=0) <= 1
+    assert (owners[missing] == 1).all()
+    assert len(found) <= regions.MOST_HOLES
+
+
+@given(masks())
+@settings(deadline=None, max_examples=60)
+def test_a_box_has_context_on_each_side_as_far_as_the_image_goes(missing):
+    for box in regions.boxes(missing, ANY_SIZE):
+        margin = max(regions.LEAST_CONTEXT, max(box.hole.size))
+        edges = (
+            (box.hole.top - box.span.top, box.hole.top),
+            (box.hole.left - box.span.left, box.hole.left),
+            (box.span.bottom - box.hole.bottom, missing.shape[0] - box.hole.bottom),
+            (box.span.right - box.hole.right, missing.shape[1] - box.hole.right),
+        )
+        for there, most in edges:
+            assert there >= min(margin, most)
+
+
+def test_holes_close_together_share_a_box_and_those_far_apart_do_not():
+    missing = np.zeros((1024, 1024), bool)
+    missing[100:120, 100:130] = True
+    missing[122:140, 140:160] = True  # in a cell that touches
+    missing[800:810, 700:720] = True
+    far, near = sorted(regions.boxes(missing, ANY_SIZE), key=lambda box: -box.hole.top)
+    assert near.hole == Span(100, 100, 140, 160)
+    assert far.hole == Span(800, 700, 810, 720)
+    missing[160:165, 100:105] = True  # its own box would overlap the first; together they cost less
+    assert [box.hole for box in regions.boxes(missing, ANY_SIZE) if box.hole.top == 100] == [Span(100, 100, 165, 160)]
+    missing[250:255, 100:105] = True  # one for these would cost more than two that overlap
+    assert len(regions.boxes(missing, ANY_SIZE)) == 3
+
+
+def test_an_engine_of_one_size_gets_boxes_of_that_size():
+    sizes = SizeRange(min=(256, 256), opt=(256, 256), max=(256, 256))
+    missing = np.zeros((600, 800), bool)
+    missing[300:320, 20:40] = True
+    (box,) = regions.boxes(missing, sizes)
+    assert box.span.size == (256, 256)
+    missing[100:500, 300:600] = True
+    assert regions.boxes(missing, sizes) is None
+    assert regions.boxes(missing[:, :200], sizes) is None  # an image that is narrower than the engine
+
+
+def test_boxes_pay_for_a_small_hole_and_not_for_a_grid():
+    small, grid = np.zeros((512, 512), bool), np.zeros((512, 512), bool)
+    small[200:230, 300:340] = True
+    grid[::2] = True
+    assert regions.pay(regions.boxes(small, ANY_SIZE), 512, 512)
+    assert not regions.pay(regions.boxes(grid, ANY_SIZE), 512, 512)
+
+
+def test_boxes_of_one_size_run_together_as_far_as_a_batch_goes():
+    missing = np.zeros((900, 900), bool)
+    for n in range(3):
+        missing[300 * n + 100, 300 * n + 100] = True
+    missing[800, 100:300] = True
+    found = regions.boxes(missing, ANY_SIZE)
+    groups = list(regions.alike(found, None))
+    assert sorted(len(group) for group in groups) == [1, 3]
+    assert sorted(len(group) for group in regions.alike(found, 2)) == [1, 1, 2]
+    for group in groups:
+        assert len({box.span.size for box in group}) == 1
+
+
+@pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
+def inpainter(request, tiny_bundle):
+    return glama_deploy.load(tiny_bundle.path, request.param)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """uint8 400×420×3 and a mask of three holes far apart, two of which have boxes of one size."""
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 256, (400, 420, 3), np.uint8)
+    mask = np.zeros((400, 420), bool)
+    mask[40:60, 30:50] = mask[330:350, 360:380] = mask[200:206, 180:240] = True
+    return image, mask
+
+
+def test_a_box_is_filled_as_if_it_were_an_image_of_its_own(inpainter, scene):
+    image, mask = scene
+    found = regions.boxes(mask, ANY_SIZE)
+    assert len(found) == 3
+    filled = inpainter(image, mask, region="crop")
+    assert (filled[~mask] == image[~mask]).all()
+    for box in found:
+        alone = inpainter(np.ascontiguousarray(image[box.span.slices]), mask[box.span.slices], region="full")
+        own = np.zeros_like(mask)
+        own[box.hole.slices] = mask[box.hole.slices]
+        difference = filled[own].astype(int) - alone[own[box.span.slices]]
+        assert np.abs(difference).max() <= 1  # a batch may sum in another order, next to a rounding
+
+
+def test_auto_takes_boxes_where_they_pay_and_the_whole_image_where_not(inpainter, scene):
+    image, mask = scene
+    many = mask.copy()
+    many[60:90, 300:330] = True  # four boxes
+    np.testing.assert_array_equal(inpainter(image, many), inpainter(image, many, region="full"))
+    one = np.zeros_like(mask)
+    one[40:60, 30:50] = True
+    np.testing.assert_array_equal(inpainter(image, one), inpainter(image, one, region="crop"))
+    assert (inpainter(image, one) != inpainter(image, one, region="full")).any()
+
+
+def test_an_image_that_is_too_large_for_an_engine_is_filled_by_boxes(tiny, make_bundle, scene):
+    image, mask = scene
+    small = glama_deploy.load(make_bundle(tiny, ("onnx",), size=(192, 192)).path)
+    filled = small(image, mask)
+    assert (filled[~mask] == image[~mask]).all()
+    assert (filled[mask] != image[mask]).mean() > 0.9
+    with pytest.raises(ImageError, match="this engine takes 192x192"):
+        small(image, mask, region="full")
+    wide = np.zeros_like(mask)
+    wide[100:300, 100:300] = True
+    with pytest.raises(ImageError, match="this engine takes 192x192"):
+        small(image, wide)
+    with pytest.raises(ImageError, match="a hole with its context does not fit this engine"):
+        small(image, wide, region="crop")
+
+
+def test_the_graphs_own_bytes_are_cropped_alike(tiny, make_bundle, scene):
+    image, mask = scene
+    whole = glama_deploy.load(make_bundle(tiny).path, "onnxruntime")
+    given = glama_deploy.load(make_bundle(tiny, io="uint8").path, "onnxruntime")
+    difference = whole(image, mask, region="crop").astype(int) - given(image, mask, region="crop")
+    assert np.abs(difference).max() <= 1
+
+
+def test_an_unknown_region_is_one_line(inpainter, scene, tmp_path, capsys):
+    with pytest.raises(GlamaError, match="region is 'some'; expected auto, full, crop"):
+        inpainter(*scene, region="some")
+    arguments = ["--image", "a.png", "--mask", "b.png", "--out", str(tmp_path / "c.png"), "--region", "some"]
+    assert main.run(arguments) == 2
+    assert "region is 'some'; expected auto, full, crop" in capsys.readouterr().err
