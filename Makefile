@@ -15,7 +15,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	rm -rf build/types && mkdir -p build/types/glama_deploy
-	ln -s $(CURDIR)/glama_deploy/* $(CURDIR)/export $(CURDIR)/engines build/types/glama_deploy/
+	ln -s $(CURDIR)/glama_deploy/* $(CURDIR)/export $(CURDIR)/engines $(CURDIR)/benchmarks build/types/glama_deploy/
 	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p glama_deploy
 
 install: .venv/installed

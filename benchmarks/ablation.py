@@ -20,11 +20,11 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib import pyplot
-from quality import PHOTOS, square
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from glama_deploy.benchmarks.quality import PHOTOS, square
 from glama_deploy.images import SUFFIXES
 from glama_deploy.masks import TYPES, by_name
 from glama_deploy.reference import checkpoint

@@ -17,12 +17,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from quality import PHOTOS
 from rich.console import Console
 from rich.table import Table
 
 import glama_deploy
 from glama_deploy import regions
+from glama_deploy.benchmarks.quality import PHOTOS
 from glama_deploy.bundle import ANY_SIZE
 from glama_deploy.images import SUFFIXES, read_image
 from glama_deploy.inpainter import Inpainter
@@ -64,7 +64,7 @@ def main() -> None:
     for path in sorted(p for p in options.photos.iterdir() if p.suffix.lower() in SUFFIXES):
         image = read_image(path).rgb
         for _ in range(HOLES):
-            missing = hole(*image.shape[:2], rng)
+            missing = hole(image.shape[0], image.shape[1], rng)
             for way in ways:
                 spans = [regions.Span(0, 0, *missing.shape)]
                 if isinstance(way, float):

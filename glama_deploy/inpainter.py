@@ -63,11 +63,21 @@ class Inpainter:
         if not missing.any():
             return result
         for holes, filled in self._filled(image, missing, region):
-            if filled.dtype != np.uint8:
-                self._check_finite(filled)
-                np.multiply(filled, 255, out=filled)
-                filled = np.rint(filled, out=filled).clip(0, 255).astype(np.uint8)
-            result[holes] = filled
+            result[holes] = self._bytes(filled)
+        return result
+
+    def batch(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
+        """Images of one size at once, each whole: uint8 B×H×W×3 and bool or uint8 B×H×W → uint8 B×H×W×3.
+
+        Known pixels come back bit-exact. Raises as :meth:`__call__` does, also where the engine takes fewer at once.
+        """
+        if getattr(images, "ndim", 0) != 4 or getattr(masks, "ndim", 0) != 3 or len(images) != len(masks):
+            raise ImageError(
+                "images and masks of batch × height × width (× 3) are expected, as many of one as of the other"
+            )
+        missing = np.stack([check(image, mask) for image, mask in zip(images, masks, strict=True)])
+        result = images.copy()
+        result[missing] = self._bytes(self._run(images, missing, "inpainted")[missing])
         return result
 
     def predict(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -141,6 +151,8 @@ class Inpainter:
 
     def _check_fits(self, height: int, width: int, padded_height: int, padded_width: int, batch: int = 1) -> None:
         sizes = self._runner.sizes
+        if sizes.max_batch is not None and batch > sizes.max_batch:
+            raise ImageError(f"{batch} images at once, this engine takes {sizes.max_batch}; give fewer at a time")
         if not sizes.covers(padded_height, padded_width):
             size = f"{padded_height}x{padded_width}"
             padded = f" (padded to {size})" if (height, width) != (padded_height, padded_width) else ""
@@ -151,6 +163,14 @@ class Inpainter:
             )
         if self.backend != "tensorrt":  # a TensorRT engine's memory is bounded by its profile
             memory.check(padded_height, padded_width, self._ngf * batch)
+
+    def _bytes(self, filled: np.ndarray) -> np.ndarray:
+        """Values of the output as uint8; those that a graph gives as 0…1 are taken over and changed."""
+        if filled.dtype == np.uint8:
+            return filled
+        self._check_finite(filled)
+        np.multiply(filled, 255, out=filled)
+        return np.rint(filled, out=filled).clip(0, 255).astype(np.uint8)
 
     def _check_finite(self, values: np.ndarray) -> None:
         if not np.isfinite(values).all():

@@ -123,7 +123,7 @@ def holes(missing: np.ndarray) -> list[Span]:
 def _components(missing: np.ndarray, cell: int) -> list[Span]:
     height, width = missing.shape
     padded = np.pad(missing, ((0, -height % cell), (0, -width % cell)))
-    cells = padded.reshape(padded.shape[0] // cell, cell, -1, cell).any(axis=(1, 3))
+    cells = np.asarray(padded.reshape(padded.shape[0] // cell, cell, -1, cell).any(axis=(1, 3)))
     spans = []
     for row, column in zip(*(axis.tolist() for axis in np.nonzero(cells)), strict=True):
         if cells[row, column]:  # none of those that were found before

@@ -1,0 +1,120 @@
+"""Subjects in turns, and what comes of it: medians, ratios against one of them, shares of the machine's own limit."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from glama_deploy.benchmarks import machine
+from glama_deploy.benchmarks.subjects import Running, Task
+from glama_deploy.bundle import Bundle
+from glama_deploy.errors import GlamaError
+from glama_deploy.export import cost
+
+#: What the others are held against, where it runs: how the popular inpainting apps run LaMa.
+BASE = "torchscript"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Row(_Record):
+    """A subject at a size, batch and number of threads; `reason` says why it was not measured."""
+
+    subject: str
+    size: tuple[int, int]
+    batch: int
+    threads: int
+    description: str = ""
+    precision: str = ""
+    seconds: tuple[float, ...] = ()
+    ratio: float | None = None
+    share: float | None = None
+    peak_bytes: int | None = None
+    reason: str = ""
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+class Results(_Record):
+    """A whole run of `glama-bench`, as its JSON holds it."""
+
+    schema_version: Literal[1] = 1
+    network: str
+    machine: dict[str, str]
+    runs: int
+    #: FLOP/s (int8: OP/s) of a matrix product, by precision and threads.
+    peaks: dict[str, dict[int, float]]
+    rows: tuple[Row, ...]
+
+
+def measure(
+    bundle: Bundle,
+    checkpoint: Path | None,
+    subjects: Sequence[str],
+    sizes: Sequence[tuple[int, int]],
+    batches: Sequence[int],
+    threads: Sequence[int],
+    runs: int,
+    step: Callable[[str], None] = lambda text: None,
+) -> Results:
+    """Measure every subject at every size, batch and number of threads."""
+    peaks: dict[str, dict[int, float]] = {}
+    for count in threads:
+        for precision in machine.PRECISIONS:
+            step(f"the machine's own limit in {precision}, {count} threads")
+            found = machine.peak(precision, count)
+            if found is not None:
+                peaks.setdefault(precision, {})[count] = found
+    rows: list[Row] = []
+    for size in sizes:
+        for batch in batches:
+            for count in threads:
+                tasks = [Task(name, bundle.path, checkpoint, size, batch, count) for name in subjects]
+                step(f"{size[0]}x{size[1]}, batch {batch}, {count} threads")
+                rows += _together(tasks, runs, step)
+    limits = [_with_share(row, bundle, peaks) for row in rows]
+    manifest = bundle.manifest
+    name = f"{manifest.network.n_blocks} blocks, {manifest.network.ngf} channels ({manifest.checkpoint.file})"
+    return Results(network=name, machine=machine.describe(), runs=runs, peaks=peaks, rows=tuple(limits))
+
+
+def _together(tasks: Sequence[Task], runs: int, step: Callable[[str], None]) -> list[Row]:
+    """A B C, A B C, …: so that what else the machine does falls on all alike."""
+    running: dict[Task, Running] = {}
+    rows: dict[Task, Row] = {}
+    for task in tasks:
+        step(f"opening {task.subject} for {task.size[0]}x{task.size[1]}")
+        row = Row(subject=task.subject, size=task.size, batch=task.batch, threads=task.threads)
+        try:
+            running[task] = Running(task)
+            rows[task] = row.model_copy(update={"description": running[task].description, "precision": task.precision})
+        except GlamaError as error:
+            rows[task] = row.model_copy(update={"reason": str(error)})
+    seconds: dict[Task, list[float]] = {task: [] for task in running}
+    for _ in range(runs):
+        for task, subject in running.items():
+            seconds[task].append(subject.seconds())
+    base = next((times for task, times in seconds.items() if task.subject == BASE), None)
+    for task, subject in running.items():
+        pairs = zip(base or (), seconds[task], strict=True) if base else ()
+        ratio = statistics.median([theirs / mine for theirs, mine in pairs]) if base else None
+        update = {"seconds": tuple(seconds[task]), "ratio": ratio, "peak_bytes": subject.stop()}
+        rows[task] = rows[task].model_copy(update=update)
+    return list(rows.values())
+
+
+def _with_share(row: Row, bundle: Bundle, peaks: dict[str, dict[int, float]]) -> Row:
+    """The row with the share of the machine's limit that it reaches: the network's FLOPs, from the graph, a second."""
+    limit = peaks.get(row.precision, {}).get(row.threads)
+    if not row.seconds or limit is None:
+        return row
+    work = 2 * sum(cost.multiply_adds(bundle.manifest.network, row.size, bundle.manifest.fft).values()) * row.batch
+    return row.model_copy(update={"share": work / row.median / limit})

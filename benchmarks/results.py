@@ -1,0 +1,93 @@
+"""A run of `glama-bench` for people: a table, Markdown, a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from glama_deploy.benchmarks.bench import BASE, Results, Row
+
+COLUMNS = ("subject", "median", "min…max", f"against {BASE}", "of the limit", "peak memory")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    if not row.seconds:
+        return (row.subject, f"not measured: {row.reason}", "", "", "", "")
+    return (
+        row.description,
+        f"{1000 * row.median:.0f} ms",
+        f"{1000 * min(row.seconds):.0f}…{1000 * max(row.seconds):.0f}",
+        "" if row.ratio is None else f"{row.ratio:.2f}×",
+        "" if row.share is None else f"{row.share:.0%}",
+        "" if row.peak_bytes is None else f"{row.peak_bytes / 1e9:.2f} GB",
+    )
+
+
+def _groups(results: Results) -> Iterator[tuple[str, list[Row]]]:
+    """The rows of a size, batch and number of threads, with what they have in common."""
+    for (size, batch, threads), rows in groupby(results.rows, key=lambda row: (row.size, row.batch, row.threads)):
+        yield f"{size[0]}×{size[1]}, batch {batch}, {threads} threads", list(rows)
+
+
+def _limits(results: Results) -> list[str]:
+    return [
+        f"{rate / 1e9:.0f} G{'OP' if precision == 'int8' else 'FLOP'}/s in {precision} with {threads} threads"
+        for precision, by_threads in results.peaks.items()
+        for threads, rate in by_threads.items()
+    ]
+
+
+def show(console: Console, results: Results) -> None:
+    for title, rows in _groups(results):
+        table = Table(*COLUMNS, title=f"{title}, {results.runs} runs in turns", title_justify="left")
+        for row in rows:
+            table.add_row(*_cells(row))
+        console.print(table)
+    console.print("a matrix product reaches " + "; ".join(_limits(results)), highlight=False)
+
+
+def markdown(results: Results) -> str:
+    """The same as Markdown, with the machine."""
+    text = ["# Results", "", f"Written by `glama-bench`. Network: {results.network}.", ""]
+    text += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in results.machine.items())]
+    text += ["", f"A matrix product reaches {'; '.join(_limits(results))}.", ""]
+    text += [
+        "Each subject runs in a process of its own, in turns with the others. `against` is the median of the ratios of "
+        "each turn; `of the limit`, the network's FLOPs (from its graph) a second against a matrix product's in the "
+        "same precision. Ours take bytes and give bytes, with all that stands between; peers get tensors that are "
+        "ready.",
+    ]
+    for title, rows in _groups(results):
+        text += ["", f"## {title}", "", "| " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
+        text += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
+    gpu = [row for row in results.rows if row.subject.startswith(("tensorrt", "onnxruntime:cuda")) and row.seconds]
+    if not gpu:
+        text += ["", "GPU: not measured."]
+    return "\n".join(text) + "\n"
+
+
+def plot(results: Results, path: Path) -> None:
+    """Medians with their spread, a panel for each size, batch and number of threads."""
+    from matplotlib.figure import Figure
+
+    groups = [(title, [row for row in rows if row.seconds]) for title, rows in _groups(results)]
+    figure = Figure(figsize=(7, 1 + sum(0.6 + 0.35 * len(rows) for _, rows in groups)), layout="constrained")
+    axes = figure.subplots(
+        len(groups), 1, squeeze=False, gridspec_kw={"height_ratios": [1 + len(rows) for _, rows in groups]}
+    )
+    for (title, rows), (axis,) in zip(groups, axes, strict=True):
+        medians = [1000 * row.median for row in rows]
+        low = [1000 * (row.median - min(row.seconds)) for row in rows]
+        high = [1000 * (max(row.seconds) - row.median) for row in rows]
+        colours = ["tab:gray" if row.subject.startswith(("torch", "opencv")) else "tab:blue" for row in rows]
+        axis.barh([row.description for row in rows], medians, xerr=[low, high], color=colours)
+        for position, row in enumerate(rows):
+            axis.text(0, position, f" {row.ratio:.2f}×" if row.ratio else "", va="center", color="white")
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("ms")
+        axis.invert_yaxis()
+    figure.savefig(path, format="png", dpi=110)

@@ -1,0 +1,218 @@
+"""What `glama-bench` measures: each in a process of its own, which runs when it is told to.
+
+So engines do not share thread pools, and each one's peak memory is its own.
+"""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import re
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glama_deploy.errors import GlamaError
+
+#: PyTorch in three ways and OpenCV are peers: the same network without this project.
+SUBJECTS = (
+    "torchscript",
+    "torch",
+    "torch-compile",
+    "opencv",
+    "onnxruntime",
+    "openvino",
+    "openvino:bf16",
+    "openvino:int8",
+    "onnxruntime:cuda",
+    "tensorrt",
+)
+
+#: Runs before the first that counts: TorchScript rewrites its graph in the second.
+WARM_UP = 3
+
+#: What a peer takes beside the bundle.
+_NEEDS_CHECKPOINT = ("torchscript", "torch", "torch-compile", "opencv")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A subject with what it is given: an image of (height, width) with one hole mask, `batch` of them at once."""
+
+    subject: str
+    bundle: Path
+    checkpoint: Path | None
+    size: tuple[int, int]
+    batch: int
+    threads: int
+
+    @property
+    def precision(self) -> str:
+        return self.subject.partition(":")[2] if self.subject.endswith(("bf16", "int8")) else "fp32"
+
+
+class Running:
+    """A subject in its process. Raises GlamaError where it does not start, with the reason."""
+
+    def __init__(self, task: Task) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, other = context.Pipe()
+        self._process = context.Process(target=_serve, args=(task, other), daemon=True)
+        self._process.start()
+        other.close()
+        #: For people: engine, version, device, precision.
+        self.description = str(self._ask(None))
+
+    def seconds(self) -> float:
+        """Of one run."""
+        return float(self._ask("run"))
+
+    def stop(self) -> int:
+        """End the process; the most memory that it held, in bytes."""
+        held = int(self._ask("stop"))
+        self._process.join(10)
+        return held
+
+    def _ask(self, command: str | None) -> Any:
+        try:
+            if command is not None:
+                self._pipe.send(command)
+            kind, value = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            self._process.join(10)
+            raise GlamaError(
+                f"its process ended (exit code {self._process.exitcode}); is there enough memory?"
+            ) from error
+        if kind == "error":
+            raise GlamaError(value)
+        return value
+
+
+def _serve(task: Task, pipe: Connection) -> None:
+    """In the child: open the subject, then run it each time it is told to."""
+    try:
+        description, run = _open(task)
+        for _ in range(WARM_UP):
+            run()
+    except GlamaError as error:
+        pipe.send(("error", str(error)))
+        return
+    except Exception as error:  # noqa: BLE001 - a peer that cannot run this network is a row that says so
+        traceback.clear_frames(error.__traceback__)
+        pipe.send(
+            ("error", f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error) else ''}")
+        )
+        return
+    pipe.send(("ready", description))
+    while pipe.recv() == "run":
+        start = time.perf_counter()
+        run()
+        pipe.send(("seconds", time.perf_counter() - start))
+    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    pipe.send(("bytes", int(found[1]) * 1024 if found else 0))
+
+
+def scene(task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """uint8 [B, H, W, 3] and bool [B, H, W]: noise, and strokes."""
+    from glama_deploy.masks import by_name
+
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (task.batch, *task.size, 3), np.uint8)
+    masks = np.stack([by_name("MediumStrokes")(*task.size, rng) for _ in range(task.batch)])
+    return images, masks
+
+
+def _open(task: Task) -> tuple[str, Callable[[], object]]:
+    if task.subject in _NEEDS_CHECKPOINT and task.checkpoint is None:
+        raise GlamaError("it needs the checkpoint, which a bundle does not hold; give --ckpt")
+    if task.subject in ("torch", "torchscript", "torch-compile"):
+        return _torch(task)
+    return _opencv(task) if task.subject == "opencv" else _inpainter(task)
+
+
+def _inpainter(task: Task) -> tuple[str, Callable[[], object]]:
+    """Through `Inpainter`, with all that it does around the engine."""
+    import glama_deploy
+
+    name, _, rest = task.subject.partition(":")
+    backend, precision = (name, rest) if rest in ("bf16", "int8") else (task.subject, "auto")
+    inpainter = glama_deploy.load(task.bundle, backend, precision, task.threads)
+    if precision != "auto" and inpainter.precision != precision:
+        raise GlamaError(f"this CPU has no {precision}")
+    images, masks = scene(task)
+    if task.batch == 1:
+        return inpainter.description, lambda: inpainter(images[0], masks[0], region="full")
+    return inpainter.description, lambda: inpainter.batch(images, masks)
+
+
+def _torch(task: Task) -> tuple[str, Callable[[], object]]:
+    """PyTorch itself, on tensors that are ready: eager, traced, or compiled."""
+    import torch
+
+    from glama_deploy.reference import checkpoint
+    from glama_deploy.reference.generator import inpaint
+
+    assert task.checkpoint is not None
+    torch.set_num_threads(task.threads)
+    generator = checkpoint.load(task.checkpoint)
+
+    class Composed(torch.nn.Module):
+        """Masking, network, compositing: what `big-lama.pt` holds."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.generator = generator
+
+        def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return inpaint(self.generator, image, mask)
+
+    images, masks = scene(task)
+    image = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    mask = torch.from_numpy(masks)[:, None].float()
+    network: Any = Composed().eval()
+    if task.subject == "torchscript":
+        with warnings.catch_warnings(), torch.inference_mode():
+            warnings.simplefilter("ignore")
+            file = io.BytesIO()
+            torch.jit.save(torch.jit.trace(network, (image, mask)), file)
+            network = torch.jit.load(io.BytesIO(file.getvalue()))
+    elif task.subject == "torch-compile":
+        network = torch.compile(network)
+
+    def run() -> None:
+        with torch.inference_mode():
+            network(image, mask)
+
+    names = {"torch": "eager", "torchscript": "TorchScript", "torch-compile": "torch.compile"}
+    return f"PyTorch {torch.__version__.split('+')[0]} {names[task.subject]} fp32", run
+
+
+def _opencv(task: Task) -> tuple[str, Callable[[], object]]:
+    """OpenCV's DNN module, on a graph of this size."""
+    import cv2
+
+    from glama_deploy.export.graph import build
+    from glama_deploy.reference import checkpoint
+
+    assert task.checkpoint is not None
+    read = checkpoint.read(task.checkpoint)
+    model = build(read.config, read.weights, task.size).SerializeToString()
+    cv2.setNumThreads(task.threads)
+    network = cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
+    images, masks = scene(task)
+    image = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / 255
+    mask = masks[:, None].astype(np.float32)
+
+    def run() -> None:
+        network.setInput(image, "image")
+        network.setInput(mask, "mask")
+        network.forward()
+
+    return f"OpenCV DNN {cv2.__version__} fp32", run

@@ -1,0 +1,72 @@
+"""glama-bench: how fast a network is on every engine that is here, against PyTorch and the machine's own limit."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from rich.console import Console
+
+from glama_deploy.bundle import MANIFEST, Bundle, parse_size
+from glama_deploy.cli.entry import Command, option
+from glama_deploy.errors import GlamaError
+from glama_deploy.files import atomic_file
+
+
+def glama_bench(
+    model: Annotated[str, option("--model", help="A bundle, a checkpoint, or 'default'.")] = "default",
+    checkpoint: Annotated[
+        Path | None, option("--ckpt", help="The checkpoint of a bundle, for PyTorch and the other peers.")
+    ] = None,
+    subjects: Annotated[
+        list[str] | None, option("--subject", help="What to measure; may be given again. All by default.")
+    ] = None,
+    sizes: Annotated[list[str] | None, option("--size", help="HxW; may be given again. 512x512 by default.")] = None,
+    batches: Annotated[list[int] | None, option("--batch", help="May be given again. 1 by default.", min=1)] = None,
+    threads: Annotated[
+        list[int] | None, option("--threads", help="May be given again. All cores by default.", min=1)
+    ] = None,
+    runs: Annotated[int, option("--runs", help="Of each subject, in turns.", min=1)] = 7,
+    out: Annotated[
+        Path | None, option("--out", help="Folder for RESULTS.md, results.json and results.png; none by default.")
+    ] = None,
+) -> None:
+    """Measure engines, precisions and peers in turns: medians, ratios against TorchScript, shares of the machine's
+    limit, peak memory.
+
+    What is not installed, or cannot run here, is a row that says so.
+    """
+    from glama_deploy.benchmarks import bench, results
+    from glama_deploy.benchmarks.subjects import SUBJECTS
+    from glama_deploy.from_checkpoint import cached_bundle
+    from glama_deploy.reference.checkpoint import DEFAULT
+
+    unknown = [name for name in subjects or () if name not in SUBJECTS]
+    if unknown:
+        raise GlamaError(f"--subject is {unknown[0]!r}; expected {', '.join(SUBJECTS)}")
+    asked = [parse_size(text, "--size") for text in sizes or ["512x512"]]
+    if (Path(model) / MANIFEST).is_file():
+        bundle = Bundle.open(model)
+    else:
+        checkpoint = checkpoint or (DEFAULT if model == "default" else Path(model))
+        bundle = cached_bundle(model)
+    if out is not None and out.exists() and not out.is_dir():
+        raise GlamaError(f"--out {out} is a file; a folder is needed")
+    console, progress = Console(width=130), Console(stderr=True, style="dim", highlight=False)
+    counts = threads or [len(os.sched_getaffinity(0))]
+    # a line for each step, and nothing that moves: a spinner would be measured too
+    found = bench.measure(bundle, checkpoint, subjects or SUBJECTS, asked, batches or [1], counts, runs, progress.print)
+    results.show(console, found)
+    if out is None:
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in (("results.json", found.model_dump_json(indent=1)), ("RESULTS.md", results.markdown(found))):
+        with atomic_file(out / name) as temporary:
+            temporary.write_text(text)
+    with atomic_file(out / "results.png") as temporary:
+        results.plot(found, temporary)
+    console.print(f"written to {out}", markup=False)
+
+
+main = Command("glama-bench", glama_bench)
