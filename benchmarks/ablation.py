@@ -68,6 +68,8 @@ def trained(name: str, changes: list[str], options: argparse.Namespace, progress
     kept = checkpoints.Checkpoints(out, 1)
     latest = kept.latest()
     task = progress.add_task(name, total=options.steps, completed=kept.steps()[-1] if latest else 0)
+    if latest is not None and config.load(str(out / "config.yaml")) != asked:
+        raise SystemExit(f"{out} is a run with other options; remove it, or give another --out")
     if latest is not None and kept.steps()[-1] >= options.steps:
         return latest
     return train(

@@ -53,7 +53,8 @@ def main() -> None:
         line = f"{options.network} {options.backend} {side}x{side}: peak {peak / 1e9:.2f} GB"
         if side > smallest:
             maps = (peak - peaks[smallest]) / ((side**2 - smallest**2) * ngf * 4)
-            line += f", {maps:.1f} full-size maps; estimated {memory.estimate(side, side, ngf) / 1e9:.2f} GB"
+            estimated = memory.estimate(side, side, NAMED[options.network])
+            line += f", {maps:.1f} full-size maps; estimated {estimated / 1e9:.2f} GB"
         print(line)
 
 

@@ -148,7 +148,7 @@ def main() -> None:
         "Telea": telea,
         "Navier–Stokes": navier_stokes,
         "interpolation": interpolation,
-        Path(options.model).stem: network,
+        Path(options.model).stem: lambda image, missing: network(image, missing, region="full"),
     }
     options.out.mkdir(parents=True, exist_ok=True)
     scores: dict[tuple[int, str, str], list[Score]] = {}

@@ -68,7 +68,7 @@ def main() -> None:
             for way in ways:
                 spans = [regions.Span(0, 0, *missing.shape)]
                 if isinstance(way, float):
-                    spans = [b.span for b in regions.boxes(missing, ANY_SIZE, context=way) or []]
+                    spans = [b.span for b in regions.Rule(ANY_SIZE, way).boxes(missing) or []]
                 fill(inpainter, image, missing, spans)  # a size that is new warms up
                 start = time.perf_counter()
                 filled = fill(inpainter, image, missing, spans)

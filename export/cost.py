@@ -17,8 +17,8 @@ from glama_deploy.network import NetworkConfig
 #: Multiply-adds that an element could have had in the time in which it is written (benchmarks/fourier.py).
 MOVED = 56
 
-#: The network's parts in the order in which they run.
-PARTS = ("coarse", "stem", "down", "local", "spectral", "fft", "up", "head")
+#: The network's parts in the order in which they run; of two stages, the second's.
+PARTS = ("stem", "down", "local", "spectral", "fft", "up", "head")
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,15 @@ def choose(size: tuple[int, int] | None, n_downsampling: int = 3) -> Lowering:
     return "split" if costs["split"] < costs["matmul"] else "matmul"
 
 
+def of_coarse(fft: Lowering, config: NetworkConfig) -> Lowering:
+    """How stage one's transforms are written where stage two's are `fft`: it is of one size always, so the cheapest for
+    that one, unless a library computes them all."""
+    assert config.coarse is not None
+    if fft in ("dft", "plugin"):
+        return fft
+    return choose((config.coarse_side, config.coarse_side), config.coarse.n_downsampling)
+
+
 def steps(fft: str, height: int, width: int) -> list[Step]:
     """The forward transform of a bottleneck size; the inverse has the same steps backwards. A library's transform
     (`dft`, `plugin`) has no products that could be counted: none."""
@@ -62,21 +71,22 @@ def steps(fft: str, height: int, width: int) -> list[Step]:
     ]
 
 
-def multiply_adds(config: NetworkConfig, size: tuple[int, int], fft: str) -> dict[str, int]:
+def multiply_adds(config: NetworkConfig, size: tuple[int, int], fft: Lowering) -> dict[str, int]:
     """Multiply-adds of one image of this (height, width), by part of :data:`PARTS`, as the graph has them (the head as
-    the 8×8 convolution that it is there). `local` are the 3×3 convolutions of the blocks, `spectral` their 1×1 ones."""
-    total = dict.fromkeys(PARTS, 0)
+    the 8×8 convolution that it is there). `local` are the 3×3 convolutions of the blocks, `spectral` their 1×1 ones;
+    `coarse`, of two stages, is the whole of the first, with the resampling."""
+    total = dict.fromkeys(PARTS if config.coarse is None else ("coarse", *PARTS), 0)
     for part, count in _layers(config, size, fft):
         total[part] += count
     return total
 
 
-def _layers(config: NetworkConfig, size: tuple[int, int], fft: str) -> Iterator[tuple[str, int]]:
+def _layers(config: NetworkConfig, size: tuple[int, int], fft: Lowering) -> Iterator[tuple[str, int]]:
     height, width = size
     if config.coarse is not None:
         side = config.coarse_side
         resampling = 4 * side * width * (height + side) + 3 * height * side * (side + width)
-        yield "coarse", resampling + sum(multiply_adds(config.coarse, (side, side), "matmul").values())
+        yield "coarse", resampling + sum(multiply_adds(config.coarse, (side, side), of_coarse(fft, config)).values())
     yield "stem", height * width * config.input_channels * config.ngf * 49
     for level in range(config.n_downsampling):
         pixels = (height >> level + 1) * (width >> level + 1)

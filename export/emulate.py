@@ -53,6 +53,7 @@ class EmulatedRunner:
     """A runner over the emulation; takes what the typed graph takes."""
 
     backend = "emulated"
+    compiles_sizes = False
 
     def __init__(self, model: onnx.ModelProto, precision: str, sizes: SizeRange) -> None:
         self._outputs = {output.name for output in model.graph.output}

@@ -68,8 +68,7 @@ def _with_coarse_picture(
     fft: Lowering,
     entered: str,
 ) -> str:
-    """Stage one: its picture, enlarged, before the network's input; [B, 7, H, W]. It is of one size always, so its FFT
-    is the cheapest for that one, unless a library computes them all."""
+    """Stage one: its picture, enlarged, before the network's input; [B, 7, H, W]."""
     assert config.coarse is not None
     add, side = graph.add, config.coarse_side
     resampling = two_stage.Resampling(graph, size, side, entered)
@@ -84,8 +83,7 @@ def _with_coarse_picture(
     image = add("Div", [sums, add("Max", [share, least], "shrink/divisor")], "shrink/mean")
     image = add("Mul", [image, add("Sub", [one, missing], "shrink/keep")], "shrink/masked")
     own = {name.removeprefix("coarse."): value for name, value in weights.items() if name.startswith("coarse.")}
-    lowering = fft if fft in ("dft", "plugin") else cost.choose((side, side), config.coarse.n_downsampling)
-    stage = _Emitter(config.coarse, own, graph.scoped("coarse/"), (side, side), lowering)
+    stage = _Emitter(config.coarse, own, graph.scoped("coarse/"), (side, side), cost.of_coarse(fft, config))
     logits = stage.generator(add("Concat", [image, missing], "shrink/stacked", axis=1))
     predicted = add("Sigmoid", [logits], "coarse_picture/predicted")
     picture = add("Add", [image, add("Mul", [missing, predicted], "coarse_picture/filled")], "coarse_picture/whole")

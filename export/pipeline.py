@@ -207,7 +207,7 @@ def _write_graphs(
     if not installed("onnxruntime"):
         raise GlamaError("half precision is calibrated with ONNX Runtime; pip install onnxruntime")
     height, width = request.size or request.profile.max
-    memory.check(height, width, checkpoint.config.ngf)
+    memory.check(height, width, checkpoint.config)
     step(f"calibrating at {height}x{width}")
     half: Half = "fp16" if request.precision == "fp16" else "bf16"
     kept = graph_files.calibrate(checkpoint, model, half, fft, (height, width), request.calibration)

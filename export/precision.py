@@ -10,7 +10,6 @@ because their values leave the half type's range.
 from __future__ import annotations
 
 from collections.abc import Collection
-from functools import cached_property
 from typing import Literal
 
 import ml_dtypes
@@ -77,6 +76,7 @@ class _Pass:
         self._nodes: list[onnx.NodeProto] = []
         self._new_constants: dict[str, onnx.TensorProto] = {}
         self._casts: dict[tuple[str, str], str] = {}
+        self._split: dict[str, dict[str, np.ndarray]] = {}
 
     def run(self) -> onnx.ModelProto:
         for node in self._model.graph.node:
@@ -161,6 +161,8 @@ class _Pass:
 
     def _exact(self, name: str, values: np.ndarray) -> np.ndarray:
         """A DFT basis in float64, so that it is rounded once; any other constant as it is."""
+        scope = "coarse/" if name.startswith("coarse/") else ""
+        name = name.removeprefix(scope)
         if name == "fft/row":
             return row_basis(values.shape[0])
         if name == "fft/row_inverse":
@@ -168,12 +170,14 @@ class _Pass:
         if name in _BASES:
             basis = column_basis(values.shape[0] // 2)
             return basis if name == "fft/column" else basis.T
-        return self._split_bases.get(name, values)
+        return self._split_bases(scope).get(name, values)
 
-    @cached_property
-    def _split_bases(self) -> dict[str, np.ndarray]:
-        shapes = {name: tuple(self._constants[name].dims) for name in split.MINOR if name in self._constants}
-        return split.bases(*split.size_of(*shapes.values())) if shapes else {}
+    def _split_bases(self, scope: str) -> dict[str, np.ndarray]:
+        if scope not in self._split:
+            names = [scope + name for name in split.MINOR]
+            shapes = [tuple(self._constants[name].dims) for name in names if name in self._constants]
+            self._split[scope] = split.bases(*split.size_of(*shapes)) if shapes else {}
+        return self._split[scope]
 
 
 _BASES = {"fft/row", "fft/column", "fft/column_inverse", "fft/row_inverse"}

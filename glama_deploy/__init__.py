@@ -51,7 +51,7 @@ def load(
     path = Path(model)
     if str(model) != "default" and (path / MANIFEST).is_file():
         bundle = Bundle.open(path)
-        return Inpainter(open_bundle(bundle, backend, precision, threads), bundle.manifest.network.ngf)
+        return Inpainter(open_bundle(bundle, backend, precision, threads), bundle.manifest.network)
     if str(model) != "default" and path.is_dir() and not (path / "config.yaml").is_file():
         Bundle.open(path)  # says what is wrong with it
     from glama_deploy.from_checkpoint import load_checkpoint

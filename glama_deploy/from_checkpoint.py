@@ -40,7 +40,7 @@ def load_checkpoint(model: str | Path, backend: str, precision: str, threads: in
             raise
         log.warning("%s; using PyTorch", error)
         return _with_torch(model, Request(precision, threads))
-    return Inpainter(runner, bundle.manifest.network.ngf)
+    return Inpainter(runner, bundle.manifest.network)
 
 
 def cached_bundle(model: str | Path, *, anew: bool = False) -> Bundle:
@@ -74,4 +74,4 @@ def _with_torch(model: str | Path, request: Request) -> Inpainter:
     from glama_deploy.runtime import torch as torch_runtime
 
     source = checkpoint.read(model)
-    return Inpainter(torch_runtime.open(source, request), source.config.ngf)
+    return Inpainter(torch_runtime.open(source, request), source.config)

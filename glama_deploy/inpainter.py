@@ -10,7 +10,7 @@ import numpy as np
 from glama_deploy import memory, regions
 from glama_deploy.bundle import MAX_SIDE, SizeRange
 from glama_deploy.errors import EngineError, GlamaError, ImageError
-from glama_deploy.network import MIN_SIDE, next_side
+from glama_deploy.network import MIN_SIDE, NetworkConfig, next_side
 from glama_deploy.runtime.base import Runner
 from glama_deploy.tensors import DeviceArray, enter, leave, on_device, padding
 
@@ -24,9 +24,9 @@ _Filled = tuple[tuple[np.ndarray, ...], np.ndarray]
 class Inpainter:
     """Fills the missing pixels of images with one open engine; made by :func:`glama_deploy.load`."""
 
-    def __init__(self, runner: Runner, ngf: int) -> None:
+    def __init__(self, runner: Runner, network: NetworkConfig) -> None:
         self._runner = runner
-        self._ngf = ngf
+        self._network = network
 
     @property
     def backend(self) -> str:
@@ -73,30 +73,34 @@ class Inpainter:
         """
         if getattr(images, "ndim", 0) != 4 or getattr(masks, "ndim", 0) != 3 or len(images) != len(masks):
             raise ImageError(
-                "images and masks of batch × height × width (× 3) are expected, as many of one as of the other"
+                "as many images (batch × height × width × 3) as masks (batch × height × width) are expected"
             )
         missing = np.stack([check(image, mask) for image, mask in zip(images, masks, strict=True)])
+        self._check_fits(*missing.shape[1:], len(missing))
         result = images.copy()
         result[missing] = self._bytes(self._run(images, missing, "inpainted")[missing])
         return result
 
     def predict(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-        """The network's output before compositing, float32 H×W×3, 0…1, for image and mask as :meth:`__call__` takes."""
+        """The network's output before compositing, float32 H×W×3, 0…1, for image and mask as :meth:`__call__` takes.
+
+        The network sees the whole image, as with `region="full"` there.
+        """
         if on_device(image) or on_device(mask):
             predicted = self._run_on_device(image, mask, "predicted")
         else:
             missing = check(image, mask)
+            self._check_fits(*missing.shape)
             predicted = self._run(image[None], missing[None], "predicted")[0]
         self._check_finite(predicted)
         return np.ascontiguousarray(predicted)
 
     def _filled(self, image: np.ndarray, missing: np.ndarray, region: Region) -> Iterator[_Filled]:
         """Missing pixels, all of them in turn, and what the network gives for them: [N, 3]."""
-        found = self._boxes(missing, region)
-        if found is None:
-            yield np.nonzero(missing), self._run(image[None], missing[None], "inpainted")[0][missing]
-            return
-        for group in regions.alike(found, self._runner.sizes.max_batch):
+        groups = self._groups(missing, region)
+        for group in groups:  # before any work
+            self._check_fits(*group[0].span.size, len(group), whole=group[0].span.size == missing.shape)
+        for group in groups:
             crops = [(image[box.span.slices], missing[box.span.slices]) for box in group]
             images, masks = (np.stack(parts) for parts in zip(*crops, strict=True))
             for box, given in zip(group, self._run(images, masks, "inpainted"), strict=True):
@@ -104,27 +108,33 @@ class Inpainter:
                 holes = rows + box.hole.top, columns + box.hole.left
                 yield holes, given[holes[0] - box.span.top, holes[1] - box.span.left]
 
-    def _boxes(self, missing: np.ndarray, region: Region) -> list[regions.Box] | None:
-        """What to look at; None is the whole image."""
+    def _groups(self, missing: np.ndarray, region: Region) -> list[list[regions.Box]]:
+        """What to look at, batch by batch: boxes, or the whole image as one."""
+        height, width = missing.shape
+        whole = [[regions.whole(height, width)]]
         if region == "full":
-            return None
-        (height, width), sizes = missing.shape, self._runner.sizes
-        found = regions.boxes(missing, sizes)
-        if region == "crop":
-            if found is None:
-                raise ImageError(f"a hole with its context does not fit this engine, which takes {sizes}; use another")
-            return found
-        bottom, right = padding(height, width, self._runner.io, sizes)
-        fits = sizes.covers(height + bottom, width + right)
-        return found if found is not None and (not fits or regions.pay(found, height, width)) else None
+            return whole
+        each = self._runner.compiles_sizes
+        coarse = self._network.coarse_side**2 if self._network.coarse is not None else 0
+        rule = regions.Rule(self._runner.sizes, square=each, extra=regions.OVERHEAD + coarse)
+        found = rule.boxes(missing)
+        if found is None and region == "crop":
+            raise ImageError(
+                f"a hole with its context does not fit this engine, which takes {self._runner.sizes}; use another"
+            )
+        pay = found is not None and (regions.pay(found, height, width) or not self._takes(height, width))
+        if found is None or (region == "auto" and not pay):
+            return whole
+        return list(regions.alike(found, 1 if each else self._runner.sizes.max_batch))
 
     def _run(self, images: np.ndarray, missing: np.ndarray, output: str) -> np.ndarray:
         """[B, H, W, 3] of the output: float32, or uint8 where the graph gives that."""
-        (batch, height, width), io = missing.shape, self._runner.io
-        pads = padding(height, width, io, self._runner.sizes)
-        self._check_fits(height, width, height + pads[0], width + pads[1], batch)
-        result = self._runner.run(*enter(images, missing, io, pads), output)
+        (_, height, width), io = missing.shape, self._runner.io
+        result = self._runner.run(*enter(images, missing, io, self._pads(height, width)), output)
         return leave(result, io, height, width)
+
+    def _pads(self, height: int, width: int) -> tuple[int, int]:
+        return padding(height, width, self._runner.io, self._runner.sizes)
 
     def _run_on_device(self, image: Any, mask: Any, output: str) -> np.ndarray:
         """The same for arrays that lie on the GPU, both of them, and are read where they lie."""
@@ -142,27 +152,37 @@ class Inpainter:
                 "height × width × 3 and height × width are expected"
             )
         height, width = missing.shape[1:]
-        if padding(height, width, "uint8", self._runner.sizes) != (0, 0):
+        if self._pads(height, width) != (0, 0):
             raise ImageError(
                 f"the image is {height}x{width} and lies on the GPU, where it is not padded; export without --size"
             )
-        self._check_fits(height, width, height, width)
+        self._check_fits(height, width)
         return self._runner.run(batch, missing, output)[0]  # type: ignore[arg-type]
 
-    def _check_fits(self, height: int, width: int, padded_height: int, padded_width: int, batch: int = 1) -> None:
-        sizes = self._runner.sizes
+    def _takes(self, height: int, width: int) -> bool:
+        """Whether the engine takes a whole image of this size, and the memory is there."""
+        bottom, right = self._pads(height, width)
+        if not self._runner.sizes.covers(height + bottom, width + right):
+            return False
+        return self.backend == "tensorrt" or memory.fits(height + bottom, width + right, self._network)
+
+    def _check_fits(self, height: int, width: int, batch: int = 1, *, whole: bool = True) -> None:
+        """Raise ImageError for a size, batch or need of memory beyond what is there; of a whole image, or of boxes."""
+        sizes, (bottom, right) = self._runner.sizes, self._pads(height, width)
+        padded_height, padded_width = height + bottom, width + right
         if sizes.max_batch is not None and batch > sizes.max_batch:
             raise ImageError(f"{batch} images at once, this engine takes {sizes.max_batch}; give fewer at a time")
         if not sizes.covers(padded_height, padded_width):
             size = f"{padded_height}x{padded_width}"
-            padded = f" (padded to {size})" if (height, width) != (padded_height, padded_width) else ""
+            padded = f" (padded to {size})" if bottom or right else ""
             raise ImageError(
                 f"the image is {height}x{width}{padded}, this engine takes {sizes}; export again with "
                 f"{_widened(sizes, padded_height, padded_width)}, or without a size"
                 + ("" if sizes.static else " (of a TensorRT engine: glama-build again with it)")
             )
         if self.backend != "tensorrt":  # a TensorRT engine's memory is bounded by its profile
-            memory.check(padded_height, padded_width, self._ngf * batch)
+            what = "the image" if whole else "what is looked at around a hole"
+            memory.check(padded_height, padded_width, self._network, batch, what)
 
     def _bytes(self, filled: np.ndarray) -> np.ndarray:
         """Values of the output as uint8; those that a graph gives as 0…1 are taken over and changed."""

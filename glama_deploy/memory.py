@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from glama_deploy.errors import ImageError
+from glama_deploy.network import NetworkConfig
 
 
-def estimate(height: int, width: int, ngf: int) -> int:
-    """Bytes that a float32 network with `ngf` channels behind its stem needs for an image, beside its weights."""
-    return height * width * ngf * 4 * FULL_SIZE_MAPS
+def estimate(height: int, width: int, network: NetworkConfig, batch: int = 1) -> int:
+    """Bytes that a float32 network needs for so many images, beside its weights."""
+    pixels = height * width * network.ngf
+    if network.coarse is not None:
+        pixels += network.coarse_side**2 * network.coarse.ngf
+    return batch * pixels * 4 * FULL_SIZE_MAPS
 
 
 #: Feature maps of full height, width and `ngf` channels that stand at once, as measured (benchmarks/memory.py).
@@ -44,11 +48,18 @@ def _cgroup() -> int | None:
         return None
 
 
-def check(height: int, width: int, ngf: int) -> None:
-    """Raise ImageError for an image that needs more memory than there is."""
-    needed, free = estimate(height, width, ngf), available()
-    if free is not None and needed > free:
+def fits(height: int, width: int, network: NetworkConfig, batch: int = 1) -> bool:
+    """Whether there is as much memory as that needs."""
+    free = available()
+    return free is None or estimate(height, width, network, batch) <= free
+
+
+def check(height: int, width: int, network: NetworkConfig, batch: int = 1, what: str = "the image") -> None:
+    """Raise ImageError for images, or boxes of them, that need more memory than there is."""
+    if not fits(height, width, network, batch):
+        needed, free = estimate(height, width, network, batch), available() or 0
+        several = f", {batch} at once," if batch > 1 else ""
         raise ImageError(
-            f"the image is {height}x{width} and needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
-            "scale it down or cut it into parts"
+            f"{what} is {height}x{width}{several} and needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
+            "scale the image down or cut it into parts"
         )

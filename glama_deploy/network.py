@@ -6,8 +6,9 @@ Needs neither torch nor numpy: bundles, engines and the exporter read networks t
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 #: Height and width of what the network sees must be multiples of this (three stride-2 downsamplings).
 SIZE_MULTIPLE = 8
@@ -57,6 +58,12 @@ class NetworkConfig(BaseModel):
     def channels(self, level: int) -> int:
         """Channels after `level` downsamplings (level 0 is the stem)."""
         return min(self.max_features, self.ngf * 2**level)
+
+    @model_serializer(mode="wrap")
+    def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A network of one stage is written as it was before there were two."""
+        fields = dump(self)
+        return fields if self.coarse is not None else {n: v for n, v in fields.items() if not n.startswith("coarse")}
 
     @property
     def input_channels(self) -> int:

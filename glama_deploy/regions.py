@@ -2,8 +2,9 @@
 
 The rule. Missing pixels whose 16×16 cells touch are one hole, with its bounding box. A box is a hole with context on
 each side: as much as the hole's longer side, at least LEAST_CONTEXT pixels, as far as the image goes. Its sides are
-rounded up to the steps of STEPS, so that few sizes occur, and the box is moved so that it lies within the image. Boxes
-that overlap become one where that one is cheaper than both. Every missing pixel belongs to exactly one box.
+rounded up to STEPS (beyond them to thousands), so that few sizes occur, but not beyond the image or what the engine
+takes, and the box is moved so that it lies within the image. Boxes that overlap become one where that one is cheaper
+than both. Every missing pixel belongs to exactly one box.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ OVERHEAD = 64 * 64
 #: Boxes are worth it where they cost less than this share of the whole image.
 WORTH = 0.75
 
-#: Pixels that run in one batch at most.
+#: Pixels that run in one batch at most, with what boxes cost beside theirs.
 MOST_TOGETHER = 512 * 512
 
 #: More holes than these are looked at in larger cells.
@@ -76,23 +77,76 @@ class Box:
 
     hole: Span
     span: Span
+    #: What it costs beside its pixels, in pixels.
+    extra: int = OVERHEAD
+
+    @property
+    def cost(self) -> int:
+        height, width = self.span.size
+        return height * width + self.extra
 
 
-def boxes(missing: np.ndarray, sizes: SizeRange, *, context: float = CONTEXT) -> list[Box] | None:
-    """The boxes for the missing pixels (bool H×W) of an image, on an engine of these sizes; None where a hole with its
-    context does not fit it. Empty where nothing is missing."""
-    found: list[Box] = []
-    for hole in holes(missing):
-        box = _around(hole, missing.shape, sizes, context)
-        if box is None:
-            return None
-        found.append(box)
-    return _joined(found, missing.shape, sizes, context)
+@dataclass(frozen=True)
+class Rule:
+    """What boxes are made by: the engine's sizes, the context as a share of a hole's longer side, whether they are
+    square (so that fewer sizes occur), and what a box costs beside its pixels, in pixels."""
+
+    sizes: SizeRange
+    context: float = CONTEXT
+    square: bool = False
+    extra: int = OVERHEAD
+
+    def boxes(self, missing: np.ndarray) -> list[Box] | None:
+        """The boxes for the missing pixels (bool H×W) of an image; None where a hole with its context does not fit the
+        engine. Empty where nothing is missing."""
+        found = [self._around(hole, missing.shape) for hole in holes(missing)]
+        whole = [box for box in found if box is not None]
+        return self._joined(whole, missing.shape) if len(whole) == len(found) else None
+
+    def _around(self, hole: Span, shape: tuple[int, ...]) -> Box | None:
+        """The hole's box, or None where no box of these sizes holds it."""
+        margin = max(LEAST_CONTEXT, round(self.context * max(hole.size)))
+        sides = [self._side(axis, side + 2 * margin, shape[axis]) for axis, side in enumerate(hole.size)]
+        if self.square and not self.sizes.static:
+            sides = [self._side(axis, max(sides), extent) for axis, extent in enumerate(shape)]
+        spans = []
+        for axis, (start, stop) in enumerate(((hole.top, hole.bottom), (hole.left, hole.right))):
+            if not self.sizes.min[axis] <= next_side(sides[axis]) <= self.sizes.max[axis]:
+                return None
+            first = min(max(0, (start + stop - sides[axis]) // 2), shape[axis] - sides[axis])
+            spans.append((first, first + sides[axis]))
+        (top, bottom), (left, right) = spans
+        return Box(hole, Span(top, left, bottom, right), self.extra)
+
+    def _side(self, axis: int, wanted: int, extent: int) -> int:
+        """The smallest of the sides that a box may have that shows as much as is wanted, or all that there is."""
+        least, most = self.sizes.min[axis], self.sizes.max[axis]
+        wanted = min(wanted, extent)
+        steps = [least] if self.sizes.static else [*STEPS, -(-wanted // 1024) * 1024, most]
+        return min((step for step in steps if max(least, wanted) <= step <= min(most, extent)), default=extent)
+
+    def _joined(self, found: list[Box], shape: tuple[int, ...]) -> list[Box]:
+        """The same with boxes that overlap as one wherever that is cheaper."""
+        for one, other in combinations(found, 2):
+            if not one.span.overlaps(other.span):
+                continue
+            rest = [box.hole for box in found if box not in (one, other)]
+            fewer = [self._around(hole, shape) for hole in _disjoint([*rest, one.hole.union(other.hole)])]
+            whole = [box for box in fewer if box is not None]
+            if len(whole) == len(fewer) and cost(whole) < cost(found):
+                return self._joined(whole, shape)
+        return found
+
+
+def whole(height: int, width: int) -> Box:
+    """The image as one box."""
+    image = Span(0, 0, height, width)
+    return Box(image, image)
 
 
 def cost(found: Sequence[Box]) -> int:
     """Of running them, in pixels."""
-    return sum(height * width + OVERHEAD for height, width in (box.span.size for box in found))
+    return sum(box.cost for box in found)
 
 
 def pay(found: Sequence[Box], height: int, width: int) -> bool:
@@ -105,8 +159,8 @@ def alike(found: Sequence[Box], most: int | None) -> Iterator[list[Box]]:
     by_size: dict[tuple[int, int], list[Box]] = {}
     for box in found:
         by_size.setdefault(box.span.size, []).append(box)
-    for (height, width), group in by_size.items():
-        count = max(1, min(most or len(group), MOST_TOGETHER // (height * width)))
+    for group in by_size.values():
+        count = max(1, min(most or len(group), MOST_TOGETHER // group[0].cost))
         for start in range(0, len(group), count):
             yield group[start : start + count]
 
@@ -115,9 +169,11 @@ def holes(missing: np.ndarray) -> list[Span]:
     """Bounding boxes of the missing pixels, those in cells that touch (also at a corner) together; none overlap. The
     cells are larger where there would be more than MOST_HOLES."""
     cell = CELL
-    while len(spans := _disjoint(_components(missing, cell))) > MOST_HOLES:
+    while True:
+        spans = _components(missing, cell)
+        if len(spans) <= 4 * MOST_HOLES and len(spans := _disjoint(spans)) <= MOST_HOLES:
+            return spans
         cell *= 2
-    return spans
 
 
 def _components(missing: np.ndarray, cell: int) -> list[Span]:
@@ -161,33 +217,3 @@ def _disjoint(spans: list[Span]) -> list[Span]:
         if pair is None:
             return spans
         spans = [span for span in spans if span not in pair] + [pair[0].union(pair[1])]
-
-
-def _around(hole: Span, shape: tuple[int, ...], sizes: SizeRange, context: float) -> Box | None:
-    """The hole's box, or None where no box of these sizes holds it."""
-    margin = max(LEAST_CONTEXT, round(context * max(hole.size)))
-    ends = []
-    for axis, (start, stop) in enumerate(((hole.top, hole.bottom), (hole.left, hole.right))):
-        extent, least, most = shape[axis], sizes.min[axis], sizes.max[axis]
-        wanted = min(extent, stop - start + 2 * margin)
-        steps = [least] if sizes.static else [step for step in STEPS if step >= least]
-        side = next((step for step in steps if wanted <= step <= extent), extent)
-        if not least <= next_side(side) <= most:
-            return None
-        first = min(max(0, (start + stop - side) // 2), extent - side)
-        ends.append((first, first + side))
-    (top, bottom), (left, right) = ends
-    return Box(hole, Span(top, left, bottom, right))
-
-
-def _joined(found: list[Box], shape: tuple[int, ...], sizes: SizeRange, context: float) -> list[Box]:
-    """The same with boxes that overlap as one wherever that is cheaper."""
-    for one, other in combinations(found, 2):
-        if not one.span.overlaps(other.span):
-            continue
-        rest = [box.hole for box in found if box not in (one, other)]
-        fewer = [_around(h, shape, sizes, context) for h in _disjoint([*rest, one.hole.union(other.hole)])]
-        whole = [box for box in fewer if box is not None]
-        if len(whole) == len(fewer) and cost(whole) < cost(found):
-            return _joined(whole, shape, sizes, context)
-    return found

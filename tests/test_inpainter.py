@@ -12,6 +12,7 @@ from glama_deploy import memory
 from glama_deploy.bundle import ANY_SIZE, SizeRange
 from glama_deploy.errors import EngineError, ImageError
 from glama_deploy.inpainter import Inpainter
+from glama_deploy.network import NetworkConfig
 
 
 @pytest.fixture(scope="module", params=["openvino", "onnxruntime", "torch"])
@@ -51,7 +52,7 @@ def test_the_result_is_the_rounded_prediction_in_the_hole(inpainter, photo, hole
     assert predicted.dtype == np.float32
     assert predicted.shape == photo.shape
     expected = np.rint(predicted[hole] * 255)
-    difference = np.abs(inpainter(photo, hole)[hole] - expected)
+    difference = np.abs(inpainter(photo, hole, region="full")[hole] - expected)
     assert difference.max() <= 1  # two runs may sum in another order, and a value next to .5 then rounds the other way
     assert (difference > 0).mean() < 0.001
 
@@ -122,7 +123,7 @@ def test_what_cannot_be_inpainted_says_what_was_expected(one, image, mask, says)
 class Constant:
     """A runner that gives one value everywhere: for what the inpainter does around an engine."""
 
-    backend, description, precision, io = "openvino", "constant", "fp32", "float"
+    backend, description, precision, io, compiles_sizes = "openvino", "constant", "fp32", "float", False
 
     def __init__(self, value: float, sizes: SizeRange = ANY_SIZE) -> None:
         self.value, self.sizes, self.seen = value, sizes, []
@@ -134,7 +135,7 @@ class Constant:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_an_engine_that_overflows_is_an_error_not_a_black_picture(photo, hole, value):
-    inpainter = Inpainter(Constant(value), ngf=8)
+    inpainter = Inpainter(Constant(value), NetworkConfig(ngf=8))
     for call in (inpainter, inpainter.predict):
         with pytest.raises(EngineError, match="not finite; nothing was written"):
             call(photo, hole)
@@ -142,14 +143,14 @@ def test_an_engine_that_overflows_is_an_error_not_a_black_picture(photo, hole, v
 
 @pytest.mark.parametrize(("value", "expected"), [(-0.5, 0), (0.0, 0), (0.5, 128), (1.0, 255), (1.5, 255)])
 def test_predictions_are_rounded_and_clipped_not_wrapped(photo, hole, value, expected):
-    assert (Inpainter(Constant(value), ngf=8)(photo, hole)[hole] == expected).all()
+    assert (Inpainter(Constant(value), NetworkConfig(ngf=8))(photo, hole)[hole] == expected).all()
 
 
 def test_padding_is_symmetric_at_the_bottom_and_the_right():
     runner = Constant(0.5)
     rng = np.random.default_rng(0)
     image, mask = rng.integers(0, 256, (18, 21, 3), np.uint8), rng.random((18, 21)) < 0.5
-    Inpainter(runner, ngf=8)(image, mask)
+    Inpainter(runner, NetworkConfig(ngf=8))(image, mask)
     ((planar, padded_mask),) = runner.seen
     assert planar.shape == (1, 3, 24, 24)
     assert padded_mask.shape == (1, 1, 24, 24)
@@ -165,15 +166,32 @@ def test_an_image_outside_the_engines_sizes_names_the_range_and_the_remedy(photo
     with pytest.raises(
         ImageError, match=r"96x120, this engine takes 16x16…64x64; export again with --max-size 96x120, or"
     ):
-        Inpainter(Constant(0.5, small), ngf=8)(photo, hole)
+        Inpainter(Constant(0.5, small), NetworkConfig(ngf=8))(photo, hole)
     static = SizeRange(min=(64, 64), opt=(64, 64), max=(64, 64))
     with pytest.raises(ImageError, match=r"60x50 \(padded to 64x56\), this engine takes 64x64; .*--size 64x56"):
-        Inpainter(Constant(0.5, static), ngf=8)(photo[:60, :50], hole[:60, :50])
+        Inpainter(Constant(0.5, static), NetworkConfig(ngf=8))(photo[:60, :50], hole[:60, :50])
 
 
 def test_an_image_that_does_not_fit_into_memory_is_refused_before_the_work(photo, hole, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 1000)
     runner = Constant(0.5)
     with pytest.raises(ImageError, match=r"needs about .* GB, 0\.0 GB are free"):
-        Inpainter(runner, ngf=64)(photo, hole)
+        Inpainter(runner, NetworkConfig())(photo, hole)
     assert not runner.seen
+
+
+def test_a_batch_is_its_images_one_by_one(inpainter, photo, hole):
+    images, masks = np.stack([photo, photo[::-1]]), np.stack([hole, hole[:, ::-1]])
+    together = inpainter.batch(images, masks)
+    for image, mask, filled in zip(images, masks, together, strict=True):
+        assert (filled[~mask] == image[~mask]).all()
+        alone = inpainter(np.ascontiguousarray(image), np.ascontiguousarray(mask), region="full")
+        assert np.abs(filled.astype(int) - alone).max() <= 1  # another order of summation, next to a rounding
+
+
+def test_a_batch_that_is_none_or_too_large_is_one_line(one, photo, hole):
+    with pytest.raises(ImageError, match=r"as many images .* as masks"):
+        one.batch(photo[None], np.stack([hole, hole]))
+    few = SizeRange(min=(16, 16), opt=(96, 120), max=(96, 120), max_batch=1)
+    with pytest.raises(ImageError, match="2 images at once, this engine takes 1"):
+        Inpainter(Constant(0.5, few), NetworkConfig(ngf=8)).batch(np.stack([photo] * 2), np.stack([hole] * 2))

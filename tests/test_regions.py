@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import glama_deploy
-from glama_deploy import regions
+from glama_deploy import memory, regions
 from glama_deploy.bundle import ANY_SIZE, SizeRange
 from glama_deploy.cli.inpaint import main
 from glama_deploy.errors import GlamaError, ImageError
-from glama_deploy.regions import Span
+from glama_deploy.regions import Rule, Span
 
 
 @st.composite
@@ -32,7 +34,7 @@ def masks(draw):
 @given(masks())
 @settings(deadline=None, max_examples=150)
 def test_every_missing_pixel_is_in_one_hole_and_every_hole_in_its_box(missing):
-    found = regions.boxes(missing, ANY_SIZE)
+    found = Rule(ANY_SIZE).boxes(missing)
     owners = np.zeros(missing.shape, int)
     for box in found:
         owners[box.hole.slices] += 1
@@ -49,7 +51,7 @@ def test_every_missing_pixel_is_in_one_hole_and_every_hole_in_its_box(missing):
 @given(masks())
 @settings(deadline=None, max_examples=60)
 def test_a_box_has_context_on_each_side_as_far_as_the_image_goes(missing):
-    for box in regions.boxes(missing, ANY_SIZE):
+    for box in Rule(ANY_SIZE).boxes(missing):
         margin = max(regions.LEAST_CONTEXT, max(box.hole.size))
         edges = (
             (box.hole.top - box.span.top, box.hole.top),
@@ -66,32 +68,74 @@ def test_holes_close_together_share_a_box_and_those_far_apart_do_not():
     missing[100:120, 100:130] = True
     missing[122:140, 140:160] = True  # in a cell that touches
     missing[800:810, 700:720] = True
-    far, near = sorted(regions.boxes(missing, ANY_SIZE), key=lambda box: -box.hole.top)
+    far, near = sorted(Rule(ANY_SIZE).boxes(missing), key=lambda box: -box.hole.top)
     assert near.hole == Span(100, 100, 140, 160)
     assert far.hole == Span(800, 700, 810, 720)
     missing[160:165, 100:105] = True  # its own box would overlap the first; together they cost less
-    assert [box.hole for box in regions.boxes(missing, ANY_SIZE) if box.hole.top == 100] == [Span(100, 100, 165, 160)]
+    assert [box.hole for box in Rule(ANY_SIZE).boxes(missing) if box.hole.top == 100] == [Span(100, 100, 165, 160)]
     missing[250:255, 100:105] = True  # one for these would cost more than two that overlap
-    assert len(regions.boxes(missing, ANY_SIZE)) == 3
+    assert len(Rule(ANY_SIZE).boxes(missing)) == 3
 
 
 def test_an_engine_of_one_size_gets_boxes_of_that_size():
     sizes = SizeRange(min=(256, 256), opt=(256, 256), max=(256, 256))
     missing = np.zeros((600, 800), bool)
     missing[300:320, 20:40] = True
-    (box,) = regions.boxes(missing, sizes)
+    (box,) = Rule(sizes).boxes(missing)
     assert box.span.size == (256, 256)
     missing[100:500, 300:600] = True
-    assert regions.boxes(missing, sizes) is None
-    assert regions.boxes(missing[:, :200], sizes) is None  # an image that is narrower than the engine
+    assert Rule(sizes).boxes(missing) is None
+    assert Rule(sizes).boxes(missing[:, :200]) is None  # an image that is narrower than the engine
+
+
+def test_the_engines_largest_size_is_a_box_too():
+    sizes = SizeRange(min=(64, 64), opt=(512, 512), max=(1280, 1280))
+    missing = np.zeros((3000, 3000), bool)
+    missing[1000:1360, 1000:1360] = True  # wants 1080; the next step is 1536
+    (box,) = Rule(sizes).boxes(missing)
+    assert box.span.size == (1280, 1280)
+    missing[1000:1500, 1000:1360] = True
+    assert Rule(sizes).boxes(missing) is None
+    large = np.zeros((9000, 6000), bool)
+    large[3000:4400, 3000:4400] = True  # wants 4200, beyond the steps
+    (box,) = Rule(ANY_SIZE).boxes(large)
+    assert box.span.size == (5120, 5120)
+
+
+def test_thousands_of_specks_are_found_fast_and_are_few_boxes():
+    """Dust on a scan; the number of pairs would take minutes."""
+    missing = np.zeros((3072, 3072), bool)
+    rng = np.random.default_rng(0)
+    missing[rng.integers(0, 3072, 9000), rng.integers(0, 3072, 9000)] = True
+    start = time.process_time()
+    assert len(Rule(ANY_SIZE).boxes(missing)) <= regions.MOST_HOLES
+    assert time.process_time() - start < 20  # it takes one; without the bound it did not end
+
+
+def test_square_boxes_are_of_few_sizes():
+    missing = np.zeros((900, 1000), bool)
+    missing[100:110, 100:300] = True
+    (box,) = Rule(ANY_SIZE, square=True).boxes(missing)
+    assert box.span.size == (768, 768)
+    (box,) = Rule(ANY_SIZE).boxes(missing)
+    assert box.span.size == (512, 768)
+
+
+def test_stage_one_of_two_counts_for_every_box():
+    missing = np.zeros((512, 512), bool)
+    for top in (20, 400):
+        for left in (20, 400):
+            missing[top : top + 10, left : left + 10] = True
+    assert regions.pay(Rule(ANY_SIZE).boxes(missing), 512, 512)
+    assert not regions.pay(Rule(ANY_SIZE, extra=regions.OVERHEAD + 256**2).boxes(missing), 512, 512)
 
 
 def test_boxes_pay_for_a_small_hole_and_not_for_a_grid():
     small, grid = np.zeros((512, 512), bool), np.zeros((512, 512), bool)
     small[200:230, 300:340] = True
     grid[::2] = True
-    assert regions.pay(regions.boxes(small, ANY_SIZE), 512, 512)
-    assert not regions.pay(regions.boxes(grid, ANY_SIZE), 512, 512)
+    assert regions.pay(Rule(ANY_SIZE).boxes(small), 512, 512)
+    assert not regions.pay(Rule(ANY_SIZE).boxes(grid), 512, 512)
 
 
 def test_boxes_of_one_size_run_together_as_far_as_a_batch_goes():
@@ -99,7 +143,7 @@ def test_boxes_of_one_size_run_together_as_far_as_a_batch_goes():
     for n in range(3):
         missing[300 * n + 100, 300 * n + 100] = True
     missing[800, 100:300] = True
-    found = regions.boxes(missing, ANY_SIZE)
+    found = Rule(ANY_SIZE).boxes(missing)
     groups = list(regions.alike(found, None))
     assert sorted(len(group) for group in groups) == [1, 3]
     assert sorted(len(group) for group in regions.alike(found, 2)) == [1, 1, 2]
@@ -124,7 +168,7 @@ def scene():
 
 def test_a_box_is_filled_as_if_it_were_an_image_of_its_own(inpainter, scene):
     image, mask = scene
-    found = regions.boxes(mask, ANY_SIZE)
+    found = Rule(ANY_SIZE).boxes(mask)
     assert len(found) == 3
     filled = inpainter(image, mask, region="crop")
     assert (filled[~mask] == image[~mask]).all()
@@ -161,6 +205,22 @@ def test_an_image_that_is_too_large_for_an_engine_is_filled_by_boxes(tiny, make_
         small(image, wide)
     with pytest.raises(ImageError, match="a hole with its context does not fit this engine"):
         small(image, wide, region="crop")
+
+
+def test_an_image_that_memory_does_not_hold_is_filled_by_boxes(inpainter, scene, monkeypatch):
+    image, mask = scene
+    many = mask.copy()
+    many[60:90, 300:330] = True  # four boxes, which do not pay
+    network = inpainter._network
+    monkeypatch.setattr(memory, "available", lambda: memory.estimate(200, 200, network))
+    monkeypatch.setattr(regions, "MOST_TOGETHER", 1)
+    filled = inpainter(image, many)
+    assert (filled[~many] == image[~many]).all()
+    with pytest.raises(ImageError, match=r"the image is 400x424 and needs about"):
+        inpainter(image, many, region="full")
+    monkeypatch.setattr(memory, "available", lambda: 1000)
+    with pytest.raises(ImageError, match=r"what is looked at around a hole is 192x192 and needs about"):
+        inpainter(image, many, region="crop")
 
 
 def test_the_graphs_own_bytes_are_cropped_alike(tiny, make_bundle, scene):

@@ -44,6 +44,8 @@ class Runner(Protocol):
     sizes: SizeRange
     #: What its graph takes and gives.
     io: Io
+    #: Whether each size is compiled before its first run, so that few sizes are better than small ones.
+    compiles_sizes: bool
 
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = "inpainted") -> np.ndarray:
         """With io `float`: image float32 [B, 3, H, W] and mask float32 [B, 1, H, W], both 0…1 → float32 [B, 3, H, W].

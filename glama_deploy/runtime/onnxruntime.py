@@ -61,6 +61,7 @@ class OnnxRuntimeRunner:
     """One session serves every size."""
 
     backend = "onnxruntime"
+    compiles_sizes = False
 
     def __init__(self, bundle: Bundle, opened: providers.Session) -> None:
         import onnxruntime

@@ -64,9 +64,9 @@ class OpenVINORunner:
         try:
             self._model = self._core.read_model(str(files[0]))
             self._outputs = {port.get_any_name() for port in self._model.outputs}
-            self._per_size = self.precision != "fp32" and not self.sizes.static
+            self.compiles_sizes = self.precision != "fp32" and not self.sizes.static
             self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
-            if not self._per_size:
+            if not self.compiles_sizes:
                 self._compiled[()] = self._core.compile_model(self._model, "CPU", {**self._config, **cached})
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot compile {files[0]}: {str(error).strip().splitlines()[-1]}") from error
@@ -84,7 +84,7 @@ class OpenVINORunner:
             raise EngineError(f"OpenVINO failed: {str(error).strip().splitlines()[-1]}") from error
 
     def _for(self, shape: tuple[int, ...]) -> Any:
-        key = shape if self._per_size else ()
+        key = shape if self.compiles_sizes else ()
         if key in self._compiled:
             self._compiled.move_to_end(key)
             return self._compiled[key]

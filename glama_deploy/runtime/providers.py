@@ -120,8 +120,10 @@ def _precision(bundle: Bundle, name: Name, asked: str) -> Precision:
 
 
 def _sizes(bundle: Bundle, name: Name) -> SizeRange:
-    if name in ("cuda", "cpu") or bundle.sizes.static:
+    if name in ("cuda", "cpu"):
         return bundle.sizes
+    if bundle.sizes.static:  # the profile that they are given has an end
+        return bundle.sizes.model_copy(update={"max_batch": bundle.sizes.max_batch or 1})
     engine = bundle.engine("tensorrt") or bundle.engine("tensorrt-rtx")
     return engine.sizes if engine else DEFAULT_PROFILE
 

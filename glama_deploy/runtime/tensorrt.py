@@ -166,6 +166,8 @@ class TensorRTRunner:
     backend = "tensorrt"
     #: `run` takes arrays in device memory too (`__cuda_array_interface__`) and uses them where they lie.
     takes_device_arrays = True
+    #: RTX compiles kernels for a size that it meets, and each size has a plan and a graph of its own.
+    compiles_sizes = True
 
     def __init__(
         self, bundle: Bundle, name: EngineName, plans: Plans, device: Device, kernels: KernelCache | None = None

@@ -25,6 +25,7 @@ class TorchRunner:
     precision = "fp32"
     sizes = ANY_SIZE
     io: Io = "float"
+    compiles_sizes = False
 
     def __init__(self, source: checkpoint.Checkpoint, request: Request) -> None:
         import torch

@@ -33,7 +33,7 @@ class Data(_Section):
     flip: bool = Field(default=True, description="mirror half of them")
     recolour: bool = Field(default=False, description="exchange the colours of half of them; for few photographs")
     masks: str = Field(default="general", description="a mask or a mixture (section 3.2, Table 4)")
-    keep: int = Field(default=0, ge=0, description="so many photographs stay in memory, decoded; for few photographs")
+    keep: int = Field(default=0, ge=0, description="so many photographs stay in each worker's memory, decoded")
     workers: int = Field(default=4, ge=0, description="processes that read; 0: none beside the training")
 
     @model_validator(mode="after")

@@ -54,6 +54,8 @@ def share_statistics(module: nn.Module) -> None:
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     """Every process's gradients, averaged, in one message."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:  # of a discriminator that weighs nothing
+        return
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     distributed.all_reduce(flat)
     flat /= distributed.get_world_size()

@@ -19,7 +19,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from glama_deploy.errors import CheckpointError, GlamaError
-from glama_deploy.network import NetworkConfig
+from glama_deploy.network import NetworkConfig, parameter_shapes
 from glama_deploy.reference import checkpoint, two_stage
 from glama_deploy.reference.discriminator import PatchDiscriminator
 from glama_deploy.reference.generator import Generator, masked_input
@@ -103,17 +103,18 @@ class Trainer:
         """Begin with the generator of a checkpoint, of any kind that `glama-export` reads; of two stages it may be the
         first alone. Raises CheckpointError where it cannot be read or is of another network."""
         found = checkpoint.read(path)
-        if found.config == self.config.network.coarse:
-            for network in (self._generator, self.average):
-                assert network.coarse is not None
-                network.coarse.load_state_dict(checkpoint.module(found).state_dict())
-            return
-        if found.config != self.config.network:
+        network = self.config.network
+        if network.coarse is not None and _same(found.config, network.coarse):
+            into = [each.coarse for each in (self._generator, self.average)]
+        elif _same(found.config, network):
+            into = [self._generator, self.average]
+        else:
             raise CheckpointError(
-                f"{path} is of another network than the config's: {_differences(found.config, self.config.network)}"
+                f"{path} is of another network than the config's: {_differences(found.config, network)}"
             )
-        for network in (self._generator, self.average):
-            network.load_state_dict(checkpoint.module(found).state_dict())
+        for each in into:
+            assert each is not None
+            each.load_state_dict(checkpoint.module(found).state_dict())
 
     def state(self) -> dict[str, Any]:
         """All that a run needs to go on; `config` and `state_dict` are what `glama-export` reads."""
@@ -144,7 +145,7 @@ class Trainer:
             ) from error
         self._generator_adam.load_state_dict(training["generator_adam"])
         self._discriminator_adam.load_state_dict(training["discriminator_adam"])
-        self.step, self.best = training["step"], training["best"]
+        self.step, self.best = training["step"], training.get("best", -math.inf)
 
     def _part(self, image: Tensor, mask: Tensor, share: float) -> Scalars:
         """Add the gradients of one part of the batch to those that are there."""
@@ -232,9 +233,17 @@ def rate(step: int, optimization: Optimization) -> float:
     return share
 
 
+def _same(one: NetworkConfig, other: NetworkConfig) -> bool:
+    """Whether two configs are of one network: 0.7 and 0.69921875 of 512 channels are the same share."""
+    return parameter_shapes(one) == parameter_shapes(other) and (
+        one.coarse is None or one.coarse_side == other.coarse_side
+    )
+
+
 def _differences(found: NetworkConfig, asked: NetworkConfig) -> str:
     theirs, ours = found.model_dump(), asked.model_dump()
-    return ", ".join(f"{name} is {theirs[name]}, not {ours[name]}" for name in ours if theirs[name] != ours[name])
+    names = dict.fromkeys((*ours, *theirs))
+    return ", ".join(f"{n} is {theirs.get(n)}, not {ours.get(n)}" for n in names if theirs.get(n) != ours.get(n))
 
 
 def _judge(config: Config, fabric: Fabric) -> perceptual.SceneParsingResNet | None:

@@ -13,6 +13,7 @@ from glama_deploy.bundle import Bundle, SizeRange
 from glama_deploy.errors import EngineError, ImageError
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.inpainter import Inpainter
+from glama_deploy.network import NetworkConfig
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +129,7 @@ class ReadsThem:
 
 def test_arrays_on_a_gpu_are_passed_on_as_a_batch_of_one(byte_bundle):
     runner = ReadsThem(byte_bundle.sizes)
-    inpainter = Inpainter(runner, ngf=8)
+    inpainter = Inpainter(runner, NetworkConfig(ngf=8))
     assert inpainter(OnGpu((61, 83, 3)), OnGpu((61, 83), "|b1")).shape == (61, 83, 3)
     image, mask = runner.seen[0]
     assert (image["shape"], mask["shape"], mask["typestr"]) == ((1, 61, 83, 3), (1, 61, 83), "|u1")
@@ -145,7 +146,7 @@ def test_arrays_on_a_gpu_are_passed_on_as_a_batch_of_one(byte_bundle):
 )
 def test_arrays_on_a_gpu_that_do_not_fit_are_refused(byte_bundle, image, mask, says):
     with pytest.raises(ImageError, match=says):
-        Inpainter(ReadsThem(byte_bundle.sizes), ngf=8)(image, mask)
+        Inpainter(ReadsThem(byte_bundle.sizes), NetworkConfig(ngf=8))(image, mask)
 
 
 def test_an_engine_that_reads_no_gpu_memory_says_what_to_do(tiny_bundle):

@@ -100,7 +100,7 @@ def test_its_work_is_counted(source):
     alone = cost.multiply_adds(config.coarse, (64, 64), "matmul")
     resampling = 64 * 128 * 128 * 4 + 64 * 128 * 64 * 4 + 128 * 64 * 64 * 3 + 128 * 64 * 128 * 3
     assert counts["coarse"] == sum(alone.values()) + resampling
-    assert alone["coarse"] == 0
+    assert "coarse" not in alone
 
 
 def test_the_inpainter_runs_it_like_any_other(source, make_bundle, photo, hole):

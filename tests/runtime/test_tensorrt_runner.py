@@ -28,6 +28,7 @@ from onnx import TensorProto, helper
 from glama_deploy.bundle import Artifact, BuildSettings, Bundle, Engine, Graph, SizeRange, Tensor, artifact
 from glama_deploy.errors import BundleError, EngineError, ImageError
 from glama_deploy.inpainter import Inpainter
+from glama_deploy.network import NetworkConfig
 from glama_deploy.runtime import tensorrt
 from glama_deploy.runtime.base import Request
 from glama_deploy.runtime.cuda import Cuda
@@ -628,7 +629,7 @@ def test_too_little_memory_for_the_usual_size_is_said_at_opening(opened, tiny_bu
 
 
 def test_an_image_outside_the_profile_names_the_range_and_the_command(memory_world, photo, hole):
-    inpainter = Inpainter(memory_world.runner, ngf=8)
+    inpainter = Inpainter(memory_world.runner, NetworkConfig(ngf=8))
     out = inpainter(photo, hole)
     np.testing.assert_array_equal(out[~hole], photo[~hole])
     with pytest.raises(ImageError, match=r"48x120, this engine takes 64x64…256x256; export again with --min-size"):

@@ -86,3 +86,14 @@ def test_two_processes_have_the_losses_of_one_with_the_same_batch(photos, tmp_pa
         for name, value in first[0][network].items():
             if "running" in name:  # statistics over the whole batch, not over a half of it
                 torch.testing.assert_close(first[1][network][name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_do_without_a_discriminator(photos, tmp_path):
+    """It has no gradients to average then."""
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    without = [*settings(photos, 2), "weights.adversarial=0", "weights.feature_matching=0"]
+    train(tmp_path / "two", without, [sys.executable, str(program)], "--processes", "2")
+    assert (tmp_path / "two" / "step-00000002.pt").is_file()
+    assert "train/discriminator" not in scalars(tmp_path / "two")

@@ -116,6 +116,20 @@ def test_the_best_score_outlives_the_run(photos, tmp_path):
     assert (tmp_path / "run" / checkpoints.BEST).read_bytes() == before
 
 
+def test_a_checkpoint_from_before_there_was_a_best_score_goes_on(photos, tmp_path):
+    last = train(asked(photos, optimization__steps=2), tmp_path / "run", device="cpu")
+    state = checkpoints.read(last)
+    del state["training"]["best"]
+    torch.save(state, last)
+    train(asked(photos, optimization__steps=3), tmp_path / "run", resume=True, device="cpu")
+
+
+def test_the_same_network_in_other_words_is_taken(photos, tmp_path):
+    """A checkpoint's config is read off its shapes, where 0.7 of 64 channels is 44 of 64."""
+    first = train(asked(photos, network__ratio=0.7, optimization__steps=1), tmp_path / "first", device="cpu")
+    trainer(asked(photos, network__ratio=0.7, network__max_features=64)).start_from(first)
+
+
 def test_a_run_may_begin_with_the_generator_of_another(photos, tmp_path):
     first = train(asked(photos, optimization__steps=3), tmp_path / "first", device="cpu")
     run = trainer(asked(photos))
