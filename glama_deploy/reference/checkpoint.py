@@ -185,18 +185,18 @@ def _open_safetensors(path: Path) -> _Source:
 
 
 def _open_zip(path: Path) -> _Source:
-    tree = archive.read(path)
-    tensors = {name: (lazy.shape, lazy.numpy) for name, lazy in archive.tensors(tree)}
+    kind, declared, tree = _kind(archive.read(path))
+    return _Source(path, kind, declared, {name: (lazy.shape, lazy.numpy) for name, lazy in archive.tensors(tree)})
+
+
+def _kind(tree: Any) -> tuple[str, dict[str, Any] | None, Any]:
+    """What a file's content is, the config that it declares, and the part with the generator's tensors. Ours from a
+    training holds other networks too, under `training`."""
     if isinstance(tree, archive.Stub):
-        return _Source(path, "TorchScript", None, tensors)
-    return _Source(path, *_kind(tree), tensors)
-
-
-def _kind(tree: Any) -> tuple[str, dict[str, Any] | None]:
-    """What a dictionary is: ours with the config that it declares, or bare parameters."""
+        return "TorchScript", None, tree
     if isinstance(tree, dict) and isinstance(tree.get("config"), dict) and "state_dict" in tree:
-        return "pt", tree["config"]
-    return "bare parameters", None
+        return "pt", tree["config"], tree["state_dict"]
+    return "bare parameters", None, tree
 
 
 def _open_legacy(path: Path) -> _Source:
@@ -213,11 +213,12 @@ def _open_legacy(path: Path) -> _Source:
         raise CheckpointError(
             f"{path} is damaged, truncated or no checkpoint; a torch, TorchScript or safetensors file is expected"
         ) from error
+    kind, declared, tree = _kind(tree)
     tensors = {
         name: (tuple(tensor.shape), tensor.detach().float().numpy)
         for name, tensor in archive.tensors(tree, torch.Tensor)
     }
-    return _Source(path, *_kind(tree), tensors)
+    return _Source(path, kind, declared, tensors)
 
 
 def _open_lama_folder(folder: Path) -> _Source:

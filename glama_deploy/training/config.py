@@ -58,6 +58,9 @@ class Optimization(_Section):
         default="constant", description="cosine: both rates fall to 0 at the last step by half a cosine"
     )
     warm_up: int = Field(default=0, ge=0, description="steps in which the rates rise to what the schedule says")
+    freeze_norms: int | None = Field(
+        default=None, ge=0, description="step from which on the generator's batch norms keep their running statistics"
+    )
     clip: float | None = Field(default=None, gt=0, description="largest norm of the generator's gradient")
     batch: int = Field(default=20, ge=1, description="images a step, over all processes and accumulated parts")
     accumulate: int = Field(default=1, ge=1, description="parts that a process does its share of the batch in")

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from glama_deploy.errors import CheckpointError, GlamaError
 from glama_deploy.network import NetworkConfig, parameter_shapes
@@ -73,6 +73,10 @@ class Trainer:
         """One step of both networks: its losses, and the photographs that could not be read."""
         optimization = self.config.optimization
         parts, share = optimization.accumulate, rate(self.step, optimization)
+        if optimization.freeze_norms is not None and self.step >= optimization.freeze_norms:
+            for module in self._generator.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
         rates = optimization.generator_rate, optimization.discriminator_rate
         for adam, full in zip((self._generator_adam, self._discriminator_adam), rates, strict=True):
             adam.param_groups[0]["lr"] = share * full

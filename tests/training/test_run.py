@@ -166,6 +166,20 @@ def test_the_gradient_is_clipped_where_that_is_asked_for(photos):
     assert torch.stack(norms).norm() == pytest.approx(1e-3, rel=1e-3)  # (clip_grad_norm_ adds 1e-6 to the norm)
 
 
+def test_frozen_norms_keep_their_statistics_from_their_step_on(photos):
+    run = trainer(asked(photos, optimization__freeze_norms=2))
+    there = run.batches(Squares(run.config.data.train, run.config.data, seed=0))
+    statistics = []
+    for _ in range(4):
+        run.advance(there)
+        statistics.append({n: v.clone() for n, v in run._generator.state_dict().items() if "running_" in n})
+    assert all((statistics[1][name] != statistics[0][name]).any() for name in statistics[0])
+    assert_equal(statistics[3], statistics[1])
+    before = {name: value.clone() for name, value in run._generator.named_parameters()}
+    run.advance(there)  # their weights go on learning
+    assert all(not torch.equal(v, before[n]) for n, v in run._generator.named_parameters() if n.endswith("bn_l.weight"))
+
+
 def test_parts_of_a_batch_add_up_to_its_gradient(photos):
     """Of everything but batch norm, which sees a part at a time: so the networks are taken in eval mode here."""
     settings = asked(photos, optimization__batch=4)
