@@ -76,7 +76,7 @@ class Inpainter:
                 "as many images (batch × height × width × 3) as masks (batch × height × width) are expected"
             )
         missing = np.stack([check(image, mask) for image, mask in zip(images, masks, strict=True)])
-        self._check_fits(*missing.shape[1:], len(missing))
+        self._check_fits(missing.shape[1], missing.shape[2], len(missing))
         result = images.copy()
         result[missing] = self._bytes(self._run(images, missing, "inpainted")[missing])
         return result
@@ -90,7 +90,7 @@ class Inpainter:
             predicted = self._run_on_device(image, mask, "predicted")
         else:
             missing = check(image, mask)
-            self._check_fits(*missing.shape)
+            self._check_fits(missing.shape[0], missing.shape[1])
             predicted = self._run(image[None], missing[None], "predicted")[0]
         self._check_finite(predicted)
         return np.ascontiguousarray(predicted)
