@@ -146,7 +146,7 @@ def main() -> None:
     network = glama_deploy.load(options.model)
     methods: dict[str, Method] = {
         "Telea": telea,
-        "Navier–Stokes": navier_stokes,
+        "Navier-Stokes": navier_stokes,
         "interpolation": interpolation,
         Path(options.model).stem: lambda image, missing: network(image, missing, region="full"),
     }
