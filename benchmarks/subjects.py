@@ -9,7 +9,6 @@ import io
 import multiprocessing
 import re
 import time
-import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -105,7 +104,6 @@ def _serve(task: Task, pipe: Connection) -> None:
         pipe.send(("error", str(error)))
         return
     except Exception as error:  # noqa: BLE001 - a peer that cannot run this network is a row that says so
-        traceback.clear_frames(error.__traceback__)
         pipe.send(
             ("error", f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error) else ''}")
         )

@@ -116,9 +116,10 @@ class Trainer:
             raise CheckpointError(
                 f"{path} is of another network than the config's: {_differences(found.config, network)}"
             )
+        state = checkpoint.module(found).state_dict()
         for each in into:
             assert each is not None
-            each.load_state_dict(checkpoint.module(found).state_dict())
+            each.load_state_dict(state)
 
     def state(self) -> dict[str, Any]:
         """All that a run needs to go on; `config` and `state_dict` are what `glama-export` reads."""

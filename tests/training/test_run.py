@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
-from PIL import Image
 
 from glama_deploy.cli.train import main
 from glama_deploy.errors import CheckpointError, GlamaError
@@ -25,16 +24,6 @@ from glama_deploy.training.data import Squares
 from glama_deploy.training.run import train
 from glama_deploy.training.trainer import Trainer, rate
 from glama_deploy.training.validation import score
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    y, x = np.mgrid[0:60, 0:80]
-    for n in range(5):
-        waves = [128 + 100 * np.sin((y * (c + 1) + x * (n + 1)) / 15) for c in range(3)]
-        Image.fromarray(np.stack(waves, axis=2).astype(np.uint8)).save(folder / f"{n}.png")
-    return folder
 
 
 def overrides(photos: Path, **changes: object) -> list[str]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from lightning_fabric import Fabric
-from PIL import Image
 
 from glama_deploy.errors import CheckpointError
 from glama_deploy.export.pipeline import Request, export
@@ -19,16 +17,6 @@ from glama_deploy.training.run import train
 from glama_deploy.training.trainer import Trainer
 
 COARSE = {"network.coarse.ngf": 8, "network.coarse.n_blocks": 1}
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("photos")
-    y, x = np.mgrid[0:70, 0:80]
-    for n in range(3):
-        waves = [128 + 100 * np.sin((y * (c + 1) + x * (n + 1)) / 15) for c in range(3)]
-        Image.fromarray(np.stack(waves, axis=2).astype(np.uint8)).save(folder / f"{n}.png")
-    return folder
 
 
 def asked(photos: Path, name: str = "glama-2stage", **changes: object) -> config.Config:
