@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from glama_deploy.runtime import openvino
+from glama_deploy.runtime.base import installed
+
 #: What of a CPU's features decides how fast a network runs.
 FEATURES = (
     "avx2",
@@ -67,11 +70,9 @@ def peak(precision: str, threads: int, seconds: float = 2.0) -> float | None:
 
     OpenVINO's, which reaches what the CPU can; without it NumPy's, in fp32 alone.
     """
-    try:
-        import openvino
-    except ImportError:
+    if not installed("openvino"):
         return _rate(_numpy_product(), seconds) if precision == "fp32" else None
-    core = openvino.Core()
+    core = openvino.core()
     able = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}[precision]
     if able not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         return None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.base import require
+from glama_deploy.runtime.openvino import core
 
 
 def build(onnx: Path, folder: Path, *, fp16_weights: bool) -> tuple[list[Path], dict[str, str]]:
@@ -19,7 +20,7 @@ def build(onnx: Path, folder: Path, *, fp16_weights: bool) -> tuple[list[Path], 
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / "model.xml", folder / "model.bin"]
     try:
-        model = openvino.Core().read_model(str(onnx))
+        model = core().read_model(str(onnx))
     except RuntimeError as error:
         raise EngineError(f"OpenVINO does not take {onnx}: {str(error).strip().splitlines()[-1]}") from error
     try:

@@ -19,6 +19,24 @@ _CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
 #: Compiled sizes that are kept where a size must be compiled at all.
 _MAX_COMPILED = 4
 
+_first = threading.Lock()
+_core: list[Any] = []
+
+
+def core() -> Any:
+    """The process's one OpenVINO core, which lives as long as the process.
+
+    The CPU plugin gives the thread that loads it a signal stack, and takes that away with the last reference to the
+    core (2026.4). Where another thread holds that, the first is left on unmapped memory, and its next signal, a Ctrl-C
+    or a child's end, is a segmentation fault.
+    """
+    import openvino
+
+    with _first:
+        if not _core:
+            _core.append(openvino.Core())
+    return _core[0]
+
 
 def absent(bundle: Bundle, request: Request) -> bool:
     return not installed("openvino") or not _serves(bundle)
@@ -51,7 +69,7 @@ class OpenVINORunner:
         files = bundle.files(name)
         self.sizes, self.io = bundle.manifest.engines[name].sizes, bundle.manifest.io
         self._inputs = bundle.manifest.inputs
-        self._core, self._lock = openvino.Core(), threading.Lock()
+        self._core, self._lock = core(), threading.Lock()
         self.precision, note = self._choose(request.precision)
         self._config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
