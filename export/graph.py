@@ -19,6 +19,7 @@ from glama_deploy.export.builder import GraphBuilder
 from glama_deploy.export.ends import ENDS
 from glama_deploy.export.fourier_nodes import DftFFT, PluginFFT
 from glama_deploy.export.lowering import MatmulFFT
+from glama_deploy.export.pull_push import PullPush
 from glama_deploy.export.split import SplitFFT
 from glama_deploy.network import MIN_SIDE, SIZE_MULTIPLE, NetworkConfig, next_side
 
@@ -116,6 +117,7 @@ class _Emitter:
         self._config = config
         self._weights = weights
         self._graph = graph
+        self._size = size
         down = 2**config.n_downsampling
         self._bottleneck = (size[0] // down, size[1] // down) if size else None
         self._lowering = fft
@@ -123,6 +125,12 @@ class _Emitter:
 
     def generator(self, x: str) -> str:
         """From [B, 4, H, W] to the head's [B, 3, H, W], before the sigmoid."""
+        if self._config.fill is None:
+            return self._layers(x)
+        picture = PullPush(self._graph, self._size, x)
+        return picture.added_to(self._layers(picture.seen()))
+
+    def _layers(self, x: str) -> str:
         config = self._config
         local, globl = self._ffc("model.1", "stem", x, None, padding=3, stride=1)
         for level in range(config.n_downsampling):

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from glama_deploy.export import ends, fourier_nodes, split, two_stage
+from glama_deploy.export import ends, fourier_nodes, pull_push, split, two_stage
 from glama_deploy.export.lowering import column_basis, inverse_row_basis, row_basis
 
 Half = Literal["fp16", "bf16"]
@@ -34,11 +34,12 @@ _IR_VERSIONS = {"fp16": 8, "bf16": 10}
 
 
 def full(node: onnx.NodeProto) -> bool:
-    """Whether a node of the network is float32 at every precision: masking, compositing, and the sigmoid, whose half
-    steps would be visible; what stands between two stages; a library's transforms and their scaling."""
-    part = node.name.split("/")[0]
+    """Whether a node of the network is float32 at every precision: masking, interpolating, compositing, and the
+    sigmoid, whose half steps would be visible; what stands between two stages; a library's transforms and their
+    scaling."""
+    part = node.name.removeprefix("coarse/").split("/")[0]
     return (
-        part in (*ends.PARTS, *two_stage.PARTS)
+        part in (*ends.PARTS, *two_stage.PARTS, pull_push.PART)
         or node.op_type in fourier_nodes.OPERATORS
         or node.name.endswith(fourier_nodes.INNER)
     )

@@ -6,7 +6,7 @@ Needs neither torch nor numpy: bundles, engines and the exporter read networks t
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -15,6 +15,12 @@ SIZE_MULTIPLE = 8
 
 #: Smallest height and width: the bottleneck is then 2×2, the least that a reflection padding of 1 takes.
 MIN_SIDE = 16
+
+#: Of networks that begin with an interpolated picture: box means at each level of the pyramid, the finest first.
+FILL_SMOOTHINGS = (2, 4, 4, 4, 4, 8, 8)
+
+#: And how near to 0 and 1 its values may come where their log odds are taken; half of a step of 8 bits.
+FILL_LEAST = 2.0**-9
 
 
 def next_side(side: int) -> int:
@@ -35,6 +41,9 @@ class NetworkConfig(BaseModel):
     n_downsampling: int = Field(default=3, ge=1, le=3, description="stride-2 convolutions before the blocks")
     ratio: float = Field(default=0.75, gt=0.0, lt=1.0, description="share of global channels in the blocks")
     max_features: int = Field(default=1024, ge=1, description="upper bound of the channels of any layer")
+    fill: Literal["pull-push"] | None = Field(
+        default=None, description="missing pixels are interpolated first, and the network predicts what is to be added"
+    )
     coarse: NetworkConfig | None = Field(
         default=None, description="stage one of GLaMa-2stage (section 4.5), whose picture this network refines"
     )
@@ -44,6 +53,8 @@ class NetworkConfig(BaseModel):
     def _two_stages(self) -> NetworkConfig:
         if self.coarse is not None and self.coarse.coarse is not None:
             raise ValueError("the coarse network has a coarse one of its own; two stages are the most")
+        if self.coarse is not None and self.fill is not None:
+            raise ValueError("a network with a coarse one begins with its picture; fill may be the coarse network's")
         return self
 
     @model_validator(mode="after")
@@ -61,9 +72,10 @@ class NetworkConfig(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A network of one stage is written as it was before there were two."""
-        fields = dump(self)
-        return fields if self.coarse is not None else {n: v for n, v in fields.items() if not n.startswith("coarse")}
+        """A network without `coarse` or `fill` is written as it was before there were such."""
+        lacking = {"coarse", "coarse_side"} if self.coarse is None else set()
+        lacking |= {"fill"} if self.fill is None else set()
+        return {name: value for name, value in dump(self).items() if name not in lacking}
 
     @property
     def input_channels(self) -> int:

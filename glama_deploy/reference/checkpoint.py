@@ -358,7 +358,14 @@ def _declared(source: _Source, inferred: NetworkConfig) -> NetworkConfig:
                     f"{source.file}: the config says {prefix}{name} {said}, the parameters hold {held}; "
                     "they are of two different networks"
                 )
-    return inferred.model_copy(update={"coarse_side": declared.coarse_side})
+    return _with_what_shapes_lack(inferred, declared)
+
+
+def _with_what_shapes_lack(inferred: NetworkConfig, declared: NetworkConfig) -> NetworkConfig:
+    coarse = inferred.coarse
+    if coarse is not None and declared.coarse is not None:
+        coarse = _with_what_shapes_lack(coarse, declared.coarse)
+    return inferred.model_copy(update={"coarse": coarse, "coarse_side": declared.coarse_side, "fill": declared.fill})
 
 
 def _check_names(file: Path, config: NetworkConfig, found: Mapping[str, tuple[tuple[int, ...], _Read]]) -> None:

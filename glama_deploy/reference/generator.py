@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from glama_deploy.network import NetworkConfig
-from glama_deploy.reference import two_stage
+from glama_deploy.reference import pull_push, two_stage
 from glama_deploy.reference.ffc import FFCNormAct, FFCResidualBlock
 
 
@@ -28,7 +28,8 @@ class Generator(nn.Module):
     """[B, 4, H, W] (image × (1 − mask), then mask; float, 0…1) → [B, 3, H, W] (0…1).
 
     H and W are multiples of 8, at least 16. Parameters bear the names of published LaMa checkpoints. With a coarse
-    network in its config it first makes that one's picture, and refines it.
+    network in its config it first makes that one's picture, and refines it; with `fill` it interpolates one and
+    corrects it.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -49,12 +50,24 @@ class Generator(nn.Module):
                 nn.BatchNorm2d(cout_up),
                 nn.ReLU(inplace=True),
             ]
-        layers += [nn.ReflectionPad2d(3), nn.Conv2d(config.ngf, 3, 7), nn.Sigmoid()]
+        head = nn.Conv2d(config.ngf, 3, 7)
+        if config.fill is not None:  # nothing to add, so training begins with the interpolated picture
+            for parameter in head.parameters():
+                nn.init.zeros_(parameter)
+        layers += [nn.ReflectionPad2d(3), head, nn.Sigmoid()]
         self.model = nn.Sequential(*layers)
         self.coarse = Generator(config.coarse) if config.coarse is not None else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.model(x) if self.coarse is None else self.refine(x, *self.guess(x))
+        if self.coarse is not None:
+            return self.refine(x, *self.guess(x))
+        return self.model(x) if self.config.fill is None else self.complete(x)
+
+    def complete(self, x: Tensor) -> Tensor:
+        """[B, 3, H, W] by what the network adds to the log odds of the interpolated picture, which it sees."""
+        picture = pull_push.fill(x)
+        added = self.model[:-1](torch.cat([picture, x[:, 3:]], dim=1))
+        return torch.sigmoid(added + pull_push.log_odds(picture))
 
     def guess(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Stage one for x [B, 4, H, W]: what the coarse network sees [B, 4, S, S], and predicts [B, 3, S, S]."""

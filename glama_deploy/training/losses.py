@@ -10,6 +10,9 @@ Where the paper leaves a choice, this is the one that was made:
 - L1 on the missing pixels is no term of the paper's; LaMa's code has it with a weight of 0, and so has this. It stands
   in for the perceptual loss where its weights cannot be had. It is a mean over each image's own missing pixels, so that
   an image counts the same however little of it is missing.
+- −PSNR of the missing pixels is none of the paper's either (NAFNet's loss; Chen et al., ECCV 2022). L1 gives every
+  missing pixel the same say, so that the errors of wide holes, most of which nothing could have foretold, drown those
+  of lines and grids, which are ten times smaller and could. In decibels an image's error is measured against itself.
 - (9) is divided by its largest value in each image and takes no gradient, and the transforms of (8) are orthonormal, as
   Jiang et al. (ICCV 2021), whose loss it is, define them: w then lies in 0…1.
 - (10) is a sum over pixels in print. Here it is the mean over them: the sum grows with the image's area (65,536 terms a
@@ -35,6 +38,7 @@ class Weights(BaseModel):
 
     l1: float = Field(default=10.0, ge=0, description="λ1: known pixels")
     l1_missing: float = Field(default=0.0, ge=0, description="L1 on the missing pixels, which the paper does without")
+    psnr_missing: float = Field(default=0.0, ge=0, description="−PSNR of the missing pixels in dB, which neither has")
     adversarial: float = Field(default=10.0, ge=0, description="λadv")
     feature_matching: float = Field(default=30.0, ge=0, description="λfm")
     perceptual: float = Field(default=100.0, ge=0, description="λPL")
@@ -62,6 +66,13 @@ def l1_missing(predicted: Tensor, image: Tensor, mask: Tensor) -> Tensor:
     """|x − x̂| ⊙ M, its mean over the missing pixels of each image, averaged over images; one without any counts 0."""
     error = ((predicted - image).abs() * mask).mean(1).sum((1, 2))
     return (error / mask.sum((1, 2, 3)).clamp_min(1)).mean()
+
+
+def psnr_missing(predicted: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+    """10·log10 of the mean square of (x − x̂) ⊙ M over the missing pixels of each image, averaged over images; negative
+    decibels. Squares below 1e-4 (40 dB) pull no further. Computed in float32."""
+    squared = ((predicted.float() - image).square() * mask).mean(1).sum((1, 2))
+    return (10 * torch.log10(squared / mask.sum((1, 2, 3)).clamp_min(1) + 1e-4)).mean()
 
 
 def discriminator_loss(real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
@@ -121,8 +132,9 @@ def total_variation(predicted: Tensor, beta: float = 2.0) -> Tensor:
 def joint(terms: dict[str, Tensor], weights: Weights) -> Tensor:
     """(11) with (7), the generator's part: the sum of `terms` by their names in :class:`Weights`, weighted.
 
-    Terms: l1, l1_missing, adversarial, feature_matching and perceptual, which α3 weighs once more; total_variation,
-    focal_frequency and coarse. Those that are absent count as 0. Raises KeyError for a name that has no weight.
+    Terms: l1, l1_missing, psnr_missing, adversarial, feature_matching and perceptual, which α3 weighs once more;
+    total_variation, focal_frequency and coarse. Those that are absent count as 0. Raises KeyError for a name that has
+    no weight.
     """
     outside = {"total_variation", "focal_frequency", "coarse"}
     total = torch.zeros((), dtype=torch.float32, device=next(iter(terms.values())).device)

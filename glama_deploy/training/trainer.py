@@ -52,7 +52,9 @@ class Trainer:
         discriminator = PatchDiscriminator(config.discriminator.channels, config.discriminator.layers).to(fabric.device)
         self.average = copy.deepcopy(generator).eval().requires_grad_(False).to(fabric.device)
         self._generator_adam, self._discriminator_adam = (
-            torch.optim.Adam(network.to(memory_format=torch.channels_last).parameters())
+            torch.optim.Adam(
+                network.to(memory_format=torch.channels_last).parameters(), betas=(0.9, config.optimization.memory)
+            )
             for network in (generator, discriminator)
         )
         self._generator, self._discriminator = generator, discriminator
@@ -185,6 +187,8 @@ class Trainer:
         terms = {"l1": losses.l1_known(predicted, image, mask)}
         if weights.l1_missing:
             terms["l1_missing"] = losses.l1_missing(predicted, image, mask)
+        if weights.psnr_missing:
+            terms["psnr_missing"] = losses.psnr_missing(predicted, image, mask)
         if weights.total_variation:
             terms["total_variation"] = losses.total_variation(predicted)
         if weights.focal_frequency:
@@ -240,9 +244,11 @@ def rate(step: int, optimization: Optimization) -> float:
 
 def _same(one: NetworkConfig, other: NetworkConfig) -> bool:
     """Whether two configs are of one network: 0.7 and 0.69921875 of 512 channels are the same share."""
-    return parameter_shapes(one) == parameter_shapes(other) and (
-        one.coarse is None or one.coarse_side == other.coarse_side
-    )
+    if parameter_shapes(one) != parameter_shapes(other) or one.fill != other.fill:
+        return False
+    if one.coarse is None or other.coarse is None:
+        return True
+    return one.coarse_side == other.coarse_side and one.coarse.fill == other.coarse.fill
 
 
 def _differences(found: NetworkConfig, asked: NetworkConfig) -> str:

@@ -37,6 +37,16 @@ def test_l1_on_the_missing_pixels_is_a_mean_over_those_of_each_image():
     assert losses.l1_missing(predicted, image, mask) == pytest.approx((0.25 + 1) / 2)  # one pixel weighs like four
 
 
+def test_decibels_of_the_missing_pixels_are_of_each_image():
+    image, mask = torch.zeros(2, 3, 2, 2), torch.ones(2, 1, 2, 2)
+    mask[0, 0, 1] = 0
+    predicted = torch.full((2, 3, 2, 2), 0.1)
+    predicted[0, :, 1], predicted[1] = 1.0, 0.01
+    by_hand = (10 * math.log10(0.01 + 1e-4) + 10 * math.log10(0.0001 + 1e-4)) / 2
+    assert losses.psnr_missing(predicted, image, mask).item() == pytest.approx(by_hand, abs=1e-4)
+    assert losses.psnr_missing(image, image, torch.zeros(2, 1, 2, 2)).item() == pytest.approx(-40)
+
+
 def test_the_discriminator_takes_missing_regions_alone_for_fake():
     """−log σ(2) for the real one; the generated image's known half is to be real, its missing half fake."""
     real, fake = torch.full((1, 1, 1, 2), 2.0), torch.tensor([[[[0.5, -1.5]]]])

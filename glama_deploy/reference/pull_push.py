@@ -1,0 +1,43 @@
+"""The picture that a network with `fill` begins with: the missing pixels interpolated by pull-push.
+
+After Gortler et al., "The Lumigraph", SIGGRAPH 1996, section 3.6.2. Pull: level by level the known pixels of each 2×2
+are averaged, and a pixel is known as far as any of them was. Push: from the coarsest level to the finest, unknown
+pixels take the level above, and are smoothed by box means (Gortler's filter is a tent instead; the box needs no weights
+and is the same in every engine). The network then predicts what is to be added to the log odds of that picture.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from glama_deploy.network import FILL_LEAST, FILL_SMOOTHINGS
+
+
+def fill(masked: Tensor) -> Tensor:
+    """The picture [B, 3, H, W] (0…1) of a network's input [B, 4, H, W] (masked image, then mask): known pixels as they
+    are, missing ones interpolated. In float32 even under autocast; no gradient."""
+    with torch.no_grad(), torch.autocast(masked.device.type, enabled=False):
+        masked = masked.float()
+        levels = [torch.cat([masked[:, :3], 1 - masked[:, 3:]], dim=1)]
+        for _ in FILL_SMOOTHINGS[1:]:
+            odd = [side % 2 for side in levels[-1].shape[2:]]
+            mean = nn.functional.avg_pool2d(nn.functional.pad(levels[-1], (0, odd[1], 0, odd[0])), 2)
+            levels.append(mean / mean[:, 3:].clamp_min(0.25))
+        mean = levels[-1].mean((2, 3), keepdim=True)
+        picture = mean[:, :3] / mean[:, 3:].clamp_min(FILL_LEAST)
+        for level, smoothings in zip(reversed(levels), reversed(FILL_SMOOTHINGS), strict=True):
+            known, unknown = level[:, :3], 1 - level[:, 3:]
+            if level is not levels[-1]:
+                picture = nn.functional.interpolate(picture, scale_factor=2.0, mode="nearest")
+                picture = picture[:, :, : level.shape[2], : level.shape[3]]
+            picture = known + unknown * picture
+            for _ in range(smoothings):
+                picture = known + unknown * nn.functional.avg_pool2d(picture, 3, 1, 1, count_include_pad=False)
+    return picture
+
+
+def log_odds(picture: Tensor) -> Tensor:
+    """log(p / (1 − p)) of each value, which is first brought within FILL_LEAST of 0 and of 1."""
+    bounded = picture.clamp(FILL_LEAST, 1 - FILL_LEAST)
+    return torch.log(bounded / (1 - bounded))
