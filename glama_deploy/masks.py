@@ -311,10 +311,13 @@ MIXTURES: dict[str, Mask] = {
 
 
 def by_name(name: str) -> Mask:
-    """The type or mixture of that name, with the public settings.
+    """The type or mixture of that name, with the public settings; of several, joined by +, each as likely as any other
+    (`general+EveryNLines`: one half of all seven, one half lines).
 
     Raises GlamaError for an unknown name, with the name that was probably meant.
     """
+    if "+" in name:
+        return OneOf(tuple(by_name(part) for part in name.split("+")))
     known = TYPES | MIXTURES
     if name in known:
         return known[name]

@@ -160,6 +160,13 @@ def test_general_draws_every_exact_type():
     assert all(draw(mask, 64, 64).tobytes() in drawn for mask in exact)
 
 
+def test_joined_names_are_a_mixture_of_equals():
+    mixture = by_name("general+EveryNLines+general")
+    assert mixture == OneOf((MIXTURES["general"], EveryNLines(), MIXTURES["general"]))
+    with pytest.raises(GlamaError, match="unknown mask 'EveryLines'; did you mean 'EveryNLines'"):
+        by_name("general+EveryLines")
+
+
 def test_a_union_misses_what_any_part_misses():
     mask = draw(Union((EveryNLines(2), EveryNLines(2)), count=(2, 2)), 16, 16)
     assert np.array_equal(mask, draw(EveryNLines(2), 16, 16))

@@ -32,7 +32,9 @@ class Data(_Section):
     zoom: float = Field(default=1.0, gt=0, le=1, description="crops are up to 1/zoom times as wide, and made smaller")
     flip: bool = Field(default=True, description="mirror half of them")
     recolour: bool = Field(default=False, description="exchange the colours of half of them; for few photographs")
-    masks: str = Field(default="general", description="a mask or a mixture (section 3.2, Table 4)")
+    masks: str = Field(
+        default="general", description="a mask or a mixture (section 3.2, Table 4), or several: general+EveryNLines"
+    )
     keep: int = Field(default=0, ge=0, description="so many photographs stay in each worker's memory, decoded")
     workers: int = Field(default=4, ge=0, description="processes that read; 0: none beside the training")
 
