@@ -15,13 +15,13 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 import onnxruntime
-import openvino
 
 from glama_deploy.export import cost
 from glama_deploy.export.builder import GraphBuilder, Value
 from glama_deploy.export.fourier_nodes import DftFFT
 from glama_deploy.export.lowering import MatmulFFT
 from glama_deploy.export.split import SplitFFT
+from glama_deploy.runtime import openvino
 
 CHANNELS = 192
 KINDS = ("matmul", "split", "dft")
@@ -71,7 +71,7 @@ def model(kind: str, height: int, width: int) -> onnx.ModelProto:
 
 
 def of_openvino(made: onnx.ModelProto) -> Callable[[np.ndarray], object]:
-    core = openvino.Core()
+    core = openvino.core()
     settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
     compiled = core.compile_model(core.read_model(made.SerializeToString()), "CPU", settings)
     return lambda x: compiled({"x": x})

@@ -60,6 +60,10 @@ class GraphBuilder:
         label = "_".join(map(str, values)).replace("-", "m")
         return self.constant(f"const/{label}", np.array(values, np.int64))
 
+    def scalar(self, value: float) -> str:
+        """A float32 scalar, shared by all who need the same one."""
+        return self.constant(f"const/float_{value}", np.array(value, np.float32))
+
     def add(self, op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
         """Append a node with one output, which bears the node's name."""
         name = self._scope + name

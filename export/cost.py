@@ -73,8 +73,9 @@ def steps(fft: str, height: int, width: int) -> list[Step]:
 
 def multiply_adds(config: NetworkConfig, size: tuple[int, int], fft: Lowering) -> dict[str, int]:
     """Multiply-adds of one image of this (height, width), by part of :data:`PARTS`, as the graph has them (the head as
-    the 8×8 convolution that it is there). `local` are the 3×3 convolutions of the blocks, `spectral` their 1×1 ones;
-    `coarse`, of two stages, is the whole of the first, with the resampling."""
+    the 8×8 convolution that it is there; an interpolated picture is sums and has none). `local` are the 3×3
+    convolutions of the blocks, `spectral` their 1×1 ones; `coarse`, of two stages, is the whole of the first, with the
+    resampling."""
     total = dict.fromkeys(PARTS if config.coarse is None else ("coarse", *PARTS), 0)
     for part, count in _layers(config, size, fft):
         total[part] += count

@@ -37,7 +37,7 @@ class FloatEnds:
         return add("Concat", ["compose/masked", "mask"], "compose/stacked", axis=1)
 
     def leave(self, logits: str, outputs: Collection[str]) -> None:
-        """The outputs from what the network's last convolution gives."""
+        """The outputs from the network's, before the sigmoid."""
         add = self._graph.add
         predicted = add("Sigmoid", [logits], "predicted" if "predicted" in outputs else "compose/predicted")
         if "inpainted" in outputs:
@@ -82,7 +82,7 @@ class ByteEnds:
         return add("Concat", [masked, mask], "compose/stacked", axis=1)
 
     def leave(self, logits: str, outputs: Collection[str]) -> None:
-        """The outputs from what the network's last convolution gives."""
+        """The outputs from the network's, before the sigmoid."""
         graph = self._graph
         add = graph.add
         predicted = add("Sigmoid", [logits], "compose/predicted")

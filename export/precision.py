@@ -1,10 +1,10 @@
 """fp16 and bf16 written into the graph: TensorRT's networks are strongly typed, so a layer's type is what stands here.
 
 The pass takes the fp32 graph and gives every convolution, matrix product and pointwise operation of the network the
-half type. What stays float32: inputs, outputs and compositing (known pixels pass through untouched); what is computed
-about sizes, with it the dynamic DFT bases, whose angles would lose their digits (they are cast once, when they are
-done); transforms that a library computes (DFT nodes, cuFFT), with their scaling; and the nodes that the caller names
-because their values leave the half type's range.
+half type. What stays float32: inputs, outputs and compositing (known pixels pass through untouched), and the picture
+that a network with `fill` begins with; what is computed about sizes, with it the dynamic DFT bases, whose angles would
+lose their digits (they are cast once, when they are done); transforms that a library computes (DFT nodes, cuFFT), with
+their scaling; and the nodes that the caller names because their values leave the half type's range.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ class Resampling:
         2^24, and so exact, up to the last division."""
         add = self._graph.add
         extent, pixel, cell = self._numbers(axis, 1 - axis, name)
-        side, one = self._scalar(self._side), self._scalar(1)
+        side, one = self._graph.scalar(self._side), self._graph.scalar(1)
         ends = [
             add("Mul", [add("Add", [of, one], f"{name}/{label}_after"), step], f"{name}/{label}_end")
             for of, step, label in ((cell, extent, "cell"), (pixel, side, "pixel"))
@@ -94,15 +94,17 @@ class Resampling:
         """:func:`bilinear` of an axis in the graph; of columns (axis 1) its transpose. Integers below 2^24 likewise."""
         add = self._graph.add
         extent, pixel, cell = self._numbers(axis, axis, name)
-        two = self._scalar(2)
+        two = self._graph.scalar(2)
         unit = add("Mul", [extent, two], f"{name}/unit")
-        odd = add("Add", [add("Mul", [pixel, two], f"{name}/twice"), self._scalar(1)], f"{name}/odd")
-        place = add("Sub", [add("Mul", [odd, self._scalar(self._side)], f"{name}/centre"), extent], f"{name}/place")
-        last = add("Mul", [unit, self._scalar(self._side - 1)], f"{name}/last")
+        odd = add("Add", [add("Mul", [pixel, two], f"{name}/twice"), self._graph.scalar(1)], f"{name}/odd")
+        place = add(
+            "Sub", [add("Mul", [odd, self._graph.scalar(self._side)], f"{name}/centre"), extent], f"{name}/place"
+        )
+        last = add("Mul", [unit, self._graph.scalar(self._side - 1)], f"{name}/last")
         place = add("Min", [add("Relu", [place], f"{name}/from_first"), last], f"{name}/to_last")
         away = add("Sub", [place, add("Mul", [cell, unit], f"{name}/cells")], f"{name}/away")
         share = add("Div", [add("Abs", [away], f"{name}/distance"), unit], f"{name}/far")
-        return add("Relu", [add("Sub", [self._scalar(1), share], f"{name}/near")], name)
+        return add("Relu", [add("Sub", [self._graph.scalar(1), share], f"{name}/near")], name)
 
     def _numbers(self, axis: int, direction: int, name: str) -> tuple[str, str, str]:
         """An axis's extent, the numbers of its pixels along `direction`, and those of the cells along the other."""
@@ -117,6 +119,3 @@ class Resampling:
             pixel,
             self._graph.constant(f"const/cells_{'down' if direction else 'across'}", cell),
         )
-
-    def _scalar(self, value: int) -> str:
-        return self._graph.constant(f"const/float_{value}", np.array(value, np.float32))

@@ -265,7 +265,10 @@ class Bundle:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise BundleError(f"{file} is not valid: {where}: {first['msg']}; export the bundle again") from error
+            advice = "upgrade glama-deploy or " if first["type"] == "extra_forbidden" else ""
+            raise BundleError(
+                f"{file} is not valid: {where}: {first['msg']}; {advice}export the bundle again"
+            ) from error
 
     @property
     def sizes(self) -> SizeRange:

@@ -16,11 +16,15 @@ SIZE_MULTIPLE = 8
 #: Smallest height and width: the bottleneck is then 2×2, the least that a reflection padding of 1 takes.
 MIN_SIDE = 16
 
-#: Of networks that begin with an interpolated picture: box means at each level of the pyramid, the finest first.
+#: What `fill: pull-push` is; no checkpoint holds it, so other values need another name beside that one. Box means at
+#: each level of the pyramid, the finest first.
 FILL_SMOOTHINGS = (2, 4, 4, 4, 4, 8, 8)
 
 #: And how near to 0 and 1 its values may come where their log odds are taken; half of a step of 8 bits.
 FILL_LEAST = 2.0**-9
+
+#: And the least share that its mean colour is divided by: less than a single known cell of the coarsest level has.
+FILL_LEAST_KNOWN = 2.0**-20
 
 
 def next_side(side: int) -> int:

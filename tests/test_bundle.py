@@ -58,6 +58,14 @@ def test_a_newer_schema_says_to_upgrade(copy):
         Bundle.open(copy)
 
 
+def test_a_field_of_the_future_says_to_upgrade(copy):
+    edit(copy, a_field_of_the_future=1)
+    with pytest.raises(
+        BundleError, match=r"a_field_of_the_future: .*; upgrade glama-deploy or export the bundle again"
+    ):
+        Bundle.open(copy)
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "{", "[]", "{}", '{"schema_version": 1}', '{"schema_version": true}', "\x00", "[" * 9999, "9" * 9999],

@@ -2,7 +2,8 @@
 
 1. ours: safetensors with the config in its metadata, or `.pt` holding `{"config": …, "state_dict": …}`;
 2. a LaMa model folder: `config.yaml` and `models/best.ckpt`, the generator under `generator.`;
-3. bare parameters under LaMa's names, any prefix: the config is read off the shapes;
+3. bare parameters under LaMa's names, any prefix: the config is read off the shapes (which do not tell a network that
+   begins with an interpolated picture from a plain one: that needs kind 1);
 4. TorchScript (`big-lama.pt`): its parameters, never its code.
 
 Reading runs no code from a file (:mod:`glama_deploy.reference.archive`) and needs torch only for files older than

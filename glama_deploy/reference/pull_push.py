@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from glama_deploy.network import FILL_LEAST, FILL_SMOOTHINGS
+from glama_deploy.network import FILL_LEAST, FILL_LEAST_KNOWN, FILL_SMOOTHINGS
 
 
 def fill(masked: Tensor) -> Tensor:
@@ -22,10 +22,11 @@ def fill(masked: Tensor) -> Tensor:
         levels = [torch.cat([masked[:, :3], 1 - masked[:, 3:]], dim=1)]
         for _ in FILL_SMOOTHINGS[1:]:
             odd = [side % 2 for side in levels[-1].shape[2:]]
-            mean = nn.functional.avg_pool2d(nn.functional.pad(levels[-1], (0, odd[1], 0, odd[0])), 2)
+            even = nn.functional.pad(levels[-1], (0, odd[1], 0, odd[0]), mode="replicate")
+            mean = nn.functional.avg_pool2d(even, 2)
             levels.append(mean / mean[:, 3:].clamp_min(0.25))
         mean = levels[-1].mean((2, 3), keepdim=True)
-        picture = mean[:, :3] / mean[:, 3:].clamp_min(FILL_LEAST)
+        picture = mean[:, :3] / mean[:, 3:].clamp_min(FILL_LEAST_KNOWN)
         for level, smoothings in zip(reversed(levels), reversed(FILL_SMOOTHINGS), strict=True):
             known, unknown = level[:, :3], 1 - level[:, 3:]
             if level is not levels[-1]:

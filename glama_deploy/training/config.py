@@ -64,8 +64,8 @@ class Optimization(_Section):
         default=None, ge=0, description="step from which on the generator's batch norms keep their running statistics"
     )
     clip: float | None = Field(default=None, gt=0, description="largest norm of the generator's gradient")
-    memory: float = Field(
-        default=0.999, ge=0, lt=1, description="decay of Adam's mean of squared gradients (its β2); less forgets sooner"
+    beta2: float = Field(
+        default=0.999, ge=0, lt=1, description="Adam's decay of squared gradients; less forgets sooner"
     )
     batch: int = Field(default=20, ge=1, description="images a step, over all processes and accumulated parts")
     accumulate: int = Field(default=1, ge=1, description="parts that a process does its share of the batch in")

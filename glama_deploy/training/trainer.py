@@ -52,9 +52,7 @@ class Trainer:
         discriminator = PatchDiscriminator(config.discriminator.channels, config.discriminator.layers).to(fabric.device)
         self.average = copy.deepcopy(generator).eval().requires_grad_(False).to(fabric.device)
         self._generator_adam, self._discriminator_adam = (
-            torch.optim.Adam(
-                network.to(memory_format=torch.channels_last).parameters(), betas=(0.9, config.optimization.memory)
-            )
+            torch.optim.Adam(network.to(memory_format=torch.channels_last).parameters())
             for network in (generator, discriminator)
         )
         self._generator, self._discriminator = generator, discriminator
@@ -81,7 +79,7 @@ class Trainer:
                     module.eval()
         rates = optimization.generator_rate, optimization.discriminator_rate
         for adam, full in zip((self._generator_adam, self._discriminator_adam), rates, strict=True):
-            adam.param_groups[0]["lr"] = share * full
+            adam.param_groups[0] |= {"lr": share * full, "betas": (0.9, optimization.beta2)}
             adam.zero_grad()
         found: list[Scalars] = []
         broken: list[str] = []
@@ -141,14 +139,20 @@ class Trainer:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a state. Raises CheckpointError where it is of other networks."""
-        training = state["training"]
+        training, network = state["training"], NetworkConfig(**state["config"])
+        if not _same(network, self.config.network):
+            raise CheckpointError(
+                "the checkpoint is of another network than the config's: "
+                f"{_differences(network, self.config.network)}; give the config that it was trained with"
+            )
         try:
             self.average.load_state_dict(state["state_dict"])
             self._generator.load_state_dict(training["generator"])
             self._discriminator.load_state_dict(training["discriminator"])
         except (RuntimeError, KeyError) as error:
             raise CheckpointError(
-                "the checkpoint is of other networks than the config's; give the config that it was trained with"
+                "the checkpoint's discriminator is of another shape than the config's; give the config that it was "
+                "trained with"
             ) from error
         self._generator_adam.load_state_dict(training["generator_adam"])
         self._discriminator_adam.load_state_dict(training["discriminator_adam"])

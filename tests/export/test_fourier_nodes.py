@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import onnxruntime
-import openvino
 import pytest
 import torch
 from onnx import TensorProto
@@ -17,13 +16,14 @@ from glama_deploy.export.graph import build
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.export.precision import typed
 from glama_deploy.reference import checkpoint
+from glama_deploy.runtime import openvino
 
 
 def run(engine: str, model, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     if engine == "onnxruntime":
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         return session.run(None, feeds)
-    core = openvino.Core()
+    core = openvino.core()
     compiled = core.compile_model(
         core.read_model(model.SerializeToString()), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
     )

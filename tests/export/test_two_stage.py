@@ -70,8 +70,10 @@ def test_matrices_made_in_the_graph_are_the_constants(height, width, side):
 
 @pytest.mark.parametrize("fft", ["matmul", "dft"])
 @pytest.mark.parametrize("size", [None, (96, 136)])
-def test_the_graph_is_the_reference(source, size, fft):
-    read = checkpoint.read(source)
+@pytest.mark.parametrize("fill", [None, "pull-push"])
+def test_the_graph_is_the_reference(make_checkpoint, size, fft, fill):
+    stage = TWO.coarse.model_copy(update={"fill": fill})
+    read = checkpoint.read(make_checkpoint(TWO.model_copy(update={"coarse": stage})))
     model = build(read.config, read.weights, size, ("predicted",), fft)
     network = checkpoint.module(read)
     for height, width in [size] if size else [(64, 64), (96, 136), (32, 40), (256, 128)]:

@@ -276,13 +276,31 @@ def test_what_cannot_be_trained_is_one_line(photos, tmp_path, capsys):
     assert "has no checkpoint to go on from" in capsys.readouterr().err
 
 
+def test_a_network_that_begins_with_a_picture_learns_from_decibels(photos, tmp_path):
+    """From where it is the picture itself; the second decay is the config's, after --resume too."""
+    ours = {"network__fill": "pull-push", "weights__psnr_missing": 1, "weights__l1": 0, "saving__every": 2}
+    settings = asked(photos, **ours, optimization__steps=2, optimization__beta2=0.9)
+    first = checkpoints.read(train(settings, tmp_path / "run", device="cpu"))
+    assert first["training"]["generator_adam"]["param_groups"][0]["betas"] == (0.9, 0.9)
+    head = f"model.{settings.network.head}.weight"
+    assert first["training"]["generator"][head].abs().max() > 0
+    later = asked(photos, **ours, optimization__steps=4, optimization__beta2=0.8)
+    second = checkpoints.read(train(later, tmp_path / "run", device="cpu", resume=True))
+    assert second["training"]["generator_adam"]["param_groups"][0]["betas"] == (0.9, 0.8)
+
+
 def test_a_run_is_not_overwritten_nor_gone_on_with_by_another_config(photos, tmp_path):
     settings = asked(photos, optimization__steps=2, saving__every=1)
     train(settings, tmp_path / "run", device="cpu")
     with pytest.raises(GlamaError, match="has a run already; go on with it with --resume"):
         train(settings, tmp_path / "run", device="cpu")
-    with pytest.raises(CheckpointError, match="is of other networks than the config's"):
-        train(asked(photos, network__ngf=16), tmp_path / "run", resume=True, device="cpu")
+    for changes, says in (
+        ({"network__ngf": 16}, r"is of another network than the config's: ngf is 8, not 16; give the config"),
+        ({"network__fill": "pull-push"}, r"another network than the config's: fill is None, not pull-push; give"),
+        ({"discriminator__channels": 16}, "discriminator is of another shape than the config's; give the config"),
+    ):
+        with pytest.raises(CheckpointError, match=says):
+            train(asked(photos, **changes), tmp_path / "run", resume=True, device="cpu")
     with pytest.raises(CheckpointError, match=r"is of another network than the config's: ngf is 8, not 16"):
         train(asked(photos, network__ngf=16), tmp_path / "other", weights=tmp_path / "run" / "step-00000002.pt")
     with pytest.raises(GlamaError, match="leave out --weights"):
