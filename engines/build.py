@@ -60,17 +60,19 @@ def build(
 
     `graph` is what the ONNX models take; a TensorRT engine takes `profile`, or the graph's one size where it is static.
     TensorRT builds from the graph that has `precision` written into it, but in the nodes called `kept`; ONNX Runtime
-    takes the fp32 graph, and OpenVINO stores the weights of that one in fp16 where asked. `fft` is how FFTs stand in
-    the graphs. `options` are TensorRT's, and `report` hears what is in its engine. Raises EngineError where the engine
-    cannot be built here.
+    and OpenVINO take the fp32 graph, or the int8 one, and OpenVINO stores weights in fp16 where asked. `fft` is how
+    FFTs stand in the graphs. `options` are TensorRT's, and `report` hears what is in its engine. Raises EngineError
+    where the engine cannot be built here.
     """
     name = TARGETS[target]
+    source: Precision = "int8" if precision == "int8" else "fp32"
+    onnx = folder / bundles.graph_name(source)
     if name == "onnx":
-        return entry(folder, name, "fp32", graph, [folder / bundles.ONNX], {})
+        return entry(folder, name, source, graph, [onnx], {})
     if name == "openvino":
-        half = precision != "fp32"
-        files, versions = openvino.build(folder / bundles.ONNX, folder / name, fp16_weights=half)
-        return entry(folder, name, "fp16" if half else "fp32", graph, files, versions)
+        half = precision in ("fp16", "bf16")
+        files, versions = openvino.build(onnx, folder / name, fp16_weights=half)
+        return entry(folder, name, "fp16" if half else source, graph, files, versions)
     options = options or Options()
     options.check(target)
     task = tensorrt.Task(
@@ -131,7 +133,8 @@ def add(
     """Build an engine into a bundle that exists, replacing one of the same kind; on the device, without torch.
 
     Without a precision, it is for TensorRT what the bundle was exported in, and for OpenVINO that of the engine that is
-    replaced, else fp32. `options` and `report` are as in :func:`build`. Raises GlamaError.
+    replaced, else int8 where the bundle has such a graph, else fp32. `options` and `report` are as in :func:`build`.
+    Raises GlamaError.
     """
     target = target_of(target)
     if target == "onnx":
@@ -141,7 +144,7 @@ def add(
     options = options or Options()
     options.check(target)
     precision = choose_precision(bundle, target, precision)
-    graph: Precision = "fp32" if target == "openvino" else precision
+    graph: Precision = "fp32" if target == "openvino" and precision != "int8" else precision
     onnx = bundle.graph(graph)
 
     def make(work: Path) -> Engine:
@@ -167,11 +170,13 @@ def choose_precision(bundle: Bundle, target: str, asked: str | None) -> Precisio
     name = TARGETS[target]
     if asked is None and name == "openvino":
         replaced = bundle.engine(name)
-        asked = replaced.precision if replaced else "fp32"
+        asked = replaced.precision if replaced else ("int8" if "int8" in bundle.manifest.graphs else "fp32")
     elif asked is None:
         asked = typed_precision(bundle.manifest)
-    if asked not in (("fp32", "fp16") if name == "openvino" else _TYPED):
-        raise GlamaError(f"precision is {asked!r}, which {target} has not; expected fp32 or fp16 (TensorRT: bf16)")
+    if asked not in (("fp32", "fp16", "int8") if name == "openvino" else _TYPED):
+        raise GlamaError(
+            f"precision is {asked!r}, which {target} has not; expected fp32 or fp16 (TensorRT: bf16; OpenVINO: int8)"
+        )
     return cast(Precision, asked)
 
 
@@ -190,8 +195,8 @@ def asked_for(manifest: Manifest, target: str) -> Options:
 
 
 def typed_precision(manifest: Manifest) -> Precision:
-    """What the bundle was exported in."""
-    if manifest.asked is not None:
+    """What the bundle was exported in; fp32 where TensorRT has not that."""
+    if manifest.asked is not None and manifest.asked.precision in _TYPED:
         return manifest.asked.precision
     return [precision for precision in manifest.graphs if precision in _TYPED][-1]  # the fp32 graph comes first
 

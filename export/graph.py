@@ -28,6 +28,9 @@ BN_EPS = 1e-5
 
 OUTPUTS = ("inpainted", "predicted")
 
+#: How the names of the convolutions end that work on spectra.
+SPECTRUM = "/spectrum"
+
 
 def build(
     config: NetworkConfig,
@@ -188,7 +191,7 @@ class _Emitter:
         x = add("Relu", [x], f"{name}/in_relu")
         z = self._fft.forward(x, channels, f"{name}/rfft")
         scale, shift = self._norm(f"{source}.fu.bn")
-        z = self._conv(z, _scaled(self._weights[f"{source}.fu.conv_layer.weight"], scale), shift, f"{name}/spectrum")
+        z = self._conv(z, _scaled(self._weights[f"{source}.fu.conv_layer.weight"], scale), shift, f"{name}{SPECTRUM}")
         z = add("Relu", [z], f"{name}/spectrum_relu")
         z = self._fft.inverse(z, channels, f"{name}/irfft", like=x)
         x = add("Add", [x, z], f"{name}/sum")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 from glama_deploy import bundle as bundles
 from glama_deploy import memory
@@ -39,13 +39,19 @@ from glama_deploy.network import NetworkConfig
 from glama_deploy.reference import checkpoint as checkpoints
 from glama_deploy.runtime.base import installed
 
+if TYPE_CHECKING:
+    import onnx
+
+#: Where a graph of any size is calibrated for int8.
+INT8_SIZE: Size = (256, 256)
+
 
 @dataclass(frozen=True)
 class Request:
     """What to export. `size` fixes the graph to one size; without it the graph takes any, and `profile` is what a
     TensorRT engine is built for. `fft` is a lowering, or `auto` for the cheapest. `calibration` is a folder of photos
-    on which a half graph's ranges are measured. `parity_size` is the largest size that parity is measured at,
-    512x512 by default. `options` are the TensorRT builders'."""
+    on which a half graph's ranges are measured, or int8 is calibrated (on `calibration_images` of them). `parity_size`
+    is the largest size that parity is measured at, 512x512 by default. `options` are the TensorRT builders'."""
 
     checkpoint: str | Path
     out: Path
@@ -56,6 +62,7 @@ class Request:
     fft: str = "auto"
     io: Io = "float"
     calibration: Path | None = None
+    calibration_images: int | None = None
     parity_size: Size | None = None
     options: Options = field(default_factory=Options)
     predicted: bool = True
@@ -121,8 +128,10 @@ def _check(request: Request) -> None:
     """Everything that can be known to be wrong before any work."""
     for target in request.targets:
         target_of(target)
-    if request.precision not in ("fp32", "fp16", "bf16"):
-        raise GlamaError(f"precision {request.precision!r} is not offered; expected fp32, fp16 or bf16")
+    if request.precision not in get_args(Precision):
+        raise GlamaError(f"precision {request.precision!r} is not offered; expected {', '.join(get_args(Precision))}")
+    if request.precision == "int8":
+        _check_int8(request)
     if request.precision == "bf16" and "openvino" in request.targets:
         raise GlamaError("an OpenVINO IR has no bf16: export it in fp32 and load it with precision bf16")
     _check_lowering(request)
@@ -131,6 +140,8 @@ def _check(request: Request) -> None:
         request.options.check(target)
     if request.io not in ("float", "uint8"):
         raise GlamaError(f"--io is {request.io!r}; expected float or uint8")
+    if request.calibration_images is not None and request.precision != "int8":
+        raise GlamaError("--calib-images is for int8; give --precision int8, or leave it out")
     if request.calibration is not None:
         _check_calibration(request, request.calibration)
     if request.parity_size is not None and (request.size is not None or not request.parity):
@@ -142,11 +153,24 @@ def _check(request: Request) -> None:
     _check_out(request)
 
 
+def _check_int8(request: Request) -> None:
+    if any(target.startswith("trt") for target in request.targets):
+        raise GlamaError("TensorRT engines are not built in int8 here; give --precision fp16, or other targets")
+    if request.fft == "plugin":
+        raise GlamaError("--fft plugin is for TensorRT alone, and int8 for CPUs: use --fft matmul")
+    if request.calibration is None:
+        raise GlamaError("int8 is calibrated on photos like those that it will be used on: give --calib FOLDER")
+    for package in ("nncf", "onnxruntime"):
+        if not installed(package):
+            raise GlamaError(f"int8 is calibrated with {package}; pip install {package}")
+
+
 def _check_calibration(request: Request, folder: Path) -> None:
-    if request.precision == "fp32" or set(request.targets) == {"openvino"}:
+    half = request.precision in ("fp16", "bf16") and set(request.targets) != {"openvino"}
+    if not half and request.precision != "int8":
         raise GlamaError(
-            "--calib is for the half types of TensorRT's graph; give --precision fp16 or bf16 and --target trt or "
-            "trt-rtx, or leave it out"
+            "--calib is for int8 and for the half types of TensorRT's graph; give --precision int8, or fp16 or bf16 "
+            "with --target trt or trt-rtx, or leave it out"
         )
     if not folder.is_dir():
         raise GlamaError(f"--calib {folder} is no folder; give a folder of photos")
@@ -202,8 +226,10 @@ def _write_graphs(
 
     model = build(checkpoint.config, checkpoint.weights, request.size, request.outputs, fft, request.io)
     graphs: dict[Precision, Graph] = {"fp32": graph_files.write(folder, model, "fp32", {})}
-    if request.precision == "fp32" or set(request.targets) == {"openvino"}:
+    if request.precision == "fp32" or (request.precision != "int8" and set(request.targets) == {"openvino"}):
         return graphs
+    if request.precision == "int8":
+        return graphs | {"int8": _quantized(checkpoint, model, request, folder, step)}
     if not installed("onnxruntime"):
         raise GlamaError("half precision is calibrated with ONNX Runtime; pip install onnxruntime")
     height, width = request.size or request.profile.max
@@ -213,6 +239,36 @@ def _write_graphs(
     kept = graph_files.calibrate(checkpoint, model, half, fft, (height, width), request.calibration)
     step(f"writing {half} into the graph")
     return graphs | {half: graph_files.write(folder, typed(model, half, kept), half, kept)}
+
+
+def _quantized(
+    checkpoint: checkpoints.Checkpoint,
+    model: onnx.ModelProto,
+    request: Request,
+    folder: Path,
+    step: Callable[[str], None],
+) -> Graph:
+    """Write `model.int8.onnx`, calibrated at the graph's size, or at :data:`INT8_SIZE` where it takes any."""
+    from glama_deploy.engines import quantize
+    from glama_deploy.export import graph, graph_files, precision, samples
+
+    assert request.calibration is not None
+    size = request.size or INT8_SIZE
+    memory.check(*size, checkpoint.config)
+    step(f"calibrating int8 at {size[0]}x{size[1]}")
+    calibration, checks = (
+        [
+            quantize.Sample(dict(zip(("image", "mask"), case.tensors(request.io), strict=True)), case.missing)
+            for case in cases
+        ]
+        for cases in samples.int8_cases(request.calibration, size, request.calibration_images)
+    )
+    nodes = [node.name for node in model.graph.node]
+    spectra = [name for name in nodes if name.endswith(graph.SPECTRUM)]
+    untouched = [node.name for node in model.graph.node if precision.full(node)]
+    result = quantize.quantize(model, calibration, checks, ignore=[*untouched, *spectra], step=step)
+    reason = "a spectrum: its largest value is the image's mean, and grows with the size"
+    return graph_files.write(folder, result.model, "int8", dict.fromkeys(spectra, reason) | result.kept)
 
 
 def _graph_sizes(request: Request) -> SizeRange:
@@ -273,7 +329,7 @@ def _with_parity(
     )
     manifest, graphs = bundle.manifest, dict(bundle.manifest.graphs)
     for precision, graph in manifest.graphs.items():
-        if isinstance(expected, str) or (precision == "fp32" and manifest.fft != "plugin"):
+        if isinstance(expected, str) or precision == "int8" or (precision == "fp32" and manifest.fft != "plugin"):
             continue
         step(f"emulating {graph.file.path}")
         sizes = _graph_sizes(request) if request.size else request.profile

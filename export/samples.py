@@ -17,6 +17,9 @@ SAMPLE = Path(images.__file__).parent / "assets" / "sample.jpg"
 #: Calibration takes the first so many photos of a folder; more would cost time and move no maximum far.
 MOST_PHOTOS = 16
 
+#: What int8 costs is measured on so many, again and again.
+MOST_CHECKS = 6
+
 
 @dataclass(frozen=True)
 class Case:
@@ -60,17 +63,34 @@ def parity_cases(sizes: SizeRange, largest: tuple[int, int] = (512, 512)) -> lis
 
 def calibration_cases(folder: Path | None, size: tuple[int, int]) -> list[Case]:
     """Photos of `folder` (or the sample) cut or mirrored to `size`, with strokes. Raises GlamaError: no photo there."""
-    if folder is None:
-        paths = [SAMPLE]
-    else:
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in images.SUFFIXES)[:MOST_PHOTOS]
-    if not paths:
-        raise GlamaError(f"--calib {folder} has no photos ({', '.join(sorted(images.SUFFIXES))})")
+    paths = [SAMPLE] if folder is None else _photos(folder)[:MOST_PHOTOS]
     return [_case(images.read_image(path).rgb, 1, size, "strokes", seed) for seed, path in enumerate(paths)]
 
 
+def int8_cases(folder: Path, size: tuple[int, int], count: int | None = None) -> tuple[list[Case], list[Case]]:
+    """Photos of `folder` at `size` under the masks of training: `count` of them (by default up to :data:`MOST_PHOTOS`)
+    to calibrate on, and up to :data:`MOST_CHECKS` of them, cut and masked otherwise, to measure on. Raises GlamaError:
+    no photo there, or fewer than asked for."""
+    paths = _photos(folder)
+    if len(paths) < (count or 1):
+        raise GlamaError(
+            f"--calib {folder} has {len(paths)} photos, and {count} are asked for; give more photos or a lower "
+            "--calib-images"
+        )
+    photos = [images.read_image(path).rgb for path in paths[: count or MOST_PHOTOS]]
+    calibration = [_case(photo, 1, size, "general", seed) for seed, photo in enumerate(photos)]
+    return calibration, [_case(photo, 1, size, "general", -seed) for seed, photo in enumerate(photos[:MOST_CHECKS], 1)]
+
+
+def _photos(folder: Path) -> list[Path]:
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in images.SUFFIXES)
+    if not paths:
+        raise GlamaError(f"--calib {folder} has no photos ({', '.join(sorted(images.SUFFIXES))})")
+    return paths
+
+
 def _case(photo: np.ndarray, batch: int, size: tuple[int, int], kind: str, seed: int) -> Case:
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed % 2**32)
     height, width = size
     beyond = [(0, max(0, side - there)) for side, there in zip(size, photo.shape[:2], strict=True)]
     photo = np.pad(photo, (*beyond, (0, 0)), mode="symmetric")
@@ -84,8 +104,8 @@ def _case(photo: np.ndarray, batch: int, size: tuple[int, int], kind: str, seed:
             mask[:] = True
         elif kind == "one pixel":
             mask[height // 2, width // 3] = True
-        elif kind == "strokes":
-            mask = by_name("MediumStrokes")(height, width, rng)
+        elif kind in ("strokes", "general"):
+            mask = by_name("MediumStrokes" if kind == "strokes" else kind)(height, width, rng)
         masks.append(mask)
     name = f"{height}x{width} {kind}" + (f" ×{batch}" if batch > 1 else "")
     return Case(name, np.stack(crops), np.stack(masks))

@@ -24,7 +24,8 @@ def glama_build(
     bundle: Annotated[Path, typer.Argument(help="The bundle's folder.", show_default=False)],
     target: Annotated[str, option("--target", help="openvino, trt or trt-rtx.")],
     precision: Annotated[
-        str | None, option("--precision", help="fp32, fp16 or bf16; by default what the bundle was exported with.")
+        str | None,
+        option("--precision", help="fp32, fp16, bf16 or int8; by default what the bundle was exported with."),
     ] = None,
     min_size: MinSize = None,
     opt_size: OptSize = None,

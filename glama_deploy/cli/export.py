@@ -35,12 +35,19 @@ def glama_export(
         str,
         option(
             "--precision",
-            help="fp32; fp16 or bf16: TensorRT computes in it (OpenVINO: fp16 stores the weights in half the space).",
+            help="fp32; fp16 or bf16: TensorRT computes in it (OpenVINO: fp16 stores the weights in half the space); "
+            "int8: OpenVINO and ONNX Runtime on CPUs compute in it (needs --calib).",
         ),
     ] = "fp32",
     calib: Annotated[
         Path | None,
-        option("--calib", help="Folder of photos on which half precision is calibrated; the sample photo by default."),
+        option(
+            "--calib",
+            help="Folder of photos on which int8, or half precision (by default on the sample photo), is calibrated.",
+        ),
+    ] = None,
+    calib_images: Annotated[
+        int | None, option("--calib-images", min=1, help="How many of them int8 is calibrated on; up to 16 by default.")
     ] = None,
     size: Annotated[
         str | None,
@@ -112,6 +119,7 @@ def glama_export(
         fft=fft,
         io=cast(Io, io),
         calibration=calib,
+        calibration_images=calib_images,
         parity_size=parse_size(parity_size, "--parity-size") if parity_size else None,
         size=parse_size(size, "--size") if size else None,
         profile=sizes,

@@ -28,9 +28,9 @@ def glama_inpaint(
             "tensorrt or torch.",
         ),
     ] = "auto",
-    precision: Annotated[str, option("--precision", help="auto, fp32, bf16 or fp16, where the engine can choose.")] = (
-        "auto"
-    ),
+    precision: Annotated[
+        str, option("--precision", help="auto, fp32, bf16, fp16 or int8, where the engine can choose.")
+    ] = ("auto"),
     threads: Annotated[int | None, option("--threads", help="CPU threads; all by default.", min=1)] = None,
     region: Annotated[
         str,

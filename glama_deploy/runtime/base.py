@@ -21,9 +21,9 @@ from glama_deploy.errors import EngineError
 
 @dataclass(frozen=True)
 class Request:
-    """How to open an engine: precision (auto, fp32, bf16, fp16), CPU threads (None: all), device (cpu, cuda, any; for
-    ONNX Runtime also tensorrt and tensorrt-rtx), and which of the bundle's engines, where a backend runs more than one
-    kind (None: its best)."""
+    """How to open an engine: precision (auto, fp32, bf16, fp16, int8), CPU threads (None: all), device (cpu, cuda, any;
+    for ONNX Runtime also tensorrt and tensorrt-rtx), and which of the bundle's engines, where a backend runs more than
+    one kind (None: its best)."""
 
     precision: str = "auto"
     threads: int | None = None

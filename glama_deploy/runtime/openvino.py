@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,15 @@ def _serves(bundle: Bundle) -> bool:
     return bundle.engine("openvino") is not None or bundle.engine("onnx") is not None
 
 
+def _multiplies_bytes() -> bool:
+    """Whether the CPU has int8 dot products (VNNI on x86, dotprod on Arm), as far as Linux says."""
+    try:
+        words = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return True
+    return not words.isdisjoint(("avx512_vnni", "avx_vnni", "amx_int8", "asimddp"))
+
+
 class OpenVINORunner:
     """In fp32 one compiled model serves every size. In bf16 or fp16 each size is compiled: fixing the size folds the
     DFT bases, which must be made in fp32 (in bf16 their angles lose their digits). Those are not cached on disk: there
@@ -70,11 +80,10 @@ class OpenVINORunner:
         self.sizes, self.io = bundle.manifest.engines[name].sizes, bundle.manifest.io
         self._inputs = bundle.manifest.inputs
         self._core, self._lock = core(), threading.Lock()
-        self.precision, note = self._choose(request.precision)
-        self._config: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": _TYPES[self.precision],
-        }
+        quantized = bundle.manifest.engines[name].precision == "int8"
+        computed, note = self._choose(request.precision, quantized, bundle)
+        self.precision = "int8" if quantized else computed
+        self._config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _TYPES[computed]}
         if request.threads:
             self._config["INFERENCE_NUM_THREADS"] = request.threads
         folder = cache.folder("openvino")
@@ -82,7 +91,7 @@ class OpenVINORunner:
         try:
             self._model = self._core.read_model(str(files[0]))
             self._outputs = {port.get_any_name() for port in self._model.outputs}
-            self.compiles_sizes = self.precision != "fp32" and not self.sizes.static
+            self.compiles_sizes = computed != "fp32" and not self.sizes.static
             self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
             if not self.compiles_sizes:
                 self._compiled[()] = self._core.compile_model(self._model, "CPU", {**self._config, **cached})
@@ -114,10 +123,20 @@ class OpenVINORunner:
             self._compiled.popitem(last=False)
         return self._compiled[key]
 
-    def _choose(self, precision: str) -> tuple[str, str]:
-        """The precision that this CPU computes in, and a note where it is not the one asked for."""
-        if precision == "auto":
-            return "fp32", ""
+    def _choose(self, precision: str, quantized: bool, bundle: Bundle) -> tuple[str, str]:
+        """The precision that this CPU computes in (of a quantized graph, all that is not int8), and a note where it is
+        not the one asked for. Raises EngineError where that is chosen at export."""
+        if precision == "int8" and not quantized:
+            raise EngineError(
+                f"{bundle.path} is not in int8 for OpenVINO; export it with --precision int8 --calib FOLDER"
+            )
+        if precision == "fp32" and quantized:
+            raise EngineError(f"{bundle.path} is in int8 for OpenVINO; for fp32 export it with --precision fp32")
+        if precision in ("auto", "int8"):
+            return (
+                "fp32",
+                "" if not quantized or _multiplies_bytes() else " (this CPU has no VNNI: no faster than fp32)",
+            )
         if _CAPABILITIES[precision] in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             return precision, ""
         return "fp32", f" (this CPU has no {precision})"

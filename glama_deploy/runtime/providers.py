@@ -30,12 +30,12 @@ LABELS: dict[Name, str] = {"tensorrt-rtx": "TensorRT-RTX", "tensorrt": "TensorRT
 #: The plugin provider's package, with the library that is registered.
 _RTX_PACKAGE = "onnxruntime_ep_nv_tensorrt_rtx"
 
-#: Half types that a provider computes in as the graph has them.
-_HALVES: dict[Name, tuple[Precision, ...]] = {
+#: What a provider computes in as the graph has it, beside fp32.
+_TYPED: dict[Name, tuple[Precision, ...]] = {
     "tensorrt-rtx": ("fp16", "bf16"),
     "tensorrt": ("fp16", "bf16"),
     "cuda": ("fp16",),
-    "cpu": (),
+    "cpu": ("int8",),
 }
 
 
@@ -58,7 +58,7 @@ def listed(name: Name) -> bool:
 
 
 def start(bundle: Bundle, name: Name, precision: str, threads: int | None) -> Session:
-    """A session for the bundle's graph of `precision` (auto: the half one where the provider computes in it).
+    """A session for the bundle's graph of `precision` (auto: the half or int8 one where the provider computes in it).
 
     Raises EngineError: the provider is not there, does not start here, or does not take that precision.
     """
@@ -105,14 +105,12 @@ def _remedy(name: Name) -> str:
 
 
 def _precision(bundle: Bundle, name: Name, asked: str) -> Precision:
-    there = [half for half in bundle.manifest.graphs if half in _HALVES[name]]
+    there = [precision for precision in bundle.manifest.graphs if precision in _TYPED[name]]
     if asked == "auto":
         return there[0] if there else "fp32"
-    if asked == "fp32":
-        return "fp32"
-    for half in there:
-        if half == asked:
-            return half
+    for precision in ("fp32", *there):
+        if precision == asked:
+            return precision
     raise EngineError(
         f"ONNX Runtime computes in what the graph says, and {bundle.path} has no {asked} graph that its {LABELS[name]} "
         "provider takes; precision is chosen at export"

@@ -62,7 +62,7 @@ def test_values_that_are_not_finite_count_as_infinite_error():
             return out
 
     case = samples.Case("x", np.zeros((1, 16, 16, 3), np.uint8), np.zeros((1, 16, 16), bool))
-    found = parity.compare(Broken(), [parity.Measured(case, case.image.astype(np.float32))], "predicted", 1.0)
+    found = parity.compare(Broken(), [parity.Measured(case, case.image.astype(np.float32))], "predicted", "fp32")
     assert found.max_abs_error == float("inf")
     assert not found.passed
 
@@ -298,7 +298,7 @@ def test_a_network_that_is_not_finite_is_no_bundle_of_bytes(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"calibration": "photos"}, "--calib is for the half types of TensorRT's graph"),
+        ({"calibration": "photos"}, "--calib is for int8 and for the half types of TensorRT's graph"),
         ({"parity_size": (1024, 1024), "size": (64, 64)}, "--parity-size is for graphs of any size"),
     ],
 )

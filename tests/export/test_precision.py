@@ -155,14 +155,14 @@ def test_the_typed_network_is_close_to_the_reference(source, half, decibels):
     model = typed(build(source.config, source.weights, None, ("inpainted", "predicted")), half)
     cases = samples.parity_cases(ANY_SIZE)[2:4]
     expected = parity.reference(source, cases)
-    found = parity.compare(EmulatedRunner(model, half, ANY_SIZE), expected, "predicted", parity.TOLERANCE[half])
+    found = parity.compare(EmulatedRunner(model, half, ANY_SIZE), expected, "predicted", half)
     assert found.passed
     assert found.psnr > decibels
     exact = parity.compare(
         EmulatedRunner(build(source.config, source.weights, None, OUTPUTS), "fp32", ANY_SIZE),
         expected,
         "predicted",
-        2e-5,
+        "fp32",
     )
     assert exact.passed
     assert found.max_abs_error > 10 * exact.max_abs_error  # it does round
@@ -192,7 +192,7 @@ def test_a_network_that_overflows_in_plain_fp16_comes_out_finite_and_close(sourc
     case = samples.parity_cases(ANY_SIZE)[2]
     expected = parity.reference(loud, [case])
     plain = typed(build(loud.config, loud.weights, None, OUTPUTS), "fp16")
-    found = parity.compare(EmulatedRunner(plain, "fp16", ANY_SIZE), expected, "predicted", 0.02)
+    found = parity.compare(EmulatedRunner(plain, "fp16", ANY_SIZE), expected, "predicted", "fp16")
     assert found.max_abs_error == float("inf")
 
     outcome = export(Request(tmp_path / "loud.safetensors", tmp_path / "b", ("trt-rtx",), "fp16", size=(256, 256)))

@@ -1,0 +1,245 @@
+"""int8 written into the graph: NNCF calibrates it, and what costs accuracy goes back to fp32, by measurement.
+
+Only convolutions compute in int8, each on a quantized input: nine tenths of the work is theirs. Sums and transforms in
+int8 cost digits (5 dB in LaMa) and win no time. The graph that comes out has QuantizeLinear and DequantizeLinear nodes,
+which ONNX Runtime takes as they are and OpenVINO compiles to its own int8.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+
+from glama_deploy.errors import EngineError
+from glama_deploy.runtime.base import require
+
+#: PSNR (dB, peak 1) of the missing pixels against the fp32 graph that a quantized one must reach, root mean square two
+#: steps of 8 bits: a decibel over what parity asks for, because other photos are a little further off.
+LEAST_PSNR = 41.0
+
+#: What stays as it is: everything but convolutions. (A quantizer may move up over a Pad, which then moves bytes.)
+_UNTOUCHED = ("Add", "Concat", "MatMul", "Mul", "Reshape", "Shape", "DepthToSpace")
+
+_CONVOLUTIONS = ("Conv", "ConvTranspose")
+
+#: Groups are ranked on so many samples; what is decided by them is measured on all.
+_RANKED_ON = 3
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a graph takes, by the names of its inputs, and which pixels are missing, bool [B, H, W]."""
+
+    inputs: dict[str, np.ndarray]
+    missing: np.ndarray
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A graph with int8 in it, the convolutions that stay fp32, each with the reason, and the PSNR against fp32 (dB, of
+    the missing pixels of all samples)."""
+
+    model: onnx.ModelProto
+    kept: dict[str, str]
+    psnr: float
+
+
+def quantize(
+    model: onnx.ModelProto,
+    calibration: Sequence[Sample],
+    checks: Sequence[Sample],
+    *,
+    ignore: Iterable[str] = (),
+    least: float = LEAST_PSNR,
+    step: Callable[[str], None] = lambda text: None,
+) -> Quantized:
+    """Quantize the convolutions of an fp32 graph, but for those called `ignore`.
+
+    Ranges are those of `calibration`. Where the missing pixels of `checks` then are further than `least` dB from the
+    fp32 graph's, each quantizer is tried alone, and those with the most error for the work that they make cheap are
+    taken out again, as many as it takes. Raises EngineError where NNCF or ONNX Runtime is not installed, or NNCF does
+    not take the graph.
+    """
+    full = _calibrated(model, calibration, ignore)
+    groups = _groups(full)
+    reference = _runner(model)
+    expected = [reference(sample) for sample in checks]
+
+    def measured(taken_out: Iterable[_Group], several: int | None = None) -> float:
+        candidate = _without(full, model, taken_out)
+        return _error(candidate, checks[:several], expected[:several])
+
+    step("measuring int8 against fp32")
+    error = measured(())
+    if _psnr(error) >= least:
+        return Quantized(full, {}, _psnr(error))
+    work = _multiply_adds(model, checks[0])
+    alone = {}
+    for number, group in enumerate(groups, 1):
+        step(f"measuring int8 in one place, {number} of {len(groups)}")
+        alone[group] = measured([other for other in groups if other is not group], _RANKED_ON)
+    ranked = sorted(groups, key=lambda group: alone[group] / sum(work[c] for c in group.convolutions), reverse=True)
+    few, enough, there = 0, len(groups), 0.0
+    while enough - few > 1:  # `few` taken out are too few, `enough` are enough
+        number = (few + enough) // 2
+        step(f"measuring int8 with {number} of {len(groups)} places in fp32")
+        error = measured(ranked[:number])
+        if _psnr(error) >= least:
+            enough, there = number, error
+        else:
+            few = number
+    kept = {
+        name: f"its error for its work: int8 there alone leaves {_psnr(alone[group]):.1f} dB"
+        for group in ranked[:enough]
+        for name in group.convolutions
+    }
+    return Quantized(_without(full, model, ranked[:enough]), kept, _psnr(there))
+
+
+@dataclass(frozen=True)
+class _Group:
+    """A quantizer of an activation: its two nodes, the tensor that it quantizes, the convolutions that it serves."""
+
+    quantize: str
+    dequantize: str
+    tensor: str
+    convolutions: tuple[str, ...]
+
+
+def _calibrated(model: onnx.ModelProto, samples: Sequence[Sample], ignore: Iterable[str]) -> onnx.ModelProto:
+    nncf: Any = require("nncf", "NNCF", "pip install nncf")
+    nncf.set_log_level(logging.ERROR)
+    untouched = {node.name for node in model.graph.node if node.op_type in _UNTOUCHED}
+    scope = nncf.IgnoredScope(names=sorted(untouched | set(ignore)))
+    data = nncf.Dataset([sample.inputs for sample in samples])
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    try:
+        return nncf.quantize(copy, data, subset_size=len(samples), ignored_scope=scope)
+    except RuntimeError as error:
+        raise EngineError(f"NNCF does not quantize the graph: {str(error).strip().splitlines()[0]}") from error
+
+
+def _groups(full: onnx.ModelProto) -> list[_Group]:
+    readers = defaultdict(list)
+    for node in full.graph.node:
+        for tensor in node.input:
+            readers[tensor].append(node)
+    stored = {tensor.name for tensor in full.graph.initializer}
+    groups = []
+    for node in full.graph.node:
+        if node.op_type != "QuantizeLinear" or node.input[0] in stored:
+            continue
+        (back,) = readers[node.output[0]]
+        served, reached = [], list(readers[back.output[0]])
+        while reached:
+            reader = reached.pop()
+            if reader.op_type in _CONVOLUTIONS:
+                served.append(reader.name)
+            else:
+                reached += (further for output in reader.output for further in readers[output])
+        groups.append(_Group(node.name, back.name, node.input[0], tuple(sorted(served))))
+    return groups
+
+
+def _multiply_adds(model: onnx.ModelProto, sample: Sample) -> dict[str, int]:
+    """Those of each convolution for a sample."""
+    convolutions = [node for node in model.graph.node if node.op_type in _CONVOLUTIONS]
+    probed = onnx.ModelProto()
+    probed.CopyFrom(model)
+    del probed.graph.output[:]
+    probed.graph.output.extend(onnx.ValueInfoProto(name=node.output[0]) for node in convolutions)
+    session = _session(probed)
+    names = [node.output[0] for node in convolutions]
+    shapes = {name: found.shape for name, found in zip(names, session.run(names, sample.inputs), strict=True)}
+    weights = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
+    counts = {}
+    for node in convolutions:
+        (strides,) = [a.ints for a in node.attribute if a.name == "strides"] or [[1, 1]]
+        each = math.prod(strides) if node.op_type == "ConvTranspose" else 1
+        counts[node.name] = weights[node.input[1]] * math.prod(shapes[node.output[0]][2:]) // each
+    return counts
+
+
+def _without(full: onnx.ModelProto, model: onnx.ModelProto, groups: Iterable[_Group]) -> onnx.ModelProto:
+    """The quantized graph with these quantizers taken out, and the fp32 weights and biases back where they were."""
+    groups = list(groups)
+    result = onnx.ModelProto()
+    result.CopyFrom(full)
+    graph = result.graph
+    before = {node.name: node for node in model.graph.node}
+    back = {group.dequantize: group.tensor for group in groups}
+    tensors = {node.output[0]: back[node.name] for node in graph.node if node.name in back}
+    theirs = {name for group in groups for name in group.convolutions}
+    for node in graph.node:
+        if node.name in theirs:
+            node.input[1:] = before[node.name].input[1:]
+        for position, tensor in enumerate(node.input):
+            node.input[position] = tensors.get(tensor, tensor)
+    wanted = {tensor for node in graph.node if node.name in theirs for tensor in node.input[1:]}
+    there = {tensor.name for tensor in graph.initializer}
+    originals = {tensor.name: tensor for tensor in model.graph.initializer if tensor.name in wanted}
+    for tensor in graph.initializer:
+        if tensor.name in originals:  # NNCF corrects biases in place
+            tensor.CopyFrom(originals[tensor.name])
+    graph.initializer.extend(tensor for name, tensor in originals.items() if name not in there)
+    _drop_unread(graph)
+    return result
+
+
+def _drop_unread(graph: onnx.GraphProto) -> None:
+    """Remove nodes and stored tensors that nothing reads, from the end of the graph on."""
+    read = {output.name for output in graph.output}
+    nodes = []
+    for node in reversed(graph.node):
+        if read.isdisjoint(node.output):
+            continue
+        read.update(node.input)
+        nodes.append(node)
+    stored = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(nodes))
+    graph.initializer.extend(stored)
+
+
+def _error(model: onnx.ModelProto, samples: Sequence[Sample], expected: Sequence[np.ndarray]) -> float:
+    """Mean squared difference of the missing pixels' values, of 0…1."""
+    total, count = 0.0, 0
+    run = _runner(model)
+    for sample, wanted in zip(samples, expected, strict=True):
+        difference = (run(sample) - wanted)[sample.missing]
+        total, count = total + float((difference**2).sum()), count + difference.size
+    return total / count
+
+
+def _psnr(error: float) -> float:
+    return -10 * math.log10(error) if error else math.inf
+
+
+def _runner(model: onnx.ModelProto) -> Callable[[Sample], np.ndarray]:
+    """Runs a graph's `inpainted`, float64 [B, H, W, 3] of 0…1."""
+    session = _session(model)
+
+    def run(sample: Sample) -> np.ndarray:
+        found = session.run(["inpainted"], sample.inputs)[0]
+        if found.dtype == np.uint8:
+            return found / 255.0
+        return found.astype(np.float64).transpose(0, 2, 3, 1)
+
+    return run
+
+
+def _session(model: onnx.ModelProto) -> Any:
+    """A session that computes quantizers as they stand, in fp32: the same on every CPU, int8 products or none."""
+    onnxruntime = require("onnxruntime", "ONNX Runtime", "pip install onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,167 @@
+"""int8: calibrated by NNCF, measured and mixed by us, run by the engines themselves."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+import glama_deploy
+from glama_deploy import images
+from glama_deploy.bundle import Bundle
+from glama_deploy.engines import quantize
+from glama_deploy.errors import EngineError, GlamaError
+from glama_deploy.export import samples
+from glama_deploy.export.graph import SPECTRUM, build
+from glama_deploy.export.pipeline import Request, export
+from glama_deploy.network import NetworkConfig
+from glama_deploy.reference.untrained import untrained
+
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three crops of the sample photo."""
+    folder = tmp_path_factory.mktemp("photos")
+    with Image.open(samples.SAMPLE) as photo:
+        for number in range(3):
+            left = number * (photo.width - 256) // 2
+            photo.crop((left, 0, left + 256, 256)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    out = tmp_path_factory.mktemp("int8") / "bundle"
+    request = Request(tiny, out, ("openvino",), "int8", calibration=photos, parity_size=(256, 256))
+    return export(request).bundle
+
+
+def quantized(model: onnx.ModelProto) -> set[str]:
+    """The convolutions whose weights are stored in bytes."""
+    made = {output: node for node in model.graph.node for output in node.output}
+    return {
+        node.name
+        for node in model.graph.node
+        if node.op_type in CONVOLUTIONS and getattr(made.get(node.input[1]), "op_type", "") == "DequantizeLinear"
+    }
+
+
+def test_both_engines_compute_in_int8_and_reach_what_parity_asks_for(bundle):
+    engines = bundle.manifest.engines
+    assert {name: engine.precision for name, engine in engines.items()} == {"onnx": "int8", "openvino": "int8"}
+    for engine in engines.values():
+        assert engine.parity.measured
+        assert engine.parity.passed
+        assert 40 <= engine.parity.psnr < 90  # above 90 dB nothing would have been quantized
+    image = images.read_image(samples.SAMPLE).rgb[:120, :144]
+    mask = np.zeros(image.shape[:2], bool)
+    mask[40:80, 50:90] = True
+    results = {}
+    for backend in ("openvino", "onnxruntime:cpu"):
+        inpainter = glama_deploy.load(bundle.path, backend)
+        assert inpainter.precision == "int8"
+        results[backend] = inpainter(image, mask, region="full")
+        assert np.array_equal(results[backend][~mask], image[~mask])
+    exact = glama_deploy.load(bundle.path, "onnxruntime:cpu", "fp32")(image, mask, region="full")
+    for found in results.values():
+        # two steps of 8 bits, root mean square: 42 dB
+        assert 0 < np.sqrt(np.mean((found[mask].astype(float) - exact[mask]) ** 2)) < 2
+
+
+def test_convolutions_are_in_int8_but_those_on_spectra_and_what_is_not_the_network(bundle):
+    graph = bundle.manifest.graphs["int8"]
+    model = onnx.load(str(bundle.graph("int8")))
+    convolutions = {node.name for node in model.graph.node if node.op_type in CONVOLUTIONS}
+    spectra = {name for name in convolutions if name.endswith(SPECTRUM)}
+    assert spectra
+    assert spectra <= graph.kept.keys()
+    assert quantized(model) == convolutions - graph.kept.keys()
+    assert len(quantized(model)) > len(convolutions) / 2
+    weights = model.ByteSize()
+    assert weights < 0.6 * bundle.graph("fp32").stat().st_size  # bytes, but for the spectra's
+
+
+def _samples(count: int, kind: str) -> list[quantize.Sample]:
+    photo = images.read_image(samples.SAMPLE).rgb
+    cases = [samples._case(photo, 1, (64, 64), kind, seed) for seed in range(count)]
+    return [quantize.Sample(dict(zip(("image", "mask"), c.tensors(), strict=True)), c.missing) for c in cases]
+
+
+def test_the_convolution_that_int8_would_ruin_stays_and_is_named():
+    """A channel of one convolution is made 3000 times as large, and its readers as much less sensitive to it: exactly
+    the same network, and one input that 256 steps cannot hold."""
+    config = NetworkConfig(ngf=8, n_blocks=2)
+    model = build(config, untrained(config))
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+
+    def scale(name: str, index: tuple, factor: float) -> None:
+        tensor = stored[name]
+        values = onnx.numpy_helper.to_array(tensor).copy()
+        values[index] *= factor
+        tensor.CopyFrom(onnx.numpy_helper.from_array(values, name))
+
+    nodes = {node.name: node for node in model.graph.node}
+    for name in nodes["up1/conv"].input[1:]:
+        scale(name, (slice(None), 3) if "weight" in name else (3,), 3000)
+    scale(nodes["up2/conv"].input[1], (3,), 1 / 3000)
+    calibration, checks = _samples(4, "strokes"), _samples(3, "general")
+    plain = quantize.quantize(model, calibration, checks, least=-math.inf)
+    assert not plain.kept
+    result = quantize.quantize(model, calibration, checks, least=plain.psnr + 6)
+    assert result.psnr >= plain.psnr + 6
+    assert "up2/conv" in result.kept
+    assert "dB" in result.kept["up2/conv"]
+    assert len(result.kept) < 6  # it is the one, not half of the network
+    assert quantized(result.model).isdisjoint(result.kept)
+    onnx.checker.check_model(result.model, full_check=True)
+
+
+def test_a_graph_with_everything_taken_out_is_the_fp32_graph():
+    config = NetworkConfig(ngf=8, n_blocks=1)
+    model = build(config, untrained(config))
+    checks = _samples(2, "strokes")
+    full = quantize._calibrated(model, checks, ())
+    bare = quantize._without(full, model, quantize._groups(full))
+    assert not {"QuantizeLinear", "DequantizeLinear"} & {node.op_type for node in bare.graph.node}
+    for sample in checks:
+        assert np.array_equal(quantize._runner(bare)(sample), quantize._runner(model)(sample))
+
+
+def test_what_int8_needs_and_lacks_is_said_before_any_work(tiny, photos, tmp_path):
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "b"
+    for settings, words in (
+        ({}, "--calib FOLDER"),
+        ({"calibration": tmp_path / "empty"}, "has no photos"),
+        ({"calibration": photos, "calibration_images": 5}, "has 3 photos, and 5 are asked for"),
+        ({"calibration": photos, "targets": ("openvino", "trt-rtx")}, "not built in int8"),
+    ):
+        with pytest.raises(GlamaError, match=words):
+            export(Request(tiny, out, precision="int8", **settings))
+        assert not out.exists()
+    with pytest.raises(GlamaError, match="--calib-images is for int8"):
+        export(Request(tiny, out, calibration_images=3))
+
+
+def test_a_precision_that_a_bundle_has_not_is_said(bundle, tiny_bundle):
+    with pytest.raises(EngineError, match="is not in int8 for OpenVINO; export it with --precision int8"):
+        glama_deploy.load(tiny_bundle.path, "openvino", "int8")
+    with pytest.raises(EngineError, match="is in int8 for OpenVINO"):
+        glama_deploy.load(bundle.path, "openvino", "fp32")
+    assert glama_deploy.load(bundle.path, "auto", "fp32").precision == "fp32"  # ONNX Runtime has the fp32 graph
+    with pytest.raises(EngineError, match="has no int8 graph"):
+        glama_deploy.load(tiny_bundle.path, "onnxruntime:cpu", "int8")
+
+
+def test_a_cpu_without_int8_products_runs_it_all_the_same_and_says_so(bundle, monkeypatch):
+    monkeypatch.setattr("glama_deploy.runtime.openvino._multiplies_bytes", lambda: False)
+    inpainter = glama_deploy.load(bundle.path, "openvino")
+    assert "int8 (this CPU has no VNNI" in inpainter.description
+    image, mask = np.full((64, 64, 3), 99, np.uint8), np.eye(64, dtype=bool)
+    assert inpainter(image, mask).shape == image.shape
