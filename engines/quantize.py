@@ -115,7 +115,9 @@ class _Group:
 
 def _calibrated(model: onnx.ModelProto, samples: Sequence[Sample], ignore: Iterable[str]) -> onnx.ModelProto:
     nncf: Any = require("nncf", "NNCF", "pip install nncf")
-    nncf.set_log_level(logging.ERROR)
+    # Not nncf.set_log_level: it also sets every handler on NNCF's logger, and one that the program shares between
+    # loggers would drop this package's own warnings from then on.
+    logging.getLogger("nncf").setLevel(logging.ERROR)
     untouched = {node.name for node in model.graph.node if node.op_type in _UNTOUCHED}
     scope = nncf.IgnoredScope(names=sorted(untouched | set(ignore)))
     data = nncf.Dataset([sample.inputs for sample in samples])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 
@@ -126,7 +127,11 @@ def test_a_graph_with_everything_taken_out_is_the_fp32_graph():
     config = NetworkConfig(ngf=8, n_blocks=1)
     model = build(config, untrained(config))
     checks = _samples(2, "strokes")
+    shared = logging.NullHandler()  # a handler of the program's, which its other loggers have too
+    logging.getLogger("nncf").addHandler(shared)
     full = quantize._calibrated(model, checks, ())
+    logging.getLogger("nncf").removeHandler(shared)
+    assert shared.level == logging.NOTSET  # what else goes through it is heard as before
     bare = quantize._without(full, model, quantize._groups(full))
     assert not {"QuantizeLinear", "DequantizeLinear"} & {node.op_type for node in bare.graph.node}
     for sample in checks:

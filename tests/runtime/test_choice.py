@@ -96,7 +96,7 @@ def test_a_package_that_is_installed_but_does_not_load_is_passed_over(tiny_bundl
 def test_in_half_precision_each_size_is_compiled_and_only_some_are_kept(tiny, make_bundle, monkeypatch, tmp_path, io):
     """This CPU may have no half type, so the runner is told that it has one and computes in f32 all the same."""
     monkeypatch.setenv("GLAMA_CACHE", str(tmp_path))
-    monkeypatch.setattr(openvino.OpenVINORunner, "_choose", lambda self, precision: ("bf16", ""))
+    monkeypatch.setattr(openvino.OpenVINORunner, "_choose", lambda self, *asked: ("bf16", ""))
     monkeypatch.setitem(openvino._TYPES, "bf16", "f32")
     bundle = make_bundle(tiny, io=io)
     half = glama_deploy.load(bundle.path, "openvino", "bf16")
@@ -120,7 +120,7 @@ def test_the_embedded_network_is_the_default(photo, hole):
     ("arguments", "says"),
     [
         ({"backend": "coreml"}, "unknown backend 'coreml'; expected auto, torch, openvino, onnxruntime, tensorrt"),
-        ({"precision": "fp8"}, "unknown precision 'fp8'; expected auto, fp32, bf16 or fp16"),
+        ({"precision": "fp8"}, "unknown precision 'fp8'; expected auto, fp32, bf16, fp16 or int8"),
         ({"threads": 0}, "threads is 0; a whole number from 1 up"),
         ({"threads": "2"}, "threads is '2'"),
         ({"backend": "torch"}, "is a bundle, which holds no PyTorch network"),
