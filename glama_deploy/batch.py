@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +24,12 @@ log = logging.getLogger("glama_deploy")
 
 #: An `Inpainter`, with or without a region: image and mask → image.
 Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+#: An image, and its mask as bool H×W.
+_Inputs = tuple[Picture, np.ndarray]
+
+#: Images that are read, and that are written, while another is filled; each is held in memory.
+AT_ONCE = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True)
@@ -82,20 +92,60 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 
 def run(fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False) -> Iterator[Result]:
-    """Do the jobs one after the other; a bad file is a result like the others. An output that exists is skipped,
-    unless `overwrite`: a run that was cut short goes on where it stopped."""
-    for job in jobs:
-        if job.out.exists() and not overwrite:
-            yield Result(job, "skipped")
-            continue
-        try:
-            inpaint_file(fill, job)
-        except GlamaError as error:
-            yield Result(job, "failed", str(error))
-        except (OSError, MemoryError) as error:
-            yield Result(job, "failed", f"{job.image}: {str(error) or 'not enough memory'}")
-        else:
-            yield Result(job, "written")
+    """Do the jobs, and give their results in the same order; a bad file is a result like the others. An output that
+    exists is skipped, unless `overwrite`: a run that was cut short goes on where it stopped.
+
+    `fill` sees one image after the other, in the caller's thread; beside it up to AT_ONCE of the next images are read,
+    and as many of the last are written.
+    """
+    todo = iter(jobs)
+    reading: deque[tuple[Job, Future[_Inputs] | None]] = deque()
+    writing: deque[Callable[[], Result]] = deque()
+    pool = ThreadPoolExecutor(AT_ONCE, "glama-files")
+    try:
+        while True:
+            while len(reading) < AT_ONCE and (job := next(todo, None)) is not None:
+                done = job.out.exists() and not overwrite
+                reading.append((job, None if done else pool.submit(read, job)))
+            if not reading:
+                break
+            writing.append(_begin(fill, *reading.popleft(), pool))
+            if len(writing) > AT_ONCE:
+                yield writing.popleft()()
+        while writing:
+            yield writing.popleft()()
+    finally:
+        pool.shutdown(cancel_futures=True)  # what is being written is finished first
+
+
+def _begin(fill: Fill, job: Job, inputs: Future[_Inputs] | None, pool: ThreadPoolExecutor) -> Callable[[], Result]:
+    """Fill the job's image and begin to write it; what gives its result, once that is there."""
+    if inputs is None:
+        return partial(Result, job, "skipped")
+    try:
+        picture, mask = inputs.result()
+        writing = pool.submit(write, job, picture, _filled(fill, job, picture, mask), mask)
+    except _FAILURES as error:
+        return partial(_failed, job, error)
+    return partial(_written, job, writing)
+
+
+def _written(job: Job, writing: Future[None]) -> Result:
+    try:
+        writing.result()
+    except _FAILURES as error:
+        return _failed(job, error)
+    return Result(job, "written")
+
+
+#: What a file, or the lack of memory for it, can do to a job.
+_FAILURES = (GlamaError, OSError, MemoryError)
+
+
+def _failed(job: Job, error: BaseException) -> Result:
+    if isinstance(error, GlamaError):
+        return Result(job, "failed", str(error))
+    return Result(job, "failed", f"{job.image}: {str(error) or 'not enough memory'}")
 
 
 def inpaint_file(fill: Fill, job: Job) -> None:
@@ -103,7 +153,7 @@ def inpaint_file(fill: Fill, job: Job) -> None:
     finish(fill, job, *read(job))
 
 
-def read(job: Job) -> tuple[Picture, np.ndarray]:
+def read(job: Job) -> _Inputs:
     """The job's image and mask (bool H×W), checked against each other. Raises ImageError; a mask that marks nothing,
     or everything, is worth a note."""
     images.check_suffix(job.out)
@@ -121,10 +171,18 @@ def read(job: Job) -> tuple[Picture, np.ndarray]:
 
 def finish(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> None:
     """Inpaint and write; raises GlamaError with nothing written."""
+    write(job, picture, _filled(fill, job, picture, mask), mask)
+
+
+def _filled(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> np.ndarray:
     try:
-        rgb = fill(picture.rgb, mask)
+        return fill(picture.rgb, mask)
     except ImageError as error:
         raise ImageError(f"{job.image}: {error}") from error
+
+
+def write(job: Job, picture: Picture, rgb: np.ndarray, mask: np.ndarray) -> None:
+    """Write the job's output, and its folder where there is none. Raises GlamaError with nothing written."""
     try:
         job.out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +100,64 @@ def test_a_single_image_may_go_into_a_folder(folders):
     out.mkdir()
     (job,) = batch.plan(images / "a.jpg", masks / "a.png", out)
     assert job.out == out / "a.png"
+
+
+def test_the_next_images_are_read_and_the_last_written_while_one_is_filled(folders, photo, hole, monkeypatch):
+    """Where they were not, `fill` would wait in vain."""
+    images, masks, out = folders
+    (images / "broken.png").unlink()
+    for stem in ("d", "e"):
+        Image.fromarray(photo).save(images / f"{stem}.png")
+        Image.fromarray(hole).save(masks / f"{stem}.png")
+    read = {stem: threading.Event() for stem in "abcde"}
+    plain = batch.read
+
+    def noted(job: batch.Job):
+        read[job.image.stem].set() if job.image.stem in read else None
+        return plain(job)
+
+    monkeypatch.setattr(batch, "read", noted)
+    monkeypatch.setattr(batch, "AT_ONCE", 2)
+    filled = []
+
+    def fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        filled.append(threading.current_thread())
+        if len(filled) == 1:
+            assert read["b"].wait(10)
+        if len(filled) == 2:
+            assert _appears(out / "a.png")
+        return image
+
+    results = list(batch.run(fill, batch.plan(images, masks, out)))
+    assert [(r.job.image.stem, r.state) for r in results if r.state == "written"] == [(s, "written") for s in "abde"]
+    assert set(filled) == {threading.current_thread()}
+
+
+def _appears(path: Path) -> bool:
+    end = time.monotonic() + 10
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    return path.exists()
+
+
+def test_a_run_that_is_given_up_leaves_whole_files_alone(folders, inpainter, photo):
+    images, masks, out = folders
+    results = batch.run(inpainter, batch.plan(images, masks, out))
+    next(results)
+    results.close()
+    written = sorted(path.name for path in out.iterdir())
+    assert written[0] == "a.png"
+    assert set(written) <= {"a.png", "b.png"}  # and no temporary names
+    for path in out.iterdir():
+        assert np.asarray(Image.open(path)).shape == photo.shape
+
+
+def test_an_error_that_is_no_files_stops_the_run(folders):
+    images, masks, out = folders
+
+    def fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(batch.run(fill, batch.plan(images, masks, out)))
+    assert not out.exists()

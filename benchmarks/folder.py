@@ -1,0 +1,79 @@
+"""A folder of photographs through `glama-inpaint`'s pipeline against one after the other, images a second.
+
+    python benchmarks/folder.py --model BUNDLE [--backend openvino] [--precision bf16] [--images 200]
+
+One after the other reads, fills, writes; the pipeline reads the next images and writes the last ones while one is
+filled. Both run in turns over parts of the same folder: squares of `benchmarks/photos`, a mask of strokes for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import glama_deploy
+from glama_deploy import batch
+from glama_deploy.masks import by_name
+
+PHOTOS = Path(__file__).parent / "photos"
+
+
+def make(folder: Path, count: int, size: int, kind: str) -> tuple[Path, Path]:
+    """Folders of `count` images and masks: the photographs in turns, mirrored and shifted, so that none is another."""
+    images, masks = folder / "images", folder / "masks"
+    images.mkdir()
+    masks.mkdir()
+    sources = sorted(PHOTOS.glob("*.jpg"))
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        with Image.open(sources[number % len(sources)]) as photo:
+            pixels = np.roll(np.asarray(photo.convert("RGB").resize((size, size))), rng.integers(size), axis=1)
+        Image.fromarray(pixels[:, :: rng.choice((-1, 1))]).save(images / f"{number:04}.png")
+        Image.fromarray(by_name(kind)(size, size, rng)).save(masks / f"{number:04}.png")
+    return images, masks
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--precision", default="auto")
+    parser.add_argument("--region", default="auto")
+    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--mask", default="MediumStrokes")
+    parser.add_argument("--turns", type=int, default=5)
+    options = parser.parse_args()
+    inpainter = glama_deploy.load(options.model, options.backend, options.precision)
+    fill = partial(inpainter, region=options.region)
+    with tempfile.TemporaryDirectory() as folder:
+        images, masks = make(Path(folder), options.images, options.size, options.mask)
+        jobs = batch.plan(images, masks, Path(folder) / "out")
+        for job in jobs[:3]:  # the engine and its sizes are ready
+            batch.inpaint_file(fill, job)
+        alone, together = [], []
+        for turn in range(options.turns):
+            part = jobs[turn :: options.turns]
+            start = time.perf_counter()
+            for job in part:
+                batch.inpaint_file(fill, job)
+            between = time.perf_counter()
+            states = [result.state for result in batch.run(fill, part, overwrite=True)]
+            assert states == ["written"] * len(part)
+            alone.append(len(part) / (between - start))
+            together.append(len(part) / (time.perf_counter() - between))
+    ratios = [theirs / ours for ours, theirs in zip(alone, together, strict=True)]
+    print(f"{inpainter.description}, region {options.region}, {options.images} images of {options.size}×{options.size}")
+    print(f"one after the other {statistics.median(alone):.2f} images a second, the pipeline", end=" ")
+    print(f"{statistics.median(together):.2f}: {statistics.median(ratios):.2f}× (median of {options.turns} turns)")
+
+
+if __name__ == "__main__":
+    main()
