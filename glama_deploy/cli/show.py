@@ -81,9 +81,10 @@ def print_outcome(console: Console, outcome: Outcome) -> int:
             results.append((name, graph.parity))
     for name, parity in results:
         if parity.measured and not parity.passed:
-            missed = f"over its tolerance of {parity.tolerance:.0e}"
             if parity.least_psnr is not None:
                 missed = f"below the {parity.least_psnr:.0f} dB that it should reach"
+            else:
+                missed = f"over its tolerance of {parity.tolerance:.0e}"
             reasons[name] = f"{missed}, worst at {parity.worst}"
     for target in failures:
         table.add_row(TARGETS[target], "–", "–", "–", "–", _MISSING)
