@@ -9,7 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from glama_deploy.benchmarks import machine
+from glama_deploy.benchmarks import machine, parts
+from glama_deploy.benchmarks.parts import Part
 from glama_deploy.benchmarks.subjects import Running, Task
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import GlamaError
@@ -24,7 +25,8 @@ class _Record(BaseModel):
 
 
 class Row(_Record):
-    """A subject at a size, batch and number of threads; `reason` says why it was not measured."""
+    """A subject at a size, batch and number of threads; `reason` says why it was not measured, `parts` where the time
+    of one image goes, if that was asked."""
 
     subject: str
     size: tuple[int, int]
@@ -37,6 +39,7 @@ class Row(_Record):
     share: float | None = None
     peak_bytes: int | None = None
     reason: str = ""
+    parts: tuple[Part, ...] = ()
 
     @property
     def median(self) -> float:
@@ -63,9 +66,11 @@ def measure(
     batches: Sequence[int],
     threads: Sequence[int],
     runs: int,
+    profile: bool = False,
     step: Callable[[str], None] = lambda text: None,
 ) -> Results:
-    """Measure every subject at every size, batch and number of threads."""
+    """Measure every subject at every size, batch and number of threads; with `profile` also the parts of those that run
+    on OpenVINO."""
     peaks: dict[str, dict[int, float]] = {}
     for count in threads:
         for precision in machine.PRECISIONS:
@@ -81,6 +86,8 @@ def measure(
                 step(f"{size[0]}x{size[1]}, batch {batch}, {count} threads")
                 rows += _together(tasks, runs, step)
     limits = [_with_share(row, bundle, peaks) for row in rows]
+    if profile:
+        limits = [_with_parts(row, bundle, runs, step) for row in limits]
     manifest = bundle.manifest
     name = f"{manifest.network.n_blocks} blocks, {manifest.network.ngf} channels ({manifest.checkpoint.file})"
     return Results(network=name, machine=machine.describe(), runs=runs, peaks=peaks, rows=tuple(limits))
@@ -118,3 +125,11 @@ def _with_share(row: Row, bundle: Bundle, peaks: dict[str, dict[int, float]]) ->
         return row
     work = 2 * sum(cost.multiply_adds(bundle.manifest.network, row.size, bundle.manifest.fft).values()) * row.batch
     return row.model_copy(update={"share": work / row.median / limit})
+
+
+def _with_parts(row: Row, bundle: Bundle, runs: int, step: Callable[[str], None]) -> Row:
+    if not row.seconds or not row.subject.startswith("openvino"):
+        return row
+    step(f"the parts of {row.subject} at {row.size[0]}x{row.size[1]}")
+    precision = row.subject.partition(":")[2] or "auto"
+    return row.model_copy(update={"parts": parts.profile(bundle, precision, row.size, row.threads, runs)})

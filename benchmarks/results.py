@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from glama_deploy.benchmarks import parts
 from glama_deploy.benchmarks.bench import BASE, Results, Row
 
 COLUMNS = ("subject", "median", "min…max", f"against {BASE}", "of the limit", "peak memory")
@@ -47,6 +48,11 @@ def show(console: Console, results: Results) -> None:
         for row in rows:
             table.add_row(*_cells(row))
         console.print(table)
+        for row in filter(lambda row: row.parts, rows):
+            table = Table(*parts.COLUMNS, title=f"{title}, {row.description}, by part", title_justify="left")
+            for cells in parts.table(row.parts):
+                table.add_row(*cells)
+            console.print(table)
     console.print("a matrix product reaches " + "; ".join(_limits(results)), highlight=False)
 
 
@@ -64,6 +70,10 @@ def markdown(results: Results) -> str:
     for title, rows in _groups(results):
         text += ["", f"## {title}", "", "| " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
         text += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
+        for row in filter(lambda row: row.parts, rows):
+            text += ["", f"{row.description}, by part:", ""]
+            text += ["| " + " | ".join(parts.COLUMNS) + " |", "|---|" + "---:|" * (len(parts.COLUMNS) - 1)]
+            text += ["| " + " | ".join(cells) + " |" for cells in parts.table(row.parts)]
     gpu = [row for row in results.rows if row.subject.startswith(("tensorrt", "onnxruntime:cuda")) and row.seconds]
     if not gpu:
         text += ["", "GPU: not measured."]

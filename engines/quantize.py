@@ -113,6 +113,26 @@ class _Group:
     convolutions: tuple[str, ...]
 
 
+def ranges(model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Sample]) -> dict[str, np.ndarray]:
+    """The largest magnitude of each channel, [C], of tensors [B, C, H, W] of a graph over all samples."""
+    session = _session(_giving(model, tensors))
+    found: dict[str, np.ndarray] = {}
+    for sample in samples:
+        for name, values in zip(tensors, session.run(list(tensors), sample.inputs), strict=True):
+            largest = np.abs(values).max(axis=(0, 2, 3))
+            found[name] = np.maximum(found.get(name, largest), largest)
+    return found
+
+
+def _giving(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
+    """The graph with other outputs."""
+    probed = onnx.ModelProto()
+    probed.CopyFrom(model)
+    del probed.graph.output[:]
+    probed.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors)
+    return probed
+
+
 def _calibrated(model: onnx.ModelProto, samples: Sequence[Sample], ignore: Iterable[str]) -> onnx.ModelProto:
     nncf: Any = require("nncf", "NNCF", "pip install nncf")
     # Not nncf.set_log_level: it also sets every handler on NNCF's logger, and one that the program shares between
@@ -124,7 +144,8 @@ def _calibrated(model: onnx.ModelProto, samples: Sequence[Sample], ignore: Itera
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     try:
-        return nncf.quantize(copy, data, subset_size=len(samples), ignored_scope=scope)
+        preset = nncf.QuantizationPreset.MIXED  # activations with a zero point: the sums of spectra have two signs
+        return nncf.quantize(copy, data, preset=preset, subset_size=len(samples), ignored_scope=scope)
     except RuntimeError as error:
         raise EngineError(f"NNCF does not quantize the graph: {str(error).strip().splitlines()[0]}") from error
 
@@ -154,12 +175,8 @@ def _groups(full: onnx.ModelProto) -> list[_Group]:
 def _multiply_adds(model: onnx.ModelProto, sample: Sample) -> dict[str, int]:
     """Those of each convolution for a sample."""
     convolutions = [node for node in model.graph.node if node.op_type in _CONVOLUTIONS]
-    probed = onnx.ModelProto()
-    probed.CopyFrom(model)
-    del probed.graph.output[:]
-    probed.graph.output.extend(onnx.ValueInfoProto(name=node.output[0]) for node in convolutions)
-    session = _session(probed)
     names = [node.output[0] for node in convolutions]
+    session = _session(_giving(model, names))
     shapes = {name: found.shape for name, found in zip(names, session.run(names, sample.inputs), strict=True)}
     weights = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
     counts = {}

@@ -67,10 +67,12 @@ def calibration_cases(folder: Path | None, size: tuple[int, int]) -> list[Case]:
     return [_case(images.read_image(path).rgb, 1, size, "strokes", seed) for seed, path in enumerate(paths)]
 
 
-def int8_cases(folder: Path, size: tuple[int, int], count: int | None = None) -> tuple[list[Case], list[Case]]:
-    """Photos of `folder` at `size` under the masks of training: `count` of them (by default up to :data:`MOST_PHOTOS`)
-    to calibrate on, and up to :data:`MOST_CHECKS` of them, cut and masked otherwise, to measure on. Raises GlamaError:
-    no photo there, or fewer than asked for."""
+def int8_cases(
+    folder: Path, size: tuple[int, int], largest: tuple[int, int], count: int | None = None
+) -> tuple[list[Case], list[Case]]:
+    """Photos of `folder` under the masks of training: `count` of them (by default up to :data:`MOST_PHOTOS`) at `size`
+    to calibrate on, and up to :data:`MOST_CHECKS` of them, cut and masked otherwise, by turns at `size` and `largest`,
+    to measure on. Raises GlamaError: no photo there, or fewer than asked for."""
     paths = _photos(folder)
     if len(paths) < (count or 1):
         raise GlamaError(
@@ -79,7 +81,11 @@ def int8_cases(folder: Path, size: tuple[int, int], count: int | None = None) ->
         )
     photos = [images.read_image(path).rgb for path in paths[: count or MOST_PHOTOS]]
     calibration = [_case(photo, 1, size, "general", seed) for seed, photo in enumerate(photos)]
-    return calibration, [_case(photo, 1, size, "general", -seed) for seed, photo in enumerate(photos[:MOST_CHECKS], 1)]
+    checks = [
+        _case(photo, 1, largest if seed % 2 else size, "general", -1 - seed)
+        for seed, photo in enumerate(photos[:MOST_CHECKS])
+    ]
+    return calibration, checks
 
 
 def _photos(folder: Path) -> list[Path]:

@@ -38,9 +38,9 @@ def load(
     model: a bundle's folder; or a checkpoint, or `default` (the embedded network), which are exported once into the
     user's cache. backend: auto (TensorRT, ONNX Runtime CUDA, OpenVINO, ONNX Runtime CPU, torch: the first that is
     there), openvino, onnxruntime (or one of its providers: onnxruntime:cpu, :cuda, :tensorrt, :tensorrt-rtx), tensorrt,
-    or torch (a checkpoint, in PyTorch itself). precision: what the engine
-    computes in, where it can choose (OpenVINO): auto (fp32; of a bundle in int8, that), fp32, bf16, fp16, int8.
-    threads: of the CPU; None is all.
+    or torch (a checkpoint, in PyTorch itself). precision: what the engine computes in, where it can choose (OpenVINO):
+    auto (fp32; of a bundle in int8, that), fp32, bf16, fp16, int8, int8+bf16 (what is not int8 in bf16). threads: of
+    the CPU; None is all.
 
     Raises GlamaError (BundleError, CheckpointError, EngineError), one line that says what to do.
     """

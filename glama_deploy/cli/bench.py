@@ -28,6 +28,7 @@ def glama_bench(
         list[int] | None, option("--threads", help="May be given again. All cores by default.", min=1)
     ] = None,
     runs: Annotated[int, option("--runs", help="Of each subject, in turns.", min=1)] = 7,
+    profile: Annotated[bool, option("--profile", help="Also where the time goes on OpenVINO, by part.")] = False,
     out: Annotated[
         Path | None, option("--out", help="Folder for RESULTS.md, results.json and results.png; none by default.")
     ] = None,
@@ -56,7 +57,9 @@ def glama_bench(
     console, progress = Console(width=130), Console(stderr=True, style="dim", highlight=False)
     counts = threads or [len(os.sched_getaffinity(0))]
     # a line for each step, and nothing that moves: a spinner would be measured too
-    found = bench.measure(bundle, checkpoint, subjects or SUBJECTS, asked, batches or [1], counts, runs, progress.print)
+    found = bench.measure(
+        bundle, checkpoint, subjects or SUBJECTS, asked, batches or [1], counts, runs, profile, progress.print
+    )
     results.show(console, found)
     if out is None:
         return

@@ -21,7 +21,7 @@ from glama_deploy.errors import EngineError
 
 @dataclass(frozen=True)
 class Request:
-    """How to open an engine: precision (auto, fp32, bf16, fp16, int8), CPU threads (None: all), device (cpu, cuda, any;
+    """How to open an engine: precision (as `load` takes it), CPU threads (None: all), device (cpu, cuda, any;
     for ONNX Runtime also tensorrt and tensorrt-rtx), and which of the bundle's engines, where a backend runs more than
     one kind (None: its best)."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from glama_deploy import cache
 from glama_deploy.bundle import Bundle, EngineName
 from glama_deploy.errors import EngineError
+from glama_deploy.runtime import columns
 from glama_deploy.runtime.base import Request, installed, require
 
 _TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
@@ -76,27 +78,34 @@ class OpenVINORunner:
         import openvino
 
         name: EngineName = "openvino" if bundle.engine("openvino") else "onnx"
-        files = bundle.files(name)
         self.sizes, self.io = bundle.manifest.engines[name].sizes, bundle.manifest.io
         self._inputs = bundle.manifest.inputs
         self._core, self._lock = core(), threading.Lock()
-        quantized = bundle.manifest.engines[name].precision == "int8"
-        computed, note = self._choose(request.precision, quantized, bundle)
-        self.precision = "int8" if quantized else computed
-        self._config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": _TYPES[computed]}
+        quantized = _takes_int8(bundle, name, request.precision)
+        other = bundle.manifest.engines[name].precision == "int8" and not quantized
+        file = bundle.graph("fp32") if other else bundle.files(name)[0]
+        computed, note = self._choose(request.precision, quantized)
+        self.precision = computed if not quantized else "int8" if computed == "fp32" else f"int8+{computed}"
+        self._config: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": _TYPES[computed],
+            # Else its threads are bound to the first cores, those of a second process to the same ones, and both take
+            # twice as long. Alone, it makes no difference that could be measured.
+            "ENABLE_CPU_PINNING": False,
+        }
         if request.threads:
             self._config["INFERENCE_NUM_THREADS"] = request.threads
         folder = cache.folder("openvino")
         cached = {"CACHE_DIR": str(folder)} if folder else {}
         try:
-            self._model = self._core.read_model(str(files[0]))
+            self._model = self._core.read_model(str(file))
             self._outputs = {port.get_any_name() for port in self._model.outputs}
             self.compiles_sizes = computed != "fp32" and not self.sizes.static
             self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
             if not self.compiles_sizes:
                 self._compiled[()] = self._core.compile_model(self._model, "CPU", {**self._config, **cached})
         except RuntimeError as error:
-            raise EngineError(f"OpenVINO cannot compile {files[0]}: {str(error).strip().splitlines()[-1]}") from error
+            raise EngineError(f"OpenVINO cannot compile {file}: {str(error).strip().splitlines()[-1]}") from error
         version = openvino.__version__.split("-")[0]
         self.description = f"OpenVINO {version} CPU {self.precision}{note}"
 
@@ -116,27 +125,45 @@ class OpenVINORunner:
             self._compiled.move_to_end(key)
             return self._compiled[key]
         height, width = shape[1:3] if self.io == "uint8" else shape[2:]
-        model = self._model.clone()
-        model.reshape({tensor.name: list(tensor.shape_for(shape[0], height, width)) for tensor in self._inputs})
-        self._compiled[key] = self._core.compile_model(model, "CPU", self._config)
+        self._compiled[key] = self._core.compile_model(self._of(shape[0], height, width), "CPU", self._config)
         if len(self._compiled) > _MAX_COMPILED:
             self._compiled.popitem(last=False)
         return self._compiled[key]
 
-    def _choose(self, precision: str, quantized: bool, bundle: Bundle) -> tuple[str, str]:
-        """The precision that this CPU computes in (of a quantized graph, all that is not int8), and a note where it is
-        not the one asked for. Raises EngineError where that is chosen at export."""
-        if precision == "int8" and not quantized:
-            raise EngineError(
-                f"{bundle.path} is not in int8 for OpenVINO; export it with --precision int8 --calib FOLDER"
-            )
-        if precision == "fp32" and quantized:
-            raise EngineError(f"{bundle.path} is in int8 for OpenVINO; for fp32 export it with --precision fp32")
+    def _of(self, batch: int, height: int, width: int) -> Any:
+        """The model for one size alone."""
+        model = self._model.clone()
+        model.reshape({tensor.name: list(tensor.shape_for(batch, height, width)) for tensor in self._inputs})
+        if self._config["INFERENCE_PRECISION_HINT"] != "f32":
+            columns.as_convolutions(model)
+        return model
+
+    def profile(self, height: int, width: int, runs: int) -> Iterator[list[tuple[str, str, float]]]:
+        """Of each run of a blank image, what the engine spent its time on: node, its kind in the engine, seconds."""
+        model = self._of(1, height, width) if self.compiles_sizes else self._model
+        compiled = self._core.compile_model(model, "CPU", {**self._config, "PERF_COUNT": True})
+        request = compiled.create_infer_request()
+        blank = {tensor.name: np.zeros(tensor.shape_for(1, height, width), tensor.dtype) for tensor in self._inputs}
+        for _ in range(runs):
+            request.infer(blank)
+            yield [(n.node_name, n.node_type, n.real_time.total_seconds()) for n in request.profiling_info]
+
+    def _choose(self, precision: str, quantized: bool) -> tuple[str, str]:
+        """What this CPU computes in (of a quantized graph, all that is not int8), and a note where it is not what was
+        asked for."""
+        slow = "" if not quantized or _multiplies_bytes() else " (this CPU has no VNNI: no faster than fp32)"
         if precision in ("auto", "int8"):
-            return (
-                "fp32",
-                "" if not quantized or _multiplies_bytes() else " (this CPU has no VNNI: no faster than fp32)",
-            )
-        if _CAPABILITIES[precision] in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            return precision, ""
-        return "fp32", f" (this CPU has no {precision})"
+            return "fp32", slow
+        wanted = precision.removeprefix("int8+")
+        if _CAPABILITIES[wanted] in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            return wanted, slow
+        return "fp32", slow or f" (this CPU has no {wanted})"
+
+
+def _takes_int8(bundle: Bundle, name: EngineName, precision: str) -> bool:
+    """Whether the engine's int8 is what is asked for; a bundle in int8 has the fp32 graph, too. Raises EngineError
+    where it is asked for and not there."""
+    there = bundle.manifest.engines[name].precision == "int8"
+    if precision.startswith("int8") and not there:
+        raise EngineError(f"{bundle.path} is not in int8 for OpenVINO; export it with --precision int8 --calib FOLDER")
+    return there and (precision == "auto" or precision.startswith("int8"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,15 @@ from PIL import Image
 import glama_deploy
 from glama_deploy import images
 from glama_deploy.bundle import Bundle
+from glama_deploy.cli.export import main as glama_export
 from glama_deploy.engines import quantize
 from glama_deploy.errors import EngineError, GlamaError
-from glama_deploy.export import samples
+from glama_deploy.export import parity, samples
 from glama_deploy.export.graph import SPECTRUM, build
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.network import NetworkConfig
 from glama_deploy.reference.untrained import untrained
+from glama_deploy.runtime import openvino
 
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 
@@ -157,11 +160,41 @@ def test_what_int8_needs_and_lacks_is_said_before_any_work(tiny, photos, tmp_pat
 def test_a_precision_that_a_bundle_has_not_is_said(bundle, tiny_bundle):
     with pytest.raises(EngineError, match="is not in int8 for OpenVINO; export it with --precision int8"):
         glama_deploy.load(tiny_bundle.path, "openvino", "int8")
-    with pytest.raises(EngineError, match="is in int8 for OpenVINO"):
-        glama_deploy.load(bundle.path, "openvino", "fp32")
-    assert glama_deploy.load(bundle.path, "auto", "fp32").precision == "fp32"  # ONNX Runtime has the fp32 graph
     with pytest.raises(EngineError, match="has no int8 graph"):
         glama_deploy.load(tiny_bundle.path, "onnxruntime:cpu", "int8")
+
+
+def test_a_bundle_in_int8_runs_in_fp32_too(bundle, tiny, photo, hole):
+    exact = glama_deploy.load(tiny, "torch").predict(photo, hole)
+    for backend in ("openvino", "onnxruntime:cpu"):
+        inpainter = glama_deploy.load(bundle.path, backend, "fp32")
+        assert inpainter.precision == "fp32"
+        # what parity asks of fp32
+        np.testing.assert_allclose(inpainter.predict(photo, hole), exact, rtol=0, atol=2e-5)
+
+
+def test_what_is_not_int8_computes_in_bf16_where_that_is_asked_for(bundle, photo, hole, monkeypatch):
+    """On a CPU without bf16 the same path runs with the type swapped."""
+    plain = glama_deploy.load(bundle.path, "openvino", "int8").predict(photo, hole)
+    if "BF16" not in openvino.core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        said = glama_deploy.load(bundle.path, "openvino", "int8+bf16").description
+        assert "int8 (this CPU has no bf16)" in said or "no VNNI" in said
+        monkeypatch.setattr(openvino.OpenVINORunner, "_choose", lambda self, *asked: ("bf16", ""))
+        monkeypatch.setitem(openvino._TYPES, "bf16", "f32")
+    mixed = glama_deploy.load(bundle.path, "openvino", "int8+bf16")
+    assert mixed.precision == "int8+bf16"
+    error = mixed.predict(photo, hole) - plain
+    # bf16 has 8 significant bits: far below what int8 costs (40 dB), and not nothing
+    assert -10 * np.log10((error**2).mean()) > 45
+
+
+def test_an_export_below_its_decibels_is_exit_code_3_and_says_where(tiny, photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(parity, "LEAST_PSNR", 99.0)
+    arguments = ["--ckpt", tiny, "--target", "openvino", "--precision", "int8", "--calib", photos, "--out"]
+    assert glama_export.run([str(argument) for argument in (*arguments, tmp_path / "b")]) == 3
+    out = capsys.readouterr().out
+    assert out.count("FAIL") == 2
+    assert re.search(r"openvino: below the 99 dB that it should reach, worst at \d+x\d+ ", out)
 
 
 def test_a_cpu_without_int8_products_runs_it_all_the_same_and_says_so(bundle, monkeypatch):

@@ -1,0 +1,50 @@
+"""OpenVINO's products with a constant on the left, as convolutions.
+
+The column transforms are such products, and in bf16 or fp16 OpenVINO computes them in fp32 all the same, with the
+whole spectrum converted there and back. A convolution over the rows is the same sum, and computes in the half type.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+def as_convolutions(model: Any) -> None:
+    """Rewrite them in an `openvino.Model` of static shapes: K [n, m] @ y [..., m, w] becomes a convolution of m to n
+    channels, of width 1, over y as [-1, m, w]."""
+    from openvino import opset13
+
+    constants = _left(model)
+    for node in model.get_ordered_ops():
+        matrix = constants.get(node.get_friendly_name())
+        if matrix is None or node.get_type_name() != "MatMul":
+            continue
+        right = node.input_value(1)
+        rows, width = list(right.get_shape())[-2:]
+        flat = opset13.reshape(right, np.array([-1, rows, width]), special_zero=False)
+        product = opset13.convolution(flat, opset13.constant(matrix[:, :, None]), [1], [0], [0], [1])
+        shaped = opset13.reshape(product, np.array(list(node.get_output_shape(0))), special_zero=False)
+        product.set_friendly_name(node.get_friendly_name())
+        for reader in node.output(0).get_target_inputs():
+            reader.replace_source_output(shaped.output(0))
+
+
+def _left(model: Any) -> dict[str, np.ndarray]:
+    """The constant matrices that stand on the left of a product, also those that the graph computes from its sizes, by
+    the product's name."""
+    from openvino.passes import ConstantFolding, Manager
+
+    folded = model.clone()
+    manager = Manager()
+    manager.register_pass(ConstantFolding())
+    manager.run_passes(folded)
+    found = {}
+    for node in folded.get_ordered_ops():
+        if node.get_type_name() != "MatMul" or any(node.get_attributes()[f"transpose_{side}"] for side in "ab"):
+            continue
+        left, rank = node.input_value(0).get_node(), len(node.get_output_shape(0))
+        if left.get_type_name() == "Constant" and left.data.ndim == 2 and rank > 2:
+            found[node.get_friendly_name()] = left.data.astype(np.float32)
+    return found
