@@ -34,6 +34,9 @@ _NAMES = (
     ("sums", r"/(local|global)|^bottleneck"),
 )
 
+#: The part of a node whose name the engine made up, by its kind.
+_KINDS = {"Reorder": "reorders", "ConvolutionBackpropData": "up"}
+
 
 class Part(BaseModel):
     """A part's time in a run (seconds, median), its share of the run, and FLOP/s (None where it has none)."""
@@ -70,8 +73,8 @@ def profile(bundle: Bundle, precision: str, size: tuple[int, int], threads: int,
 
 def part(node: str, kind: str) -> str:
     """Which part a node belongs to, by its name, or its kind in the engine."""
-    if kind == "Reorder":
-        return "reorders"
+    if kind in _KINDS:
+        return _KINDS[kind]
     return next((name for name, pattern in _NAMES if re.search(pattern, node)), "ends")
 
 

@@ -20,19 +20,28 @@ import numpy as np
 
 from glama_deploy.errors import GlamaError
 
-#: PyTorch in three ways and OpenCV are peers: the same network without this project.
+#: PyTorch in three ways and OpenCV are peers: the same network without this project. An engine in fp32, or in what
+#: stands behind its colon.
 SUBJECTS = (
     "torchscript",
     "torch",
     "torch-compile",
     "opencv",
     "onnxruntime",
+    "onnxruntime:int8",
     "openvino",
     "openvino:bf16",
     "openvino:int8",
+    "openvino:int8+bf16",
     "onnxruntime:cuda",
     "tensorrt",
 )
+
+#: A subject may end in this with a number: strokes over the whole image, which it sees as a whole, are then a square
+#: hole of that many per cent of the image, of which it sees what `region="auto"` shows it.
+HOLE = "@"
+
+_PRECISIONS = ("bf16", "int8", "int8+bf16")
 
 #: Runs before the first that counts: TorchScript rewrites its graph in the second.
 WARM_UP = 3
@@ -53,8 +62,20 @@ class Task:
     threads: int
 
     @property
+    def name(self) -> str:
+        """The subject without its hole."""
+        return self.subject.partition(HOLE)[0]
+
+    @property
     def precision(self) -> str:
-        return self.subject.partition(":")[2] if self.subject.endswith(("bf16", "int8")) else "fp32"
+        rest = self.name.partition(":")[2]
+        return rest if rest in _PRECISIONS else "fp32"
+
+    @property
+    def hole(self) -> float | None:
+        """The share of the image that is one square hole, where it is not strokes that are missing."""
+        share = self.subject.partition(HOLE)[2]
+        return float(share) / 100 if share else None
 
 
 class Running:
@@ -117,34 +138,51 @@ def _serve(task: Task, pipe: Connection) -> None:
     pipe.send(("bytes", int(found[1]) * 1024 if found else 0))
 
 
+def is_subject(text: str) -> bool:
+    """Whether it is one of :data:`SUBJECTS`, with or without a hole."""
+    name, at, share = text.partition(HOLE)
+    return name in SUBJECTS and (not at or (share.isdecimal() and 0 < int(share) < 100))
+
+
 def scene(task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [B, H, W, 3] and bool [B, H, W]: noise, and strokes."""
+    """uint8 [B, H, W, 3] and bool [B, H, W]: noise, and strokes or the hole."""
     from glama_deploy.masks import by_name
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (task.batch, *task.size, 3), np.uint8)
-    masks = np.stack([by_name("MediumStrokes")(*task.size, rng) for _ in range(task.batch)])
+    if task.hole is None:
+        return images, np.stack([by_name("MediumStrokes")(*task.size, rng) for _ in range(task.batch)])
+    height, width = task.size
+    side = round((task.hole * height * width) ** 0.5)
+    masks = np.zeros((task.batch, height, width), bool)
+    top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
+    masks[:, top : top + side, left : left + side] = True
     return images, masks
 
 
 def _open(task: Task) -> tuple[str, Callable[[], object]]:
-    if task.subject in _NEEDS_CHECKPOINT and task.checkpoint is None:
+    if task.name in _NEEDS_CHECKPOINT and task.checkpoint is None:
         raise GlamaError("it needs the checkpoint, which a bundle does not hold; give --ckpt")
-    if task.subject in ("torch", "torchscript", "torch-compile"):
+    if task.name in ("torch", "torchscript", "torch-compile"):
         return _torch(task)
-    return _opencv(task) if task.subject == "opencv" else _inpainter(task)
+    return _opencv(task) if task.name == "opencv" else _inpainter(task)
 
 
 def _inpainter(task: Task) -> tuple[str, Callable[[], object]]:
     """Through `Inpainter`, with all that it does around the engine."""
     import glama_deploy
 
-    name, _, rest = task.subject.partition(":")
-    backend, precision = (name, rest) if rest in ("bf16", "int8") else (task.subject, "auto")
+    backend, _, rest = task.name.partition(":")
+    if rest not in _PRECISIONS:
+        backend = task.name
+    precision = task.precision if backend in ("openvino", "onnxruntime") else "auto"
     inpainter = glama_deploy.load(task.bundle, backend, precision, task.threads)
-    if precision != "auto" and inpainter.precision != precision:
-        raise GlamaError(f"this CPU has no {precision}")
+    if precision not in ("auto", inpainter.precision):
+        raise GlamaError(f"this CPU has no {precision.rpartition('+')[2]}")
     images, masks = scene(task)
+    if task.hole is not None:
+        said = f"{inpainter.description}, a hole of {task.hole:.0%}"
+        return said, lambda: [inpainter(image, mask) for image, mask in zip(images, masks, strict=True)]
     if task.batch == 1:
         return inpainter.description, lambda: inpainter(images[0], masks[0], region="full")
     return inpainter.description, lambda: inpainter.batch(images, masks)

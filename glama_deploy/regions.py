@@ -1,7 +1,7 @@
 """Boxes around the holes of an image: what a network must look at to fill them.
 
 The rule. Missing pixels whose 16×16 cells touch are one hole, with its bounding box. A box is a hole with context on
-each side: as much as the hole's longer side, at least LEAST_CONTEXT pixels, as far as the image goes. Its sides are
+each side: half of the hole's longer side, at least LEAST_CONTEXT pixels, as far as the image goes. Its sides are
 rounded up to STEPS (beyond them to thousands), so that few sizes occur, but not beyond the image or what the engine
 takes, and the box is moved so that it lies within the image. Boxes that overlap become one where that one is cheaper
 than both. Every missing pixel belongs to exactly one box.
@@ -21,8 +21,8 @@ from glama_deploy.network import next_side
 #: Side of the cells in which holes are looked for; two holes that are closer than that are one.
 CELL = 16
 
-#: Context on each side of a hole, as a share of its longer side, and in pixels at least.
-CONTEXT, LEAST_CONTEXT = 1.0, 64
+#: Context on each side of a hole, as a share of its longer side, and in pixels at least (benchmarks/regions.py).
+CONTEXT, LEAST_CONTEXT = 0.5, 64
 
 #: Sides of boxes.
 STEPS = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)

@@ -20,7 +20,8 @@ def glama_bench(
         Path | None, option("--ckpt", help="The checkpoint of a bundle, for PyTorch and the other peers.")
     ] = None,
     subjects: Annotated[
-        list[str] | None, option("--subject", help="What to measure; may be given again. All by default.")
+        list[str] | None,
+        option("--subject", help="What to measure; may be given again. All by default. With @5: a hole of 5 %."),
     ] = None,
     sizes: Annotated[list[str] | None, option("--size", help="HxW; may be given again. 512x512 by default.")] = None,
     batches: Annotated[list[int] | None, option("--batch", help="May be given again. 1 by default.", min=1)] = None,
@@ -39,13 +40,13 @@ def glama_bench(
     What is not installed, or cannot run here, is a row that says so.
     """
     from glama_deploy.benchmarks import bench, results
-    from glama_deploy.benchmarks.subjects import SUBJECTS
+    from glama_deploy.benchmarks.subjects import SUBJECTS, is_subject
     from glama_deploy.from_checkpoint import cached_bundle
     from glama_deploy.reference.checkpoint import DEFAULT
 
-    unknown = [name for name in subjects or () if name not in SUBJECTS]
+    unknown = [name for name in subjects or () if not is_subject(name)]
     if unknown:
-        raise GlamaError(f"--subject is {unknown[0]!r}; expected {', '.join(SUBJECTS)}")
+        raise GlamaError(f"--subject is {unknown[0]!r}; expected {', '.join(SUBJECTS)}, or one of them with @5 behind")
     asked = [parse_size(text, "--size") for text in sizes or ["512x512"]]
     if (Path(model) / MANIFEST).is_file():
         bundle = Bundle.open(model)
