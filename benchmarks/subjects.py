@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from glama_deploy import memory
+from glama_deploy.bundle import Bundle
 from glama_deploy.errors import GlamaError
 
 #: PyTorch in three ways and OpenCV are peers: the same network without this project. An engine in fp32, or in what
@@ -161,8 +163,10 @@ def scene(task: Task) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _open(task: Task) -> tuple[str, Callable[[], object]]:
-    if task.name in _NEEDS_CHECKPOINT and task.checkpoint is None:
-        raise GlamaError("it needs the checkpoint, which a bundle does not hold; give --ckpt")
+    if task.name in _NEEDS_CHECKPOINT:
+        if task.checkpoint is None:
+            raise GlamaError("it needs the checkpoint, which a bundle does not hold; give --ckpt")
+        memory.check(*task.size, Bundle.open(task.bundle).manifest.network, task.batch)  # the others do so themselves
     if task.name in ("torch", "torchscript", "torch-compile"):
         return _torch(task)
     return _opencv(task) if task.name == "opencv" else _inpainter(task)

@@ -40,7 +40,7 @@ class Inpainter:
 
     @property
     def precision(self) -> str:
-        """What the engine computes in: fp32, bf16 or fp16."""
+        """What the engine computes in: fp32, bf16, fp16, int8 or int8+bf16."""
         return self._runner.precision
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, *, region: Region = "auto") -> np.ndarray:
@@ -164,7 +164,9 @@ class Inpainter:
         bottom, right = self._pads(height, width)
         if not self._runner.sizes.covers(height + bottom, width + right):
             return False
-        return self.backend == "tensorrt" or memory.fits(height + bottom, width + right, self._network)
+        return self.backend == "tensorrt" or memory.fits(
+            height + bottom, width + right, self._network, precision=self.precision
+        )
 
     def _check_fits(self, height: int, width: int, batch: int = 1, *, whole: bool = True) -> None:
         """Raise ImageError for a size, batch or need of memory beyond what is there; of a whole image, or of boxes."""
@@ -182,7 +184,7 @@ class Inpainter:
             )
         if self.backend != "tensorrt":  # a TensorRT engine's memory is bounded by its profile
             what = "the image" if whole else "what is looked at around a hole"
-            memory.check(padded_height, padded_width, self._network, batch, what)
+            memory.check(padded_height, padded_width, self._network, batch, what, self.precision)
 
     def _bytes(self, filled: np.ndarray) -> np.ndarray:
         """Values of the output as uint8; those that a graph gives as 0…1 are taken over and changed."""

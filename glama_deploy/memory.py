@@ -7,17 +7,19 @@ from pathlib import Path
 from glama_deploy.errors import ImageError
 from glama_deploy.network import NetworkConfig
 
+#: Feature maps of full height, width and `ngf` channels that stand at once, as measured (benchmarks/scale.py).
+FULL_SIZE_MAPS = 6
 
-def estimate(height: int, width: int, network: NetworkConfig, batch: int = 1) -> int:
-    """Bytes that a float32 network needs for so many images, beside its weights."""
+#: Bytes of a value of theirs where it is not float32.
+_BYTES = {"bf16": 2, "fp16": 2, "int8+bf16": 2}
+
+
+def estimate(height: int, width: int, network: NetworkConfig, batch: int = 1, precision: str = "fp32") -> int:
+    """Bytes that a network needs for so many images, beside its weights."""
     pixels = height * width * network.ngf
     if network.coarse is not None:
         pixels += network.coarse_side**2 * network.coarse.ngf
-    return batch * pixels * 4 * FULL_SIZE_MAPS
-
-
-#: Feature maps of full height, width and `ngf` channels that stand at once, as measured (benchmarks/memory.py).
-FULL_SIZE_MAPS = 6
+    return batch * pixels * _BYTES.get(precision, 4) * FULL_SIZE_MAPS
 
 
 def available() -> int | None:
@@ -48,16 +50,23 @@ def _cgroup() -> int | None:
         return None
 
 
-def fits(height: int, width: int, network: NetworkConfig, batch: int = 1) -> bool:
+def fits(height: int, width: int, network: NetworkConfig, batch: int = 1, precision: str = "fp32") -> bool:
     """Whether there is as much memory as that needs."""
     free = available()
-    return free is None or estimate(height, width, network, batch) <= free
+    return free is None or estimate(height, width, network, batch, precision) <= free
 
 
-def check(height: int, width: int, network: NetworkConfig, batch: int = 1, what: str = "the image") -> None:
+def check(
+    height: int,
+    width: int,
+    network: NetworkConfig,
+    batch: int = 1,
+    what: str = "the image",
+    precision: str = "fp32",
+) -> None:
     """Raise ImageError for images, or boxes of them, that need more memory than there is."""
-    if not fits(height, width, network, batch):
-        needed, free = estimate(height, width, network, batch), available() or 0
+    if not fits(height, width, network, batch, precision):
+        needed, free = estimate(height, width, network, batch, precision), available() or 0
         several = f", {batch} at once," if batch > 1 else ""
         raise ImageError(
             f"{what} is {height}x{width}{several} and needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "

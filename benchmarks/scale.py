@@ -1,0 +1,141 @@
+"""Time and memory of one image by its size, up to 4096×4096: what `glama_deploy/memory.py` estimates with.
+
+    python benchmarks/scale.py [--network lama] [--backend openvino] [--precisions fp32 bf16]
+        [--sizes 256 512 1024 2048 4096] [--static] [--out FOLDER]
+
+Every size in a process of its own, which sees the whole image. A size that does not fit into the memory is a row that
+says so. `--static` exports a graph for each size (`glama-export --size`), whose FFT is then the cheapest for it.
+`--out` writes scale.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from glama_deploy import memory
+from glama_deploy.export.pipeline import Request, export
+from glama_deploy.files import atomic_file
+from glama_deploy.network import NAMED
+from glama_deploy.reference import checkpoint
+
+CHILD = """
+import re, statistics, sys, time
+import numpy as np
+import glama_deploy
+model, backend, precision, side = *sys.argv[1:4], int(sys.argv[4])
+try:
+    inpainter = glama_deploy.load(model, backend, precision)
+    mask = np.zeros((side, side), bool)
+    mask[:8] = True
+    image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    times = []
+    while len(times) < 4 and (not times or sum(times) < 40):
+        start = time.perf_counter()
+        inpainter(image, mask, region="full")
+        times.append(time.perf_counter() - start)
+except glama_deploy.GlamaError as error:
+    sys.exit(str(error))
+# getrusage would count what the parent held when it forked
+print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024, min(times))
+"""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A size in a precision: bytes at most, seconds of the fastest run; `reason` where it was not measured."""
+
+    precision: str
+    side: int
+    peak: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+
+
+def measure(model: Path, backend: str, precision: str, side: int) -> Point:
+    command = [sys.executable, "-c", CHILD, str(model), backend, precision, str(side)]
+    child = subprocess.run(command, capture_output=True, text=True)
+    if child.returncode:
+        return Point(precision, side, reason=(child.stderr.strip().splitlines() or ["its process was killed"])[-1])
+    peak, seconds = child.stdout.split()[-2:]
+    return Point(precision, side, int(peak), float(seconds))
+
+
+def show(console: Console, points: list[Point], network: str) -> None:
+    columns = ("precision", "size", "time", "a pixel", "against 512²", "peak memory", "estimated")
+    table = Table(*columns, title=f"{network}, whole images")
+    base = {point.precision: point for point in points if point.side == 512 and not point.reason}
+    for point in points:
+        name = f"{point.side}×{point.side}"
+        if point.reason:
+            table.add_row(point.precision, name, point.reason)
+            continue
+        each = 1e9 * point.seconds / point.side**2
+        against = ""
+        if point.precision in base:
+            against = f"{each / (1e9 * base[point.precision].seconds / 512**2):.2f}×"
+        estimated = memory.estimate(point.side, point.side, NAMED[network], precision=point.precision)
+        figures = (f"{point.seconds:.2f} s", f"{each:.0f} ns", against, f"{point.peak / 1e9:.2f} GB")
+        table.add_row(point.precision, name, *figures, f"{estimated / 1e9:.1f} GB")
+    console.print(table)
+
+
+def plot(points: list[Point], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    time, peak = figure.subplots(1, 2)
+    for precision in dict.fromkeys(point.precision for point in points):
+        there = [point for point in points if point.precision == precision and not point.reason]
+        sides = [point.side for point in there]
+        time.plot(sides, [1e9 * point.seconds / point.side**2 for point in there], "o-", label=precision)
+        peak.plot(sides, [point.peak / 1e9 for point in there], "o-", label=precision)
+    for axis, label in ((time, "ns a pixel"), (peak, "peak memory, GB")):
+        axis.set_xscale("log", base=2)
+        axis.set_xticks(sorted({point.side for point in points}), sorted({f"{p.side}²" for p in points}, key=len))
+        axis.set_ylim(bottom=0)
+        axis.set_ylabel(label)
+        axis.grid(alpha=0.3)
+        axis.legend()
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="lama", choices=NAMED)
+    parser.add_argument("--backend", default="openvino")
+    parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024, 2048, 4096])
+    parser.add_argument("--static", action="store_true")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    points = []
+    with tempfile.TemporaryDirectory() as folder:
+        from glama_deploy.reference.untrained import untrained
+
+        source = Path(folder) / "network.safetensors"
+        checkpoint.save(source, NAMED[options.network], untrained(NAMED[options.network]))
+        for side in options.sizes:
+            bundle = Path(folder) / (str(side) if options.static else "any")
+            if options.backend != "torch" and not bundle.exists():
+                size = (side, side) if options.static else None
+                export(Request(source, bundle, ("openvino",), size=size, parity=False))
+            model = source if options.backend == "torch" else bundle
+            points += [measure(model, options.backend, precision, side) for precision in options.precisions]
+    points.sort(key=lambda point: (options.precisions.index(point.precision), point.side))
+    show(Console(width=130), points, options.network)
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        plot(points, options.out / "scale.png")
+
+
+if __name__ == "__main__":
+    main()
