@@ -91,6 +91,7 @@ def plot(points: list[Point], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
+    all_sides = sorted({point.side for point in points})
     time, peak = figure.subplots(1, 2)
     for precision in dict.fromkeys(point.precision for point in points):
         there = [point for point in points if point.precision == precision and not point.reason]
@@ -99,7 +100,8 @@ def plot(points: list[Point], path: Path) -> None:
         peak.plot(sides, [point.peak / 1e9 for point in there], "o-", label=precision)
     for axis, label in ((time, "ns a pixel"), (peak, "peak memory, GB")):
         axis.set_xscale("log", base=2)
-        axis.set_xticks(sorted({point.side for point in points}), sorted({f"{p.side}²" for p in points}, key=len))
+        axis.set_xticks(all_sides, [f"{side}²" for side in all_sides])
+        axis.minorticks_off()
         axis.set_ylim(bottom=0)
         axis.set_ylabel(label)
         axis.grid(alpha=0.3)
