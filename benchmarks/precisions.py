@@ -1,0 +1,114 @@
+"""How far each precision is from fp32, on photographs: PSNR of the missing pixels, and a sheet to look at.
+
+    python benchmarks/precisions.py --model BUNDLE [--photos benchmarks/photos] [--sizes 256 512] [--out FOLDER]
+
+The bundle is one in int8, which has the fp32 graph, too. Each photograph's middle square, brought to each size, with
+each of the seven masks, goes through OpenVINO in every precision that this CPU has, and through ONNX Runtime in int8.
+PSNR (dB, peak 1) against fp32 on OpenVINO: of all missing pixels together, and the worst picture's. `--out` writes
+precisions.md and, for a few pictures, sheet.png: input, fp32, int8, and eight times their difference.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+import glama_deploy
+from glama_deploy.benchmarks.quality import PHOTOS, Case, square
+from glama_deploy.errors import GlamaError
+from glama_deploy.files import atomic_file
+from glama_deploy.images import SUFFIXES
+from glama_deploy.inpainter import Inpainter
+from glama_deploy.masks import TYPES, by_name
+
+WAYS = (("openvino", "bf16"), ("openvino", "int8"), ("openvino", "int8+bf16"), ("onnxruntime:cpu", "int8"))
+
+#: Pictures of the sheet.
+SHOWN = 6
+
+
+def opened(model: str) -> dict[str, Inpainter]:
+    """The ways that are there, fp32 first."""
+    found = {"fp32": glama_deploy.load(model, "openvino", "fp32")}
+    for backend, precision in WAYS:
+        try:
+            inpainter = glama_deploy.load(model, backend, precision)
+        except GlamaError as error:
+            print(f"{backend} {precision}: not measured: {error}")
+            continue
+        if inpainter.precision == precision:
+            found[f"{backend.partition(':')[0]} {precision}"] = inpainter
+        else:
+            print(f"{backend} {precision}: not measured: {inpainter.description}")
+    return found
+
+
+def psnr(squares: list[float], counts: list[int]) -> float:
+    return float(-10 * np.log10(sum(squares) / sum(counts)))
+
+
+def sheet(rows: list[tuple[Case, np.ndarray, np.ndarray]]) -> Image.Image:
+    """A row a picture; the values are the network's, composed over the known pixels."""
+    side, gap = rows[0][0].truth.shape[0], 8
+    names = ("input", "fp32", "int8", "difference × 8")
+    picture = Image.new("RGB", (len(names) * (side + gap), len(rows) * (side + gap) + 24), "white")
+    pen = ImageDraw.Draw(picture)
+    for column, name in enumerate(names):
+        pen.text((column * (side + gap) + 4, 4), name, fill="black", font_size=14)
+    for row, (case, exact, int8) in enumerate(rows):
+        hole = case.missing[..., None]
+        known = np.where(hole, np.uint8((255, 0, 255)), case.truth)
+        fills = [np.where(hole, values * 255, case.truth).round().astype(np.uint8) for values in (exact, int8)]
+        difference = (np.abs(fills[0].astype(int) - fills[1]) * 8).clip(0, 255).astype(np.uint8)
+        for column, pixels in enumerate((known, *fills, difference)):
+            picture.paste(Image.fromarray(pixels), (column * (side + gap), 24 + row * (side + gap)))
+    return picture
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--photos", type=Path, default=PHOTOS)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512])
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    ways = opened(options.model)
+    paths = sorted(path for path in options.photos.iterdir() if path.suffix.lower() in SUFFIXES)
+    console, rows, text = Console(width=110), [], ["| size | precision | PSNR against fp32 | worst picture |"]
+    text.append("|---|---|---:|---:|")
+    table = Table("size", "precision", "PSNR against fp32", "worst picture")
+    for size in options.sizes:
+        errors: dict[str, list[float]] = {name: [] for name in ways if name != "fp32"}
+        counts: list[int] = []
+        for number, path in enumerate(track(paths, f"{size}×{size}", console=Console(stderr=True))):
+            truth = square(path, size)
+            for kind in TYPES:
+                case = Case(path.stem, kind, truth, by_name(kind)(size, size, np.random.default_rng(number)))
+                found = {name: inpainter.predict(truth, case.missing) for name, inpainter in ways.items()}
+                counts.append(int(case.missing.sum()) * 3)
+                for name, squares in errors.items():
+                    squares.append(float(((found[name] - found["fp32"])[case.missing] ** 2).sum()))
+                if size == options.sizes[0] and len(rows) < SHOWN and kind == list(TYPES)[number % len(TYPES)]:
+                    rows.append((case, found["fp32"], found.get("openvino int8", found["fp32"])))
+        for name, squares in errors.items():
+            worst = min(psnr([s], [c]) for s, c in zip(squares, counts, strict=True))
+            cells = (f"{size}×{size}", name, f"{psnr(squares, counts):.1f} dB", f"{worst:.1f} dB")
+            table.add_row(*cells)
+            text.append("| " + " | ".join(cells) + " |")
+    console.print(table)
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+        with atomic_file(options.out / "precisions.md") as temporary:
+            temporary.write_text("\n".join(text) + "\n")
+        with atomic_file(options.out / "sheet.png") as temporary:
+            sheet(rows).save(temporary, format="png")
+
+
+if __name__ == "__main__":
+    main()
