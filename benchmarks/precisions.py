@@ -56,7 +56,7 @@ def psnr(squares: list[float], counts: list[int]) -> float:
 def sheet(rows: list[tuple[Case, np.ndarray, np.ndarray]]) -> Image.Image:
     """A row a picture; the values are the network's, composed over the known pixels."""
     side, gap = rows[0][0].truth.shape[0], 8
-    names = ("input", "fp32", "int8", "difference × 8")
+    names = ("input", "fp32", "int8", "difference x 8")
     picture = Image.new("RGB", (len(names) * (side + gap), len(rows) * (side + gap) + 24), "white")
     pen = ImageDraw.Draw(picture)
     for column, name in enumerate(names):
