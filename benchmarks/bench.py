@@ -115,7 +115,7 @@ def _together(tasks: Sequence[Task], runs: int, step: Callable[[str], None]) -> 
             running[task] = Running(task)
             rows[task] = row.model_copy(update={"description": running[task].description, "precision": task.precision})
         except GlamaError as error:
-            rows[task] = row.model_copy(update={"reason": str(error)})
+            rows[task] = row.model_copy(update={"reason": str(error).replace(str(task.bundle), "BUNDLE")})
     seconds: dict[Task, list[float]] = {task: [] for task in running}
     for _ in range(runs):
         for task, subject in running.items():

@@ -45,7 +45,7 @@ def describe() -> dict[str, str]:
         "cores": str(len(os.sched_getaffinity(0))),
         "features": " ".join(name for name in FEATURES if name in flags) or "unknown",
         "memory": f"{memory / 1e9:.0f} GB",
-        "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+        "system": f"{platform.system()}, Python {platform.python_version()}",
     }
     for package in ("glama-deploy", "openvino", "onnxruntime", "torch", "opencv-python-headless", "tensorrt-rtx"):
         try:

@@ -96,7 +96,9 @@ def plot(results: Results, path: Path) -> None:
         colours = ["tab:gray" if row.subject.startswith(("torch", "opencv")) else "tab:blue" for row in rows]
         axis.barh([row.description for row in rows], medians, xerr=[low, high], color=colours)
         for position, row in enumerate(rows):
-            axis.text(0, position, f" {row.ratio:.2f}×" if row.ratio else "", va="center", color="white")
+            text = f" {row.ratio:.2f}×" if row.ratio else ""
+            axis.text(1000 * max(row.seconds), position, text, va="center")
+        axis.set_xlim(right=1.12 * max(1000 * max(row.seconds) for row in rows))
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("ms")
         axis.invert_yaxis()
