@@ -63,7 +63,7 @@ def sheet(rows: list[tuple[Case, np.ndarray, np.ndarray]]) -> Image.Image:
         pen.text((column * (side + gap) + 4, 4), name, fill="black", font_size=14)
     for row, (case, exact, int8) in enumerate(rows):
         hole = case.missing[..., None]
-        known = np.where(hole, np.uint8((255, 0, 255)), case.truth)
+        known = np.where(hole, np.array((255, 0, 255), np.uint8), case.truth)
         fills = [np.where(hole, values * 255, case.truth).round().astype(np.uint8) for values in (exact, int8)]
         difference = (np.abs(fills[0].astype(int) - fills[1]) * 8).clip(0, 255).astype(np.uint8)
         for column, pixels in enumerate((known, *fills, difference)):
@@ -80,8 +80,9 @@ def main() -> None:
     options = parser.parse_args()
     ways = opened(options.model)
     paths = sorted(path for path in options.photos.iterdir() if path.suffix.lower() in SUFFIXES)
-    console, rows, text = Console(width=110), [], ["| size | precision | PSNR against fp32 | worst picture |"]
-    text.append("|---|---|---:|---:|")
+    console = Console(width=110)
+    rows: list[tuple[Case, np.ndarray, np.ndarray]] = []
+    text = ["| size | precision | PSNR against fp32 | worst picture |", "|---|---|---:|---:|"]
     table = Table("size", "precision", "PSNR against fp32", "worst picture")
     for size in options.sizes:
         errors: dict[str, list[float]] = {name: [] for name in ways if name != "fp32"}
