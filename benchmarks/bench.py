@@ -142,4 +142,9 @@ def _with_parts(row: Row, bundle: Bundle, runs: int, step: Callable[[str], None]
     if not row.seconds or not row.subject.startswith("openvino") or HOLE in row.subject:
         return row
     step(f"the parts of {row.subject} at {row.size[0]}x{row.size[1]}")
-    return row.model_copy(update={"parts": parts.profile(bundle, row.precision, row.size, row.threads, runs)})
+    try:
+        found = parts.profile(bundle, row.precision, row.size, row.threads, runs)
+    except GlamaError as error:
+        step(f"not profiled: {error}")
+        return row
+    return row.model_copy(update={"parts": found})

@@ -12,6 +12,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +41,17 @@ def make(folder: Path, count: int, size: int, kind: str) -> tuple[Path, Path]:
     return images, masks
 
 
+def one_by_one(fill: batch.Fill, jobs: Iterable[batch.Job], *, overwrite: bool) -> Iterator[batch.Result]:
+    for job in jobs:
+        batch.inpaint_file(fill, job)
+        yield batch.Result(job, "written")
+
+
+def consume(results: Iterable[batch.Result]) -> None:
+    for result in results:
+        assert result.state == "written", result.reason
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="default")
@@ -56,19 +68,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         images, masks = make(Path(folder), options.images, options.size, options.mask)
         jobs = batch.plan(images, masks, Path(folder) / "out")
-        for job in jobs[:3]:  # the engine and its sizes are ready
-            batch.inpaint_file(fill, job)
-        alone, together = [], []
+        consume(batch.run(fill, jobs))  # every size of theirs is compiled then
+        alone: list[float] = []
+        together: list[float] = []
         for turn in range(options.turns):
             part = jobs[turn :: options.turns]
-            start = time.perf_counter()
-            for job in part:
-                batch.inpaint_file(fill, job)
-            between = time.perf_counter()
-            states = [result.state for result in batch.run(fill, part, overwrite=True)]
-            assert states == ["written"] * len(part)
-            alone.append(len(part) / (between - start))
-            together.append(len(part) / (time.perf_counter() - between))
+            ways = [(alone, one_by_one), (together, batch.run)]
+            for rates, way in ways if turn % 2 else ways[::-1]:
+                start = time.perf_counter()
+                consume(way(fill, part, overwrite=True))
+                rates.append(len(part) / (time.perf_counter() - start))
     ratios = [theirs / ours for ours, theirs in zip(alone, together, strict=True)]
     print(f"{inpainter.description}, region {options.region}, {options.images} images of {options.size}×{options.size}")
     print(f"one after the other {statistics.median(alone):.2f} images a second, the pipeline", end=" ")

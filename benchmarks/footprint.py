@@ -86,7 +86,8 @@ def install(way: Way, folder: Path) -> Path:
 def size(folder: Path) -> int:
     """Bytes of the files in an environment, without pip."""
     paths = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return sum(path.stat().st_size for path in paths if "/pip" not in str(path.relative_to(folder)))
+    pips = {path.name for path in folder.glob("lib/python*/site-packages/pip*")}
+    return sum(path.stat().st_size for path in paths if pips.isdisjoint(path.parts))
 
 
 def files(folder: Path) -> dict[str, Path]:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from glama_deploy.benchmarks import parts
 from glama_deploy.benchmarks.bench import BASE, Results, Row
+from glama_deploy.errors import GlamaError
 
 COLUMNS = ("subject", "median", "min…max", f"against {BASE}", "of the limit", "peak memory")
 
@@ -84,7 +85,9 @@ def plot(results: Results, path: Path) -> None:
     """Medians with their spread, a panel for each size, batch and number of threads."""
     from matplotlib.figure import Figure
 
-    groups = [(title, [row for row in rows if row.seconds]) for title, rows in _groups(results)]
+    groups = [(title, measured) for title, rows in _groups(results) if (measured := [r for r in rows if r.seconds])]
+    if not groups:
+        raise GlamaError("nothing was measured, so there is nothing to plot; the table says why")
     figure = Figure(figsize=(7, 1 + sum(0.6 + 0.35 * len(rows) for _, rows in groups)), layout="constrained")
     axes = figure.subplots(
         len(groups), 1, squeeze=False, gridspec_kw={"height_ratios": [1 + len(rows) for _, rows in groups]}

@@ -33,18 +33,20 @@ import glama_deploy
 model, backend, precision, side = *sys.argv[1:4], int(sys.argv[4])
 try:
     inpainter = glama_deploy.load(model, backend, precision)
+    if precision != inpainter.precision:
+        sys.exit(inpainter.description)
     mask = np.zeros((side, side), bool)
     mask[:8] = True
     image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     times = []
-    while len(times) < 4 and (not times or sum(times) < 40):
+    while len(times) < 2 or (len(times) < 5 and sum(times) < 40):  # the first compiles, and counts for nothing
         start = time.perf_counter()
         inpainter(image, mask, region="full")
         times.append(time.perf_counter() - start)
 except glama_deploy.GlamaError as error:
     sys.exit(str(error))
 # getrusage would count what the parent held when it forked
-print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024, min(times))
+print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024, min(times[1:]))
 """
 
 

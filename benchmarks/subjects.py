@@ -141,9 +141,11 @@ def _serve(task: Task, pipe: Connection) -> None:
 
 
 def is_subject(text: str) -> bool:
-    """Whether it is one of :data:`SUBJECTS`, with or without a hole."""
+    """Whether it is one of :data:`SUBJECTS`, with or without a hole, around which only ours look."""
     name, at, share = text.partition(HOLE)
-    return name in SUBJECTS and (not at or (share.isdecimal() and 0 < int(share) < 100))
+    return name in SUBJECTS and (
+        not at or (name not in _NEEDS_CHECKPOINT and share.isdecimal() and 0 < int(share) < 100)
+    )
 
 
 def scene(task: Task) -> tuple[np.ndarray, np.ndarray]:
@@ -217,13 +219,13 @@ def _torch(task: Task) -> tuple[str, Callable[[], object]]:
     image = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     mask = torch.from_numpy(masks)[:, None].float()
     network: Any = Composed().eval()
-    if task.subject == "torchscript":
+    if task.name == "torchscript":
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")
             file = io.BytesIO()
             torch.jit.save(torch.jit.trace(network, (image, mask)), file)
             network = torch.jit.load(io.BytesIO(file.getvalue()))
-    elif task.subject == "torch-compile":
+    elif task.name == "torch-compile":
         network = torch.compile(network)
 
     def run() -> None:
@@ -231,7 +233,7 @@ def _torch(task: Task) -> tuple[str, Callable[[], object]]:
             network(image, mask)
 
     names = {"torch": "eager", "torchscript": "TorchScript", "torch-compile": "torch.compile"}
-    return f"PyTorch {torch.__version__.split('+')[0]} {names[task.subject]} fp32", run
+    return f"PyTorch {torch.__version__.split('+')[0]} {names[task.name]} fp32", run
 
 
 def _opencv(task: Task) -> tuple[str, Callable[[], object]]:

@@ -115,11 +115,19 @@ class _Group:
 
 def ranges(model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Sample]) -> dict[str, np.ndarray]:
     """The largest magnitude of each channel, [C], of tensors [B, C, H, W] of a graph over all samples."""
-    session = _session(_giving(model, tensors))
+    reduced = {f"{name}/largest": name for name in tensors}
+    probed = _giving(model, reduced)
+    axes = onnx.numpy_helper.from_array(np.array([0, 2, 3]), "largest/axes")
+    probed.graph.initializer.append(axes)
+    for output, name in reduced.items():  # in the graph, which need not keep the tensors then
+        magnitude = f"{name}/magnitude"
+        probed.graph.node.append(onnx.helper.make_node("Abs", [name], [magnitude]))
+        probed.graph.node.append(onnx.helper.make_node("ReduceMax", [magnitude, axes.name], [output], keepdims=0))
+    session = _session(probed)
     found: dict[str, np.ndarray] = {}
     for sample in samples:
-        for name, values in zip(tensors, session.run(list(tensors), sample.inputs), strict=True):
-            largest = np.abs(values).max(axis=(0, 2, 3))
+        for output, largest in zip(reduced, session.run(list(reduced), sample.inputs), strict=True):
+            name = reduced[output]
             found[name] = np.maximum(found.get(name, largest), largest)
     return found
 

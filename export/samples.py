@@ -72,7 +72,7 @@ def int8_cases(
 ) -> tuple[list[Case], list[Case]]:
     """Photos of `folder` under the masks of training: `count` of them (by default up to :data:`MOST_PHOTOS`) at `size`
     to calibrate on, and up to :data:`MOST_CHECKS` of them, cut and masked otherwise, by turns at `size` and `largest`,
-    to measure on. Raises GlamaError: no photo there, or fewer than asked for."""
+    to measure on (at both, if there is but one photo). Raises GlamaError: no photo there, or fewer than asked for."""
     paths = _photos(folder)
     if len(paths) < (count or 1):
         raise GlamaError(
@@ -83,7 +83,7 @@ def int8_cases(
     calibration = [_case(photo, 1, size, "general", seed) for seed, photo in enumerate(photos)]
     checks = [
         _case(photo, 1, largest if seed % 2 else size, "general", -1 - seed)
-        for seed, photo in enumerate(photos[:MOST_CHECKS])
+        for seed, photo in enumerate((photos * 2)[: max(2, min(len(photos), MOST_CHECKS))])
     ]
     return calibration, checks
 

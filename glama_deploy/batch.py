@@ -115,7 +115,10 @@ def run(fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False) -> Iterator
         while writing:
             yield writing.popleft()()
     finally:
-        pool.shutdown(cancel_futures=True)  # what is being written is finished first
+        for _, inputs in reading:
+            if inputs is not None:
+                inputs.cancel()
+        pool.shutdown()  # what was filled is written
 
 
 def _begin(fill: Fill, job: Job, inputs: Future[_Inputs] | None, pool: ThreadPoolExecutor) -> Callable[[], Result]:
@@ -126,7 +129,8 @@ def _begin(fill: Fill, job: Job, inputs: Future[_Inputs] | None, pool: ThreadPoo
         picture, mask = inputs.result()
         writing = pool.submit(write, job, picture, _filled(fill, job, picture, mask), mask)
     except _FAILURES as error:
-        return partial(_failed, job, error)
+        failed = _failed(job, error)
+        return lambda: failed  # and not the error, which holds the image
     return partial(_written, job, writing)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from glama_deploy.errors import ImageError
 from glama_deploy.network import NetworkConfig
 
-#: Feature maps of full height, width and `ngf` channels that stand at once, as measured (benchmarks/scale.py).
+#: Feature maps of full height, width and `ngf` channels that stand at once, at most: of LaMa in fp32 4.0 to 6.3, by the
+#: engine, and of large images in bf16 3 (benchmarks/scale.py).
 FULL_SIZE_MAPS = 6
 
 #: Bytes of a value of theirs where it is not float32.

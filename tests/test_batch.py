@@ -152,6 +152,31 @@ def test_a_run_that_is_given_up_leaves_whole_files_alone(folders, inpainter, pho
         assert np.asarray(Image.open(path)).shape == photo.shape
 
 
+def test_what_was_filled_is_written_even_if_the_run_is_cut_short(folders, photo, hole, monkeypatch):
+    images, masks, out = folders
+    for stem in "abcdef":
+        Image.fromarray(photo).save(images / f"{stem}.png")
+        Image.fromarray(hole).save(masks / f"{stem}.png")
+    for name in ("a.jpg", "broken.png", "small.png"):
+        (images / name).unlink()
+    plain, filled = batch.write, []
+
+    def slow(*arguments) -> None:
+        time.sleep(0.2)
+        plain(*arguments)
+
+    def fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        if len(filled) == 3:
+            raise KeyboardInterrupt
+        filled.append(image)
+        return image
+
+    monkeypatch.setattr(batch, "write", slow)
+    with pytest.raises(KeyboardInterrupt):
+        list(batch.run(fill, batch.plan(images, masks, out)))
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png", "c.png"]
+
+
 def test_an_error_that_is_no_files_stops_the_run(folders):
     images, masks, out = folders
 

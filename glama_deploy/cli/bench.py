@@ -21,7 +21,9 @@ def glama_bench(
     ] = None,
     subjects: Annotated[
         list[str] | None,
-        option("--subject", help="What to measure; may be given again. All by default. With @5: a hole of 5 %."),
+        option(
+            "--subject", help="What to measure; may be given again. All by default. Ours with @5 behind: a hole of 5 %."
+        ),
     ] = None,
     sizes: Annotated[list[str] | None, option("--size", help="HxW; may be given again. 512x512 by default.")] = None,
     batches: Annotated[list[int] | None, option("--batch", help="May be given again. 1 by default.", min=1)] = None,
@@ -46,7 +48,7 @@ def glama_bench(
 
     unknown = [name for name in subjects or () if not is_subject(name)]
     if unknown:
-        raise GlamaError(f"--subject is {unknown[0]!r}; expected {', '.join(SUBJECTS)}, or one of them with @5 behind")
+        raise GlamaError(f"--subject is {unknown[0]!r}; expected {', '.join(SUBJECTS)}, or one of ours with @5 behind")
     asked = [parse_size(text, "--size") for text in sizes or ["512x512"]]
     if (Path(model) / MANIFEST).is_file():
         bundle = Bundle.open(model)

@@ -12,8 +12,9 @@ import numpy as np
 
 
 def as_convolutions(model: Any) -> None:
-    """Rewrite them in an `openvino.Model` of static shapes: K [n, m] @ y [..., m, w] becomes a convolution of m to n
-    channels, of width 1, over y as [-1, m, w]."""
+    """Rewrite those of the transforms, which are called so, in an `openvino.Model` of static shapes: K [n, m] @ y
+    [..., m, w] becomes a convolution of m to n channels, of width 1, over y as [-1, m, w]. Other products stay as they
+    are: a network of two stages resamples with some, whose precision matters."""
     from openvino import opset13
 
     constants = _left(model)
@@ -32,8 +33,8 @@ def as_convolutions(model: Any) -> None:
 
 
 def _left(model: Any) -> dict[str, np.ndarray]:
-    """The constant matrices that stand on the left of a product, also those that the graph computes from its sizes, by
-    the product's name."""
+    """The constant matrices that stand on the left of a transform's product, also those that the graph computes from
+    its sizes, by the product's name."""
     from openvino.passes import ConstantFolding, Manager
 
     folded = model.clone()
@@ -43,6 +44,8 @@ def _left(model: Any) -> dict[str, np.ndarray]:
     found = {}
     for node in folded.get_ordered_ops():
         if node.get_type_name() != "MatMul" or any(node.get_attributes()[f"transpose_{side}"] for side in "ab"):
+            continue
+        if "fft/" not in node.get_friendly_name():
             continue
         left, rank = node.input_value(0).get_node(), len(node.get_output_shape(0))
         if left.get_type_name() == "Constant" and left.data.ndim == 2 and rank > 2:

@@ -100,9 +100,10 @@ class OpenVINORunner:
         try:
             self._model = self._core.read_model(str(file))
             self._outputs = {port.get_any_name() for port in self._model.outputs}
-            self.compiles_sizes = computed != "fp32" and not self.sizes.static
+            self._fixes_sizes = computed != "fp32"
+            self.compiles_sizes = self._fixes_sizes and not self.sizes.static
             self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
-            if not self.compiles_sizes:
+            if not self._fixes_sizes:
                 self._compiled[()] = self._core.compile_model(self._model, "CPU", {**self._config, **cached})
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot compile {file}: {str(error).strip().splitlines()[-1]}") from error
@@ -120,7 +121,7 @@ class OpenVINORunner:
             raise EngineError(f"OpenVINO failed: {str(error).strip().splitlines()[-1]}") from error
 
     def _for(self, shape: tuple[int, ...]) -> Any:
-        key = shape if self.compiles_sizes else ()
+        key = shape if self._fixes_sizes else ()
         if key in self._compiled:
             self._compiled.move_to_end(key)
             return self._compiled[key]
@@ -139,25 +140,35 @@ class OpenVINORunner:
         return model
 
     def profile(self, height: int, width: int, runs: int) -> Iterator[list[tuple[str, str, float]]]:
-        """Of each run of a blank image, what the engine spent its time on: node, its kind in the engine, seconds."""
-        model = self._of(1, height, width) if self.compiles_sizes else self._model
-        compiled = self._core.compile_model(model, "CPU", {**self._config, "PERF_COUNT": True})
-        request = compiled.create_infer_request()
+        """Of each run of a blank image, what the engine spent its time on: node, its kind in the engine, seconds.
+        Raises EngineError where it fails."""
+        model = self._of(1, height, width) if self._fixes_sizes else self._model
         blank = {tensor.name: np.zeros(tensor.shape_for(1, height, width), tensor.dtype) for tensor in self._inputs}
+        try:
+            compiled = self._core.compile_model(model, "CPU", {**self._config, "PERF_COUNT": True})
+            request = compiled.create_infer_request()
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot profile: {str(error).strip().splitlines()[-1]}") from error
         for _ in range(runs):
-            request.infer(blank)
+            try:
+                request.infer(blank)
+            except RuntimeError as error:
+                raise EngineError(f"OpenVINO failed: {str(error).strip().splitlines()[-1]}") from error
             yield [(n.node_name, n.node_type, n.real_time.total_seconds()) for n in request.profiling_info]
 
     def _choose(self, precision: str, quantized: bool) -> tuple[str, str]:
         """What this CPU computes in (of a quantized graph, all that is not int8), and a note where it is not what was
         asked for."""
-        slow = "" if not quantized or _multiplies_bytes() else " (this CPU has no VNNI: no faster than fp32)"
-        if precision in ("auto", "int8"):
-            return "fp32", slow
+        notes, computed = [], "fp32"
+        if quantized and not _multiplies_bytes():
+            notes.append("no VNNI: no faster than fp32")
         wanted = precision.removeprefix("int8+")
-        if _CAPABILITIES[wanted] in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            return wanted, slow
-        return "fp32", slow or f" (this CPU has no {wanted})"
+        if wanted in _CAPABILITIES:
+            if _CAPABILITIES[wanted] in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+                computed = wanted
+            else:
+                notes.append(f"no {wanted}")
+        return computed, f" (this CPU has {', '.join(notes)})" if notes else ""
 
 
 def _takes_int8(bundle: Bundle, name: EngineName, precision: str) -> bool:
@@ -165,5 +176,8 @@ def _takes_int8(bundle: Bundle, name: EngineName, precision: str) -> bool:
     where it is asked for and not there."""
     there = bundle.manifest.engines[name].precision == "int8"
     if precision.startswith("int8") and not there:
-        raise EngineError(f"{bundle.path} is not in int8 for OpenVINO; export it with --precision int8 --calib FOLDER")
+        remedy = "export it with --precision int8 --calib FOLDER"
+        if "int8" in bundle.manifest.graphs:
+            remedy = f"glama-build {bundle.path} --target openvino --precision int8"
+        raise EngineError(f"{bundle.path} is not in int8 for OpenVINO; {remedy}")
     return there and (precision == "auto" or precision.startswith("int8"))

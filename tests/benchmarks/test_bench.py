@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from glama_deploy.benchmarks import bench, machine, results
+from glama_deploy.benchmarks import bench, machine, parts, results, subjects
 from glama_deploy.benchmarks.bench import Results, Row
+from glama_deploy.benchmarks.subjects import Task
 from glama_deploy.cli.bench import main
+from glama_deploy.errors import GlamaError
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +83,69 @@ def test_the_machines_limit_is_of_the_order_of_its_clock():
     assert json.dumps(machine.describe())
 
 
+def test_a_precision_with_a_rest_has_the_share_of_its_first_and_a_hole_has_none(tiny, make_bundle):
+    bundle, peaks = make_bundle(tiny), {"int8": {2: 1e9}}
+    mixed = row(size=(64, 64), seconds=(0.5,), precision="int8+bf16")
+    assert bench._with_share(mixed, bundle, peaks).share > 0
+    hole = row(size=(64, 64), seconds=(0.5,), precision="int8", subject="openvino:int8@5")
+    assert bench._with_share(hole, bundle, peaks).share is None
+
+
+def test_a_group_of_which_nothing_was_measured_is_left_out_of_the_plot(tmp_path):
+    rows = (row(seconds=(0.2,)), row(size=(16, 16), reason="no memory"))
+    found = Results(network="n", machine={}, runs=1, peaks={}, rows=rows)
+    results.plot(found, tmp_path / "plot.png")
+    assert Image.open(tmp_path / "plot.png").size[0] > 400
+    with pytest.raises(GlamaError, match="nothing was measured"):
+        results.plot(found.model_copy(update={"rows": rows[1:]}), tmp_path / "none.png")
+
+
+def test_a_subject_may_have_a_hole_if_it_is_ours():
+    assert all(subjects.is_subject(name) for name in subjects.SUBJECTS)
+    assert subjects.is_subject("openvino:int8+bf16@5")
+    for text in ("openvino@", "openvino@0", "openvino@100", "openvino@x", "openvin", "torch@5"):
+        assert not subjects.is_subject(text)
+    task = Task("openvino:int8@5", Path("b"), None, (256, 512), 2, 1)
+    assert (task.name, task.precision, task.hole) == ("openvino:int8", "int8", 0.05)
+    images, masks = subjects.scene(task)
+    assert images.shape == (2, 256, 512, 3)
+    assert masks.mean() == pytest.approx(0.05, rel=0.02)  # (a whole number of rows)
+    rows, columns = np.nonzero(masks[0])
+    assert np.ptp(rows) == np.ptp(columns)
+
+
+def test_the_parts_of_a_run_are_those_of_the_network(tiny, make_bundle):
+    bundle = make_bundle(tiny)
+    found = parts.profile(bundle, "fp32", (64, 72), 1, 2)
+    assert {"stem", "down", "local", "spectral", "fft", "up", "head", "pads"} <= {part.name for part in found}
+    assert sum(part.share for part in found) == pytest.approx(1)
+    assert next(part for part in found if part.name == "ends").share < 0.2
+    assert all(part.rate is None or part.rate > 1e8 for part in found)
+
+
+@pytest.mark.parametrize(
+    ("node", "kind", "part"),
+    [
+        ("block3/conv1/g2l", "Convolution", "local"),
+        ("block3/conv1/g2g/spectrum/WithoutBiases", "Convolution", "spectral"),
+        ("block3/conv1/g2g/rfft/column", "MatMul", "fft"),
+        ("block3/conv1/g2g/irfft/row_abcd_acdb_block3/conv1/g2g/sum", "Reorder", "reorders"),
+        ("down0/local_pad", "Pad", "pads"),
+        ("down0/l2l/WithoutBiases", "Convolution", "down"),
+        ("ConvolutionBackpropData_2458", "ConvolutionBackpropData", "up"),
+        ("block8/global", "Add", "sums"),
+        ("predicted", "Sigmoid", "ends"),
+    ],
+)
+def test_a_node_is_of_the_part_that_its_name_says(node, kind, part):
+    assert parts.part(node, kind) == part
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["--subject", "openvin"], "--subject is 'openvin'; expected torchscript, "),
+        (["--subject", "torch@5"], "--subject is 'torch@5'; expected torchscript, "),
         (["--size", "64"], "--size"),
         (["--model", "/no/such"], "no checkpoint at /no/such"),
     ],

@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 from openvino import Model, opset13
 
+from glama_deploy.export.graph import build
+from glama_deploy.network import NetworkConfig
+from glama_deploy.reference.untrained import untrained
 from glama_deploy.runtime import columns, openvino
 
 
@@ -39,11 +42,24 @@ def test_the_network_computes_the_same_and_all_column_transforms_are_convolution
     np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
 
 
+def test_only_transforms_are_rewritten():
+    """A network of two stages resamples with such products, too."""
+    config = NetworkConfig(ngf=8, n_blocks=1, coarse=NetworkConfig(ngf=8, n_blocks=1), coarse_side=64)
+    model = openvino.core().read_model(build(config, untrained(config)).SerializeToString())
+    model.reshape({"image": [1, 3, 128, 96], "mask": [1, 1, 128, 96]})
+    columns.as_convolutions(model)
+    kept = {node.get_friendly_name() for node in model.get_ops() if node.get_type_name() == "MatMul"}
+    assert {"shrink/by_rows", "enlarge/by_rows"} <= kept
+    assert not any("fft/column" in name for name in kept)
+
+
 @pytest.mark.parametrize("shape", [(5, 3), (2, 5, 3), (2, 4, 5, 3), (1, 2, 2, 5, 3)])
 def test_a_product_of_any_rank_stays_what_it_is(shape):
     matrix = np.random.default_rng(0).random((7, 5), np.float32)
     given = opset13.parameter(list(shape), np.float32)
-    model = Model([opset13.matmul(opset13.constant(matrix), given, False, False)], [given])
+    product = opset13.matmul(opset13.constant(matrix), given, False, False)
+    product.set_friendly_name("fft/product")
+    model = Model([product], [given])
     columns.as_convolutions(model)
     assert ("Convolution" in kinds(model)) == (len(shape) > 2)
     values = np.random.default_rng(1).random(shape, np.float32)
@@ -55,6 +71,9 @@ def test_a_product_of_any_rank_stays_what_it_is(shape):
 def test_what_is_transposed_or_has_its_constant_on_the_right_is_left_alone(transposed):
     given = opset13.parameter([2, 5, 5], np.float32)
     matrix = opset13.constant(np.eye(5, dtype=np.float32))
-    model = Model([opset13.matmul(matrix, given, *transposed), opset13.matmul(given, matrix, False, False)], [given])
+    products = [opset13.matmul(matrix, given, *transposed), opset13.matmul(given, matrix, False, False)]
+    for number, product in enumerate(products):
+        product.set_friendly_name(f"fft/product{number}")
+    model = Model(products, [given])
     columns.as_convolutions(model)
     assert "Convolution" not in kinds(model)
