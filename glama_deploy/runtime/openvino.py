@@ -69,8 +69,8 @@ def _multiplies_bytes() -> bool:
 
 class OpenVINORunner:
     """In fp32 one compiled model serves every size. In bf16 or fp16 each size is compiled: fixing the size folds the
-    DFT bases, which must be made in fp32 (in bf16 their angles lose their digits). Those are not cached on disk: there
-    would be a copy of the weights for each size."""
+    DFT bases, which must be made in fp32 (in bf16 their angles lose their digits). Where a bundle takes several, those
+    are not cached on disk: there would be a copy of the weights for each size."""
 
     backend = "openvino"
 
@@ -95,16 +95,17 @@ class OpenVINORunner:
         }
         if request.threads:
             self._config["INFERENCE_NUM_THREADS"] = request.threads
+        self._fixes_sizes = computed != "fp32"
+        self.compiles_sizes = self._fixes_sizes and not self.sizes.static
         folder = cache.folder("openvino")
-        cached = {"CACHE_DIR": str(folder)} if folder else {}
+        if folder and not self.compiles_sizes:
+            self._config["CACHE_DIR"] = str(folder)
         try:
             self._model = self._core.read_model(str(file))
             self._outputs = {port.get_any_name() for port in self._model.outputs}
-            self._fixes_sizes = computed != "fp32"
-            self.compiles_sizes = self._fixes_sizes and not self.sizes.static
             self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
             if not self._fixes_sizes:
-                self._compiled[()] = self._core.compile_model(self._model, "CPU", {**self._config, **cached})
+                self._compiled[()] = self._core.compile_model(self._model, "CPU", self._config)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot compile {file}: {str(error).strip().splitlines()[-1]}") from error
         version = openvino.__version__.split("-")[0]
@@ -132,11 +133,10 @@ class OpenVINORunner:
         return self._compiled[key]
 
     def _of(self, batch: int, height: int, width: int) -> Any:
-        """The model for one size alone."""
+        """The model for one size alone, in a half type."""
         model = self._model.clone()
         model.reshape({tensor.name: list(tensor.shape_for(batch, height, width)) for tensor in self._inputs})
-        if self._config["INFERENCE_PRECISION_HINT"] != "f32":
-            columns.as_convolutions(model)
+        columns.as_convolutions(model)
         return model
 
     def profile(self, height: int, width: int, runs: int) -> Iterator[list[tuple[str, str, float]]]:
@@ -145,7 +145,7 @@ class OpenVINORunner:
         model = self._of(1, height, width) if self._fixes_sizes else self._model
         blank = {tensor.name: np.zeros(tensor.shape_for(1, height, width), tensor.dtype) for tensor in self._inputs}
         try:
-            compiled = self._core.compile_model(model, "CPU", {**self._config, "PERF_COUNT": True})
+            compiled = self._core.compile_model(model, "CPU", {**self._config, "CACHE_DIR": "", "PERF_COUNT": True})
             request = compiled.create_infer_request()
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot profile: {str(error).strip().splitlines()[-1]}") from error
