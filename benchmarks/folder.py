@@ -21,9 +21,8 @@ from PIL import Image
 
 import glama_deploy
 from glama_deploy import batch
+from glama_deploy.benchmarks.quality import PHOTOS, square
 from glama_deploy.masks import by_name
-
-PHOTOS = Path(__file__).parent / "photos"
 
 
 def make(folder: Path, count: int, size: int, kind: str) -> tuple[Path, Path]:
@@ -34,8 +33,7 @@ def make(folder: Path, count: int, size: int, kind: str) -> tuple[Path, Path]:
     sources = sorted(PHOTOS.glob("*.jpg"))
     for number in range(count):
         rng = np.random.default_rng(number)
-        with Image.open(sources[number % len(sources)]) as photo:
-            pixels = np.roll(np.asarray(photo.convert("RGB").resize((size, size))), rng.integers(size), axis=1)
+        pixels = np.roll(square(sources[number % len(sources)], size), rng.integers(size), axis=1)
         Image.fromarray(pixels[:, :: rng.choice((-1, 1))]).save(images / f"{number:04}.png")
         Image.fromarray(by_name(kind)(size, size, rng)).save(masks / f"{number:04}.png")
     return images, masks
@@ -43,7 +41,7 @@ def make(folder: Path, count: int, size: int, kind: str) -> tuple[Path, Path]:
 
 def one_by_one(fill: batch.Fill, jobs: Iterable[batch.Job], *, overwrite: bool) -> Iterator[batch.Result]:
     for job in jobs:
-        batch.inpaint_file(fill, job)
+        batch.finish(fill, job, *batch.read(job))
         yield batch.Result(job, "written")
 
 

@@ -17,30 +17,21 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from glama_deploy.benchmarks.cold_start import CHILD as OURS
+from glama_deploy.benchmarks.subjects import composed, torchscript
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.network import NAMED
 from glama_deploy.reference import checkpoint
-from glama_deploy.reference.generator import inpaint
 from glama_deploy.reference.untrained import untrained
 
 ROOT = Path(__file__).resolve().parent.parent
 
-OURS = """
-import sys
-import numpy as np
-import glama_deploy
-inpainter = glama_deploy.load(sys.argv[1], "openvino")
-mask = np.zeros((256, 256), bool)
-mask[100:150, 80:170] = True
-inpainter(np.full((256, 256, 3), 128, np.uint8), mask)
-"""
-
+#: The same for TorchScript as `OURS` for a bundle.
 TORCHSCRIPT = """
 import sys
 import numpy as np
@@ -95,22 +86,8 @@ def files(folder: Path) -> dict[str, Path]:
     source = folder / "network.safetensors"
     checkpoint.save(source, NAMED["lama"], untrained(NAMED["lama"]))
     export(Request(source, folder / "bundle", ("openvino",), parity=False))
-    generator = checkpoint.load(source)
-
-    class Composed(torch.nn.Module):
-        """Masking, network, compositing."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.generator = generator
-
-        def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            return inpaint(self.generator, image, mask)
-
-    with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")
-        traced = torch.jit.trace(Composed().eval(), (torch.rand(1, 3, 256, 256), torch.zeros(1, 1, 256, 256)))
-        torch.jit.save(traced, str(folder / "network.pt"))
+    example = torch.rand(1, 3, 256, 256), torch.zeros(1, 1, 256, 256)
+    (folder / "network.pt").write_bytes(torchscript(composed(source), *example))
     return {"bundle": folder / "bundle", "torchscript": folder / "network.pt"}
 
 

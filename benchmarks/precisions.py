@@ -5,7 +5,7 @@
 The bundle is one in int8, which has the fp32 graph, too. Each photograph's middle square, brought to each size, with
 each of the seven masks, goes through OpenVINO in every precision that this CPU has, and through ONNX Runtime in int8.
 PSNR (dB, peak 1) against fp32 on OpenVINO: of all missing pixels together, and the worst picture's. `--out` writes
-precisions.md and, for a few pictures, sheet.png: input, fp32, int8, and eight times their difference.
+precisions.md and, for a few pictures, sheet.png: what is known, fp32, int8, eight times their difference, the truth.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 import glama_deploy
-from glama_deploy.benchmarks.quality import PHOTOS, Case, square
+from glama_deploy.benchmarks.quality import PHOTOS, Case, sheet, square
 from glama_deploy.errors import GlamaError
 from glama_deploy.files import atomic_file
 from glama_deploy.images import SUFFIXES
@@ -53,22 +52,18 @@ def psnr(squares: list[float], counts: list[int]) -> float:
     return float(-10 * np.log10(sum(squares) / sum(counts)))
 
 
-def sheet(rows: list[tuple[Case, np.ndarray, np.ndarray]]) -> Image.Image:
-    """A row a picture; the values are the network's, composed over the known pixels."""
-    side, gap = rows[0][0].truth.shape[0], 8
-    names = ("input", "fp32", "int8", "difference x 8")
-    picture = Image.new("RGB", (len(names) * (side + gap), len(rows) * (side + gap) + 24), "white")
-    pen = ImageDraw.Draw(picture)
-    for column, name in enumerate(names):
-        pen.text((column * (side + gap) + 4, 4), name, fill="black", font_size=14)
-    for row, (case, exact, int8) in enumerate(rows):
-        hole = case.missing[..., None]
-        known = np.where(hole, np.array((255, 0, 255), np.uint8), case.truth)
-        fills = [np.where(hole, values * 255, case.truth).round().astype(np.uint8) for values in (exact, int8)]
-        difference = (np.abs(fills[0].astype(int) - fills[1]) * 8).clip(0, 255).astype(np.uint8)
-        for column, pixels in enumerate((known, *fills, difference)):
-            picture.paste(Image.fromarray(pixels), (column * (side + gap), 24 + row * (side + gap)))
-    return picture
+def fills(case: Case, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What is shown of a picture: fp32 and int8 composed over the known pixels, and their difference."""
+    hole = case.missing[..., None]
+    shown = {
+        name: np.where(hole, found[way] * 255, case.truth).round().astype(np.uint8)
+        for name, way in (("fp32", "fp32"), ("int8", "openvino int8"))
+        if way in found
+    }
+    if "int8" in shown:
+        difference = np.abs(shown["fp32"].astype(int) - shown["int8"]) * 8
+        shown["difference x 8"] = difference.clip(0, 255).astype(np.uint8)
+    return shown
 
 
 def main() -> None:
@@ -81,7 +76,7 @@ def main() -> None:
     ways = opened(options.model)
     paths = sorted(path for path in options.photos.iterdir() if path.suffix.lower() in SUFFIXES)
     console = Console(width=110)
-    rows: list[tuple[Case, np.ndarray, np.ndarray]] = []
+    rows: list[tuple[Case, dict[str, np.ndarray]]] = []
     text = ["| size | precision | PSNR against fp32 | worst picture |", "|---|---|---:|---:|"]
     table = Table("size", "precision", "PSNR against fp32", "worst picture")
     for size in options.sizes:
@@ -96,7 +91,7 @@ def main() -> None:
                 for name, squares in errors.items():
                     squares.append(float(((found[name] - found["fp32"])[case.missing] ** 2).sum()))
                 if size == options.sizes[0] and len(rows) < SHOWN and kind == list(TYPES)[number % len(TYPES)]:
-                    rows.append((case, found["fp32"], found.get("openvino int8", found["fp32"])))
+                    rows.append((case, fills(case, found)))
         for name, squares in errors.items():
             worst = min(psnr([s], [c]) for s, c in zip(squares, counts, strict=True))
             cells = (f"{size}×{size}", name, f"{psnr(squares, counts):.1f} dB", f"{worst:.1f} dB")

@@ -27,7 +27,7 @@ from glama_deploy.network import NAMED
 from glama_deploy.reference import checkpoint
 
 CHILD = """
-import re, statistics, sys, time
+import re, sys, time
 import numpy as np
 import glama_deploy
 model, backend, precision, side = *sys.argv[1:4], int(sys.argv[4])

@@ -198,33 +198,17 @@ def _torch(task: Task) -> tuple[str, Callable[[], object]]:
     """PyTorch itself, on tensors that are ready: eager, traced, or compiled."""
     import torch
 
-    from glama_deploy.reference import checkpoint
-    from glama_deploy.reference.generator import inpaint
-
     assert task.checkpoint is not None
     torch.set_num_threads(task.threads)
-    generator = checkpoint.load(task.checkpoint)
-
-    class Composed(torch.nn.Module):
-        """Masking, network, compositing: what `big-lama.pt` holds."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.generator = generator
-
-        def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            return inpaint(self.generator, image, mask)
-
     images, masks = scene(task)
     image = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     mask = torch.from_numpy(masks)[:, None].float()
-    network: Any = Composed().eval()
+    network = composed(task.checkpoint)
     if task.name == "torchscript":
-        with warnings.catch_warnings(), torch.inference_mode():
+        file = io.BytesIO(torchscript(network, image, mask))
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            file = io.BytesIO()
-            torch.jit.save(torch.jit.trace(network, (image, mask)), file)
-            network = torch.jit.load(io.BytesIO(file.getvalue()))
+            network = torch.jit.load(file)
     elif task.name == "torch-compile":
         network = torch.compile(network)
 
@@ -234,6 +218,35 @@ def _torch(task: Task) -> tuple[str, Callable[[], object]]:
 
     names = {"torch": "eager", "torchscript": "TorchScript", "torch-compile": "torch.compile"}
     return f"PyTorch {torch.__version__.split('+')[0]} {names[task.name]} fp32", run
+
+
+def composed(path: Path) -> Any:
+    """A checkpoint's network as a torch module of masking, network and compositing: what `big-lama.pt` holds."""
+    import torch
+
+    from glama_deploy.reference import checkpoint
+    from glama_deploy.reference.generator import inpaint
+
+    class Composed(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.generator = checkpoint.load(path)
+
+        def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            return inpaint(self.generator, image, mask)
+
+    return Composed().eval()
+
+
+def torchscript(network: Any, image: Any, mask: Any) -> bytes:
+    """The file of a module that was traced on these tensors."""
+    import torch
+
+    file = io.BytesIO()
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.trace(network, (image, mask)), file)
+    return file.getvalue()
 
 
 def _opencv(task: Task) -> tuple[str, Callable[[], object]]:

@@ -152,11 +152,6 @@ def _failed(job: Job, error: BaseException) -> Result:
     return Result(job, "failed", f"{job.image}: {str(error) or 'not enough memory'}")
 
 
-def inpaint_file(fill: Fill, job: Job) -> None:
-    """Read, inpaint, write; raises GlamaError with nothing written."""
-    finish(fill, job, *read(job))
-
-
 def read(job: Job) -> _Inputs:
     """The job's image and mask (bool H×W), checked against each other. Raises ImageError; a mask that marks nothing,
     or everything, is worth a note."""
