@@ -55,9 +55,10 @@ class EmulatedRunner:
     backend = "emulated"
     compiles_sizes = False
 
-    def __init__(self, model: onnx.ModelProto, precision: str, sizes: SizeRange) -> None:
+    def __init__(self, model: onnx.ModelProto, precision: str, sizes: SizeRange, threads: int | None = None) -> None:
         self._outputs = {output.name for output in model.graph.output}
-        self._run = _by_node(emulated(model)) if any(n.domain for n in model.graph.node) else _session(emulated(model))
+        plugins = any(node.domain for node in model.graph.node)
+        self._run = _by_node(emulated(model)) if plugins else _session(emulated(model), threads)
         self.precision, self.sizes = precision, sizes
         image = model.graph.input[0].type.tensor_type.elem_type
         self.io: Io = "uint8" if image == TensorProto.UINT8 else "float"
@@ -69,12 +70,13 @@ class EmulatedRunner:
         return self._run(output, {"image": image, "mask": mask})
 
 
-def _session(model: onnx.ModelProto) -> Callable[[str, dict[str, np.ndarray]], np.ndarray]:
-    """The whole graph on ONNX Runtime, nothing fused."""
+def _session(model: onnx.ModelProto, threads: int | None) -> Callable[[str, dict[str, np.ndarray]], np.ndarray]:
+    """The whole graph on ONNX Runtime, nothing fused; threads None: all."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.intra_op_num_threads = threads or 0
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return lambda output, feeds: session.run([output], feeds)[0]

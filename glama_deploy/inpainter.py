@@ -29,6 +29,11 @@ class Inpainter:
         self._network = network
 
     @property
+    def network(self) -> NetworkConfig:
+        """What the network is made of."""
+        return self._network
+
+    @property
     def backend(self) -> str:
         """The engine's name: openvino, onnxruntime, tensorrt or torch."""
         return self._runner.backend

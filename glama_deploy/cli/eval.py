@@ -1,0 +1,114 @@
+"""glama-eval: how well networks inpaint, on any engine and in any precision, by the paper's protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, cast
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from glama_deploy.bundle import parse_size
+from glama_deploy.cli.entry import Command, option
+from glama_deploy.inpainter import Region
+from glama_deploy.runtime.base import require
+
+#: Seven masks need so many columns; a narrower terminal folds lines.
+_WIDTH = 120
+
+
+def glama_eval(
+    data: Annotated[list[str], option("--data", help="A folder of photographs, or NAME=FOLDER; may be given again.")],
+    model: Annotated[
+        list[str],
+        option(
+            "--model",
+            help="[NAME=]MODEL[@BACKEND[/PRECISION]], may be given again: a bundle, a checkpoint, 'default', or "
+            "telea, navier-stokes, interpolation. BUNDLE@emulated/fp16: a TensorRT graph's arithmetic, on a CPU.",
+        ),
+    ],
+    out: Annotated[Path, option("--out", help="Folder of the results; a run that was cut short goes on there.")],
+    masks: Annotated[
+        list[str] | None,
+        option("--masks", help="general (the seven, by default), unseen, or a mask's name; may be given again."),
+    ] = None,
+    backend: Annotated[
+        list[str] | None, option("--backend", help="For models without their own; may be given again. auto by default.")
+    ] = None,
+    precision: Annotated[
+        list[str] | None, option("--precision", help="The same: auto, fp32, bf16, fp16, int8 or int8+bf16.")
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        option("--metric", help="l1, psnr, ssim, lpips-alex, lpips-vgg, fid, spectrum; all by default."),
+    ] = None,
+    size: Annotated[str | None, option("--size", help="HxW that images are cut and brought to.")] = None,
+    limit: Annotated[int | None, option("--limit", help="Only the first so many images of each folder.", min=1)] = None,
+    seed: Annotated[int, option("--seed", help="Of the masks, with the image's name.", min=0)] = 0,
+    region: Annotated[str, option("--region", help="What networks see: full, crop or auto.")] = "full",
+    show: Annotated[int, option("--show", help="Images of each folder on sheet and page.", min=0, max=200)] = 14,
+    reference: Annotated[
+        str | None, option("--reference", help="The method (by its name in the table) that changes are against.")
+    ] = None,
+    weights: Annotated[Path | None, option("--weights", help="Folder with the weights of LPIPS and FID.")] = None,
+    download: Annotated[bool, option("--download", help="Fetch those that are not there.")] = False,
+    processes: Annotated[
+        int | None, option("--processes", help="By default as many as cores, as far as the memory goes.", min=1)
+    ] = None,
+    threads: Annotated[int, option("--threads", help="Of the engine and metrics in each process.", min=1)] = 1,
+    device: Annotated[str, option("--device", help="Of the metrics' networks: cpu, or cuda.")] = "cpu",
+    overwrite: Annotated[bool, option("--overwrite", help="Remove the results of another run first.")] = False,
+) -> int:
+    """Evaluate networks and classical inpainting side by side: tables, sheets, spectra, and one HTML page.
+
+    Every method sees the same holes. Results are kept image by image. Exit code: 0; 2 bad input, or an image or a
+    method failed (the rest is there).
+    """
+    for package in ("torchmetrics", "torch_fidelity", "scipy", "matplotlib", "jinja2", "cv2"):
+        require(package, package, "pip install 'glama-deploy[eval]'")
+    from glama_deploy.evaluation import tables
+    from glama_deploy.evaluation.evaluate import PAGE, Request, evaluate
+
+    asked = Request(
+        data=data,
+        models=model,
+        out=out,
+        masks=masks or ["general"],
+        backends=backend or ["auto"],
+        precisions=precision or ["auto"],
+        size=None if size is None else parse_size(size, "--size"),
+        limit=limit,
+        seed=seed,
+        region=cast(Region, region),
+        shown=show,
+        reference=reference,
+        weights=weights,
+        download=download,
+        processes=processes,
+        threads=threads,
+        device=device,
+        overwrite=overwrite,
+        **({"metrics": metric} if metric else {}),
+    )
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True, highlight=False),
+    )
+    with progress:
+        task = progress.add_task("opening the models", total=None)
+        summary = evaluate(
+            asked,
+            lambda done, total, text: progress.update(task, completed=done, total=total, description=text),
+        )
+    console = Console(highlight=False)
+    console = Console(highlight=False, width=max(console.width, _WIDTH))
+    tables.show(console, summary)
+    console.print(f"{out / PAGE}; tables, sheets and spectra beside it", markup=False, soft_wrap=True)
+    return 2 if summary.failures else 0
+
+
+main = Command("glama-eval", glama_eval)

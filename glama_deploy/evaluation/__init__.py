@@ -1,0 +1,1 @@
+"""The paper's evaluation (section 4) of checkpoints, bundles and classical inpainting, side by side."""

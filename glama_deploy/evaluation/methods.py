@@ -1,0 +1,183 @@
+"""What is evaluated: networks on an engine, and classical inpainting, all as one function from image and mask to image.
+
+A network is written `[NAME=]MODEL[@BACKEND[/PRECISION]]`: `default`, `old=runs/a/best.pt`, `bundle@openvino/bf16`,
+`bundle@emulated/fp16` (a bundle's half graph for TensorRT, its arithmetic emulated on a CPU).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import cast
+
+import cv2
+import numpy as np
+from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
+
+import glama_deploy
+from glama_deploy.bundle import MANIFEST, Bundle, Precision
+from glama_deploy.errors import EngineError, GlamaError
+from glama_deploy.files import sha256
+from glama_deploy.inpainter import Inpainter, Region
+from glama_deploy.network import NetworkConfig
+from glama_deploy.reference import checkpoint
+from glama_deploy.runtime import check_request
+
+#: Image uint8 H×W×3 and missing bool H×W → image uint8 H×W×3.
+Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+#: The backend that a bundle's half graph is emulated by.
+EMULATED = "emulated"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A method as it was asked for; a baseline has neither backend nor precision."""
+
+    label: str
+    model: str
+    backend: str = "auto"
+    precision: str = "auto"
+
+    @property
+    def baseline(self) -> bool:
+        return self.model in BASELINES
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method that can be run here: engine, version, device and precision for people, and where it computes."""
+
+    spec: Spec
+    fill: Fill
+    description: str
+    network: NetworkConfig | None = None
+    on_gpu: bool = False
+
+
+def parse(models: Sequence[str], backends: Sequence[str], precisions: Sequence[str]) -> list[Spec]:
+    """The methods of `--model`, each on every backend in every precision, but for those that say their own.
+
+    Raises GlamaError: a model that is not there, a backend or precision that does not exist, two of one name.
+    """
+    specs: list[Spec] = []
+    for text in models:
+        name, model, how = _parts(text)
+        if model not in BASELINES and model != "default" and not Path(model).exists():
+            raise GlamaError(
+                f"--model {text}: no bundle or checkpoint at {model}; a path, 'default', {' or '.join(BASELINES)} is "
+                "expected"
+            )
+        label = name or _label(model)
+        if model in BASELINES:
+            specs.append(Spec(label, model))
+            continue
+        backend, _, precision = how.partition("/")
+        ways = [(backend, precision or "auto")] if how else list(product(backends, precisions))
+        for backend, precision in ways:
+            check_request("torch" if backend == EMULATED else backend, precision, None)
+            asked = [part for part in (backend, precision) if part != "auto"]
+            told = asked if (how and not name) or len(ways) > 1 else []
+            specs.append(Spec(" ".join((label, *told)), model, backend, precision))
+    twice = [label for label, count in Counter(spec.label for spec in specs).items() if count > 1]
+    if twice:
+        raise GlamaError(f"two methods are called {twice[0]!r}; name them, as in --model A=PATH --model B=PATH")
+    return specs
+
+
+def _parts(text: str) -> tuple[str, str, str]:
+    """The name, the model, and how it is run; a path that exists is taken as it is."""
+    name = ""
+    if "=" in text and not Path(text).exists():
+        name, _, text = text.partition("=")
+    model, at, how = text.rpartition("@")
+    return (name, model, how) if at and not Path(text).exists() else (name, text, "")
+
+
+def _label(model: str) -> str:
+    """A name for tables: of a training run's checkpoint, the run's."""
+    path = Path(model)
+    if re.fullmatch(r"best|step-\d+", path.stem) and path.parent.name:
+        return path.parent.name
+    return path.name if path.is_dir() else path.stem
+
+
+def digest(spec: Spec) -> str:
+    """What tells the model from another: SHA-256 of a bundle's manifest or of a checkpoint's weights."""
+    if spec.baseline:
+        return ""
+    manifest = Path(spec.model) / MANIFEST
+    return sha256(manifest if manifest.is_file() else checkpoint.weights_file(spec.model))
+
+
+def opened(spec: Spec, threads: int, region: Region = "full") -> Method:
+    """The method, ready to run. Raises GlamaError where it cannot be run here, or not in the precision asked for."""
+    if spec.baseline:
+        return Method(spec, BASELINES[spec.model], _versions(spec.model))
+    if spec.backend == EMULATED:
+        inpainter = _emulated(spec, threads)
+    else:
+        inpainter = glama_deploy.load(spec.model, spec.backend, spec.precision, threads)
+    if spec.precision not in ("auto", inpainter.precision):
+        raise EngineError(f"{spec.label} would run as {inpainter.description}, not in {spec.precision}")
+    on_gpu = inpainter.backend == "tensorrt" or "CUDA" in inpainter.description
+    fill = partial(inpainter, region=region)
+    return Method(spec, fill, inpainter.description, inpainter.network, on_gpu)
+
+
+def _emulated(spec: Spec, threads: int) -> Inpainter:
+    import onnx
+
+    from glama_deploy.export.emulate import EmulatedRunner
+
+    if not (Path(spec.model) / MANIFEST).is_file():
+        raise GlamaError(
+            f"{spec.label}: a checkpoint has no graph to emulate; glama-export --precision fp16 makes a bundle of it"
+        )
+    bundle = Bundle.open(spec.model)
+    half = [name for name in bundle.manifest.graphs if name in ("fp16", "bf16")]
+    precision = cast(Precision, spec.precision if spec.precision != "auto" else (half or ["fp16"])[0])
+    graph = onnx.load(str(bundle.graph(precision)))
+    return Inpainter(EmulatedRunner(graph, precision, bundle.sizes, threads), bundle.manifest.network)
+
+
+def _versions(baseline: str) -> str:
+    import scipy
+
+    return f"SciPy {scipy.__version__}" if baseline == "interpolation" else f"OpenCV {cv2.__version__}"
+
+
+# ---------------------------------------------------------------- classical inpainting
+
+
+def telea(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """OpenCV's, radius 3 (Telea, J. Graphics Tools 2004)."""
+    return cv2.inpaint(image, missing.astype(np.uint8), 3, cv2.INPAINT_TELEA)
+
+
+def navier_stokes(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """OpenCV's, radius 3 (Bertalmio et al., CVPR 2001)."""
+    return cv2.inpaint(image, missing.astype(np.uint8), 3, cv2.INPAINT_NS)
+
+
+def interpolation(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Linear between the known pixels up to two from the hole, on Delaunay triangles (up to two, so that they are never
+    all on one line); outside of them, the nearest."""
+    edge = cv2.dilate(missing.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) & ~missing
+    places, values, wanted = np.argwhere(edge), image[edge].astype(np.float64), np.argwhere(missing)
+    found = LinearNDInterpolator(places, values)(wanted)
+    outside = np.isnan(found[:, 0])
+    if outside.any():
+        found[outside] = NearestNDInterpolator(places, values)(wanted[outside])
+    result = image.copy()
+    result[missing] = np.rint(found).clip(0, 255).astype(np.uint8)
+    return result
+
+
+#: What networks are held against, by the names that `--model` takes.
+BASELINES: dict[str, Fill] = {"telea": telea, "navier-stokes": navier_stokes, "interpolation": interpolation}

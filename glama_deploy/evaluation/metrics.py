@@ -1,0 +1,140 @@
+"""What an inpainted image is worth: the metrics, computed by torchmetrics and torch-fidelity; the spectrum's is ours.
+
+All are of 8-bit images, as a user gets them, with the known pixels in place. `whole` is the image, `missing` its
+missing pixels alone. LPIPS, FID and the spectrum are of the whole image: each looks at neighbourhoods or at all of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from glama_deploy.errors import GlamaError
+from glama_deploy.evaluation import backbones, spectrum
+from glama_deploy.evaluation.backbones import Backbone
+
+Metric = Literal["l1", "psnr", "ssim", "lpips-alex", "lpips-vgg", "fid", "spectrum"]
+Region = Literal["missing", "whole"]
+
+#: What needs no file.
+PLAIN: tuple[Metric, ...] = ("l1", "psnr", "ssim", "spectrum")
+
+#: The regions that a metric is of.
+REGIONS: dict[Metric, tuple[Region, ...]] = {
+    "l1": ("missing", "whole"),
+    "psnr": ("missing", "whole"),
+    "ssim": ("missing", "whole"),
+    "lpips-alex": ("whole",),
+    "lpips-vgg": ("whole",),
+    "fid": ("whole",),
+    "spectrum": ("whole",),
+}
+
+#: Whether more is better.
+UPWARD: frozenset[Metric] = frozenset(("psnr", "ssim"))
+
+#: For people: a title, and the decimals that are worth reading.
+TITLES: dict[Metric, tuple[str, int]] = {
+    "l1": ("L1 (0…1)", 4),
+    "psnr": ("PSNR (dB)", 2),
+    "ssim": ("SSIM", 4),
+    "lpips-alex": ("LPIPS (AlexNet)", 4),
+    "lpips-vgg": ("LPIPS (VGG)", 4),
+    "fid": ("FID", 3),
+    "spectrum": ("spectrum error", 4),
+}
+
+#: Mean squared errors below this count as it, so that an identical image has 100 dB.
+_LEAST_ERROR = 1e-10
+
+#: Sides below which LPIPS's networks have nothing left to pool.
+_LEAST_SIDE: dict[Metric, int] = {"lpips-alex": 31, "lpips-vgg": 16}
+
+
+def known(names: tuple[str, ...]) -> tuple[Metric, ...]:
+    """The metrics of these names. Raises GlamaError for one that does not exist."""
+    unknown = [name for name in names if name not in get_args(Metric)]
+    if unknown:
+        raise GlamaError(f"unknown metric {unknown[0]!r}; expected {', '.join(get_args(Metric))}")
+    return cast(tuple[Metric, ...], names)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of one image: values by `metric/region` (a metric that this image is too small for is absent), the spectrum's
+    error by ring, and what Inception sees in it (float32 [2048], for FID)."""
+
+    values: dict[str, float]
+    rings: tuple[float | None, ...] = ()
+    features: np.ndarray | None = None
+
+
+class Judge:
+    """Scores images by the metrics that it was made with."""
+
+    def __init__(self, metrics: tuple[Metric, ...], weights: dict[Backbone, Path], device: str = "cpu") -> None:
+        """weights: the file of each backbone among the metrics. Raises GlamaError for one that is damaged or of another
+        network."""
+        self._metrics, self._device = metrics, torch.device(device)
+        self._lpips: dict[Metric, nn.Module] = {
+            name: backbones.lpips(name, weights[name]).to(self._device)
+            for name in metrics
+            if name in ("lpips-alex", "lpips-vgg")
+        }
+        self._inception = backbones.inception(weights["fid"]).to(self._device) if "fid" in metrics else None
+
+    @torch.inference_mode()
+    def score(self, found: np.ndarray, truth: np.ndarray, missing: np.ndarray) -> Score:
+        """Images uint8 H×W×3, missing bool H×W with at least one pixel."""
+        values: dict[str, float] = {}
+        difference = (found.astype(np.float64) - truth) / 255
+        for region, error in (("missing", difference[missing]), ("whole", difference)):
+            if "l1" in self._metrics:
+                values[f"l1/{region}"] = float(np.abs(error).mean())
+            if "psnr" in self._metrics:
+                values[f"psnr/{region}"] = float(-10 * np.log10(max(float((error**2).mean()), _LEAST_ERROR)))
+        pair = [_tensor(image).to(self._device) for image in (found, truth)]
+        if "ssim" in self._metrics:
+            whole, of_each = structural_similarity_index_measure(*pair, data_range=1.0, return_full_image=True)
+            within = of_each[0].mean(0)[torch.from_numpy(missing).to(self._device)]
+            values |= {"ssim/missing": float(within.mean()), "ssim/whole": float(whole)}
+        for name, network in self._lpips.items():
+            if min(missing.shape) >= _LEAST_SIDE[name]:
+                values[f"{name}/whole"] = float(network(*pair))
+                network.reset()  # type: ignore[operator]
+        rings: tuple[float | None, ...] = ()
+        if "spectrum" in self._metrics:
+            error = spectrum.errors(found, truth)
+            values["spectrum/whole"] = float(error.mean())
+            rings = spectrum.by_ring(error)
+        return Score(values, rings, self.features(found))
+
+    @torch.inference_mode()
+    def features(self, image: np.ndarray) -> np.ndarray | None:
+        """What Inception sees in an image, float32 [2048]; None without FID."""
+        if self._inception is None:
+            return None
+        pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())
+        return self._inception(pixels[None].to(self._device))[0][0].cpu().numpy()
+
+
+def _tensor(image: np.ndarray) -> Tensor:
+    return torch.from_numpy(image / np.float32(255)).permute(2, 0, 1)[None]
+
+
+def frechet_distance(found: np.ndarray, truth: np.ndarray) -> float:
+    """FID (Heusel et al., NeurIPS 2017, equation 6) of two sets of features, [N, 2048] each, N ≥ 2."""
+    from torch_fidelity.metric_fid import (
+        KEY_METRIC_FID,
+        fid_features_to_statistics,
+        fid_statistics_to_metric,
+    )
+
+    statistics = [fid_features_to_statistics(torch.from_numpy(features)) for features in (found, truth)]
+    return float(fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID])

@@ -1,0 +1,123 @@
+"""The pictures of an evaluation: a sheet of each dataset, and the spectra (the paper's Figure 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw
+
+from glama_deploy.evaluation import spectrum
+from glama_deploy.evaluation.protocol import Item, Protocol
+from glama_deploy.evaluation.records import KNOWN, TRUTH, Folder
+from glama_deploy.evaluation.summary import Summary
+
+#: Larger pictures are shown smaller on a sheet.
+_SIDE = 256
+
+#: What a difference of log amplitudes is shown as the brightest at: e² times too much or too little.
+_BRIGHTEST = 2.0
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image with one mask: what is known (holes gray), each method's result that there is, the truth; in this
+    order, uint8 H×W×3, by name."""
+
+    item: Item
+    images: dict[str, np.ndarray]
+
+    @property
+    def results(self) -> dict[str, np.ndarray]:
+        return {name: image for name, image in self.images.items() if name not in ("known", "truth")}
+
+
+def shown(protocol: Protocol, items: Sequence[Item], folder: Folder) -> list[Shown]:
+    """Those of the items whose pictures were kept."""
+    names = [(KNOWN, "known"), *((str(n), m.label) for n, m in enumerate(protocol.methods)), (TRUTH, "truth")]
+    found = []
+    for item in items:
+        if item.shown is None or not folder.picture(item, TRUTH).is_file():
+            continue
+        paths = {label: folder.picture(item, name) for name, label in names}
+        found.append(Shown(item, {label: _read(path) for label, path in paths.items() if path.is_file()}))
+    return found
+
+
+def _read(path: object) -> np.ndarray:
+    with Image.open(path) as image:  # type: ignore[arg-type]
+        return np.asarray(image)
+
+
+def sheet(rows: Sequence[Shown], labels: Sequence[str]) -> Image.Image:
+    """A row for each image; columns: what is known, each method, the truth. Large pictures are shown smaller."""
+    names = ["known", *labels, "truth"]
+    cells = [{name: _fitted(image) for name, image in row.images.items()} for row in rows]
+    heights = [max(cell.height for cell in row.values()) for row in cells]
+    width = max(cell.width for row in cells for cell in row.values()) + 4
+    picture = Image.new("RGB", (len(names) * width, 18 + sum(heights) + 20 * len(rows)), "white")
+    pen, top = ImageDraw.Draw(picture), 18
+    for column, name in enumerate(names):
+        pen.text((column * width + 2, 2), name, fill="black", font_size=13)
+    for row, cell, height in zip(rows, cells, heights, strict=True):
+        for column, name in enumerate(names):
+            if name in cell:
+                picture.paste(cell[name], (column * width, top))
+        pen.text((2, top + height + 1), f"{row.item.image}, {row.item.shown}", fill="black", font_size=12)
+        top += height + 20
+    return picture
+
+
+def _fitted(image: np.ndarray) -> Image.Image:
+    picture = Image.fromarray(image)
+    picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    return picture
+
+
+def spectra(row: Shown) -> Figure:
+    """Log amplitudes of the truth and of each result, and under them how far each is from the truth's."""
+    matplotlib.use("agg")
+    truth = spectrum.log_amplitudes(row.images["truth"])
+    columns = {"truth": truth} | {name: spectrum.log_amplitudes(image) for name, image in row.results.items()}
+    figure = Figure(figsize=(2.4 * len(columns), 5.2), layout="constrained")
+    axes = figure.subplots(2, len(columns), squeeze=False)
+    for column, (name, values) in enumerate(columns.items()):
+        axes[0, column].imshow(values, cmap="gray", vmin=truth.min(), vmax=truth.max())
+        axes[0, column].set_title(name, fontsize=9)
+        error = np.abs(values - truth)
+        image = axes[1, column].imshow(error, cmap="magma", vmin=0, vmax=_BRIGHTEST)
+        axes[1, column].set_title(f"|Δ| {error.mean():.3f}" if name != "truth" else "", fontsize=9)
+        for axis in axes[:, column]:
+            axis.set_xticks([])
+            axis.set_yticks([])
+    figure.colorbar(image, ax=axes[1, :], label="|Δ log amplitude|", shrink=0.8)
+    figure.suptitle(f"{row.item.image}, {row.item.shown}", fontsize=10)
+    return figure
+
+
+def rings(summary: Summary, dataset: str) -> Figure:
+    """The spectrum's error by frequency, a plot for each mask, a line for each method."""
+    masks = summary.protocol.masks
+    columns = min(4, len(masks))
+    rows = -(-len(masks) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.6 * rows + 0.6), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    centres = (np.arange(spectrum.RINGS) + 0.5) / spectrum.RINGS * np.sqrt(0.5)
+    for axis, mask in zip(axes, masks, strict=False):
+        for ring in summary.rings:
+            if (ring.dataset, ring.mask) == (dataset, mask) and ring.errors:
+                values = [np.nan if value is None else value for value in ring.errors]
+                axis.plot(centres, values, label=ring.method, linewidth=1.2)
+        axis.set_title(mask, fontsize=9)
+        axis.set_ylim(bottom=0)
+        axis.grid(alpha=0.3)
+    for axis in axes[len(masks) :]:
+        axis.set_axis_off()
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=min(4, max(1, len(labels))), fontsize=8)
+    figure.supxlabel("cycles a pixel", fontsize=9)
+    figure.supylabel("|Δ log amplitude|", fontsize=9)
+    return figure

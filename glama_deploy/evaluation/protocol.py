@@ -1,0 +1,151 @@
+"""What is evaluated on what: photographs, masks, sizes, methods, metrics. Runs of one protocol see the same holes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field
+
+from glama_deploy.errors import GlamaError
+from glama_deploy.evaluation.metrics import Metric
+from glama_deploy.images import SUFFIXES, read_image
+from glama_deploy.inpainter import Region
+from glama_deploy.masks import TYPES, by_name
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Dataset(_Record):
+    """A folder of photographs and its name in the tables."""
+
+    name: str
+    folder: Path
+
+
+class Identity(_Record):
+    """A method: its name in the tables, what opened, and what tells its weights from others."""
+
+    label: str
+    description: str
+    digest: str = ""
+
+
+class Protocol(_Record):
+    """All that a result depends on. Written beside the results; others are not added to them."""
+
+    datasets: tuple[Dataset, ...]
+    methods: tuple[Identity, ...]
+    masks: tuple[str, ...]
+    metrics: tuple[Metric, ...]
+    size: tuple[int, int] | None = Field(default=None, description="height and width; None: the images' own")
+    limit: int | None = Field(default=None, ge=1, description="the first so many images of each dataset")
+    seed: int = Field(default=0, ge=0, description="of the masks, with the image's name")
+    region: Region = Field(default="full", description="what a network is shown of an image")
+    shown: int = Field(default=14, ge=0, description="images of each dataset whose results are kept as pictures")
+
+    def difference(self, other: Protocol) -> str:
+        """The first thing that differs, for people; empty where nothing does."""
+        for name in type(self).model_fields:
+            here, there = getattr(self, name), getattr(other, name)
+            if here != there:
+                return f"{name} {_short(there)}, not {_short(here)}"
+        return ""
+
+
+def _short(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(_short, value)) or "none"
+    if isinstance(value, Dataset):
+        return str(value.folder)
+    if isinstance(value, Identity):
+        return f"{value.label} ({value.description}{f', {value.digest[:8]}' if value.digest else ''})"
+    return str(value)
+
+
+class Item(_Record):
+    """An image of a dataset, by its path below the folder, and the mask with which its results are kept as pictures."""
+
+    dataset: str
+    folder: Path
+    image: str
+    shown: str | None = None
+
+    @property
+    def path(self) -> Path:
+        return self.folder / self.image
+
+
+def columns(names: Sequence[str]) -> tuple[str, ...]:
+    """The masks of the table: a mask or a mixture is a column, `general` is the seven that it is made of.
+
+    Raises GlamaError for a name that does not exist, with the near one.
+    """
+    expanded = [column for name in names for column in (TYPES if name == "general" else (name,))]
+    for name in expanded:
+        by_name(name)
+    return tuple(dict.fromkeys(expanded))
+
+
+def datasets(texts: Sequence[str]) -> tuple[Dataset, ...]:
+    """The datasets of `--data`, `FOLDER` or `NAME=FOLDER`. Raises GlamaError: not there, no images, two of one name."""
+    found: dict[str, Dataset] = {}
+    for text in texts:
+        name, equals, folder = text.partition("=")
+        if not equals or Path(text).exists():
+            name, folder = Path(text).resolve().name, text
+        if not Path(folder).is_dir():
+            raise GlamaError(f"--data {folder} is no folder; give one with images ({', '.join(sorted(SUFFIXES))})")
+        if name in found:
+            raise GlamaError(f"two datasets are called {name!r}; name them, as in --data A={folder}")
+        found[name] = Dataset(name=name, folder=Path(folder).resolve())
+        if not _images(found[name].folder):
+            raise GlamaError(f"--data {folder} has no images ({', '.join(sorted(SUFFIXES))}); give a folder that has")
+    return tuple(found.values())
+
+
+def _images(folder: Path) -> list[str]:
+    """The images below a folder, in a fixed order."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(p.as_posix() for p in paths if not any(part.startswith(".") for part in p.parts))
+
+
+def items(protocol: Protocol) -> list[Item]:
+    """Every image of every dataset; pictures are kept of some, far apart, each with another mask."""
+    found: list[Item] = []
+    for dataset in protocol.datasets:
+        images = _images(dataset.folder)[: protocol.limit]
+        chosen = np.linspace(0, len(images) - 1, min(protocol.shown, len(images))).round().astype(int).tolist()
+        masks = {index: protocol.masks[n % len(protocol.masks)] for n, index in enumerate(chosen)}
+        found += [
+            Item(dataset=dataset.name, folder=dataset.folder, image=image, shown=masks.get(index))
+            for index, image in enumerate(images)
+        ]
+    return found
+
+
+def truth(path: Path, size: tuple[int, int] | None) -> np.ndarray:
+    """The photograph, uint8 H×W×3; with a size, the largest part of that shape in its middle, brought to it.
+
+    Raises ImageError for a file that is damaged or refused.
+    """
+    rgb = read_image(path).rgb
+    if size is None:
+        return rgb
+    image, (height, width) = Image.fromarray(rgb), size
+    scale = min(image.height / height, image.width / width)
+    left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
+    box = (left, top, left + scale * width, top + scale * height)
+    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS, box))
+
+
+def missing(mask: str, image: str, height: int, width: int, seed: int) -> np.ndarray:
+    """The mask, bool H×W, that an image of that name is given: a function of these alone."""
+    entropy = hashlib.sha256(f"{mask}/{image}".encode()).digest()
+    rng = np.random.default_rng([seed, *np.frombuffer(entropy, "<u4").tolist()])
+    return by_name(mask)(height, width, rng)

@@ -1,0 +1,179 @@
+"""Results on disk, image by image: a run that was cut short goes on where it stopped.
+
+`protocol.json` says what is evaluated; `records.jsonl` has a line for each image that is done; `features/` has what
+Inception saw in it, where FID is asked for; `pictures/` the results that are shown.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from glama_deploy.errors import GlamaError
+from glama_deploy.evaluation.protocol import Item, Protocol
+from glama_deploy.files import atomic_file, write_error
+
+PROTOCOL, RECORDS = "protocol.json", "records.jsonl"
+
+#: The folders that a run fills.
+FEATURES, PICTURES = "features", "pictures"
+
+
+class Result(BaseModel):
+    """Of one method on one image with one mask: values by `metric/region` and the spectrum's error by ring, or why
+    there are none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    values: dict[str, float] = Field(default_factory=dict)
+    rings: tuple[float | None, ...] = ()
+    error: str = ""
+
+
+class Record(BaseModel):
+    """Of one image: results by mask and method, or why it could not be read."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    image: str
+    height: int = 0
+    width: int = 0
+    results: dict[str, dict[str, Result]] = Field(default_factory=dict)
+    broken: str = ""
+
+
+class Folder:
+    """The folder of a run, which one process at a time writes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @contextmanager
+    def held(self, protocol: Protocol, *, overwrite: bool = False) -> Iterator[list[Record]]:
+        """The records that are there already of this protocol; nobody else writes into the folder meanwhile.
+
+        With `overwrite` what another run left is removed. Raises GlamaError: results of another protocol, a folder that
+        is no run's, in use, or cannot be written.
+        """
+        with self._locked():
+            if overwrite:
+                self._clear()
+            self._check(protocol)
+            if not (self.path / PROTOCOL).exists():
+                with atomic_file(self.path / PROTOCOL) as temporary:
+                    temporary.write_text(protocol.model_dump_json(indent=1) + "\n")
+            yield self._read()
+
+    def _locked(self) -> IO[bytes]:
+        """The open file of records, which is locked while it is open."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            if any(self.path.iterdir()) and not (self.path / RECORDS).exists():
+                raise GlamaError(f"{self.path} has files that are no evaluation's; choose another folder for --out")
+            file = (self.path / RECORDS).open("ab")
+        except OSError as error:
+            raise write_error(self.path, error) from error
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise GlamaError(f"{self.path} is being written by another run; wait for it") from error
+        return file
+
+    def _clear(self) -> None:
+        """Remove what an evaluation keeps of its images; what is made of that will be written anew."""
+        for name in (FEATURES, PICTURES):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        os.truncate(self.path / RECORDS, 0)
+        (self.path / PROTOCOL).unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Remove an evaluation without a record, and its folder, where there is nothing else in it."""
+        for name in (PROTOCOL, RECORDS):
+            (self.path / name).unlink(missing_ok=True)
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
+    def _check(self, protocol: Protocol) -> None:
+        path = self.path / PROTOCOL
+        if not path.exists():
+            return
+        try:
+            there = Protocol.model_validate_json(path.read_text())
+        except ValidationError as error:
+            raise GlamaError(
+                f"{path} is damaged or of another version; choose another --out or pass --overwrite"
+            ) from error
+        difference = protocol.difference(there)
+        if difference:
+            raise GlamaError(
+                f"{self.path} has results of another configuration ({difference}); choose another --out or pass "
+                "--overwrite"
+            )
+
+    def _read(self) -> list[Record]:
+        """The whole lines; one that a kill cut off is removed."""
+        path = self.path / RECORDS
+        found: list[Record] = []
+        whole = 0
+        with path.open("rb") as file:
+            for line in file:
+                try:
+                    record = Record.model_validate_json(line) if line.endswith(b"\n") else None
+                except ValidationError as error:
+                    raise GlamaError(f"{path} is damaged at line {len(found) + 1}; pass --overwrite") from error
+                if record is None:
+                    break
+                found.append(record)
+                whole += len(line)
+        os.truncate(path, whole)
+        return found
+
+    def append(self, record: Record) -> None:
+        """Add a line in one write, flushed to the disk. Raises GlamaError where that fails."""
+        path = self.path / RECORDS
+        try:
+            with path.open("ab", buffering=0) as file:
+                file.write(record.model_dump_json().encode() + b"\n")
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise write_error(path, error) from error
+
+    def save_features(self, item: Item, truth: np.ndarray, found: np.ndarray) -> None:
+        """truth float32 [2048]; found float32 [masks, methods, 2048], NaN where there is no result."""
+        path = self._features(item.dataset, item.image)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, truth=truth, found=found)
+
+    def features(self, record: Record) -> tuple[np.ndarray, np.ndarray]:
+        """What :meth:`save_features` was given."""
+        with np.load(self._features(record.dataset, record.image)) as arrays:
+            return arrays["truth"], arrays["found"]
+
+    def _features(self, dataset: str, image: str) -> Path:
+        return self.path / FEATURES / dataset / f"{image}.npz"
+
+    def save_picture(self, item: Item, name: str, rgb: np.ndarray) -> None:
+        """rgb uint8 H×W×3."""
+        path = self.picture(item, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_file(path) as temporary:
+            Image.fromarray(rgb).save(temporary, format="PNG")
+
+    def picture(self, item: Item, name: str) -> Path:
+        return self.path / PICTURES / item.dataset / item.image / f"{item.shown}-{name}.png"
+
+
+#: Names of the pictures that are kept beside each method's, which bears its number.
+TRUTH, KNOWN = "truth", "known"

@@ -1,0 +1,188 @@
+"""Every image through every method with every mask, in one process or several."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from glama_deploy import memory
+from glama_deploy.errors import GlamaError, ImageError
+from glama_deploy.evaluation import methods, protocol
+from glama_deploy.evaluation.backbones import Backbone
+from glama_deploy.evaluation.methods import Method, Spec
+from glama_deploy.evaluation.metrics import Judge, Score
+from glama_deploy.evaluation.protocol import Item, Protocol
+from glama_deploy.evaluation.records import KNOWN, TRUTH, Folder, Record, Result
+from glama_deploy.inpainter import check
+
+#: What a process takes beside what its images need: PyTorch, an engine, their weights.
+_PROCESS_BYTES = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a process needs to evaluate an image: a protocol, its methods, files of weights, where pictures and features
+    go, threads of each engine and of the metrics, the metrics' device."""
+
+    protocol: Protocol
+    specs: tuple[Spec, ...]
+    weights: dict[Backbone, Path]
+    out: Path
+    threads: int = 1
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """An image that was read, uint8 H×W×3, and its masks, bool H×W, by their names."""
+
+    item: Item
+    truth: np.ndarray
+    masks: dict[str, np.ndarray]
+
+
+class Evaluator:
+    """Evaluates images one after the other; its methods are open."""
+
+    def __init__(self, setting: Setting, opened: Sequence[Method] | None = None) -> None:
+        """opened: the methods, where they are open already. Raises GlamaError as opening them does."""
+        torch.set_num_threads(setting.threads)
+        self._setting, self._folder = setting, Folder(setting.out)
+        self._judge = Judge(setting.protocol.metrics, setting.weights, setting.device)
+        self._methods = opened or [
+            methods.opened(spec, setting.threads, setting.protocol.region) for spec in setting.specs
+        ]
+
+    def read(self, item: Item) -> _Inputs | Record:
+        """The image and its masks; a record, where it cannot be read or is too small."""
+        asked = self._setting.protocol
+        try:
+            truth = protocol.truth(item.path, asked.size)
+            height, width = truth.shape[:2]
+            check(truth, np.zeros((height, width), bool))
+        except ImageError as error:
+            reason = str(error)
+            named = reason if str(item.path) in reason else f"{item.path}: {reason}"
+            return Record(dataset=item.dataset, image=item.image, broken=named)
+        masks = {name: protocol.missing(name, item.image, height, width, asked.seed) for name in asked.masks}
+        return _Inputs(item, truth, masks)
+
+    def evaluate(self, inputs: _Inputs | Record) -> Record:
+        """Run and score every method with every mask; features and pictures are written."""
+        if isinstance(inputs, Record):
+            return inputs
+        item, truth = inputs.item, inputs.truth
+        features = self._judge.features(truth)
+        count = len(inputs.masks), len(self._methods), 0 if features is None else len(features)
+        seen = np.full(count, np.nan, np.float32)
+        results: dict[str, dict[str, Result]] = {}
+        for row, (mask, missing) in enumerate(inputs.masks.items()):
+            results[mask] = {}
+            if item.shown == mask:
+                self._folder.save_picture(item, TRUTH, truth)
+                self._folder.save_picture(item, KNOWN, np.where(missing[..., None], np.uint8(128), truth))
+            for column, method in enumerate(self._methods):
+                result, score = self._one(method, truth, missing, item, column, mask)
+                results[mask][method.spec.label] = result
+                if score is not None and score.features is not None:
+                    seen[row, column] = score.features
+        if features is not None:
+            self._folder.save_features(item, features, seen)
+        return Record(
+            dataset=item.dataset, image=item.image, height=truth.shape[0], width=truth.shape[1], results=results
+        )
+
+    def _one(
+        self, method: Method, truth: np.ndarray, missing: np.ndarray, item: Item, number: int, mask: str
+    ) -> tuple[Result, Score | None]:
+        """A method's result with one mask; one that fails on an image of this size says why."""
+        if not missing.any():
+            return Result(error="the mask misses no pixel of an image this small"), None
+        given = np.where(missing[..., None], np.uint8(0), truth)  # what is missing is not there to be seen
+        try:
+            found = method.fill(given, missing)
+        except GlamaError as error:
+            return Result(error=str(error)), None
+        if item.shown == mask:
+            self._folder.save_picture(item, str(number), found)
+        score = self._judge.score(found, truth, missing)
+        return Result(values=score.values, rings=score.rings), score
+
+    def each(self, items: Iterable[Item]) -> Iterator[Record]:
+        """The items' records, in order; the next ones are read while one is evaluated."""
+        todo, reading = iter(items), deque[Future[_Inputs | Record]]()
+        with ThreadPoolExecutor(1, "glama-eval-read") as reader:
+            while True:
+                while len(reading) < 2 and (item := next(todo, None)) is not None:
+                    reading.append(reader.submit(self.read, item))
+                if not reading:
+                    return
+                yield self.evaluate(reading.popleft().result())
+
+
+def run(setting: Setting, items: Sequence[Item], processes: int, opened: Sequence[Method]) -> Iterator[Record]:
+    """The records of these images, in order. `opened` are the methods of this process, which evaluates itself where
+    there is one.
+
+    Raises GlamaError where a process ends on its own (for lack of memory, mostly).
+    """
+    if processes == 1:
+        yield from Evaluator(setting, opened).each(items)
+        return
+    context = multiprocessing.get_context("spawn")  # engines and PyTorch do not survive a fork
+    with ProcessPoolExecutor(processes, context, _begin, (setting,)) as pool:
+        try:
+            yield from pool.map(_work, items)
+        except BrokenProcessPool as error:
+            raise GlamaError(
+                "a process ended before its image was done, maybe for lack of memory; what is done is kept: run again "
+                "with --processes 1"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+_evaluator: list[Evaluator] = []
+
+
+def _begin(setting: Setting) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the first process's, which ends the others
+    _evaluator.append(Evaluator(setting))
+
+
+def _work(item: Item) -> Record:
+    (evaluator,) = _evaluator
+    return evaluator.evaluate(evaluator.read(item))
+
+
+def processes(items: Sequence[Item], asked: Protocol, opened: Sequence[Method]) -> int:
+    """How many processes this machine has room for: its cores, as far as the memory goes; one, where a GPU computes."""
+    if any(method.on_gpu for method in opened):
+        return 1
+    cores, free = len(os.sched_getaffinity(0)), memory.available()
+    networks = [method.network for method in opened if method.network is not None]
+    if free is not None:
+        sizes = {_size(item.path) if asked.size is None else asked.size for item in items}
+        needs = [memory.estimate(*size, network) for size in sizes for network in networks]
+        cores = min(cores, free // (_PROCESS_BYTES + max(needs, default=0)))
+    return max(1, min(cores, len(items)))
+
+
+def _size(path: Path) -> tuple[int, int]:
+    """Height and width by the file's header; of one that has none, nothing."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return 0, 0

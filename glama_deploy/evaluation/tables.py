@@ -1,0 +1,157 @@
+"""The figures as tables in the paper's layout, datasets × methods × masks: for the terminal, Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from glama_deploy.evaluation.metrics import REGIONS, TITLES, UPWARD, Metric, Region
+from glama_deploy.evaluation.summary import Cell, Statistic, Summary
+
+#: What stands where there is no result.
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell as text, the number that it is sorted by, and whether it is the best of its dataset and mask."""
+
+    text: str
+    number: float | None
+    best: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """A metric of a region: a row for each dataset and method, a column for each mask."""
+
+    title: str
+    metric: Metric
+    region: Region
+    masks: tuple[str, ...]
+    rows: tuple[tuple[str, str, tuple[Entry, ...]], ...]
+
+
+def tables(summary: Summary) -> Iterator[Table]:
+    """A table for each metric and region, and behind it, with a reference, one of the changes against that."""
+    for metric in summary.protocol.metrics:
+        for region in REGIONS[metric]:
+            title, _ = TITLES[metric]
+            of = f"{title}, {'missing pixels' if region == 'missing' else 'whole image'}"
+            arrow = "more" if metric in UPWARD else "less"
+            yield _table(summary, metric, region, f"{of} ({arrow} is better)", change=False)
+            if summary.reference is not None and len(summary.protocol.methods) > 1:
+                yield _table(summary, metric, region, f"{of}: change against {summary.reference}", change=True)
+
+
+def _table(summary: Summary, metric: Metric, region: Region, title: str, *, change: bool) -> Table:
+    rows = []
+    for dataset in summary.protocol.datasets:
+        for method in summary.protocol.methods:
+            if change and method.label == summary.reference:
+                continue
+            cells = [summary.cell(dataset.name, method.label, mask, metric, region) for mask in summary.protocol.masks]
+            entries = tuple(_entry(summary, cell, change=change) for cell in cells)
+            rows.append((dataset.name, method.label, entries))
+    return Table(title, metric, region, summary.protocol.masks, tuple(rows))
+
+
+def _entry(summary: Summary, cell: Cell | None, *, change: bool) -> Entry:
+    shown = None if cell is None else cell.change if change else cell.value
+    if cell is None or shown is None:
+        return Entry(NONE, None, best=False)
+    decimals = TITLES[cell.metric][1]
+    text = _number(shown.mean, decimals, signed=change)
+    if shown.low is not None and shown.high is not None:
+        text += " [" + ", ".join(_number(bound, decimals, signed=change) for bound in (shown.low, shown.high)) + "]"
+    return Entry(text, shown.mean, best=not change and _best(summary, cell))
+
+
+def _number(value: float, decimals: int, *, signed: bool) -> str:
+    rounded = round(value, decimals)
+    if rounded == 0:  # of either sign
+        return f"{0:.{decimals}f}"
+    return f"{rounded:{'+' if signed else ''}.{decimals}f}"
+
+
+def _best(summary: Summary, cell: Cell) -> bool:
+    """Whether no other method has a mean that reads better, where there are others."""
+    decimals = TITLES[cell.metric][1]
+    means = [
+        round(c.value.mean, decimals)
+        for c in summary.cells
+        if (c.dataset, c.mask, c.metric, c.region) == (cell.dataset, cell.mask, cell.metric, cell.region)
+    ]
+    better = max if cell.metric in UPWARD else min
+    return len(means) > 1 and round(cell.value.mean, decimals) == better(means)
+
+
+def show(console: Console, summary: Summary) -> None:
+    """Print the means, of the missing pixels where there are any of these alone; the rest is in the files."""
+    masks = [re.sub(r"(?<=[a-z])(?=[A-Z])", "\n", mask) for mask in summary.protocol.masks]
+    for table in tables(summary):
+        if table.region == "whole" and "missing" in REGIONS[table.metric]:
+            continue
+        shown = RichTable(*("dataset", "method", *masks), title=table.title, title_justify="left")
+        for dataset, method, entries in table.rows:
+            texts = (entry.text.partition(" ")[0] for entry in entries)
+            cells = (f"[bold]{text}[/]" if e.best else text for text, e in zip(texts, entries, strict=True))
+            shown.add_row(escape(dataset), escape(method), *cells)
+        console.print(shown)
+    for line in (*summary.not_computed, *summary.failures):
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def markdown(summary: Summary) -> str:
+    """All of it as text: what was evaluated, how, the tables, what failed and what was not computed."""
+    asked = summary.protocol
+    size = "the images' own sizes" if asked.size is None else f"{asked.size[0]}×{asked.size[1]}"
+    images = ", ".join(f"{count} images of {name}" for name, count in summary.images.items())
+    lines = [
+        "# Evaluation",
+        "",
+        f"{images}; {size}; masks of seed {asked.seed}; networks see "
+        f"{'the whole image' if asked.region == 'full' else f'region {asked.region}'}.",
+        "Means over images; in brackets where the mean lies in 95 of 100 samples of as many images (bootstrap). "
+        "FID is of all images at once and has no such interval; of few images (the paper has 2000 and more) it is too "
+        "high and tells little.",
+        "",
+        *(f"- {method.label}: {method.description}" for method in asked.methods),
+        "",
+    ]
+    for table in tables(summary):
+        lines += [f"**{table.title}**", "", "| dataset | method | " + " | ".join(table.masks) + " |"]
+        lines.append("|---|---|" + "---|" * len(table.masks))
+        for dataset, method, entries in table.rows:
+            cells = (f"**{entry.text}**" if entry.best else entry.text for entry in entries)
+            lines.append(f"| {dataset} | {method} | " + " | ".join(cells) + " |")
+        lines.append("")
+    for title, found in (("Not computed", summary.not_computed), ("Failed", summary.failures)):
+        if found:
+            lines += [f"**{title}**", "", *(f"- {line}" for line in found), ""]
+    return "\n".join(lines)
+
+
+def text(summary: Summary) -> str:
+    """The cells as CSV, a line each."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    parts = ("mean", "std", "low", "high", "n")
+    writer.writerow(("dataset", "method", "mask", "metric", "region", *parts, *(f"change_{part}" for part in parts)))
+    for cell in summary.cells:
+        values = [value for statistic in (cell.value, cell.change) for value in _values(statistic)]
+        writer.writerow((cell.dataset, cell.method, cell.mask, cell.metric, cell.region, *values))
+    return file.getvalue()
+
+
+def _values(statistic: Statistic | None) -> tuple[float | int | None, ...]:
+    if statistic is None:
+        return (None,) * 5
+    return statistic.mean, statistic.std, statistic.low, statistic.high, statistic.n

@@ -1,0 +1,214 @@
+"""Each metric against its formula, evaluated here without the packages that compute it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchmetrics
+from scipy.ndimage import gaussian_filter
+from scipy.signal import correlate
+
+from glama_deploy.errors import GlamaError
+from glama_deploy.evaluation import backbones, spectrum
+from glama_deploy.evaluation.metrics import PLAIN, Judge, frechet_distance, known
+
+
+def test_an_identical_image_has_no_error(pair):
+    truth, _, missing = pair
+    score = Judge(PLAIN, {}).score(truth, truth, missing)
+    assert score.values["l1/missing"] == score.values["l1/whole"] == 0
+    assert score.values["psnr/missing"] == score.values["psnr/whole"] == 100
+    assert score.values["ssim/missing"] == pytest.approx(1, abs=1e-5)  # float32
+    assert score.values["spectrum/whole"] == 0
+    assert set(score.rings) == {0.0}
+
+
+def test_l1_and_psnr_are_of_the_missing_pixels_and_of_the_whole_image(pair):
+    truth, found, missing = pair
+    values = Judge(("l1", "psnr"), {}).score(found, truth, missing).values
+    difference = (found.astype(float) - truth) / 255
+    within = np.abs(difference[missing]).sum() / (missing.sum() * 3)
+    assert values["l1/missing"] == pytest.approx(within)
+    assert values["l1/whole"] == pytest.approx(within * missing.mean())  # all else is known
+    squares = (difference[missing] ** 2).sum() / (missing.sum() * 3)
+    assert values["psnr/missing"] == pytest.approx(10 * math.log10(1 / squares))
+    assert values["psnr/whole"] == pytest.approx(10 * math.log10(1 / (squares * missing.mean())))
+
+
+def test_ssim_is_the_map_of_wang_et_al_over_the_missing_pixels(pair):
+    truth, found, missing = pair
+
+    def blurred(values: np.ndarray) -> np.ndarray:
+        """A Gaussian of 1.5 pixels that ends after 5, as the paper's 11×11 window does."""
+        return gaussian_filter(values, (1.5, 1.5, 0), truncate=5 / 1.5, mode="mirror")
+
+    x, y = found / 255, truth / 255
+    mx, my = blurred(x), blurred(y)
+    vx, vy, cov = blurred(x * x) - mx**2, blurred(y * y) - my**2, blurred(x * y) - mx * my
+    c1, c2 = 0.01**2, 0.03**2
+    expected = (2 * mx * my + c1) * (2 * cov + c2) / ((mx**2 + my**2 + c1) * (vx + vy + c2))
+    values = Judge(("ssim",), {}).score(found, truth, missing).values
+    # torchmetrics computes in float32, where variances are differences of squares
+    assert values["ssim/missing"] == pytest.approx(expected[missing].mean(), abs=1e-4)
+
+
+def test_the_spectrum_of_half_the_contrast_is_ln_2_off_at_every_frequency():
+    truth = np.random.default_rng(0).integers(0, 128, (40, 48, 3)).astype(np.uint8) * 2
+    score = Judge(("spectrum",), {}).score(truth // 2, truth, np.ones((40, 48), bool))
+    # 1e-6 is added to amplitudes of some 0.01 to 1 before the logarithm
+    assert score.values["spectrum/whole"] == pytest.approx(math.log(2), abs=1e-4)
+    np.testing.assert_allclose(np.array(score.rings, float), math.log(2), atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (17, 33), (64, 72)])
+def test_rings_hold_every_frequency_once(shape):
+    rng = np.random.default_rng(1)
+    one, other = (rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for _ in range(2))
+    errors = spectrum.errors(one, other)
+    ones = np.ones_like(errors)
+    rows, columns = (np.fft.fftshift(np.fft.fftfreq(side)) for side in shape)
+    ring = np.minimum(np.hypot(rows[:, None], columns) / math.sqrt(0.5) * 16, 15.999).astype(int)
+    for index, value in enumerate(spectrum.by_ring(errors)):
+        within = ring == index
+        assert value is None if not within.any() else value == pytest.approx(errors[within].mean())
+    assert all(value in (None, 1.0) for value in spectrum.by_ring(ones))
+
+
+# ---------------------------------------------------------------- LPIPS in NumPy
+
+
+def convolved(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: int, pad: int) -> np.ndarray:
+    """[C, H, W] → [C', H', W'], rectified."""
+    x = np.pad(x, ((0, 0), (pad, pad), (pad, pad)))
+    maps = [correlate(x, kernel, mode="valid", method="direct")[0] for kernel in weight]
+    return np.maximum(np.stack(maps)[:, ::stride, ::stride] + bias[:, None, None], 0)
+
+
+def pooled(x: np.ndarray) -> np.ndarray:
+    """Maxima of 3×3 in steps of 2."""
+    windows = np.lib.stride_tricks.sliding_window_view(x, (3, 3), axis=(1, 2))
+    return windows[:, ::2, ::2].max(axis=(3, 4))
+
+
+def alexnet(image: np.ndarray, state: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """The five rectified maps of an image (uint8 H×W×3), after LPIPS's scaling."""
+    shift, scale = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
+    x = ((image / 255 * 2 - 1 - shift) / scale).transpose(2, 0, 1)
+    maps = []
+    for layer, stride, pad, pool in (
+        (0, 4, 2, False),
+        (3, 1, 2, True),
+        (6, 1, 1, True),
+        (8, 1, 1, False),
+        (10, 1, 1, False),
+    ):
+        x = pooled(x) if pool else x
+        x = convolved(x, state[f"features.{layer}.weight"], state[f"features.{layer}.bias"], stride, pad)
+        maps.append(x)
+    return maps
+
+
+def test_lpips_is_the_weighed_distance_of_normalized_features(pair, weights):
+    truth, found, missing = pair
+    path = weights / "alexnet-owt-7be5be79.pth"
+    state = {name: value.numpy().astype(float) for name, value in torch.load(path).items() if "features" in name}
+    package = Path(torchmetrics.__file__).parent / "functional" / "image" / "lpips_models" / "alex.pth"
+    linear = torch.load(package, map_location="cpu")
+    distance = 0.0
+    for index, maps in enumerate(zip(alexnet(found, state), alexnet(truth, state), strict=True)):
+        one, other = (values / (np.sqrt((values**2).sum(axis=0)) + 1e-8) for values in maps)
+        weight = linear[f"lin{index}.model.1.weight"].numpy()[0, :, 0, 0]
+        distance += float(np.tensordot(weight, (one - other) ** 2, axes=1).mean())
+    judge = Judge(("lpips-alex",), {"lpips-alex": path})
+    assert distance > 0.01
+    # float32 through five layers
+    assert judge.score(found, truth, missing).values["lpips-alex/whole"] == pytest.approx(distance, rel=1e-4)
+    assert judge.score(truth, truth, missing).values["lpips-alex/whole"] == 0  # nothing is carried over
+
+
+def test_lpips_of_an_image_that_its_network_cannot_pool_is_left_out(weights):
+    image = np.random.default_rng(0).integers(0, 256, (24, 64, 3), dtype=np.uint8)
+    paths = {"lpips-alex": weights / "alexnet-owt-7be5be79.pth", "lpips-vgg": weights / "vgg16-397923af.pth"}
+    values = Judge(("lpips-alex", "lpips-vgg"), paths).score(image, image[::-1], np.ones((24, 64), bool)).values
+    assert values.keys() == {"lpips-vgg/whole"}
+
+
+# ---------------------------------------------------------------- FID in NumPy
+
+
+def test_fid_is_the_distance_of_two_gaussians():
+    """Tr √(Σ₁Σ₂) is the sum of the singular values of A·Bᵀ for Σ₁ = AᵀA and Σ₂ = BᵀB."""
+    rng = np.random.default_rng(0)
+    one = rng.normal(0, 1, (50, 24)) @ rng.normal(0, 1, (24, 24))
+    other = rng.normal(0.3, 2, (40, 24))
+    a, b = ((x - x.mean(0)) / math.sqrt(len(x) - 1) for x in (one, other))
+    cross = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    expected = ((one.mean(0) - other.mean(0)) ** 2).sum() + (a**2).sum() + (b**2).sum() - 2 * cross
+    assert frechet_distance(one, other) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance(one, one) == pytest.approx(0, abs=1e-6)
+
+
+def test_inception_sees_2048_features_of_a_whole_image(pair, weights):
+    truth, found, missing = pair
+    judge = Judge(("fid",), {"fid": weights / "weights-inception-2015-12-05-6726825d.pth"})
+    score = judge.score(found, truth, missing)
+    assert score.features is not None
+    assert score.features.shape == (2048,)
+    assert np.isfinite(score.features).all()
+    assert np.abs(score.features - judge.features(truth)).max() > 1e-3
+    np.testing.assert_array_equal(judge.features(found), score.features)
+
+
+# ---------------------------------------------------------------- the files
+
+
+def test_a_file_is_found_in_the_folder_given_and_in_torch_s_own(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    assert backbones.find("lpips-alex", weights) == weights / "alexnet-owt-7be5be79.pth"
+    assert backbones.find("lpips-alex", None) is None
+    assert "alexnet-owt-7be5be79.pth is neither in --weights nor in" in backbones.absent("lpips-alex")
+    (tmp_path / "checkpoints").mkdir()
+    there = tmp_path / "checkpoints" / "pt_inception-2015-12-05-6726825d.pth"  # pytorch-fid's name of the same
+    there.touch()
+    assert backbones.find("fid", None) == there
+
+
+def test_loading_one_leaves_torch_s_folder_where_it_was(weights):
+    before = torch.hub.get_dir()
+    backbones.lpips("lpips-alex", weights / "alexnet-owt-7be5be79.pth")
+    assert torch.hub.get_dir() == before
+
+
+@pytest.mark.parametrize("backbone", ["lpips-alex", "fid"])
+def test_weights_of_another_network_and_what_is_no_weights_are_one_line(weights, tmp_path, backbone):
+    load = backbones.inception if backbone == "fid" else lambda path: backbones.lpips(backbone, path)
+    with pytest.raises(GlamaError, match=r"holds the weights of another network .*download it again") as found:
+        load(weights / "vgg16-397923af.pth")
+    assert "\n" not in str(found.value)
+    for name, content in (
+        ("empty.pth", b""),
+        ("text.pth", b"not weights"),
+        ("code.pth", b"cos\nsystem\n(S'true'\ntR."),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(GlamaError, match="damaged or no file of weights") as found:
+            load(tmp_path / name)
+        assert "\n" not in str(found.value)
+
+
+def test_a_download_that_fails_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    published = backbones.Published(("a-0.pth",), "http://127.0.0.1:9/a-0.pth")
+    monkeypatch.setitem(backbones.PUBLISHED, "lpips-alex", published)
+    with pytest.raises(GlamaError, match="cannot be downloaded"):
+        backbones.download("lpips-alex")
+    assert not (tmp_path / "checkpoints" / "a-0.pth").exists()
+
+
+def test_an_unknown_metric_is_named():
+    with pytest.raises(GlamaError, match="unknown metric 'pnsr'; expected l1, psnr"):
+        known(("pnsr",))
