@@ -5,30 +5,28 @@
 Five networks, each from the same seed on the same squares for the same steps: L_LaMa, + TV, + TV + FFL on all seven
 masks; and with all of the loss, LaMa's masks and LaMa's with the line and grid masks. The perceptual loss, whose
 weights are a download, is left out of L_LaMa; L1 on the missing pixels stands in its place in all five. Each is then
-scored on photographs it has not seen, with each of the seven masks: PSNR of the missing pixels, and the spectrum's
-error, the mean |log-amplitude difference| of the filled image's spectrum against the truth's. Writes OUT/ablation.md
-and the spectra, OUT/spectra.png. A run that was stopped goes on when started again.
+scored by `glama-eval` on photographs it has not seen, with each of the seven masks: PSNR of the missing pixels, and the
+spectrum's error. Writes OUT/ablation.md and the evaluation, OUT/scores. A run that was stopped goes on when started
+again.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
-import numpy as np
-import torch
-from matplotlib import pyplot
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from glama_deploy.benchmarks.quality import PHOTOS, square
-from glama_deploy.images import SUFFIXES
-from glama_deploy.masks import TYPES, by_name
-from glama_deploy.reference import checkpoint
-from glama_deploy.reference.generator import inpaint
+from glama_deploy.benchmarks.quality import PHOTOS
+from glama_deploy.evaluation.evaluate import Request, evaluate
+from glama_deploy.evaluation.metrics import REGIONS, Metric
+from glama_deploy.evaluation.summary import Summary
+from glama_deploy.files import atomic_file
+from glama_deploy.masks import TYPES
 from glama_deploy.training import checkpoints, config
 from glama_deploy.training.run import train
 
@@ -77,30 +75,14 @@ def trained(name: str, changes: list[str], options: argparse.Namespace, progress
     )
 
 
-def amplitudes(image: np.ndarray) -> np.ndarray:
-    """log |F| of an image (float 0…1, H×W×3), its channels' mean, zero frequency in the middle; float64 H×W."""
-    return np.log(np.abs(np.fft.fftshift(np.fft.fft2(image.mean(2), norm="ortho"))) + 1e-6)
-
-
-@torch.inference_mode()
-def fill(generator: torch.nn.Module, truth: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    image = torch.from_numpy(truth / np.float32(255)).permute(2, 0, 1)[None]
-    filled = inpaint(generator, image, torch.from_numpy(missing)[None, None].float())
-    return filled[0].permute(1, 2, 0).numpy()
-
-
-def figure(spectra: dict[str, np.ndarray], path: Path) -> None:
-    """The truth's log-amplitudes and each variant's, and under them the differences (as the paper's Figure 3)."""
-    truth = spectra["truth"]
-    picture, axes = pyplot.subplots(2, len(spectra), figsize=(2.2 * len(spectra), 4.8), layout="constrained")
-    for column, (name, values) in enumerate(spectra.items()):
-        axes[0, column].imshow(values, cmap="gray", vmin=truth.min(), vmax=truth.max())
-        axes[0, column].set_title(name, fontsize=8)
-        shown = axes[1, column].imshow(np.abs(values - truth), cmap="magma", vmin=0, vmax=2)
-        for axis in axes[:, column]:
-            axis.set_axis_off()
-    picture.colorbar(shown, ax=axes[1, :], shrink=0.8, label="|Δ log-amplitude|")
-    picture.savefig(path, dpi=110)
+def mean(found: Summary, name: str, kinds: Sequence[str], metric: Metric) -> float:
+    """A variant's mean over masks."""
+    values = [
+        c.value.mean
+        for c in found.cells
+        if (c.method, c.metric, c.region) == (name, metric, REGIONS[metric][0]) and c.mask in kinds
+    ]
+    return statistics.fmean(values)
 
 
 def main() -> None:
@@ -112,32 +94,21 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--out", type=Path, default=Path("ablation"))
     options = parser.parse_args()
-    matplotlib.use("Agg")
     options.out.mkdir(parents=True, exist_ok=True)
     console = Console()
     with Progress(console=console) as progress:
         last = {name: trained(name, changes, options, progress) for name, changes in VARIANTS.items()}
-    networks = {name: checkpoint.load(path) for name, path in last.items()}
-    photos = [square(p, options.side) for p in sorted(options.photos.iterdir()) if p.suffix.lower() in SUFFIXES]
-    psnr: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in TYPES} for name in networks}
-    error: dict[str, dict[str, list[float]]] = {name: {kind: [] for kind in TYPES} for name in networks}
-    spectra: dict[str, np.ndarray] = {}
-    for number, truth in enumerate(photos):
-        log = amplitudes(truth / 255)
-        for kind in TYPES:
-            missing = by_name(kind)(options.side, options.side, np.random.default_rng(number))
-            for name, network in networks.items():
-                filled = fill(network, truth, missing)
-                mean = float(((filled - truth / 255) ** 2)[missing].mean())
-                psnr[name][kind].append(-10 * math.log10(mean))
-                found = amplitudes(filled)
-                error[name][kind].append(float(np.abs(found - log).mean()))
-                if number == 0 and kind == "ThickStrokes":
-                    spectra |= {"truth": log, name: found}
-    figure(spectra, options.out / "spectra.png")
-    scale = (
-        f"{options.steps} steps of {options.batch} squares of {options.side}×{options.side}; {len(photos)} photographs"
+    request = Request(
+        [str(options.photos)],
+        [f"{name}={path}@torch" for name, path in last.items()],
+        options.out / "scores",
+        metrics=("psnr", "spectrum"),
+        size=(options.side, options.side),
+        overwrite=True,
     )
+    found = evaluate(request)
+    count = sum(found.images.values())
+    scale = f"{options.steps} steps of {options.batch} squares of {options.side}×{options.side}; {count} photographs"
     text = [f"PSNR of the missing pixels (dB) / spectrum error. {scale}."]
     for title, names in TABLES.items():
         table = Table("mask", *names, title=title)
@@ -145,14 +116,14 @@ def main() -> None:
         for kind in (*TYPES, "mean"):
             kinds = list(TYPES) if kind == "mean" else [kind]
             cells = [
-                f"{np.mean([psnr[n][k] for k in kinds]):.2f} / {np.mean([error[n][k] for k in kinds]):.3f}"
-                for n in names
+                f"{mean(found, name, kinds, 'psnr'):.2f} / {mean(found, name, kinds, 'spectrum'):.3f}" for name in names
             ]
             table.add_row(kind, *cells)
             text.append(f"| {kind} | " + " | ".join(cells) + " |")
         console.print(table)
-    (options.out / "ablation.md").write_text("\n".join(text) + "\n")
-    print(f"{options.out / 'ablation.md'}, {options.out / 'spectra.png'}")
+    with atomic_file(options.out / "ablation.md") as temporary:
+        temporary.write_text("\n".join(text) + "\n")
+    print(f"{options.out / 'ablation.md'}; spectra and pictures in {options.out / 'scores'}")
 
 
 if __name__ == "__main__":

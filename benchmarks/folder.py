@@ -21,7 +21,8 @@ from PIL import Image
 
 import glama_deploy
 from glama_deploy import batch
-from glama_deploy.benchmarks.quality import PHOTOS, square
+from glama_deploy.benchmarks.quality import PHOTOS
+from glama_deploy.evaluation.protocol import truth
 from glama_deploy.masks import by_name
 
 
@@ -33,7 +34,7 @@ def make(folder: Path, count: int, size: int, kind: str) -> tuple[Path, Path]:
     sources = sorted(PHOTOS.glob("*.jpg"))
     for number in range(count):
         rng = np.random.default_rng(number)
-        pixels = np.roll(square(sources[number % len(sources)], size), rng.integers(size), axis=1)
+        pixels = np.roll(truth(sources[number % len(sources)], (size, size)), rng.integers(size), axis=1)
         Image.fromarray(pixels[:, :: rng.choice((-1, 1))]).save(images / f"{number:04}.png")
         Image.fromarray(by_name(kind)(size, size, rng)).save(masks / f"{number:04}.png")
     return images, masks

@@ -19,8 +19,11 @@ from rich.progress import track
 from rich.table import Table
 
 import glama_deploy
-from glama_deploy.benchmarks.quality import PHOTOS, Case, sheet, square
+from glama_deploy.benchmarks.quality import PHOTOS
 from glama_deploy.errors import GlamaError
+from glama_deploy.evaluation import protocol
+from glama_deploy.evaluation.pictures import Shown, sheet
+from glama_deploy.evaluation.protocol import Item
 from glama_deploy.files import atomic_file
 from glama_deploy.images import SUFFIXES
 from glama_deploy.inpainter import Inpainter
@@ -28,8 +31,8 @@ from glama_deploy.masks import TYPES, by_name
 
 WAYS = (("openvino", "bf16"), ("openvino", "int8"), ("openvino", "int8+bf16"), ("onnxruntime:cpu", "int8"))
 
-#: Pictures of the sheet.
-SHOWN = 6
+#: Pictures of the sheet, and what one of their columns is called.
+SHOWN, DIFFERENCE = 6, "difference x 8"
 
 
 def opened(model: str) -> dict[str, Inpainter]:
@@ -52,18 +55,18 @@ def psnr(squares: list[float], counts: list[int]) -> float:
     return float(-10 * np.log10(sum(squares) / sum(counts)))
 
 
-def fills(case: Case, found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What is shown of a picture: fp32 and int8 composed over the known pixels, and their difference."""
-    hole = case.missing[..., None]
-    shown = {
-        name: np.where(hole, found[way] * 255, case.truth).round().astype(np.uint8)
+def shown(item: Item, truth: np.ndarray, missing: np.ndarray, found: dict[str, np.ndarray]) -> Shown:
+    """fp32 and int8 composed over the known pixels, and their difference."""
+    hole = missing[..., None]
+    filled = {
+        name: np.where(hole, found[way] * 255, truth).round().astype(np.uint8)
         for name, way in (("fp32", "fp32"), ("int8", "openvino int8"))
         if way in found
     }
-    if "int8" in shown:
-        difference = np.abs(shown["fp32"].astype(int) - shown["int8"]) * 8
-        shown["difference x 8"] = difference.clip(0, 255).astype(np.uint8)
-    return shown
+    if "int8" in filled:
+        difference = np.abs(filled["fp32"].astype(int) - filled["int8"]) * 8
+        filled[DIFFERENCE] = difference.clip(0, 255).astype(np.uint8)
+    return Shown(item, {"known": np.where(hole, np.uint8(128), truth), **filled, "truth": truth})
 
 
 def main() -> None:
@@ -76,22 +79,23 @@ def main() -> None:
     ways = opened(options.model)
     paths = sorted(path for path in options.photos.iterdir() if path.suffix.lower() in SUFFIXES)
     console = Console(width=110)
-    rows: list[tuple[Case, dict[str, np.ndarray]]] = []
+    rows: list[Shown] = []
     text = ["| size | precision | PSNR against fp32 | worst picture |", "|---|---|---:|---:|"]
     table = Table("size", "precision", "PSNR against fp32", "worst picture")
     for size in options.sizes:
         errors: dict[str, list[float]] = {name: [] for name in ways if name != "fp32"}
         counts: list[int] = []
         for number, path in enumerate(track(paths, f"{size}×{size}", console=Console(stderr=True))):
-            truth = square(path, size)
+            truth = protocol.truth(path, (size, size))
             for kind in TYPES:
-                case = Case(path.stem, kind, truth, by_name(kind)(size, size, np.random.default_rng(number)))
-                found = {name: inpainter.predict(truth, case.missing) for name, inpainter in ways.items()}
-                counts.append(int(case.missing.sum()) * 3)
+                missing = by_name(kind)(size, size, np.random.default_rng(number))
+                found = {name: inpainter.predict(truth, missing) for name, inpainter in ways.items()}
+                counts.append(int(missing.sum()) * 3)
                 for name, squares in errors.items():
-                    squares.append(float(((found[name] - found["fp32"])[case.missing] ** 2).sum()))
+                    squares.append(float(((found[name] - found["fp32"])[missing] ** 2).sum()))
                 if size == options.sizes[0] and len(rows) < SHOWN and kind == list(TYPES)[number % len(TYPES)]:
-                    rows.append((case, fills(case, found)))
+                    item = Item(dataset="photos", folder=options.photos, image=path.name, shown=kind)
+                    rows.append(shown(item, truth, missing, found))
         for name, squares in errors.items():
             worst = min(psnr([s], [c]) for s, c in zip(squares, counts, strict=True))
             cells = (f"{size}×{size}", name, f"{psnr(squares, counts):.1f} dB", f"{worst:.1f} dB")
@@ -103,7 +107,7 @@ def main() -> None:
         with atomic_file(options.out / "precisions.md") as temporary:
             temporary.write_text("\n".join(text) + "\n")
         with atomic_file(options.out / "sheet.png") as temporary:
-            sheet(rows).save(temporary, format="png")
+            sheet(rows, ["fp32", "int8", DIFFERENCE]).save(temporary, format="png")
 
 
 if __name__ == "__main__":
