@@ -382,6 +382,15 @@ def test_without_a_driver_the_engine_fails_in_one_clear_line(bundle):
 
 
 @pytest.mark.without_gpu
+@pytest.mark.parametrize("precision", ["int8", "int8+fp16", "auto"])
+def test_an_engine_in_int8_is_opened_where_int8_is_asked_for(int8_bundle, precision):
+    with pytest.raises(EngineError, match="no NVIDIA driver or GPU here"):
+        glama_deploy.load(int8_bundle.path, "tensorrt", precision)
+    with pytest.raises(EngineError, match="fp32 is chosen at export"):
+        glama_deploy.load(int8_bundle.path, "tensorrt", "fp32")
+
+
+@pytest.mark.without_gpu
 def test_auto_falls_through_to_the_next_engine_and_says_so(bundle, caplog):
     assert glama_deploy.load(bundle.path).backend == "openvino"
     (message,) = caplog.messages
