@@ -30,7 +30,7 @@ _NO_PARITY = Parity(measured=False, reason=bundles.NOT_ASKED)
 _FROM_BUNDLE = Parity(measured=False, reason="built from the bundle, without the reference")
 
 #: What TensorRT computes in: the types that graphs have.
-_TYPED = ("fp32", "fp16", "bf16")
+_TYPED = ("fp32", "fp16", "bf16", "int8+fp16")
 
 #: The file of a TensorRT engine, in the folder of its kind.
 ENGINE_FILE = "model.engine"
@@ -42,6 +42,11 @@ def target_of(name: str) -> str:
     if name not in TARGETS and name not in targets:
         raise GlamaError(f"unknown target {name!r}; expected {', '.join(TARGETS)}")
     return targets.get(name, name)
+
+
+def typed(precision: Precision) -> Precision:
+    """What TensorRT computes in where a precision is asked for: what is not int8 there is fp16."""
+    return "int8+fp16" if precision == "int8" else precision
 
 
 def build(
@@ -173,9 +178,11 @@ def choose_precision(bundle: Bundle, target: str, asked: str | None) -> Precisio
         asked = replaced.precision if replaced else ("int8" if "int8" in bundle.manifest.graphs else "fp32")
     elif asked is None:
         asked = typed_precision(bundle.manifest)
+    if name != "openvino":
+        asked = typed(cast(Precision, asked))
     if asked not in (("fp32", "fp16", "int8") if name == "openvino" else _TYPED):
         raise GlamaError(
-            f"precision is {asked!r}, which {target} has not; expected fp32 or fp16 (TensorRT: bf16; OpenVINO: int8)"
+            f"precision is {asked!r}, which {target} has not; expected fp32, fp16 or int8 (TensorRT: bf16, too)"
         )
     return cast(Precision, asked)
 
@@ -195,9 +202,9 @@ def asked_for(manifest: Manifest, target: str) -> Options:
 
 
 def typed_precision(manifest: Manifest) -> Precision:
-    """What the bundle was exported in; fp32 where TensorRT has not that."""
-    if manifest.asked is not None and manifest.asked.precision in _TYPED:
-        return manifest.asked.precision
+    """What the bundle was exported in; where it has no graph of that for TensorRT, the last that it has."""
+    if manifest.asked is not None and typed(manifest.asked.precision) in manifest.graphs:
+        return typed(manifest.asked.precision)
     return [precision for precision in manifest.graphs if precision in _TYPED][-1]  # the fp32 graph comes first
 
 

@@ -1,14 +1,15 @@
 """What is in a network before it is built, and in an engine after: its layers, types, weights and tensors.
 
 Two sources: the network that TensorRT parsed from the graph, which is there on every machine, and the finished engine
-as TensorRT's inspector shows it, which takes a driver. In both a type is what the layer's first output has.
+as TensorRT's inspector shows it, which takes a driver. In both a type is what the layer's first output has; a layer of
+the network that multiplies bytes is int8.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,6 +28,8 @@ _TYPES = {
     "Float": "fp32",
     "FP32": "fp32",
     "float32": "fp32",
+    "Int8": "int8",
+    "INT8": "int8",
 }
 
 #: The layers that do the network's work, whose types are checked.
@@ -100,20 +103,30 @@ class Report:
 
 def check(trt: Any, network: Any, precision: Precision, kept: Collection[str]) -> None:
     """Raise EngineError unless every convolution, transposed convolution and matrix product of `network` computes in
-    `precision`: inputs, weights and outputs. Layers named in `kept` may have any type, and so may those about sizes.
+    `precision`: inputs, weights and outputs; of int8+fp16 the convolutions multiply bytes, and all else is fp16. Layers
+    named in `kept` may have any type, and so may those about sizes.
 
     `trt` is the package, `network` its INetworkDefinition.
     """
-    work = [layer for layer, sizes in _layers(network) if layer.type.name in _WORK and not sizes]
+    layers = [layer for layer, sizes in _layers(network) if not sizes]
+    work = [layer for layer in layers if layer.type.name in _WORK]
+    in_bytes = _dequantized(layers)
+    first, _, rest = precision.rpartition("+")
     wrong = [
-        (layer, types) for layer in work if layer.name not in kept and (types := _types(trt, layer)) != {precision}
+        (layer, types)
+        for layer in work
+        if layer.name not in kept
+        and (
+            (types := _types(trt, layer)) != {rest}
+            or (first and layer.type.name != "MATRIX_MULTIPLY" and not _multiplies_bytes(layer, in_bytes))
+        )
     ]
     if wrong:
         layer, types = wrong[0]
         raise EngineError(
             f"layer {layer.name} ({layer.type.name.lower()}) has {' and '.join(sorted(types))} where {precision} was "
             f"asked for, {len(wrong)} of {len(work)} such layers have; export the bundle again with "
-            f"--precision {precision}"
+            f"--precision {first or precision}"
         )
 
 
@@ -121,8 +134,11 @@ def of_network(trt: Any, network: Any) -> Contents:
     """What a parsed network has in it."""
     kinds: Counter[tuple[str, str, bool]] = Counter()
     weights: Counter[str] = Counter()
+    in_bytes = _dequantized(layer for layer, _ in _layers(network))
     for layer, sizes in _layers(network):
         precision = _type(layer.get_output(0).dtype.name) if layer.num_outputs else ""
+        if layer.type.name in _WORK and _multiplies_bytes(layer, in_bytes):
+            precision = "int8"
         kinds[layer.type.name, precision, sizes] += 1
         for array in _weights(trt, layer):
             weights[_dtype(array)] += array.nbytes
@@ -161,10 +177,27 @@ def _layers(network: Any) -> Iterator[tuple[Any, bool]]:
     image = {network.get_input(index).name for index in range(network.num_inputs)}
     for index in range(network.num_layers):
         layer = network.get_layer(index)
-        sizes = layer.type.name == "SHAPE" or not any(tensor.name in image for tensor in _inputs(layer))
+        weights = layer.type.name == "DEQUANTIZE"  # of stored bytes; others the image reaches anyway
+        sizes = layer.type.name == "SHAPE" or not (weights or any(tensor.name in image for tensor in _inputs(layer)))
         if not sizes:
             image.update(tensor.name for tensor in _outputs(layer))
         yield layer, sizes
+
+
+def _dequantized(layers: Iterable[Any]) -> set[str]:
+    """The tensors that are bytes with a scale."""
+    return {
+        tensor.name
+        for layer in layers
+        if layer.type.name == "DEQUANTIZE" and _type(layer.get_input(0).dtype.name) == "int8"
+        for tensor in _outputs(layer)
+    }
+
+
+def _multiplies_bytes(layer: Any, dequantized: Collection[str]) -> bool:
+    """Whether both factors of a layer are bytes with a scale, which TensorRT multiplies as they are."""
+    factors = _inputs(layer)[:2]
+    return len(factors) == 2 and all(tensor.name in dequantized for tensor in factors)
 
 
 def _types(trt: Any, layer: Any) -> set[str]:

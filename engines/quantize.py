@@ -2,7 +2,8 @@
 
 Only convolutions compute in int8, each on a quantized input: nine tenths of the work is theirs. Sums and transforms in
 int8 cost digits (5 dB in LaMa) and win no time. The graph that comes out has QuantizeLinear and DequantizeLinear nodes,
-which ONNX Runtime takes as they are and OpenVINO compiles to its own int8.
+which ONNX Runtime takes as they are and OpenVINO compiles to its own int8; TensorRT takes them without zero points
+(:mod:`glama_deploy.engines.symmetric`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,8 @@ LEAST_PSNR = 41.0
 #: What stays as it is: everything but convolutions. (A quantizer may move up over a Pad, which then moves bytes.)
 _UNTOUCHED = ("Add", "Concat", "MatMul", "Mul", "Reshape", "Shape", "DepthToSpace")
 
-_CONVOLUTIONS = ("Conv", "ConvTranspose")
+#: What may compute in int8.
+CONVOLUTIONS = ("Conv", "ConvTranspose")
 
 #: Groups are ranked on so many samples; what is decided by them is measured on all.
 _RANKED_ON = 3
@@ -172,7 +174,7 @@ def _groups(full: onnx.ModelProto) -> list[_Group]:
         served, reached = [], list(readers[back.output[0]])
         while reached:
             reader = reached.pop()
-            if reader.op_type in _CONVOLUTIONS:
+            if reader.op_type in CONVOLUTIONS:
                 served.append(reader.name)
             else:
                 reached += (further for output in reader.output for further in readers[output])
@@ -182,7 +184,7 @@ def _groups(full: onnx.ModelProto) -> list[_Group]:
 
 def _multiply_adds(model: onnx.ModelProto, sample: Sample) -> dict[str, int]:
     """Those of each convolution for a sample."""
-    convolutions = [node for node in model.graph.node if node.op_type in _CONVOLUTIONS]
+    convolutions = [node for node in model.graph.node if node.op_type in CONVOLUTIONS]
     names = [node.output[0] for node in convolutions]
     session = _session(_giving(model, names))
     shapes = {name: found.shape for name, found in zip(names, session.run(names, sample.inputs), strict=True)}
@@ -193,6 +195,19 @@ def _multiply_adds(model: onnx.ModelProto, sample: Sample) -> dict[str, int]:
         each = math.prod(strides) if node.op_type == "ConvTranspose" else 1
         counts[node.name] = weights[node.input[1]] * math.prod(shapes[node.output[0]][2:]) // each
     return counts
+
+
+def without(quantized: onnx.ModelProto, model: onnx.ModelProto, convolutions: Collection[str]) -> onnx.ModelProto:
+    """The graph that was quantized from `model`, with these convolutions in fp32 again, and those that share a
+    quantizer with them."""
+    wanted = set(convolutions)
+    return _without(quantized, model, [group for group in _groups(quantized) if wanted & set(group.convolutions)])
+
+
+def in_bytes(quantized: onnx.ModelProto) -> set[str]:
+    """The convolutions of a graph whose weights are stored in bytes."""
+    dequantized = {node.output[0] for node in quantized.graph.node if node.op_type == "DequantizeLinear"}
+    return {n.name for n in quantized.graph.node if n.op_type in CONVOLUTIONS and n.input[1] in dequantized}
 
 
 def _without(full: onnx.ModelProto, model: onnx.ModelProto, groups: Iterable[_Group]) -> onnx.ModelProto:

@@ -3,7 +3,8 @@
 A tensor core multiplies half values exactly and adds the products in float32; its result is rounded when it is stored.
 The emulation does the same: each half operation becomes a float32 one (a product of two fp16 values is exact in
 float32) whose result is cast to the half type and back. ONNX Runtime runs it with its optimizations off, so that no
-fusion skips a rounding. What it cannot show is the order in which a GPU adds, which moves the last float32 digits.
+fusion skips a rounding. Bytes with a scale are multiplied as they are: an int8 convolution scales the sum. What it
+cannot show is the order in which a GPU adds, which moves the last float32 digits.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.op_type == "Cast" and copy.attribute[0].i in _HALF:
             copy.attribute[0].i = TensorProto.FLOAT
         for index, name in enumerate(node.output):
-            if name in half:
+            if name in half and node.op_type != "DequantizeLinear":
                 exact, stored = f"{name}/exact", f"{name}/stored"
                 copy.output[index] = exact
                 nodes.append(helper.make_node("Cast", [exact], [stored], name=stored, to=half[name]))

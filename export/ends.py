@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 import numpy as np
+import onnx
+from onnx import helper
 
 from glama_deploy.bundle import Io
 from glama_deploy.export.builder import GraphBuilder, Value
@@ -43,6 +45,11 @@ class FloatEnds:
         if "inpainted" in outputs:
             filled = add("Mul", ["mask", predicted], "compose/filled")
             add("Add", ["compose/masked", filled], "inpainted")
+
+    @staticmethod
+    def give_predicted(model: onnx.ModelProto) -> None:
+        """Add the output `predicted` to a graph that was made without it."""
+        _add_output(model, helper.make_node("Identity", ["compose/predicted"], ["predicted"], name="predicted"))
 
     def inputs(self) -> list[Value]:
         return [
@@ -100,6 +107,13 @@ class ByteEnds:
             composed = add("Transpose", [composed], "compose/composed_last", perm=[0, 2, 3, 1])
             add("Cast", [composed], "inpainted", to=2)
 
+    @staticmethod
+    def give_predicted(model: onnx.ModelProto) -> None:
+        """Add the output `predicted` to a graph that was made without it."""
+        dynamic = any(node.name == "compose/cropped" for node in model.graph.node)
+        source = "compose/cropped" if dynamic else "compose/predicted"
+        _add_output(model, helper.make_node("Transpose", [source], ["predicted"], name="predicted", perm=[0, 2, 3, 1]))
+
     def _mirrored(self, axis: int, side: str) -> str:
         """0, 1, …, n−1, n−1, n−2, …: as many as the next multiple of 8 (n ≥ 16, so they never reach back to 0)."""
         graph, name = self._graph, f"compose/{side}"
@@ -125,6 +139,13 @@ class ByteEnds:
     def outputs(self, names: Sequence[str]) -> list[Value]:
         types = {"inpainted": "uint8", "predicted": "float32"}
         return [Value(name, types[name], ("batch", *self._sides, 3)) for name in names]
+
+
+def _add_output(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
+    """Append a node that makes a float32 output of four axes."""
+    model.graph.node.append(node)
+    sides = [f"{node.name}_{axis}" for axis in range(4)]
+    model.graph.output.append(helper.make_tensor_value_info(node.output[0], onnx.TensorProto.FLOAT, sides))
 
 
 def _one(graph: GraphBuilder) -> str:

@@ -12,7 +12,7 @@ from glama_deploy.bundle import Bundle, Graph, Io, Lowering, Precision, Tensor
 from glama_deploy.export import precision, ranges, samples, two_stage
 from glama_deploy.export.builder import GraphBuilder
 from glama_deploy.export.ends import ENDS
-from glama_deploy.export.graph import OUTPUTS, build
+from glama_deploy.export.graph import build
 from glama_deploy.reference.checkpoint import Checkpoint
 
 _MEANING = {
@@ -46,19 +46,13 @@ def calibrate(
     return precision.lacking(model, half) | two_stage.products(model) | ranges.out_of_range(model, largest, half)
 
 
-def with_predicted(checkpoint: Checkpoint, bundle: Bundle, kind: Precision) -> onnx.ModelProto:
-    """The bundle's graph of a precision, or where that lacks the output `predicted`, one that is the same but for it:
-    bytes would not show a value that is not finite."""
-    manifest = bundle.manifest
-    if any(output.name == "predicted" for output in manifest.outputs):
-        return onnx.load(str(bundle.graph(kind)))
-    sizes = bundle.sizes
-    model = build(
-        checkpoint.config, checkpoint.weights, sizes.min if sizes.static else None, OUTPUTS, manifest.fft, manifest.io
-    )
-    if kind == "fp32":
-        return model
-    return precision.typed(model, "fp16" if kind == "fp16" else "bf16", manifest.graphs[kind].kept)
+def with_predicted(bundle: Bundle, kind: Precision) -> onnx.ModelProto:
+    """The bundle's graph of a precision, with an output `predicted` where it lacks that: bytes would not show a value
+    that is not finite."""
+    model = onnx.load(str(bundle.graph(kind)))
+    if not any(output.name == "predicted" for output in model.graph.output):
+        ENDS[bundle.manifest.io].give_predicted(model)
+    return model
 
 
 def tensors(

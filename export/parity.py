@@ -129,7 +129,7 @@ def compare(runner: Runner, expected: Sequence[Measured], output: str, precision
         max_abs_error=largest,
         psnr=None if squares == 0 else float(-10 * np.log10(squares / count)),
         tolerance=TOLERANCE.get(precision),
-        least_psnr=LEAST_PSNR if precision == "int8" else None,
+        least_psnr=LEAST_PSNR if precision.startswith("int8") else None,
         cases=tuple(item.case.name for item in expected),
         worst=worst,
     )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, cast, get_args
+from typing import cast, get_args
 
 from glama_deploy import bundle as bundles
 from glama_deploy import memory
@@ -30,7 +30,7 @@ from glama_deploy.bundle import (
     SizeRange,
 )
 from glama_deploy.engines import jetson
-from glama_deploy.engines.build import TARGETS, target_of
+from glama_deploy.engines.build import TARGETS, target_of, typed
 from glama_deploy.engines.build import build as build_engine
 from glama_deploy.engines.options import Options
 from glama_deploy.errors import EngineError, GlamaError
@@ -39,12 +39,8 @@ from glama_deploy.network import NetworkConfig
 from glama_deploy.reference import checkpoint as checkpoints
 from glama_deploy.runtime.base import installed
 
-if TYPE_CHECKING:
-    import onnx
-
-#: Where a graph of any size is calibrated for int8, and where it is measured beside that. (Calibrated at 512×512 it is
-#: worse at both: ranges are the mean of the images' largest values, which grow with the images.)
-INT8_SIZES: tuple[Size, Size] = ((256, 256), (512, 512))
+#: What may be asked for.
+PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
 
 
 @dataclass(frozen=True)
@@ -101,15 +97,16 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
         always = () if fft == "plugin" else ("onnx",)  # ONNX Runtime has no such nodes
         for target in dict.fromkeys((*always, *request.targets)):
             step(f"building {TARGETS[target]}")
+            wanted = _precision(request, target)
             try:
                 engines[TARGETS[target]] = build_engine(
                     folder,
                     target,
                     _graph_sizes(request),
                     request.profile,
-                    request.precision,
+                    wanted,
                     fft=fft,
-                    kept=graphs[request.precision].kept if request.precision in graphs else (),
+                    kept=graphs[wanted].kept if wanted in graphs else (),
                     options=request.options if target.startswith("trt") else None,
                 )
             except EngineError as error:
@@ -125,12 +122,21 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
     return Outcome(Bundle(request.out, manifest), failures)
 
 
+def _precision(request: Request, target: str) -> Precision:
+    """What a target's engine is built in. Where int8 is for TensorRT alone, the graph for CPUs is fp32, as beside half
+    types."""
+    if target.startswith("trt"):
+        return typed(request.precision)
+    only_tensorrt = all(name.startswith("trt") for name in request.targets)
+    return "fp32" if request.precision == "int8" and only_tensorrt else request.precision
+
+
 def _check(request: Request) -> None:
     """Everything that can be known to be wrong before any work."""
     for target in request.targets:
         target_of(target)
-    if request.precision not in get_args(Precision):
-        raise GlamaError(f"precision {request.precision!r} is not offered; expected {', '.join(get_args(Precision))}")
+    if request.precision not in PRECISIONS:
+        raise GlamaError(f"precision {request.precision!r} is not offered; expected {', '.join(PRECISIONS)}")
     if request.precision == "int8":
         _check_int8(request)
     if request.precision == "bf16" and "openvino" in request.targets:
@@ -155,10 +161,8 @@ def _check(request: Request) -> None:
 
 
 def _check_int8(request: Request) -> None:
-    if any(target.startswith("trt") for target in request.targets):
-        raise GlamaError("TensorRT engines are not built in int8 here; give --precision fp16, or other targets")
     if request.fft == "plugin":
-        raise GlamaError("--fft plugin is for TensorRT alone, and int8 for CPUs: use --fft matmul")
+        raise GlamaError("int8 is calibrated on a CPU, where --fft plugin does not run: use --fft matmul")
     if request.calibration is None:
         raise GlamaError("int8 is calibrated on photos like those that it will be used on: give --calib FOLDER")
     for package in ("nncf", "onnxruntime"):
@@ -220,62 +224,26 @@ def _write_graphs(
     checkpoint: checkpoints.Checkpoint, request: Request, fft: Lowering, folder: Path, step: Callable[[str], None]
 ) -> dict[Precision, Graph]:
     """Write `model.onnx` and, where half precision is asked for, the graph that has it written in (an OpenVINO IR
-    needs none)."""
-    from glama_deploy.export import graph_files
+    needs none), or the quantized ones."""
+    from glama_deploy.export import graph_files, int8
+    from glama_deploy.export import precision as types
     from glama_deploy.export.graph import build
-    from glama_deploy.export.precision import Half, typed
 
     model = build(checkpoint.config, checkpoint.weights, request.size, request.outputs, fft, request.io)
     graphs: dict[Precision, Graph] = {"fp32": graph_files.write(folder, model, "fp32", {})}
     if request.precision == "fp32" or (request.precision != "int8" and set(request.targets) == {"openvino"}):
         return graphs
     if request.precision == "int8":
-        return graphs | {"int8": _quantized(checkpoint, model, request, fft, folder, step)}
+        return graphs | int8.write(checkpoint, request, fft, folder, step)
     if not installed("onnxruntime"):
         raise GlamaError("half precision is calibrated with ONNX Runtime; pip install onnxruntime")
     height, width = request.size or request.profile.max
     memory.check(height, width, checkpoint.config)
     step(f"calibrating at {height}x{width}")
-    half: Half = "fp16" if request.precision == "fp16" else "bf16"
+    half: types.Half = "fp16" if request.precision == "fp16" else "bf16"
     kept = graph_files.calibrate(checkpoint, model, half, fft, (height, width), request.calibration)
     step(f"writing {half} into the graph")
-    return graphs | {half: graph_files.write(folder, typed(model, half, kept), half, kept)}
-
-
-def _quantized(
-    checkpoint: checkpoints.Checkpoint,
-    model: onnx.ModelProto,
-    request: Request,
-    fft: Lowering,
-    folder: Path,
-    step: Callable[[str], None],
-) -> Graph:
-    """Write `model.int8.onnx`, calibrated at the graph's size (see :data:`INT8_SIZES` where it takes any), from weights
-    of the same network that leave its channels in like ranges."""
-    from glama_deploy.engines import equalize, quantize
-    from glama_deploy.export import graph, graph_files, precision, samples
-
-    assert request.calibration is not None
-    size, largest = (request.size,) * 2 if request.size else INT8_SIZES
-    memory.check(*largest, checkpoint.config)
-    step(f"calibrating int8 at {size[0]}x{size[1]}")
-    calibration, checks = (
-        [
-            quantize.Sample(dict(zip(("image", "mask"), case.tensors(request.io), strict=True)), case.missing)
-            for case in cases
-        ]
-        for cases in samples.int8_cases(request.calibration, size, largest, request.calibration_images)
-    )
-    weights = equalize.equalized(
-        checkpoint.config, checkpoint.weights, lambda names: quantize.ranges(model, names, calibration)
-    )
-    model = graph.build(checkpoint.config, weights, request.size, request.outputs, fft, request.io)
-    nodes = [node.name for node in model.graph.node]
-    spectra = [name for name in nodes if name.endswith(graph.SPECTRUM)]
-    untouched = [node.name for node in model.graph.node if precision.full(node)]
-    result = quantize.quantize(model, calibration, checks, ignore=[*untouched, *spectra], step=step)
-    reason = "a spectrum: its largest value is the image's mean, and grows with the size"
-    return graph_files.write(folder, result.model, "int8", dict.fromkeys(spectra, reason) | result.kept)
+    return graphs | {half: graph_files.write(folder, types.typed(model, half, kept), half, kept)}
 
 
 def _graph_sizes(request: Request) -> SizeRange:
@@ -303,7 +271,7 @@ def _manifest(
         graphs=graphs,
         engines=engines,
         asked=Asked(
-            precision=request.precision if request.precision in graphs else "fp32",
+            precision=request.precision if {request.precision, typed(request.precision)} & graphs.keys() else "fp32",
             sizes=request.profile,
             profiles=request.options.profiles,
             settings=request.options.settings,
@@ -340,7 +308,7 @@ def _with_parity(
             continue
         step(f"emulating {graph.file.path}")
         sizes = _graph_sizes(request) if request.size else request.profile
-        twin = graph_files.with_predicted(checkpoint, bundle, precision)
+        twin = graph_files.with_predicted(bundle, precision)
         graphs[precision] = graph.model_copy(update={"parity": parity.emulate(twin, precision, sizes, expected)})
         _check_finite(graph.file.path, precision, graphs[precision].parity)
     bundle = Bundle(bundle.path, manifest.model_copy(update={"graphs": graphs}))

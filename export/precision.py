@@ -107,6 +107,7 @@ class _Pass:
 
     def _write(self, node: onnx.NodeProto) -> None:
         from_image = node.op_type != "Shape" and any(name in self._data for name in node.input)
+        from_image |= node.op_type == "DequantizeLinear"  # weights in bytes are the network's, too
         if not from_image:  # about sizes: as it is
             kind = None
         elif node.name in self._keep or full(node):

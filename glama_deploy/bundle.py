@@ -34,7 +34,8 @@ MAX_SIDE = 16384
 NOT_ASKED = "not asked for"
 
 EngineName = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
+#: int8 is a graph for CPUs; int8+fp16, convolutions in int8 and the rest in fp16, what TensorRT has of it.
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int8+fp16"]
 #: How FFTs stand in the graph: two matrix products a direction, four smaller ones, ONNX DFT nodes, or our own nodes
 #: that a TensorRT plugin runs.
 Lowering = Literal["matmul", "split", "dft", "plugin"]
@@ -186,7 +187,9 @@ class Graph(_Record):
 
     file: Artifact
     opset: int
-    kept: dict[str, str] = Field(default_factory=dict, description="nodes kept in fp32, each with its reason")
+    kept: dict[str, str] = Field(
+        default_factory=dict, description="nodes that are not in the graph's first type, each with its reason"
+    )
     parity: Parity | None = Field(default=None, description="of its arithmetic, emulated on a CPU (TensorRT's graphs)")
 
 
@@ -286,7 +289,8 @@ class Bundle:
         graph = self.manifest.graphs.get(precision)
         if graph is None:
             there = ", ".join(self.manifest.graphs)
-            raise BundleError(f"{self.path} has no {precision} graph (it has: {there}); export it with that precision")
+            how = "--precision int8 --calib FOLDER --target trt" if precision == "int8+fp16" else "that precision"
+            raise BundleError(f"{self.path} has no {precision} graph (it has: {there}); export it with {how}")
         return self._verified(graph.file)
 
     def files(self, name: EngineName) -> list[Path]:

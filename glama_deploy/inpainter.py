@@ -45,7 +45,7 @@ class Inpainter:
 
     @property
     def precision(self) -> str:
-        """What the engine computes in: fp32, bf16, fp16, int8 or int8+bf16."""
+        """What the engine computes in: fp32, bf16, fp16, int8, int8+bf16 or int8+fp16."""
         return self._runner.precision
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, *, region: Region = "auto") -> np.ndarray:

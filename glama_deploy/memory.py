@@ -12,7 +12,7 @@ from glama_deploy.network import NetworkConfig
 FULL_SIZE_MAPS = 6
 
 #: Bytes of a value of theirs where it is not float32.
-_BYTES = {"bf16": 2, "fp16": 2, "int8+bf16": 2}
+_BYTES = {"bf16": 2, "fp16": 2, "int8+bf16": 2, "int8+fp16": 2}
 
 
 def estimate(height: int, width: int, network: NetworkConfig, batch: int = 1, precision: str = "fp32") -> int:

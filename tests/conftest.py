@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from glama_deploy.bundle import Bundle
+from glama_deploy.bundle import Bundle, SizeRange
 from glama_deploy.errors import EngineError
 from glama_deploy.export.pipeline import Request, export
+from glama_deploy.export.samples import SAMPLE
 from glama_deploy.network import NAMED, NetworkConfig
 from glama_deploy.reference import checkpoint
 
@@ -91,6 +93,25 @@ def tiny(make_checkpoint: Callable[[NetworkConfig], Path]) -> Path:
 
 
 @pytest.fixture(scope="session")
+def overflowing(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny network as the same function in exact arithmetic, but a Fourier unit's input is 2¹⁶ times as large: past
+    fp16's end."""
+    source = checkpoint.read(tiny)
+    weights = dict(source.weights)
+    unit = f"model.{source.config.first_block}.conv1.ffc.convg2g"
+    for part in ("weight", "bias"):
+        weights[f"{unit}.conv1.1.{part}"] = weights[f"{unit}.conv1.1.{part}"] * np.float32(2**16)
+    # the spectrum's norm takes the factor off the statistics, and puts it back on what it gives
+    weights[f"{unit}.fu.bn.running_mean"] = weights[f"{unit}.fu.bn.running_mean"] * np.float32(2**16)
+    for part in ("weight", "bias"):
+        weights[f"{unit}.fu.bn.{part}"] = weights[f"{unit}.fu.bn.{part}"] * np.float32(2**16 if part == "bias" else 1)
+    weights[f"{unit}.conv2.weight"] = weights[f"{unit}.conv2.weight"] * np.float32(2**-16)
+    path = tmp_path_factory.mktemp("loud") / "loud.safetensors"
+    checkpoint.save(path, source.config, weights)
+    return path
+
+
+@pytest.fixture(scope="session")
 def lama9(make_checkpoint: Callable[[NetworkConfig], Path]) -> Path:
     return make_checkpoint(NAMED["lama"])
 
@@ -115,6 +136,25 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Bundl
 def tiny_bundle(tiny: Path, make_bundle: Callable[..., Bundle]) -> Bundle:
     """An OpenVINO and ONNX bundle of the tiny network; tests that change a bundle copy it first."""
     return make_bundle(tiny)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of three crops of the sample photo."""
+    folder = tmp_path_factory.mktemp("photos")
+    with Image.open(SAMPLE) as photo:
+        for number in range(3):
+            left = number * (photo.width - 256) // 2
+            photo.crop((left, 0, left + 256, 256)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def int8_bundle(tiny: Path, photos: Path, make_bundle: Callable[..., Bundle]) -> Bundle:
+    """The tiny network in int8 for CPUs and for TensorRT, with parity; tests that change a bundle copy it first."""
+    profile = SizeRange(min=(64, 64), opt=(128, 128), max=(256, 256), max_batch=2)
+    settings = {"calibration": photos, "profile": profile, "parity": True, "parity_size": (256, 256)}
+    return make_bundle(tiny, ("openvino", "trt-rtx"), precision="int8", **settings)
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ def glama_export(
         option(
             "--precision",
             help="fp32; fp16 or bf16: TensorRT computes in it (OpenVINO: fp16 stores the weights in half the space); "
-            "int8: OpenVINO and ONNX Runtime on CPUs compute in it (needs --calib).",
+            "int8: convolutions compute in it, on CPUs and in TensorRT, there with fp16 for the rest (needs --calib).",
         ),
     ] = "fp32",
     calib: Annotated[

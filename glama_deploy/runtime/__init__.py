@@ -31,8 +31,10 @@ def check_request(backend: str, precision: str, threads: int | None) -> None:
         raise EngineError(
             f"unknown backend {backend!r}; expected auto, torch, {', '.join(BACKENDS)} (TensorRT-RTX, too)"
         )
-    if precision not in ("auto", "fp32", "bf16", "fp16", "int8", "int8+bf16"):
-        raise EngineError(f"unknown precision {precision!r}; expected auto, fp32, bf16, fp16, int8 or int8+bf16")
+    if precision not in ("auto", "fp32", "bf16", "fp16", "int8", "int8+bf16", "int8+fp16"):
+        raise EngineError(
+            f"unknown precision {precision!r}; expected auto, fp32, bf16, fp16, int8, int8+bf16 or int8+fp16"
+        )
     if threads is not None and (type(threads) is not int or threads < 1):
         raise EngineError(f"threads is {threads!r}; a whole number from 1 up is expected, or None for all")
 

@@ -38,7 +38,7 @@ class Runner(Protocol):
     backend: str
     #: For people: engine, version, device, precision.
     description: str
-    #: What it computes in: fp32, bf16, fp16, int8 or int8+bf16 (int8, and bf16 what is not).
+    #: What it computes in: fp32, bf16, fp16, int8, int8+bf16 or int8+fp16 (int8, and that type what is not).
     precision: str
     #: The sizes that it takes (multiples of 8, but for a dynamic uint8 graph, which pads by itself).
     sizes: SizeRange

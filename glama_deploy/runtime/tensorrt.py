@@ -41,7 +41,8 @@ def open(bundle: Bundle, request: Request) -> TensorRTRunner:
 
     Raises EngineError: no such engine, package, matching version, driver or GPU. With several reasons, each is named.
     """
-    if request.precision not in ("auto", *(e.precision for e in map(bundle.engine, _PACKAGES) if e)):
+    built = [engine.precision for engine in map(bundle.engine, _PACKAGES) if engine]
+    if request.precision not in ("auto", *built, *(precision.partition("+")[0] for precision in built)):
         raise EngineError(
             f"a TensorRT engine computes in what it was built in; {request.precision} is chosen at export"
         )

@@ -68,7 +68,10 @@ def test_the_report_says_what_is_in_the_engine_and_where_it_was_seen(bundle, cap
         ("--target trt --gpu rtx-4090", "trt has no --gpu: TensorRT builds for the GPU that it finds"),
         ("--target trt --timing-cache .", "--timing-cache . is a folder; give a file"),
         ("--target trt --timing-cache nowhere/cache", "--timing-cache nowhere/cache cannot be written"),
-        ("--target trt --precision int8", "precision is 'int8', which trt has not"),
+        (
+            "--target trt --precision int8",
+            "has no int8+fp16 graph (it has: fp32); export it with --precision int8",
+        ),
         ("--target trt-rtx --precision bf16", "has no bf16 graph"),
         ("--target trt --engine missing.engine", "--engine missing.engine is no file"),
         ("--target trt --engine pyproject.toml --min-size 64x64", "--engine has its sizes and profiles already"),

@@ -142,7 +142,7 @@ def test_a_changed_onnx_model_is_not_built_from(onnx_only):
         add(onnx_only, "openvino", DEFAULT_PROFILE)
 
 
-@pytest.mark.parametrize(("target", "precision"), [("openvino", "bf16"), ("openvino", "banana"), ("trt-rtx", "int8")])
+@pytest.mark.parametrize(("target", "precision"), [("openvino", "bf16"), ("openvino", "banana"), ("trt-rtx", "int4")])
 def test_a_precision_that_a_target_has_not_is_an_error(onnx_only, target, precision):
     with pytest.raises(GlamaError, match=f"precision is '{precision}', which {target} has not"):
         add(onnx_only, target, DEFAULT_PROFILE, precision)
@@ -152,6 +152,12 @@ def test_a_precision_that_a_target_has_not_is_an_error(onnx_only, target, precis
 def test_a_graph_that_the_bundle_lacks_says_how_to_get_it(onnx_only):
     with pytest.raises(GlamaError, match="has no fp16 graph"):
         add(onnx_only, "trt-rtx", DEFAULT_PROFILE, "fp16")
+
+
+def test_a_bundle_that_has_int8_for_cpus_alone_says_how_to_get_tensorrts(onnx_only):
+    with pytest.raises(BundleError, match=r"no int8.fp16 graph .* with --precision int8 --calib FOLDER --target"):
+        add(onnx_only, "trt-rtx", DEFAULT_PROFILE, "int8")
+    assert names(onnx_only.path) == {"manifest.json", "model.onnx"}
 
 
 def test_an_unknown_target_is_an_error(onnx_only):

@@ -72,6 +72,35 @@ def test_kept_layers_may_have_any_type(mixed):
         inspection.check(trt, mixed.network, "fp16", ("up0/conv", "up2/conv"))
 
 
+@pytest.fixture(scope="module")
+def in_bytes(int8_bundle) -> Parsed:
+    return Parsed(str(int8_bundle.graph("int8+fp16")))
+
+
+def test_a_network_in_int8_multiplies_bytes_but_where_it_is_said(in_bytes, half, int8_bundle):
+    kept = int8_bundle.manifest.graphs["int8+fp16"].kept
+    inspection.check(trt, in_bytes.network, "int8+fp16", kept)
+    with pytest.raises(
+        EngineError, match=r"layer up0/conv \(deconvolution\) has fp16 where int8\+fp16 was .* --precision int8$"
+    ):
+        inspection.check(trt, in_bytes.network, "int8+fp16", kept.keys() - {"up0/conv"})
+    with pytest.raises(EngineError, match=r"layer stem/l2l \(convolution\) has fp16 where int8\+fp16"):
+        inspection.check(trt, half.network, "int8+fp16", kept)
+
+
+def test_convolutions_of_bytes_are_counted_as_such(in_bytes, int8_bundle):
+    contents = inspection.of_network(trt, in_bytes.network)
+    kept = int8_bundle.manifest.graphs["int8+fp16"].kept
+    not_int8 = sum(not name.startswith("up") for name in kept)
+    (count,) = (kind.count for kind in contents.kinds if (kind.type, kind.precision) == ("CONVOLUTION", "int8"))
+    assert count > not_int8
+    assert Kind("CONVOLUTION", "fp16", not_int8) in contents.kinds
+    assert Kind("DECONVOLUTION", "fp16", 3) in contents.kinds
+    assert any(kind.type == "QUANTIZE" and kind.precision == "int8" for kind in contents.kinds)
+    assert contents.casts == 2  # as in fp16 alone
+    assert contents.weights["int8"] > 50_000  # the rest of the tiny network's has more: the spectra's and the last
+
+
 def test_layers_casts_and_weights_are_counted(half, mixed):
     contents = inspection.of_network(trt, half.network)
     assert contents.source == "network"
@@ -105,9 +134,15 @@ def test_the_inspectors_layers_are_counted_by_type_and_precision():
         {"Name": "b", "LayerType": "CaskConvolution", "Outputs": [{"Format/Datatype": "Half NHWC8"}]},
         {"Name": "d", "LayerType": "kgen", "Outputs": [{"Format/Datatype": "BFloat16"}]},
         {"Name": "c", "LayerType": "Reformat", "Outputs": [{"Format": "Linear", "Datatype": "FP32"}]},
+        {"Name": "e", "LayerType": "kgen", "Outputs": [{"Datatype": "Int8"}]},
     ]
     kinds = inspection.inspected(json.dumps({"Layers": layers, "Bindings": ["image"]}))
-    assert kinds == (Kind("CaskConvolution", "fp16", 2), Kind("kgen", "bf16", 1), Kind("Reformat", "fp32", 1))
+    assert kinds == (
+        Kind("CaskConvolution", "fp16", 2),
+        Kind("kgen", "bf16", 1),
+        Kind("Reformat", "fp32", 1),
+        Kind("kgen", "int8", 1),
+    )
     assert Contents("engine", kinds, {}, ()).shuffles == 1
 
 

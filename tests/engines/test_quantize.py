@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from PIL import Image
 
 import glama_deploy
 from glama_deploy import images
@@ -25,35 +24,12 @@ from glama_deploy.network import NetworkConfig
 from glama_deploy.reference.untrained import untrained
 from glama_deploy.runtime import openvino
 
-CONVOLUTIONS = ("Conv", "ConvTranspose")
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of three crops of the sample photo."""
-    folder = tmp_path_factory.mktemp("photos")
-    with Image.open(samples.SAMPLE) as photo:
-        for number in range(3):
-            left = number * (photo.width - 256) // 2
-            photo.crop((left, 0, left + 256, 256)).save(folder / f"{number}.png")
-    return folder
-
 
 @pytest.fixture(scope="module")
 def bundle(tiny: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     out = tmp_path_factory.mktemp("int8") / "bundle"
     request = Request(tiny, out, ("openvino",), "int8", calibration=photos, parity_size=(256, 256))
     return export(request).bundle
-
-
-def quantized(model: onnx.ModelProto) -> set[str]:
-    """The convolutions whose weights are stored in bytes."""
-    made = {output: node for node in model.graph.node for output in node.output}
-    return {
-        node.name
-        for node in model.graph.node
-        if node.op_type in CONVOLUTIONS and getattr(made.get(node.input[1]), "op_type", "") == "DequantizeLinear"
-    }
 
 
 def test_both_engines_compute_in_int8_and_reach_what_parity_asks_for(bundle):
@@ -81,12 +57,12 @@ def test_both_engines_compute_in_int8_and_reach_what_parity_asks_for(bundle):
 def test_convolutions_are_in_int8_but_those_on_spectra_and_what_is_not_the_network(bundle):
     graph = bundle.manifest.graphs["int8"]
     model = onnx.load(str(bundle.graph("int8")))
-    convolutions = {node.name for node in model.graph.node if node.op_type in CONVOLUTIONS}
+    convolutions = {node.name for node in model.graph.node if node.op_type in quantize.CONVOLUTIONS}
     spectra = {name for name in convolutions if name.endswith(SPECTRUM)}
     assert spectra
     assert spectra <= graph.kept.keys()
-    assert quantized(model) == convolutions - graph.kept.keys()
-    assert len(quantized(model)) > len(convolutions) / 2
+    assert quantize.in_bytes(model) == convolutions - graph.kept.keys()
+    assert len(quantize.in_bytes(model)) > len(convolutions) / 2
     weights = model.ByteSize()
     assert weights < 0.6 * bundle.graph("fp32").stat().st_size  # bytes, but for the spectra's
 
@@ -122,7 +98,7 @@ def test_the_convolution_that_int8_would_ruin_stays_and_is_named():
     assert "up2/conv" in result.kept
     assert "dB" in result.kept["up2/conv"]
     assert len(result.kept) < 6  # it is the one, not half of the network
-    assert quantized(result.model).isdisjoint(result.kept)
+    assert quantize.in_bytes(result.model).isdisjoint(result.kept)
     onnx.checker.check_model(result.model, full_check=True)
 
 
@@ -148,7 +124,7 @@ def test_what_int8_needs_and_lacks_is_said_before_any_work(tiny, photos, tmp_pat
         ({}, "--calib FOLDER"),
         ({"calibration": tmp_path / "empty"}, "has no photos"),
         ({"calibration": photos, "calibration_images": 5}, "has 3 photos, and 5 are asked for"),
-        ({"calibration": photos, "targets": ("openvino", "trt-rtx")}, "not built in int8"),
+        ({"calibration": photos, "fft": "plugin", "targets": ("trt",)}, "a CPU, where --fft plugin does not run"),
     ):
         with pytest.raises(GlamaError, match=words):
             export(Request(tiny, out, precision="int8", **settings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from glama_deploy.engines.tensorrt import Task
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.export.pipeline import Request, export
 
-pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+tensorrt_rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
 
 
 @pytest.fixture(scope="module")
@@ -200,8 +201,10 @@ def test_a_gpu_that_tensorrt_rtx_does_not_build_for_is_named(onnx_only):
         add(onnx_only, "trt-rtx", STATIC, options=options)
 
 
-def test_turing_computes_in_fp16_only(tiny, make_bundle, onnx_only):
+def test_turing_computes_in_fp16_only(tiny, make_bundle, onnx_only, int8_bundle):
     turing = Options(BuildSettings(gpus=("rtx-2080",)))
+    with pytest.raises(EngineError, match=r"computes in int8\+fp16 from .* 8\.0 up, 7\.5 \(rtx-2080\) is below"):
+        add(int8_bundle, "trt-rtx", STATIC, options=turing)
     with pytest.raises(EngineError, match=r"computes in fp32 from .* 8\.0 up, 7\.5 \(rtx-2080\) is below: build with"):
         add(onnx_only, "trt-rtx", STATIC, options=turing)
     half = make_bundle(tiny, ("onnx", "trt-rtx"), precision="fp16", profile=SMALL).path
@@ -314,10 +317,16 @@ def test_the_report_is_of_the_engine_where_a_gpu_is(onnx_only):
     assert heard[0].contents.layers > 0
 
 
-def test_on_the_device_an_engine_is_built_without_torch_and_every_other_engines_package(onnx_only, tmp_path):
+@pytest.mark.parametrize("precision", ["fp32", "int8+fp16"])
+def test_on_the_device_an_engine_is_built_without_torch_and_every_other_engines_package(
+    onnx_only, int8_bundle, tmp_path, precision
+):
     """The block is sitecustomize's, so it holds in the process that builds, too."""
+    if precision != "fp32":
+        shutil.copytree(int8_bundle.path, onnx_only.path, dirs_exist_ok=True)
     blocked = (
         "torch",
+        "nncf",
         "onnx",
         "onnxruntime",
         "openvino",
@@ -344,7 +353,8 @@ def test_on_the_device_an_engine_is_built_without_torch_and_every_other_engines_
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
     assert built.returncode == 0, built.stderr
-    assert "tensorrt-rtx: fp32" in built.stdout
+    assert f"tensorrt-rtx: {precision}" in built.stdout
+    assert ("convolution int8" in " ".join(built.stdout.split())) == (precision != "fp32")
 
 
 def test_a_graph_that_the_parser_refuses_is_one_line(tmp_path):
@@ -369,6 +379,15 @@ def test_a_builder_that_dies_is_an_error_not_the_end(tiny_bundle, tmp_path, monk
 def test_without_a_driver_the_engine_fails_in_one_clear_line(bundle):
     with pytest.raises(EngineError, match=r"^tensorrt-rtx: no NVIDIA driver or GPU here[^\n]*$"):
         glama_deploy.load(bundle.path, "tensorrt")
+
+
+@pytest.mark.without_gpu
+@pytest.mark.parametrize("precision", ["int8", "int8+fp16", "auto"])
+def test_an_engine_in_int8_is_opened_where_int8_is_asked_for(int8_bundle, precision):
+    with pytest.raises(EngineError, match="no NVIDIA driver or GPU here"):
+        glama_deploy.load(int8_bundle.path, "tensorrt", precision)
+    with pytest.raises(EngineError, match="fp32 is chosen at export"):
+        glama_deploy.load(int8_bundle.path, "tensorrt", "fp32")
 
 
 @pytest.mark.without_gpu
@@ -433,6 +452,48 @@ def test_profiles_out_of_order_are_refused():
 def test_each_way_to_write_the_graph_builds(tiny, make_bundle, settings, precision):
     bundle = make_bundle(tiny, ("trt-rtx",), precision=precision, profile=SMALL, **settings)
     assert bundle.manifest.engines["tensorrt-rtx"].precision == precision
+
+
+class Listener(tensorrt_rtx.ILogger):
+    """What the builder says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def log(self, severity: tensorrt_rtx.ILogger.Severity, message: str) -> None:
+        self.said.append(message)
+
+
+def factors(model: Path) -> dict[str, tuple[str, ...]]:
+    """The types of both factors of each convolution in a finished engine: those that its builder lists, GPU or none."""
+    listener = Listener()
+    builder = tensorrt_rtx.Builder(listener)
+    network = builder.create_network(1 << int(tensorrt_rtx.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = tensorrt_rtx.OnnxParser(network, listener)
+    assert parser.parse_from_file(str(model))
+    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
+    for name, channels in (("image", 3), ("mask", 1)):
+        profile.set_shape(name, *((1, channels, side, side) for side in (64, 128, 256)))
+    config.add_optimization_profile(profile)
+    config.profiling_verbosity = tensorrt_rtx.ProfilingVerbosity.DETAILED
+    assert builder.build_serialized_network(network, config) is not None
+    (layers,) = (text for text in listener.said if text.startswith("Layers:"))
+    found = {}
+    for line in layers.splitlines():
+        layer = re.match(r"Name: (\S+?)(?:_U\d+)?_myl\S*, LayerType: (?:correlation|deconv),", line)
+        if layer is not None:
+            found[layer[1]] = tuple(re.findall(r"Datatype: (\w+)", line)[:2])
+    return found
+
+
+def test_the_finished_engine_multiplies_bytes(int8_bundle):
+    """In the layers that TensorRT-RTX compiled, not only in the network that it parsed."""
+    found = factors(int8_bundle.graph("int8+fp16"))
+    kept = int8_bundle.manifest.graphs["int8+fp16"].kept
+    assert kept.keys() < found.keys()
+    others = {name: types for name, types in found.items() if types != ("Int8", "Int8")}
+    assert others == dict.fromkeys(kept, ("Half", "Half"))
 
 
 @pytest.mark.slow
