@@ -155,14 +155,14 @@ class Inpainter:
         hole = max(large, key=lambda span: span.size[0] * span.size[1])
         sizes, context = self._runner.sizes, 2 * regions.margin(hole)
         wanted = (min(side + context, extent) for side, extent in zip(hole.size, shape, strict=True))
-        why, otherwise = "the free memory", "a smaller image"
+        why, otherwise = "the free memory", "scale the image down"
         if any(next_side(side) > most for side, most in zip(wanted, sizes.max, strict=True)):
             why = f"this engine, which takes {sizes},"
-            otherwise = f"an export {'without --size' if sizes.static else 'with a larger --max-size'}"
+            otherwise = f"export {'without --size' if sizes.static else 'with a larger --max-size'}"
         hole_size, tile_size = (f"{height}x{width}" for height, width in (hole.size, size))
         log.warning(
-            "a hole of %s with its context does not fit %s and is filled by tiles (%s, up to %d); %s would be "
-            "shown whole",
+            "a hole of %s with its context does not fit %s and is filled by tiles (%s, up to %d); to fill it "
+            "at once %s",
             hole_size,
             why,
             tile_size,

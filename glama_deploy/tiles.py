@@ -138,7 +138,7 @@ def _within(span: Span, frame: Span) -> Span:
 
 def _over(draft: np.ndarray, missing: np.ndarray, hole: Span, size: Size, run: Run) -> np.ndarray:
     """The draft with the hole's missing pixels filled by tiles: uint8 H×W×3."""
-    drafted = _far(missing)
+    drafted = _far(missing, min(size))
     shown = ~missing | drafted
     middle = np.array([hole.top + hole.bottom, hole.left + hole.right]) / 2
 
@@ -161,12 +161,14 @@ def _over(draft: np.ndarray, missing: np.ndarray, hole: Span, size: Size, run: R
     return _bytes(picture)
 
 
-def _far(missing: np.ndarray) -> np.ndarray:
-    """Where no known pixel is near, bool H×W: cells that are missing as a whole."""
+def _far(missing: np.ndarray, side: int) -> np.ndarray:
+    """Where no known pixel is near, bool H×W: cells that are missing as a whole. They are small enough for the ring of
+    a tile to hold some."""
+    cell = max(1, min(CELL, int(side * RING) // 2))
     height, width = missing.shape
-    padded = np.pad(missing, ((0, -height % CELL), (0, -width % CELL)), constant_values=True)
-    cells = padded.reshape(padded.shape[0] // CELL, CELL, -1, CELL).all(axis=(1, 3))
-    return np.asarray(cells.repeat(CELL, axis=0).repeat(CELL, axis=1)[:height, :width])
+    padded = np.pad(missing, ((0, -height % cell), (0, -width % cell)), constant_values=True)
+    cells = padded.reshape(padded.shape[0] // cell, cell, -1, cell).all(axis=(1, 3))
+    return np.asarray(cells.repeat(cell, axis=0).repeat(cell, axis=1)[:height, :width])
 
 
 def _draft(image: np.ndarray, missing: np.ndarray, hole: Span, size: Size, run: Run) -> np.ndarray:
