@@ -1,10 +1,12 @@
 """Time and memory of one image by its size, up to 4096×4096: what `glama_deploy/memory.py` estimates with.
 
     python benchmarks/scale.py [--network lama] [--backend openvino] [--precisions fp32 bf16]
-        [--sizes 256 512 1024 2048 4096] [--static] [--out FOLDER]
+        [--sizes 256 512 1024 2048 4096] [--hole 0] [--memory GB] [--static] [--out FOLDER]
 
 Every size in a process of its own, which sees the whole image. A size that does not fit into the memory is a row that
 says so. `--static` exports a graph for each size (`glama-export --size`), whose FFT is then the cheapest for it.
+With `--memory` so much counts as free, and what does not fit into it is filled by tiles (`--region auto`); `--hole` is
+the side of a square hole in the middle, as a share of the image's, in place of a strip at the top.
 `--out` writes scale.png.
 """
 
@@ -30,18 +32,22 @@ CHILD = """
 import re, sys, time
 import numpy as np
 import glama_deploy
-model, backend, precision, side = *sys.argv[1:4], int(sys.argv[4])
+from glama_deploy import memory
+model, backend, precision, side, hole, free = *sys.argv[1:4], int(sys.argv[4]), *map(float, sys.argv[5:])
+if free:
+    memory.available = lambda: int(free * 1e9)
 try:
     inpainter = glama_deploy.load(model, backend, precision)
     if precision != inpainter.precision:
         sys.exit(inpainter.description)
     mask = np.zeros((side, side), bool)
-    mask[:8] = True
+    rest = int(side * (1 - hole) / 2)
+    mask[(slice(rest, side - rest),) * 2 if hole else slice(8)] = True
     image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     times = []
     while len(times) < 2 or (len(times) < 5 and sum(times) < 40):  # the first compiles, and counts for nothing
         start = time.perf_counter()
-        inpainter(image, mask, region="full")
+        inpainter(image, mask, region="auto" if free else "full")
         times.append(time.perf_counter() - start)
 except glama_deploy.GlamaError as error:
     sys.exit(str(error))
@@ -61,9 +67,11 @@ class Point:
     reason: str = ""
 
 
-def measure(model: Path, backend: str, precision: str, side: int) -> Point:
-    command = [sys.executable, "-c", CHILD, str(model), backend, precision, str(side)]
+def measure(model: Path, backend: str, precision: str, side: int, hole: float, free: float) -> Point:
+    command = [sys.executable, "-c", CHILD, str(model), backend, precision, str(side), str(hole), str(free)]
     child = subprocess.run(command, capture_output=True, text=True)
+    if not child.returncode and free:
+        print("\n".join(dict.fromkeys(child.stderr.splitlines())))  # what was filled by tiles
     if child.returncode:
         return Point(precision, side, reason=(child.stderr.strip().splitlines() or ["its process was killed"])[-1])
     peak, seconds = child.stdout.split()[-2:]
@@ -72,7 +80,7 @@ def measure(model: Path, backend: str, precision: str, side: int) -> Point:
 
 def show(console: Console, points: list[Point], network: str) -> None:
     columns = ("precision", "size", "time", "a pixel", "against 512²", "peak memory", "estimated")
-    table = Table(*columns, title=f"{network}, whole images")
+    table = Table(*columns, title=network)
     base = {point.precision: point for point in points if point.side == 512 and not point.reason}
     for point in points:
         name = f"{point.side}×{point.side}"
@@ -118,6 +126,8 @@ def main() -> None:
     parser.add_argument("--backend", default="openvino")
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024, 2048, 4096])
+    parser.add_argument("--hole", type=float, default=0.0)
+    parser.add_argument("--memory", type=float, default=0.0)
     parser.add_argument("--static", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -133,7 +143,10 @@ def main() -> None:
                 size = (side, side) if options.static else None
                 export(Request(source, bundle, ("openvino",), size=size, parity=False))
             model = source if options.backend == "torch" else bundle
-            points += [measure(model, options.backend, precision, side) for precision in options.precisions]
+            points += [
+                measure(model, options.backend, precision, side, options.hole, options.memory)
+                for precision in options.precisions
+            ]
     points.sort(key=lambda point: (options.precisions.index(point.precision), point.side))
     show(Console(width=130), points, options.network)
     if options.out is not None:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import Any, Literal, get_args
 
 import numpy as np
 
-from glama_deploy import memory, regions
+from glama_deploy import memory, regions, tiles
 from glama_deploy.bundle import MAX_SIDE, SizeRange
 from glama_deploy.errors import EngineError, GlamaError, ImageError
 from glama_deploy.network import MIN_SIDE, NetworkConfig, next_side
 from glama_deploy.runtime.base import Runner
 from glama_deploy.tensors import DeviceArray, enter, leave, on_device, padding
 
+log = logging.getLogger("glama_deploy")
+
 #: What a network is shown of an image.
 Region = Literal["auto", "full", "crop"]
+
+#: What there is for an image that is too large to be shown whole.
+TILED = ", or use region auto, which fills large holes by tiles"
 
 #: Pixels by row and column, and their values.
 _Filled = tuple[tuple[np.ndarray, ...], np.ndarray]
@@ -55,7 +61,8 @@ class Inpainter:
         are not missing come back bit-exact. Raises ImageError for anything else, EngineError where the engine fails.
 
         region: what the network sees. `full`: the image; `crop`: boxes around the holes (:mod:`glama_deploy.regions`);
-        `auto`: boxes where they cost clearly less, or where the image is too large for the engine and they are not.
+        `auto`: boxes where they cost clearly less, or where the image is too large for the engine or the memory. A
+        hole whose box is too large, too, is filled by tiles (:mod:`glama_deploy.tiles`) with both, which logs a note.
 
         A TensorRT engine with uint8 tensors also takes arrays that lie on the GPU (`__cuda_array_interface__`: CuPy,
         PyCUDA, PyTorch) and reads them there, as a whole.
@@ -102,9 +109,12 @@ class Inpainter:
 
     def _filled(self, image: np.ndarray, missing: np.ndarray, region: Region) -> Iterator[_Filled]:
         """Missing pixels, all of them in turn, and what the network gives for them: [N, 3]."""
-        groups = self._groups(missing, region)
+        groups, large = self._plan(missing, region)
         for group in groups:  # before any work
-            self._check_fits(*group[0].span.size, len(group), whole=group[0].span.size == missing.shape)
+            self._check_fits(*group[0].span.size, len(group), whole=group[0].span.size == missing.shape, tip=TILED)
+        size = self._tile_size(missing.shape) if large else missing.shape
+        if large:
+            self._note_tiles(large, size, missing.shape)
         for group in groups:
             crops = [(image[box.span.slices], missing[box.span.slices]) for box in group]
             images, masks = (np.stack(parts) for parts in zip(*crops, strict=True))
@@ -112,25 +122,61 @@ class Inpainter:
                 rows, columns = np.nonzero(missing[box.hole.slices])
                 holes = rows + box.hole.top, columns + box.hole.left
                 yield holes, given[holes[0] - box.span.top, holes[1] - box.span.left]
+        for hole in large:
+            rows, columns = np.nonzero(missing[hole.slices])
+            given = tiles.fill(image, missing, hole, size, self._run_tile)
+            yield (rows + hole.top, columns + hole.left), given[rows, columns]
 
-    def _groups(self, missing: np.ndarray, region: Region) -> list[list[regions.Box]]:
-        """What to look at, batch by batch: boxes, or the whole image as one."""
+    def _plan(self, missing: np.ndarray, region: Region) -> tuple[list[list[regions.Box]], list[regions.Span]]:
+        """What to look at, batch by batch, which is boxes or the whole image as one; and holes to fill by tiles."""
         height, width = missing.shape
         whole = [[regions.whole(height, width)]]
         if region == "full":
-            return whole
+            return whole, []
         each = self._runner.compiles_sizes
         coarse = self._network.coarse_side**2 if self._network.coarse is not None else 0
         rule = regions.Rule(self._runner.sizes, square=each, extra=regions.OVERHEAD + coarse)
         found = rule.boxes(missing)
-        if found is None and region == "crop":
-            raise ImageError(
-                f"a hole with its context does not fit this engine, which takes {self._runner.sizes}; use another"
-            )
-        pay = found is not None and (regions.pay(found, height, width) or not self._takes(height, width))
-        if found is None or (region == "auto" and not pay):
-            return whole
-        return list(regions.alike(found, 1 if each else self._runner.sizes.max_batch))
+        pay = found is not None and regions.pay(found, height, width)
+        if region == "auto" and not pay and self._takes(height, width):
+            return whole, []
+        found, large = (found, []) if found is not None else rule.parted(missing)
+        large += [box.hole for box in found if not self._takes(*box.span.size)]
+        fitting = [box for box in found if box.hole not in large]
+        return list(regions.alike(fitting, 1 if each else self._runner.sizes.max_batch)), large
+
+    def _tile_size(self, shape: tuple[int, ...]) -> tiles.Size:
+        """The largest that engine and memory take. Raises ImageError where there is none."""
+        height, width = shape
+        sizes = tiles.sizes(self._runner.sizes, (height, width))
+        for size in sizes:
+            if self._takes(*size, beside=tiles.HELD * height * width):
+                return size
+        self._check_fits(*sizes[-1] if sizes else (height, width), whole=not sizes)
+        return sizes[-1]  # the memory became free meanwhile
+
+    def _note_tiles(self, large: list[regions.Span], size: tiles.Size, shape: tuple[int, ...]) -> None:
+        """Say that holes are filled by tiles, why, and what else there is."""
+        hole = max(large, key=lambda span: span.size[0] * span.size[1])
+        sizes, context = self._runner.sizes, 2 * regions.margin(hole)
+        wanted = (min(side + context, extent) for side, extent in zip(hole.size, shape, strict=True))
+        why, otherwise = "the free memory", "scale the image down"
+        if any(next_side(side) > most for side, most in zip(wanted, sizes.max, strict=True)):
+            why = f"this engine, which takes {sizes},"
+            otherwise = f"export {'without --size' if sizes.static else 'with a larger --max-size'}"
+        hole_size, tile_size = (f"{height}x{width}" for height, width in (hole.size, size))
+        log.warning(
+            "a hole of %s with its context does not fit %s and is filled by tiles (%s, up to %d); to fill it "
+            "at once %s",
+            hole_size,
+            why,
+            tile_size,
+            len(tiles.cover(hole, (shape[0], shape[1]), size)),
+            otherwise,
+        )
+
+    def _run_tile(self, image: np.ndarray, missing: np.ndarray) -> np.ndarray:
+        return self._bytes(self._run(image[None], missing[None], "inpainted"))[0]
 
     def _run(self, images: np.ndarray, missing: np.ndarray, output: str) -> np.ndarray:
         """[B, H, W, 3] of the output: float32, or uint8 where the graph gives that."""
@@ -164,17 +210,18 @@ class Inpainter:
         self._check_fits(height, width)
         return self._runner.run(batch, missing, output)[0]  # type: ignore[arg-type]
 
-    def _takes(self, height: int, width: int) -> bool:
-        """Whether the engine takes a whole image of this size, and the memory is there."""
+    def _takes(self, height: int, width: int, *, beside: int = 0) -> bool:
+        """Whether the engine takes what is of this size, and the memory is there, with so many bytes beside it."""
         bottom, right = self._pads(height, width)
         if not self._runner.sizes.covers(height + bottom, width + right):
             return False
         return self.backend == "tensorrt" or memory.fits(
-            height + bottom, width + right, self._network, precision=self.precision
+            height + bottom, width + right, self._network, precision=self.precision, beside=beside
         )
 
-    def _check_fits(self, height: int, width: int, batch: int = 1, *, whole: bool = True) -> None:
-        """Raise ImageError for a size, batch or need of memory beyond what is there; of a whole image, or of boxes."""
+    def _check_fits(self, height: int, width: int, batch: int = 1, *, whole: bool = True, tip: str = "") -> None:
+        """Raise ImageError for a size, batch or need of memory beyond what is there; of a whole image, or of boxes. The
+        tip is for an image that is too large."""
         sizes, (bottom, right) = self._runner.sizes, self._pads(height, width)
         padded_height, padded_width = height + bottom, width + right
         if sizes.max_batch is not None and batch > sizes.max_batch:
@@ -186,10 +233,12 @@ class Inpainter:
                 f"the image is {height}x{width}{padded}, this engine takes {sizes}; export again with "
                 f"{_widened(sizes, padded_height, padded_width)}, or without a size"
                 + ("" if sizes.static else " (of a TensorRT engine: glama-build again with it)")
+                + (tip if tiles.sizes(sizes, (height, width)) else "")
             )
         if self.backend != "tensorrt":  # a TensorRT engine's memory is bounded by its profile
             what = "the image" if whole else "what is looked at around a hole"
-            memory.check(padded_height, padded_width, self._network, batch, what, self.precision)
+            remedy = f"scale the image down{tip}" if whole and tip else "scale the image down or cut it into parts"
+            memory.check(padded_height, padded_width, self._network, batch, what, self.precision, remedy)
 
     def _bytes(self, filled: np.ndarray) -> np.ndarray:
         """Values of the output as uint8; those that a graph gives as 0…1 are taken over and changed."""

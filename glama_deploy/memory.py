@@ -51,10 +51,12 @@ def _cgroup() -> int | None:
         return None
 
 
-def fits(height: int, width: int, network: NetworkConfig, batch: int = 1, precision: str = "fp32") -> bool:
-    """Whether there is as much memory as that needs."""
+def fits(
+    height: int, width: int, network: NetworkConfig, batch: int = 1, precision: str = "fp32", *, beside: int = 0
+) -> bool:
+    """Whether there is as much memory as that needs, with so many bytes beside it."""
     free = available()
-    return free is None or estimate(height, width, network, batch, precision) <= free
+    return free is None or estimate(height, width, network, batch, precision) + beside <= free
 
 
 def check(
@@ -64,6 +66,7 @@ def check(
     batch: int = 1,
     what: str = "the image",
     precision: str = "fp32",
+    remedy: str = "scale the image down or cut it into parts",
 ) -> None:
     """Raise ImageError for images, or boxes of them, that need more memory than there is."""
     if not fits(height, width, network, batch, precision):
@@ -71,5 +74,5 @@ def check(
         several = f", {batch} at once," if batch > 1 else ""
         raise ImageError(
             f"{what} is {height}x{width}{several} and needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
-            "scale the image down or cut it into parts"
+            + remedy
         )

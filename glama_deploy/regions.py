@@ -99,14 +99,18 @@ class Rule:
     def boxes(self, missing: np.ndarray) -> list[Box] | None:
         """The boxes for the missing pixels (bool H×W) of an image; None where a hole with its context does not fit the
         engine. Empty where nothing is missing."""
-        found = [self._around(hole, missing.shape) for hole in holes(missing)]
-        whole = [box for box in found if box is not None]
-        return self._joined(whole, missing.shape) if len(whole) == len(found) else None
+        fitting, large = self.parted(missing)
+        return None if large else self._joined(fitting, missing.shape)
+
+    def parted(self, missing: np.ndarray) -> tuple[list[Box], list[Span]]:
+        """A box for each hole that fits the engine with its context, and the holes that do not."""
+        around = [(hole, self._around(hole, missing.shape)) for hole in holes(missing)]
+        return [box for _, box in around if box is not None], [hole for hole, box in around if box is None]
 
     def _around(self, hole: Span, shape: tuple[int, ...]) -> Box | None:
         """The hole's box, or None where no box of these sizes holds it."""
-        margin = max(LEAST_CONTEXT, round(self.context * max(hole.size)))
-        sides = [self._side(axis, side + 2 * margin, shape[axis]) for axis, side in enumerate(hole.size)]
+        around = 2 * margin(hole, self.context)
+        sides = [self._side(axis, side + around, shape[axis]) for axis, side in enumerate(hole.size)]
         if self.square and not self.sizes.static:
             sides = [self._side(axis, max(sides), extent) for axis, extent in enumerate(shape)]
         spans = []
@@ -136,6 +140,11 @@ class Rule:
             if len(whole) == len(fewer) and cost(whole) < cost(found):
                 return self._joined(whole, shape)
         return found
+
+
+def margin(hole: Span, context: float = CONTEXT) -> int:
+    """Pixels of context on each side of a hole."""
+    return max(LEAST_CONTEXT, round(context * max(hole.size)))
 
 
 def whole(height: int, width: int) -> Box:

@@ -197,14 +197,8 @@ def test_an_image_that_is_too_large_for_an_engine_is_filled_by_boxes(tiny, make_
     filled = small(image, mask)
     assert (filled[~mask] == image[~mask]).all()
     assert (filled[mask] != image[mask]).mean() > 0.9
-    with pytest.raises(ImageError, match="this engine takes 192x192"):
+    with pytest.raises(ImageError, match=r"this engine takes 192x192; .*, or use region auto, which fills large holes"):
         small(image, mask, region="full")
-    wide = np.zeros_like(mask)
-    wide[100:300, 100:300] = True
-    with pytest.raises(ImageError, match="this engine takes 192x192"):
-        small(image, wide)
-    with pytest.raises(ImageError, match="a hole with its context does not fit this engine"):
-        small(image, wide, region="crop")
 
 
 def test_an_image_that_memory_does_not_hold_is_filled_by_boxes(inpainter, scene, monkeypatch):
@@ -216,10 +210,10 @@ def test_an_image_that_memory_does_not_hold_is_filled_by_boxes(inpainter, scene,
     monkeypatch.setattr(regions, "MOST_TOGETHER", 1)
     filled = inpainter(image, many)
     assert (filled[~many] == image[~many]).all()
-    with pytest.raises(ImageError, match=r"the image is 400x424 and needs about"):
+    with pytest.raises(ImageError, match=r"the image is 400x424 and needs about .*, or use region auto"):
         inpainter(image, many, region="full")
     monkeypatch.setattr(memory, "available", lambda: 1000)
-    with pytest.raises(ImageError, match=r"what is looked at around a hole is 192x192 and needs about"):
+    with pytest.raises(ImageError, match=r"what is looked at around a hole is 128x128 and needs about"):
         inpainter(image, many, region="crop")
 
 

@@ -35,7 +35,9 @@ def glama_inpaint(
     region: Annotated[
         str,
         option(
-            "--region", help="What the network sees: full, crop (boxes around the holes), or auto (crop if cheaper)."
+            "--region",
+            help="What the network sees: full, crop (boxes around the holes), or auto (crop if cheaper). crop and auto "
+            "fill by tiles what does not fit the engine or the memory.",
         ),
     ] = "auto",
     overwrite: Annotated[bool, option("--overwrite", help="Write outputs again that exist; else skip them.")] = False,
