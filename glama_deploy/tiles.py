@@ -8,7 +8,7 @@ draft where none of these is near: no tile lacks surroundings, and each goes on 
 overlap and pass into each other with weights that sum to 1 in every pixel.
 
 Without the draft the first tiles in the middle of a hole have no known pixel to go by, and are black or gray
-(benchmarks/regions.py compares).
+(benchmarks/tiles.py compares).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from glama_deploy.network import next_side
 from glama_deploy.regions import CELL, STEPS, Span, margin
 
 #: What a tile shows around the part that it fills, and the width over which two pass into each other, as shares of its
-#: side (benchmarks/regions.py).
+#: side.
 RING, RAMP = 1 / 8, 1 / 16
 
 #: The longest side of a tile, which bounds what tiles take however much there is (benchmarks/scale.py).

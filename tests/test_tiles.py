@@ -15,7 +15,6 @@ from glama_deploy import memory, regions, tiles
 from glama_deploy.bundle import ANY_SIZE, DEFAULT_PROFILE, SizeRange
 from glama_deploy.errors import ImageError
 from glama_deploy.images import read_image
-from glama_deploy.inpainter import Inpainter
 from glama_deploy.regions import Span
 
 PHOTOS = Path(__file__).parents[1] / "benchmarks" / "photos"
@@ -188,12 +187,12 @@ def test_a_hole_that_memory_does_not_hold_is_filled_by_tiles(tiny_bundle, scene,
 def test_an_image_that_is_narrower_than_the_engine_is_refused(tiny, make_bundle, scene):
     image, mask = scene
     small = glama_deploy.load(make_bundle(tiny, size=(192, 192)).path, "openvino")
-    with pytest.raises(ImageError, match="500x150 .*, this engine takes 192x192"):
+    with pytest.raises(ImageError, match=r"500x150 .*, this engine takes 192x192"):
         small(image[:, 150:300], mask[:, 150:300])
 
 
 def test_no_seam_is_seen_and_the_middle_is_no_other_picture():
-    """The embedded network on a photograph whose sky is smooth, filled at once and by tiles of 128×128."""
+    """The embedded network on a photograph, filled at once and by tiles of 128×128."""
     image, mask = read_image(PHOTOS / "polar-bear.jpg").rgb, np.zeros((512, 512), bool)
     mask[100:400, 120:420] = True
     inpainter = glama_deploy.load("default", "openvino")
@@ -201,4 +200,14 @@ def test_no_seam_is_seen_and_the_middle_is_no_other_picture():
     inpainter._runner.sizes = SizeRange(min=(128, 128), opt=(128, 128), max=(128, 128))
     filled = inpainter(image, mask)
     assert (filled[~mask] == image[~mask]).all()
-    error = np.square(filled[mask].astype(float) - whole[mask]).mean()
+    error = np.square((filled[mask].astype(float) - whole[mask]) / 255).mean()
+    assert error < 1e-3  # 30 dB; 36 were seen, and without a draft, whose middle is black, 14
+
+    def steps(picture: np.ndarray, axis: int) -> np.ndarray:
+        """The mean |step| between neighbouring rows or columns within the hole: a seam is one that stands out."""
+        gray = picture[100:400, 120:420].mean(axis=2)
+        return np.abs(np.diff(gray, axis=axis)).mean(axis=1 - axis)
+
+    for axis in (0, 1):
+        # 1.2 times the largest of the whole was seen; a seam of 4 of 255 would have 3 times it
+        assert steps(filled, axis).max() < 1.6 * steps(whole, axis).max()
