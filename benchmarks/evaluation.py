@@ -78,7 +78,7 @@ def inference(judge: Judge, method: methods.Method, items: list[Item]) -> float:
     """Seconds of the network and the metrics on images and masks that are in memory."""
     truths = [protocol.truth(item.path, None) for item in items]
     masks = [
-        {name: protocol.missing(name, item.image, *truth.shape[:2], 0) for name in TYPES}
+        {name: protocol.missing(name, item.image, truth.shape[0], truth.shape[1], 0) for name in TYPES}
         for item, truth in zip(items, truths, strict=True)
     ]
     start = time.perf_counter()

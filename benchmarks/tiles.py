@@ -71,8 +71,8 @@ def main() -> None:
         truth = read_image(path).rgb
         missing = np.zeros(truth.shape[:2], bool)
         half = int(min(missing.shape) * HOLE / 2)
-        middle = [side // 2 for side in missing.shape]
-        missing[middle[0] - half : middle[0] + half, middle[1] - half : middle[1] + half] = True
+        row, column = missing.shape[0] // 2, missing.shape[1] // 2
+        missing[row - half : row + half, column - half : column + half] = True
         results: dict[str, np.ndarray] = {}
         for name, sizes in ways.items():
             inpainter._runner.sizes = sizes
@@ -82,10 +82,10 @@ def main() -> None:
                     results[name] = inpainter(truth, missing)
             else:
                 results[name] = inpainter(truth, missing, region="full" if name == "at once" else "auto")
-            seconds = time.perf_counter() - start
+            took = time.perf_counter() - start
             whole = results["at once"]
-            same = np.inf if name == "at once" else psnr(results[name], whole, missing)
-            found[name].append((psnr(results[name], truth, missing), same, seconds))
+            same = float("inf") if name == "at once" else psnr(results[name], whole, missing)
+            found[name].append((psnr(results[name], truth, missing), same, took))
         if len(rows) < SHOWN:
             item = Item(dataset="photos", folder=options.photos, image=path.name, shown="a square hole")
             known = np.where(missing[..., None], np.uint8(128), truth)
@@ -93,9 +93,9 @@ def main() -> None:
     table = Table("way", "PSNR", "PSNR against at once", "time")
     base = statistics.median(seconds for _, _, seconds in found["at once"])
     for name, values in found.items():
-        quality, same, seconds = zip(*values, strict=True)
-        ratio = f"{statistics.median(seconds) / base:.2f}"
-        table.add_row(name, f"{statistics.fmean(quality):.2f}", f"{statistics.fmean(same):.1f}", ratio)
+        quality, same, seconds = (list(column) for column in zip(*values, strict=True))
+        ratio = statistics.median(seconds) / base
+        table.add_row(name, f"{statistics.fmean(quality):.2f}", f"{statistics.fmean(same):.1f}", f"{ratio:.2f}")
     Console(width=110).print(table)
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
