@@ -71,8 +71,8 @@ def main() -> None:
         truth = read_image(path).rgb
         missing = np.zeros(truth.shape[:2], bool)
         half = int(min(missing.shape) * HOLE / 2)
-        row, column = missing.shape[0] // 2, missing.shape[1] // 2
-        missing[row - half : row + half, column - half : column + half] = True
+        middle = tuple(slice(side // 2 - half, side // 2 + half) for side in truth.shape[:2])
+        missing[middle] = True
         results: dict[str, np.ndarray] = {}
         for name, sizes in ways.items():
             inpainter._runner.sizes = sizes
@@ -91,11 +91,11 @@ def main() -> None:
             known = np.where(missing[..., None], np.uint8(128), truth)
             rows.append(Shown(item, {"known": known, **results, "truth": truth}))
     table = Table("way", "PSNR", "PSNR against at once", "time")
-    base = statistics.median(seconds for _, _, seconds in found["at once"])
+    base = statistics.median(took for _, _, took in found["at once"])
     for name, values in found.items():
-        quality, same, seconds = (list(column) for column in zip(*values, strict=True))
-        ratio = statistics.median(seconds) / base
-        table.add_row(name, f"{statistics.fmean(quality):.2f}", f"{statistics.fmean(same):.1f}", f"{ratio:.2f}")
+        quality, nearness, times = (list(column) for column in zip(*values, strict=True))
+        ratio = statistics.median(times) / base
+        table.add_row(name, f"{statistics.fmean(quality):.2f}", f"{statistics.fmean(nearness):.1f}", f"{ratio:.2f}")
     Console(width=110).print(table)
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
