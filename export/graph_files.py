@@ -37,9 +37,10 @@ def calibrate(
     fft: Lowering,
     size: tuple[int, int],
     photos: Path | None,
+    most: int = samples.MOST_PHOTOS,
 ) -> dict[str, str]:
-    """The nodes of `model` that stay fp32 in a half type, each with the reason, from photos of this size."""
-    cases = samples.calibration_cases(photos, size)
+    """The nodes of `model` that stay fp32 in a half type, each with the reason, from so many photos of this size."""
+    cases = samples.calibration_cases(photos, size, most)
     # on float tensors, and on DFT nodes in a plugin's place: the network between has the same names
     probed = build(checkpoint.config, checkpoint.weights, size, ("predicted",), "dft" if fft == "plugin" else fft)
     largest = ranges.measure(probed, (case.tensors() for case in cases))

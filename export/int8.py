@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 #: worse at both: ranges are the mean of the images' largest values, which grow with the images.)
 SIZES: tuple[Size, Size] = ((256, 256), (512, 512))
 
+#: Photos on which fp16's range is watched at the largest size: those of int8 are many, and this is much larger.
+_FP16_PHOTOS = 4
+
 _SPECTRUM = "a spectrum: its largest value is the image's mean, and grows with the size"
 _TRANSPOSED = "TensorRT-RTX 1.7 multiplies no bytes in transposed convolutions"
 _SHARED = "its input is also read by one that is not int8"
@@ -97,7 +100,7 @@ def _out_of_fp16(
     height, width = request.size or request.profile.max
     memory.check(height, width, checkpoint.config)
     step(f"calibrating fp16 at {height}x{width}")
-    return graph_files.calibrate(checkpoint, model, "fp16", fft, (height, width), request.calibration)
+    return graph_files.calibrate(checkpoint, model, "fp16", fft, (height, width), request.calibration, _FP16_PHOTOS)
 
 
 def _reasons(quantized: onnx.ModelProto, known: dict[str, str], full: dict[str, str]) -> dict[str, str]:

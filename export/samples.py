@@ -61,9 +61,10 @@ def parity_cases(sizes: SizeRange, largest: tuple[int, int] = (512, 512)) -> lis
     return [_case(photo, min(b, most), size, kind, seed) for seed, (b, size, kind) in enumerate(plan)]
 
 
-def calibration_cases(folder: Path | None, size: tuple[int, int]) -> list[Case]:
-    """Photos of `folder` (or the sample) cut or mirrored to `size`, with strokes. Raises GlamaError: no photo there."""
-    paths = [SAMPLE] if folder is None else _photos(folder)[:MOST_PHOTOS]
+def calibration_cases(folder: Path | None, size: tuple[int, int], most: int = MOST_PHOTOS) -> list[Case]:
+    """Photos of `folder` (or the sample), so many at most, cut or mirrored to `size`, with strokes. Raises GlamaError:
+    no photo there."""
+    paths = [SAMPLE] if folder is None else _photos(folder)[:most]
     return [_case(images.read_image(path).rgb, 1, size, "strokes", seed) for seed, path in enumerate(paths)]
 
 

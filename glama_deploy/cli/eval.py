@@ -36,7 +36,7 @@ def glama_eval(
         list[str] | None, option("--backend", help="For models without their own; may be given again. auto by default.")
     ] = None,
     precision: Annotated[
-        list[str] | None, option("--precision", help="The same: auto, fp32, bf16, fp16, int8 or int8+bf16.")
+        list[str] | None, option("--precision", help="The same: auto, fp32, bf16, fp16, int8, int8+bf16 or int8+fp16.")
     ] = None,
     metric: Annotated[
         list[str] | None,

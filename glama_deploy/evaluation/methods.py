@@ -140,8 +140,8 @@ def _emulated(spec: Spec, threads: int) -> Inpainter:
             f"{spec.label}: a checkpoint has no graph to emulate; glama-export --precision fp16 makes a bundle of it"
         )
     bundle = Bundle.open(spec.model)
-    half = [name for name in bundle.manifest.graphs if name in ("fp16", "bf16")]
-    precision = cast(Precision, spec.precision if spec.precision != "auto" else (half or ["fp16"])[0])
+    typed = [name for name in bundle.manifest.graphs if name in ("fp16", "bf16", "int8+fp16")]
+    precision = cast(Precision, spec.precision if spec.precision != "auto" else (typed or ["fp16"])[0])
     graph = onnx.load(str(bundle.graph(precision)))
     return Inpainter(EmulatedRunner(graph, precision, bundle.sizes, threads), bundle.manifest.network)
 
