@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from glama_deploy import memory
@@ -25,6 +24,7 @@ from glama_deploy.evaluation.metrics import Judge, Score
 from glama_deploy.evaluation.protocol import Item, Protocol
 from glama_deploy.evaluation.records import KNOWN, TRUTH, Folder, Record, Result
 from glama_deploy.inpainter import check
+from glama_deploy.runtime.torch import threads
 
 #: What a process takes beside what its images need: PyTorch, an engine, their weights.
 _PROCESS_BYTES = 1_000_000_000
@@ -57,7 +57,6 @@ class Evaluator:
 
     def __init__(self, setting: Setting, opened: Sequence[Method] | None = None) -> None:
         """opened: the methods, where they are open already. Raises GlamaError as opening them does."""
-        torch.set_num_threads(setting.threads)
         self._setting, self._folder = setting, Folder(setting.out)
         self._judge = Judge(setting.protocol.metrics, setting.weights, setting.device)
         self._methods = opened or [
@@ -82,6 +81,10 @@ class Evaluator:
         """Run and score every method with every mask; features and pictures are written."""
         if isinstance(inputs, Record):
             return inputs
+        with threads(self._setting.threads):
+            return self._evaluate(inputs)
+
+    def _evaluate(self, inputs: _Inputs) -> Record:
         item, truth = inputs.item, inputs.truth
         features = self._judge.features(truth)
         count = len(inputs.masks), len(self._methods), 0 if features is None else len(features)

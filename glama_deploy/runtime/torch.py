@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 from glama_deploy.bundle import ANY_SIZE, Io
@@ -18,6 +21,22 @@ def open(source: checkpoint.Checkpoint, request: Request) -> TorchRunner:
     return TorchRunner(source, request)
 
 
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Meanwhile PyTorch computes with so many threads (None: as many as before).
+
+    That is a setting of the process, on which the order of sums depends: whoever trains there finds it as it was.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class TorchRunner:
     """The reference generator behind the engines' protocol."""
 
@@ -30,8 +49,7 @@ class TorchRunner:
     def __init__(self, source: checkpoint.Checkpoint, request: Request) -> None:
         import torch
 
-        if request.threads:
-            torch.set_num_threads(request.threads)
+        self._threads = request.threads
         self._device = "cuda" if request.device != "cpu" and torch.cuda.is_available() else "cpu"
         self._generator = checkpoint.module(source).to(self._device)
         self.description = f"PyTorch {torch.__version__} {self._device.upper()} fp32"
@@ -44,7 +62,11 @@ class TorchRunner:
         forward = inpaint if output == "inpainted" else predict
         try:
             # without TF32, which cuDNN's convolutions take by default: the reference is fp32 on a GPU too
-            with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+            with (
+                threads(self._threads),
+                torch.inference_mode(),
+                torch.backends.cudnn.flags(allow_tf32=False),
+            ):
                 image_t, mask_t = (torch.from_numpy(x).to(self._device) for x in (image, mask))
                 return forward(self._generator, image_t, mask_t).cpu().numpy()
         except torch.OutOfMemoryError as error:

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 import glama_deploy
 from glama_deploy import runtime
@@ -165,6 +166,17 @@ def test_onnx_runtime_on_cuda_is_absent_where_it_is_not_built_in(tiny_bundle):
 def test_threads_are_taken(tiny_bundle, photo, hole):
     for backend in ("openvino", "onnxruntime"):
         assert glama_deploy.load(tiny_bundle.path, backend, threads=1)(photo, hole).shape == photo.shape
+
+
+def test_threads_of_the_reference_are_its_own(photo, hole):
+    """They are a setting of the process, on which a training run's sums depend to the bit."""
+    before, seen = torch.get_num_threads(), []
+    inpainter = glama_deploy.load("default", "torch", threads=before + 1)
+    handle = inpainter._runner._generator.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    inpainter(photo, hole)
+    handle.remove()
+    assert seen == [before + 1]
+    assert torch.get_num_threads() == before
 
 
 def test_the_names_of_backends_are_those_that_exist():
