@@ -33,7 +33,7 @@ def symmetric(model: onnx.ModelProto) -> onnx.ModelProto:
 
     `model` has QuantizeLinear and DequantizeLinear as NNCF writes them: activations with one scale, weights stored as
     int8 with one for each output channel. Raises ValueError where a quantized tensor reaches anything but convolutions
-    without zero padding, and the reflection before them.
+    that pad nothing, and the reflection before them.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -83,6 +83,9 @@ class _Pass:
         self._store(scale, step)
         self._store(zero, np.zeros_like(levels, np.int8))
         nodes = []
+        for pad in pads:
+            if not any(a.name == "mode" and a.s == b"reflect" for a in pad.attribute):
+                raise ValueError(f"{pad.name} pads otherwise than by reflection, and its input is quantized")
         if shift != 0:
             name = f"{quantize.name}/centred"
             nodes.append(helper.make_node("Add", [tensor, self._new(f"{name}/shift", -shift)], [name], name=name))

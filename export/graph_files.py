@@ -8,11 +8,13 @@ from pathlib import Path
 import onnx
 
 from glama_deploy import bundle as bundles
-from glama_deploy.bundle import Bundle, Graph, Io, Lowering, Precision, Tensor
+from glama_deploy import memory
+from glama_deploy.bundle import Bundle, Graph, Io, Lowering, Precision, Size, Tensor
 from glama_deploy.export import precision, ranges, samples, two_stage
 from glama_deploy.export.builder import GraphBuilder
 from glama_deploy.export.ends import ENDS
 from glama_deploy.export.graph import build
+from glama_deploy.network import NetworkConfig
 from glama_deploy.reference.checkpoint import Checkpoint
 
 _MEANING = {
@@ -28,6 +30,11 @@ def write(folder: Path, model: onnx.ModelProto, kind: Precision, kept: dict[str,
     path = folder / bundles.graph_name(kind)
     onnx.save_model(model, str(path))
     return Graph(file=bundles.artifact(folder, path), opset=model.opset_import[0].version, kept=kept)
+
+
+def check_memory(network: NetworkConfig, size: Size) -> None:
+    """Raise ImageError where photos of this size cannot be run to calibrate on them."""
+    memory.check(*size, network, what="a calibration photo", remedy="give a smaller --size or --max-size")
 
 
 def calibrate(

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import onnx
 
-from glama_deploy import memory
 from glama_deploy.bundle import Graph, Lowering, Precision, Size
 from glama_deploy.engines import equalize, quantize, symmetric
 from glama_deploy.export import graph, graph_files, precision, samples
@@ -42,6 +41,8 @@ def write(
     its channels in like ranges, and write the graph for CPUs where a target wants it, and TensorRT's where one does."""
     for_cpus = any(not target.startswith("trt") for target in request.targets)
     for_tensorrt = any(target.startswith("trt") for target in request.targets)
+    if for_tensorrt:
+        graph_files.check_memory(checkpoint.config, request.size or request.profile.max)
     calibration, checks = _samples(checkpoint, request, step)
     model = _built(checkpoint, request, fft)
     weights = equalize.equalized(
@@ -77,7 +78,7 @@ def _samples(
     """Photos to calibrate on and to measure on."""
     assert request.calibration is not None
     size, largest = (request.size,) * 2 if request.size else SIZES
-    memory.check(*largest, checkpoint.config)
+    graph_files.check_memory(checkpoint.config, largest)
     step(f"calibrating int8 at {size[0]}x{size[1]}")
     calibration, checks = (
         [
@@ -98,7 +99,6 @@ def _out_of_fp16(
 ) -> dict[str, str]:
     """The nodes that stay fp32 in TensorRT's graph, each with the reason."""
     height, width = request.size or request.profile.max
-    memory.check(height, width, checkpoint.config)
     step(f"calibrating fp16 at {height}x{width}")
     return graph_files.calibrate(checkpoint, model, "fp16", fft, (height, width), request.calibration, _FP16_PHOTOS)
 

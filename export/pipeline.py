@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import cast, get_args
 
 from glama_deploy import bundle as bundles
-from glama_deploy import memory
 from glama_deploy.bundle import (
     ANY_SIZE,
     DEFAULT_PROFILE,
@@ -238,7 +237,7 @@ def _write_graphs(
     if not installed("onnxruntime"):
         raise GlamaError("half precision is calibrated with ONNX Runtime; pip install onnxruntime")
     height, width = request.size or request.profile.max
-    memory.check(height, width, checkpoint.config)
+    graph_files.check_memory(checkpoint.config, (height, width))
     step(f"calibrating at {height}x{width}")
     half: types.Half = "fp16" if request.precision == "fp16" else "bf16"
     kept = graph_files.calibrate(checkpoint, model, half, fft, (height, width), request.calibration)

@@ -289,7 +289,12 @@ class Bundle:
         graph = self.manifest.graphs.get(precision)
         if graph is None:
             there = ", ".join(self.manifest.graphs)
-            how = "--precision int8 --calib FOLDER --target trt" if precision == "int8+fp16" else "that precision"
+            targets = {"int8": "openvino", "int8+fp16": "trt"}
+            how = (
+                f"--precision int8 --calib FOLDER --target {targets[precision]}"
+                if precision in targets
+                else ("that precision")
+            )
             raise BundleError(f"{self.path} has no {precision} graph (it has: {there}); export it with {how}")
         return self._verified(graph.file)
 

@@ -123,9 +123,13 @@ class Inpainter:
                 holes = rows + box.hole.top, columns + box.hole.left
                 yield holes, given[holes[0] - box.span.top, holes[1] - box.span.left]
         for hole in large:
+            filled = tiles.fill(image, missing, hole, size, self._run_tile)
+            given = filled[missing[hole.slices]]
+            del filled
             rows, columns = np.nonzero(missing[hole.slices])
-            given = tiles.fill(image, missing, hole, size, self._run_tile)
-            yield (rows + hole.top, columns + hole.left), given[rows, columns]
+            rows += hole.top
+            columns += hole.left
+            yield (rows, columns), given
 
     def _plan(self, missing: np.ndarray, region: Region) -> tuple[list[list[regions.Box]], list[regions.Span]]:
         """What to look at, batch by batch, which is boxes or the whole image as one; and holes to fill by tiles."""
@@ -140,7 +144,9 @@ class Inpainter:
         pay = found is not None and regions.pay(found, height, width)
         if region == "auto" and not pay and self._takes(height, width):
             return whole, []
-        found, large = (found, []) if found is not None else rule.parted(missing)
+        large: list[regions.Span] = []
+        if found is None or not all(self._takes(*box.span.size) for box in found):
+            found, large = rule.parted(missing)  # where joined boxes are too large, each alone may not be
         large += [box.hole for box in found if not self._takes(*box.span.size)]
         fitting = [box for box in found if box.hole not in large]
         return list(regions.alike(fitting, 1 if each else self._runner.sizes.max_batch)), large
@@ -152,8 +158,9 @@ class Inpainter:
         for size in sizes:
             if self._takes(*size, beside=tiles.HELD * height * width):
                 return size
-        self._check_fits(*sizes[-1] if sizes else (height, width), whole=not sizes)
-        return sizes[-1]  # the memory became free meanwhile
+        smallest = sizes[-1] if sizes else (height, width)
+        self._check_fits(*smallest, whole=not sizes, beside=tiles.HELD * height * width)
+        return smallest  # the memory became free meanwhile
 
     def _note_tiles(self, large: list[regions.Span], size: tiles.Size, shape: tuple[int, ...]) -> None:
         """Say that holes are filled by tiles, why, and what else there is."""
@@ -219,9 +226,11 @@ class Inpainter:
             height + bottom, width + right, self._network, precision=self.precision, beside=beside
         )
 
-    def _check_fits(self, height: int, width: int, batch: int = 1, *, whole: bool = True, tip: str = "") -> None:
-        """Raise ImageError for a size, batch or need of memory beyond what is there; of a whole image, or of boxes. The
-        tip is for an image that is too large."""
+    def _check_fits(
+        self, height: int, width: int, batch: int = 1, *, whole: bool = True, tip: str = "", beside: int = 0
+    ) -> None:
+        """Raise ImageError for a size, batch or need of memory beyond what is there, with so many bytes beside it; of a
+        whole image, or of boxes. The tip is for an image that is too large."""
         sizes, (bottom, right) = self._runner.sizes, self._pads(height, width)
         padded_height, padded_width = height + bottom, width + right
         if sizes.max_batch is not None and batch > sizes.max_batch:
@@ -238,7 +247,7 @@ class Inpainter:
         if self.backend != "tensorrt":  # a TensorRT engine's memory is bounded by its profile
             what = "the image" if whole else "what is looked at around a hole"
             remedy = f"scale the image down{tip}" if whole and tip else "scale the image down or cut it into parts"
-            memory.check(padded_height, padded_width, self._network, batch, what, self.precision, remedy)
+            memory.check(padded_height, padded_width, self._network, batch, what, self.precision, remedy, beside=beside)
 
     def _bytes(self, filled: np.ndarray) -> np.ndarray:
         """Values of the output as uint8; those that a graph gives as 0…1 are taken over and changed."""

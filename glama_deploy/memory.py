@@ -67,10 +67,12 @@ def check(
     what: str = "the image",
     precision: str = "fp32",
     remedy: str = "scale the image down or cut it into parts",
+    *,
+    beside: int = 0,
 ) -> None:
-    """Raise ImageError for images, or boxes of them, that need more memory than there is."""
-    if not fits(height, width, network, batch, precision):
-        needed, free = estimate(height, width, network, batch, precision), available() or 0
+    """Raise ImageError for images, or boxes of them, that need more memory than there is, with so many bytes beside."""
+    if not fits(height, width, network, batch, precision, beside=beside):
+        needed, free = estimate(height, width, network, batch, precision) + beside, available() or 0
         several = f", {batch} at once," if batch > 1 else ""
         raise ImageError(
             f"{what} is {height}x{width}{several} and needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "

@@ -112,7 +112,9 @@ class Rule:
         around = 2 * margin(hole, self.context)
         sides = [self._side(axis, side + around, shape[axis]) for axis, side in enumerate(hole.size)]
         if self.square and not self.sizes.static:
-            sides = [self._side(axis, max(sides), extent) for axis, extent in enumerate(shape)]
+            most = self.sizes.max
+            wanted = [max(side, min(max(sides), most[axis])) for axis, side in enumerate(sides)]
+            sides = [self._side(axis, wanted[axis], extent) for axis, extent in enumerate(shape)]
         spans = []
         for axis, (start, stop) in enumerate(((hole.top, hole.bottom), (hole.left, hole.right))):
             if not self.sizes.min[axis] <= next_side(sides[axis]) <= self.sizes.max[axis]:
@@ -185,6 +187,12 @@ def holes(missing: np.ndarray) -> list[Span]:
         cell *= 2
 
 
+def bounds(missing: np.ndarray) -> Span:
+    """The bounding box of the missing pixels (bool H×W), of which there are some."""
+    rows, columns = np.nonzero(missing.any(axis=1))[0], np.nonzero(missing.any(axis=0))[0]
+    return Span(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+
+
 def _components(missing: np.ndarray, cell: int) -> list[Span]:
     height, width = missing.shape
     padded = np.pad(missing, ((0, -height % cell), (0, -width % cell)))
@@ -214,9 +222,8 @@ def _taken(cells: np.ndarray, row: int, column: int) -> Span:
 def _tight(missing: np.ndarray, cells: Span, cell: int) -> Span:
     """The bounding box of the missing pixels themselves within one in cells."""
     top, left = cells.top * cell, cells.left * cell
-    part = missing[top : cells.bottom * cell, left : cells.right * cell]
-    rows, columns = np.nonzero(part.any(axis=1))[0], np.nonzero(part.any(axis=0))[0]
-    return Span(top + int(rows[0]), left + int(columns[0]), top + int(rows[-1]) + 1, left + int(columns[-1]) + 1)
+    span = bounds(missing[top : cells.bottom * cell, left : cells.right * cell])
+    return Span(top + span.top, left + span.left, top + span.bottom, left + span.right)
 
 
 def _disjoint(spans: list[Span]) -> list[Span]:

@@ -21,7 +21,7 @@ import numpy as np
 
 from glama_deploy.bundle import SizeRange
 from glama_deploy.network import next_side
-from glama_deploy.regions import CELL, STEPS, Span, margin
+from glama_deploy.regions import CELL, STEPS, Span, bounds, margin
 
 #: What a tile shows around the part that it fills, and the width over which two pass into each other, as shares of its
 #: side.
@@ -114,7 +114,7 @@ def fill(image: np.ndarray, missing: np.ndarray, hole: Span, size: Size, run: Ru
     if len(tiles) == 1:
         picture = np.where(missing[..., None], run(image, missing), image)
     else:
-        draft = np.where(missing[..., None], _draft(image, missing, hole, size, run), image)
+        draft = np.where(missing[..., None], _draft(image, missing, size, run), image)
         picture = _over(draft, missing, hole, size, run)
     return picture[hole.slices]
 
@@ -154,7 +154,7 @@ def _over(draft: np.ndarray, missing: np.ndarray, hole: Span, size: Size, run: R
         weights = tile.weights * missing[here]
         own = weights > 0
         if own.any():
-            filled = run(_bytes(picture[here]), missing[here] & (own | ~shown[here]))
+            filled = run(_bytes(picture[here].copy()), missing[here] & (own | ~shown[here]))
             # all weights together leave nothing of the draft
             picture[here] += weights[..., None] * (filled.astype(np.float32) - draft[here])
             shown[here] |= own
@@ -171,8 +171,8 @@ def _far(missing: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(cells.repeat(cell, axis=0).repeat(cell, axis=1)[:height, :width])
 
 
-def _draft(image: np.ndarray, missing: np.ndarray, hole: Span, size: Size, run: Run) -> np.ndarray:
-    """uint8 H×W×3: the image as it looks when it is filled at a smaller size."""
+def _draft(image: np.ndarray, missing: np.ndarray, size: Size, run: Run) -> np.ndarray:
+    """uint8 H×W×3: the image as it looks when all that is missing in it is filled at a smaller size."""
     (height, width), (most_high, most_wide) = missing.shape, size
     scale = min(MOST_REDUCED, max(height / most_high, width / most_wide))
     high, wide = round(height / scale), round(width / scale)
@@ -181,10 +181,9 @@ def _draft(image: np.ndarray, missing: np.ndarray, hole: Span, size: Size, run: 
     small, gone = np.pad(small, (*pads, (0, 0)), mode="symmetric"), np.pad(gone, pads, mode="symmetric")
     if gone.shape == size:
         return _enlarged(np.where(gone[..., None], run(small, gone), small)[:high, :wide], (height, width))
-    top, left = int(hole.top * high / height), int(hole.left * wide / width)
-    bottom, right = -(-hole.bottom * high // height), -(-hole.right * wide // width)
-    there = Span(top, left, bottom, right)
-    small[there.slices] = fill(small, gone, there, size, run)
+    if gone.any():
+        everything = bounds(gone)  # other holes, and what the padding mirrors, too: what stays empty would be seen
+        small[everything.slices] = fill(small, gone, everything, size, run)
     return _enlarged(small[:high, :wide], (height, width))
 
 
@@ -216,8 +215,10 @@ def _enlarged(image: np.ndarray, shape: Size) -> np.ndarray:
         values -= first
         values *= share
         values += first
+        del first
     return _bytes(values)
 
 
 def _bytes(values: np.ndarray) -> np.ndarray:
-    return np.rint(values).clip(0, 255).astype(np.uint8)
+    """float32 as uint8; it is taken over and changed."""
+    return np.rint(values, out=values).clip(0, 255, out=values).astype(np.uint8)

@@ -31,6 +31,16 @@ def masks(draw):
     return mask
 
 
+def test_boxes_are_squared_only_as_far_as_the_engine_goes():
+    missing = np.zeros((4000, 4000), bool)
+    missing[2000:2100, 1000:1700] = True
+    wide = SizeRange(min=(64, 64), opt=(512, 512), max=(1024, 2048))
+    (box,) = Rule(wide, square=True).boxes(missing)
+    assert box.span.size == (1024, 1536)
+    missing[1000:2100, 1000:1700] = True
+    assert Rule(wide, square=True).boxes(missing) is None
+
+
 @given(masks())
 @settings(deadline=None, max_examples=150)
 def test_every_missing_pixel_is_in_one_hole_and_every_hole_in_its_box(missing):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,39 @@ def test_what_is_under_the_mask_is_never_seen(scene, seed):
     np.testing.assert_array_equal(*filled)
 
 
+@given(scenes(), st.data())
+@settings(deadline=None, max_examples=120)
+def test_only_what_is_known_or_was_filled_is_shown(scene, data):
+    """In a white picture, by an engine that fills with the mean of what it is shown: it is black under the holes, of
+    which there may be another one near."""
+    shape, hole, size = scene
+    missing = np.zeros(shape, bool)
+    missing[hole.slices] = True
+    top, left = (data.draw(st.integers(0, extent - 1)) for extent in shape)
+    missing[top : top + 40, left : left + 90] = True
+    if missing.all():
+        missing[0, 0] = False
+    image = np.where(missing[..., None], np.uint8(0), np.full((*shape, 3), 255, np.uint8))
+
+    def run(picture, gone):
+        return np.full(picture.shape, np.rint(picture[~gone].mean()), np.uint8)
+
+    for each in regions.holes(missing):
+        filled = tiles.fill(image, missing, each, size, run)
+        assert filled[missing[each.slices]].min() >= 254  # sums of weights are rounded
+
+
+def test_no_more_stands_beside_the_engine_than_is_said():
+    side = 1024
+    image, missing = np.zeros((side, side, 3), np.uint8), np.zeros((side, side), bool)
+    missing[10:-10, 10:-10] = True
+    tracemalloc.start()
+    tiles.fill(image, missing, regions.bounds(missing), (256, 256), lambda picture, gone: picture)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < tiles.HELD * side**2
+
+
 def test_a_gradient_goes_on_through_a_hole_of_many_tiles():
     """With an engine that fills with the mean of each row, which is exact here: what tiles add is rounding."""
     image = np.repeat(np.linspace(0, 255, 900).astype(np.uint8)[:, None, None], 900, axis=1).repeat(3, axis=2)
@@ -179,9 +213,28 @@ def test_a_hole_that_memory_does_not_hold_is_filled_by_tiles(tiny_bundle, scene,
     assert "does not fit the free memory and is filled by tiles (192x192" in caplog.text
     with pytest.raises(ImageError, match=r"the image is 504x520 and needs about .* or use region auto, which fills"):
         inpainter(image, mask, region="full")
-    monkeypatch.setattr(memory, "available", lambda: 1000)
+    # a tile alone would fit, but not with the picture beside it
+    monkeypatch.setattr(memory, "available", lambda: memory.estimate(140, 140, inpainter._network))
     with pytest.raises(ImageError, match=r"what is looked at around a hole is 128x128 and needs about"):
         inpainter(image, mask)
+
+
+def test_holes_that_fit_one_by_one_are_not_joined_to_what_does_not(tiny_bundle, monkeypatch, caplog):
+    image, mask = np.zeros((900, 900, 3), np.uint8), np.zeros((900, 900), bool)
+    mask[300:400, 100:400] = mask[480:580, 100:400] = True
+    inpainter = glama_deploy.load(tiny_bundle.path, "openvino")
+    rule = regions.Rule(inpainter._runner.sizes)
+    alone, _ = rule.parted(mask)
+    joined = rule.boxes(mask)
+    assert len(alone) == 2
+    assert len(joined) == 1
+    largest = max(memory.estimate(*box.span.size, inpainter._network) for box in alone)
+    monkeypatch.setattr(memory, "available", lambda: largest)
+    seen = []
+    monkeypatch.setattr(inpainter, "_run", lambda images, *_: seen.append(images.shape[1:3]) or images / 255)
+    inpainter(image, mask, region="crop")
+    assert seen == [box.span.size for box in alone]
+    assert not caplog.messages
 
 
 def test_an_image_that_is_narrower_than_the_engine_is_refused(tiny, make_bundle, scene):

@@ -29,7 +29,10 @@ def glama_inpaint(
         ),
     ] = "auto",
     precision: Annotated[
-        str, option("--precision", help="auto, fp32, bf16, fp16, int8 or int8+bf16, where the engine can choose.")
+        str,
+        option(
+            "--precision", help="auto, fp32, bf16, fp16, int8, int8+bf16 or int8+fp16, as far as the engine can choose."
+        ),
     ] = ("auto"),
     threads: Annotated[int | None, option("--threads", help="CPU threads; all by default.", min=1)] = None,
     region: Annotated[

@@ -176,7 +176,7 @@ def _takes_int8(bundle: Bundle, name: EngineName, precision: str) -> bool:
     where it is asked for and not there."""
     there = bundle.manifest.engines[name].precision == "int8"
     if precision.startswith("int8") and not there:
-        remedy = "export it with --precision int8 --calib FOLDER"
+        remedy = "export it with --precision int8 --calib FOLDER --target openvino"
         if "int8" in bundle.manifest.graphs:
             remedy = f"glama-build {bundle.path} --target openvino --precision int8"
         raise EngineError(f"{bundle.path} is not in int8 for OpenVINO; {remedy}")

@@ -41,22 +41,27 @@ def open(bundle: Bundle, request: Request) -> TensorRTRunner:
 
     Raises EngineError: no such engine, package, matching version, driver or GPU. With several reasons, each is named.
     """
-    built = [engine.precision for engine in map(bundle.engine, _PACKAGES) if engine]
-    if request.precision not in ("auto", *built, *(precision.partition("+")[0] for precision in built)):
+    names = [request.engine] if request.engine else [name for name in _PACKAGES if bundle.engine(name)]
+    asked = [name for name in names if _computes_in(bundle.engine(name), request.precision)]
+    if names and not asked:
         raise EngineError(
             f"a TensorRT engine computes in what it was built in; {request.precision} is chosen at export"
         )
-    names = [request.engine] if request.engine else [name for name in _PACKAGES if bundle.engine(name)]
     if not names:
         rtx = "" if bundle.manifest.fft in ("dft", "plugin") else " (or trt-rtx)"
         raise EngineError(f"{bundle.path} has no TensorRT engine; add one: glama-build {bundle.path} --target trt{rtx}")
     refused = []
-    for name in names:
+    for name in asked:
         try:
             return _open_engine(bundle, name)
         except EngineError as error:
             refused.append(f"{name}: {error}")
     raise EngineError("; ".join(refused))
+
+
+def _computes_in(engine: Engine | None, precision: str) -> bool:
+    """Whether it is what is asked for, or there is none, which is said when it is opened; int8+fp16 is int8, too."""
+    return engine is None or precision in ("auto", engine.precision, engine.precision.partition("+")[0])
 
 
 def _open_engine(bundle: Bundle, name: EngineName) -> TensorRTRunner:

@@ -29,8 +29,11 @@ def threads(count: int | None) -> Iterator[None]:
     """
     import torch
 
+    if count is None:
+        yield
+        return
     before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

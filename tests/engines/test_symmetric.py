@@ -87,6 +87,15 @@ def test_a_convolution_that_pads_with_zeros_is_refused():
         symmetric(quantized(np.uint8(0), padded=True))
 
 
+def test_what_is_padded_otherwise_than_by_reflection_is_refused():
+    model = quantized(np.uint8(0))
+    (pad,) = (node for node in model.graph.node if node.op_type == "Pad")
+    (mode,) = (attribute for attribute in pad.attribute if attribute.name == "mode")
+    mode.s = b"edge"
+    with pytest.raises(ValueError, match="pads otherwise than by reflection"):
+        symmetric(model)
+
+
 def test_a_scale_that_fp16_has_not_is_rounded_but_never_to_nothing():
     model = quantized(np.uint8(0))
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
