@@ -12,6 +12,7 @@ from importlib.metadata import version
 from typing import Any
 
 import typer
+from rich.markup import escape
 
 from glama_deploy.errors import GlamaError
 
@@ -96,5 +97,5 @@ class Command:
 
 
 def option(*names: str, help: str, **settings: Any) -> Any:  # (`help` is typer's name for it)
-    """A command's option."""
-    return typer.Option(*names, help=help, **settings)
+    """A command's option; brackets in its help are brackets, and no markup."""
+    return typer.Option(*names, help=escape(help), **settings)

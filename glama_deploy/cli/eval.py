@@ -23,8 +23,9 @@ def glama_eval(
         list[str],
         option(
             "--model",
-            help="[NAME=]MODEL[@BACKEND[/PRECISION]], may be given again: a bundle, a checkpoint, 'default', or "
-            "telea, navier-stokes, interpolation. BUNDLE@emulated/fp16: a TensorRT graph's arithmetic, on a CPU.",
+            help="A bundle, a checkpoint, 'default', or telea, navier-stokes, interpolation; may be given again. As "
+            "MODEL@BACKEND or MODEL@BACKEND/PRECISION on that engine (BUNDLE@emulated/fp16: a TensorRT graph's "
+            "arithmetic, on a CPU), as NAME=MODEL under that name.",
         ),
     ],
     out: Annotated[Path, option("--out", help="Folder of the results; a run that was cut short goes on there.")],

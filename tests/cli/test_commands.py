@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import distribution
 from pathlib import Path
 
 import numpy as np
@@ -44,10 +45,10 @@ def one_line(captured: pytest.CaptureFixture[str], command: str) -> str:
     return errors[0]
 
 
-@pytest.mark.parametrize("name", ["glama-export", "glama-build", "glama-inpaint", "glama-demo"])
+@pytest.mark.parametrize("name", sorted(script.name for script in distribution("glama-deploy").entry_points))
 def test_every_command_explains_itself(name):
     child = subprocess.run([BIN / name, "--help"], capture_output=True, text=True, check=False)
-    assert child.returncode == 0
+    assert child.returncode == 0, child.stderr
     assert "Usage" in child.stdout
 
 
