@@ -39,8 +39,8 @@ def load(
     user's cache. backend: auto (TensorRT, ONNX Runtime CUDA, OpenVINO, ONNX Runtime CPU, torch: the first that is
     there), openvino, onnxruntime (or one of its providers: onnxruntime:cpu, :cuda, :tensorrt, :tensorrt-rtx), tensorrt,
     or torch (a checkpoint, in PyTorch itself). precision: what the engine computes in, where it can choose (OpenVINO):
-    auto (fp32; of a bundle in int8, that), fp32, bf16, fp16, int8, int8+bf16, int8+fp16 (what is not int8 in that). threads: of
-    the CPU; None is all.
+    auto (fp32; of a bundle in int8, that), fp32, bf16, fp16, int8, int8+bf16, int8+fp16 (what is not int8 in that).
+    threads: of the CPU; None is all.
 
     Raises GlamaError (BundleError, CheckpointError, EngineError), one line that says what to do.
     """
