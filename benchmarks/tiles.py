@@ -37,7 +37,7 @@ HOLE, SHOWN = 0.6, 5
 def without_draft() -> Iterator[None]:
     """Tiles that see nothing but known pixels and each other."""
     draft, far = tiles._draft, tiles._far
-    tiles._draft = lambda image, missing, hole, size, run: np.where(missing[..., None], np.uint8(0), image)
+    tiles._draft = lambda image, missing, size, run: np.where(missing[..., None], np.uint8(0), image)
     tiles._far = lambda missing, side: np.zeros_like(missing)
     try:
         yield

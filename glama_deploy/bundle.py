@@ -289,12 +289,8 @@ class Bundle:
         graph = self.manifest.graphs.get(precision)
         if graph is None:
             there = ", ".join(self.manifest.graphs)
-            targets = {"int8": "openvino", "int8+fp16": "trt"}
-            how = (
-                f"--precision int8 --calib FOLDER --target {targets[precision]}"
-                if precision in targets
-                else ("that precision")
-            )
+            target = {"int8": "openvino", "int8+fp16": "trt"}.get(precision)
+            how = f"--precision int8 --calib FOLDER --target {target}" if target else "that precision"
             raise BundleError(f"{self.path} has no {precision} graph (it has: {there}); export it with {how}")
         return self._verified(graph.file)
 
