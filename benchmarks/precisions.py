@@ -22,7 +22,7 @@ import glama_deploy
 from glama_deploy.benchmarks.quality import PHOTOS
 from glama_deploy.errors import GlamaError
 from glama_deploy.evaluation import protocol
-from glama_deploy.evaluation.pictures import Shown, sheet
+from glama_deploy.evaluation.pictures import Shown, sheet, strip
 from glama_deploy.evaluation.protocol import Item
 from glama_deploy.files import atomic_file
 from glama_deploy.images import SUFFIXES
@@ -107,7 +107,7 @@ def main() -> None:
         with atomic_file(options.out / "precisions.md") as temporary:
             temporary.write_text("\n".join(text) + "\n")
         with atomic_file(options.out / "sheet.png") as temporary:
-            sheet(rows, ["fp32", "int8", DIFFERENCE]).save(temporary, format="png")
+            sheet([strip(row) for row in rows], ["fp32", "int8", DIFFERENCE]).save(temporary, format="png")
 
 
 if __name__ == "__main__":

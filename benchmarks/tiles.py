@@ -24,7 +24,7 @@ import glama_deploy
 from glama_deploy import tiles
 from glama_deploy.benchmarks.quality import PHOTOS
 from glama_deploy.bundle import SizeRange
-from glama_deploy.evaluation.pictures import Shown, sheet
+from glama_deploy.evaluation.pictures import Shown, sheet, strip
 from glama_deploy.evaluation.protocol import Item
 from glama_deploy.files import atomic_file
 from glama_deploy.images import SUFFIXES, read_image
@@ -100,7 +100,7 @@ def main() -> None:
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         with atomic_file(options.out / "sheet.png") as temporary:
-            sheet(rows, list(ways)).save(temporary, format="PNG")
+            sheet([strip(row) for row in rows], list(ways)).save(temporary, format="PNG")
 
 
 if __name__ == "__main__":

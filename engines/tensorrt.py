@@ -184,7 +184,7 @@ def _check_gpus(task: Task, package: Any) -> None:
         if task.precision != "fp16" and gpus.order(wanted) < (8, 0):  # Turing's matrix products
             raise EngineError(
                 f"{name} computes in {task.precision} from compute capability 8.0 up, {wanted}{_called(task, wanted)} "
-                "is below: export and build with --precision fp16"
+                "is below: export with --precision fp16, and build that"
             )
     if (task.settings.stripped or task.settings.refittable) and gpus.present() is None:
         raise EngineError(

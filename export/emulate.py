@@ -68,7 +68,10 @@ class EmulatedRunner:
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = "inpainted") -> np.ndarray:
         if output not in self._outputs:
             raise EngineError(f"the graph has no output {output!r}")
-        return self._run(output, {"image": image, "mask": mask})
+        try:
+            return self._run(output, {"image": image, "mask": mask})
+        except Exception as error:  # ONNX Runtime's own have no other base
+            raise EngineError(f"the emulation failed: {str(error).splitlines()[0]}") from error
 
 
 def _session(model: onnx.ModelProto, threads: int | None) -> Callable[[str, dict[str, np.ndarray]], np.ndarray]:

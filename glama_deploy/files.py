@@ -20,6 +20,7 @@ _REASONS = {
     errno.EACCES: "permission denied; choose a place you may write to",
     errno.EPERM: "permission denied; choose a place you may write to",
     errno.ENOENT: "a folder on the way does not exist; create it first",
+    errno.EEXIST: "a file of that name is in the way; choose another place",
     errno.ENOTDIR: "a part of the path is a file, not a folder; choose another place",
     errno.EDQUOT: "the disk quota is used up; free some space and run again",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",

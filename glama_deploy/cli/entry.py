@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from importlib.metadata import version
 from typing import Any
 
@@ -22,6 +23,23 @@ class _Terminated(BaseException):
 
     def __init__(self, number: int) -> None:
         self.value, self.name = number, signal.Signals(number).name
+
+
+class _Interrupted(BaseException):
+    """A Ctrl-C, which typer would make an exit code of without a word."""
+
+
+def _heard(function: Callable[..., int | None]) -> Callable[..., int | None]:
+    """The same, where a Ctrl-C comes out as _Interrupted."""
+
+    @wraps(function)
+    def heard(*arguments: Any, **options: Any) -> int | None:
+        try:
+            return function(*arguments, **options)
+        except KeyboardInterrupt as error:
+            raise _Interrupted from error
+
+    return heard
 
 
 @contextmanager
@@ -53,7 +71,7 @@ class Command:
     def __init__(self, name: str, function: Callable[..., int | None]) -> None:
         self._name = name
         self._app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
-        self._app.command(name)(function)
+        self._app.command(name)(_heard(function))
 
     def __call__(self, arguments: Sequence[str] | None = None) -> None:
         """Run with `arguments` (default: the process's) and leave with the exit code."""
@@ -78,7 +96,7 @@ class Command:
             return self._fail(f"{error.format_message()} (see {self._name} --help)".replace("\n", " "), 2)
         except typer.Exit as error:
             return error.exit_code
-        except (KeyboardInterrupt, typer.Abort):
+        except (KeyboardInterrupt, _Interrupted, typer.Abort):
             return self._fail("interrupted; nothing half-written is left", 130)
         except _Terminated as ended:
             return self._fail(f"ended by {ended.name}; nothing half-written is left", 128 + ended.value)

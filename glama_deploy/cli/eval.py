@@ -68,7 +68,8 @@ def glama_eval(
     for package in ("torchmetrics", "torch_fidelity", "scipy", "matplotlib", "jinja2", "cv2"):
         require(package, package, "pip install 'glama-deploy[eval]'")
     from glama_deploy.evaluation import tables
-    from glama_deploy.evaluation.evaluate import PAGE, Request, evaluate
+    from glama_deploy.evaluation.evaluate import Request, evaluate
+    from glama_deploy.evaluation.records import PAGE
 
     asked = Request(
         data=data,
@@ -98,6 +99,7 @@ def glama_eval(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True, highlight=False),
+        speed_estimate_period=3600,  # of images that may take minutes
     )
     with progress:
         task = progress.add_task("opening the models", total=None)
@@ -109,7 +111,7 @@ def glama_eval(
     console = Console(highlight=False, width=max(console.width, _WIDTH))
     tables.show(console, summary)
     console.print(f"{out / PAGE}; tables, sheets and spectra beside it", markup=False, soft_wrap=True)
-    return 2 if summary.failures else 0
+    return 2 if summary.failures or summary.refused else 0
 
 
 main = Command("glama-eval", glama_eval)

@@ -64,7 +64,7 @@ def absent(backbone: Backbone) -> str:
     """What is said of a backbone whose file is not there."""
     published = PUBLISHED[backbone]
     return (
-        f"{backbone} is not computed: {published.names[0]} is neither in --weights nor in {cache()}; "
+        f"{published.names[0]} is neither in --weights nor in {cache()}; "
         f"put it there (from {published.url}), or pass --download"
     )
 
@@ -89,7 +89,7 @@ def lpips(backbone: Backbone, path: Path) -> nn.Module:
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
     _check_inert(path)
-    before = torch.hub.get_dir()
+    before = torch.hub._hub_dir  # None where $TORCH_HOME says it
     with tempfile.TemporaryDirectory() as folder:
         # torchvision looks for its weights in torch's hub folder and in no other place
         there = Path(folder) / "checkpoints"
@@ -102,7 +102,7 @@ def lpips(backbone: Backbone, path: Path) -> nn.Module:
                 path, lambda: LearnedPerceptualImagePatchSimilarity(net_type=net, normalize=True).eval()
             ).requires_grad_(False)
         finally:
-            torch.hub.set_dir(before)
+            torch.hub._hub_dir = before
 
 
 def inception(path: Path) -> nn.Module:

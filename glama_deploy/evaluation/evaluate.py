@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from matplotlib.figure import Figure
 
-from glama_deploy.errors import GlamaError
+from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.evaluation import backbones, methods, page, pictures, protocol, tables
 from glama_deploy.evaluation.backbones import PUBLISHED, Backbone
 from glama_deploy.evaluation.methods import Method
-from glama_deploy.evaluation.metrics import Metric, known
-from glama_deploy.evaluation.protocol import Identity, Item, Protocol
-from glama_deploy.evaluation.records import Folder, Record
-from glama_deploy.evaluation.run import Setting, processes, run
+from glama_deploy.evaluation.metrics import Judge, Metric, known
+from glama_deploy.evaluation.protocol import Identity, Item, Protocol, Weights
+from glama_deploy.evaluation.records import CSV, JSON, PAGE, RINGS, SHEET, SPECTRA, TEXT, TRUTH, Folder, Record
+from glama_deploy.evaluation.run import Evaluator, Setting, processes, run
 from glama_deploy.evaluation.summary import Summary, summarize
-from glama_deploy.files import atomic_file
+from glama_deploy.files import atomic_file, sha256
 from glama_deploy.inpainter import Region, check_region
 
-#: The page with everything on it, and the same as text, numbers and lines.
-PAGE, TEXT, JSON, CSV = "index.html", "RESULTS.md", "results.json", "results.csv"
+#: Masks whose spectra are shown rather than others': of a grid or of lines, whose ripples the paper's are.
+_RIPPLED = ("NearestNeighbor", "EveryNLines")
 
 #: Hears how many of how many images are done, and what is being done.
 Heard = Callable[[int, int, str], None]
@@ -66,8 +69,17 @@ def evaluate(request: Request, heard: Heard = lambda done, total, text: None) ->
     if request.reference not in (None, *(spec.label for spec in specs)):
         labels = ", ".join(spec.label for spec in specs)
         raise GlamaError(f"--reference is {request.reference!r}; one of the methods is expected: {labels}")
+    for dataset in datasets:
+        if request.out.resolve().is_relative_to(dataset.folder):
+            raise GlamaError(
+                f"--out {request.out} lies in --data {dataset.folder}, all of which is evaluated; choose another folder"
+            )
+    _check_device(request.device)
     metrics, weights, lacking = _metrics(request)
     opened, refused = _opened(request, specs)
+    if request.reference in refused:
+        raise GlamaError(f"--reference {request.reference} does not run here: {refused[request.reference]}")
+    judge = Judge(metrics, weights, request.device)
     asked = Protocol(
         datasets=datasets,
         methods=tuple(
@@ -75,58 +87,87 @@ def evaluate(request: Request, heard: Heard = lambda done, total, text: None) ->
         ),
         masks=masks,
         metrics=metrics,
+        weights=tuple(Weights(metric=metric, digest=sha256(path)) for metric, path in weights.items()),
         size=request.size,
         limit=request.limit,
         seed=request.seed,
         region=request.region,
+        threads=request.threads,
+        device=request.device,
         shown=request.shown,
     )
     folder, items = Folder(request.out), protocol.items(asked)
-    setting = Setting(
-        asked, tuple(m.spec for m in opened), weights, request.out.resolve(), request.threads, request.device
-    )
+    setting = Setting(asked, tuple(m.spec for m in opened), weights, request.out.resolve())
+    _check_images(Evaluator(setting, opened, judge), items)
     with folder.held(asked, overwrite=request.overwrite) as records:
-        records = _completed(request, setting, items, opened, records, folder, heard)
-        if all(record.broken for record in records):
-            folder.discard()
-            raise GlamaError(f"none of the {len(records)} images can be used; the first: {records[0].broken}")
-        there = request.reference if request.reference in {m.spec.label for m in opened} else None
+        records = _completed(request, setting, items, opened, judge, records, folder, heard)
         summary = summarize(
-            asked, records, folder, there, (*lacking, *refused), lambda text: heard(len(items), len(items), text)
+            asked,
+            records,
+            folder,
+            request.reference,
+            refused=refused,
+            lacking=lacking,
+            step=lambda text: heard(len(items), len(items), text),
         )
         write(summary, items, folder)
     return summary
 
 
-def _metrics(request: Request) -> tuple[tuple[Metric, ...], dict[Backbone, Path], tuple[str, ...]]:
-    """The metrics that can be computed, their files of weights, and a line for each that cannot."""
-    metrics, weights, lacking = [], dict[Backbone, Path](), []
+def _check_device(device: str) -> None:
+    """Raise GlamaError unless the metrics' networks can run there."""
+    kind, _, number = device.partition(":")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise GlamaError(f"--device is {device!r}; cpu, cuda or cuda:N is expected")
+    there = torch.cuda.device_count() if kind == "cuda" and torch.cuda.is_available() else 0
+    if kind == "cuda" and int(number or 0) >= there:
+        raise GlamaError(f"--device is {device}, and PyTorch finds {there} GPUs; use --device cpu")
+
+
+def _check_images(evaluator: Evaluator, items: Sequence[Item]) -> None:
+    """Raise GlamaError where not one of them can be used."""
+    broken = ""
+    for item in items:
+        found = evaluator.read(item)
+        if not isinstance(found, Record):
+            return
+        broken = broken or found.broken
+    raise GlamaError(f"none of the {len(items)} images can be used; the first: {broken}")
+
+
+def _metrics(request: Request) -> tuple[tuple[Metric, ...], dict[Backbone, Path], dict[Metric, str]]:
+    """The metrics that can be computed, their files of weights, and why others cannot."""
+    metrics, weights, lacking = [], dict[Backbone, Path](), dict[Metric, str]()
     for metric in known(tuple(dict.fromkeys(request.metrics))):
         if metric == "lpips-alex" or metric == "lpips-vgg" or metric == "fid":
-            path = backbones.find(metric, request.weights)
+            path, reason = backbones.find(metric, request.weights), backbones.absent(metric)
             if path is None and request.download:
-                path = backbones.download(metric)
+                try:
+                    path = backbones.download(metric)
+                except GlamaError as error:
+                    reason = str(error)
             if path is None:
-                lacking.append(backbones.absent(metric))
+                lacking[metric] = reason
                 continue
             weights[metric] = path
         metrics.append(metric)
     if not metrics:
-        raise GlamaError("; ".join(lacking) or "no metric is asked for; give --metric psnr")
-    return tuple(metrics), weights, tuple(lacking)
+        reasons = "; ".join(f"{metric} is not computed: {reason}" for metric, reason in lacking.items())
+        raise GlamaError(reasons or "no metric is asked for; give --metric psnr")
+    return tuple(metrics), weights, lacking
 
 
-def _opened(request: Request, specs: Sequence[methods.Spec]) -> tuple[list[Method], list[str]]:
-    """The methods that run here, and a line for each that does not. Raises GlamaError where none does."""
-    opened, refused = [], []
+def _opened(request: Request, specs: Sequence[methods.Spec]) -> tuple[list[Method], dict[str, str]]:
+    """The methods that run here, and why others do not. Raises GlamaError where none does."""
+    opened, refused = list[Method](), dict[str, str]()
     for spec in specs:
         try:
             opened.append(methods.opened(spec, request.threads, request.region))
         except GlamaError as error:
-            refused.append((spec, error))
+            refused[spec.label] = str(error)
     if not opened:
-        raise refused[0][1]
-    return opened, [f"{spec.label} is not computed: {error}" for spec, error in refused]
+        raise GlamaError(next(iter(refused.values())))
+    return opened, refused
 
 
 def _completed(
@@ -134,41 +175,61 @@ def _completed(
     setting: Setting,
     items: Sequence[Item],
     opened: Sequence[Method],
+    judge: Judge,
     records: list[Record],
     folder: Folder,
     heard: Heard,
 ) -> list[Record]:
-    """The records of all items, in their order: those that were there, and the rest, which is evaluated now. A broken
-    image's is not kept, so that the next run looks at it again."""
-    done = {(record.dataset, record.image): record for record in records}
+    """The records of all items, in their order: those that were there, and the rest, which is evaluated now: images
+    that are new, or others than they were, or whose pictures are to be shown and were not kept, and those that failed.
+    A broken image's record is not kept."""
+    there = {(record.dataset, record.image): record for record in records}
+    done = {(item.dataset, item.image): record for item in items if (record := _kept(item, there, folder)) is not None}
     todo = [item for item in items if (item.dataset, item.image) not in done]
-    heard(len(items) - len(todo), len(items), "evaluating")
+    heard(len(done), len(items), "evaluating")
     if todo:
         count = request.processes or processes(todo, setting.protocol, opened)
-        for record in run(setting, todo, min(count, len(todo)), opened):
-            if not record.broken:
-                folder.append(record)
-            done[record.dataset, record.image] = record
-            heard(len(done), len(items), "evaluating")
+        with closing(run(setting, todo, min(count, len(todo)), opened, judge)) as found:
+            for record in found:
+                if not record.broken and record != there.get((record.dataset, record.image)):
+                    folder.append(record)
+                done[record.dataset, record.image] = record
+                heard(len(done), len(items), "evaluating")
     return [done[item.dataset, item.image] for item in items]
+
+
+def _kept(item: Item, there: dict[tuple[str, str], Record], folder: Folder) -> Record | None:
+    """The record of an image that need not be looked at again."""
+    record = there.get((item.dataset, item.image))
+    if record is None or record.failed or (item.shown and not folder.picture(item, TRUTH).is_file()):
+        return None
+    try:
+        return record if record.digest == item.digest() else None
+    except ImageError:
+        return None
 
 
 def write(summary: Summary, items: Sequence[Item], folder: Folder) -> None:
     """The tables, the sheets, the spectra and the page."""
     asked, out = summary.protocol, folder.path
     figures: dict[str, Figure] = {}
-    slides = []
+    slides: list[page.Slide] = []
     for dataset in asked.datasets:
-        rows = pictures.shown(asked, [item for item in items if item.dataset == dataset.name], folder)
-        slides += rows
-        if rows:
-            with atomic_file(out / f"sheet-{dataset.name}.png") as temporary:
-                pictures.sheet(rows, [method.label for method in asked.methods]).save(temporary, format="PNG")
+        strips: list[pictures.Strip] = []
+        telling: pictures.Shown | None = None
+        for row in pictures.shown(asked, [item for item in items if item.dataset == dataset.name], folder):
+            strips.append(pictures.strip(row))
+            slides.append(page.slide(row))
+            if telling is None or (row.item.shown in _RIPPLED and telling.item.shown not in _RIPPLED):
+                telling = row
+        if strips:
+            with atomic_file(out / f"{SHEET}-{dataset.name}.png") as temporary:
+                pictures.sheet(strips, [method.label for method in asked.methods]).save(temporary, format="PNG")
         if "spectrum" not in asked.metrics:
             continue
-        here = {f"rings-{dataset.name}": (f"{dataset.name}: by frequency", pictures.rings(summary, dataset.name))}
-        if rows:
-            here[f"spectra-{dataset.name}"] = f"{dataset.name}: of one image", pictures.spectra(_telling(rows))
+        here = {f"{RINGS}-{dataset.name}": (f"{dataset.name}: by frequency", pictures.rings(summary, dataset.name))}
+        if telling is not None:
+            here[f"{SPECTRA}-{dataset.name}"] = f"{dataset.name}: of one image", pictures.spectra(telling)
         for name, (caption, figure) in here.items():
             figures[caption] = figure
             with atomic_file(out / f"{name}.png") as temporary:
@@ -181,9 +242,4 @@ def write(summary: Summary, items: Sequence[Item], folder: Folder) -> None:
     }
     for name, text in texts.items():
         with atomic_file(out / name) as temporary:
-            temporary.write_text(text)
-
-
-def _telling(rows: Sequence[pictures.Shown]) -> pictures.Shown:
-    """The image whose spectra are shown: one of a grid or of lines if there is one, whose ripples the paper's are."""
-    return next((row for row in rows if row.item.shown in ("NearestNeighbor", "EveryNLines")), rows[0])
+            temporary.write_text(text, encoding="utf-8")

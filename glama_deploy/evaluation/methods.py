@@ -18,15 +18,18 @@ from typing import cast
 import cv2
 import numpy as np
 from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
+from scipy.spatial import QhullError
 
 import glama_deploy
 from glama_deploy.bundle import MANIFEST, Bundle, Precision
 from glama_deploy.errors import EngineError, GlamaError
+from glama_deploy.evaluation.records import KNOWN, TRUTH
 from glama_deploy.files import sha256
 from glama_deploy.inpainter import Inpainter, Region
 from glama_deploy.network import NetworkConfig
 from glama_deploy.reference import checkpoint
 from glama_deploy.runtime import check_request
+from glama_deploy.runtime.base import require
 
 #: Image uint8 H×W×3 and missing bool H×W → image uint8 H×W×3.
 Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -84,6 +87,9 @@ def parse(models: Sequence[str], backends: Sequence[str], precisions: Sequence[s
             asked = [part for part in (backend, precision) if part != "auto"]
             told = asked if (how and not name) or len(ways) > 1 else []
             specs.append(Spec(" ".join((label, *told)), model, backend, precision))
+    taken = [spec.label for spec in specs if spec.label in (KNOWN, TRUTH)]
+    if taken:
+        raise GlamaError(f"a method is called {taken[0]!r}, as a picture on the sheets; name it, as in --model A=PATH")
     twice = [label for label, count in Counter(spec.label for spec in specs).items() if count > 1]
     if twice:
         raise GlamaError(f"two methods are called {twice[0]!r}; name them, as in --model A=PATH --model B=PATH")
@@ -118,7 +124,7 @@ def digest(spec: Spec) -> str:
 def opened(spec: Spec, threads: int, region: Region = "full") -> Method:
     """The method, ready to run. Raises GlamaError where it cannot be run here, or not in the precision asked for."""
     if spec.baseline:
-        return Method(spec, BASELINES[spec.model], _versions(spec.model))
+        return Method(spec, _told(BASELINES[spec.model]), _versions(spec.model))
     if spec.backend == EMULATED:
         inpainter = _emulated(spec, threads)
     else:
@@ -126,19 +132,35 @@ def opened(spec: Spec, threads: int, region: Region = "full") -> Method:
     if spec.precision not in ("auto", inpainter.precision):
         raise EngineError(f"{spec.label} would run as {inpainter.description}, not in {spec.precision}")
     on_gpu = inpainter.backend == "tensorrt" or "CUDA" in inpainter.description
-    fill = partial(inpainter, region=region)
+    fill = _told(partial(inpainter, region=region))
     return Method(spec, fill, inpainter.description, inpainter.network, on_gpu)
 
 
+def _told(fill: Fill) -> Fill:
+    """The same, where what a library makes of a lack of memory, or of an image that it does not take, is an error of
+    this method on this image alone."""
+
+    def told(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
+        try:
+            return fill(image, missing)
+        except (RuntimeError, MemoryError, cv2.error) as error:
+            reason = str(error).strip().splitlines() or ["no reason is given"]
+            raise EngineError(f"{type(error).__name__}: {reason[0][:200]}") from error
+
+    return told
+
+
 def _emulated(spec: Spec, threads: int) -> Inpainter:
-    import onnx
-
-    from glama_deploy.export.emulate import EmulatedRunner
-
     if not (Path(spec.model) / MANIFEST).is_file():
         raise GlamaError(
             f"{spec.label}: a checkpoint has no graph to emulate; glama-export --precision fp16 makes a bundle of it"
         )
+    for package in ("onnx", "onnxruntime"):
+        require(package, package, f"pip install {package}")
+    import onnx
+
+    from glama_deploy.export.emulate import EmulatedRunner
+
     bundle = Bundle.open(spec.model)
     typed = [name for name in bundle.manifest.graphs if name in ("fp16", "bf16", "int8+fp16")]
     precision = cast(Precision, spec.precision if spec.precision != "auto" else (typed or ["fp16"])[0])
@@ -166,11 +188,14 @@ def navier_stokes(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
 
 
 def interpolation(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """Linear between the known pixels up to two from the hole, on Delaunay triangles (up to two, so that they are never
-    all on one line); outside of them, the nearest."""
+    """Linear between the known pixels up to two from the hole, on Delaunay triangles; outside of them, and where they
+    lie on one line, the nearest."""
     edge = cv2.dilate(missing.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) & ~missing
     places, values, wanted = np.argwhere(edge), image[edge].astype(np.float64), np.argwhere(missing)
-    found = LinearNDInterpolator(places, values)(wanted)
+    try:
+        found = LinearNDInterpolator(places, values)(wanted)
+    except QhullError:  # no triangle
+        found = np.full((len(wanted), 3), np.nan)
     outside = np.isnan(found[:, 0])
     if outside.any():
         found[outside] = NearestNDInterpolator(places, values)(wanted[outside])

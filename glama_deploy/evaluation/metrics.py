@@ -13,7 +13,8 @@ from typing import Literal, cast, get_args
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torchmetrics.functional.image import structural_similarity_index_measure
+from torchmetrics.functional import mean_absolute_error
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from glama_deploy.errors import GlamaError
 from glama_deploy.evaluation import backbones, spectrum
@@ -50,8 +51,8 @@ TITLES: dict[Metric, tuple[str, int]] = {
     "spectrum": ("spectrum error", 4),
 }
 
-#: Mean squared errors below this count as it, so that an identical image has 100 dB.
-_LEAST_ERROR = 1e-10
+#: Of an identical image, in place of infinity.
+MOST_PSNR = 100.0
 
 #: Sides below which LPIPS's networks have nothing left to pool.
 _LEAST_SIDE: dict[Metric, int] = {"lpips-alex": 31, "lpips-vgg": 16}
@@ -93,12 +94,12 @@ class Judge:
     def score(self, found: np.ndarray, truth: np.ndarray, missing: np.ndarray) -> Score:
         """Images uint8 H×W×3, missing bool H×W with at least one pixel."""
         values: dict[str, float] = {}
-        difference = (found.astype(np.float64) - truth) / 255
-        for region, error in (("missing", difference[missing]), ("whole", difference)):
+        for region, pixels in (("missing", missing), ("whole", slice(None))):
+            pair = [torch.from_numpy(image[pixels] / 255) for image in (found, truth)]  # in float64
             if "l1" in self._metrics:
-                values[f"l1/{region}"] = float(np.abs(error).mean())
+                values[f"l1/{region}"] = float(mean_absolute_error(*pair))
             if "psnr" in self._metrics:
-                values[f"psnr/{region}"] = float(-10 * np.log10(max(float((error**2).mean()), _LEAST_ERROR)))
+                values[f"psnr/{region}"] = min(MOST_PSNR, float(peak_signal_noise_ratio(*pair, data_range=1.0)))
         pair = [_tensor(image).to(self._device) for image in (found, truth)]
         if "ssim" in self._metrics:
             whole, of_each = structural_similarity_index_measure(*pair, data_range=1.0, return_full_image=True)
@@ -128,13 +129,19 @@ def _tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(image / np.float32(255)).permute(2, 0, 1)[None]
 
 
-def frechet_distance(found: np.ndarray, truth: np.ndarray) -> float:
-    """FID (Heusel et al., NeurIPS 2017, equation 6) of two sets of features, [N, 2048] each, N ≥ 2."""
-    from torch_fidelity.metric_fid import (
-        KEY_METRIC_FID,
-        fid_features_to_statistics,
-        fid_statistics_to_metric,
-    )
+#: Mean and covariance of a set of features.
+Gaussian = dict[str, np.ndarray]
 
-    statistics = [fid_features_to_statistics(torch.from_numpy(features)) for features in (found, truth)]
-    return float(fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID])
+
+def gaussian(features: np.ndarray) -> Gaussian:
+    """Of [N, 2048], N ≥ 2."""
+    from torch_fidelity.metric_fid import fid_features_to_statistics
+
+    return cast(Gaussian, fid_features_to_statistics(torch.from_numpy(features)))
+
+
+def frechet_distance(found: Gaussian, truth: Gaussian) -> float:
+    """FID (Heusel et al., NeurIPS 2017, equation 6)."""
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
+
+    return float(fid_statistics_to_metric(found, truth, verbose=False)[KEY_METRIC_FID])

@@ -14,6 +14,7 @@ from PIL import Image
 
 from glama_deploy.evaluation.metrics import TITLES, UPWARD
 from glama_deploy.evaluation.pictures import Shown
+from glama_deploy.evaluation.records import TRUTH
 from glama_deploy.evaluation.summary import Summary
 from glama_deploy.evaluation.tables import tables
 
@@ -31,11 +32,10 @@ class Slide:
     images: dict[str, str]
 
 
-def page(summary: Summary, shown: Sequence[Shown], figures: dict[str, Figure]) -> str:
+def page(summary: Summary, slides: Sequence[Slide], figures: dict[str, Figure]) -> str:
     """The page's HTML; `figures` by their captions."""
     loader = jinja2.PackageLoader("glama_deploy.evaluation", ".")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    slides = [_slide(row) for row in shown]
     return environment.get_template("page.html").render(
         summary=summary,
         protocol=summary.protocol,
@@ -47,8 +47,9 @@ def page(summary: Summary, shown: Sequence[Shown], figures: dict[str, Figure]) -
     )
 
 
-def _slide(row: Shown) -> Slide:
-    height, width = row.images["truth"].shape[:2]
+def slide(row: Shown) -> Slide:
+    """The images as the page holds them."""
+    height, width = row.images[TRUTH].shape[:2]
     title = f"{row.item.dataset}: {row.item.image}, {row.item.shown}"
     return Slide(title, width, height, {name: _picture(image) for name, image in row.images.items()})
 

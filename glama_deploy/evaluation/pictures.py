@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
@@ -32,41 +32,51 @@ class Shown:
 
     @property
     def results(self) -> dict[str, np.ndarray]:
-        return {name: image for name, image in self.images.items() if name not in ("known", "truth")}
+        return {name: image for name, image in self.images.items() if name not in (KNOWN, TRUTH)}
 
 
-def shown(protocol: Protocol, items: Sequence[Item], folder: Folder) -> list[Shown]:
-    """Those of the items whose pictures were kept."""
-    names = [(KNOWN, "known"), *((str(n), m.label) for n, m in enumerate(protocol.methods)), (TRUTH, "truth")]
-    found = []
+@dataclass(frozen=True)
+class Strip:
+    """A row of a sheet: pictures no larger than its cells, by name, and what stands below them."""
+
+    caption: str
+    pictures: dict[str, Image.Image]
+
+
+def shown(protocol: Protocol, items: Sequence[Item], folder: Folder) -> Iterator[Shown]:
+    """Those of the items whose pictures were kept, read one after the other: they may be large."""
+    names = [(KNOWN, KNOWN), *((str(n), m.label) for n, m in enumerate(protocol.methods)), (TRUTH, TRUTH)]
     for item in items:
         if item.shown is None or not folder.picture(item, TRUTH).is_file():
             continue
         paths = {label: folder.picture(item, name) for name, label in names}
-        found.append(Shown(item, {label: _read(path) for label, path in paths.items() if path.is_file()}))
-    return found
+        yield Shown(item, {label: _read(path) for label, path in paths.items() if path.is_file()})
 
 
-def _read(path: object) -> np.ndarray:
-    with Image.open(path) as image:  # type: ignore[arg-type]
+def _read(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
         return np.asarray(image)
 
 
-def sheet(rows: Sequence[Shown], labels: Sequence[str]) -> Image.Image:
-    """A row for each image; columns: what is known, each method, the truth. Large pictures are shown smaller."""
-    names = ["known", *labels, "truth"]
-    cells = [{name: _fitted(image) for name, image in row.images.items()} for row in rows]
-    heights = [max(cell.height for cell in row.values()) for row in cells]
-    width = max(cell.width for row in cells for cell in row.values()) + 4
+def strip(row: Shown) -> Strip:
+    """Large pictures are shown smaller."""
+    return Strip(f"{row.item.image}, {row.item.shown}", {name: _fitted(image) for name, image in row.images.items()})
+
+
+def sheet(rows: Sequence[Strip], labels: Sequence[str]) -> Image.Image:
+    """A row for each image; columns: what is known, each method, the truth."""
+    names = [KNOWN, *labels, TRUTH]
+    heights = [max(cell.height for cell in row.pictures.values()) for row in rows]
+    width = max(cell.width for row in rows for cell in row.pictures.values()) + 4
     picture = Image.new("RGB", (len(names) * width, 18 + sum(heights) + 20 * len(rows)), "white")
     pen, top = ImageDraw.Draw(picture), 18
     for column, name in enumerate(names):
         pen.text((column * width + 2, 2), name, fill="black", font_size=13)
-    for row, cell, height in zip(rows, cells, heights, strict=True):
+    for row, height in zip(rows, heights, strict=True):
         for column, name in enumerate(names):
-            if name in cell:
-                picture.paste(cell[name], (column * width, top))
-        pen.text((2, top + height + 1), f"{row.item.image}, {row.item.shown}", fill="black", font_size=12)
+            if name in row.pictures:
+                picture.paste(row.pictures[name], (column * width, top))
+        pen.text((2, top + height + 1), row.caption, fill="black", font_size=12)
         top += height + 20
     return picture
 
@@ -79,22 +89,21 @@ def _fitted(image: np.ndarray) -> Image.Image:
 
 def spectra(row: Shown) -> Figure:
     """Log amplitudes of the truth and of each result, and under them how far each is from the truth's."""
-    matplotlib.use("agg")
-    truth = spectrum.log_amplitudes(row.images["truth"])
-    columns = {"truth": truth} | {name: spectrum.log_amplitudes(image) for name, image in row.results.items()}
+    truth = spectrum.log_amplitudes(row.images[TRUTH])
+    columns = {TRUTH: truth} | {name: spectrum.log_amplitudes(image) for name, image in row.results.items()}
     figure = Figure(figsize=(2.4 * len(columns), 5.2), layout="constrained")
     axes = figure.subplots(2, len(columns), squeeze=False)
     for column, (name, values) in enumerate(columns.items()):
         axes[0, column].imshow(values, cmap="gray", vmin=truth.min(), vmax=truth.max())
-        axes[0, column].set_title(name, fontsize=9)
+        axes[0, column].set_title(name, fontsize=9, parse_math=False)
         error = np.abs(values - truth)
         image = axes[1, column].imshow(error, cmap="magma", vmin=0, vmax=_BRIGHTEST)
-        axes[1, column].set_title(f"|Δ| {error.mean():.3f}" if name != "truth" else "", fontsize=9)
+        axes[1, column].set_title(f"|Δ| {error.mean():.3f}" if name != TRUTH else "", fontsize=9)
         for axis in axes[:, column]:
             axis.set_xticks([])
             axis.set_yticks([])
     figure.colorbar(image, ax=axes[1, :], label="|Δ log amplitude|", shrink=0.8)
-    figure.suptitle(f"{row.item.image}, {row.item.shown}", fontsize=10)
+    figure.suptitle(f"{row.item.image}, {row.item.shown}", fontsize=10, parse_math=False)
     return figure
 
 
@@ -110,7 +119,7 @@ def rings(summary: Summary, dataset: str) -> Figure:
         for ring in summary.rings:
             if (ring.dataset, ring.mask) == (dataset, mask) and ring.errors:
                 values = [np.nan if value is None else value for value in ring.errors]
-                axis.plot(centres, values, label=ring.method, linewidth=1.2)
+                axis.plot(centres, values, label=ring.method.replace("$", r"\$"), linewidth=1.2)
         axis.set_title(mask, fontsize=9)
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)

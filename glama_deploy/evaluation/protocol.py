@@ -10,8 +10,9 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from glama_deploy.errors import GlamaError
+from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.evaluation.metrics import Metric
+from glama_deploy.files import sha256
 from glama_deploy.images import SUFFIXES, read_image
 from glama_deploy.inpainter import Region
 from glama_deploy.masks import TYPES, by_name
@@ -36,17 +37,28 @@ class Identity(_Record):
     digest: str = ""
 
 
+class Weights(_Record):
+    """A file that a metric is computed with."""
+
+    metric: Metric
+    digest: str
+
+
 class Protocol(_Record):
-    """All that a result depends on. Written beside the results; others are not added to them."""
+    """All that a result depends on but the images' contents. Written beside the results, to which others are not
+    added."""
 
     datasets: tuple[Dataset, ...]
     methods: tuple[Identity, ...]
     masks: tuple[str, ...]
     metrics: tuple[Metric, ...]
+    weights: tuple[Weights, ...] = ()
     size: tuple[int, int] | None = Field(default=None, description="height and width; None: the images' own")
     limit: int | None = Field(default=None, ge=1, description="the first so many images of each dataset")
     seed: int = Field(default=0, ge=0, description="of the masks, with the image's name")
     region: Region = Field(default="full", description="what a network is shown of an image")
+    threads: int = Field(default=1, ge=1, description="of engines and metrics, on which the order of sums depends")
+    device: str = Field(default="cpu", description="of the metrics' networks")
     shown: int = Field(default=14, ge=0, description="images of each dataset whose results are kept as pictures")
 
     def difference(self, other: Protocol) -> str:
@@ -63,6 +75,8 @@ def _short(value: object) -> str:
         return ", ".join(map(_short, value)) or "none"
     if isinstance(value, Dataset):
         return str(value.folder)
+    if isinstance(value, Weights):
+        return f"{value.metric} ({value.digest[:8]})"
     if isinstance(value, Identity):
         return f"{value.label} ({value.description}{f', {value.digest[:8]}' if value.digest else ''})"
     return str(value)
@@ -80,6 +94,16 @@ class Item(_Record):
     def path(self) -> Path:
         return self.folder / self.image
 
+    def digest(self) -> str:
+        """The file's SHA-256. Raises ImageError where it cannot be read, or its name is no text."""
+        try:
+            self.image.encode()
+            return sha256(self.path)
+        except UnicodeEncodeError as error:
+            raise ImageError(f"{self.path} has a name that is not UTF-8; rename it") from error
+        except OSError as error:
+            raise ImageError(f"{self.path} cannot be read ({error.strerror}); check the file") from error
+
 
 def columns(names: Sequence[str]) -> tuple[str, ...]:
     """The masks of the table: a mask or a mixture is a column, `general` is the seven that it is made of.
@@ -93,7 +117,8 @@ def columns(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def datasets(texts: Sequence[str]) -> tuple[Dataset, ...]:
-    """The datasets of `--data`, `FOLDER` or `NAME=FOLDER`. Raises GlamaError: not there, no images, two of one name."""
+    """The datasets of `--data`, `FOLDER` or `NAME=FOLDER`. Raises GlamaError: not there, no images, two of one name, a
+    name that no file may have."""
     found: dict[str, Dataset] = {}
     for text in texts:
         name, equals, folder = text.partition("=")
@@ -101,6 +126,8 @@ def datasets(texts: Sequence[str]) -> tuple[Dataset, ...]:
             name, folder = Path(text).resolve().name, text
         if not Path(folder).is_dir():
             raise GlamaError(f"--data {folder} is no folder; give one with images ({', '.join(sorted(SUFFIXES))})")
+        if not name or name.startswith(".") or "/" in name:
+            raise GlamaError(f"--data {text} is called {name!r}, as no file may be; name it, as in --data A={folder}")
         if name in found:
             raise GlamaError(f"two datasets are called {name!r}; name them, as in --data A={folder}")
         found[name] = Dataset(name=name, folder=Path(folder).resolve())

@@ -24,15 +24,18 @@ from glama_deploy.files import atomic_file, write_error
 
 PROTOCOL, RECORDS = "protocol.json", "records.jsonl"
 
-#: The folders that a run fills.
+#: The folders that a run fills, and what is made of them: the page with everything on it, the same as text, numbers and
+#: lines, and pictures, one of each for a dataset.
 FEATURES, PICTURES = "features", "pictures"
+PAGE, TEXT, JSON, CSV = "index.html", "RESULTS.md", "results.json", "results.csv"
+SHEET, SPECTRA, RINGS = "sheet", "spectra", "rings"
 
 
 class Result(BaseModel):
     """Of one method on one image with one mask: values by `metric/region` and the spectrum's error by ring, or why
     there are none."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     values: dict[str, float] = Field(default_factory=dict)
     rings: tuple[float | None, ...] = ()
@@ -40,16 +43,23 @@ class Result(BaseModel):
 
 
 class Record(BaseModel):
-    """Of one image: results by mask and method, or why it could not be read."""
+    """Of one image, which its file's SHA-256 tells from another of that name: results by mask and method, or why it
+    could not be read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     dataset: str
     image: str
+    digest: str = ""
     height: int = 0
     width: int = 0
     results: dict[str, dict[str, Result]] = Field(default_factory=dict)
     broken: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Whether a method has no result with some mask."""
+        return any(result.error for results in self.results.values() for result in results.values())
 
 
 class Folder:
@@ -67,18 +77,21 @@ class Folder:
         """
         with self._locked():
             if overwrite:
-                self._clear()
-            self._check(protocol)
-            if not (self.path / PROTOCOL).exists():
+                os.truncate(self.path / RECORDS, 0)
+            else:
+                self._check(protocol)
+            if overwrite or not (self.path / PROTOCOL).exists():
                 with atomic_file(self.path / PROTOCOL) as temporary:
-                    temporary.write_text(protocol.model_dump_json(indent=1) + "\n")
+                    temporary.write_bytes(protocol.model_dump_json(indent=1).encode() + b"\n")
+            if overwrite:  # now that the folder says what it is of
+                self._clear()
             yield self._read()
 
     def _locked(self) -> IO[bytes]:
         """The open file of records, which is locked while it is open."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if any(self.path.iterdir()) and not (self.path / RECORDS).exists():
+            if not self._ours():
                 raise GlamaError(f"{self.path} has files that are no evaluation's; choose another folder for --out")
             file = (self.path / RECORDS).open("ab")
         except OSError as error:
@@ -90,26 +103,25 @@ class Folder:
             raise GlamaError(f"{self.path} is being written by another run; wait for it") from error
         return file
 
+    def _ours(self) -> bool:
+        """Whether the folder is an evaluation's, or empty but for what one leaves that is killed at once."""
+        names = {path.name for path in self.path.iterdir()}
+        return PROTOCOL in names or not names or (names == {RECORDS} and not (self.path / RECORDS).stat().st_size)
+
     def _clear(self) -> None:
-        """Remove what an evaluation keeps of its images; what is made of that will be written anew."""
+        """Remove what an evaluation keeps of its images, and what was made of that."""
         for name in (FEATURES, PICTURES):
             shutil.rmtree(self.path / name, ignore_errors=True)
-        os.truncate(self.path / RECORDS, 0)
-        (self.path / PROTOCOL).unlink(missing_ok=True)
-
-    def discard(self) -> None:
-        """Remove an evaluation without a record, and its folder, where there is nothing else in it."""
-        for name in (PROTOCOL, RECORDS):
-            (self.path / name).unlink(missing_ok=True)
-        if not any(self.path.iterdir()):
-            self.path.rmdir()
+        for name in (PAGE, TEXT, JSON, CSV, *(f"{kind}-*.png" for kind in (SHEET, SPECTRA, RINGS))):
+            for path in self.path.glob(name):
+                path.unlink()
 
     def _check(self, protocol: Protocol) -> None:
         path = self.path / PROTOCOL
         if not path.exists():
             return
         try:
-            there = Protocol.model_validate_json(path.read_text())
+            there = Protocol.model_validate_json(path.read_bytes())
         except ValidationError as error:
             raise GlamaError(
                 f"{path} is damaged or of another version; choose another --out or pass --overwrite"
@@ -122,7 +134,7 @@ class Folder:
             )
 
     def _read(self) -> list[Record]:
-        """The whole lines; one that a kill cut off is removed."""
+        """The whole lines, of an image that was looked at again the last; one that a kill cut off is removed."""
         path = self.path / RECORDS
         found: list[Record] = []
         whole = 0

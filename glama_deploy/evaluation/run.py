@@ -5,10 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.evaluation import methods, protocol
 from glama_deploy.evaluation.backbones import Backbone
 from glama_deploy.evaluation.methods import Method, Spec
-from glama_deploy.evaluation.metrics import Judge, Score
+from glama_deploy.evaluation.metrics import Judge, Metric, Score
 from glama_deploy.evaluation.protocol import Item, Protocol
 from glama_deploy.evaluation.records import KNOWN, TRUTH, Folder, Record, Result
 from glama_deploy.inpainter import check
@@ -29,25 +31,27 @@ from glama_deploy.runtime.torch import threads
 #: What a process takes beside what its images need: PyTorch, an engine, their weights.
 _PROCESS_BYTES = 1_000_000_000
 
+#: What metrics take at most for each pixel of an image, one after the other (measured at 1536×1536).
+_METRIC_BYTES: dict[Metric, int] = {"ssim": 450, "lpips-alex": 300, "lpips-vgg": 2600}
+
 
 @dataclass(frozen=True)
 class Setting:
     """What a process needs to evaluate an image: a protocol, its methods, files of weights, where pictures and features
-    go, threads of each engine and of the metrics, the metrics' device."""
+    go."""
 
     protocol: Protocol
     specs: tuple[Spec, ...]
     weights: dict[Backbone, Path]
     out: Path
-    threads: int = 1
-    device: str = "cpu"
 
 
 @dataclass(frozen=True)
 class _Inputs:
-    """An image that was read, uint8 H×W×3, and its masks, bool H×W, by their names."""
+    """An image that was read, its file's SHA-256, uint8 H×W×3, and its masks, bool H×W, by their names."""
 
     item: Item
+    digest: str
     truth: np.ndarray
     masks: dict[str, np.ndarray]
 
@@ -55,33 +59,35 @@ class _Inputs:
 class Evaluator:
     """Evaluates images one after the other; its methods are open."""
 
-    def __init__(self, setting: Setting, opened: Sequence[Method] | None = None) -> None:
-        """opened: the methods, where they are open already. Raises GlamaError as opening them does."""
+    def __init__(self, setting: Setting, opened: Sequence[Method] | None = None, judge: Judge | None = None) -> None:
+        """opened, judge: the methods and the metrics, where they are open already. Raises GlamaError as opening them
+        does."""
+        asked = setting.protocol
         self._setting, self._folder = setting, Folder(setting.out)
-        self._judge = Judge(setting.protocol.metrics, setting.weights, setting.device)
-        self._methods = opened or [
-            methods.opened(spec, setting.threads, setting.protocol.region) for spec in setting.specs
-        ]
+        self._judge = judge or Judge(asked.metrics, setting.weights, asked.device)
+        self._methods = opened or [methods.opened(spec, asked.threads, asked.region) for spec in setting.specs]
 
     def read(self, item: Item) -> _Inputs | Record:
         """The image and its masks; a record, where it cannot be read or is too small."""
         asked = self._setting.protocol
         try:
+            digest = item.digest()
             truth = protocol.truth(item.path, asked.size)
             height, width = truth.shape[:2]
             check(truth, np.zeros((height, width), bool))
         except ImageError as error:
             reason = str(error)
             named = reason if str(item.path) in reason else f"{item.path}: {reason}"
+            named = named.encode("utf-8", "backslashreplace").decode()
             return Record(dataset=item.dataset, image=item.image, broken=named)
         masks = {name: protocol.missing(name, item.image, height, width, asked.seed) for name in asked.masks}
-        return _Inputs(item, truth, masks)
+        return _Inputs(item, digest, truth, masks)
 
     def evaluate(self, inputs: _Inputs | Record) -> Record:
         """Run and score every method with every mask; features and pictures are written."""
         if isinstance(inputs, Record):
             return inputs
-        with threads(self._setting.threads):
+        with threads(self._setting.protocol.threads):
             return self._evaluate(inputs)
 
     def _evaluate(self, inputs: _Inputs) -> Record:
@@ -103,7 +109,12 @@ class Evaluator:
         if features is not None:
             self._folder.save_features(item, features, seen)
         return Record(
-            dataset=item.dataset, image=item.image, height=truth.shape[0], width=truth.shape[1], results=results
+            dataset=item.dataset,
+            image=item.image,
+            digest=inputs.digest,
+            height=truth.shape[0],
+            width=truth.shape[1],
+            results=results,
         )
 
     def _one(
@@ -115,11 +126,13 @@ class Evaluator:
         given = np.where(missing[..., None], np.uint8(0), truth)  # what is missing is not there to be seen
         try:
             found = method.fill(given, missing)
+            score = self._judge.score(found, truth, missing)
         except GlamaError as error:
             return Result(error=str(error)), None
+        except (RuntimeError, MemoryError) as error:  # of the metrics: PyTorch's for a lack of memory
+            return Result(error=f"the metrics failed: {str(error).strip()[:200] or type(error).__name__}"), None
         if item.shown == mask:
             self._folder.save_picture(item, str(number), found)
-        score = self._judge.score(found, truth, missing)
         return Result(values=score.values, rings=score.rings), score
 
     def each(self, items: Iterable[Item]) -> Iterator[Record]:
@@ -134,51 +147,92 @@ class Evaluator:
                 yield self.evaluate(reading.popleft().result())
 
 
-def run(setting: Setting, items: Sequence[Item], processes: int, opened: Sequence[Method]) -> Iterator[Record]:
-    """The records of these images, in order. `opened` are the methods of this process, which evaluates itself where
-    there is one.
+def run(
+    setting: Setting, items: Sequence[Item], processes: int, opened: Sequence[Method], judge: Judge
+) -> Generator[Record, None, None]:
+    """The records of these images, in order. `opened` and `judge` are the methods and the metrics of this process,
+    which evaluates itself where there is one.
 
-    Raises GlamaError where a process ends on its own (for lack of memory, mostly).
+    Raises GlamaError where a process ends on its own (for lack of memory, mostly). Processes end with the iterator.
     """
     if processes == 1:
-        yield from Evaluator(setting, opened).each(items)
+        yield from Evaluator(setting, opened, judge).each(items)
         return
+    others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")  # engines and PyTorch do not survive a fork
     with ProcessPoolExecutor(processes, context, _begin, (setting,)) as pool:
         try:
-            yield from pool.map(_work, items)
+            todo, running = iter(items), deque[Future[Record]]()
+            while True:
+                with _uninterrupted():  # a Ctrl-C is this process's, which ends the others
+                    while len(running) < 4 * processes and (item := next(todo, None)) is not None:
+                        running.append(pool.submit(_work, item))
+                if not running:
+                    return
+                yield running.popleft().result()
         except BrokenProcessPool as error:
             raise GlamaError(
                 "a process ended before its image was done, maybe for lack of memory; what is done is kept: run again "
                 "with --processes 1"
             ) from error
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        except BaseException:
+            for process in set(multiprocessing.active_children()) - others:
+                process.terminate()
+            raise
 
 
-_evaluator: list[Evaluator] = []
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Processes that are started meanwhile ignore an interrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+#: Of a process: what evaluates in it, or why there is nothing.
+_evaluator: list[Evaluator | GlamaError] = []
 
 
 def _begin(setting: Setting) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the first process's, which ends the others
-    _evaluator.append(Evaluator(setting))
+    threading.Thread(target=_end_with_the_first, daemon=True).start()
+    try:
+        _evaluator.append(Evaluator(setting))
+    except GlamaError as error:  # which an initializer cannot tell
+        _evaluator.append(error)
+
+
+def _end_with_the_first() -> None:
+    """A process that was killed says nothing to the others, which would go on writing."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(item: Item) -> Record:
     (evaluator,) = _evaluator
+    if isinstance(evaluator, GlamaError):
+        raise evaluator
     return evaluator.evaluate(evaluator.read(item))
 
 
 def processes(items: Sequence[Item], asked: Protocol, opened: Sequence[Method]) -> int:
     """How many processes this machine has room for: its cores, as far as the memory goes; one, where a GPU computes."""
-    if any(method.on_gpu for method in opened):
+    if asked.device != "cpu" or any(method.on_gpu for method in opened):
         return 1
     cores, free = len(os.sched_getaffinity(0)), memory.available()
     networks = [method.network for method in opened if method.network is not None]
     if free is not None:
         sizes = {_size(item.path) if asked.size is None else asked.size for item in items}
         needs = [memory.estimate(*size, network) for size in sizes for network in networks]
-        cores = min(cores, free // (_PROCESS_BYTES + max(needs, default=0)))
+        seen = max((height * width for height, width in sizes), default=0)
+        seen *= max((_METRIC_BYTES.get(metric, 0) for metric in asked.metrics), default=0)
+        cores = min(cores, free // (_PROCESS_BYTES + max(seen, *needs, 0)))
     return max(1, min(cores, len(items)))
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from itertools import product
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.stats import bootstrap
 
-from glama_deploy.evaluation.metrics import REGIONS, Metric, Region, frechet_distance
+from glama_deploy.evaluation.metrics import REGIONS, Gaussian, Metric, Region, frechet_distance, gaussian
 from glama_deploy.evaluation.protocol import Protocol
 from glama_deploy.evaluation.records import Folder, Record
 
@@ -70,12 +71,22 @@ class Summary(BaseModel):
     reference: str | None = None
     cells: tuple[Cell, ...]
     rings: tuple[Ring, ...]
-    failures: tuple[str, ...] = Field(default=(), description="images and methods that failed, one line each")
-    not_computed: tuple[str, ...] = Field(default=(), description="metrics and methods, each with the reason")
+    failures: tuple[str, ...] = Field(default=(), description="of images, and of methods on images, one line each")
+    refused: dict[str, str] = Field(default_factory=dict, description="methods that do not run here, with the reason")
+    lacking: dict[Metric, str] = Field(default_factory=dict, description="metrics without weights, with the reason")
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """A line for each thing that was asked for and is not there."""
+        missing = self.lacking | self.refused
+        return *(f"{name} is not computed: {reason}" for name, reason in missing.items()), *self.failures
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str, str, Metric, Region], Cell]:
+        return {(c.dataset, c.method, c.mask, c.metric, c.region): c for c in self.cells}
 
     def cell(self, dataset: str, method: str, mask: str, metric: Metric, region: Region) -> Cell | None:
-        wanted = dataset, method, mask, metric, region
-        return next((c for c in self.cells if (c.dataset, c.method, c.mask, c.metric, c.region) == wanted), None)
+        return self._places.get((dataset, method, mask, metric, region))
 
 
 def summarize(
@@ -83,7 +94,9 @@ def summarize(
     records: Sequence[Record],
     folder: Folder,
     reference: str | None = None,
-    not_computed: tuple[str, ...] = (),
+    *,
+    refused: dict[str, str] | None = None,
+    lacking: dict[Metric, str] | None = None,
     step: Callable[[str], None] = lambda text: None,
 ) -> Summary:
     """All figures of the records. `reference` is the method that changes are taken against."""
@@ -109,7 +122,8 @@ def summarize(
         cells=tuple(cells),
         rings=tuple(rings),
         failures=tuple(_failures(records)),
-        not_computed=not_computed,
+        refused=refused or {},
+        lacking=lacking or {},
     )
 
 
@@ -159,22 +173,28 @@ def _frechet(
     reference: str | None,
     step: Callable[[str], None],
 ) -> Iterator[Cell]:
-    """FID of each method with each mask on each dataset, of the images that it has a result of, two at least."""
+    """FID of each method with each mask on each dataset, of the images that it has a result of, two at least. There is
+    a change where method and reference have results of the same images."""
     for dataset in protocol.datasets:
         seen = [folder.features(record) for record in records if record.dataset == dataset.name]
+        known: dict[bytes, Gaussian] = {}  # of the truth, by the images that it is of
         for row, mask in enumerate(protocol.masks):
-            values: dict[str, Statistic] = {}
+            values: dict[str, tuple[bytes, Statistic]] = {}
             for column, method in enumerate(protocol.methods):
                 step(f"FID of {method.label}, {mask}")
-                there = [(truth, found[row, column]) for truth, found in seen if np.isfinite(found[row, column]).all()]
-                if len(there) > 1:
-                    truths, founds = (np.stack(features) for features in zip(*there, strict=True))
-                    values[method.label] = Statistic(mean=frechet_distance(founds, truths), n=len(there))
-            for label, value in values.items():
+                there = np.array([np.isfinite(found[row, column]).all() for _, found in seen], bool)
+                if there.sum() < 2:
+                    continue
+                images = there.tobytes()
+                if images not in known:
+                    known[images] = gaussian(np.stack([seen[i][0] for i in np.flatnonzero(there)]))
+                mine = gaussian(np.stack([seen[i][1][row, column] for i in np.flatnonzero(there)]))
+                mean = frechet_distance(mine, known[images])
+                values[method.label] = images, Statistic(mean=mean, n=int(there.sum()))
+            for label, (images, value) in values.items():
                 change = None
-                if reference in values and label != reference:
-                    other = values[reference]
-                    change = Statistic(mean=value.mean - other.mean, n=min(value.n, other.n))
+                if reference in values and label != reference and values[reference][0] == images:
+                    change = Statistic(mean=value.mean - values[reference][1].mean, n=value.n)
                 place = {"dataset": dataset.name, "method": label, "mask": mask}
                 yield Cell(**place, metric="fid", region="whole", value=value, change=change)
 

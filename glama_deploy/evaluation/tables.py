@@ -15,8 +15,8 @@ from rich.table import Table as RichTable
 from glama_deploy.evaluation.metrics import REGIONS, TITLES, UPWARD, Metric, Region
 from glama_deploy.evaluation.summary import Cell, Statistic, Summary
 
-#: What stands where there is no result.
-NONE = "–"
+#: What stands where there is no result, and where there could be none here.
+NONE, NOT_COMPUTED = "–", "not computed"
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """A metric of a region: a row for each dataset and method, a column for each mask."""
+    """A metric of a region: a row for each dataset and method, a column for each mask. Without rows, where the metric
+    is not computed, the reason."""
 
     title: str
     metric: Metric
     region: Region
     masks: tuple[str, ...]
     rows: tuple[tuple[str, str, tuple[Entry, ...]], ...]
+    reason: str = ""
 
 
 def tables(summary: Summary) -> Iterator[Table]:
@@ -49,6 +51,8 @@ def tables(summary: Summary) -> Iterator[Table]:
             yield _table(summary, metric, region, f"{of} ({arrow} is better)", change=False)
             if summary.reference is not None and len(summary.protocol.methods) > 1:
                 yield _table(summary, metric, region, f"{of}: change against {summary.reference}", change=True)
+    for metric, reason in summary.lacking.items():
+        yield Table(f"{TITLES[metric][0]}: {NOT_COMPUTED}", metric, "whole", summary.protocol.masks, (), reason)
 
 
 def _table(summary: Summary, metric: Metric, region: Region, title: str, *, change: bool) -> Table:
@@ -60,6 +64,8 @@ def _table(summary: Summary, metric: Metric, region: Region, title: str, *, chan
             cells = [summary.cell(dataset.name, method.label, mask, metric, region) for mask in summary.protocol.masks]
             entries = tuple(_entry(summary, cell, change=change) for cell in cells)
             rows.append((dataset.name, method.label, entries))
+        nothing = Entry(NOT_COMPUTED, None, best=False)
+        rows += [(dataset.name, label, (nothing,) * len(summary.protocol.masks)) for label in summary.refused]
     return Table(title, metric, region, summary.protocol.masks, tuple(rows))
 
 
@@ -84,11 +90,9 @@ def _number(value: float, decimals: int, *, signed: bool) -> str:
 def _best(summary: Summary, cell: Cell) -> bool:
     """Whether no other method has a mean that reads better, where there are others."""
     decimals = TITLES[cell.metric][1]
-    means = [
-        round(c.value.mean, decimals)
-        for c in summary.cells
-        if (c.dataset, c.mask, c.metric, c.region) == (cell.dataset, cell.mask, cell.metric, cell.region)
-    ]
+    labels = (method.label for method in summary.protocol.methods)
+    beside = (summary.cell(cell.dataset, label, cell.mask, cell.metric, cell.region) for label in labels)
+    means = [round(other.value.mean, decimals) for other in beside if other is not None]
     better = max if cell.metric in UPWARD else min
     return len(means) > 1 and round(cell.value.mean, decimals) == better(means)
 
@@ -97,15 +101,15 @@ def show(console: Console, summary: Summary) -> None:
     """Print the means, of the missing pixels where there are any of these alone; the rest is in the files."""
     masks = [re.sub(r"(?<=[a-z])(?=[A-Z])", "\n", mask) for mask in summary.protocol.masks]
     for table in tables(summary):
-        if table.region == "whole" and "missing" in REGIONS[table.metric]:
+        if not table.rows or (table.region == "whole" and "missing" in REGIONS[table.metric]):
             continue
-        shown = RichTable(*("dataset", "method", *masks), title=table.title, title_justify="left")
+        shown = RichTable(*("dataset", "method", *masks), title=escape(table.title), title_justify="left")
         for dataset, method, entries in table.rows:
-            texts = (entry.text.partition(" ")[0] for entry in entries)
+            texts = (entry.text.partition(" [")[0] for entry in entries)
             cells = (f"[bold]{text}[/]" if e.best else text for text, e in zip(texts, entries, strict=True))
             shown.add_row(escape(dataset), escape(method), *cells)
         console.print(shown)
-    for line in (*summary.not_computed, *summary.failures):
+    for line in summary.remarks:
         console.print(line, markup=False, soft_wrap=True)
 
 
@@ -123,20 +127,28 @@ def markdown(summary: Summary) -> str:
         "FID is of all images at once and has no such interval; of few images (the paper has 2000 and more) it is too "
         "high and tells little.",
         "",
-        *(f"- {method.label}: {method.description}" for method in asked.methods),
+        *(f"- {_plain(method.label)}: {method.description}" for method in asked.methods),
+        *(f"- {_plain(label)}: {NOT_COMPUTED}: {reason}" for label, reason in summary.refused.items()),
         "",
     ]
     for table in tables(summary):
-        lines += [f"**{table.title}**", "", "| dataset | method | " + " | ".join(table.masks) + " |"]
+        if table.reason:
+            lines += [f"**{table.title}**: {table.reason}", ""]
+            continue
+        lines += [f"**{_plain(table.title)}**", "", "| dataset | method | " + " | ".join(table.masks) + " |"]
         lines.append("|---|---|" + "---|" * len(table.masks))
         for dataset, method, entries in table.rows:
             cells = (f"**{entry.text}**" if entry.best else entry.text for entry in entries)
-            lines.append(f"| {dataset} | {method} | " + " | ".join(cells) + " |")
+            lines.append(f"| {_plain(dataset)} | {_plain(method)} | " + " | ".join(cells) + " |")
         lines.append("")
-    for title, found in (("Not computed", summary.not_computed), ("Failed", summary.failures)):
-        if found:
-            lines += [f"**{title}**", "", *(f"- {line}" for line in found), ""]
+    if summary.failures:
+        lines += ["**Failed**", "", *(f"- {_plain(line)}" for line in summary.failures), ""]
     return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"([\\|<*`])", r"\\\1", text)
 
 
 def text(summary: Summary) -> str:

@@ -205,7 +205,7 @@ def test_turing_computes_in_fp16_only(tiny, make_bundle, onnx_only, int8_bundle)
     turing = Options(BuildSettings(gpus=("rtx-2080",)))
     with pytest.raises(EngineError, match=r"computes in int8\+fp16 from .* 8\.0 up, 7\.5 \(rtx-2080\) is below"):
         add(int8_bundle, "trt-rtx", STATIC, options=turing)
-    with pytest.raises(EngineError, match=r"computes in fp32 from .* 8\.0 up, 7\.5 \(rtx-2080\) is below: build with"):
+    with pytest.raises(EngineError, match=r"computes in fp32 from .* 8\.0 up, 7\.5 \(rtx-2080\) is below: export with"):
         add(onnx_only, "trt-rtx", STATIC, options=turing)
     half = make_bundle(tiny, ("onnx", "trt-rtx"), precision="fp16", profile=SMALL).path
     shutil.copytree(half, onnx_only.path, dirs_exist_ok=True)

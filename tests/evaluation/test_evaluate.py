@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import shutil
@@ -10,15 +11,19 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+import torch
 from PIL import Image
+from rich.console import Console
 
 from glama_deploy.cli.eval import main
 from glama_deploy.errors import GlamaError
-from glama_deploy.evaluation import protocol
+from glama_deploy.evaluation import protocol, tables
 from glama_deploy.evaluation.evaluate import Request, evaluate
 from glama_deploy.evaluation.records import Folder, Record
 from glama_deploy.evaluation.summary import statistic
@@ -115,7 +120,7 @@ def test_a_run_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(photos, tm
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     done = records.read_bytes()
-    assert done
+    assert 0 < done.count(b"\n") < 3
     with records.open("ab") as file:  # and the line after was cut off
         file.write(b'{"dataset":"photos","image":"b.')
     assert main.run([*arguments, "--out", str(cut)]) == 0
@@ -144,7 +149,7 @@ def test_lpips_and_fid_come_out_where_their_weights_are(photos, weights, tmp_pat
     models = ("telea", "navier-stokes")
     asked = ask(photos, tmp_path / "out", *models, metrics=metrics, weights=weights, masks=MASKS[:1], reference="telea")
     summary = evaluate(asked)
-    assert summary.not_computed == ()
+    assert summary.remarks == ()
     for metric in metrics[1:]:
         for method in models:
             cell = summary.cell("photos", method, MASKS[0], metric, "whole")
@@ -160,9 +165,10 @@ def test_a_metric_without_its_weights_is_a_line_and_the_others_come_out(photos, 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     summary = evaluate(ask(photos, tmp_path / "out", "telea", metrics=("psnr", "lpips-alex", "lpips-vgg", "fid")))
     assert {cell.metric for cell in summary.cells} == {"psnr"}
-    assert [line.partition(" ")[0] for line in summary.not_computed] == ["lpips-alex", "lpips-vgg", "fid"]
-    assert all("not computed" in line and "\n" not in line for line in summary.not_computed)
-    assert "lpips-alex is not computed: alexnet-owt-7be5be79.pth" in (tmp_path / "out" / "RESULTS.md").read_text()
+    assert [line.partition(" ")[0] for line in summary.remarks] == ["lpips-alex", "lpips-vgg", "fid"]
+    assert all("not computed" in line and "\n" not in line for line in summary.remarks)
+    text = (tmp_path / "out" / "RESULTS.md").read_text()
+    assert "**LPIPS (AlexNet): not computed**: alexnet-owt-7be5be79.pth is neither in --weights nor" in text
     with pytest.raises(GlamaError, match="fid is not computed"):
         evaluate(ask(photos, tmp_path / "none", "telea", metrics=("fid",)))
     assert not (tmp_path / "none").exists()
@@ -191,6 +197,138 @@ def test_nothing_is_left_where_no_image_can_be_used(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_whose_name_is_no_text_is_named(photos, tmp_path):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    shutil.copy(folder / "a.png", os.fsencode(folder) + b"/caf\xe9.png")
+    for processes in (1, 2):
+        summary = evaluate(ask(folder, tmp_path / f"out{processes}", "telea", processes=processes))
+        assert summary.images == {"photos": 3}
+        assert summary.failures == (f"{folder}/caf\\udce9.png has a name that is not UTF-8; rename it",)
+
+
+def test_an_image_that_changed_or_is_new_is_evaluated_and_shown(photos, tmp_path):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    asked = ask(folder, tmp_path / "out", "telea", shown=1)
+    first = evaluate(asked)
+    shutil.copy(folder / "a.png", folder / "0.png")  # the first by name, and so the one that is shown
+    shutil.copy(folder / "b.png", folder / "a.png")
+    again = evaluate(asked)
+    assert again == evaluate(ask(folder, tmp_path / "straight", "telea", shown=1))
+    assert again.images == {"photos": 4} != first.images
+    for name in ("sheet-photos.png", "RESULTS.md"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
+def test_what_failed_is_tried_again(photos, tmp_path, monkeypatch):
+    from glama_deploy.evaluation import methods
+
+    asked = ask(photos, tmp_path / "out", "telea", "navier-stokes")
+
+    def full(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setitem(methods.BASELINES, "telea", full)
+        failed = evaluate(asked)
+        assert failed.failures[0] == "photos/a.png, EveryNLines, ThickStrokes: telea: MemoryError: no reason is given"
+        assert {c.method for c in failed.cells} == {"navier-stokes"}
+    again = evaluate(asked)
+    assert again.failures == ()
+    assert again == evaluate(ask(photos, tmp_path / "straight", "telea", "navier-stokes"))
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_weights_of_another_network_leave_the_results_that_are_there(photos, weights, tmp_path, capfd, processes):
+    out = tmp_path / "out"
+    evaluate(ask(photos, out, "telea"))
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    (tmp_path / "weights").mkdir()
+    shutil.copy(weights / "vgg16-397923af.pth", tmp_path / "weights" / "alexnet-owt-7be5be79.pth")
+    changes = {"metrics": ("lpips-alex",), "weights": tmp_path / "weights", "processes": processes}
+    with pytest.raises(GlamaError, match="holds the weights of another network"):
+        evaluate(ask(photos, out, "telea", overwrite=True, **changes))
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_what_a_process_cannot_open_is_said_by_the_first(photos, tmp_path, monkeypatch, capfd):
+    """As it comes to lie between the opening here and there."""
+    from glama_deploy.evaluation.methods import Spec, opened
+    from glama_deploy.evaluation.metrics import Judge
+    from glama_deploy.evaluation.run import Setting, run
+
+    asked = evaluate(ask(photos, tmp_path / "out", "telea")).protocol
+    setting = Setting(asked, (Spec("gone", str(tmp_path / "gone")),), {}, tmp_path)
+    methods = [opened(Spec("telea", "telea"), 1)]
+    with pytest.raises(GlamaError, match="gone"):
+        list(run(setting, protocol.items(asked), 2, methods, Judge(PLAIN, {})))
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
+def test_processes_end_with_the_first(photos, tmp_path, ending):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for n in range(60):
+        shutil.copy(photos / "a.png", folder / f"{n:02}.png")
+    arguments = ["--data", f"photos={folder}", "--model", "interpolation", "--processes", "2", "--out", tmp_path / "o"]
+    code = "from glama_deploy.cli.eval import main\nif __name__ == '__main__': main()"
+    (tmp_path / "go.py").write_text(code)
+    child = subprocess.Popen(
+        [sys.executable, tmp_path / "go.py", *map(str, arguments)], stderr=subprocess.PIPE, text=True
+    )
+    records, ends = tmp_path / "o" / "records.jsonl", time.monotonic() + 120
+    while not (records.exists() and records.stat().st_size) and time.monotonic() < ends:
+        time.sleep(0.01)
+    workers = [p for p in psutil.Process(child.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+    assert len(workers) == 2
+    child.send_signal(ending)
+    _, said = child.communicate(timeout=30)
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive
+    assert "Traceback" not in said
+    if ending == signal.SIGINT:
+        assert child.returncode == 130
+        assert "interrupted" in said
+
+
+def test_other_weights_are_another_configuration(photos, weights, tmp_path):
+    asked = {"metrics": ("lpips-alex",), "weights": tmp_path / "weights"}
+    file = tmp_path / "weights" / "alexnet-owt-7be5be79.pth"
+    file.parent.mkdir()
+    shutil.copy(weights / file.name, file)
+    evaluate(ask(photos, tmp_path / "out", "telea", **asked))
+    state = torch.load(file)
+    state["features.0.bias"] += 1
+    torch.save(state, file)
+    with pytest.raises(GlamaError, match=r"another configuration \(weights lpips-alex \("):
+        evaluate(ask(photos, tmp_path / "out", "telea", **asked))
+
+
+def test_names_that_mean_something_to_a_renderer_are_names(photos, tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    shutil.copy(photos / "a.png", folder / "a$_$[b].png")
+    models = ("[/]|$_$=telea", "interpolation")
+    summary = evaluate(ask(folder, tmp_path / "out", *models, reference="[/]|$_$", shown=1))
+    text = io.StringIO()
+    tables.show(Console(file=text, width=200), summary)
+    assert "change against [/]|$_$" in text.getvalue()
+    assert r"| photos | [/]\|$_$ |" in (tmp_path / "out" / "RESULTS.md").read_text()
+
+
+def test_interpolation_takes_known_pixels_on_one_line():
+    from glama_deploy.evaluation.methods import interpolation
+
+    image = np.full((16, 16, 3), 9, np.uint8)
+    missing = np.ones((16, 16), bool)
+    missing[3] = False
+    np.testing.assert_array_equal(interpolation(np.where(missing[..., None], np.uint8(0), image), missing), image)
+
+
 def test_a_method_that_fails_on_one_size_says_so_and_has_the_others(photos, tiny, make_bundle, tmp_path):
     fixed = make_bundle(tiny, ("onnx",), size=(64, 72))
     summary = evaluate(ask(photos, tmp_path / "out", f"fixed={fixed.path}@onnxruntime:cpu", "telea"))
@@ -204,8 +342,14 @@ def test_a_method_that_cannot_run_here_is_a_line(photos, tiny_bundle, tmp_path):
     models = (f"gpu={tiny_bundle.path}@tensorrt", f"half={tiny_bundle.path}@emulated/fp16", "telea")
     summary = evaluate(ask(photos, tmp_path / "out", *models))
     assert [method.label for method in summary.protocol.methods] == ["telea"]
-    assert summary.not_computed[0].startswith("gpu is not computed: ")
-    assert "has no fp16 graph" in summary.not_computed[1]
+    assert list(summary.refused) == ["gpu", "half"]
+    assert "has no fp16 graph" in summary.refused["half"]
+    assert summary.remarks[0].startswith("gpu is not computed: ")
+    row = "| photos | gpu | not computed | not computed |"
+    assert (tmp_path / "out" / "RESULTS.md").read_text().count(row) == 7  # tables
+    with pytest.raises(GlamaError, match="--reference gpu does not run here"):
+        evaluate(ask(photos, tmp_path / "none", *models, reference="gpu"))
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_half_graph_is_emulated(photos, tiny, make_bundle, tmp_path):
@@ -235,6 +379,33 @@ def test_a_folder_of_something_else_is_left_alone(photos, tmp_path):
         with pytest.raises(GlamaError, match="has files that are no evaluation's"):
             evaluate(ask(photos, tmp_path, "telea", overwrite=overwrite))
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_file_of_records_that_is_not_ours_is_left_alone(photos, tmp_path):
+    (tmp_path / "records.jsonl").write_text("my own")
+    for overwrite in (False, True):
+        with pytest.raises(GlamaError, match="has files that are no evaluation's"):
+            evaluate(ask(photos, tmp_path, "telea", overwrite=overwrite))
+    assert (tmp_path / "records.jsonl").read_text() == "my own"
+
+
+def test_overwriting_leaves_nothing_of_the_run_before(photos, tmp_path):
+    evaluate(ask(photos, tmp_path / "out", "telea"))
+    renamed = Request([f"new={photos}"], ["telea"], tmp_path / "out", masks=MASKS, metrics=PLAIN, processes=1)
+    evaluate(replace(renamed, overwrite=True))
+    evaluate(replace(renamed, out=tmp_path / "straight"))
+    names = [sorted(p.relative_to(o) for p in o.rglob("*")) for o in (tmp_path / "out", tmp_path / "straight")]
+    assert names[0] == names[1]
+
+
+def test_nothing_is_overwritten_by_a_run_that_has_no_image(photos, tmp_path):
+    evaluate(ask(photos, tmp_path / "out", "telea"))
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"no image")
+    with pytest.raises(GlamaError, match="none of the 1 images can be used"):
+        evaluate(ask(tmp_path / "broken", tmp_path / "out", "telea", overwrite=True))
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
 
 
 def test_a_folder_that_another_run_writes_is_refused(photos, tmp_path):
@@ -290,12 +461,45 @@ def test_the_command_prints_the_table_and_says_what_is_not_there(photos, tmp_pat
         (["--region", "half"], "region is 'half'"),
         (["--size", "30x30"], "multiples of 8"),
         (["--data", "gone"], "--data gone is no folder"),
+        (["--data", "a/b=."], "is called 'a/b', as no file may be"),
+        (["--device", "foo"], "--device is 'foo'; cpu, cuda or cuda:N is expected"),
+        (["--device", "cuda:99"], "GPUs; use --device cpu"),
+        (["--model", "truth=telea"], "a method is called 'truth'"),
+        (["--size", "8x8"], "multiples of 8 from 16 to 16384"),
     ],
 )
 def test_bad_input_is_one_line(photos, tmp_path, capsys, changes, says):
     arguments = ["--data", str(photos), "--model", "telea", "--out", str(tmp_path / "out")]
     assert main.run([*arguments, *changes]) == 2
-    err = [line for line in capsys.readouterr().err.splitlines() if line.startswith("glama-eval:")]
-    assert len(err) == 1
-    assert says in err[0]
+    assert_one_line(capsys.readouterr().err, says)
     assert not (tmp_path / "out").exists()
+
+
+def assert_one_line(err: str, says: str) -> None:
+    """That this is all that was said, but for a note of what was going on."""
+    lines = [line for line in err.splitlines() if line.strip() and not line.startswith("opening the models")]
+    assert len(lines) == 1
+    assert lines[0].startswith("glama-eval: ")
+    assert says in lines[0]
+
+
+def test_results_in_the_data_are_refused(photos, tmp_path, capsys):
+    shutil.copytree(photos, tmp_path / "photos")
+    arguments = ["--data", str(tmp_path / "photos"), "--model", "telea", "--out", str(tmp_path / "photos" / "out")]
+    assert main.run(arguments) == 2
+    assert_one_line(capsys.readouterr().err, "all of which is evaluated; choose another folder")
+    assert not (tmp_path / "photos" / "out").exists()
+
+
+def test_what_cannot_be_read_of_results_is_one_line(photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = ["--data", str(photos), "--model", "telea", "--masks", "Expand", "--metric", "psnr", "--out", str(out)]
+    assert main.run(arguments) == 0
+    capsys.readouterr()
+    (out / "protocol.json").write_bytes(b"\xff\xfe")
+    assert main.run(arguments) == 2
+    assert_one_line(capsys.readouterr().err, "protocol.json is damaged or of another version")
+    file = tmp_path / "file"
+    file.touch()
+    assert main.run([*arguments[:-1], str(file)]) == 2
+    assert_one_line(capsys.readouterr().err, "a file of that name is in the way; choose another place")

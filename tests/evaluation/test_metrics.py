@@ -14,7 +14,7 @@ from scipy.signal import correlate
 
 from glama_deploy.errors import GlamaError
 from glama_deploy.evaluation import backbones, spectrum
-from glama_deploy.evaluation.metrics import PLAIN, Judge, frechet_distance, known
+from glama_deploy.evaluation.metrics import PLAIN, Judge, frechet_distance, gaussian, known
 
 
 def test_an_identical_image_has_no_error(pair):
@@ -54,6 +54,7 @@ def test_ssim_is_the_map_of_wang_et_al_over_the_missing_pixels(pair):
     values = Judge(("ssim",), {}).score(found, truth, missing).values
     # torchmetrics computes in float32, where variances are differences of squares
     assert values["ssim/missing"] == pytest.approx(expected[missing].mean(), abs=1e-4)
+    assert values["ssim/whole"] == pytest.approx(expected.mean(), abs=1e-4)
 
 
 def test_the_spectrum_of_half_the_contrast_is_ln_2_off_at_every_frequency():
@@ -148,8 +149,8 @@ def test_fid_is_the_distance_of_two_gaussians():
     a, b = ((x - x.mean(0)) / math.sqrt(len(x) - 1) for x in (one, other))
     cross = np.linalg.svd(a @ b.T, compute_uv=False).sum()
     expected = ((one.mean(0) - other.mean(0)) ** 2).sum() + (a**2).sum() + (b**2).sum() - 2 * cross
-    assert frechet_distance(one, other) == pytest.approx(expected, rel=1e-6)
-    assert frechet_distance(one, one) == pytest.approx(0, abs=1e-6)
+    assert frechet_distance(gaussian(one), gaussian(other)) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance(gaussian(one), gaussian(one)) == pytest.approx(0, abs=1e-6)
 
 
 def test_inception_sees_2048_features_of_a_whole_image(pair, weights):
@@ -177,10 +178,12 @@ def test_a_file_is_found_in_the_folder_given_and_in_torch_s_own(weights, tmp_pat
     assert backbones.find("fid", None) == there
 
 
-def test_loading_one_leaves_torch_s_folder_where_it_was(weights):
+def test_loading_one_leaves_torch_s_folder_where_it_was(weights, monkeypatch):
     before = torch.hub.get_dir()
     backbones.lpips("lpips-alex", weights / "alexnet-owt-7be5be79.pth")
     assert torch.hub.get_dir() == before
+    monkeypatch.setenv("TORCH_HOME", "/elsewhere")
+    assert torch.hub.get_dir() == "/elsewhere/hub"
 
 
 @pytest.mark.parametrize("backbone", ["lpips-alex", "fid"])

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from glama_deploy.evaluation.evaluate import PAGE, Request, evaluate
+from glama_deploy.evaluation.evaluate import Request, evaluate
+from glama_deploy.evaluation.records import PAGE
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
