@@ -1,6 +1,6 @@
 """What a network fills holes with, against classical inpainting, on photographs that it was not trained on.
 
-    python benchmarks/quality.py [--model default] [--photos benchmarks/photos] [--sizes 256 512] [--out quality]
+    python benchmarks/quality.py [--model default] [--photos benchmarks/photos] [--sizes 256 512] [--seed 0] [--out quality]
 
 `glama-eval` on every photograph's middle square, brought to each size, with each of the seven masks: PSNR and SSIM of
 the missing pixels and of the whole image, for OpenCV's Telea and Navier–Stokes, linear interpolation and the network.
@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--model", default="default", help="as glama-eval takes it")
     parser.add_argument("--photos", type=Path, default=PHOTOS)
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512])
+    parser.add_argument("--seed", type=int, default=0, help="of the masks")
     parser.add_argument("--out", type=Path, default=Path("quality"))
     options = parser.parse_args()
     for side in options.sizes:
@@ -35,6 +36,7 @@ def main() -> None:
             options.out / str(side),
             metrics=("psnr", "ssim"),
             size=(side, side),
+            seed=options.seed,
             overwrite=True,
         )
         tables.show(Console(width=120), evaluate(request))
