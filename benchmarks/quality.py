@@ -1,6 +1,6 @@
 """What a network fills holes with, against classical inpainting, on photographs that it was not trained on.
 
-    python benchmarks/quality.py [--model default] [--photos benchmarks/photos] [--sizes 256 512] [--seed 0] [--out quality]
+    python benchmarks/quality.py [--model default] [--photos FOLDER] [--sizes 256 512] [--seed 0] [--out quality]
 
 `glama-eval` on every photograph's middle square, brought to each size, with each of the seven masks: PSNR and SSIM of
 the missing pixels and of the whole image, for OpenCV's Telea and Navier–Stokes, linear interpolation and the network.
