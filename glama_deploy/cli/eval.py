@@ -10,11 +10,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from glama_deploy.bundle import parse_size
 from glama_deploy.cli.entry import Command, option
+from glama_deploy.errors import GlamaError
 from glama_deploy.inpainter import Region
 from glama_deploy.runtime.base import require
 
 #: Seven masks need so many columns; a narrower terminal folds lines.
 _WIDTH = 120
+
+
+class _Stopped(GlamaError):
+    """A Ctrl-C, after which a run may go on."""
+
+    exit_code = 130
 
 
 def glama_eval(
@@ -101,16 +108,19 @@ def glama_eval(
         console=Console(stderr=True, highlight=False),
         speed_estimate_period=3600,  # of images that may take minutes
     )
-    with progress:
-        task = progress.add_task("opening the models", total=None)
-        summary = evaluate(
-            asked,
-            lambda done, total, text: progress.update(task, completed=done, total=total, description=text),
-        )
+    try:
+        with progress:
+            task = progress.add_task("opening the models", total=None)
+            summary = evaluate(
+                asked,
+                lambda done, total, text: progress.update(task, completed=done, total=total, description=text),
+            )
+    except KeyboardInterrupt as error:
+        raise _Stopped(f"interrupted; images that are done are kept in {out}: the same command goes on") from error
     console = Console(highlight=False)
     console = Console(highlight=False, width=max(console.width, _WIDTH))
     tables.show(console, summary)
-    console.print(f"{out / PAGE}; tables, sheets and spectra beside it", markup=False, soft_wrap=True)
+    console.print(f"{out / PAGE}; tables and pictures beside it", markup=False, soft_wrap=True)
     return 2 if summary.failures or summary.refused else 0
 
 

@@ -212,6 +212,7 @@ def _kept(item: Item, there: dict[tuple[str, str], Record], folder: Folder) -> R
 def write(summary: Summary, items: Sequence[Item], folder: Folder) -> None:
     """The tables, the sheets, the spectra and the page."""
     asked, out = summary.protocol, folder.path
+    folder.remove_pictures_but_of(items)
     figures: dict[str, Figure] = {}
     slides: list[page.Slide] = []
     for dataset in asked.datasets:

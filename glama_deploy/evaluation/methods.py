@@ -73,10 +73,12 @@ def parse(models: Sequence[str], backends: Sequence[str], precisions: Sequence[s
         name, model, how = _parts(text)
         if model not in BASELINES and model != "default" and not Path(model).exists():
             raise GlamaError(
-                f"--model {text}: no bundle or checkpoint at {model}; a path, 'default', {' or '.join(BASELINES)} is "
-                "expected"
+                f"--model {text}: no bundle or checkpoint at {model}; a path, 'default', {', '.join(BASELINES)}: one "
+                "of these is expected"
             )
         label = name or _label(model)
+        if model in BASELINES and how:
+            raise GlamaError(f"--model {text}: {model} runs on no engine; leave out @{how}")
         if model in BASELINES:
             specs.append(Spec(label, model))
             continue

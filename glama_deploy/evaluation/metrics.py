@@ -59,11 +59,11 @@ _LEAST_SIDE: dict[Metric, int] = {"lpips-alex": 31, "lpips-vgg": 16}
 
 
 def known(names: tuple[str, ...]) -> tuple[Metric, ...]:
-    """The metrics of these names. Raises GlamaError for one that does not exist."""
+    """The metrics of these names, in the order of the tables. Raises GlamaError for one that does not exist."""
     unknown = [name for name in names if name not in get_args(Metric)]
     if unknown:
         raise GlamaError(f"unknown metric {unknown[0]!r}; expected {', '.join(get_args(Metric))}")
-    return cast(tuple[Metric, ...], names)
+    return tuple(metric for metric in get_args(Metric) if metric in names)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ from glama_deploy.evaluation.summary import Summary
 #: Larger pictures are shown smaller on a sheet.
 _SIDE = 256
 
+#: Of lines, so that one that lies on another is seen.
+_STYLES = ("-", "--", ":", "-.")
+
 #: What a difference of log amplitudes is shown as the brightest at: e² times too much or too little.
 _BRIGHTEST = 2.0
 
@@ -98,7 +101,8 @@ def spectra(row: Shown) -> Figure:
         axes[0, column].set_title(name, fontsize=9, parse_math=False)
         error = np.abs(values - truth)
         image = axes[1, column].imshow(error, cmap="magma", vmin=0, vmax=_BRIGHTEST)
-        axes[1, column].set_title(f"|Δ| {error.mean():.3f}" if name != TRUTH else "", fontsize=9)
+        axes[1, column].set_title(f"|Δ| {error.mean():.3f}", fontsize=9)
+        axes[1, column].set_visible(name != TRUTH)
         for axis in axes[:, column]:
             axis.set_xticks([])
             axis.set_yticks([])
@@ -109,7 +113,7 @@ def spectra(row: Shown) -> Figure:
 
 def rings(summary: Summary, dataset: str) -> Figure:
     """The spectrum's error by frequency, a plot for each mask, a line for each method."""
-    masks = summary.protocol.masks
+    masks, labels = summary.protocol.masks, [method.label for method in summary.protocol.methods]
     columns = min(4, len(masks))
     rows = -(-len(masks) // columns)
     figure = Figure(figsize=(3.2 * columns, 2.6 * rows + 0.6), layout="constrained")
@@ -119,14 +123,15 @@ def rings(summary: Summary, dataset: str) -> Figure:
         for ring in summary.rings:
             if (ring.dataset, ring.mask) == (dataset, mask) and ring.errors:
                 values = [np.nan if value is None else value for value in ring.errors]
-                axis.plot(centres, values, label=ring.method.replace("$", r"\$"), linewidth=1.2)
+                style = _STYLES[labels.index(ring.method) % len(_STYLES)]
+                axis.plot(centres, values, style, label=ring.method.replace("$", r"\$"), linewidth=1.4)
         axis.set_title(mask, fontsize=9)
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.3)
     for axis in axes[len(masks) :]:
         axis.set_axis_off()
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(4, max(1, len(labels))), fontsize=8)
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=min(4, max(1, len(names))), fontsize=8)
     figure.supxlabel("cycles a pixel", fontsize=9)
     figure.supylabel("|Δ log amplitude|", fontsize=9)
     return figure

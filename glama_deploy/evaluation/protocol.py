@@ -62,12 +62,16 @@ class Protocol(_Record):
     shown: int = Field(default=14, ge=0, description="images of each dataset whose results are kept as pictures")
 
     def difference(self, other: Protocol) -> str:
-        """The first thing that differs, for people; empty where nothing does."""
-        for name in type(self).model_fields:
+        """The first thing that differs, for people; empty where nothing does that an image's result depends on."""
+        for name in (name for name in type(self).model_fields if name not in _CHOICES):
             here, there = getattr(self, name), getattr(other, name)
             if here != there:
                 return f"{name} {_short(there)}, not {_short(here)}"
         return ""
+
+
+#: How many images are evaluated and shown.
+_CHOICES = {"limit", "shown"}
 
 
 def _short(value: object) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -80,9 +80,10 @@ class Folder:
                 os.truncate(self.path / RECORDS, 0)
             else:
                 self._check(protocol)
-            if overwrite or not (self.path / PROTOCOL).exists():
+            text = protocol.model_dump_json(indent=1).encode() + b"\n"
+            if not (self.path / PROTOCOL).exists() or (self.path / PROTOCOL).read_bytes() != text:
                 with atomic_file(self.path / PROTOCOL) as temporary:
-                    temporary.write_bytes(protocol.model_dump_json(indent=1).encode() + b"\n")
+                    temporary.write_bytes(text)
             if overwrite:  # now that the folder says what it is of
                 self._clear()
             yield self._read()
@@ -182,6 +183,15 @@ class Folder:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as temporary:
             Image.fromarray(rgb).save(temporary, format="PNG")
+
+    def remove_pictures_but_of(self, items: Iterable[Item]) -> None:
+        """Remove what was kept of other images, or with other masks."""
+        kept = {(self.picture(item, TRUTH).parent, item.shown) for item in items if item.shown}
+        for path in sorted((self.path / PICTURES).rglob("*.png")):
+            if path.is_file() and (path.parent, path.name.partition("-")[0]) not in kept:
+                path.unlink()
+                with suppress(OSError):  # another is in it
+                    path.parent.rmdir()
 
     def picture(self, item: Item, name: str) -> Path:
         return self.path / PICTURES / item.dataset / item.image / f"{item.shown}-{name}.png"

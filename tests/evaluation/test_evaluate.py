@@ -216,9 +216,20 @@ def test_an_image_that_changed_or_is_new_is_evaluated_and_shown(photos, tmp_path
     shutil.copy(folder / "b.png", folder / "a.png")
     again = evaluate(asked)
     assert again == evaluate(ask(folder, tmp_path / "straight", "telea", shown=1))
+    names = [sorted(p.relative_to(o) for p in o.rglob("*.png")) for o in (tmp_path / "out", tmp_path / "straight")]
+    assert names[0] == names[1]  # and nothing is left of what was shown before
     assert again.images == {"photos": 4} != first.images
     for name in ("sheet-photos.png", "RESULTS.md"):
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
+
+
+def test_more_images_may_be_asked_for_and_metrics_in_any_order(photos, tmp_path):
+    evaluate(ask(photos, tmp_path / "out", "telea", limit=1, shown=0))
+    before = (tmp_path / "out" / "records.jsonl").read_bytes()
+    summary = evaluate(ask(photos, tmp_path / "out", "telea", metrics=PLAIN[::-1]))
+    assert summary == evaluate(ask(photos, tmp_path / "straight", "telea"))
+    assert (tmp_path / "out" / "records.jsonl").read_bytes().startswith(before)
+    assert (tmp_path / "out" / "protocol.json").read_bytes() == (tmp_path / "straight" / "protocol.json").read_bytes()
 
 
 def test_what_failed_is_tried_again(photos, tmp_path, monkeypatch):
@@ -464,6 +475,7 @@ def test_the_command_prints_the_table_and_says_what_is_not_there(photos, tmp_pat
         (["--data", "a/b=."], "is called 'a/b', as no file may be"),
         (["--device", "foo"], "--device is 'foo'; cpu, cuda or cuda:N is expected"),
         (["--device", "cuda:99"], "GPUs; use --device cpu"),
+        (["--model", "telea@torch"], "telea runs on no engine"),
         (["--model", "truth=telea"], "a method is called 'truth'"),
         (["--size", "8x8"], "multiples of 8 from 16 to 16384"),
     ],
