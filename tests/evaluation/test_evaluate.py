@@ -286,7 +286,11 @@ def test_processes_end_with_the_first(photos, tmp_path, ending):
     for n in range(60):
         shutil.copy(photos / "a.png", folder / f"{n:02}.png")
     arguments = ["--data", f"photos={folder}", "--model", "interpolation", "--processes", "2", "--out", tmp_path / "o"]
-    code = "from glama_deploy.cli.eval import main\nif __name__ == '__main__': main()"
+    # as in a terminal: what a shell starts in the background is made deaf to interrupts
+    code = (
+        "import signal\nfrom glama_deploy.cli.eval import main\n"
+        "if __name__ == '__main__':\n    signal.signal(signal.SIGINT, signal.default_int_handler)\n    main()\n"
+    )
     (tmp_path / "go.py").write_text(code)
     child = subprocess.Popen(
         [sys.executable, tmp_path / "go.py", *map(str, arguments)], stderr=subprocess.PIPE, text=True
