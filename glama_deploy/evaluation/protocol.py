@@ -63,9 +63,9 @@ class Protocol(_Record):
 
     def difference(self, other: Protocol) -> str:
         """The first thing that differs, for people; empty where nothing does that an image's result depends on."""
-        for name in (name for name in type(self).model_fields if name not in _CHOICES):
+        for name in type(self).model_fields:
             here, there = getattr(self, name), getattr(other, name)
-            if here != there:
+            if here != there and name not in _CHOICES:
                 return f"{name} {_short(there)}, not {_short(here)}"
         return ""
 
