@@ -23,7 +23,7 @@ from rich.table import Table
 
 from glama_deploy.benchmarks.quality import PHOTOS
 from glama_deploy.evaluation.evaluate import Request, evaluate
-from glama_deploy.evaluation.metrics import REGIONS, Metric
+from glama_deploy.evaluation.metrics import COMMON, Metric
 from glama_deploy.evaluation.summary import Summary
 from glama_deploy.files import atomic_file
 from glama_deploy.masks import TYPES
@@ -80,7 +80,7 @@ def mean(found: Summary, name: str, kinds: Sequence[str], metric: Metric) -> flo
     values = [
         c.value.mean
         for c in found.cells
-        if (c.method, c.metric, c.region) == (name, metric, REGIONS[metric][0]) and c.mask in kinds
+        if (c.method, c.metric, c.region) == (name, metric, COMMON[metric]) and c.mask in kinds
     ]
     return statistics.fmean(values)
 

@@ -1,24 +1,25 @@
 """What an inpainted image is worth: the metrics, computed by torchmetrics and torch-fidelity; the spectrum's is ours.
 
 All are of 8-bit images, as a user gets them, with the known pixels in place. `whole` is the image, `missing` its
-missing pixels alone. LPIPS, FID and the spectrum are of the whole image: each looks at neighbourhoods or at all of it.
+missing pixels alone.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast, get_args
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics.functional import mean_absolute_error
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from glama_deploy.errors import GlamaError
-from glama_deploy.evaluation import backbones, spectrum
+from glama_deploy.evaluation import spectrum
 from glama_deploy.evaluation.backbones import Backbone
+from glama_deploy.evaluation.perceptual import Inception, Lpips
 
 Metric = Literal["l1", "psnr", "ssim", "lpips-alex", "lpips-vgg", "fid", "spectrum"]
 Region = Literal["missing", "whole"]
@@ -26,15 +27,17 @@ Region = Literal["missing", "whole"]
 #: What needs no file.
 PLAIN: tuple[Metric, ...] = ("l1", "psnr", "ssim", "spectrum")
 
-#: The regions that a metric is of.
-REGIONS: dict[Metric, tuple[Region, ...]] = {
-    "l1": ("missing", "whole"),
-    "psnr": ("missing", "whole"),
-    "ssim": ("missing", "whole"),
-    "lpips-alex": ("whole",),
-    "lpips-vgg": ("whole",),
-    "fid": ("whole",),
-    "spectrum": ("whole",),
+REGIONS: tuple[Region, ...] = get_args(Region)
+
+#: The region that each metric is commonly told of.
+COMMON: dict[Metric, Region] = {
+    "l1": "missing",
+    "psnr": "missing",
+    "ssim": "missing",
+    "lpips-alex": "whole",
+    "lpips-vgg": "whole",
+    "fid": "whole",
+    "spectrum": "whole",
 }
 
 #: Whether more is better.
@@ -69,10 +72,10 @@ def known(names: tuple[str, ...]) -> tuple[Metric, ...]:
 @dataclass(frozen=True)
 class Score:
     """Of one image: values by `metric/region` (a metric that this image is too small for is absent), the spectrum's
-    error by ring, and what Inception sees in it (float32 [2048], for FID)."""
+    error by region and ring, and what Inception sees in it (float32 [2, 2048] by region, for FID)."""
 
     values: dict[str, float]
-    rings: tuple[float | None, ...] = ()
+    rings: dict[Region, tuple[float | None, ...]] = field(default_factory=dict)
     features: np.ndarray | None = None
 
 
@@ -83,12 +86,10 @@ class Judge:
         """weights: the file of each backbone among the metrics. Raises GlamaError for one that is damaged or of another
         network."""
         self._metrics, self._device = metrics, torch.device(device)
-        self._lpips: dict[Metric, nn.Module] = {
-            name: backbones.lpips(name, weights[name]).to(self._device)
-            for name in metrics
-            if name in ("lpips-alex", "lpips-vgg")
+        self._lpips: dict[Metric, Lpips] = {
+            name: Lpips(name, weights[name], self._device) for name in metrics if name in ("lpips-alex", "lpips-vgg")
         }
-        self._inception = backbones.inception(weights["fid"]).to(self._device) if "fid" in metrics else None
+        self._inception = Inception(weights["fid"], self._device) if "fid" in metrics else None
 
     @torch.inference_mode()
     def score(self, found: np.ndarray, truth: np.ndarray, missing: np.ndarray) -> Score:
@@ -100,29 +101,31 @@ class Judge:
                 values[f"l1/{region}"] = float(mean_absolute_error(*pair))
             if "psnr" in self._metrics:
                 values[f"psnr/{region}"] = min(MOST_PSNR, float(peak_signal_noise_ratio(*pair, data_range=1.0)))
-        pair = [_tensor(image).to(self._device) for image in (found, truth)]
+        one, other = (_tensor(image).to(self._device) for image in (found, truth))
+        within = torch.from_numpy(missing).to(self._device)
         if "ssim" in self._metrics:
-            whole, of_each = structural_similarity_index_measure(*pair, data_range=1.0, return_full_image=True)
-            within = of_each[0].mean(0)[torch.from_numpy(missing).to(self._device)]
-            values |= {"ssim/missing": float(within.mean()), "ssim/whole": float(whole)}
+            whole, of_each = structural_similarity_index_measure(one, other, data_range=1.0, return_full_image=True)
+            values |= {"ssim/missing": float(of_each[0].mean(0)[within].mean()), "ssim/whole": float(whole)}
         for name, network in self._lpips.items():
             if min(missing.shape) >= _LEAST_SIDE[name]:
-                values[f"{name}/whole"] = float(network(*pair))
-                network.reset()  # type: ignore[operator]
-        rings: tuple[float | None, ...] = ()
+                values[f"{name}/missing"], values[f"{name}/whole"] = network.distances(one, other, within)
+        rings: dict[Region, tuple[float | None, ...]] = {}
         if "spectrum" in self._metrics:
-            error = spectrum.errors(found, truth)
-            values["spectrum/whole"] = float(error.mean())
-            rings = spectrum.by_ring(error)
-        return Score(values, rings, self.features(found))
+            errors: tuple[tuple[Region, np.ndarray], ...] = (
+                ("missing", spectrum.errors_within(found, truth, missing)),
+                ("whole", spectrum.errors(found, truth)),
+            )
+            for of, error in errors:
+                values[f"spectrum/{of}"] = float(error.mean())
+                rings[of] = spectrum.by_ring(error)
+        seen = self.features(found, [missing])
+        return Score(values, rings, None if seen is None else seen[0])
 
     @torch.inference_mode()
-    def features(self, image: np.ndarray) -> np.ndarray | None:
-        """What Inception sees in an image, float32 [2048]; None without FID."""
-        if self._inception is None:
-            return None
-        pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())
-        return self._inception(pixels[None].to(self._device))[0][0].cpu().numpy()
+    def features(self, image: np.ndarray, masks: list[np.ndarray]) -> np.ndarray | None:
+        """What Inception sees in an image, float32 [masks, 2, 2048], of each mask's missing pixels and of the whole;
+        None without FID."""
+        return None if self._inception is None else self._inception.features(image, masks)
 
 
 def _tensor(image: np.ndarray) -> Tensor:

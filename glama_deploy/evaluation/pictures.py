@@ -112,7 +112,7 @@ def spectra(row: Shown) -> Figure:
 
 
 def rings(summary: Summary, dataset: str) -> Figure:
-    """The spectrum's error by frequency, a plot for each mask, a line for each method."""
+    """The whole image's error of the spectrum by frequency, a plot for each mask, a line for each method."""
     masks, labels = summary.protocol.masks, [method.label for method in summary.protocol.methods]
     columns = min(4, len(masks))
     rows = -(-len(masks) // columns)
@@ -121,7 +121,7 @@ def rings(summary: Summary, dataset: str) -> Figure:
     centres = (np.arange(spectrum.RINGS) + 0.5) / spectrum.RINGS * np.sqrt(0.5)
     for axis, mask in zip(axes, masks, strict=False):
         for ring in summary.rings:
-            if (ring.dataset, ring.mask) == (dataset, mask) and ring.errors:
+            if (ring.dataset, ring.mask, ring.region) == (dataset, mask, "whole") and ring.errors:
                 values = [np.nan if value is None else value for value in ring.errors]
                 style = _STYLES[labels.index(ring.method) % len(_STYLES)]
                 axis.plot(centres, values, style, label=ring.method.replace("$", r"\$"), linewidth=1.4)

@@ -19,6 +19,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from glama_deploy.errors import GlamaError
+from glama_deploy.evaluation.metrics import Region
 from glama_deploy.evaluation.protocol import Item, Protocol
 from glama_deploy.files import atomic_file, write_error
 
@@ -32,13 +33,13 @@ SHEET, SPECTRA, RINGS = "sheet", "spectra", "rings"
 
 
 class Result(BaseModel):
-    """Of one method on one image with one mask: values by `metric/region` and the spectrum's error by ring, or why
-    there are none."""
+    """Of one method on one image with one mask: values by `metric/region` and the spectrum's error by region and ring,
+    or why there are none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     values: dict[str, float] = Field(default_factory=dict)
-    rings: tuple[float | None, ...] = ()
+    rings: dict[Region, tuple[float | None, ...]] = Field(default_factory=dict)
     error: str = ""
 
 
@@ -162,17 +163,18 @@ class Folder:
         except OSError as error:
             raise write_error(path, error) from error
 
-    def save_features(self, item: Item, truth: np.ndarray, found: np.ndarray) -> None:
-        """truth float32 [2048]; found float32 [masks, methods, 2048], NaN where there is no result."""
+    def save_features(self, item: Item, features: dict[str, np.ndarray]) -> None:
+        """By mask, float32 [1 + methods, regions, 2048]: of the truth and of each method, NaN where there is no
+        result."""
         path = self._features(item.dataset, item.image)
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, truth=truth, found=found)
+            np.savez(file, **features)  # type: ignore[arg-type]
 
-    def features(self, record: Record) -> tuple[np.ndarray, np.ndarray]:
+    def features(self, record: Record, mask: str) -> np.ndarray:
         """What :meth:`save_features` was given."""
-        with np.load(self._features(record.dataset, record.image)) as arrays:
-            return arrays["truth"], arrays["found"]
+        with np.load(self._features(record.dataset, record.image)) as arrays:  # which reads this mask's alone
+            return arrays[mask]
 
     def _features(self, dataset: str, image: str) -> Path:
         return self.path / FEATURES / dataset / f"{image}.npz"

@@ -92,11 +92,9 @@ class Evaluator:
 
     def _evaluate(self, inputs: _Inputs) -> Record:
         item, truth = inputs.item, inputs.truth
-        features = self._judge.features(truth)
-        count = len(inputs.masks), len(self._methods), 0 if features is None else len(features)
-        seen = np.full(count, np.nan, np.float32)
+        features = self._features(truth, inputs.masks)
         results: dict[str, dict[str, Result]] = {}
-        for row, (mask, missing) in enumerate(inputs.masks.items()):
+        for mask, missing in inputs.masks.items():
             results[mask] = {}
             if item.shown == mask:
                 self._folder.save_picture(item, TRUTH, truth)
@@ -105,9 +103,9 @@ class Evaluator:
                 result, score = self._one(method, truth, missing, item, column, mask)
                 results[mask][method.spec.label] = result
                 if score is not None and score.features is not None:
-                    seen[row, column] = score.features
-        if features is not None:
-            self._folder.save_features(item, features, seen)
+                    features[mask][1 + column] = score.features
+        if features:
+            self._folder.save_features(item, features)
         return Record(
             dataset=item.dataset,
             image=item.image,
@@ -116,6 +114,15 @@ class Evaluator:
             width=truth.shape[1],
             results=results,
         )
+
+    def _features(self, truth: np.ndarray, masks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """By mask, what Inception sees in the truth, with room for what it sees in each method's result (see
+        :meth:`Folder.save_features`); nothing without FID."""
+        seen = self._judge.features(truth, list(masks.values()))
+        if seen is None:
+            return {}
+        room = np.full((len(self._methods), *seen.shape[1:]), np.nan, np.float32)
+        return {mask: np.concatenate([of_truth[None], room]) for mask, of_truth in zip(masks, seen, strict=True)}
 
     def _one(
         self, method: Method, truth: np.ndarray, missing: np.ndarray, item: Item, number: int, mask: str

@@ -14,13 +14,30 @@ _LEAST = 1e-6
 def log_amplitudes(image: np.ndarray) -> np.ndarray:
     """ln |F| of the channels' mean of an image (uint8 H×W×3 as 0…1), orthonormal; zero frequency in the middle,
     float64 H×W."""
-    gray = image.mean(axis=2) / 255
+    return _log_amplitudes(_gray(image))
+
+
+def _log_amplitudes(gray: np.ndarray) -> np.ndarray:
     return np.log(np.abs(np.fft.fftshift(np.fft.fft2(gray, norm="ortho"))) + _LEAST)
+
+
+def _gray(image: np.ndarray) -> np.ndarray:
+    return image.mean(axis=2) / 255
 
 
 def errors(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """|difference of log amplitudes| at each frequency, float64 H×W, of two images uint8 H×W×3."""
     return np.abs(log_amplitudes(found) - log_amplitudes(truth))
+
+
+def errors_within(found: np.ndarray, truth: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """The same of the missing pixels alone (bool H×W): in both images the known ones are put at the mean of the truth's
+    missing ones, so that they have no part in it, and the step at the hole's edge has little."""
+    found, truth = _gray(found), _gray(truth)
+    level = truth[missing].mean()
+    return np.abs(
+        _log_amplitudes(np.where(missing, found - level, 0)) - _log_amplitudes(np.where(missing, truth - level, 0))
+    )
 
 
 def by_ring(error: np.ndarray) -> tuple[float | None, ...]:

@@ -58,6 +58,7 @@ class Ring(BaseModel):
     dataset: str
     method: str
     mask: str
+    region: Region
     errors: tuple[float | None, ...]
 
 
@@ -112,7 +113,7 @@ def summarize(
             other = theirs[reference] if reference not in (None, label) else {}
             cells += _cells(place, protocol, theirs[label], other)
             if "spectrum" in protocol.metrics:
-                rings.append(Ring(**place, errors=_rings(here, mask, label)))
+                rings += [Ring(**place, region=r, errors=_rings(here, mask, label, r)) for r in REGIONS]
     if "fid" in protocol.metrics:
         cells += _frechet(protocol, whole, folder, reference, step)
     return Summary(
@@ -130,7 +131,7 @@ def summarize(
 def _cells(place: dict[str, str], protocol: Protocol, mine: _Values, other: _Values) -> Iterator[Cell]:
     """A method's cells at a place of the table, with what changes against another's values."""
     for metric in protocol.metrics:
-        for region in REGIONS[metric]:
+        for region in REGIONS:
             values, theirs = mine.get(f"{metric}/{region}", {}), other.get(f"{metric}/{region}", {})
             differences = [values[image] - theirs[image] for image in values if image in theirs]
             if values:
@@ -175,33 +176,35 @@ def _frechet(
 ) -> Iterator[Cell]:
     """FID of each method with each mask on each dataset, of the images that it has a result of, two at least. There is
     a change where method and reference have results of the same images."""
-    for dataset in protocol.datasets:
-        seen = [folder.features(record) for record in records if record.dataset == dataset.name]
-        known: dict[bytes, Gaussian] = {}  # of the truth, by the images that it is of
-        for row, mask in enumerate(protocol.masks):
+    for dataset, mask in product(protocol.datasets, protocol.masks):
+        here = [folder.features(record, mask) for record in records if record.dataset == dataset.name]
+        if len(here) < 2:
+            continue
+        for number, region in enumerate(REGIONS):
+            truth, *results = np.stack([seen[:, number] for seen in here], axis=1)  # each of them [images, 2048]
+            known: dict[bytes, Gaussian] = {}  # of the truth, by the images that it is of
             values: dict[str, tuple[bytes, Statistic]] = {}
-            for column, method in enumerate(protocol.methods):
-                step(f"FID of {method.label}, {mask}")
-                there = np.array([np.isfinite(found[row, column]).all() for _, found in seen], bool)
+            for method, result in zip(protocol.methods, results, strict=True):
+                step(f"FID of {method.label}, {mask}, {region}")
+                there = np.isfinite(result).all(axis=1)
                 if there.sum() < 2:
                     continue
                 images = there.tobytes()
                 if images not in known:
-                    known[images] = gaussian(np.stack([seen[i][0] for i in np.flatnonzero(there)]))
-                mine = gaussian(np.stack([seen[i][1][row, column] for i in np.flatnonzero(there)]))
-                mean = frechet_distance(mine, known[images])
+                    known[images] = gaussian(truth[there])
+                mean = frechet_distance(gaussian(result[there]), known[images])
                 values[method.label] = images, Statistic(mean=mean, n=int(there.sum()))
             for label, (images, value) in values.items():
                 change = None
                 if reference in values and label != reference and values[reference][0] == images:
                     change = Statistic(mean=value.mean - values[reference][1].mean, n=value.n)
                 place = {"dataset": dataset.name, "method": label, "mask": mask}
-                yield Cell(**place, metric="fid", region="whole", value=value, change=change)
+                yield Cell(**place, metric="fid", region=region, value=value, change=change)
 
 
-def _rings(records: Iterable[Record], mask: str, label: str) -> tuple[float | None, ...]:
+def _rings(records: Iterable[Record], mask: str, label: str, region: Region) -> tuple[float | None, ...]:
     """The mean over images of each ring; of one that no image has, None."""
-    found = [record.results[mask][label].rings for record in records]
+    found = [record.results[mask][label].rings.get(region, ()) for record in records]
     columns = zip(*(rings for rings in found if rings), strict=True)
     there = [[value for value in column if value is not None] for column in columns]
     return tuple(float(np.mean(column)) if column else None for column in there)

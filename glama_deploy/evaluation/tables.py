@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
 
-from glama_deploy.evaluation.metrics import REGIONS, TITLES, UPWARD, Metric, Region
+from glama_deploy.evaluation.metrics import COMMON, REGIONS, TITLES, UPWARD, Metric, Region
 from glama_deploy.evaluation.summary import Cell, Statistic, Summary
 
 #: What stands where there is no result, and where there could be none here.
@@ -44,7 +44,7 @@ class Table:
 def tables(summary: Summary) -> Iterator[Table]:
     """A table for each metric and region, and behind it, with a reference, one of the changes against that."""
     for metric in summary.protocol.metrics:
-        for region in REGIONS[metric]:
+        for region in REGIONS:
             title, _ = TITLES[metric]
             of = f"{title}, {'missing pixels' if region == 'missing' else 'whole image'}"
             arrow = "more" if metric in UPWARD else "less"
@@ -98,10 +98,10 @@ def _best(summary: Summary, cell: Cell) -> bool:
 
 
 def show(console: Console, summary: Summary) -> None:
-    """Print the means, of the missing pixels where there are any of these alone; the rest is in the files."""
+    """Print the means, each metric's of the region that it is commonly told of; the rest is in the files."""
     masks = [re.sub(r"(?<=[a-z])(?=[A-Z])", "\n", mask) for mask in summary.protocol.masks]
     for table in tables(summary):
-        if not table.rows or (table.region == "whole" and "missing" in REGIONS[table.metric]):
+        if not table.rows or table.region != COMMON[table.metric]:
             continue
         shown = RichTable(*("dataset", "method", *masks), title=escape(table.title), title_justify="left")
         for dataset, method, entries in table.rows:

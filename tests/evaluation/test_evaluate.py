@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from glama_deploy.cli.eval import main
 from glama_deploy.errors import GlamaError
 from glama_deploy.evaluation import protocol, tables
 from glama_deploy.evaluation.evaluate import Request, evaluate
+from glama_deploy.evaluation.metrics import REGIONS, frechet_distance, gaussian
 from glama_deploy.evaluation.records import Folder, Record
 from glama_deploy.evaluation.summary import statistic
 from glama_deploy.evaluation.tables import markdown
@@ -49,8 +51,7 @@ def evaluated(photos, tiny_bundle, tmp_path_factory):
 def test_every_method_has_a_figure_for_every_mask_metric_and_region(evaluated):
     out, summary = evaluated
     places = {(c.method, c.mask, c.metric, c.region) for c in summary.cells}
-    regions = 2 * 3 + 1  # of L1, PSNR and SSIM two, of the spectrum one
-    assert len(places) == len(summary.cells) == 3 * len(MASKS) * regions
+    assert len(places) == len(summary.cells) == 3 * len(MASKS) * len(PLAIN) * len(REGIONS)
     assert all(np.isfinite(cell.value.mean) and cell.value.n == 3 for cell in summary.cells)
     assert summary.failures == ()
     with (out / "results.csv").open() as file:
@@ -151,14 +152,18 @@ def test_lpips_and_fid_come_out_where_their_weights_are(photos, weights, tmp_pat
     summary = evaluate(asked)
     assert summary.remarks == ()
     for metric in metrics[1:]:
-        for method in models:
-            cell = summary.cell("photos", method, MASKS[0], metric, "whole")
+        for region, method in product(REGIONS, models):
+            cell = summary.cell("photos", method, MASKS[0], metric, region)
             assert cell.value.n == 3
             assert np.isfinite(cell.value.mean)
-        assert cell.change.mean != 0
-    truth, found = Folder(asked.out).features(Record(dataset="photos", image="more/c.png"))
-    assert truth.shape == (2048,)
-    assert found.shape == (1, 2, 2048)
+            assert method == "telea" or cell.change.mean != 0
+    records = [Record(dataset="photos", image=image) for image in ("a.png", "b.png", "more/c.png")]
+    seen = np.stack([Folder(asked.out).features(record, MASKS[0]) for record in records])
+    assert seen.shape == (3, 1 + len(models), len(REGIONS), 2048)
+    for number, region in enumerate(REGIONS):
+        truth, telea, _ = (gaussian(seen[:, column, number]) for column in range(3))
+        value = summary.cell("photos", "telea", MASKS[0], "fid", region).value.mean
+        assert value == pytest.approx(frechet_distance(telea, truth))
 
 
 def test_a_metric_without_its_weights_is_a_line_and_the_others_come_out(photos, tmp_path, monkeypatch):
@@ -361,7 +366,7 @@ def test_a_method_that_cannot_run_here_is_a_line(photos, tiny_bundle, tmp_path):
     assert "has no fp16 graph" in summary.refused["half"]
     assert summary.remarks[0].startswith("gpu is not computed: ")
     row = "| photos | gpu | not computed | not computed |"
-    assert (tmp_path / "out" / "RESULTS.md").read_text().count(row) == 7  # tables
+    assert (tmp_path / "out" / "RESULTS.md").read_text().count(row) == len(PLAIN) * len(REGIONS)
     with pytest.raises(GlamaError, match="--reference gpu does not run here"):
         evaluate(ask(photos, tmp_path / "none", *models, reference="gpu"))
     assert not (tmp_path / "none").exists()

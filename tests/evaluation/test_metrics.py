@@ -23,8 +23,8 @@ def test_an_identical_image_has_no_error(pair):
     assert score.values["l1/missing"] == score.values["l1/whole"] == 0
     assert score.values["psnr/missing"] == score.values["psnr/whole"] == 100
     assert score.values["ssim/missing"] == pytest.approx(1, abs=1e-5)  # float32
-    assert score.values["spectrum/whole"] == 0
-    assert set(score.rings) == {0.0}
+    assert score.values["spectrum/missing"] == score.values["spectrum/whole"] == 0
+    assert set(score.rings["missing"]) == set(score.rings["whole"]) == {0.0}
 
 
 def test_l1_and_psnr_are_of_the_missing_pixels_and_of_the_whole_image(pair):
@@ -62,7 +62,20 @@ def test_the_spectrum_of_half_the_contrast_is_ln_2_off_at_every_frequency():
     score = Judge(("spectrum",), {}).score(truth // 2, truth, np.ones((40, 48), bool))
     # 1e-6 is added to amplitudes of some 0.01 to 1 before the logarithm
     assert score.values["spectrum/whole"] == pytest.approx(math.log(2), abs=1e-4)
-    np.testing.assert_allclose(np.array(score.rings, float), math.log(2), atol=1e-3)
+    np.testing.assert_allclose(np.array(score.rings["whole"], float), math.log(2), atol=1e-3)
+
+
+def test_the_spectrum_of_missing_pixels_is_that_of_how_they_differ_from_their_mean(pair):
+    _, known, missing = pair
+    rng = np.random.default_rng(0)
+    steps = rng.integers(1, 60, missing.sum() // 2)
+    steps = rng.permutation(np.concatenate([steps, -steps]))[:, None]  # whose mean is exactly 0
+    truth, found = known.copy(), rng.integers(0, 256, known.shape, dtype=np.uint8)
+    truth[missing], found[missing] = 120 + 2 * steps, 120 + steps  # what is known differs, and has no part in it
+    score = Judge(("spectrum",), {}).score(found, truth, missing)
+    # half the contrast is ln 2 off; 1e-6 is added to amplitudes, the zero frequency's of 0 among them
+    assert score.values["spectrum/missing"] == pytest.approx(math.log(2), abs=1e-3)
+    np.testing.assert_allclose(np.array(score.rings["missing"][1:], float), math.log(2), atol=1e-3)
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (17, 33), (64, 72)])
@@ -113,29 +126,44 @@ def alexnet(image: np.ndarray, state: dict[str, np.ndarray]) -> list[np.ndarray]
     return maps
 
 
+def enlarged(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Bilinear between the middles of pixels."""
+    for axis, side in ((0, height), (1, width)):
+        places = (np.arange(side) + 0.5) * values.shape[axis] / side - 0.5
+        there = np.arange(values.shape[axis])
+        values = np.apply_along_axis(lambda line, p=places, t=there: np.interp(p, t, line), axis, values)
+    return values
+
+
 def test_lpips_is_the_weighed_distance_of_normalized_features(pair, weights):
     truth, found, missing = pair
     path = weights / "alexnet-owt-7be5be79.pth"
     state = {name: value.numpy().astype(float) for name, value in torch.load(path).items() if "features" in name}
     package = Path(torchmetrics.__file__).parent / "functional" / "image" / "lpips_models" / "alex.pth"
     linear = torch.load(package, map_location="cpu")
-    distance = 0.0
+    distance = within = 0.0
     for index, maps in enumerate(zip(alexnet(found, state), alexnet(truth, state), strict=True)):
         one, other = (values / (np.sqrt((values**2).sum(axis=0)) + 1e-8) for values in maps)
         weight = linear[f"lin{index}.model.1.weight"].numpy()[0, :, 0, 0]
-        distance += float(np.tensordot(weight, (one - other) ** 2, axes=1).mean())
+        differences = np.tensordot(weight, (one - other) ** 2, axes=1)
+        distance += float(differences.mean())
+        within += float(enlarged(differences, *missing.shape)[missing].mean())
     judge = Judge(("lpips-alex",), {"lpips-alex": path})
     assert distance > 0.01
+    assert within > 1.2 * distance  # what is known is the same
+    values = judge.score(found, truth, missing).values
     # float32 through five layers
-    assert judge.score(found, truth, missing).values["lpips-alex/whole"] == pytest.approx(distance, rel=1e-4)
-    assert judge.score(truth, truth, missing).values["lpips-alex/whole"] == 0  # nothing is carried over
+    assert values["lpips-alex/whole"] == pytest.approx(distance, rel=1e-4)
+    assert values["lpips-alex/missing"] == pytest.approx(within, rel=1e-4)
+    same = judge.score(truth, truth, missing).values
+    assert same["lpips-alex/whole"] == same["lpips-alex/missing"] == 0  # nothing is carried over
 
 
 def test_lpips_of_an_image_that_its_network_cannot_pool_is_left_out(weights):
     image = np.random.default_rng(0).integers(0, 256, (24, 64, 3), dtype=np.uint8)
     paths = {"lpips-alex": weights / "alexnet-owt-7be5be79.pth", "lpips-vgg": weights / "vgg16-397923af.pth"}
     values = Judge(("lpips-alex", "lpips-vgg"), paths).score(image, image[::-1], np.ones((24, 64), bool)).values
-    assert values.keys() == {"lpips-vgg/whole"}
+    assert values.keys() == {"lpips-vgg/missing", "lpips-vgg/whole"}
 
 
 # ---------------------------------------------------------------- FID in NumPy
@@ -153,15 +181,28 @@ def test_fid_is_the_distance_of_two_gaussians():
     assert frechet_distance(gaussian(one), gaussian(one)) == pytest.approx(0, abs=1e-6)
 
 
-def test_inception_sees_2048_features_of_a_whole_image(pair, weights):
+def test_inception_sees_2048_features_of_a_whole_image_and_of_its_missing_pixels(pair, weights):
     truth, found, missing = pair
-    judge = Judge(("fid",), {"fid": weights / "weights-inception-2015-12-05-6726825d.pth"})
+    path = weights / "weights-inception-2015-12-05-6726825d.pth"
+    judge = Judge(("fid",), {"fid": path})
     score = judge.score(found, truth, missing)
     assert score.features is not None
-    assert score.features.shape == (2048,)
+    assert score.features.shape == (2, 2048)
     assert np.isfinite(score.features).all()
-    assert np.abs(score.features - judge.features(truth)).max() > 1e-3
-    np.testing.assert_array_equal(judge.features(found), score.features)
+    of_truth = judge.features(truth, [missing, np.ones_like(missing)])
+    assert np.abs(score.features - of_truth[0]).max(axis=1).min() > 1e-3
+    # of all pixels, and of all that are missing where all are, it is the mean of the same 64 positions in float32
+    np.testing.assert_allclose(of_truth[1, 0], of_truth[1, 1], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(of_truth[0, 1], of_truth[1, 1])
+
+    maps = []
+    network = backbones.inception(path)
+    network.Mixed_7c.register_forward_hook(lambda module, inputs, output: maps.append(output[0].numpy()))
+    network(torch.from_numpy(found.transpose(2, 0, 1).copy())[None])
+    shares = missing.reshape(8, 8, 8, 9).mean(axis=(1, 3))  # of 8×8 parts of the image
+    np.testing.assert_allclose(score.features[1], maps[0].mean(axis=(1, 2)), rtol=1e-5, atol=1e-6)
+    expected = (maps[0] * shares).sum(axis=(1, 2)) / shares.sum()
+    np.testing.assert_allclose(score.features[0], expected, rtol=1e-5, atol=1e-6)
 
 
 # ---------------------------------------------------------------- the files
