@@ -133,5 +133,5 @@ def rings(summary: Summary, dataset: str) -> Figure:
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=min(4, max(1, len(names))), fontsize=8)
     figure.supxlabel("cycles a pixel", fontsize=9)
-    figure.supylabel("|Δ log amplitude|", fontsize=9)
+    figure.supylabel("|Δ log amplitude|, whole image", fontsize=9)
     return figure
