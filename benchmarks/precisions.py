@@ -24,6 +24,7 @@ from glama_deploy.errors import GlamaError
 from glama_deploy.evaluation import protocol
 from glama_deploy.evaluation.pictures import Shown, sheet, strip
 from glama_deploy.evaluation.protocol import Item
+from glama_deploy.evaluation.records import KNOWN, MASK, TRUTH
 from glama_deploy.files import atomic_file
 from glama_deploy.images import SUFFIXES
 from glama_deploy.inpainter import Inpainter
@@ -66,7 +67,8 @@ def shown(item: Item, truth: np.ndarray, missing: np.ndarray, found: dict[str, n
     if "int8" in filled:
         difference = np.abs(filled["fp32"].astype(int) - filled["int8"]) * 8
         filled[DIFFERENCE] = difference.clip(0, 255).astype(np.uint8)
-    return Shown(item, {"known": np.where(hole, np.uint8(128), truth), **filled, "truth": truth})
+    mask = np.where(hole, np.uint8(255), np.zeros_like(truth))
+    return Shown(item, {KNOWN: np.where(hole, np.uint8(128), truth), MASK: mask, **filled, TRUTH: truth})
 
 
 def main() -> None:

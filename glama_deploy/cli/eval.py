@@ -107,6 +107,7 @@ def glama_eval(
         TimeRemainingColumn(),
         console=Console(stderr=True, highlight=False),
         speed_estimate_period=3600,  # of images that may take minutes
+        transient=True,
     )
     try:
         with progress:

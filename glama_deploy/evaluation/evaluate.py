@@ -15,7 +15,7 @@ from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.evaluation import backbones, methods, page, pictures, protocol, tables
 from glama_deploy.evaluation.backbones import PUBLISHED, Backbone
 from glama_deploy.evaluation.methods import Method
-from glama_deploy.evaluation.metrics import Judge, Metric, known
+from glama_deploy.evaluation.metrics import DEFINITIONS, Judge, Metric, known
 from glama_deploy.evaluation.protocol import Identity, Item, Protocol, Weights
 from glama_deploy.evaluation.records import CSV, JSON, PAGE, RINGS, SHEET, SPECTRA, TEXT, TRUTH, Folder, Record
 from glama_deploy.evaluation.run import Evaluator, Setting, processes, run
@@ -88,6 +88,7 @@ def evaluate(request: Request, heard: Heard = lambda done, total, text: None) ->
         masks=masks,
         metrics=metrics,
         weights=tuple(Weights(metric=metric, digest=sha256(path)) for metric, path in weights.items()),
+        definitions=DEFINITIONS,
         size=request.size,
         limit=request.limit,
         seed=request.seed,
@@ -110,7 +111,7 @@ def evaluate(request: Request, heard: Heard = lambda done, total, text: None) ->
             lacking=lacking,
             step=lambda text: heard(len(items), len(items), text),
         )
-        write(summary, items, folder)
+        write(summary, [item for item, record in zip(items, records, strict=True) if not record.broken], folder)
     return summary
 
 
@@ -184,7 +185,9 @@ def _completed(
     that are new, or others than they were, or whose pictures are to be shown and were not kept, and those that failed.
     A broken image's record is not kept."""
     there = {(record.dataset, record.image): record for record in records}
-    done = {(item.dataset, item.image): record for item in items if (record := _kept(item, there, folder)) is not None}
+    seen = "fid" in setting.protocol.metrics
+    kept = ((item, _kept(item, there, folder, seen)) for item in items)
+    done = {(item.dataset, item.image): record for item, record in kept if record is not None}
     todo = [item for item in items if (item.dataset, item.image) not in done]
     heard(len(done), len(items), "evaluating")
     if todo:
@@ -198,10 +201,12 @@ def _completed(
     return [done[item.dataset, item.image] for item in items]
 
 
-def _kept(item: Item, there: dict[tuple[str, str], Record], folder: Folder) -> Record | None:
-    """The record of an image that need not be looked at again."""
+def _kept(item: Item, there: dict[tuple[str, str], Record], folder: Folder, seen: bool) -> Record | None:
+    """The record of an image that need not be looked at again; `seen`: with what Inception saw in it."""
     record = there.get((item.dataset, item.image))
     if record is None or record.failed or (item.shown and not folder.picture(item, TRUTH).is_file()):
+        return None
+    if seen and not folder.has_features(item):
         return None
     try:
         return record if record.digest == item.digest() else None
@@ -210,7 +215,7 @@ def _kept(item: Item, there: dict[tuple[str, str], Record], folder: Folder) -> R
 
 
 def write(summary: Summary, items: Sequence[Item], folder: Folder) -> None:
-    """The tables, the sheets, the spectra and the page."""
+    """The tables, the sheets, the spectra and the page; `items` are the images that have results."""
     asked, out = summary.protocol, folder.path
     folder.remove_pictures_but_of(items)
     figures: dict[str, Figure] = {}

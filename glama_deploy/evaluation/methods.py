@@ -23,7 +23,7 @@ from scipy.spatial import QhullError
 import glama_deploy
 from glama_deploy.bundle import MANIFEST, Bundle, Precision
 from glama_deploy.errors import EngineError, GlamaError
-from glama_deploy.evaluation.records import KNOWN, TRUTH
+from glama_deploy.evaluation.records import KNOWN, MASK, TRUTH
 from glama_deploy.files import sha256
 from glama_deploy.inpainter import Inpainter, Region
 from glama_deploy.network import NetworkConfig
@@ -89,7 +89,7 @@ def parse(models: Sequence[str], backends: Sequence[str], precisions: Sequence[s
             asked = [part for part in (backend, precision) if part != "auto"]
             told = asked if (how and not name) or len(ways) > 1 else []
             specs.append(Spec(" ".join((label, *told)), model, backend, precision))
-    taken = [spec.label for spec in specs if spec.label in (KNOWN, TRUTH)]
+    taken = [spec.label for spec in specs if spec.label in (KNOWN, MASK, TRUTH)]
     if taken:
         raise GlamaError(f"a method is called {taken[0]!r}, as a picture on the sheets; name it, as in --model A=PATH")
     twice = [label for label, count in Counter(spec.label for spec in specs).items() if count > 1]

@@ -29,6 +29,9 @@ PLAIN: tuple[Metric, ...] = ("l1", "psnr", "ssim", "spectrum")
 
 REGIONS: tuple[Region, ...] = get_args(Region)
 
+#: Of the metrics' definitions: results by others are not added to.
+DEFINITIONS = 2
+
 #: The region that each metric is commonly told of.
 COMMON: dict[Metric, Region] = {
     "l1": "missing",
@@ -94,13 +97,7 @@ class Judge:
     @torch.inference_mode()
     def score(self, found: np.ndarray, truth: np.ndarray, missing: np.ndarray) -> Score:
         """Images uint8 H×W×3, missing bool H×W with at least one pixel."""
-        values: dict[str, float] = {}
-        for region, pixels in (("missing", missing), ("whole", slice(None))):
-            pair = [torch.from_numpy(image[pixels] / 255) for image in (found, truth)]  # in float64
-            if "l1" in self._metrics:
-                values[f"l1/{region}"] = float(mean_absolute_error(*pair))
-            if "psnr" in self._metrics:
-                values[f"psnr/{region}"] = min(MOST_PSNR, float(peak_signal_noise_ratio(*pair, data_range=1.0)))
+        values = self._pixelwise(found, truth, missing)
         one, other = (_tensor(image).to(self._device) for image in (found, truth))
         within = torch.from_numpy(missing).to(self._device)
         if "ssim" in self._metrics:
@@ -120,6 +117,17 @@ class Judge:
                 rings[of] = spectrum.by_ring(error)
         seen = self.features(found, [missing])
         return Score(values, rings, None if seen is None else seen[0])
+
+    def _pixelwise(self, found: np.ndarray, truth: np.ndarray, missing: np.ndarray) -> dict[str, float]:
+        """L1 and PSNR."""
+        values: dict[str, float] = {}
+        for region, pixels in (("missing", missing), ("whole", slice(None))):
+            pair = [torch.from_numpy(image[pixels] / 255) for image in (found, truth)]  # in float64
+            if "l1" in self._metrics:
+                values[f"l1/{region}"] = float(mean_absolute_error(*pair))
+            if "psnr" in self._metrics:
+                values[f"psnr/{region}"] = min(MOST_PSNR, float(peak_signal_noise_ratio(*pair, data_range=1.0)))
+        return values
 
     @torch.inference_mode()
     def features(self, image: np.ndarray, masks: list[np.ndarray]) -> np.ndarray | None:

@@ -12,7 +12,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from glama_deploy.evaluation.metrics import TITLES, UPWARD
 from glama_deploy.evaluation.pictures import Shown
 from glama_deploy.evaluation.records import TRUTH
 from glama_deploy.evaluation.summary import Summary
@@ -42,8 +41,6 @@ def page(summary: Summary, slides: Sequence[Slide], figures: dict[str, Figure]) 
         tables=list(tables(summary)),
         slides=slides,
         figures={caption: _figure(figure) for caption, figure in figures.items()},
-        titles=TITLES,
-        upward=UPWARD,
     )
 
 

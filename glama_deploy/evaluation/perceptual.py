@@ -1,7 +1,7 @@
 """LPIPS and Inception's features, of a whole image as their packages compute them, and of its missing pixels.
 
-Both end in a mean over positions. Of the whole image that is theirs; of the missing pixels it is the same sum with each
-position counted as far as its pixels are missing. What is around a hole is seen, as always, but not counted.
+Both end in a mean over positions. Of the whole image it is theirs; of the missing pixels each position counts as far as
+its pixels are missing. What is around a hole is seen, as always, but not counted.
 """
 
 from __future__ import annotations
@@ -53,9 +53,8 @@ class Inception:
         whole = self._network(pixels[None].to(self._device))[0][0]
         (maps,) = self._maps
         missing = torch.from_numpy(np.stack(masks)).to(self._device, torch.float32)
-        weights = functional.adaptive_avg_pool2d(
-            missing, (maps.shape[2], maps.shape[3])
-        )  # of each position's part of the image
+        # the share of missing pixels in each position's part of the image, about a sixty-fourth
+        weights = functional.adaptive_avg_pool2d(missing, (maps.shape[2], maps.shape[3]))
         weights = weights / weights.sum(dim=(1, 2), keepdim=True)
         within = torch.einsum("chw,mhw->mc", maps[0].to(torch.float32), weights)
         return torch.stack([within, whole.expand_as(within)], dim=1).cpu().numpy()

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 from glama_deploy.evaluation import spectrum
 from glama_deploy.evaluation.protocol import Item, Protocol
-from glama_deploy.evaluation.records import KNOWN, TRUTH, Folder
+from glama_deploy.evaluation.records import KNOWN, MASK, TRUTH, Folder
 from glama_deploy.evaluation.summary import Summary
 
 #: Larger pictures are shown smaller on a sheet.
@@ -27,15 +27,15 @@ _BRIGHTEST = 2.0
 
 @dataclass(frozen=True)
 class Shown:
-    """An image with one mask: what is known (holes gray), each method's result that there is, the truth; in this
-    order, uint8 H×W×3, by name."""
+    """An image with one mask: what is known (holes gray), the mask (missing pixels white), each method's result that
+    there is, the truth; in this order, uint8 H×W×3, by name."""
 
     item: Item
     images: dict[str, np.ndarray]
 
     @property
     def results(self) -> dict[str, np.ndarray]:
-        return {name: image for name, image in self.images.items() if name not in (KNOWN, TRUTH)}
+        return {name: image for name, image in self.images.items() if name not in (KNOWN, MASK, TRUTH)}
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,8 @@ class Strip:
 
 def shown(protocol: Protocol, items: Sequence[Item], folder: Folder) -> Iterator[Shown]:
     """Those of the items whose pictures were kept, read one after the other: they may be large."""
-    names = [(KNOWN, KNOWN), *((str(n), m.label) for n, m in enumerate(protocol.methods)), (TRUTH, TRUTH)]
+    results = ((str(n), method.label) for n, method in enumerate(protocol.methods))
+    names = [(KNOWN, KNOWN), (MASK, MASK), *results, (TRUTH, TRUTH)]
     for item in items:
         if item.shown is None or not folder.picture(item, TRUTH).is_file():
             continue
@@ -67,8 +68,8 @@ def strip(row: Shown) -> Strip:
 
 
 def sheet(rows: Sequence[Strip], labels: Sequence[str]) -> Image.Image:
-    """A row for each image; columns: what is known, each method, the truth."""
-    names = [KNOWN, *labels, TRUTH]
+    """A row for each image; columns: what is known, the mask, each method, the truth."""
+    names = [KNOWN, MASK, *labels, TRUTH]
     heights = [max(cell.height for cell in row.pictures.values()) for row in rows]
     width = max(cell.width for row in rows for cell in row.pictures.values()) + 4
     picture = Image.new("RGB", (len(names) * width, 18 + sum(heights) + 20 * len(rows)), "white")

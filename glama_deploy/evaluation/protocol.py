@@ -53,6 +53,7 @@ class Protocol(_Record):
     masks: tuple[str, ...]
     metrics: tuple[Metric, ...]
     weights: tuple[Weights, ...] = ()
+    definitions: int = Field(default=1, description="the version of the metrics' definitions")
     size: tuple[int, int] | None = Field(default=None, description="height and width; None: the images' own")
     limit: int | None = Field(default=None, ge=1, description="the first so many images of each dataset")
     seed: int = Field(default=0, ge=0, description="of the masks, with the image's name")
@@ -78,7 +79,7 @@ def _short(value: object) -> str:
     if isinstance(value, tuple):
         return ", ".join(map(_short, value)) or "none"
     if isinstance(value, Dataset):
-        return str(value.folder)
+        return f"{value.name}={value.folder}"
     if isinstance(value, Weights):
         return f"{value.metric} ({value.digest[:8]})"
     if isinstance(value, Identity):

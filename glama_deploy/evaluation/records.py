@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
@@ -61,6 +62,11 @@ class Record(BaseModel):
     def failed(self) -> bool:
         """Whether a method has no result with some mask."""
         return any(result.error for results in self.results.values() for result in results.values())
+
+    @property
+    def empty(self) -> bool:
+        """Whether no method has a result with any mask."""
+        return all(result.error for results in self.results.values() for result in results.values())
 
 
 class Folder:
@@ -145,7 +151,10 @@ class Folder:
                 try:
                     record = Record.model_validate_json(line) if line.endswith(b"\n") else None
                 except ValidationError as error:
-                    raise GlamaError(f"{path} is damaged at line {len(found) + 1}; pass --overwrite") from error
+                    raise GlamaError(
+                        f"{path} is damaged, or of another version, at line {len(found) + 1}; choose another --out or "
+                        "pass --overwrite"
+                    ) from error
                 if record is None:
                     break
                 found.append(record)
@@ -167,24 +176,32 @@ class Folder:
         """By mask, float32 [1 + methods, regions, 2048]: of the truth and of each method, NaN where there is no
         result."""
         path = self._features(item.dataset, item.image)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path) as temporary, temporary.open("wb") as file:
+        with _file(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **features)  # type: ignore[arg-type]
 
     def features(self, record: Record, mask: str) -> np.ndarray:
-        """What :meth:`save_features` was given."""
-        with np.load(self._features(record.dataset, record.image)) as arrays:  # which reads this mask's alone
-            return arrays[mask]
+        """What :meth:`save_features` was given. Raises GlamaError for a file that is damaged."""
+        path = self._features(record.dataset, record.image)
+        try:
+            with np.load(path) as arrays:  # which reads this mask's alone
+                return arrays[mask]
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise GlamaError(f"{path} is damaged; remove it, and the same command makes it again") from error
+
+    def has_features(self, item: Item) -> bool:
+        return self._features(item.dataset, item.image).is_file()
 
     def _features(self, dataset: str, image: str) -> Path:
         return self.path / FEATURES / dataset / f"{image}.npz"
 
     def save_picture(self, item: Item, name: str, rgb: np.ndarray) -> None:
         """rgb uint8 H×W×3."""
-        path = self.picture(item, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(path) as temporary:
+        with _file(self.picture(item, name)) as temporary:
             Image.fromarray(rgb).save(temporary, format="PNG")
+
+    def remove_pictures_of(self, item: Item) -> None:
+        """Remove what was kept of the image before."""
+        shutil.rmtree(self.picture(item, TRUTH).parent, ignore_errors=True)
 
     def remove_pictures_but_of(self, items: Iterable[Item]) -> None:
         """Remove what was kept of other images, or with other masks."""
@@ -199,5 +216,16 @@ class Folder:
         return self.path / PICTURES / item.dataset / item.image / f"{item.shown}-{name}.png"
 
 
+@contextmanager
+def _file(path: Path) -> Iterator[Path]:
+    """A file that is there when it is whole, with its folder."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(path, error) from error
+    with atomic_file(path) as temporary:
+        yield temporary
+
+
 #: Names of the pictures that are kept beside each method's, which bears its number.
-TRUTH, KNOWN = "truth", "known"
+TRUTH, KNOWN, MASK = "truth", "known", "mask"

@@ -24,15 +24,22 @@ from glama_deploy.evaluation.backbones import Backbone
 from glama_deploy.evaluation.methods import Method, Spec
 from glama_deploy.evaluation.metrics import Judge, Metric, Score
 from glama_deploy.evaluation.protocol import Item, Protocol
-from glama_deploy.evaluation.records import KNOWN, TRUTH, Folder, Record, Result
+from glama_deploy.evaluation.records import KNOWN, MASK, TRUTH, Folder, Record, Result
 from glama_deploy.inpainter import check
 from glama_deploy.runtime.torch import threads
 
-#: What a process takes beside what its images need: PyTorch, an engine, their weights.
-_PROCESS_BYTES = 1_000_000_000
+#: What a process takes beside what its images need: PyTorch, an engine, their weights; and, while it opens, VGG's.
+_PROCESS_BYTES, _VGG_BYTES = 1_000_000_000, 1_200_000_000
 
 #: What metrics take at most for each pixel of an image, one after the other (measured at 1536×1536).
-_METRIC_BYTES: dict[Metric, int] = {"ssim": 450, "lpips-alex": 300, "lpips-vgg": 2600}
+_METRIC_BYTES: dict[Metric, int] = {
+    "l1": 100,
+    "psnr": 100,
+    "ssim": 500,
+    "lpips-alex": 300,
+    "lpips-vgg": 2600,
+    "spectrum": 150,
+}
 
 
 @dataclass(frozen=True)
@@ -75,12 +82,12 @@ class Evaluator:
             truth = protocol.truth(item.path, asked.size)
             height, width = truth.shape[:2]
             check(truth, np.zeros((height, width), bool))
-        except ImageError as error:
-            reason = str(error)
+            masks = {name: protocol.missing(name, item.image, height, width, asked.seed) for name in asked.masks}
+        except (ImageError, MemoryError) as error:
+            reason = str(error) or "the memory that is free does not hold it"
             named = reason if str(item.path) in reason else f"{item.path}: {reason}"
             named = named.encode("utf-8", "backslashreplace").decode()
             return Record(dataset=item.dataset, image=item.image, broken=named)
-        masks = {name: protocol.missing(name, item.image, height, width, asked.seed) for name in asked.masks}
         return _Inputs(item, digest, truth, masks)
 
     def evaluate(self, inputs: _Inputs | Record) -> Record:
@@ -92,13 +99,21 @@ class Evaluator:
 
     def _evaluate(self, inputs: _Inputs) -> Record:
         item, truth = inputs.item, inputs.truth
-        features = self._features(truth, inputs.masks)
         results: dict[str, dict[str, Result]] = {}
+        self._folder.remove_pictures_of(item)
+        try:
+            features = self._features(truth, inputs.masks)
+        except (RuntimeError, MemoryError) as error:  # PyTorch's for a lack of memory
+            failed = Result(error=_of_metrics(error))
+            results = {mask: {m.spec.label: failed for m in self._methods} for mask in inputs.masks}
+            return self._record(inputs, results)
         for mask, missing in inputs.masks.items():
             results[mask] = {}
             if item.shown == mask:
+                hole = missing[..., None]
                 self._folder.save_picture(item, TRUTH, truth)
-                self._folder.save_picture(item, KNOWN, np.where(missing[..., None], np.uint8(128), truth))
+                self._folder.save_picture(item, KNOWN, np.where(hole, np.uint8(128), truth))
+                self._folder.save_picture(item, MASK, np.where(hole, np.uint8(255), np.zeros_like(truth)))
             for column, method in enumerate(self._methods):
                 result, score = self._one(method, truth, missing, item, column, mask)
                 results[mask][method.spec.label] = result
@@ -106,14 +121,12 @@ class Evaluator:
                     features[mask][1 + column] = score.features
         if features:
             self._folder.save_features(item, features)
-        return Record(
-            dataset=item.dataset,
-            image=item.image,
-            digest=inputs.digest,
-            height=truth.shape[0],
-            width=truth.shape[1],
-            results=results,
-        )
+        return self._record(inputs, results)
+
+    def _record(self, inputs: _Inputs, results: dict[str, dict[str, Result]]) -> Record:
+        height, width = inputs.truth.shape[:2]
+        place = {"dataset": inputs.item.dataset, "image": inputs.item.image, "digest": inputs.digest}
+        return Record(**place, height=height, width=width, results=results)
 
     def _features(self, truth: np.ndarray, masks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """By mask, what Inception sees in the truth, with room for what it sees in each method's result (see
@@ -136,8 +149,8 @@ class Evaluator:
             score = self._judge.score(found, truth, missing)
         except GlamaError as error:
             return Result(error=str(error)), None
-        except (RuntimeError, MemoryError) as error:  # of the metrics: PyTorch's for a lack of memory
-            return Result(error=f"the metrics failed: {str(error).strip()[:200] or type(error).__name__}"), None
+        except (RuntimeError, MemoryError) as error:
+            return Result(error=_of_metrics(error)), None
         if item.shown == mask:
             self._folder.save_picture(item, str(number), found)
         return Result(values=score.values, rings=score.rings), score
@@ -152,6 +165,10 @@ class Evaluator:
                 if not reading:
                     return
                 yield self.evaluate(reading.popleft().result())
+
+
+def _of_metrics(error: Exception) -> str:
+    return f"the metrics failed: {str(error).strip()[:200] or type(error).__name__}"
 
 
 def run(
@@ -236,7 +253,8 @@ def processes(items: Sequence[Item], asked: Protocol, opened: Sequence[Method]) 
         needs = [memory.estimate(*size, network) for size in sizes for network in networks]
         seen = max((height * width for height, width in sizes), default=0)
         seen *= max((_METRIC_BYTES.get(metric, 0) for metric in asked.metrics), default=0)
-        cores = min(cores, free // (_PROCESS_BYTES + max(seen, *needs, 0)))
+        opening = _VGG_BYTES if "lpips-vgg" in asked.metrics else 0
+        cores = min(cores, free // (_PROCESS_BYTES + max(opening, seen, *needs)))
     return max(1, min(cores, len(items)))
 
 

@@ -10,6 +10,9 @@ RINGS = 16
 #: Added to amplitudes, so that one of 0 has a logarithm; a thousandth of a step of 8 bits is 4e-6.
 _LEAST = 1e-6
 
+#: The same within holes, some of which are of one colour: what rounding to 8 bits leaves at each frequency, 1/255/√12.
+_LEAST_WITHIN = 1.1e-3
+
 
 def log_amplitudes(image: np.ndarray) -> np.ndarray:
     """ln |F| of the channels' mean of an image (uint8 H×W×3 as 0…1), orthonormal; zero frequency in the middle,
@@ -17,8 +20,8 @@ def log_amplitudes(image: np.ndarray) -> np.ndarray:
     return _log_amplitudes(_gray(image))
 
 
-def _log_amplitudes(gray: np.ndarray) -> np.ndarray:
-    return np.log(np.abs(np.fft.fftshift(np.fft.fft2(gray, norm="ortho"))) + _LEAST)
+def _log_amplitudes(gray: np.ndarray, least: float = _LEAST) -> np.ndarray:
+    return np.log(np.abs(np.fft.fftshift(np.fft.fft2(gray, norm="ortho"))) + least)
 
 
 def _gray(image: np.ndarray) -> np.ndarray:
@@ -35,9 +38,8 @@ def errors_within(found: np.ndarray, truth: np.ndarray, missing: np.ndarray) -> 
     missing ones, so that they have no part in it, and the step at the hole's edge has little."""
     found, truth = _gray(found), _gray(truth)
     level = truth[missing].mean()
-    return np.abs(
-        _log_amplitudes(np.where(missing, found - level, 0)) - _log_amplitudes(np.where(missing, truth - level, 0))
-    )
+    one, other = (_log_amplitudes(np.where(missing, gray, level), _LEAST_WITHIN) for gray in (found, truth))
+    return np.abs(one - other)
 
 
 def by_ring(error: np.ndarray) -> tuple[float | None, ...]:

@@ -176,13 +176,15 @@ def _frechet(
 ) -> Iterator[Cell]:
     """FID of each method with each mask on each dataset, of the images that it has a result of, two at least. There is
     a change where method and reference have results of the same images."""
-    for dataset, mask in product(protocol.datasets, protocol.masks):
-        here = [folder.features(record, mask) for record in records if record.dataset == dataset.name]
-        if len(here) < 2:
+    for dataset in protocol.datasets:
+        theirs = [record for record in records if record.dataset == dataset.name and not record.empty]
+        if len(theirs) < 2:
             continue
-        for number, region in enumerate(REGIONS):
-            truth, *results = np.stack([seen[:, number] for seen in here], axis=1)  # each of them [images, 2048]
-            known: dict[bytes, Gaussian] = {}  # of the truth, by the images that it is of
+        whole: dict[bytes, Gaussian] = {}  # of the truth, by the images that it is of
+        for mask, (number, region) in product(protocol.masks, enumerate(REGIONS)):
+            # the truth's and each method's, [images, 2048]
+            truth, *results = np.stack([folder.features(record, mask)[:, number] for record in theirs], axis=1)
+            known = whole if region == "whole" else {}
             values: dict[str, tuple[bytes, Statistic]] = {}
             for method, result in zip(protocol.methods, results, strict=True):
                 step(f"FID of {method.label}, {mask}, {region}")

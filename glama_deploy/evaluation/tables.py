@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as RichTable
@@ -77,6 +78,8 @@ def _entry(summary: Summary, cell: Cell | None, *, change: bool) -> Entry:
     text = _number(shown.mean, decimals, signed=change)
     if shown.low is not None and shown.high is not None:
         text += " [" + ", ".join(_number(bound, decimals, signed=change) for bound in (shown.low, shown.high)) + "]"
+    if shown.n < summary.images[cell.dataset]:
+        text += f" ({shown.n} of {summary.images[cell.dataset]} images)"
     return Entry(text, shown.mean, best=not change and _best(summary, cell))
 
 
@@ -88,26 +91,32 @@ def _number(value: float, decimals: int, *, signed: bool) -> str:
 
 
 def _best(summary: Summary, cell: Cell) -> bool:
-    """Whether no other method has a mean that reads better, where there are others."""
+    """Whether no other method has a mean that reads better, where there are others; of as many images as any has."""
     decimals = TITLES[cell.metric][1]
     labels = (method.label for method in summary.protocol.methods)
-    beside = (summary.cell(cell.dataset, label, cell.mask, cell.metric, cell.region) for label in labels)
-    means = [round(other.value.mean, decimals) for other in beside if other is not None]
+    found = (summary.cell(cell.dataset, label, cell.mask, cell.metric, cell.region) for label in labels)
+    beside = [other.value for other in found if other is not None]
+    most = max(value.n for value in beside)
+    means = [round(value.mean, decimals) for value in beside if value.n == most]
     better = max if cell.metric in UPWARD else min
-    return len(means) > 1 and round(cell.value.mean, decimals) == better(means)
+    return cell.value.n == most and len(means) > 1 and round(cell.value.mean, decimals) == better(means)
 
 
 def show(console: Console, summary: Summary) -> None:
     """Print the means, each metric's of the region that it is commonly told of; the rest is in the files."""
     masks = [re.sub(r"(?<=[a-z])(?=[A-Z])", "\n", mask) for mask in summary.protocol.masks]
+    first = ["dataset", "method"] if len(summary.protocol.datasets) > 1 else ["method"]
     for table in tables(summary):
         if not table.rows or table.region != COMMON[table.metric]:
             continue
-        shown = RichTable(*("dataset", "method", *masks), title=escape(table.title), title_justify="left")
+        shown = RichTable(*first, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # 80 columns or so
+        for mask in masks:
+            shown.add_column(mask, justify="right")
         for dataset, method, entries in table.rows:
             texts = (entry.text.partition(" [")[0] for entry in entries)
             cells = (f"[bold]{text}[/]" if e.best else text for text, e in zip(texts, entries, strict=True))
-            shown.add_row(escape(dataset), escape(method), *cells)
+            shown.add_row(*map(escape, (dataset, method)[-len(first) :]), *cells)
+        console.print(table.title, style="italic", markup=False)
         console.print(shown)
     for line in summary.remarks:
         console.print(line, markup=False, soft_wrap=True)
@@ -125,7 +134,7 @@ def markdown(summary: Summary) -> str:
         f"{'the whole image' if asked.region == 'full' else f'region {asked.region}'}.",
         "Means over images; in brackets where the mean lies in 95 of 100 samples of as many images (bootstrap). "
         "FID is of all images at once and has no such interval; of few images (the paper has 2000 and more) it is too "
-        "high and tells little.",
+        "high and tells little. FID and the spectrum's error of the missing pixels are as this project defines them.",
         "",
         *(f"- {_plain(method.label)}: {method.description}" for method in asked.methods),
         *(f"- {_plain(label)}: {NOT_COMPUTED}: {reason}" for label, reason in summary.refused.items()),

@@ -24,10 +24,12 @@ from rich.console import Console
 
 from glama_deploy.cli.eval import main
 from glama_deploy.errors import GlamaError
-from glama_deploy.evaluation import protocol, tables
+from glama_deploy.evaluation import methods, protocol, tables
 from glama_deploy.evaluation.evaluate import Request, evaluate
-from glama_deploy.evaluation.metrics import REGIONS, frechet_distance, gaussian
+from glama_deploy.evaluation.methods import telea
+from glama_deploy.evaluation.metrics import REGIONS, Judge, frechet_distance, gaussian
 from glama_deploy.evaluation.records import Folder, Record
+from glama_deploy.evaluation.run import Evaluator
 from glama_deploy.evaluation.summary import statistic
 from glama_deploy.evaluation.tables import markdown
 
@@ -85,18 +87,29 @@ def test_the_page_of_text_has_the_paper_s_layout(evaluated):
     assert "PSNR (dB), missing pixels: change against net" in text
 
 
+def test_rings_are_means_over_images_of_each_region(evaluated):
+    out, summary = evaluated
+    records = [Record.model_validate_json(line) for line in (out / "records.jsonl").read_text().splitlines()]
+    assert len(summary.rings) == 3 * len(MASKS) * len(REGIONS)
+    for ring in summary.rings:
+        theirs = [record.results[ring.mask][ring.method].rings[ring.region] for record in records]
+        assert ring.errors == pytest.approx(tuple(np.mean(theirs, axis=0)))
+
+
 def test_a_sheet_shows_what_each_method_made(evaluated):
     out, summary = evaluated
     sheet = np.asarray(Image.open(out / "sheet-photos.png"))
-    assert sheet.shape[1] == 5 * (80 + 4)  # known, three methods, truth; the widest is 80
+    assert sheet.shape[1] == 6 * (80 + 4)  # known, mask, three methods, truth; the widest is 80
     items = protocol.items(summary.protocol)
     folder = Folder(out)
-    known, found, truth = (np.asarray(Image.open(folder.picture(items[0], n))) for n in ("known", "0", "truth"))
+    names = ("known", "mask", "0", "truth")
+    known, holes, found, truth = (np.asarray(Image.open(folder.picture(items[0], name))) for name in names)
     mask = protocol.missing(items[0].shown, items[0].image, *truth.shape[:2], 0)
     np.testing.assert_array_equal(found[~mask], truth[~mask])
     assert (known[mask] == 128).all()
+    np.testing.assert_array_equal(holes, np.where(mask[..., None], [255] * 3, 0))
     assert (found[mask] != 128).any()
-    np.testing.assert_array_equal(sheet[18 : 18 + 64, 4 * 84 : 4 * 84 + 72], truth)
+    np.testing.assert_array_equal(sheet[18 : 18 + 64, 5 * 84 : 5 * 84 + 72], truth)
     for name in ("spectra-photos.png", "rings-photos.png"):
         assert Image.open(out / name).size[0] > 400
 
@@ -132,8 +145,6 @@ def test_a_run_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(photos, tm
 
 
 def test_what_is_done_is_not_done_again(photos, tmp_path, monkeypatch):
-    from glama_deploy.evaluation import methods
-
     asked = ask(photos, tmp_path / "out", "telea")
     first = evaluate(asked)
 
@@ -148,7 +159,7 @@ def test_what_is_done_is_not_done_again(photos, tmp_path, monkeypatch):
 def test_lpips_and_fid_come_out_where_their_weights_are(photos, weights, tmp_path):
     metrics = ("psnr", "lpips-alex", "lpips-vgg", "fid")
     models = ("telea", "navier-stokes")
-    asked = ask(photos, tmp_path / "out", *models, metrics=metrics, weights=weights, masks=MASKS[:1], reference="telea")
+    asked = ask(photos, tmp_path / "out", *models, metrics=metrics, weights=weights, reference="telea")
     summary = evaluate(asked)
     assert summary.remarks == ()
     for metric in metrics[1:]:
@@ -157,13 +168,43 @@ def test_lpips_and_fid_come_out_where_their_weights_are(photos, weights, tmp_pat
             assert cell.value.n == 3
             assert np.isfinite(cell.value.mean)
             assert method == "telea" or cell.change.mean != 0
-    records = [Record(dataset="photos", image=image) for image in ("a.png", "b.png", "more/c.png")]
-    seen = np.stack([Folder(asked.out).features(record, MASKS[0]) for record in records])
-    assert seen.shape == (3, 1 + len(models), len(REGIONS), 2048)
-    for number, region in enumerate(REGIONS):
-        truth, telea, _ = (gaussian(seen[:, column, number]) for column in range(3))
-        value = summary.cell("photos", "telea", MASKS[0], "fid", region).value.mean
-        assert value == pytest.approx(frechet_distance(telea, truth))
+    judge = Judge(("fid",), {"fid": weights / "weights-inception-2015-12-05-6726825d.pth"})
+    seen = np.empty((3, 2, len(MASKS), len(REGIONS), 2048), np.float32)
+    for row, item in enumerate(protocol.items(summary.protocol)):
+        image = protocol.truth(item.path, None)
+        for column, mask in enumerate(MASKS):
+            missing = protocol.missing(mask, item.image, *image.shape[:2], 0)
+            filled = telea(np.where(missing[..., None], np.uint8(0), image), missing)
+            seen[row, :, column] = [judge.features(each, [missing])[0] for each in (image, filled)]
+    for (column, mask), (number, region) in product(enumerate(MASKS), enumerate(REGIONS)):
+        of_truth, of_telea = (gaussian(seen[:, each, column, number]) for each in range(2))
+        value = summary.cell("photos", "telea", mask, "fid", region).value.mean
+        assert value == pytest.approx(frechet_distance(of_telea, of_truth), rel=1e-3)  # float32, in other batches
+
+    lost, damaged = (asked.out / "features" / "photos" / f"{image}.npz" for image in ("a.png", "b.png"))
+    before = lost.read_bytes()
+    lost.unlink()
+    assert evaluate(asked) == summary
+    assert lost.read_bytes() == before
+    damaged.write_bytes(b"cut off")
+    with pytest.raises(GlamaError, match=r"b\.png\.npz is damaged; remove it"):
+        evaluate(asked)
+
+
+def test_what_the_truth_cannot_be_scored_for_is_an_error_of_that_image(photos, weights, tmp_path, monkeypatch):
+    asked = ask(photos, tmp_path / "out", "telea", metrics=("psnr", "fid"), weights=weights)
+    evaluation = Evaluator._features
+
+    def full(self: Evaluator, truth: np.ndarray, masks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        if truth.shape[:2] == (56, 80):
+            raise RuntimeError("out of memory")
+        return evaluation(self, truth, masks)
+
+    monkeypatch.setattr(Evaluator, "_features", full)
+    summary = evaluate(asked)
+    reason = "photos/more/c.png, EveryNLines, ThickStrokes: telea: the metrics failed: out of memory"
+    assert summary.failures == (reason,)
+    assert {cell.value.n for cell in summary.cells} == {2}
 
 
 def test_a_metric_without_its_weights_is_a_line_and_the_others_come_out(photos, tmp_path, monkeypatch):
@@ -192,6 +233,26 @@ def test_a_broken_image_and_one_too_small_are_named_and_looked_at_again(photos, 
     assert f"{folder / 'small.png'}: the image is 12x40; both sides must be from 16" in summary.failures[1]
     shutil.copy(folder / "a.png", folder / "broken.jpg")  # mended (a PNG by another name is read)
     assert evaluate(asked).images == {"photos": 4}
+
+
+def test_no_picture_is_shown_of_an_image_as_it_was_before(photos, tmp_path, monkeypatch):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    asked = ask(folder, tmp_path / "out", "telea", "interpolation")
+    evaluate(asked)
+    kept = tmp_path / "out" / "pictures" / "photos"
+    assert (kept / "a.png" / "EveryNLines-0.png").exists()
+    shutil.copy(photos / "more" / "c.png", folder / "a.png")
+    (folder / "b.png").write_bytes(b"no image")
+
+    def full(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
+        raise MemoryError
+
+    monkeypatch.setitem(methods.BASELINES, "telea", full)
+    evaluate(asked)
+    names = {path.relative_to(kept).as_posix() for path in kept.rglob("*.png") if path.is_file()}
+    left = {"a.png": ("known", "mask", "1", "truth"), "more/c.png": ("known", "mask", "0", "1", "truth")}
+    assert names == {f"{image}/EveryNLines-{name}.png" for image in left for name in left[image]}
 
 
 def test_nothing_is_left_where_no_image_can_be_used(tmp_path):
@@ -238,8 +299,6 @@ def test_more_images_may_be_asked_for_and_metrics_in_any_order(photos, tmp_path)
 
 
 def test_what_failed_is_tried_again(photos, tmp_path, monkeypatch):
-    from glama_deploy.evaluation import methods
-
     asked = ask(photos, tmp_path / "out", "telea", "navier-stokes")
 
     def full(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
@@ -340,6 +399,22 @@ def test_names_that_mean_something_to_a_renderer_are_names(photos, tmp_path):
     assert r"| photos | [/]\|$_$ |" in (tmp_path / "out" / "RESULTS.md").read_text()
 
 
+def test_there_are_as_many_processes_as_the_memory_holds(photos, tmp_path, monkeypatch):
+    from glama_deploy.evaluation import run
+
+    summary = evaluate(ask(photos, tmp_path / "out", "telea"))
+    opened = [methods.opened(methods.Spec("telea", "telea"), 1)]
+    items = [item for item in protocol.items(summary.protocol) for _ in range(4)]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
+    for metric, gigabytes, expected in (("psnr", 64, 8), ("psnr", 3.5, 3), ("lpips-vgg", 7, 3), ("psnr", 0.1, 1)):
+        monkeypatch.setattr(run.memory, "available", lambda free=gigabytes: int(free * 1e9))
+        asked = summary.protocol.model_copy(update={"metrics": (metric,)})
+        assert run.processes(items, asked, opened) == expected
+    large = summary.protocol.model_copy(update={"metrics": ("spectrum",), "size": (5000, 5000)})  # 3.75 GB each
+    monkeypatch.setattr(run.memory, "available", lambda: 10_000_000_000)
+    assert run.processes(items, large, opened) == 2
+
+
 def test_interpolation_takes_known_pixels_on_one_line():
     from glama_deploy.evaluation.methods import interpolation
 
@@ -356,6 +431,9 @@ def test_a_method_that_fails_on_one_size_says_so_and_has_the_others(photos, tiny
     assert failure.startswith("photos/more/c.png, EveryNLines, ThickStrokes: fixed: the image is 56x80")
     counts = {c.method: c.value.n for c in summary.cells}
     assert counts == {"fixed": 2, "telea": 3}
+    for table in tables.tables(summary):  # a mean of other images is no better or worse
+        assert [entry.best for _, _, entries in table.rows for entry in entries] == [False] * 4
+        assert all(entry.text.endswith(" (2 of 3 images)") for entry in table.rows[0][2])
 
 
 def test_a_method_that_cannot_run_here_is_a_line(photos, tiny_bundle, tmp_path):
@@ -389,8 +467,20 @@ def test_results_of_another_configuration_stay_unless_told_otherwise(photos, tmp
     with pytest.raises(GlamaError, match=r"results of another configuration \(seed 0, not 1\).*--overwrite"):
         evaluate(ask(photos, out, "telea", seed=1))
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    with pytest.raises(GlamaError, match=rf"\(datasets photos={photos}, not new={photos}\)"):
+        evaluate(replace(ask(photos, out, "telea"), data=[f"new={photos}"]))
     assert evaluate(ask(photos, out, "telea", seed=1, overwrite=True)).protocol.seed == 1
     assert len((out / "records.jsonl").read_text().splitlines()) == 3
+
+
+def test_results_by_other_definitions_of_the_metrics_are_another_configuration(photos, tmp_path):
+    evaluate(ask(photos, tmp_path / "out", "telea"))
+    path = tmp_path / "out" / "protocol.json"
+    there = json.loads(path.read_text())
+    del there["definitions"]  # as the first had it
+    path.write_text(json.dumps(there))
+    with pytest.raises(GlamaError, match=r"another configuration \(definitions 1, not 2\)"):
+        evaluate(ask(photos, tmp_path / "out", "telea"))
 
 
 def test_a_folder_of_something_else_is_left_alone(photos, tmp_path):
@@ -441,7 +531,7 @@ def test_a_damaged_record_is_said(photos, tmp_path):
     evaluate(ask(photos, tmp_path / "out", "telea"))
     records = tmp_path / "out" / "records.jsonl"
     records.write_bytes(b"{}\n" + records.read_bytes())
-    with pytest.raises(GlamaError, match=r"records.jsonl is damaged at line 1; pass --overwrite"):
+    with pytest.raises(GlamaError, match=r"records.jsonl is damaged, or of another version, at line 1; choose"):
         evaluate(ask(photos, tmp_path / "out", "telea"))
 
 
@@ -486,6 +576,7 @@ def test_the_command_prints_the_table_and_says_what_is_not_there(photos, tmp_pat
         (["--device", "cuda:99"], "GPUs; use --device cpu"),
         (["--model", "telea@torch"], "telea runs on no engine"),
         (["--model", "truth=telea"], "a method is called 'truth'"),
+        (["--model", "mask=telea"], "a method is called 'mask'"),
         (["--size", "8x8"], "multiples of 8 from 16 to 16384"),
     ],
 )

@@ -69,7 +69,7 @@ def test_a_slide_shows_one_version_left_of_the_line_and_another_right_of_it(page
     assert page.locator(".frame").count() == 3
     slide = page.locator("[data-slide]").first
     left, right = slide.locator("select").nth(0), slide.locator("select").nth(1)
-    names = ["known", "<b>telea", "interpolation", "truth"]
+    names = ["known", "mask", "<b>telea", "interpolation", "truth"]
     assert left.locator("option").all_text_contents() == right.locator("option").all_text_contents() == names
     assert (left.input_value(), right.input_value()) == ("known", "<b>telea")
 
