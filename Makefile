@@ -10,7 +10,7 @@ demo: install
 # a process for each core, four at most; PyTorch in each keeps to one, or they wait for each other
 test: export OMP_NUM_THREADS = 1
 test: install
-	$(BIN)/pytest -q -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest -q -n logical --maxprocesses 4 --dist loadfile
 
 # ruff reads the checkout; mypy reads the packages under the names they are installed by
 lint: install
