@@ -99,15 +99,17 @@ def glama_eval(
         overwrite=overwrite,
         **({"metrics": metric} if metric else {}),
     )
+    screen = Console(stderr=True, highlight=False)
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True, highlight=False),
+        console=screen,
         speed_estimate_period=3600,  # of images that may take minutes
         transient=True,
+        disable=not screen.is_terminal,
     )
     try:
         with progress:
