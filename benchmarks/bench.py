@@ -11,13 +11,14 @@ from pydantic import BaseModel, ConfigDict
 
 from glama_deploy.benchmarks import machine, parts
 from glama_deploy.benchmarks.parts import Part
-from glama_deploy.benchmarks.subjects import HOLE, Running, Task
+from glama_deploy.benchmarks.subjects import HOLE, Running, Task, on_gpu
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import GlamaError
 from glama_deploy.export import cost
 
-#: What the others are held against, where it runs: how the popular inpainting apps run LaMa.
+#: What the others on a CPU and on a GPU are held against, where it runs: how the popular inpainting apps run LaMa.
 BASE = "torchscript"
+_GPU_BASE = f"{BASE}:cuda"
 
 
 class _Record(BaseModel):
@@ -120,8 +121,9 @@ def _together(tasks: Sequence[Task], runs: int, step: Callable[[str], None]) -> 
     for _ in range(runs):
         for task, subject in running.items():
             seconds[task].append(subject.seconds())
-    base = next((times for task, times in seconds.items() if task.subject == BASE), None)
+    of_base = {task.subject: times for task, times in seconds.items() if task.subject in (BASE, _GPU_BASE)}
     for task, subject in running.items():
+        base = of_base.get(_GPU_BASE if task.gpu else BASE)
         pairs = zip(base or (), seconds[task], strict=True) if base else ()
         ratio = statistics.median([theirs / mine for theirs, mine in pairs]) if base else None
         update = {"seconds": tuple(seconds[task]), "ratio": ratio, "peak_bytes": subject.stop()}
@@ -132,7 +134,8 @@ def _together(tasks: Sequence[Task], runs: int, step: Callable[[str], None]) -> 
 def _with_share(row: Row, bundle: Bundle, peaks: dict[str, dict[int, float]]) -> Row:
     """The row with the share of the machine's limit that it reaches: the network's FLOPs, from the graph, a second."""
     limit = peaks.get(row.precision.partition("+")[0], {}).get(row.threads)
-    if not row.seconds or limit is None or HOLE in row.subject:  # (of a hole it does less work than the graph's)
+    # (of a hole it does less work than the graph's; the limits are the CPU's)
+    if not row.seconds or limit is None or HOLE in row.subject or on_gpu(row.subject):
         return row
     work = 2 * sum(cost.multiply_adds(bundle.manifest.network, row.size, bundle.manifest.fft).values()) * row.batch
     return row.model_copy(update={"share": work / row.median / limit})

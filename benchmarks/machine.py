@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
@@ -34,6 +36,17 @@ SIDE = 1536
 
 PRECISIONS = ("fp32", "bf16", "int8")
 
+_PACKAGES = (
+    "glama-deploy",
+    "openvino",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "torch",
+    "opencv-python-headless",
+    "tensorrt",
+    "tensorrt-rtx",
+)
+
 
 def describe() -> dict[str, str]:
     """CPU, cores, features, memory, system and the versions of the packages that were measured."""
@@ -47,12 +60,25 @@ def describe() -> dict[str, str]:
         "memory": f"{memory / 1e9:.0f} GB",
         "system": f"{platform.system()}, Python {platform.python_version()}",
     }
-    for package in ("glama-deploy", "openvino", "onnxruntime", "torch", "opencv-python-headless", "tensorrt-rtx"):
+    gpu = _gpu()
+    if gpu:
+        machine["GPU"] = gpu
+    for package in _PACKAGES:
         try:
             machine[package] = version(package)
         except PackageNotFoundError:
             continue
     return machine
+
+
+def _gpu() -> str | None:
+    """Name and driver of the first GPU, as NVIDIA's own tool has them; None where there is none."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return None
+    asked = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    said = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return said.stdout.splitlines()[0].replace(", ", ", driver ") if said.returncode == 0 and said.stdout else None
 
 
 def _cpuinfo() -> dict[str, str]:

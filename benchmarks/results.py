@@ -11,6 +11,7 @@ from rich.table import Table
 
 from glama_deploy.benchmarks import parts
 from glama_deploy.benchmarks.bench import BASE, Results, Row
+from glama_deploy.benchmarks.subjects import on_gpu
 from glama_deploy.errors import GlamaError
 
 COLUMNS = ("subject", "median", "min…max", f"against {BASE}", "of the limit", "peak memory")
@@ -64,9 +65,9 @@ def markdown(results: Results) -> str:
     text += ["", f"A matrix product reaches {'; '.join(_limits(results))}.", ""]
     text += [
         "Each subject runs in a process of its own, in turns with the others. `against` is the median of the ratios of "
-        "each turn; `of the limit`, the network's FLOPs (from its graph) a second against a matrix product's in the "
-        "same precision. Ours take bytes and give bytes, with all that stands between; peers get tensors that are "
-        "ready.",
+        "each turn, on a GPU against TorchScript there; `of the limit`, the network's FLOPs (from its graph) a second "
+        "against a matrix product's on the CPU in the same precision. Ours take bytes and give bytes, with all that "
+        "stands between; peers get tensors that are ready, on a GPU in its memory. Memory is the host's.",
     ]
     for title, rows in _groups(results):
         text += ["", f"## {title}", "", "| " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
@@ -75,8 +76,7 @@ def markdown(results: Results) -> str:
             text += ["", f"{row.description}, by part:", ""]
             text += ["| " + " | ".join(parts.COLUMNS) + " |", "|---|" + "---:|" * (len(parts.COLUMNS) - 1)]
             text += ["| " + " | ".join(cells) + " |" for cells in parts.table(row.parts)]
-    gpu = [row for row in results.rows if row.subject.startswith(("tensorrt", "onnxruntime:cuda")) and row.seconds]
-    if not gpu:
+    if not any(on_gpu(row.subject) and row.seconds for row in results.rows):
         text += ["", "GPU: not measured."]
     return "\n".join(text) + "\n"
 

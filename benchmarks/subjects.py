@@ -22,8 +22,8 @@ from glama_deploy import memory
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import GlamaError
 
-#: PyTorch in three ways and OpenCV are peers: the same network without this project. An engine in fp32, or in what
-#: stands behind its colon.
+#: PyTorch in three ways and OpenCV are peers: the same network without this project. Each in fp32, or in what stands
+#: last behind a colon; on the CPU, or with `cuda` behind one, and TensorRT, on a GPU.
 SUBJECTS = (
     "torchscript",
     "torch",
@@ -35,7 +35,10 @@ SUBJECTS = (
     "openvino:bf16",
     "openvino:int8",
     "openvino:int8+bf16",
+    "torchscript:cuda",
+    "torch:cuda",
     "onnxruntime:cuda",
+    "onnxruntime:cuda:fp16",
     "tensorrt",
 )
 
@@ -43,12 +46,12 @@ SUBJECTS = (
 #: hole of that many per cent of the image, of which it sees what `region="auto"` shows it.
 HOLE = "@"
 
-_PRECISIONS = ("bf16", "int8", "int8+bf16")
+_PRECISIONS = ("bf16", "fp16", "int8", "int8+bf16")
 
 #: Runs before the first that counts: TorchScript rewrites its graph in the second.
 WARM_UP = 3
 
-#: What a peer takes beside the bundle.
+#: What takes the checkpoint beside the bundle.
 _NEEDS_CHECKPOINT = ("torchscript", "torch", "torch-compile", "opencv")
 
 
@@ -69,9 +72,19 @@ class Task:
         return self.subject.partition(HOLE)[0]
 
     @property
+    def engine(self) -> str:
+        """What runs it, without where and in what."""
+        return self.name.partition(":")[0]
+
+    @property
     def precision(self) -> str:
-        rest = self.name.partition(":")[2]
-        return rest if rest in _PRECISIONS else "fp32"
+        last = self.name.rpartition(":")[2]
+        return last if last in _PRECISIONS else "fp32"
+
+    @property
+    def gpu(self) -> bool:
+        """Whether it runs on a GPU."""
+        return on_gpu(self.subject)
 
     @property
     def hole(self) -> float | None:
@@ -143,9 +156,13 @@ def _serve(task: Task, pipe: Connection) -> None:
 def is_subject(text: str) -> bool:
     """Whether it is one of :data:`SUBJECTS`, with or without a hole, around which only ours look."""
     name, at, share = text.partition(HOLE)
-    return name in SUBJECTS and (
-        not at or (name not in _NEEDS_CHECKPOINT and share.isdecimal() and 0 < int(share) < 100)
-    )
+    ours = name.partition(":")[0] not in _NEEDS_CHECKPOINT
+    return name in SUBJECTS and (not at or (ours and share.isdecimal() and 0 < int(share) < 100))
+
+
+def on_gpu(subject: str) -> bool:
+    """Whether the subject runs on a GPU."""
+    return ":cuda" in subject or subject.startswith("tensorrt")
 
 
 def scene(task: Task) -> tuple[np.ndarray, np.ndarray]:
@@ -165,23 +182,22 @@ def scene(task: Task) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _open(task: Task) -> tuple[str, Callable[[], object]]:
-    if task.name in _NEEDS_CHECKPOINT:
+    if task.engine in _NEEDS_CHECKPOINT:
         if task.checkpoint is None:
             raise GlamaError("it needs the checkpoint, which a bundle does not hold; give --ckpt")
-        memory.check(*task.size, Bundle.open(task.bundle).manifest.network, task.batch)  # the others do so themselves
-    if task.name in ("torch", "torchscript", "torch-compile"):
+        if not task.gpu:
+            memory.check(*task.size, Bundle.open(task.bundle).manifest.network, task.batch)  # the others do so
+    if task.engine in ("torch", "torchscript", "torch-compile"):
         return _torch(task)
-    return _opencv(task) if task.name == "opencv" else _inpainter(task)
+    return _opencv(task) if task.engine == "opencv" else _inpainter(task)
 
 
 def _inpainter(task: Task) -> tuple[str, Callable[[], object]]:
     """Through `Inpainter`, with all that it does around the engine."""
     import glama_deploy
 
-    backend, _, rest = task.name.partition(":")
-    if rest not in _PRECISIONS:
-        backend = task.name
-    precision = task.precision if backend in ("openvino", "onnxruntime") else "auto"
+    backend = task.name.removesuffix(f":{task.precision}")
+    precision = "auto" if task.engine == "tensorrt" else task.precision  # an engine has but one
     inpainter = glama_deploy.load(task.bundle, backend, precision, task.threads)
     if precision not in ("auto", inpainter.precision):
         raise GlamaError(f"this CPU has no {precision.rpartition('+')[2]}")
@@ -195,29 +211,35 @@ def _inpainter(task: Task) -> tuple[str, Callable[[], object]]:
 
 
 def _torch(task: Task) -> tuple[str, Callable[[], object]]:
-    """PyTorch itself, on tensors that are ready: eager, traced, or compiled."""
+    """PyTorch itself, on tensors that are ready where it runs: eager, traced, or compiled. fp32 without TF32."""
     import torch
 
     assert task.checkpoint is not None
+    if task.gpu and not torch.cuda.is_available():
+        raise GlamaError("PyTorch sees no GPU here")
+    torch.backends.cudnn.allow_tf32 = False
     torch.set_num_threads(task.threads)
+    device = torch.device("cuda" if task.gpu else "cpu")
     images, masks = scene(task)
-    image = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-    mask = torch.from_numpy(masks)[:, None].float()
-    network = composed(task.checkpoint)
-    if task.name == "torchscript":
+    image = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 255
+    mask = torch.from_numpy(masks).to(device)[:, None].float()
+    network = composed(task.checkpoint).to(device)
+    if task.engine == "torchscript":
         file = io.BytesIO(torchscript(network, image, mask))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             network = torch.jit.load(file)
-    elif task.name == "torch-compile":
+    elif task.engine == "torch-compile":
         network = torch.compile(network)
 
     def run() -> None:
         with torch.inference_mode():
             network(image, mask)
+        if task.gpu:
+            torch.cuda.synchronize()
 
-    names = {"torch": "eager", "torchscript": "TorchScript", "torch-compile": "torch.compile"}
-    return f"PyTorch {torch.__version__.split('+')[0]} {names[task.name]} fp32", run
+    way = {"torch": "eager", "torchscript": "TorchScript", "torch-compile": "torch.compile"}[task.engine]
+    return f"PyTorch {torch.__version__.split('+')[0]} {'CUDA ' if task.gpu else ''}{way} fp32", run
 
 
 def composed(path: Path) -> Any:

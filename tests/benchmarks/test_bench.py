@@ -15,13 +15,16 @@ from glama_deploy.benchmarks.subjects import Task
 from glama_deploy.cli.bench import main
 from glama_deploy.errors import GlamaError
 
+#: What runs on a GPU alone.
+GPU = ("torchscript:cuda", "torch:cuda", "onnxruntime:cuda", "onnxruntime:cuda:fp16", "tensorrt")
+
 
 @pytest.fixture(scope="module")
 def folder(tiny, make_bundle, tmp_path_factory):
     """What a run over two engines, a peer and what cannot run here writes."""
     out = tmp_path_factory.mktemp("bench") / "out"
     bundle = make_bundle(tiny)
-    names = ["torchscript", "openvino", "onnxruntime", "tensorrt", "openvino:int8"]
+    names = ["torchscript", "openvino", "onnxruntime", "openvino:int8", *GPU]
     subjects = [part for name in names for part in ("--subject", name)]
     settings = ["--size", "64x72", "--batch", "1", "--batch", "2", "--threads", "1", "--runs", "3"]
     arguments = ["--model", bundle.path, "--ckpt", tiny, "--out", out, *settings, *subjects]
@@ -32,27 +35,32 @@ def folder(tiny, make_bundle, tmp_path_factory):
 @pytest.mark.slow
 def test_each_engine_is_measured_in_turns_with_torchscript(folder):
     found = Results.model_validate_json((folder / "results.json").read_text())
-    assert {(row.subject, row.batch) for row in found.rows if row.seconds} == {
+    assert {(row.subject, row.batch) for row in found.rows if row.seconds and row.subject not in GPU} == {
         (name, batch) for name in ("torchscript", "openvino", "onnxruntime") for batch in (1, 2)
     }
     for row in found.rows:
-        if row.seconds:
+        if row.seconds and row.subject not in GPU:
             assert len(row.seconds) == 3
             assert row.ratio == 1 if row.subject == "torchscript" else row.ratio > 0
             assert 0 < row.share < 2  # (a machine that is busy while its limit is measured may be beaten)
             assert row.peak_bytes > 10e6
-        else:
+        elif not row.seconds:
             assert row.reason
     assert found.machine["CPU"]
     assert found.peaks["fp32"][1] > 1e9
 
 
 @pytest.mark.slow
+@pytest.mark.without_gpu
 def test_what_is_not_here_is_a_row_that_says_so(folder):
     text = (folder / "RESULTS.md").read_text()
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
     assert "not measured: " in rows["tensorrt"]
     assert "has no TensorRT engine" in rows["tensorrt"]
+    assert "PyTorch sees no GPU here" in rows["torch:cuda"]
+    assert "PyTorch sees no GPU here" in rows["torchscript:cuda"]
+    assert "this ONNX Runtime has no CUDA provider" in rows["onnxruntime:cuda"]
+    assert "this ONNX Runtime has no CUDA provider" in rows["onnxruntime:cuda:fp16"]
     assert "GPU: not measured." in text
     assert Image.open(folder / "results.png").size[0] > 400
 
@@ -76,6 +84,8 @@ def test_the_share_is_the_graphs_flops_against_the_machines_limit(tiny, make_bun
     found = bench._with_share(row(size=(64, 64), batch=3, seconds=(0.5,)), bundle, {"fp32": {2: 1e9}})
     assert found.share == pytest.approx(3 * work / 0.5 / 1e9)
     assert bench._with_share(row(seconds=(0.5,)), bundle, {"bf16": {2: 1e9}}).share is None
+    for subject in GPU:  # the limits are the CPU's
+        assert bench._with_share(row(subject=subject, seconds=(0.5,)), bundle, {"fp32": {2: 1e9}}).share is None
 
 
 def test_the_machines_limit_is_of_the_order_of_its_clock():
