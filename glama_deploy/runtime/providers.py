@@ -80,9 +80,8 @@ def start(bundle: Bundle, name: Name, precision: str, threads: int | None) -> Se
             options.add_provider_for_devices(_rtx_devices(onnxruntime), _settings(bundle, name, chosen, sizes))
             session = onnxruntime.InferenceSession(str(path), options)
         else:
-            if name != "cpu" and hasattr(onnxruntime, "preload_dlls"):
-                with redirect_stdout(None):  # CUDA's libraries, where they are installed as Python packages
-                    onnxruntime.preload_dlls()
+            if name != "cpu":
+                _prepare_cuda(onnxruntime)
             tried: tuple[Name, ...] = ("tensorrt", "cuda") if name == "tensorrt" else (name,)
             providers = [(_THEIRS[each], _settings(bundle, each, chosen, sizes)) for each in tried if each != "cpu"]
             session = onnxruntime.InferenceSession(
@@ -96,6 +95,15 @@ def start(bundle: Bundle, name: Name, precision: str, threads: int | None) -> Se
             "libraries are missing (pip install 'onnxruntime-gpu[cuda,cudnn]')"
         )
     return Session(session, name, chosen, sizes)
+
+
+def _prepare_cuda(onnxruntime: Any) -> None:
+    """Load CUDA's libraries, where they are installed as Python packages, and keep the CUDA provider quiet: for each
+    convolution that cuDNN does not fuse it logs an error through ONNX Runtime's own logger, and takes another way."""
+    if hasattr(onnxruntime, "preload_dlls"):
+        with redirect_stdout(None):
+            onnxruntime.preload_dlls()
+    onnxruntime.set_default_logger_severity(4)  # fatal; what fails is raised all the same
 
 
 def _remedy(name: Name) -> str:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from glama_deploy.network import NAMED, NetworkConfig, named, parameter_count, parameter_shapes
 from glama_deploy.reference import checkpoint
-from glama_deploy.reference.ffc import FourierUnit
+from glama_deploy.reference.ffc import FourierUnit, hermitian
 from glama_deploy.reference.generator import Generator, inpaint, predict
 
 
@@ -72,6 +72,30 @@ def test_the_fourier_unit_takes_any_length_and_batch(height, width, batch):
     parts = seen["spectrum"].reshape(batch, 2, 2, height, -1).numpy()
     np.testing.assert_allclose(parts[:, :, 0], spectrum.real, atol=1e-12)
     np.testing.assert_allclose(parts[:, :, 1], spectrum.imag, atol=1e-12)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 24), st.integers(1, 24))
+def test_the_hermitian_part_of_a_spectrum_is_a_real_arrays_and_has_the_same_inverse(height, width):
+    generator = torch.Generator().manual_seed(height * 100 + width)
+    shape = (2, 3, height, width // 2 + 1)
+    spectrum = torch.complex(*(torch.randn(shape, dtype=torch.float64, generator=generator) for _ in range(2)))
+    made = hermitian(spectrum, width)
+    real = torch.fft.irfft2(spectrum, s=(height, width), norm="ortho")
+    torch.testing.assert_close(torch.fft.irfft2(made, s=(height, width), norm="ortho"), real, rtol=0, atol=1e-12)
+    torch.testing.assert_close(made, torch.fft.rfft2(real, norm="ortho"), rtol=0, atol=1e-12)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("size", [(256, 256), (512, 512), (264, 520), (1024, 1024)])
+def test_the_reference_is_the_same_on_a_gpu(size):
+    rng = torch.Generator().manual_seed(0)
+    image, mask = torch.rand(1, 3, *size, generator=rng), torch.zeros(1, 1, *size)
+    mask[..., 40:120, 60:200] = 1
+    with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        expected = inpaint(checkpoint.load(checkpoint.DEFAULT), image, mask)
+        found = inpaint(checkpoint.load(checkpoint.DEFAULT).cuda(), image.cuda(), mask.cuda()).cpu()
+    torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)  # as every fp32 engine is held to it
 
 
 def test_the_fourier_unit_interleaves_real_and_imaginary_parts():

@@ -66,6 +66,15 @@ def test_cuda_is_taken_where_it_starts_without_tf32(machine, tiny_bundle, photo,
     assert (inpainter(photo, hole)[~hole] == photo[~hole]).all()
 
 
+def test_cudas_log_of_convolutions_that_it_does_not_fuse_is_not_shown(machine, monkeypatch, tiny_bundle):
+    heard: list[int] = []
+    monkeypatch.setattr(onnxruntime, "set_default_logger_severity", heard.append)
+    open_bundle(tiny_bundle, "onnxruntime:cpu")
+    assert heard == []  # the program's own sessions on a CPU log as they did
+    open_bundle(tiny_bundle, "onnxruntime:cuda")
+    assert heard == [4]
+
+
 def test_where_cuda_does_not_start_the_cpu_is_taken_and_it_is_said(monkeypatch, tiny_bundle, caplog):
     with_machine(monkeypatch, broken=("CUDAExecutionProvider",))
     assert "CPU" in glama_deploy.load(tiny_bundle.path, "onnxruntime").description
