@@ -99,7 +99,8 @@ def start(bundle: Bundle, name: Name, precision: str, threads: int | None) -> Se
 
 def _prepare_cuda(onnxruntime: Any) -> None:
     """Load CUDA's libraries, where they are installed as Python packages, and keep the CUDA provider quiet: for each
-    convolution that cuDNN does not fuse it logs an error through ONNX Runtime's own logger, and takes another way."""
+    convolution that cuDNN has no plan for under the options, it logs an error through ONNX Runtime's own logger and
+    takes another plan, unfused and with the tensor cores."""
     if hasattr(onnxruntime, "preload_dlls"):
         with redirect_stdout(None):
             onnxruntime.preload_dlls()
@@ -135,11 +136,16 @@ def _sizes(bundle: Bundle, name: Name) -> SizeRange:
 
 
 def _settings(bundle: Bundle, name: Name, precision: Precision, sizes: SizeRange) -> dict[str, str]:
-    """A provider's options. fp32 is fp32: no TF32 where that can be said (TensorRT's provider has no such option)."""
+    """A provider's options. fp32 is fp32: no TF32 where that can be said (TensorRT's provider has no such option).
+
+    The CUDA provider's use_tf32=0 keeps convolutions off the tensor cores whatever their type (ONNX Runtime,
+    core/providers/cuda/nn/conv.cc), so half graphs go without it: what stays fp32 there may have TF32's 10 bits of
+    mantissa, which are fp16's.
+    """
     if name == "cpu":
         return {}
     if name == "cuda":
-        return {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
+        return {"use_tf32": "0" if precision == "fp32" else "1", "cudnn_conv_algo_search": "HEURISTIC"}
     prefix = "nv" if name == "tensorrt-rtx" else "trt"
     corners = {"min": (1, sizes.min), "opt": (1, sizes.opt), "max": (sizes.max_batch or 1, sizes.max)}
     settings = {

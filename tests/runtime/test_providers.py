@@ -66,6 +66,14 @@ def test_cuda_is_taken_where_it_starts_without_tf32(machine, tiny_bundle, photo,
     assert (inpainter(photo, hole)[~hole] == photo[~hole]).all()
 
 
+def test_a_half_graph_is_not_kept_off_the_tensor_cores(machine, with_half):
+    """use_tf32=0 would do so (ONNX Runtime's conv.cc), whatever the type of a convolution."""
+    open_bundle(with_half, "onnxruntime:cuda", "fp16")
+    open_bundle(with_half, "onnxruntime:cuda", "fp32")
+    taken = [options["CUDAExecutionProvider"]["use_tf32"] for _, options in machine.opened]
+    assert taken == ["1", "0"]
+
+
 def test_cudas_log_of_convolutions_that_it_does_not_fuse_is_not_shown(machine, monkeypatch, tiny_bundle):
     heard: list[int] = []
     monkeypatch.setattr(onnxruntime, "set_default_logger_severity", heard.append)
