@@ -17,6 +17,7 @@ from glama_deploy.errors import EngineError
 from glama_deploy.reference import checkpoint
 from glama_deploy.runtime import onnxruntime as backend
 from glama_deploy.runtime import open_bundle
+from glama_deploy.runtime import torch as from_checkpoint
 from glama_deploy.runtime.base import Request
 
 
@@ -151,6 +152,22 @@ def test_what_is_not_installed_says_how_to_get_it(tiny_bundle):
         glama_deploy.load(tiny_bundle.path, "onnxruntime:tpu")
     with pytest.raises(EngineError, match="unknown backend 'openvino:cpu'"):
         glama_deploy.load(tiny_bundle.path, "openvino:cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 2e-5), ("fp16", 2e-2)])  # what parity allows each
+def test_on_a_gpu_cuda_computes_what_the_reference_does(make_bundle, precision, tolerance):
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has no CUDA provider; onnxruntime-gpu has")
+    ranged = SizeRange(min=(64, 64), opt=(256, 256), max=(512, 512))  # fp16's ranges are measured at the largest
+    bundle = make_bundle(checkpoint.DEFAULT, ("onnx",), precision="fp16", profile=ranged)
+    runner = open_bundle(bundle, "onnxruntime:cuda", precision)
+    reference = from_checkpoint.open(checkpoint.read(checkpoint.DEFAULT), Request(device="cpu"))
+    rng = np.random.default_rng(0)
+    for batch, height, width in ((1, 64, 64), (2, 256, 256), (1, 264, 520), (1, 512, 512)):
+        image = rng.random((batch, 3, height, width), np.float32)
+        mask = (rng.random((batch, 1, height, width)) < 0.3).astype(np.float32)
+        np.testing.assert_allclose(runner.run(image, mask), reference.run(image, mask), rtol=0, atol=tolerance)
 
 
 @pytest.fixture
