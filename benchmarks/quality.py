@@ -39,7 +39,9 @@ def main() -> None:
             seed=options.seed,
             overwrite=True,
         )
-        tables.show(Console(width=120), evaluate(request))
+        summary = evaluate(request)
+        tables.show(Console(width=120), summary)
+        print(*summary.remarks, sep="\n", end="\n" if summary.remarks else "")
         print(f"{side}×{side}: {options.out / str(side)}")
 
 

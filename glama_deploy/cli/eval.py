@@ -123,6 +123,8 @@ def glama_eval(
     console = Console(highlight=False)
     console = Console(highlight=False, width=max(console.width, _WIDTH))
     tables.show(console, summary)
+    for line in summary.remarks:
+        screen.print(f"glama-eval: {line}", markup=False, soft_wrap=True)
     console.print(f"{out / PAGE}; tables and pictures beside it", markup=False, soft_wrap=True)
     return 2 if summary.failures or summary.refused else 0
 

@@ -123,8 +123,7 @@ def _check_inert(path: Path) -> None:
     try:
         torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().splitlines()[0][:100] if str(error).strip() else type(error).__name__
-        raise GlamaError(f"{path} is damaged or no file of weights ({reason}); download it again") from error
+        raise GlamaError(f"{path} is damaged or no file of PyTorch's weights; download it again") from error
 
 
 def _fitting(path: Path, build: Callable[[], nn.Module]) -> nn.Module:
@@ -132,7 +131,6 @@ def _fitting(path: Path, build: Callable[[], nn.Module]) -> nn.Module:
     try:
         return build()
     except (RuntimeError, TypeError, AttributeError, KeyError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise GlamaError(
-            f"{path} holds the weights of another network ({lines[min(1, len(lines) - 1)][:120]}); download it again"
+            f"{path} holds the weights of another network than its name says; download it again"
         ) from error

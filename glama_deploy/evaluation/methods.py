@@ -71,6 +71,8 @@ def parse(models: Sequence[str], backends: Sequence[str], precisions: Sequence[s
     specs: list[Spec] = []
     for text in models:
         name, model, how = _parts(text)
+        if not model or text.startswith("=") or (text.endswith("@") and not Path(text).exists()):
+            raise GlamaError(f"--model is {text!r}; [NAME=]MODEL[@BACKEND[/PRECISION]] is expected, no part empty")
         if model not in BASELINES and model != "default" and not Path(model).exists():
             raise GlamaError(
                 f"--model {text}: no bundle or checkpoint at {model}; a path, 'default', {', '.join(BASELINES)}: one "

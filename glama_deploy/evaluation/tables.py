@@ -118,8 +118,6 @@ def show(console: Console, summary: Summary) -> None:
             shown.add_row(*map(escape, (dataset, method)[-len(first) :]), *cells)
         console.print(table.title, style="italic", markup=False)
         console.print(shown)
-    for line in summary.remarks:
-        console.print(line, markup=False, soft_wrap=True)
 
 
 def markdown(summary: Summary) -> str:

@@ -558,10 +558,21 @@ def test_the_command_prints_the_table_and_says_what_is_not_there(photos, tmp_pat
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     arguments = ["--data", str(photos), "--model", "telea", "--masks", "Expand", "--out", str(tmp_path / "out")]
     assert main.run([*arguments, "--size", "32x40", "--limit", "2", "--processes", "1"]) == 0
-    out = capsys.readouterr().out
-    assert "PSNR (dB), missing pixels" in out
-    assert "fid is not computed" in out
-    assert "index.html" in out
+    said = capsys.readouterr()
+    assert "PSNR (dB), missing pixels" in said.out
+    assert "index.html" in said.out
+    assert "glama-eval: fid is not computed" in said.err
+
+
+def test_what_failed_is_said_where_errors_are(photos, tmp_path, capsys):
+    shutil.copytree(photos, tmp_path / "photos")
+    (tmp_path / "photos" / "broken.jpg").write_bytes(b"no image")
+    arguments = ["--data", str(tmp_path / "photos"), "--model", "telea", "--masks", "Expand", "--metric", "l1"]
+    assert main.run([*arguments, "--size", "32x40", "--out", str(tmp_path / "out"), "--processes", "1"]) == 2
+    said = capsys.readouterr()
+    assert_one_line(said.err, "broken.jpg is damaged or no image")
+    assert "broken.jpg" not in said.out
+    assert "L1" in said.out
 
 
 @pytest.mark.parametrize(
@@ -580,6 +591,8 @@ def test_the_command_prints_the_table_and_says_what_is_not_there(photos, tmp_pat
         (["--device", "cuda:99"], "GPUs; use --device cpu"),
         (["--model", "telea@torch"], "telea runs on no engine"),
         (["--model", "truth=telea"], "a method is called 'truth'"),
+        (["--model", "default@"], "--model is 'default@'; [NAME=]MODEL[@BACKEND[/PRECISION]] is expected"),
+        (["--model", "=default"], "--model is '=default'; [NAME=]MODEL[@BACKEND[/PRECISION]] is expected"),
         (["--model", "mask=telea"], "a method is called 'mask'"),
         (["--size", "8x8"], "multiples of 8 from 16 to 16384"),
     ],

@@ -263,7 +263,7 @@ def test_weights_of_another_network_and_what_is_no_weights_are_one_line(weights,
         ("code.pth", b"cos\nsystem\n(S'true'\ntR."),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(GlamaError, match="damaged or no file of weights") as found:
+        with pytest.raises(GlamaError, match="damaged or no file of PyTorch's weights") as found:
             load(tmp_path / name)
         assert "\n" not in str(found.value)
 
