@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
 
 from glama_deploy.bundle import Graph, Lowering, Precision, Size
@@ -44,6 +45,8 @@ def write(
     if for_tensorrt:
         graph_files.check_memory(checkpoint.config, request.size or request.profile.max)
     calibration, checks = _samples(checkpoint, request, step)
+    whole = "predicted" if "predicted" in request.outputs else "inpainted"
+    parity = [_sample(case, request, whole) for case in samples.parity_cases(request.graph_sizes, request.largest)]
     model = _built(checkpoint, request, fft)
     weights = equalize.equalized(
         checkpoint.config, checkpoint.weights, lambda names: quantize.ranges(model, names, calibration)
@@ -57,7 +60,7 @@ def write(
         lacking = {node.name: _TRANSPOSED for node in model.graph.node if node.op_type == "ConvTranspose"}
     # what no target multiplies in bytes should not count against the other places
     ignored = [*outside, *never, *(() if for_cpus else lacking)]
-    found = quantize.quantize(model, calibration, checks, ignore=ignored, step=step)
+    found = quantize.quantize(model, calibration, checks, parity, ignore=ignored, step=step)
     kept = never | found.kept
     written: dict[Precision, Graph] = {}
     if for_cpus:
@@ -81,13 +84,20 @@ def _samples(
     graph_files.check_memory(checkpoint.config, largest)
     step(f"calibrating int8 at {size[0]}x{size[1]}")
     calibration, checks = (
-        [
-            quantize.Sample(dict(zip(("image", "mask"), case.tensors(request.io), strict=True)), case.missing)
-            for case in cases
-        ]
+        [_sample(case, request) for case in cases]
         for cases in samples.int8_cases(request.calibration, size, largest, request.calibration_images)
     )
     return calibration, checks
+
+
+def _sample(case: samples.Case, request: Request, whole: str | None = None) -> quantize.Sample:
+    """A case as the graph takes it; measured are its missing pixels, or all of the output `whole`, but for the padding
+    that the graph's input has."""
+    image, mask = case.tensors(request.io)
+    height, width = case.missing.shape[1:]
+    measured = np.zeros(mask.shape if request.io == "uint8" else (mask.shape[0], *mask.shape[2:]), bool)
+    measured[:, :height, :width] = True if whole else case.missing
+    return quantize.Sample({"image": image, "mask": mask}, measured, whole or "inpainted")
 
 
 def _built(checkpoint: Checkpoint, request: Request, fft: Lowering) -> onnx.ModelProto:

@@ -69,6 +69,16 @@ class Request:
     def outputs(self) -> tuple[str, ...]:
         return ("inpainted", "predicted") if self.predicted else ("inpainted",)
 
+    @property
+    def graph_sizes(self) -> SizeRange:
+        """What the graph takes."""
+        return SizeRange(min=self.size, opt=self.size, max=self.size) if self.size else ANY_SIZE
+
+    @property
+    def largest(self) -> Size:
+        """The largest size that parity is measured at."""
+        return self.parity_size or (512, 512)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -101,7 +111,7 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
                 engines[TARGETS[target]] = build_engine(
                     folder,
                     target,
-                    _graph_sizes(request),
+                    request.graph_sizes,
                     request.profile,
                     wanted,
                     fft=fft,
@@ -245,10 +255,6 @@ def _write_graphs(
     return graphs | {half: graph_files.write(folder, types.typed(model, half, kept), half, kept)}
 
 
-def _graph_sizes(request: Request) -> SizeRange:
-    return SizeRange(min=request.size, opt=request.size, max=request.size) if request.size else ANY_SIZE
-
-
 def _manifest(
     request: Request,
     checkpoint: checkpoints.Checkpoint,
@@ -298,15 +304,13 @@ def _with_parity(
     from glama_deploy.export import graph_files, parity, samples
 
     step("running the PyTorch reference")
-    expected = parity.reference(
-        checkpoint, samples.parity_cases(_graph_sizes(request), request.parity_size or (512, 512))
-    )
+    expected = parity.reference(checkpoint, samples.parity_cases(request.graph_sizes, request.largest))
     manifest, graphs = bundle.manifest, dict(bundle.manifest.graphs)
     for precision, graph in manifest.graphs.items():
         if isinstance(expected, str) or precision == "int8" or (precision == "fp32" and manifest.fft != "plugin"):
             continue
         step(f"emulating {graph.file.path}")
-        sizes = _graph_sizes(request) if request.size else request.profile
+        sizes = request.graph_sizes if request.size else request.profile
         twin = graph_files.with_predicted(bundle, precision)
         graphs[precision] = graph.model_copy(update={"parity": parity.emulate(twin, precision, sizes, expected)})
         _check_finite(graph.file.path, precision, graphs[precision].parity)

@@ -17,10 +17,11 @@ from glama_deploy.bundle import Bundle
 from glama_deploy.cli.export import main as glama_export
 from glama_deploy.engines import quantize
 from glama_deploy.errors import EngineError, GlamaError
-from glama_deploy.export import parity, samples
+from glama_deploy.export import int8, parity, samples
 from glama_deploy.export.graph import SPECTRUM, build
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.network import NetworkConfig
+from glama_deploy.reference import checkpoint
 from glama_deploy.reference.untrained import untrained
 from glama_deploy.runtime import openvino
 
@@ -67,10 +68,18 @@ def test_convolutions_are_in_int8_but_those_on_spectra_and_what_is_not_the_netwo
     assert weights < 0.6 * bundle.graph("fp32").stat().st_size  # bytes, but for the spectra's
 
 
-def _samples(count: int, kind: str) -> list[quantize.Sample]:
+def _samples(count: int, kind: str, output: str = "inpainted") -> list[quantize.Sample]:
+    """Measured on the missing pixels of `inpainted`, or all of `predicted`."""
     photo = images.read_image(samples.SAMPLE).rgb
     cases = [samples._case(photo, 1, (64, 64), kind, seed) for seed in range(count)]
-    return [quantize.Sample(dict(zip(("image", "mask"), c.tensors(), strict=True)), c.missing) for c in cases]
+    return [
+        quantize.Sample(
+            dict(zip(("image", "mask"), case.tensors(), strict=True)),
+            case.missing | (output == "predicted"),
+            output,
+        )
+        for case in cases
+    ]
 
 
 def test_the_convolution_that_int8_would_ruin_stays_and_is_named():
@@ -100,6 +109,37 @@ def test_the_convolution_that_int8_would_ruin_stays_and_is_named():
     assert len(result.kept) < 6  # it is the one, not half of the network
     assert quantize.in_bytes(result.model).isdisjoint(result.kept)
     onnx.checker.check_model(result.model, full_check=True)
+
+
+def test_what_parity_measures_is_reached_too(monkeypatch):
+    """However near the missing pixels are, an export whose own parity then fails helps nobody."""
+    config = NetworkConfig(ngf=8, n_blocks=2)
+    model = build(config, untrained(config), outputs=("inpainted", "predicted"))
+    calibration, checks = _samples(4, "strokes"), _samples(3, "general")
+    parity = _samples(3, "general", "predicted")
+
+    def psnr(found: onnx.ModelProto) -> float:
+        expected = [quantize._runner(model)(sample) for sample in parity]
+        return quantize._psnr(quantize._error(found, parity, expected))
+
+    plain = quantize.quantize(model, calibration, checks, least=-math.inf)
+    asked = psnr(plain.model) + 3
+    monkeypatch.setattr(quantize, "LEAST_PARITY", asked)
+    result = quantize.quantize(model, calibration, checks, parity, least=-math.inf)
+    assert result.kept
+    assert psnr(result.model) >= asked
+
+
+@pytest.mark.parametrize(("io", "size"), [("float", None), ("float", (72, 40)), ("uint8", None), ("uint8", (72, 40))])
+def test_what_is_measured_is_what_a_graph_gives_but_for_its_padding(tiny, photos, tmp_path, io, size):
+    request = Request(tiny, tmp_path / "b", ("openvino",), "int8", size=size, io=io, calibration=photos)
+    source = checkpoint.read(tiny)
+    run = quantize._runner(int8._built(source, request, "matmul"))
+    for case in samples.parity_cases(request.graph_sizes, (264, 264)):
+        for whole in (None, "predicted"):
+            sample = int8._sample(case, request, whole)
+            assert run(sample).shape[:3] == sample.measured.shape
+            assert sample.measured.sum() == (case.missing.size if whole else case.missing.sum())
 
 
 def test_a_graph_with_everything_taken_out_is_the_fp32_graph():
