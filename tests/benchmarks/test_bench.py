@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from glama_deploy.benchmarks.bench import Results, Row
 from glama_deploy.benchmarks.subjects import Task
 from glama_deploy.cli.bench import main
 from glama_deploy.errors import GlamaError
+from glama_deploy.runtime import openvino
+from glama_deploy.runtime.base import Request
 
 #: What runs on a GPU alone.
 GPU = ("torchscript:cuda", "torch:cuda", "onnxruntime:cuda", "onnxruntime:cuda:fp16", "tensorrt")
@@ -42,7 +45,7 @@ def test_each_engine_is_measured_in_turns_with_torchscript(folder):
         if row.seconds and row.subject not in GPU:
             assert len(row.seconds) == 3
             assert row.ratio == 1 if row.subject == "torchscript" else row.ratio > 0
-            assert 0 < row.share < 2  # (a machine that is busy while its limit is measured may be beaten)
+            assert row.share > 0
             assert row.peak_bytes > 10e6
         elif not row.seconds:
             assert row.reason
@@ -129,8 +132,12 @@ def test_the_parts_of_a_run_are_those_of_the_network(tiny, make_bundle):
     found = parts.profile(bundle, "fp32", (64, 72), 1, 2)
     assert {"stem", "down", "local", "spectral", "fft", "up", "head", "pads"} <= {part.name for part in found}
     assert sum(part.share for part in found) == pytest.approx(1)
-    assert next(part for part in found if part.name == "ends").share < 0.2
-    assert all(part.rate is None or part.rate > 1e8 for part in found)
+    assert {part.name for part in found if part.rate} == {"stem", "down", "local", "spectral", "fft", "up", "head"}
+    runner = openvino.OpenVINORunner(bundle, Request("fp32", 1))
+    (nodes,) = runner.profile(64, 72, 1)
+    multiplying = [(name, kind) for name, kind, _ in nodes if re.search("Convolution|MatMul|FullyConnected", kind)]
+    assert len(multiplying) > 20
+    assert "ends" not in {parts.part(name, kind) for name, kind in multiplying}  # nothing that costs is left over
 
 
 @pytest.mark.parametrize(
