@@ -41,7 +41,8 @@ def main() -> None:
         )
         summary = evaluate(request)
         tables.show(Console(width=120), summary)
-        print(*summary.remarks, sep="\n", end="\n" if summary.remarks else "")
+        for line in summary.remarks:
+            print(line)
         print(f"{side}×{side}: {options.out / str(side)}")
 
 

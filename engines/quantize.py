@@ -81,9 +81,9 @@ def quantize(
 
     def reached(taken_out: Iterable[_Group]) -> tuple[float, bool]:
         """The PSNR of the checks without these, and whether it is enough, and parity's too."""
-        candidate = _without(full, model, taken_out)
-        psnr = _psnr(_error(candidate, checks, expected))
-        return psnr, psnr >= least and (not parity or _psnr(_error(candidate, parity, of_parity)) >= LEAST_PARITY)
+        run = _runner(_without(full, model, taken_out))
+        psnr = _psnr(_error(run, checks, expected))
+        return psnr, psnr >= least and (not parity or _psnr(_error(run, parity, of_parity)) >= LEAST_PARITY)
 
     step("measuring int8 against fp32")
     psnr, enough_as_it_is = reached(())
@@ -93,7 +93,7 @@ def quantize(
     alone = {}
     for number, group in enumerate(groups, 1):
         step(f"measuring int8 in one place, {number} of {len(groups)}")
-        only = _without(full, model, [other for other in groups if other is not group])
+        only = _runner(_without(full, model, [other for other in groups if other is not group]))
         alone[group] = _error(only, checks[:_RANKED_ON], expected[:_RANKED_ON])
     ranked = sorted(groups, key=lambda group: alone[group] / sum(work[c] for c in group.convolutions), reverse=True)
     few, enough, there = 0, len(groups), math.inf
@@ -259,10 +259,9 @@ def _drop_unread(graph: onnx.GraphProto) -> None:
     graph.initializer.extend(stored)
 
 
-def _error(model: onnx.ModelProto, samples: Sequence[Sample], expected: Sequence[np.ndarray]) -> float:
+def _error(run: Callable[[Sample], np.ndarray], samples: Sequence[Sample], expected: Sequence[np.ndarray]) -> float:
     """Mean squared difference of the measured pixels' values, of 0…1."""
     total, count = 0.0, 0
-    run = _runner(model)
     for sample, wanted in zip(samples, expected, strict=True):
         difference = (run(sample) - wanted)[sample.measured]
         total, count = total + float((difference**2).sum()), count + difference.size

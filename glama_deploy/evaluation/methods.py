@@ -71,8 +71,6 @@ def parse(models: Sequence[str], backends: Sequence[str], precisions: Sequence[s
     specs: list[Spec] = []
     for text in models:
         name, model, how = _parts(text)
-        if not model or text.startswith("=") or (text.endswith("@") and not Path(text).exists()):
-            raise GlamaError(f"--model is {text!r}; [NAME=]MODEL[@BACKEND[/PRECISION]] is expected, no part empty")
         if model not in BASELINES and model != "default" and not Path(model).exists():
             raise GlamaError(
                 f"--model {text}: no bundle or checkpoint at {model}; a path, 'default', {', '.join(BASELINES)}: one "
@@ -101,12 +99,13 @@ def parse(models: Sequence[str], backends: Sequence[str], precisions: Sequence[s
 
 
 def _parts(text: str) -> tuple[str, str, str]:
-    """The name, the model, and how it is run; a path that exists is taken as it is."""
-    name = ""
-    if "=" in text and not Path(text).exists():
-        name, _, text = text.partition("=")
-    model, at, how = text.rpartition("@")
-    return (name, model, how) if at and not Path(text).exists() else (name, text, "")
+    """The name, the model, and how it is run; a path that exists is taken as it is. Raises GlamaError: a part of the
+    text is empty."""
+    name, equals, rest = text.partition("=") if "=" in text and not Path(text).exists() else ("", "", text)
+    model, at, how = rest.rpartition("@") if "@" in rest and not Path(rest).exists() else (rest, "", "")
+    if not model or (equals and not name) or (at and not how):
+        raise GlamaError(f"--model is {text!r}; [NAME=]MODEL[@BACKEND[/PRECISION]] is expected, no part empty")
+    return name, model, how
 
 
 def _label(model: str) -> str:

@@ -45,7 +45,7 @@ def test_each_engine_is_measured_in_turns_with_torchscript(folder):
         if row.seconds and row.subject not in GPU:
             assert len(row.seconds) == 3
             assert row.ratio == 1 if row.subject == "torchscript" else row.ratio > 0
-            assert row.share > 0
+            assert 0 < row.share < 2  # (a machine that is busy while its limit is measured may be beaten)
             assert row.peak_bytes > 10e6
         elif not row.seconds:
             assert row.reason
@@ -129,9 +129,11 @@ def test_a_subject_may_have_a_hole_if_it_is_ours():
 
 def test_the_parts_of_a_run_are_those_of_the_network(tiny, make_bundle):
     bundle = make_bundle(tiny)
-    found = parts.profile(bundle, "fp32", (64, 72), 1, 2)
+    found = parts.profile(bundle, "fp32", (64, 72), 1, 15)  # medians: what else the machine does is not in them
     assert {"stem", "down", "local", "spectral", "fft", "up", "head", "pads"} <= {part.name for part in found}
     assert sum(part.share for part in found) == pytest.approx(1)
+    assert next(part for part in found if part.name == "ends").share < 0.2
+    assert all(part.rate is None or part.rate > 1e8 for part in found)
     assert {part.name for part in found if part.rate} == {"stem", "down", "local", "spectral", "fft", "up", "head"}
     runner = openvino.OpenVINORunner(bundle, Request("fp32", 1))
     (nodes,) = runner.profile(64, 72, 1)

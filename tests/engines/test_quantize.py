@@ -120,7 +120,7 @@ def test_what_parity_measures_is_reached_too(monkeypatch):
 
     def psnr(found: onnx.ModelProto) -> float:
         expected = [quantize._runner(model)(sample) for sample in parity]
-        return quantize._psnr(quantize._error(found, parity, expected))
+        return quantize._psnr(quantize._error(quantize._runner(found), parity, expected))
 
     plain = quantize.quantize(model, calibration, checks, least=-math.inf)
     asked = psnr(plain.model) + 3
