@@ -117,7 +117,8 @@ def rings(summary: Summary, dataset: str) -> Figure:
     masks, labels = summary.protocol.masks, [method.label for method in summary.protocol.methods]
     columns = min(4, len(masks))
     rows = -(-len(masks) // columns)
-    figure = Figure(figsize=(3.2 * columns, 2.6 * rows + 0.6), layout="constrained")
+    named = -(-len(labels) // columns)  # rows of the legend: a name is no wider than a plot
+    figure = Figure(figsize=(3.2 * columns, 2.6 * rows + 0.17 * named + 0.45), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     centres = (np.arange(spectrum.RINGS) + 0.5) / spectrum.RINGS * np.sqrt(0.5)
     for axis, mask in zip(axes, masks, strict=False):
@@ -132,7 +133,7 @@ def rings(summary: Summary, dataset: str) -> Figure:
     for axis in axes[len(masks) :]:
         axis.set_axis_off()
     handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=min(4, max(1, len(names))), fontsize=8)
+    figure.legend(handles, names, loc="outside upper center", ncols=min(columns, max(1, len(names))), fontsize=8)
     figure.supxlabel("cycles a pixel", fontsize=9)
     figure.supylabel("|Δ log amplitude|, whole image", fontsize=9)
     return figure

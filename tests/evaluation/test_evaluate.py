@@ -19,12 +19,13 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from rich.console import Console
 
 from glama_deploy.cli.eval import main
 from glama_deploy.errors import GlamaError
-from glama_deploy.evaluation import methods, protocol, tables
+from glama_deploy.evaluation import methods, pictures, protocol, tables
 from glama_deploy.evaluation.evaluate import Request, evaluate
 from glama_deploy.evaluation.methods import telea
 from glama_deploy.evaluation.metrics import REGIONS, Judge, frechet_distance, gaussian
@@ -112,6 +113,19 @@ def test_a_sheet_shows_what_each_method_made(evaluated):
     np.testing.assert_array_equal(sheet[18 : 18 + 64, 5 * 84 : 5 * 84 + 72], truth)
     for name in ("spectra-photos.png", "rings-photos.png"):
         assert Image.open(out / name).size[0] > 400
+
+
+def test_the_names_of_the_rings_are_in_the_picture_with_one_mask_too(photos, tmp_path):
+    names = [f"the-network-of-last-month-{number}" for number in range(5)]
+    settings = {"masks": ("Expand",), "metrics": ("spectrum",), "size": (32, 40), "limit": 1}
+    summary = evaluate(ask(photos, tmp_path / "out", *(f"{name}=telea" for name in names), **settings))
+    figure = pictures.rings(summary, "photos")
+    FigureCanvasAgg(figure).draw()
+    (legend,) = figure.legends
+    there = legend.get_window_extent()
+    assert [text.get_text() for text in legend.get_texts()] == names
+    assert figure.bbox.x0 <= there.x0 < there.x1 <= figure.bbox.x1
+    assert there.y0 >= max(axis.get_window_extent().y1 for axis in figure.axes)
 
 
 def test_two_processes_find_what_one_does_to_the_last_bit(evaluated, photos, tiny_bundle, tmp_path):
