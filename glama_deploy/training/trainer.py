@@ -67,7 +67,7 @@ class Trainer:
         part = optimization.batch // optimization.accumulate // fabric.world_size
         start = self.step * optimization.batch
         positions = Positions(part, start, fabric.global_rank, fabric.world_size)
-        return batches(squares, positions, self.config.data.workers)
+        return batches(squares, positions, self.config.data.workers, fabric.device)
 
     def advance(self, there: Iterator[Batch]) -> tuple[Scalars, tuple[str, ...]]:
         """One step of both networks: its losses, and the photographs that could not be read."""
@@ -86,8 +86,7 @@ class Trainer:
         for _ in range(parts):
             batch = next(there)
             broken += batch.broken
-            image, mask = (tensor.to(self.fabric.device) for tensor in (batch.image, batch.mask))
-            found.append(self._part(image, mask, 1 / parts))
+            found.append(self._part(batch.image, batch.mask, 1 / parts))
         if self._several:
             for network in (self._generator, self._discriminator):
                 average_gradients(network.parameters())
@@ -230,12 +229,11 @@ class Trainer:
         """Move the average a little towards the generator, batch norm's statistics too; at first by more, so that it
         does not hold on to where training began."""
         decay = min(self.config.optimization.average, (1 + self.step) / (10 + self.step))
-        values = self._generator.state_dict().values()
-        for mean, value in zip(self.average.state_dict().values(), values, strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, 1 - decay)
-            else:
-                mean.copy_(value)
+        pairs = list(zip(self.average.state_dict().values(), self._generator.state_dict().values(), strict=True))
+        means, values = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+        torch._foreach_lerp_(means, values, 1 - decay)  # one call: each of a hundred tensors is a launch on a GPU
+        for count, value in (pair for pair in pairs if not pair[0].is_floating_point()):
+            count.copy_(value)
 
 
 def rate(step: int, optimization: Optimization) -> float:

@@ -31,11 +31,11 @@ def validate(generator: nn.Module, config: Config, device: torch.device) -> tupl
         data = config.data.model_copy(update={"masks": name, "flip": False, "recolour": False})
         squares = Squares(config.data.valid, data, seed=0)
         count = min(len(squares), config.saving.validate_images)
-        there = batches(squares, Positions(1), workers=0)
+        there = batches(squares, Positions(1), workers=0, device=device)
         found: list[Score] = []
         for _ in range(count):
             batch = next(there)
-            image, mask = batch.image.to(device), batch.mask.to(device)
+            image, mask = batch.image, batch.mask
             filled = inpaint(generator, image, mask)
             found.append(score(filled, image, mask))
             if len(found) == 1:
