@@ -72,12 +72,15 @@ def measure(
 ) -> Results:
     """Measure every subject at every size, batch and number of threads; with `profile` also the parts of those that run
     on OpenVINO."""
-    before = _limits(threads, step)
+    described, before = machine.describe(), _limits(threads, step)
+    busy = machine.busy(described)
+    if busy:
+        step(f"note: {busy}")
     rows: list[Row] = []
     for size in sizes:
         for batch in batches:
             for count in threads:
-                tasks = [Task(name, bundle.path, checkpoint, size, batch, count) for name in subjects]
+                tasks = [Task(name, bundle.path, checkpoint, size, batch, count) for name in dict.fromkeys(subjects)]
                 step(f"{size[0]}x{size[1]}, batch {batch}, {count} threads")
                 rows += _together(tasks, runs, step)
     # the clock of a shared machine changes: what it reached once is its limit
@@ -90,7 +93,7 @@ def measure(
         limits = [_with_parts(row, bundle, runs, step) for row in limits]
     manifest = bundle.manifest
     name = f"{manifest.network.n_blocks} blocks, {manifest.network.ngf} channels ({manifest.checkpoint.file})"
-    return Results(network=name, machine=machine.describe(), runs=runs, peaks=peaks, rows=tuple(limits))
+    return Results(network=name, machine=described, runs=runs, peaks=peaks, rows=tuple(limits))
 
 
 def _limits(threads: Sequence[int], step: Callable[[str], None]) -> dict[str, dict[int, float]]:
@@ -114,30 +117,46 @@ def _together(tasks: Sequence[Task], runs: int, step: Callable[[str], None]) -> 
         row = Row(subject=task.subject, size=task.size, batch=task.batch, threads=task.threads)
         try:
             running[task] = Running(task)
-            rows[task] = row.model_copy(update={"description": running[task].description, "precision": task.precision})
+            update = {"description": running[task].description, "precision": running[task].precision}
         except GlamaError as error:
-            rows[task] = row.model_copy(update={"reason": str(error).replace(str(task.bundle), "BUNDLE")})
+            update = {"reason": _reason(task, error)}
+        rows[task] = row.model_copy(update=update)
     seconds: dict[Task, list[float]] = {task: [] for task in running}
-    for _ in range(runs):
-        for task, subject in running.items():
-            seconds[task].append(subject.seconds())
-    of_base = {task.subject: times for task, times in seconds.items() if task.subject in (BASE, _GPU_BASE)}
-    for task, subject in running.items():
+    peaks: dict[Task, int] = {}
+    for turn in range(runs + 1):
+        for task, subject in list(running.items()):
+            try:
+                if turn < runs:
+                    seconds[task].append(subject.seconds())
+                else:
+                    peaks[task] = subject.stop()
+            except GlamaError as error:  # it ran, and ended: the others go on
+                del running[task]
+                rows[task] = rows[task].model_copy(update={"reason": _reason(task, error)})
+    of_base = {task.subject: seconds[task] for task in peaks if task.subject in (BASE, _GPU_BASE)}
+    for task, peak in peaks.items():
+        update = {"seconds": tuple(seconds[task]), "peak_bytes": peak}
         base = of_base.get(_GPU_BASE if task.gpu else BASE)
-        pairs = zip(base or (), seconds[task], strict=True) if base else ()
-        ratio = statistics.median([theirs / mine for theirs, mine in pairs]) if base else None
-        update = {"seconds": tuple(seconds[task]), "ratio": ratio, "peak_bytes": subject.stop()}
+        if base:
+            pairs = zip(base, seconds[task], strict=True)
+            update["ratio"] = statistics.median([theirs / mine for theirs, mine in pairs])
         rows[task] = rows[task].model_copy(update=update)
     return list(rows.values())
 
 
+def _reason(task: Task, error: GlamaError) -> str:
+    return str(error).replace(str(task.bundle), "BUNDLE")
+
+
 def _with_share(row: Row, bundle: Bundle, peaks: dict[str, dict[int, float]]) -> Row:
-    """The row with the share of the machine's limit that it reaches: the network's FLOPs, from the graph, a second."""
+    """The row with the share of the machine's limit that it reaches: the network's FLOPs, from the graph, a second.
+    PyTorch's transforms are no matrix products, and are not counted."""
     limit = peaks.get(row.precision.partition("+")[0], {}).get(row.threads)
     # (of a hole it does less work than the graph's; the limits are the CPU's)
     if not row.seconds or limit is None or HOLE in row.subject or on_gpu(row.subject):
         return row
-    work = 2 * sum(cost.multiply_adds(bundle.manifest.network, row.size, bundle.manifest.fft).values()) * row.batch
+    fft = "dft" if row.subject.startswith("torch") else bundle.manifest.fft
+    work = 2 * sum(cost.multiply_adds(bundle.manifest.network, row.size, fft).values()) * row.batch
     return row.model_copy(update={"share": work / row.median / limit})
 
 

@@ -31,6 +31,8 @@ FEATURES = (
     "i8mm",
 )
 
+_LOAD = "load before"
+
 #: Side of the square matrices whose product is timed; large enough that nothing but multiplying counts.
 SIDE = 1536
 
@@ -59,6 +61,7 @@ def describe() -> dict[str, str]:
         "features": " ".join(name for name in FEATURES if name in flags) or "unknown",
         "memory": f"{memory / 1e9:.0f} GB",
         "system": f"{platform.system()}, Python {platform.python_version()}",
+        _LOAD: f"{os.getloadavg()[0]:.1f}",
     }
     gpu = _gpu()
     if gpu:
@@ -69,6 +72,16 @@ def describe() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return machine
+
+
+def busy(described: dict[str, str]) -> str | None:
+    """What to say where a machine did other things before: PyTorch's threads wait for one another then, ours less."""
+    if float(described[_LOAD]) < 0.5:
+        return None
+    return (
+        f"the load is {described[_LOAD]} already: PyTorch loses more by what else runs than the engines do, and the "
+        "ratios are too high; measure on a machine that does nothing else"
+    )
 
 
 def _gpu() -> str | None:

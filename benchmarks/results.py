@@ -17,6 +17,10 @@ from glama_deploy.errors import GlamaError
 COLUMNS = ("subject", "median", "min…max", f"against {BASE}", "of the limit", "peak memory")
 
 
+#: Of the tables of parts.
+BY_PART = "by part (other runs, slower for being timed layer by layer)"
+
+
 def _cells(row: Row) -> tuple[str, ...]:
     if not row.seconds:
         return (row.subject, f"not measured: {row.reason}", "", "", "", "")
@@ -51,7 +55,7 @@ def show(console: Console, results: Results) -> None:
             table.add_row(*_cells(row))
         console.print(table)
         for row in filter(lambda row: row.parts, rows):
-            table = Table(*parts.COLUMNS, title=f"{title}, {row.description}, by part", title_justify="left")
+            table = Table(*parts.COLUMNS, title=f"{title}, {row.description}, {BY_PART}", title_justify="left")
             for cells in parts.table(row.parts):
                 table.add_row(*cells)
             console.print(table)
@@ -65,15 +69,16 @@ def markdown(results: Results) -> str:
     text += ["", f"A matrix product reaches {'; '.join(_limits(results))}.", ""]
     text += [
         "Each subject runs in a process of its own, in turns with the others. `against` is the median of the ratios of "
-        "each turn, on a GPU against TorchScript there; `of the limit`, the network's FLOPs (from its graph) a second "
-        "against a matrix product's on the CPU in the same precision. Ours take bytes and give bytes, with all that "
-        "stands between; peers get tensors that are ready, on a GPU in its memory. Memory is the host's.",
+        "each turn, on a GPU against TorchScript there; `of the limit`, the network's FLOPs (from its graph; PyTorch's "
+        "FFTs are not counted) a second against a matrix product's on the CPU in the same precision. Ours take bytes "
+        "and give bytes, with all that stands between; peers get tensors that are ready, on a GPU in its memory. "
+        "Memory is the host's.",
     ]
     for title, rows in _groups(results):
         text += ["", f"## {title}", "", "| " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
         text += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
         for row in filter(lambda row: row.parts, rows):
-            text += ["", f"{row.description}, by part:", ""]
+            text += ["", f"{row.description}, {BY_PART}:", ""]
             text += ["| " + " | ".join(parts.COLUMNS) + " |", "|---|" + "---:|" * (len(parts.COLUMNS) - 1)]
             text += ["| " + " | ".join(cells) + " |" for cells in parts.table(row.parts)]
     if not any(on_gpu(row.subject) and row.seconds for row in results.rows):

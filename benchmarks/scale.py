@@ -1,6 +1,6 @@
 """Time and memory of one image by its size, up to 4096×4096: what `glama_deploy/memory.py` estimates with.
 
-    python benchmarks/scale.py [--network lama] [--backend openvino] [--precisions fp32 bf16]
+    python benchmarks/scale.py [--network lama|default] [--backend openvino] [--precisions fp32 bf16]
         [--sizes 256 512 1024 2048 4096] [--hole 0] [--memory GB] [--static] [--out FOLDER]
 
 Every size in a process of its own, which sees the whole image. A size that does not fit into the memory is a row that
@@ -25,7 +25,7 @@ from rich.table import Table
 from glama_deploy import memory
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.files import atomic_file
-from glama_deploy.network import NAMED
+from glama_deploy.network import NAMED, NetworkConfig
 from glama_deploy.reference import checkpoint
 
 CHILD = """
@@ -78,22 +78,22 @@ def measure(model: Path, backend: str, precision: str, side: int, hole: float, f
     return Point(precision, side, int(peak), float(seconds))
 
 
-def show(console: Console, points: list[Point], network: str) -> None:
+def show(console: Console, points: list[Point], name: str, network: NetworkConfig) -> None:
     columns = ("precision", "size", "time", "a pixel", "against 512²", "peak memory", "estimated")
-    table = Table(*columns, title=network)
+    table = Table(*columns, title=name)
     base = {point.precision: point for point in points if point.side == 512 and not point.reason}
     for point in points:
-        name = f"{point.side}×{point.side}"
+        size = f"{point.side}×{point.side}"
         if point.reason:
-            table.add_row(point.precision, name, point.reason)
+            table.add_row(point.precision, size, point.reason)
             continue
         each = 1e9 * point.seconds / point.side**2
         against = ""
         if point.precision in base:
             against = f"{each / (1e9 * base[point.precision].seconds / 512**2):.2f}×"
-        estimated = memory.estimate(point.side, point.side, NAMED[network], precision=point.precision)
+        estimated = memory.estimate(point.side, point.side, network, precision=point.precision)
         figures = (f"{point.seconds:.2f} s", f"{each:.0f} ns", against, f"{point.peak / 1e9:.2f} GB")
-        table.add_row(point.precision, name, *figures, f"{estimated / 1e9:.1f} GB")
+        table.add_row(point.precision, size, *figures, f"{estimated / 1e9:.1f} GB")
     console.print(table)
 
 
@@ -122,7 +122,7 @@ def plot(points: list[Point], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--network", default="lama", choices=NAMED)
+    parser.add_argument("--network", default="lama", choices=[*NAMED, "default"])
     parser.add_argument("--backend", default="openvino")
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024, 2048, 4096])
@@ -135,8 +135,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         from glama_deploy.reference.untrained import untrained
 
-        source = Path(folder) / "network.safetensors"
-        checkpoint.save(source, NAMED[options.network], untrained(NAMED[options.network]))
+        source, network = checkpoint.DEFAULT, checkpoint.read(checkpoint.DEFAULT).config
+        if options.network != "default":
+            source, network = Path(folder) / "network.safetensors", NAMED[options.network]
+            checkpoint.save(source, network, untrained(network))
         for side in options.sizes:
             bundle = Path(folder) / (str(side) if options.static else "any")
             if options.backend != "torch" and not bundle.exists():
@@ -148,7 +150,7 @@ def main() -> None:
                 for precision in options.precisions
             ]
     points.sort(key=lambda point: (options.precisions.index(point.precision), point.side))
-    show(Console(width=130), points, options.network)
+    show(Console(width=130), points, options.network, network)
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         plot(points, options.out / "scale.png")

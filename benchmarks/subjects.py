@@ -5,12 +5,15 @@ So engines do not share thread pools, and each one's peak memory is its own.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import io
 import multiprocessing
 import re
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -102,8 +105,8 @@ class Running:
         self._process = context.Process(target=_serve, args=(task, other), daemon=True)
         self._process.start()
         other.close()
-        #: For people: engine, version, device, precision.
-        self.description = str(self._ask(None))
+        #: For people: engine, version, device, precision; and the precision alone.
+        self.description, self.precision = map(str, self._ask(None))
 
     def seconds(self) -> float:
         """Of one run."""
@@ -133,7 +136,7 @@ class Running:
 def _serve(task: Task, pipe: Connection) -> None:
     """In the child: open the subject, then run it each time it is told to."""
     try:
-        description, run = _open(task)
+        description, precision, run = _open(task)
         for _ in range(WARM_UP):
             run()
     except GlamaError as error:
@@ -144,7 +147,7 @@ def _serve(task: Task, pipe: Connection) -> None:
             ("error", f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error) else ''}")
         )
         return
-    pipe.send(("ready", description))
+    pipe.send(("ready", (description, precision)))
     while pipe.recv() == "run":
         start = time.perf_counter()
         run()
@@ -174,25 +177,41 @@ def scene(task: Task) -> tuple[np.ndarray, np.ndarray]:
     if task.hole is None:
         return images, np.stack([by_name("MediumStrokes")(*task.size, rng) for _ in range(task.batch)])
     height, width = task.size
-    side = round((task.hole * height * width) ** 0.5)
     masks = np.zeros((task.batch, height, width), bool)
-    top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
-    masks[:, top : top + side, left : left + side] = True
+    missing = task.hole * height * width
+    high = round(min(height, max(missing**0.5, missing / width)))  # a square, or as long as a narrow image makes it
+    wide = round(missing / high)
+    top, left = (height - high) // 2, (width - wide) // 2
+    masks[:, top : top + high, left : left + wide] = True
     return images, masks
 
 
-def _open(task: Task) -> tuple[str, Callable[[], object]]:
+#: What is said of a subject, its precision, and a run of it.
+_Opened = tuple[str, str, Callable[[], object]]
+
+
+def _open(task: Task) -> _Opened:
     if task.engine in _NEEDS_CHECKPOINT:
         if task.checkpoint is None:
             raise GlamaError("it needs the checkpoint, which a bundle does not hold; give --ckpt")
         if not task.gpu:
             memory.check(*task.size, Bundle.open(task.bundle).manifest.network, task.batch)  # the others do so
     if task.engine in ("torch", "torchscript", "torch-compile"):
-        return _torch(task)
-    return _opencv(task) if task.engine == "opencv" else _inpainter(task)
+        return _made(_torch(task))
+    return _made(_opencv(task)) if task.engine == "opencv" else _inpainter(task)
 
 
-def _inpainter(task: Task) -> tuple[str, Callable[[], object]]:
+def _made(peer: _Opened) -> _Opened:
+    """The same, with what making it took (tracing it, writing its graph) left out of the most memory that was held:
+    ours are opened from a finished file, too."""
+    gc.collect()
+    with suppress(OSError, AttributeError):  # elsewhere than on Linux there is no such number anyway
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
+    return peer
+
+
+def _inpainter(task: Task) -> _Opened:
     """Through `Inpainter`, with all that it does around the engine."""
     import glama_deploy
 
@@ -204,13 +223,14 @@ def _inpainter(task: Task) -> tuple[str, Callable[[], object]]:
     images, masks = scene(task)
     if task.hole is not None:
         said = f"{inpainter.description}, a hole of {task.hole:.0%}"
-        return said, lambda: [inpainter(image, mask) for image, mask in zip(images, masks, strict=True)]
+        both = list(zip(images, masks, strict=True))
+        return said, inpainter.precision, lambda: [inpainter(image, mask) for image, mask in both]
     if task.batch == 1:
-        return inpainter.description, lambda: inpainter(images[0], masks[0], region="full")
-    return inpainter.description, lambda: inpainter.batch(images, masks)
+        return inpainter.description, inpainter.precision, lambda: inpainter(images[0], masks[0], region="full")
+    return inpainter.description, inpainter.precision, lambda: inpainter.batch(images, masks)
 
 
-def _torch(task: Task) -> tuple[str, Callable[[], object]]:
+def _torch(task: Task) -> _Opened:
     """PyTorch itself, on tensors that are ready where it runs: eager, traced, or compiled. fp32 without TF32."""
     import torch
 
@@ -239,7 +259,7 @@ def _torch(task: Task) -> tuple[str, Callable[[], object]]:
             torch.cuda.synchronize()
 
     way = {"torch": "eager", "torchscript": "TorchScript", "torch-compile": "torch.compile"}[task.engine]
-    return f"PyTorch {torch.__version__.split('+')[0]} {'CUDA ' if task.gpu else ''}{way} fp32", run
+    return f"PyTorch {torch.__version__.split('+')[0]} {'CUDA ' if task.gpu else ''}{way} fp32", "fp32", run
 
 
 def composed(path: Path) -> Any:
@@ -271,7 +291,7 @@ def torchscript(network: Any, image: Any, mask: Any) -> bytes:
     return file.getvalue()
 
 
-def _opencv(task: Task) -> tuple[str, Callable[[], object]]:
+def _opencv(task: Task) -> _Opened:
     """OpenCV's DNN module, on a graph of this size."""
     import cv2
 
@@ -292,4 +312,4 @@ def _opencv(task: Task) -> tuple[str, Callable[[], object]]:
         network.setInput(mask, "mask")
         network.forward()
 
-    return f"OpenCV DNN {cv2.__version__} fp32", run
+    return f"OpenCV DNN {cv2.__version__} fp32", "fp32", run

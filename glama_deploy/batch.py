@@ -159,6 +159,7 @@ def read(job: Job) -> _Inputs:
     if job.mask is None:
         raise ImageError(f"{job.image} has no mask: the folder of masks has no {job.image.stem}.png (or .jpg, …)")
     picture, mask = images.read_image(job.image), images.read_mask(job.mask)
+    images.check_takes(job.out, picture)
     try:
         check(picture.rgb, mask)
     except ImageError as error:

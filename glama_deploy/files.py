@@ -33,6 +33,16 @@ def write_error(path: Path, error: OSError) -> GlamaError:
     return GlamaError(f"cannot write {path}: {reason}")
 
 
+def check_writable(folder: Path) -> None:
+    """Make the folder where there is none. Raises GlamaError where nothing can be written into it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise write_error(folder, error) from error
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; rename it to `path` when the block ends well, else remove it.

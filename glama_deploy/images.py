@@ -10,6 +10,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -22,6 +23,9 @@ _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
 
 #: What is opened: decoders that run no other program.
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+
+#: Of those that are written, what has no transparency (Pillow writes a BMP's, and reads it back without).
+_OPAQUE = ("JPEG", "BMP")
 
 #: What is written, and what folders are searched for.
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
@@ -39,7 +43,7 @@ class Picture:
 
 def read_image(path: Path) -> Picture:
     """Decode an image file. Raises ImageError: missing, damaged, no image, or of a kind that is refused."""
-    image = _open(path)
+    image = opened(path, path)
     has_alpha = "A" in image.mode or "transparency" in image.info
     gray = image.mode in ("1", "L", "LA")
     profile = image.info.get("icc_profile")
@@ -55,7 +59,7 @@ def read_mask(path: Path) -> np.ndarray:
 
     Raises ImageError as :func:`read_image` does, and for a mask with transparency, which may mean either thing.
     """
-    image = _open(path)
+    image = opened(path, path)
     if "A" in image.mode or "transparency" in image.info:
         alpha = np.asarray(image.convert("RGBA"))[..., 3]
         if alpha.min() < 255:
@@ -85,11 +89,7 @@ def write_image(path: Path, picture: Picture, rgb: np.ndarray, mask: np.ndarray)
         image = image.convert("L")
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(np.where(mask, np.uint8(255), picture.alpha)))
-    check_suffix(path)
-    Image.init()
-    encoder = Image.registered_extensions()[path.suffix.lower()]
-    if encoder == "JPEG" and picture.alpha is not None:
-        raise ImageError(f"{path}: JPEG has no transparency, and the input has; write a .png")
+    encoder = check_takes(path, picture)
     options: dict[str, object] = {"icc_profile": picture.icc_profile} if picture.icc_profile else {}
     if encoder == "JPEG":
         options |= {"quality": 95, "subsampling": 0}
@@ -109,30 +109,42 @@ def check_suffix(path: Path) -> None:
         raise ImageError(f"{path} {found}; one of {', '.join(sorted(SUFFIXES))} is expected: .png is a good choice")
 
 
-def _open(path: Path) -> Image.Image:
-    if not path.is_file():
-        raise ImageError(f"no image at {path}; check the path")
+def check_takes(path: Path, picture: Picture) -> str:
+    """Pillow's name of the format that a file of this name is written in. Raises ImageError where its ending is none
+    that is written, or one that cannot hold what the picture has."""
+    check_suffix(path)
+    Image.init()
+    encoder = Image.registered_extensions()[path.suffix.lower()]
+    if encoder in _OPAQUE and picture.alpha is not None:
+        raise ImageError(f"{path}: {encoder} has no transparency, and the input has; write a .png")
+    return encoder
+
+
+def opened(file: Path | BinaryIO, name: object) -> Image.Image:
+    """A decoded image file, upright, by whose name errors call it. Raises ImageError as :func:`read_image` does."""
+    if isinstance(file, Path) and not file.is_file():
+        raise ImageError(f"no image at {name}; check the path")
     Image.init()  # or only the commonest of the formats are looked at
     try:
-        image = Image.open(path, formats=_FORMATS)
+        image = Image.open(file, formats=_FORMATS)
         raw_modes = {str(tile[3]) for tile in image.tile}
         if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a phone's second lens is no second frame
-            raise ImageError(f"{path} has {image.n_frames} frames; split it into single images first")  # type: ignore[attr-defined]
+            raise ImageError(f"{name} has {image.n_frames} frames; split it into single images first")  # type: ignore[attr-defined]
         if image.mode not in _MODES or any(";16" in raw for raw in raw_modes):
             kind = "16 bits a channel" if any("16" in raw for raw in raw_modes) else f"mode {image.mode}"
             raise ImageError(
-                f"{path} is an image of {kind}; 8-bit gray, RGB, RGBA or palette is expected: convert it first"
+                f"{name} is an image of {kind}; 8-bit gray, RGB, RGBA or palette is expected: convert it first"
             )
         file_format = image.format
         upright = ImageOps.exif_transpose(image)
         upright.format = file_format
         upright.load()
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{path} is larger than an image should be ({error}); scale it down first") from error
+        raise ImageError(f"{name} is larger than an image should be ({error}); scale it down first") from error
     except ImageError:
         raise
     except (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error) as error:
         raise ImageError(
-            f"{path} is damaged or no image ({error}); a PNG, JPEG, WebP, BMP or TIFF is expected"
+            f"{name} is damaged or no image ({error}); a PNG, JPEG, WebP, BMP or TIFF is expected"
         ) from error
     return upright

@@ -23,8 +23,8 @@ Region = Literal["auto", "full", "crop"]
 #: What there is for an image that is too large to be shown whole.
 TILED = ", or use region auto, which fills large holes by tiles"
 
-#: Pixels by row and column, and their values.
-_Filled = tuple[tuple[np.ndarray, ...], np.ndarray]
+#: A hole, and what is there now, [h, w, 3].
+_Filled = tuple[regions.Span, np.ndarray]
 
 
 class Inpainter:
@@ -74,8 +74,9 @@ class Inpainter:
         result = image.copy()
         if not missing.any():
             return result
-        for holes, filled in self._filled(image, missing, region):
-            result[holes] = self._bytes(filled)
+        for hole, filled in self._filled(image, missing, region):
+            here = missing[hole.slices]
+            result[hole.slices][here] = self._bytes(filled[here])
         return result
 
     def batch(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -83,9 +84,10 @@ class Inpainter:
 
         Known pixels come back bit-exact. Raises as :meth:`__call__` does, also where the engine takes fewer at once.
         """
-        if getattr(images, "ndim", 0) != 4 or getattr(masks, "ndim", 0) != 3 or len(images) != len(masks):
+        dimensions = getattr(images, "ndim", 0), getattr(masks, "ndim", 0)
+        if dimensions != (4, 3) or len(images) != len(masks) or not len(images):
             raise ImageError(
-                "as many images (batch × height × width × 3) as masks (batch × height × width) are expected"
+                "as many images (batch × height × width × 3) as masks (batch × height × width) are expected, at least 1"
             )
         missing = np.stack([check(image, mask) for image, mask in zip(images, masks, strict=True)])
         self._check_fits(missing.shape[1], missing.shape[2], len(missing))
@@ -108,7 +110,7 @@ class Inpainter:
         return np.ascontiguousarray(predicted)
 
     def _filled(self, image: np.ndarray, missing: np.ndarray, region: Region) -> Iterator[_Filled]:
-        """Missing pixels, all of them in turn, and what the network gives for them: [N, 3]."""
+        """Each hole in turn, which together have all missing pixels, and what the network gives there."""
         groups, large = self._plan(missing, region)
         for group in groups:  # before any work
             self._check_fits(*group[0].span.size, len(group), whole=group[0].span.size == missing.shape, tip=TILED)
@@ -119,17 +121,9 @@ class Inpainter:
             crops = [(image[box.span.slices], missing[box.span.slices]) for box in group]
             images, masks = (np.stack(parts) for parts in zip(*crops, strict=True))
             for box, given in zip(group, self._run(images, masks, "inpainted"), strict=True):
-                rows, columns = np.nonzero(missing[box.hole.slices])
-                holes = rows + box.hole.top, columns + box.hole.left
-                yield holes, given[holes[0] - box.span.top, holes[1] - box.span.left]
+                yield box.hole, given[box.hole.within(box.span).slices]
         for hole in large:
-            filled = tiles.fill(image, missing, hole, size, self._run_tile)
-            given = filled[missing[hole.slices]]
-            del filled
-            rows, columns = np.nonzero(missing[hole.slices])
-            rows += hole.top
-            columns += hole.left
-            yield (rows, columns), given
+            yield hole, tiles.fill(image, missing, hole, size, self._run_tile)
 
     def _plan(self, missing: np.ndarray, region: Region) -> tuple[list[list[regions.Box]], list[regions.Span]]:
         """What to look at, batch by batch, which is boxes or the whole image as one; and holes to fill by tiles."""
@@ -149,7 +143,11 @@ class Inpainter:
             found, large = rule.parted(missing)  # where joined boxes are too large, each alone may not be
         large += [box.hole for box in found if not self._takes(*box.span.size)]
         fitting = [box for box in found if box.hole not in large]
-        return list(regions.alike(fitting, 1 if each else self._runner.sizes.max_batch)), large
+        groups = []
+        for group in regions.alike(fitting, 1 if each else self._runner.sizes.max_batch):
+            together = len(group) == 1 or self._takes(*group[0].span.size, len(group))
+            groups += [group] if together else [[box] for box in group]
+        return groups, large
 
     def _tile_size(self, shape: tuple[int, ...]) -> tiles.Size:
         """The largest that engine and memory take. Raises ImageError where there is none."""
@@ -217,13 +215,14 @@ class Inpainter:
         self._check_fits(height, width)
         return self._runner.run(batch, missing, output)[0]  # type: ignore[arg-type]
 
-    def _takes(self, height: int, width: int, *, beside: int = 0) -> bool:
-        """Whether the engine takes what is of this size, and the memory is there, with so many bytes beside it."""
+    def _takes(self, height: int, width: int, batch: int = 1, *, beside: int = 0) -> bool:
+        """Whether the engine takes what is of this size, and the memory for so many of it is there, with so many bytes
+        beside."""
         bottom, right = self._pads(height, width)
         if not self._runner.sizes.covers(height + bottom, width + right):
             return False
         return self.backend == "tensorrt" or memory.fits(
-            height + bottom, width + right, self._network, precision=self.precision, beside=beside
+            height + bottom, width + right, self._network, batch, self.precision, beside=beside
         )
 
     def _check_fits(

@@ -70,6 +70,11 @@ class Span:
             max(self.right, other.right),
         )
 
+    def within(self, frame: Span) -> Span:
+        """The same pixels, counted from the frame's corner."""
+        top, left = frame.top, frame.left
+        return Span(self.top - top, self.left - left, self.bottom - top, self.right - left)
+
 
 @dataclass(frozen=True)
 class Box:

@@ -110,7 +110,7 @@ def fill(image: np.ndarray, missing: np.ndarray, hole: Span, size: Size, run: Ru
     image: uint8 H×W×3; missing: bool H×W; `size` is no larger than they are. `run` is given pictures of that size."""
     tiles = cover(hole, missing.shape, size)
     span = tiles[0].span if len(tiles) == 1 else _surroundings(hole, missing.shape, size)
-    image, missing, hole = image[span.slices], missing[span.slices], _within(hole, span)
+    image, missing, hole = image[span.slices], missing[span.slices], hole.within(span)
     if len(tiles) == 1:
         picture = np.where(missing[..., None], run(image, missing), image)
     else:
@@ -128,12 +128,6 @@ def _surroundings(hole: Span, shape: Size, size: Size) -> Span:
         ends.append((first, first + side))
     (top, bottom), (left, right) = ends
     return Span(top, left, bottom, right)
-
-
-def _within(span: Span, frame: Span) -> Span:
-    """The same pixels, counted from the frame's corner."""
-    top, left = frame.top, frame.left
-    return Span(span.top - top, span.left - left, span.bottom - top, span.right - left)
 
 
 def _over(draft: np.ndarray, missing: np.ndarray, hole: Span, size: Size, run: Run) -> np.ndarray:
@@ -179,9 +173,9 @@ def _draft(image: np.ndarray, missing: np.ndarray, size: Size, run: Run) -> np.n
     small, gone = _reduced(image, missing, (high, wide))
     pads = (0, max(0, most_high - high)), (0, max(0, most_wide - wide))
     small, gone = np.pad(small, (*pads, (0, 0)), mode="symmetric"), np.pad(gone, pads, mode="symmetric")
-    if gone.shape == size:
-        return _enlarged(np.where(gone[..., None], run(small, gone), small)[:high, :wide], (height, width))
-    if gone.any():
+    if gone.shape == size and gone.any():
+        small = np.where(gone[..., None], run(small, gone), small)
+    elif gone.any():
         everything = bounds(gone)  # other holes, and what the padding mirrors, too: what stays empty would be seen
         small[everything.slices] = fill(small, gone, everything, size, run)
     return _enlarged(small[:high, :wide], (height, width))

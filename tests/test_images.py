@@ -43,8 +43,9 @@ def test_alpha_is_kept_and_missing_pixels_become_opaque(tmp_path):
     out = np.asarray(Image.open(tmp_path / "out.png"))
     np.testing.assert_array_equal(out[..., :3], RGB)
     np.testing.assert_array_equal(out[..., 3], np.where(hole, 255, alpha))
-    with pytest.raises(ImageError, match="JPEG has no transparency"):
-        images.write_image(tmp_path / "out.jpg", picture, picture.rgb, hole)
+    for ending, encoder in ((".jpg", "JPEG"), (".bmp", "BMP")):
+        with pytest.raises(ImageError, match=f"{encoder} has no transparency"):
+            images.write_image(tmp_path / f"out{ending}", picture, picture.rgb, hole)
 
 
 def test_a_palette_is_looked_up(tmp_path):

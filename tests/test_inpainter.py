@@ -192,6 +192,8 @@ def test_a_batch_is_its_images_one_by_one(inpainter, photo, hole):
 def test_a_batch_that_is_none_or_too_large_is_one_line(one, photo, hole):
     with pytest.raises(ImageError, match=r"as many images .* as masks"):
         one.batch(photo[None], np.stack([hole, hole]))
+    with pytest.raises(ImageError, match="at least 1"):
+        one.batch(photo[None][:0], hole[None][:0])
     few = SizeRange(min=(16, 16), opt=(96, 120), max=(96, 120), max_batch=1)
     with pytest.raises(ImageError, match="2 images at once, this engine takes 1"):
         Inpainter(Constant(0.5, few), NetworkConfig(ngf=8)).batch(np.stack([photo] * 2), np.stack([hole] * 2))

@@ -241,3 +241,16 @@ def test_an_unknown_region_is_one_line(inpainter, scene, tmp_path, capsys):
     arguments = ["--image", "a.png", "--mask", "b.png", "--out", str(tmp_path / "c.png"), "--region", "some"]
     assert main.run(arguments) == 2
     assert "region is 'some'; expected auto, full, crop" in capsys.readouterr().err
+
+
+def test_boxes_that_do_not_fit_into_memory_together_are_filled_one_by_one(inpainter, scene, monkeypatch):
+    image, _ = scene
+    many = np.zeros(image.shape[:2], bool)
+    for top in range(20, 380, 120):
+        for left in range(20, 400, 120):
+            many[top : top + 6, left : left + 6] = True
+    network = inpainter._network
+    monkeypatch.setattr(memory, "available", lambda: 2 * memory.estimate(192, 192, network))  # of twelve boxes
+    filled = inpainter(image, many, region="crop")
+    monkeypatch.setattr(regions, "MOST_TOGETHER", 1)
+    assert (filled == inpainter(image, many, region="crop")).all()

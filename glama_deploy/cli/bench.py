@@ -11,7 +11,9 @@ from rich.console import Console
 from glama_deploy.bundle import MANIFEST, Bundle, parse_size
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.errors import GlamaError
-from glama_deploy.files import atomic_file
+from glama_deploy.files import atomic_file, check_writable
+
+_JSON = "results.json"
 
 
 def glama_bench(
@@ -35,6 +37,7 @@ def glama_bench(
     out: Annotated[
         Path | None, option("--out", help="Folder for RESULTS.md, results.json and results.png; none by default.")
     ] = None,
+    overwrite: Annotated[bool, option("--overwrite", help="Replace the results of another run.")] = False,
 ) -> None:
     """Measure engines, precisions and peers in turns: medians, ratios against TorchScript, shares of the machine's
     limit, peak memory.
@@ -55,8 +58,8 @@ def glama_bench(
     else:
         checkpoint = checkpoint or (DEFAULT if model == "default" else Path(model))
         bundle = cached_bundle(model)
-    if out is not None and out.exists() and not out.is_dir():
-        raise GlamaError(f"--out {out} is a file; a folder is needed")
+    if out is not None:
+        _check_out(out, overwrite)
     console, progress = Console(width=130), Console(stderr=True, style="dim", highlight=False)
     counts = threads or [len(os.sched_getaffinity(0))]
     # a line for each step, and nothing that moves: a spinner would be measured too
@@ -66,13 +69,21 @@ def glama_bench(
     results.show(console, found)
     if out is None:
         return
-    out.mkdir(parents=True, exist_ok=True)
-    for name, text in (("results.json", found.model_dump_json(indent=1)), ("RESULTS.md", results.markdown(found))):
+    for name, text in ((_JSON, found.model_dump_json(indent=1)), ("RESULTS.md", results.markdown(found))):
         with atomic_file(out / name) as temporary:
             temporary.write_text(text)
     with atomic_file(out / "results.png") as temporary:
         results.plot(found, temporary)
     console.print(f"written to {out}", markup=False)
+
+
+def _check_out(out: Path, overwrite: bool) -> None:
+    """Make the folder. Raises GlamaError where it cannot be written, or holds results: before minutes of measuring."""
+    if out.exists() and not out.is_dir():
+        raise GlamaError(f"--out {out} is a file; a folder is needed")
+    if (out / _JSON).exists() and not overwrite:
+        raise GlamaError(f"{out} has results already; choose another folder or pass --overwrite")
+    check_writable(out)
 
 
 main = Command("glama-bench", glama_bench)

@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 import torch
 from braceexpand import braceexpand
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from glama_deploy.errors import GlamaError
-from glama_deploy.images import SUFFIXES
+from glama_deploy.errors import GlamaError, ImageError
+from glama_deploy.images import SUFFIXES, opened
 from glama_deploy.masks import Mask, by_name
 from glama_deploy.training.config import Data
 
-#: What a damaged picture makes its reader raise.
-_BROKEN = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, tarfile.TarError)
+#: What a picture that cannot be read makes its reader raise.
+_BROKEN = (ImageError, OSError)
 
 #: So many photographs one after the other that cannot be read end the run.
 _MOST_BROKEN = 100
@@ -139,8 +139,7 @@ class Squares(Dataset[tuple[np.ndarray, np.ndarray, tuple[str, ...]]]):
 
 
 def _decoded(photo: Photo) -> Image.Image:
-    with Image.open(io.BytesIO(photo.read())) as picture:
-        return ImageOps.exif_transpose(picture).convert("RGB")
+    return opened(io.BytesIO(photo.read()), photo).convert("RGB")
 
 
 def square(picture: Image.Image, data: Data, rng: np.random.Generator) -> np.ndarray:

@@ -50,12 +50,12 @@ class Trainer:
         torch.manual_seed(config.optimization.seed)
         generator = Generator(config.network).to(fabric.device)
         discriminator = PatchDiscriminator(config.discriminator.channels, config.discriminator.layers).to(fabric.device)
-        self.average = copy.deepcopy(generator).eval().requires_grad_(False).to(fabric.device)
         self._generator_adam, self._discriminator_adam = (
             torch.optim.Adam(network.to(memory_format=torch.channels_last).parameters())
             for network in (generator, discriminator)
         )
         self._generator, self._discriminator = generator, discriminator
+        self.average = copy.deepcopy(generator).eval().requires_grad_(False)  # strides alike, or it follows one by one
         if self._several:
             for network in (generator, discriminator):
                 share_statistics(network)
@@ -231,7 +231,7 @@ class Trainer:
         decay = min(self.config.optimization.average, (1 + self.step) / (10 + self.step))
         pairs = list(zip(self.average.state_dict().values(), self._generator.state_dict().values(), strict=True))
         means, values = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
-        torch._foreach_lerp_(means, values, 1 - decay)  # one call: each of a hundred tensors is a launch on a GPU
+        torch._foreach_lerp_(means, values, 1 - decay)  # on a GPU one launch, not one for each of hundreds
         for count, value in (pair for pair in pairs if not pair[0].is_floating_point()):
             count.copy_(value)
 

@@ -174,3 +174,46 @@ def test_bad_input_is_one_line(arguments, says, capsys):
     error = capsys.readouterr().err
     assert says in error
     assert "Traceback" not in error
+
+
+def test_a_subject_that_ends_in_its_turn_is_a_row_and_the_others_go_on(tiny, make_bundle, monkeypatch):
+    """As one that the system kills for its memory."""
+    bundle = make_bundle(tiny).path
+
+    class Dying(subjects.Running):
+        turns = 0
+
+        def seconds(self):
+            Dying.turns += 1
+            if self.description.startswith("ONNX") and Dying.turns > 2:
+                self._process.kill()
+            return super().seconds()
+
+    monkeypatch.setattr(bench, "Running", Dying)
+    tasks = [Task(name, bundle, None, (64, 72), 1, 1) for name in ("onnxruntime", "openvino")]
+    died, whole = bench._together(tasks, 3, lambda text: None)
+    assert not died.seconds
+    assert "its process ended (exit code -9)" in died.reason
+    assert len(whole.seconds) == 3
+    assert whole.peak_bytes
+
+
+@pytest.mark.parametrize("size", [(512, 512), (64, 2048), (2048, 64)])
+def test_a_hole_has_the_share_that_it_is_said_to_have_in_narrow_images_too(size):
+    _, masks = subjects.scene(Task("openvino@50", Path(), None, size, 1, 1))
+    assert masks.mean() == pytest.approx(0.5, abs=0.01)  # of whole rows and columns
+
+
+def test_results_are_not_overwritten_and_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path, capsys):
+    (tmp_path / "results.json").write_text("{}")
+    assert main.run(["--subject", "openvino", "--out", str(tmp_path)]) == 2
+    assert "has results already; choose another folder or pass --overwrite" in capsys.readouterr().err
+    assert (tmp_path / "results.json").read_text() == "{}"
+    assert main.run(["--subject", "openvino", "--out", "/proc/nowhere"]) == 2
+    assert "cannot write /proc/nowhere" in capsys.readouterr().err
+
+
+def test_a_busy_machine_is_worth_a_note():
+    assert machine.busy({"load before": "0.1"}) is None
+    assert "the load is 2.4 already" in machine.busy({"load before": "2.4"})
+    assert machine.busy({**machine.describe(), "load before": "0.0"}) is None

@@ -197,3 +197,13 @@ def test_sources_without_photographs_are_one_line(tmp_path, sources, says):
     with pytest.raises(GlamaError, match=says) as caught:
         data.photos([source.replace("{tmp}", str(tmp_path)) for source in sources])
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_refused_as_an_image_is_left_out_of_training(folder):
+    """16 bits a channel, which would be clipped to white, and a format that another program would be started for."""
+    ramp = np.linspace(0, 64000, 50 * 70).reshape(50, 70).astype(np.uint16)
+    Image.fromarray(ramp).save(folder / "0.png")
+    (folder / "4.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 50 50\n%%EndComments\n")
+    squares = data.Squares([str(folder)], settings(), seed=3)
+    left_out = {name.rpartition("/")[2] for n in range(14) for name in squares[n][2]}
+    assert left_out == {"0.png", "4.png"}

@@ -340,3 +340,10 @@ def test_a_full_disk_leaves_the_checkpoint_before(photos, tmp_path, monkeypatch)
     with pytest.raises(GlamaError, match="no space is left on the disk"):
         kept.save(2, {"training": {}})
     assert {path.name for path in tmp_path.iterdir()} == {first.name}
+
+
+def test_the_average_lies_in_memory_as_the_network_does(photos):
+    """Or PyTorch follows tensor by tensor on a GPU, a launch each."""
+    run = trainer(asked(photos))
+    for mean, value in zip(run.average.parameters(), run._generator.parameters(), strict=True):
+        assert mean.stride() == value.stride()
