@@ -115,6 +115,7 @@ def _together(tasks: Sequence[Task], runs: int, step: Callable[[str], None]) -> 
     for task in tasks:
         step(f"opening {task.subject} for {task.size[0]}x{task.size[1]}")
         row = Row(subject=task.subject, size=task.size, batch=task.batch, threads=task.threads)
+        update: dict[str, object]
         try:
             running[task] = Running(task)
             update = {"description": running[task].description, "precision": running[task].precision}

@@ -18,6 +18,11 @@ log = logging.getLogger("glama_deploy")
 
 def load_checkpoint(model: str | Path, backend: str, precision: str, threads: int | None) -> Inpainter:
     """An inpainter for a checkpoint or `default`; see :func:`glama_deploy.load`."""
+    if precision.startswith("int8"):
+        raise EngineError(
+            f"{model} is a checkpoint, and int8 is measured on photographs; export it with glama-export --ckpt {model} "
+            "--target openvino --precision int8 --calib PHOTOS --out BUNDLE, and load that"
+        )
     if backend != "torch" and not installed("onnx") and not (backend == "auto" and installed("torch")):
         raise EngineError(
             f"{model} is a checkpoint, which the onnx package exports first: pip install onnx, or give a bundle that "

@@ -41,13 +41,17 @@ def _meminfo() -> int | None:
     return None
 
 
-def _cgroup() -> int | None:
-    """What a container's limit leaves (cgroup v2)."""
-    folder = Path("/sys/fs/cgroup")
+def _cgroup(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """What a container's limit leaves (cgroup v2). Files that were read and lie in its cache count as free: they go
+    when something needs the place."""
     try:
         limit = (folder / "memory.max").read_text().strip()
-        return None if limit == "max" else int(limit) - int((folder / "memory.current").read_text())
-    except (OSError, ValueError):
+        if limit == "max":
+            return None
+        used, stat = int((folder / "memory.current").read_text()), (folder / "memory.stat").read_text()
+        cached = dict(line.split() for line in stat.splitlines())["inactive_file"]
+        return int(limit) - used + int(cached)
+    except (OSError, ValueError, KeyError):
         return None
 
 

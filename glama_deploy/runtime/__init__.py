@@ -24,6 +24,8 @@ _AUTO = (("tensorrt", "cuda"), ("onnxruntime", "cuda"), ("openvino", "cpu"), ("o
 
 def check_request(backend: str, precision: str, threads: int | None) -> None:
     """Raise EngineError for a backend, precision or number of threads that does not exist."""
+    if not isinstance(backend, str) or not isinstance(precision, str):
+        raise EngineError(f"backend is {backend!r}, precision {precision!r}; names are expected, such as 'auto'")
     name, colon, provider = backend.partition(":")
     if colon and (name != "onnxruntime" or provider not in PROVIDERS):
         raise EngineError(f"unknown backend {backend!r}; expected onnxruntime:{', onnxruntime:'.join(PROVIDERS)}")

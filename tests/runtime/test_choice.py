@@ -120,6 +120,7 @@ def test_the_embedded_network_is_the_default(photo, hole):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        ({"backend": None}, "backend is None, precision 'auto'; names are expected"),
         ({"backend": "coreml"}, "unknown backend 'coreml'; expected auto, torch, openvino, onnxruntime, tensorrt"),
         ({"precision": "fp8"}, "unknown precision 'fp8'; expected auto, fp32, bf16, fp16, int8, .* or int8.fp16"),
         ({"threads": 0}, "threads is 0; a whole number from 1 up"),
