@@ -78,7 +78,7 @@ def measure(model: Path, backend: str, precision: str, side: int, hole: float, f
     return Point(precision, side, int(peak), float(seconds))
 
 
-def show(console: Console, points: list[Point], name: str, network: NetworkConfig) -> None:
+def show(console: Console, points: list[Point], name: str, network: NetworkConfig, backend: str) -> None:
     columns = ("precision", "size", "time", "a pixel", "against 512²", "peak memory", "estimated")
     table = Table(*columns, title=name)
     base = {point.precision: point for point in points if point.side == 512 and not point.reason}
@@ -91,7 +91,7 @@ def show(console: Console, points: list[Point], name: str, network: NetworkConfi
         against = ""
         if point.precision in base:
             against = f"{each / (1e9 * base[point.precision].seconds / 512**2):.2f}×"
-        estimated = memory.estimate(point.side, point.side, network, precision=point.precision)
+        estimated = memory.estimate(point.side, point.side, network, 1, point.precision, backend)
         figures = (f"{point.seconds:.2f} s", f"{each:.0f} ns", against, f"{point.peak / 1e9:.2f} GB")
         table.add_row(point.precision, size, *figures, f"{estimated / 1e9:.1f} GB")
     console.print(table)
@@ -150,7 +150,7 @@ def main() -> None:
                 for precision in options.precisions
             ]
     points.sort(key=lambda point: (options.precisions.index(point.precision), point.side))
-    show(Console(width=130), points, options.network, network)
+    show(Console(width=130), points, options.network, network, options.backend)
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         plot(points, options.out / "scale.png")

@@ -195,7 +195,9 @@ def _open(task: Task) -> _Opened:
         if task.checkpoint is None:
             raise GlamaError("it needs the checkpoint, which a bundle does not hold; give --ckpt")
         if not task.gpu:
-            memory.check(*task.size, Bundle.open(task.bundle).manifest.network, task.batch)  # the others do so
+            network, (height, width) = Bundle.open(task.bundle).manifest.network, task.size
+            needed = memory.estimate(height, width, network, task.batch)
+            memory.check(needed, f"the image is {height}x{width}", "give a smaller --size")  # ours do so themselves
     if task.engine in ("torch", "torchscript", "torch-compile"):
         return _made(_torch(task))
     return _made(_opencv(task)) if task.engine == "opencv" else _inpainter(task)

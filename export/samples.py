@@ -11,6 +11,7 @@ from glama_deploy import images, tensors
 from glama_deploy.bundle import ANY_SIZE, Io, SizeRange
 from glama_deploy.errors import GlamaError
 from glama_deploy.masks import by_name
+from glama_deploy.network import MIN_SIDE
 
 SAMPLE = Path(images.__file__).parent / "assets" / "sample.jpg"
 
@@ -65,7 +66,7 @@ def calibration_cases(folder: Path | None, size: tuple[int, int], most: int = MO
     """Photos of `folder` (or the sample), so many at most, cut or mirrored to `size`, with strokes. Raises GlamaError:
     no photo there."""
     paths = [SAMPLE] if folder is None else _photos(folder)[:most]
-    return [_case(images.read_image(path).rgb, 1, size, "strokes", seed) for seed, path in enumerate(paths)]
+    return [_case(_photo(path), 1, size, "strokes", seed) for seed, path in enumerate(paths)]
 
 
 def int8_cases(
@@ -80,13 +81,22 @@ def int8_cases(
             f"--calib {folder} has {len(paths)} photos, and {count} are asked for; give more photos or a lower "
             "--calib-images"
         )
-    photos = [images.read_image(path).rgb for path in paths[: count or MOST_PHOTOS]]
+    photos = [_photo(path) for path in paths[: count or MOST_PHOTOS]]
     calibration = [_case(photo, 1, size, "general", seed) for seed, photo in enumerate(photos)]
     checks = [
         _case(photo, 1, largest if seed % 2 else size, "general", -1 - seed)
         for seed, photo in enumerate((photos * 2)[: max(2, min(len(photos), MOST_CHECKS))])
     ]
     return calibration, checks
+
+
+def _photo(path: Path) -> np.ndarray:
+    """uint8 H×W×3. Raises GlamaError for one that is no image, or smaller than any that is inpainted."""
+    rgb = images.read_image(path).rgb
+    height, width = rgb.shape[:2]
+    if min(height, width) < MIN_SIDE:
+        raise GlamaError(f"{path} is {height}x{width}; calibration takes photos of at least {MIN_SIDE}x{MIN_SIDE}")
+    return rgb
 
 
 def _photos(folder: Path) -> list[Path]:

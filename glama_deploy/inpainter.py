@@ -221,9 +221,13 @@ class Inpainter:
         bottom, right = self._pads(height, width)
         if not self._runner.sizes.covers(height + bottom, width + right):
             return False
-        return self.backend == "tensorrt" or memory.fits(
-            height + bottom, width + right, self._network, batch, self.precision, beside=beside
-        )
+        return memory.fits(self._needed(height + bottom, width + right, batch) + beside)
+
+    def _needed(self, height: int, width: int, batch: int) -> int:
+        """Bytes that images of a size take; a TensorRT engine has taken them already, for its largest."""
+        if self.backend == "tensorrt":
+            return 0
+        return memory.estimate(height, width, self._network, batch, self.precision, self.backend)
 
     def _check_fits(
         self, height: int, width: int, batch: int = 1, *, whole: bool = True, tip: str = "", beside: int = 0
@@ -243,10 +247,13 @@ class Inpainter:
                 + ("" if sizes.static else " (of a TensorRT engine: glama-build again with it)")
                 + (tip if tiles.sizes(sizes, (height, width)) else "")
             )
-        if self.backend != "tensorrt":  # a TensorRT engine's memory is bounded by its profile
-            what = "the image" if whole else "what is looked at around a hole"
-            remedy = f"scale the image down{tip}" if whole and tip else "scale the image down or cut it into parts"
-            memory.check(padded_height, padded_width, self._network, batch, what, self.precision, remedy, beside=beside)
+        what = "the image" if whole else "what is looked at around a hole"
+        several = f", {batch} at once," if batch > 1 else ""
+        memory.check(
+            self._needed(padded_height, padded_width, batch) + beside,
+            f"{what} is {padded_height}x{padded_width}{several}",
+            f"scale the image down{tip if whole and tip else ' or cut it into parts'}",
+        )
 
     def _bytes(self, filled: np.ndarray) -> np.ndarray:
         """Values of the output as uint8; those that a graph gives as 0…1 are taken over and changed."""

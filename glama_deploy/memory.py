@@ -7,20 +7,32 @@ from pathlib import Path
 from glama_deploy.errors import ImageError
 from glama_deploy.network import NetworkConfig
 
-#: Feature maps of full height, width and `ngf` channels that stand at once, at most: of LaMa in fp32 4.0 to 6.3, by the
-#: engine, and of large images in bf16 3 (benchmarks/scale.py).
-FULL_SIZE_MAPS = 6
+#: Feature maps of full height, width and `ngf` channels that stand at once, at most (benchmarks/scale.py): with
+#: OpenVINO by the bytes of a value, and elsewhere.
+_OPENVINO_MAPS = {4: 4.2, 2: 3.3}
+_MAPS = 6.5
 
 #: Bytes of a value of theirs where it is not float32.
 _BYTES = {"bf16": 2, "fp16": 2, "int8+bf16": 2, "int8+fp16": 2}
 
+#: Bytes a pixel beside them, which stay float32: image, mask and output, and the pyramid of what a network with `fill`
+#: begins with.
+_ENDS, _FILL = 80, 330
 
-def estimate(height: int, width: int, network: NetworkConfig, batch: int = 1, precision: str = "fp32") -> int:
-    """Bytes that a network needs for so many images, beside its weights."""
-    pixels = height * width * network.ngf
-    if network.coarse is not None:
-        pixels += network.coarse_side**2 * network.coarse.ngf
-    return batch * pixels * _BYTES.get(precision, 4) * FULL_SIZE_MAPS
+
+def estimate(
+    height: int, width: int, network: NetworkConfig, batch: int = 1, precision: str = "fp32", backend: str = ""
+) -> int:
+    """Bytes that an engine needs for so many images, beside the weights; without a backend, of the one that needs
+    most."""
+    size = _BYTES.get(precision, 4)
+    maps = size * (_OPENVINO_MAPS[size] if backend == "openvino" else _MAPS)
+
+    def needed(pixels: int, of: NetworkConfig) -> float:
+        return pixels * (maps * of.ngf + _ENDS + (_FILL if of.fill is not None else 0))
+
+    coarse = 0.0 if network.coarse is None else needed(network.coarse_side**2, network.coarse)
+    return round(batch * (needed(height * width, network) + coarse))
 
 
 def available() -> int | None:
@@ -55,30 +67,14 @@ def _cgroup(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
         return None
 
 
-def fits(
-    height: int, width: int, network: NetworkConfig, batch: int = 1, precision: str = "fp32", *, beside: int = 0
-) -> bool:
-    """Whether there is as much memory as that needs, with so many bytes beside it."""
+def fits(needed: int) -> bool:
+    """Whether there are so many bytes."""
     free = available()
-    return free is None or estimate(height, width, network, batch, precision) + beside <= free
+    return free is None or needed <= free
 
 
-def check(
-    height: int,
-    width: int,
-    network: NetworkConfig,
-    batch: int = 1,
-    what: str = "the image",
-    precision: str = "fp32",
-    remedy: str = "scale the image down or cut it into parts",
-    *,
-    beside: int = 0,
-) -> None:
-    """Raise ImageError for images, or boxes of them, that need more memory than there is, with so many bytes beside."""
-    if not fits(height, width, network, batch, precision, beside=beside):
-        needed, free = estimate(height, width, network, batch, precision) + beside, available() or 0
-        several = f", {batch} at once," if batch > 1 else ""
-        raise ImageError(
-            f"{what} is {height}x{width}{several} and needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; "
-            + remedy
-        )
+def check(needed: int, what: str, remedy: str = "scale the image down or cut it into parts") -> None:
+    """Raise ImageError where there are not so many bytes; `what` says of which size what is."""
+    free = available()
+    if free is not None and needed > free:
+        raise ImageError(f"{what} and needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; {remedy}")

@@ -216,7 +216,7 @@ def test_an_image_that_memory_does_not_hold_is_filled_by_boxes(inpainter, scene,
     many = mask.copy()
     many[60:90, 300:330] = True  # four boxes, which do not pay
     network = inpainter._network
-    monkeypatch.setattr(memory, "available", lambda: memory.estimate(200, 200, network))
+    monkeypatch.setattr(memory, "available", lambda: memory.estimate(200, 200, network, backend=inpainter.backend))
     monkeypatch.setattr(regions, "MOST_TOGETHER", 1)
     filled = inpainter(image, many)
     assert (filled[~many] == image[~many]).all()
@@ -249,8 +249,8 @@ def test_boxes_that_do_not_fit_into_memory_together_are_filled_one_by_one(inpain
     for top in range(20, 380, 120):
         for left in range(20, 400, 120):
             many[top : top + 6, left : left + 6] = True
-    network = inpainter._network
-    monkeypatch.setattr(memory, "available", lambda: 2 * memory.estimate(192, 192, network))  # of twelve boxes
+    one = memory.estimate(192, 192, inpainter.network, backend=inpainter.backend)
+    monkeypatch.setattr(memory, "available", lambda: 2 * one)  # of twelve boxes
     filled = inpainter(image, many, region="crop")
     monkeypatch.setattr(regions, "MOST_TOGETHER", 1)
     assert (filled == inpainter(image, many, region="crop")).all()

@@ -72,6 +72,9 @@ def start(bundle: Bundle, name: Name, precision: str, threads: int | None) -> Se
     options.log_severity_level = 3
     # threads that wait for the next run take a core from whatever else runs meanwhile
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if name == "cpu":
+        # a plan for a size lies beside the memory of the run that it was made from: half as much again, and no faster
+        options.enable_mem_pattern = False
     if threads:
         options.intra_op_num_threads = threads
     sizes = _sizes(bundle, name)

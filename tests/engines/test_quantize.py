@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 import glama_deploy
 from glama_deploy import images
@@ -159,8 +160,11 @@ def test_a_graph_with_everything_taken_out_is_the_fp32_graph():
 
 def test_what_int8_needs_and_lacks_is_said_before_any_work(tiny, photos, tmp_path):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "small").mkdir()
+    Image.fromarray(np.zeros((10, 10, 3), np.uint8)).save(tmp_path / "small" / "dot.png")
     out = tmp_path / "b"
     for settings, words in (
+        ({"calibration": tmp_path / "small"}, r"dot.png is 10x10; calibration takes photos of at least 16x16"),
         ({}, "--calib FOLDER"),
         ({"calibration": tmp_path / "empty"}, "has no photos"),
         ({"calibration": photos, "calibration_images": 5}, "has 3 photos, and 5 are asked for"),
