@@ -16,7 +16,7 @@ import numpy as np
 
 from glama_deploy import images
 from glama_deploy.errors import GlamaError, ImageError
-from glama_deploy.files import write_error
+from glama_deploy.files import check_writable, write_error
 from glama_deploy.images import Picture
 from glama_deploy.inpainter import check
 
@@ -54,7 +54,7 @@ def plan(image: Path, mask: Path, out: Path, *, overwrite: bool = False) -> list
     """The jobs for a file and its mask, or for two folders (paired by stem; written as PNG under the image's stem).
 
     Raises GlamaError for paths that do not exist or do not go together, a folder without images, two images of one
-    stem, and a single output that exists already, unless it may be overwritten.
+    stem, a place that cannot be written, and a single output that exists already, unless it may be overwritten.
     """
     for path, what in ((image, "image"), (mask, "mask")):
         if not path.exists():
@@ -67,6 +67,7 @@ def plan(image: Path, mask: Path, out: Path, *, overwrite: bool = False) -> list
             raise GlamaError(f"{target} is an input itself; choose another output")
         if target.exists() and not overwrite:
             raise GlamaError(f"{target} exists already; choose another output or pass --overwrite")
+        check_writable(target.parent)
         return [Job(image, mask, target)]
     if out.exists() and not out.is_dir():
         raise GlamaError(f"--out {out} is a file; a folder is needed for a folder of images")
@@ -75,6 +76,7 @@ def plan(image: Path, mask: Path, out: Path, *, overwrite: bool = False) -> list
     sources, masks = _by_stem(image), _by_stem(mask)
     if not sources:
         raise GlamaError(f"{image} has no images ({', '.join(sorted(images.SUFFIXES))})")
+    check_writable(out)
     return [Job(path, masks.get(stem), out / f"{stem}.png") for stem, path in sources.items()]
 
 

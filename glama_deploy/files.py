@@ -34,10 +34,10 @@ def write_error(path: Path, error: OSError) -> GlamaError:
 
 
 def check_writable(folder: Path) -> None:
-    """Make the folder where there is none. Raises GlamaError where nothing can be written into it."""
+    """Raise GlamaError where nothing can be written into the folder, or where it would be made. Makes nothing."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
         raise write_error(folder, error) from error

@@ -186,3 +186,16 @@ def test_an_error_that_is_no_files_stops_the_run(folders):
     with pytest.raises(ZeroDivisionError):
         list(batch.run(fill, batch.plan(images, masks, out)))
     assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["out", "out/a.png"])
+def test_a_place_that_cannot_be_written_is_said_before_the_work_and_nothing_is_made(tmp_path, name):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path / folder / "a.png")
+    single = name.endswith(".png")
+    given = [tmp_path / folder / ("a.png" if single else "") for folder in ("images", "masks")]
+    with pytest.raises(GlamaError, match=r"cannot write /proc/out"):
+        batch.plan(*given, Path("/proc") / name)
+    batch.plan(*given, tmp_path / "new" / name)
+    assert not (tmp_path / "new").exists()

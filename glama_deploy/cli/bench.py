@@ -69,6 +69,7 @@ def glama_bench(
     results.show(console, found)
     if out is None:
         return
+    out.mkdir(parents=True, exist_ok=True)
     for name, text in ((_JSON, found.model_dump_json(indent=1)), ("RESULTS.md", results.markdown(found))):
         with atomic_file(out / name) as temporary:
             temporary.write_text(text)
@@ -78,7 +79,7 @@ def glama_bench(
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
-    """Make the folder. Raises GlamaError where it cannot be written, or holds results: before minutes of measuring."""
+    """Raise GlamaError where the folder cannot be written, or holds results: before minutes of measuring."""
     if out.exists() and not out.is_dir():
         raise GlamaError(f"--out {out} is a file; a folder is needed")
     if (out / _JSON).exists() and not overwrite:
