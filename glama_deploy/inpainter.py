@@ -33,6 +33,8 @@ class Inpainter:
     def __init__(self, runner: Runner, network: NetworkConfig) -> None:
         self._runner = runner
         self._network = network
+        #: What the engine holds since it ran, by the size where it has a model for each: it runs there again.
+        self._held: dict[tuple[int, ...], int] = {}
 
     @property
     def network(self) -> NetworkConfig:
@@ -186,8 +188,17 @@ class Inpainter:
     def _run(self, images: np.ndarray, missing: np.ndarray, output: str) -> np.ndarray:
         """[B, H, W, 3] of the output: float32, or uint8 where the graph gives that."""
         (_, height, width), io = missing.shape, self._runner.io
-        result = self._runner.run(*enter(images, missing, io, self._pads(height, width)), output)
+        bottom, right = self._pads(height, width)
+        result = self._runner.run(*enter(images, missing, io, (bottom, right)), output)
+        size = height + bottom, width + right, len(missing)
+        self._held = {self._place(size): max(self._needed(*size), self._held_for(size))}
         return leave(result, io, height, width)
+
+    def _place(self, size: tuple[int, ...]) -> tuple[int, ...]:
+        return size if self._runner.compiles_sizes else ()
+
+    def _held_for(self, size: tuple[int, ...]) -> int:
+        return self._held.get(self._place(size), 0)
 
     def _pads(self, height: int, width: int) -> tuple[int, int]:
         return padding(height, width, self._runner.io, self._runner.sizes)
@@ -221,7 +232,8 @@ class Inpainter:
         bottom, right = self._pads(height, width)
         if not self._runner.sizes.covers(height + bottom, width + right):
             return False
-        return memory.fits(self._needed(height + bottom, width + right, batch) + beside)
+        size = height + bottom, width + right, batch
+        return memory.fits(self._needed(*size) + beside, self._held_for(size))
 
     def _needed(self, height: int, width: int, batch: int) -> int:
         """Bytes that images of a size take; a TensorRT engine has taken them already, for its largest."""
@@ -253,6 +265,7 @@ class Inpainter:
             self._needed(padded_height, padded_width, batch) + beside,
             f"{what} is {padded_height}x{padded_width}{several}",
             f"scale the image down{tip if whole and tip else ' or cut it into parts'}",
+            self._held_for((padded_height, padded_width, batch)),
         )
 
     def _bytes(self, filled: np.ndarray) -> np.ndarray:

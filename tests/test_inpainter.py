@@ -180,6 +180,26 @@ def test_an_image_that_does_not_fit_into_memory_is_refused_before_the_work(photo
     assert not runner.seen
 
 
+@pytest.mark.parametrize("each", [False, True])
+def test_what_an_engine_holds_since_it_ran_is_there_for_the_next_image(photo, hole, monkeypatch, each):
+    network, runner = NetworkConfig(), Constant(0.5)
+    runner.compiles_sizes = each
+    height, width = photo.shape[:2]
+    once = memory.estimate(height, width, network, backend=runner.backend)
+    monkeypatch.setattr(memory, "available", lambda: once * 3 // 2 - (once if runner.seen else 0))
+    inpainter = Inpainter(runner, network)
+    for _ in range(2):
+        inpainter(photo, hole, region="full")
+    with pytest.raises(ImageError, match="2 at once, and needs about"):
+        inpainter.batch(np.stack([photo] * 2), np.stack([hole] * 2))
+    small = np.ascontiguousarray(photo[: height - 16]), np.ascontiguousarray(hole[: height - 16])
+    if each:  # another model, beside the one that holds the memory
+        with pytest.raises(ImageError, match="needs about"):
+            inpainter(*small, region="full")
+    else:
+        inpainter(*small, region="full")
+
+
 def test_a_batch_is_its_images_one_by_one(inpainter, photo, hole):
     images, masks = np.stack([photo, photo[::-1]]), np.stack([hole, hole[:, ::-1]])
     together = inpainter.batch(images, masks)

@@ -14,6 +14,7 @@ from glama_deploy import memory, regions
 from glama_deploy.bundle import ANY_SIZE, SizeRange
 from glama_deploy.cli.inpaint import main
 from glama_deploy.errors import GlamaError, ImageError
+from glama_deploy.inpainter import Inpainter
 from glama_deploy.regions import Rule, Span
 
 
@@ -220,6 +221,7 @@ def test_an_image_that_memory_does_not_hold_is_filled_by_boxes(inpainter, scene,
     monkeypatch.setattr(regions, "MOST_TOGETHER", 1)
     filled = inpainter(image, many)
     assert (filled[~many] == image[~many]).all()
+    inpainter = Inpainter(inpainter._runner, network)  # which knows of nothing that its engine holds
     with pytest.raises(ImageError, match=r"the image is 400x424 and needs about .*, or use region auto"):
         inpainter(image, many, region="full")
     monkeypatch.setattr(memory, "available", lambda: 1000)

@@ -216,6 +216,7 @@ def test_a_hole_that_memory_does_not_hold_is_filled_by_tiles(tiny_bundle, scene,
     # a tile alone would fit, but not with the picture beside it
     tile = memory.estimate(140, 140, inpainter.network, backend=inpainter.backend)
     monkeypatch.setattr(memory, "available", lambda: tile)
+    inpainter = glama_deploy.load(tiny_bundle.path, backend)  # which holds nothing yet
     with pytest.raises(ImageError, match=r"what is looked at around a hole is 128x128 and needs about"):
         inpainter(image, mask)
 
