@@ -106,7 +106,7 @@ def plot(results: Results, path: Path) -> None:
         for position, row in enumerate(rows):
             text = f" {row.ratio:.2f}×" if row.ratio else ""
             axis.text(1000 * max(row.seconds), position, text, va="center")
-        axis.set_xlim(right=1.12 * max(1000 * max(row.seconds) for row in rows))
+        axis.set_xlim(right=1.2 * max(1000 * max(row.seconds) for row in rows))
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("ms")
         axis.invert_yaxis()
