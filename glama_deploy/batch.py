@@ -67,7 +67,7 @@ def plan(image: Path, mask: Path, out: Path, *, overwrite: bool = False) -> list
             raise GlamaError(f"{target} is an input itself; choose another output")
         if target.exists() and not overwrite:
             raise GlamaError(f"{target} exists already; choose another output or pass --overwrite")
-        check_writable(target.parent)
+        check_writable(target)
         return [Job(image, mask, target)]
     if out.exists() and not out.is_dir():
         raise GlamaError(f"--out {out} is a file; a folder is needed for a folder of images")

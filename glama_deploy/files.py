@@ -33,14 +33,15 @@ def write_error(path: Path, error: OSError) -> GlamaError:
     return GlamaError(f"cannot write {path}: {reason}")
 
 
-def check_writable(folder: Path) -> None:
-    """Raise GlamaError where nothing can be written into the folder, or where it would be made. Makes nothing."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+def check_writable(path: Path) -> None:
+    """Raise GlamaError where a file of this name, or files in a folder of it, cannot be written. Makes nothing."""
+    above = path.absolute().parents
+    there = path if path.is_dir() else next(folder for folder in above if folder.exists())
     try:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise write_error(folder, error) from error
+        raise write_error(path, error) from error
 
 
 @contextmanager
