@@ -11,7 +11,7 @@ import numpy as np
 
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.base import require
-from glama_deploy.runtime.device import OutOfMemory
+from glama_deploy.runtime.device import Graph, OutOfMemory
 
 
 class Cuda:
@@ -77,7 +77,7 @@ class Cuda:
         self._call("cudaEventRecord", self._event, stream)
         self._call("cudaStreamWaitEvent", self.stream, self._event, 0)
 
-    def capture(self, work: Callable[[], bool]) -> Any | None:
+    def capture(self, work: Callable[[], bool]) -> Graph | None:
         success = self._api.cudaError_t.cudaSuccess
         # Thread-local: other threads may allocate meanwhile; this one must not.
         (status,) = self._api.cudaStreamBeginCapture(
@@ -94,13 +94,7 @@ class Cuda:
             return None
         status, executable = self._api.cudaGraphInstantiate(graph, 0) if done else (None, None)
         self._call("cudaGraphDestroy", graph)
-        return executable if status == success else None
-
-    def launch(self, graph: Any) -> None:
-        self._call("cudaGraphLaunch", graph, self.stream)
-
-    def discard(self, graph: Any) -> None:
-        self._call("cudaGraphExecDestroy", graph)
+        return _Graph(self, executable) if status == success else None
 
     def synchronize(self) -> None:
         self._call("cudaStreamSynchronize", self.stream)
@@ -128,3 +122,16 @@ class Cuda:
     def _message(self, status: Any) -> str:
         text = self._api.cudaGetErrorString(status)[1]
         return text.decode() if isinstance(text, bytes) else str(text)
+
+
+class _Graph:
+    """What was captured from a device's stream; see :class:`glama_deploy.runtime.device.Graph`."""
+
+    def __init__(self, device: Cuda, executable: Any) -> None:
+        self._device, self._executable = device, executable
+
+    def launch(self) -> None:
+        self._device._call("cudaGraphLaunch", self._executable, self._device.stream)
+
+    def discard(self) -> None:
+        self._device._call("cudaGraphExecDestroy", self._executable)

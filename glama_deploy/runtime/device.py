@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -14,6 +14,16 @@ from glama_deploy.runtime.base import installed
 
 class OutOfMemory(EngineError):
     """The GPU, or the host where memory must be page-locked, has no room left."""
+
+
+class Graph(Protocol):
+    """A CUDA graph of captured work."""
+
+    def launch(self) -> None:
+        """Put the work into the stream that it was captured from."""
+        ...
+
+    def discard(self) -> None: ...
 
 
 class Device(Protocol):
@@ -57,12 +67,9 @@ class Device(Protocol):
         """The stream goes on once all that is in another one by now is done. 1 and 2: CUDA's two default streams."""
         ...
 
-    def capture(self, work: Callable[[], bool]) -> Any | None:
+    def capture(self, work: Callable[[], bool]) -> Graph | None:
         """A CUDA graph of what `work` puts into the stream, which is not run; None where that cannot be captured."""
         ...
-
-    def launch(self, graph: Any) -> None: ...
-    def discard(self, graph: Any) -> None: ...
 
     def synchronize(self) -> None:
         """Wait for everything in the stream."""

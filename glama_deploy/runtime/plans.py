@@ -7,7 +7,7 @@ from typing import Any
 
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.blocks import Blocks
-from glama_deploy.runtime.device import Device, OutOfMemory
+from glama_deploy.runtime.device import Device, Graph, OutOfMemory
 
 
 @dataclass
@@ -17,7 +17,7 @@ class Plan:
     context: Any
     addresses: dict[str, int] = field(default_factory=dict)
     runs: int = 0
-    graph: Any = None
+    graph: Graph | None = None
 
 
 class Plans:
@@ -61,7 +61,7 @@ class Plans:
         if self._capture and plan.graph is None and plan.runs == 1:
             plan.graph = self._device.capture(lambda: self._execute(plan))
         if plan.graph is not None:
-            self._device.launch(plan.graph)
+            plan.graph.launch()
             return True
         done = self._execute(plan)
         plan.runs += done
@@ -111,5 +111,5 @@ class Plans:
 
     def _forget_graph(self, plan: Plan) -> None:
         if plan.graph is not None:
-            self._device.discard(plan.graph)
+            plan.graph.discard()
             plan.graph = None

@@ -92,14 +92,8 @@ class PyCuda:
         with self._explained():
             self._driver.Context.synchronize()  # that stream among all others
 
-    def capture(self, work: Callable[[], bool]) -> Any | None:
-        return None
-
-    def launch(self, graph: Any) -> None:
-        raise NotImplementedError("pycuda has no CUDA graphs")
-
-    def discard(self, graph: Any) -> None:
-        raise NotImplementedError("pycuda has no CUDA graphs")
+    def capture(self, work: Callable[[], bool]) -> None:
+        """pycuda has no CUDA graphs."""
 
     def synchronize(self) -> None:
         with self._explained():

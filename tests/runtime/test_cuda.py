@@ -78,11 +78,11 @@ def test_captured_work_runs_when_its_graph_is_launched_and_not_before(memory_run
     graph = gpu.capture(work)
     gpu.synchronize()
     assert not done
-    gpu.launch(graph)
-    gpu.launch(graph)
+    graph.launch()
+    graph.launch()
     gpu.synchronize()
     assert done == [1, 1]
-    gpu.discard(graph)
+    graph.discard()
     gpu.close()
     assert not runtime.leaked
 
