@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -19,6 +19,9 @@ from glama_deploy.export import cost
 #: What the others on a CPU and on a GPU are held against, where it runs: how the popular inpainting apps run LaMa.
 BASE = "torchscript"
 _GPU_BASE = f"{BASE}:cuda"
+
+#: What a subject says when it is asked.
+Found = TypeVar("Found")
 
 
 class _Record(BaseModel):
@@ -122,18 +125,21 @@ def _together(tasks: Sequence[Task], runs: int, step: Callable[[str], None]) -> 
         except GlamaError as error:
             update = {"reason": _reason(task, error)}
         rows[task] = row.model_copy(update=update)
-    seconds: dict[Task, list[float]] = {task: [] for task in running}
-    peaks: dict[Task, int] = {}
-    for turn in range(runs + 1):
+
+    def each(ask: Callable[[Running], Found]) -> dict[Task, Found]:
+        """What those that still run say, in turn."""
+        found = {}
         for task, subject in list(running.items()):
             try:
-                if turn < runs:
-                    seconds[task].append(subject.seconds())
-                else:
-                    peaks[task] = subject.stop()
+                found[task] = ask(subject)
             except GlamaError as error:  # it ran, and ended: the others go on
                 del running[task]
                 rows[task] = rows[task].model_copy(update={"reason": _reason(task, error)})
+        return found
+
+    turns = [each(lambda subject: subject.seconds()) for _ in range(runs)]
+    peaks = each(lambda subject: subject.stop())
+    seconds = {task: [turn[task] for turn in turns] for task in peaks}
     of_base = {task.subject: seconds[task] for task in peaks if task.subject in (BASE, _GPU_BASE)}
     for task, peak in peaks.items():
         update = {"seconds": tuple(seconds[task]), "peak_bytes": peak}

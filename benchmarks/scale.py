@@ -135,8 +135,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         from glama_deploy.reference.untrained import untrained
 
-        source, network = checkpoint.DEFAULT, checkpoint.read(checkpoint.DEFAULT).config
-        if options.network != "default":
+        if options.network == "default":
+            source, network = checkpoint.DEFAULT, checkpoint.read(checkpoint.DEFAULT).config
+        else:
             source, network = Path(folder) / "network.safetensors", NAMED[options.network]
             checkpoint.save(source, network, untrained(network))
         for side in options.sizes:

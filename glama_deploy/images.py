@@ -43,7 +43,7 @@ class Picture:
 
 def read_image(path: Path) -> Picture:
     """Decode an image file. Raises ImageError: missing, damaged, no image, or of a kind that is refused."""
-    image = opened(path, path)
+    image = opened(path)
     has_alpha = "A" in image.mode or "transparency" in image.info
     gray = image.mode in ("1", "L", "LA")
     profile = image.info.get("icc_profile")
@@ -59,7 +59,7 @@ def read_mask(path: Path) -> np.ndarray:
 
     Raises ImageError as :func:`read_image` does, and for a mask with transparency, which may mean either thing.
     """
-    image = opened(path, path)
+    image = opened(path)
     if "A" in image.mode or "transparency" in image.info:
         alpha = np.asarray(image.convert("RGBA"))[..., 3]
         if alpha.min() < 255:
@@ -120,8 +120,9 @@ def check_takes(path: Path, picture: Picture) -> str:
     return encoder
 
 
-def opened(file: Path | BinaryIO, name: object) -> Image.Image:
-    """A decoded image file, upright, by whose name errors call it. Raises ImageError as :func:`read_image` does."""
+def opened(file: Path | BinaryIO, name: object = None) -> Image.Image:
+    """A decoded image file, upright; errors call it by the name. Raises ImageError as :func:`read_image` does."""
+    name = name or file
     if isinstance(file, Path) and not file.is_file():
         raise ImageError(f"no image at {name}; check the path")
     Image.init()  # or only the commonest of the formats are looked at

@@ -33,8 +33,8 @@ class Inpainter:
     def __init__(self, runner: Runner, network: NetworkConfig) -> None:
         self._runner = runner
         self._network = network
-        #: What the engine holds since it ran, by the size where it has a model for each: it runs there again.
-        self._held: dict[tuple[int, ...], int] = {}
+        #: Bytes that the engine holds since it ran, and of which size, where it has a model for each.
+        self._held: tuple[tuple[int, int, int] | None, int] = (None, 0)
 
     @property
     def network(self) -> NetworkConfig:
@@ -188,17 +188,25 @@ class Inpainter:
     def _run(self, images: np.ndarray, missing: np.ndarray, output: str) -> np.ndarray:
         """[B, H, W, 3] of the output: float32, or uint8 where the graph gives that."""
         (_, height, width), io = missing.shape, self._runner.io
-        bottom, right = self._pads(height, width)
-        result = self._runner.run(*enter(images, missing, io, (bottom, right)), output)
-        size = height + bottom, width + right, len(missing)
-        self._held = {self._place(size): max(self._needed(*size), self._held_for(size))}
+        result = self._runner.run(*enter(images, missing, io, self._pads(height, width)), output)
+        size = self._padded(height, width, len(missing))
+        needed, held = self._memory(size)
+        self._held = (size if self._runner.compiles_sizes else None, max(needed, held))
         return leave(result, io, height, width)
 
-    def _place(self, size: tuple[int, ...]) -> tuple[int, ...]:
-        return size if self._runner.compiles_sizes else ()
+    def _memory(self, size: tuple[int, int, int]) -> tuple[int, int]:
+        """Bytes that images of a padded size, a batch of them, take, and how many of them the engine holds already. A
+        TensorRT engine has taken what it needs for its largest."""
+        if self.backend == "tensorrt":
+            return 0, 0
+        height, width, batch = size
+        place, held = self._held
+        needed = memory.estimate(height, width, self._network, batch, self.precision, self.backend)
+        return needed, held if place in (None, size) else 0
 
-    def _held_for(self, size: tuple[int, ...]) -> int:
-        return self._held.get(self._place(size), 0)
+    def _padded(self, height: int, width: int, batch: int) -> tuple[int, int, int]:
+        bottom, right = self._pads(height, width)
+        return height + bottom, width + right, batch
 
     def _pads(self, height: int, width: int) -> tuple[int, int]:
         return padding(height, width, self._runner.io, self._runner.sizes)
@@ -229,30 +237,24 @@ class Inpainter:
     def _takes(self, height: int, width: int, batch: int = 1, *, beside: int = 0) -> bool:
         """Whether the engine takes what is of this size, and the memory for so many of it is there, with so many bytes
         beside."""
-        bottom, right = self._pads(height, width)
-        if not self._runner.sizes.covers(height + bottom, width + right):
+        size = self._padded(height, width, batch)
+        if not self._runner.sizes.covers(*size[:2]):
             return False
-        size = height + bottom, width + right, batch
-        return memory.fits(self._needed(*size) + beside, self._held_for(size))
-
-    def _needed(self, height: int, width: int, batch: int) -> int:
-        """Bytes that images of a size take; a TensorRT engine has taken them already, for its largest."""
-        if self.backend == "tensorrt":
-            return 0
-        return memory.estimate(height, width, self._network, batch, self.precision, self.backend)
+        needed, held = self._memory(size)
+        return memory.fits(needed + beside, held)
 
     def _check_fits(
         self, height: int, width: int, batch: int = 1, *, whole: bool = True, tip: str = "", beside: int = 0
     ) -> None:
         """Raise ImageError for a size, batch or need of memory beyond what is there, with so many bytes beside it; of a
         whole image, or of boxes. The tip is for an image that is too large."""
-        sizes, (bottom, right) = self._runner.sizes, self._pads(height, width)
-        padded_height, padded_width = height + bottom, width + right
+        sizes, padded_size = self._runner.sizes, self._padded(height, width, batch)
+        padded_height, padded_width, _ = padded_size
         if sizes.max_batch is not None and batch > sizes.max_batch:
             raise ImageError(f"{batch} images at once, this engine takes {sizes.max_batch}; give fewer at a time")
         if not sizes.covers(padded_height, padded_width):
             size = f"{padded_height}x{padded_width}"
-            padded = f" (padded to {size})" if bottom or right else ""
+            padded = f" (padded to {size})" if (height, width) != (padded_height, padded_width) else ""
             raise ImageError(
                 f"the image is {height}x{width}{padded}, this engine takes {sizes}; export again with "
                 f"{_widened(sizes, padded_height, padded_width)}, or without a size"
@@ -261,12 +263,9 @@ class Inpainter:
             )
         what = "the image" if whole else "what is looked at around a hole"
         several = f", {batch} at once," if batch > 1 else ""
-        memory.check(
-            self._needed(padded_height, padded_width, batch) + beside,
-            f"{what} is {padded_height}x{padded_width}{several}",
-            f"scale the image down{tip if whole and tip else ' or cut it into parts'}",
-            self._held_for((padded_height, padded_width, batch)),
-        )
+        remedy = f"scale the image down{tip if whole and tip else ' or cut it into parts'}"
+        needed, held = self._memory(padded_size)
+        memory.check(needed + beside, f"{what} is {padded_height}x{padded_width}{several}", remedy, held)
 
     def _bytes(self, filled: np.ndarray) -> np.ndarray:
         """Values of the output as uint8; those that a graph gives as 0…1 are taken over and changed."""

@@ -69,12 +69,11 @@ def _cgroup(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
 
 def fits(needed: int, held: int = 0) -> bool:
     """Whether there are so many bytes, of which some are held already."""
-    free = available()
-    return free is None or needed <= free + held
+    return needed <= held or (free := available()) is None or needed <= free + held
 
 
-def check(needed: int, what: str, remedy: str = "scale the image down or cut it into parts", held: int = 0) -> None:
+def check(needed: int, what: str, remedy: str, held: int = 0) -> None:
     """Raise ImageError where there are not so many bytes, of which some are held; `what` says of which size what is."""
-    free = available()
-    if free is not None and needed > (free := free + held):
+    if not fits(needed, held):
+        free = held + (available() or 0)
         raise ImageError(f"{what} and needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; {remedy}")

@@ -173,7 +173,7 @@ def _draft(image: np.ndarray, missing: np.ndarray, size: Size, run: Run) -> np.n
     small, gone = _reduced(image, missing, (high, wide))
     pads = (0, max(0, most_high - high)), (0, max(0, most_wide - wide))
     small, gone = np.pad(small, (*pads, (0, 0)), mode="symmetric"), np.pad(gone, pads, mode="symmetric")
-    if gone.shape == size and gone.any():
+    if gone.any() and gone.shape == size:
         small = np.where(gone[..., None], run(small, gone), small)
     elif gone.any():
         everything = bounds(gone)  # other holes, and what the padding mirrors, too: what stays empty would be seen
