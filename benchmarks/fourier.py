@@ -2,7 +2,7 @@
 
 python benchmarks/fourier.py [--runs 6] [--size 64x64 …]
 
-Sizes are of the bottleneck, an eighth of the image's. This is what the constant in export/cost.py was fitted on.
+Sizes are of the bottleneck, an eighth of the image's. This is what the constant in glama_deploy/split.py was fitted on.
 """
 
 from __future__ import annotations

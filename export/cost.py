@@ -1,36 +1,15 @@
-"""What the network costs, by part, and which FFT lowering is the cheapest for a size.
-
-The cost of a transform is counted in multiply-adds; a step (a product or a transpose) costs at least `MOVED` for each
-element that it writes, however few products go into it. That constant was fitted on a CPU (OpenVINO, float32, 192
-channels, 128×128 to 256×256, where it gave 53 to 60); a GPU's own would be another and is not known here.
-"""
+"""What the network costs, by part, and which FFT lowering is the cheapest for a size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from glama_deploy import split
 from glama_deploy.bundle import Lowering
-from glama_deploy.export import split
 from glama_deploy.network import NetworkConfig
-
-#: Multiply-adds that an element could have had in the time in which it is written (benchmarks/fourier.py).
-MOVED = 56
 
 #: The network's parts in the order in which they run; of two stages, the second's.
 PARTS = ("stem", "down", "local", "spectral", "fft", "up", "head")
-
-
-@dataclass(frozen=True)
-class Step:
-    """A pass over the data of one channel, forward: elements written, and multiply-adds for each."""
-
-    written: int
-    products: int
-
-    @property
-    def cost(self) -> int:
-        return self.written * max(self.products, MOVED)
 
 
 def choose(size: tuple[int, int] | None, n_downsampling: int = 3) -> Lowering:
@@ -42,8 +21,7 @@ def choose(size: tuple[int, int] | None, n_downsampling: int = 3) -> Lowering:
     if size is None:
         return "matmul"
     height, width = (side // 2**n_downsampling for side in size)
-    costs = {kind: sum(step.cost for step in steps(kind, height, width)) for kind in ("matmul", "split")}
-    return "split" if costs["split"] < costs["matmul"] else "matmul"
+    return "split" if split.pays(height, width) else "matmul"
 
 
 def of_coarse(fft: Lowering, config: NetworkConfig) -> Lowering:
@@ -53,22 +31,6 @@ def of_coarse(fft: Lowering, config: NetworkConfig) -> Lowering:
     if fft in ("dft", "plugin"):
         return fft
     return choose((config.coarse_side, config.coarse_side), config.coarse.n_downsampling)
-
-
-def steps(fft: str, height: int, width: int) -> list[Step]:
-    """The forward transform of a bottleneck size; the inverse has the same steps backwards. A library's transform
-    (`dft`, `plugin`) has no products that could be counted: none."""
-    half = width // 2 + 1
-    if fft == "matmul":
-        return [Step(2 * height * half, width), Step(2 * height * half, 2 * height)]
-    if fft != "split":
-        return []
-    (a, b), (c, d), columns = split.factors(width), split.factors(height), split.columns(width)
-    return [
-        Step(height * width, 0),
-        Step(2 * height * width, a),
-        *(Step(2 * height * columns, products) for products in (2 * b, 0, 2 * c, 2 * d, 0)),
-    ]
 
 
 def multiply_adds(config: NetworkConfig, size: tuple[int, int], fft: Lowering) -> dict[str, int]:
@@ -99,7 +61,7 @@ def _layers(config: NetworkConfig, size: tuple[int, int], fft: Lowering) -> Iter
     convolutions = 2 * config.n_blocks
     yield "local", convolutions * h * w * 9 * local * (local + 2 * globl)
     yield "spectral", convolutions * (2 * h * w * globl * half + h * columns * (2 * half) ** 2)
-    yield "fft", convolutions * 2 * half * sum(step.written * step.products for step in steps(fft, h, w))
+    yield "fft", convolutions * 2 * half * sum(each.written * each.products for each in split.passes(fft, h, w))
     for step in range(config.n_downsampling):
         level = config.n_downsampling - step
         # each input pixel of a transposed convolution meets all nine weights once

@@ -17,7 +17,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from glama_deploy.export import ends, fourier_nodes, pull_push, split, two_stage
+from glama_deploy import split
+from glama_deploy.export import ends, fourier_nodes, pull_push, two_stage
 from glama_deploy.export.lowering import column_basis, inverse_row_basis, row_basis
 
 Half = Literal["fp16", "bf16"]
@@ -176,9 +177,10 @@ class _Pass:
 
     def _split_bases(self, scope: str) -> dict[str, np.ndarray]:
         if scope not in self._split:
-            names = [scope + name for name in split.MINOR]
+            names = [f"{scope}fft/{name}" for name in split.MINOR]
             shapes = [tuple(self._constants[name].dims) for name in names if name in self._constants]
-            self._split[scope] = split.bases(*split.size_of(*shapes)) if shapes else {}
+            bases = split.bases(*split.size_of(*shapes)) if shapes else {}
+            self._split[scope] = {f"fft/{basis}": values for basis, values in bases.items()}
         return self._split[scope]
 
 

@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
+from glama_deploy import split
 from glama_deploy.errors import GlamaError
-from glama_deploy.export import cost, split
+from glama_deploy.export import cost
 from glama_deploy.export.builder import GraphBuilder, Value
 from glama_deploy.export.graph import build
 from glama_deploy.export.precision import typed
+from glama_deploy.export.split import SplitFFT
 from glama_deploy.network import NAMED
 from glama_deploy.reference import checkpoint
 
@@ -21,7 +23,7 @@ from glama_deploy.reference import checkpoint
 def transforms(height: int, width: int, channels: int) -> ReferenceEvaluator:
     """ONNX's reference evaluator over `spectrum` of x and `back`, the inverse of z, in float64."""
     graph = GraphBuilder()
-    fft = split.SplitFFT(graph, (height, width))
+    fft = SplitFFT(graph, (height, width))
     graph.add("Identity", [fft.forward("x", channels, "rfft")], "spectrum")
     graph.add("Identity", [fft.inverse("z", channels, "irfft", like="x")], "back")
     x = ("b", channels, height, width)
@@ -80,7 +82,7 @@ def test_its_bases_are_rounded_once_from_float64(tiny, half):
     constants = {c.name: numpy_helper.to_array(c) for c in model.graph.initializer}
     kind = np.float16 if half == "fp16" else ml_dtypes.bfloat16
     for name, values in split.bases(16, 12).items():
-        np.testing.assert_array_equal(constants[f"{name}/{half}"], values.astype(kind))
+        np.testing.assert_array_equal(constants[f"fft/{name}/{half}"], values.astype(kind))
 
 
 def test_it_needs_one_size(tiny):
