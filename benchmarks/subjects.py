@@ -214,12 +214,13 @@ def _made(peer: _Opened) -> _Opened:
 
 
 def _inpainter(task: Task) -> _Opened:
-    """Through `Inpainter`, with all that it does around the engine."""
+    """Through `Inpainter`, with all that it does around the engine; its sizes compiled from the start, as they are once
+    they have come for some seconds."""
     import glama_deploy
 
     backend = task.name.removesuffix(f":{task.precision}")
     precision = "auto" if task.engine == "tensorrt" else task.precision  # an engine has but one
-    inpainter = glama_deploy.load(task.bundle, backend, precision, task.threads)
+    inpainter = glama_deploy.load(task.bundle, backend, precision, task.threads, compile_sizes=True)
     if precision not in ("auto", inpainter.precision):
         raise GlamaError(f"this CPU has no {precision.rpartition('+')[2]}")
     images, masks = scene(task)

@@ -55,6 +55,7 @@ class EmulatedRunner:
 
     backend = "emulated"
     compiles_sizes = False
+    holder = None
 
     def __init__(self, model: onnx.ModelProto, precision: str, sizes: SizeRange, threads: int | None = None) -> None:
         self._outputs = {output.name for output in model.graph.output}

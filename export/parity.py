@@ -3,8 +3,8 @@ that cannot run here is measured by emulation, and said to be."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ from glama_deploy.errors import EngineError
 from glama_deploy.export.samples import Case
 from glama_deploy.reference.checkpoint import Checkpoint, module
 from glama_deploy.runtime.base import Request, Runner, installed
+from glama_deploy.runtime.openvino import OpenVINORunner
 from glama_deploy.tensors import leave, padding
 
 if TYPE_CHECKING:
@@ -68,13 +69,22 @@ def measure(bundle: Bundle, engine: Engine, expected: Sequence[Measured] | str, 
     if not expected:
         return Parity(measured=False, reason=f"no sample is of sizes {engine.sizes}")
     try:
-        runner = runtime.open_engine(bundle, engine.name, Request(device="cpu" if engine.name == "onnx" else "any"))
-        return compare(runner, expected, output, engine.precision)
+        return max(_forms(bundle, engine, expected, output), key=lambda found: found.max_abs_error or 0)
     except EngineError as error:
         graph = bundle.manifest.graphs.get(engine.precision)
         if engine.name in ("onnx", "openvino") or graph is None or graph.parity is None:
             return Parity(measured=False, reason=str(error))
         return graph.parity.model_copy(update={"reason": f"{graph.parity.reason}: {error}"})
+
+
+def _forms(bundle: Bundle, engine: Engine, expected: Sequence[Measured], output: str) -> Iterator[Parity]:
+    """The engine's parity, and that of what it does with sizes that it has compiled where that is something else."""
+    request = Request(device="cpu" if engine.name == "onnx" else "any", compile_sizes=False)
+    runner = runtime.open_engine(bundle, engine.name, request)
+    yield compare(runner, expected, output, engine.precision)
+    if isinstance(runner, OpenVINORunner) and any(runner.gains(*item.case.missing.shape[1:]) for item in expected):
+        runner = runtime.open_engine(bundle, engine.name, replace(request, compile_sizes=True))
+        yield compare(runner, expected, output, engine.precision)
 
 
 def emulate(model: onnx.ModelProto, precision: Precision, sizes: SizeRange, expected: Sequence[Measured]) -> Parity:

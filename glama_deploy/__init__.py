@@ -31,7 +31,11 @@ __all__ = [
 
 
 def load(
-    model: str | Path = "default", backend: str = "auto", precision: str = "auto", threads: int | None = None
+    model: str | Path = "default",
+    backend: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    compile_sizes: bool | None = None,
 ) -> Inpainter:
     """Open a network on an engine.
 
@@ -40,7 +44,9 @@ def load(
     there), openvino, onnxruntime (or one of its providers: onnxruntime:cpu, :cuda, :tensorrt, :tensorrt-rtx), tensorrt,
     or torch (a checkpoint, in PyTorch itself). precision: what the engine computes in, where it can choose (OpenVINO):
     auto (fp32; of a bundle in int8, that), fp32, bf16, fp16, int8, int8+bf16, int8+fp16 (what is not int8 in that).
-    threads: of the CPU; None is all.
+    threads: of the CPU; None is all. compile_sizes: whether OpenVINO compiles a size for itself where it need not but
+    is faster then (in fp32, wide networks and large images): True, before its first run; False, never, so that results
+    do not depend on what came before; None, once the runs of a size took some seconds.
 
     Raises GlamaError (BundleError, CheckpointError, EngineError), one line that says what to do.
     """
@@ -52,9 +58,9 @@ def load(
     path = Path(model)
     if str(model) != "default" and (path / MANIFEST).is_file():
         bundle = Bundle.open(path)
-        return Inpainter(open_bundle(bundle, backend, precision, threads), bundle.manifest.network)
+        return Inpainter(open_bundle(bundle, backend, precision, threads, compile_sizes), bundle.manifest.network)
     if str(model) != "default" and path.is_dir() and not (path / "config.yaml").is_file():
         Bundle.open(path)  # says what is wrong with it
     from glama_deploy.from_checkpoint import load_checkpoint
 
-    return load_checkpoint(model, backend, precision, threads)
+    return load_checkpoint(model, backend, precision, threads, compile_sizes)

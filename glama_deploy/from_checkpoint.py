@@ -16,7 +16,9 @@ from glama_deploy.runtime.base import Request, installed
 log = logging.getLogger("glama_deploy")
 
 
-def load_checkpoint(model: str | Path, backend: str, precision: str, threads: int | None) -> Inpainter:
+def load_checkpoint(
+    model: str | Path, backend: str, precision: str, threads: int | None, compile_sizes: bool | None = None
+) -> Inpainter:
     """An inpainter for a checkpoint or `default`; see :func:`glama_deploy.load`."""
     if precision.startswith("int8"):
         raise EngineError(
@@ -35,11 +37,11 @@ def load_checkpoint(model: str | Path, backend: str, precision: str, threads: in
     bundle = cached_bundle(model)
     try:
         try:
-            runner = runtime.open_bundle(bundle, backend, precision, threads)
+            runner = runtime.open_bundle(bundle, backend, precision, threads, compile_sizes)
         except BundleError as error:  # a file in the cache is damaged
             log.info("%s", error)
             bundle = cached_bundle(model, anew=True)
-            runner = runtime.open_bundle(bundle, backend, precision, threads)
+            runner = runtime.open_bundle(bundle, backend, precision, threads, compile_sizes)
     except EngineError as error:
         if backend != "auto":
             raise

@@ -33,8 +33,8 @@ class Inpainter:
     def __init__(self, runner: Runner, network: NetworkConfig) -> None:
         self._runner = runner
         self._network = network
-        #: Bytes that the engine holds since it ran, and of which size, where it has a model for each.
-        self._held: tuple[tuple[int, int, int] | None, int] = (None, 0)
+        #: Bytes that the engine holds since it ran, and the holder's name.
+        self._held, self._holder = 0, runner.holder
 
     @property
     def network(self) -> NetworkConfig:
@@ -191,18 +191,17 @@ class Inpainter:
         result = self._runner.run(*enter(images, missing, io, self._pads(height, width)), output)
         size = self._padded(height, width, len(missing))
         needed, held = self._memory(size)
-        self._held = (size if self._runner.compiles_sizes else None, max(needed, held))
+        self._held = max(needed, held) if self._holder == self._runner.holder else needed
+        self._holder = self._runner.holder
         return leave(result, io, height, width)
 
     def _memory(self, size: tuple[int, int, int]) -> tuple[int, int]:
-        """Bytes that images of a padded size, a batch of them, take, and how many of them the engine holds already. A
-        TensorRT engine has taken what it needs for its largest."""
+        """Bytes that images of a padded size, a batch of them, take, and how many the engine holds, which it uses again
+        or gives back. A TensorRT engine has taken what it needs for its largest."""
         if self.backend == "tensorrt":
             return 0, 0
         height, width, batch = size
-        place, held = self._held
-        needed = memory.estimate(height, width, self._network, batch, self.precision, self.backend)
-        return needed, held if place in (None, size) else 0
+        return memory.estimate(height, width, self._network, batch, self.precision, self.backend), self._held
 
     def _padded(self, height: int, width: int, batch: int) -> tuple[int, int, int]:
         bottom, right = self._pads(height, width)

@@ -131,7 +131,7 @@ def opened(spec: Spec, threads: int, region: Region = "full") -> Method:
     if spec.backend == EMULATED:
         inpainter = _emulated(spec, threads)
     else:
-        inpainter = glama_deploy.load(spec.model, spec.backend, spec.precision, threads)
+        inpainter = glama_deploy.load(spec.model, spec.backend, spec.precision, threads, compile_sizes=False)
     if spec.precision not in ("auto", inpainter.precision):
         raise EngineError(f"{spec.label} would run as {inpainter.description}, not in {spec.precision}")
     on_gpu = inpainter.backend == "tensorrt" or "CUDA" in inpainter.description

@@ -41,7 +41,13 @@ def check_request(backend: str, precision: str, threads: int | None) -> None:
         raise EngineError(f"threads is {threads!r}; a whole number from 1 up is expected, or None for all")
 
 
-def open_bundle(bundle: Bundle, backend: str, precision: str = "auto", threads: int | None = None) -> Runner:
+def open_bundle(
+    bundle: Bundle,
+    backend: str,
+    precision: str = "auto",
+    threads: int | None = None,
+    compile_sizes: bool | None = None,
+) -> Runner:
     """A runner for the bundle. `auto` takes the first that opens, and says so for each that should have but did not.
 
     Raises EngineError where the one asked for, or with `auto` any, cannot run here: one line with every reason.
@@ -54,10 +60,10 @@ def open_bundle(bundle: Bundle, backend: str, precision: str = "auto", threads: 
     if backend != "auto":
         name, _, provider = backend.partition(":")
         device = provider or {"onnxruntime": "any", "tensorrt": "cuda"}.get(name, "cpu")
-        return _module(name).open(bundle, Request(precision, threads, device))
+        return _module(name).open(bundle, Request(precision, threads, device, compile_sizes=compile_sizes))
     refused = []
     for name, device in _AUTO:
-        module, request = _module(name), Request(precision, threads, device)
+        module, request = _module(name), Request(precision, threads, device, compile_sizes=compile_sizes)
         if module.absent(bundle, request):
             continue
         try:

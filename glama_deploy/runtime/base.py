@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Hashable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Protocol
@@ -22,13 +23,14 @@ from glama_deploy.errors import EngineError
 @dataclass(frozen=True)
 class Request:
     """How to open an engine: precision (as `load` takes it), CPU threads (None: all), device (cpu, cuda, any;
-    for ONNX Runtime also tensorrt and tensorrt-rtx), and which of the bundle's engines, where a backend runs more than
-    one kind (None: its best)."""
+    for ONNX Runtime also tensorrt and tensorrt-rtx), which of the bundle's engines, where a backend runs more than one
+    kind (None: its best), and whether sizes are compiled (as `load` takes it)."""
 
     precision: str = "auto"
     threads: int | None = None
     device: str = "any"
     engine: EngineName | None = None
+    compile_sizes: bool | None = None
 
 
 class Runner(Protocol):
@@ -46,6 +48,12 @@ class Runner(Protocol):
     io: Io
     #: Whether each size is compiled before its first run, so that few sizes are better than small ones.
     compiles_sizes: bool
+
+    @property
+    def holder(self) -> Hashable:
+        """Names what holds the memory of the last run: while it stays the same, that memory is there for the next one,
+        and where it changes, it was given back."""
+        ...
 
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = "inpainted") -> np.ndarray:
         """With io `float`: image float32 [B, 3, H, W] and mask float32 [B, 1, H, W], both 0…1 → float32 [B, 3, H, W].

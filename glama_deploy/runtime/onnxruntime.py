@@ -62,6 +62,7 @@ class OnnxRuntimeRunner:
 
     backend = "onnxruntime"
     compiles_sizes = False
+    holder = None
 
     def __init__(self, bundle: Bundle, opened: providers.Session) -> None:
         import onnxruntime

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import platform
 import threading
-from collections import OrderedDict
+import time
+from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from glama_deploy import cache
+from glama_deploy import cache, split
 from glama_deploy.bundle import Bundle, EngineName
 from glama_deploy.errors import EngineError
-from glama_deploy.runtime import columns
+from glama_deploy.runtime import columns, splits, winograd
 from glama_deploy.runtime.base import Request, installed, require
 
 _TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
 
-#: Compiled sizes that are kept where a size must be compiled at all.
+#: Compiled sizes that are kept.
 _MAX_COMPILED = 4
+
+#: Seconds that the runs of a size take before it is compiled where it need not be: a fifth of them would have been
+#: saved, and compiling LaMa takes about one.
+PATIENCE = 3.0
 
 _first = threading.Lock()
 _core: list[Any] = []
@@ -58,19 +64,42 @@ def _serves(bundle: Bundle) -> bool:
     return bundle.engine("openvino") is not None or bundle.engine("onnx") is not None
 
 
+def _features() -> frozenset[str]:
+    """What the CPU can, in Linux's words; none elsewhere."""
+    try:
+        return frozenset(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return frozenset()
+
+
 def _multiplies_bytes() -> bool:
     """Whether the CPU has int8 dot products (VNNI on x86, dotprod on Arm), as far as Linux says."""
-    try:
-        words = set(Path("/proc/cpuinfo").read_text().split())
-    except OSError:
-        return True
-    return not words.isdisjoint(("avx512_vnni", "avx_vnni", "amx_int8", "asimddp"))
+    features = _features()
+    return not features or not features.isdisjoint(("avx512_vnni", "avx_vnni", "amx_int8", "asimddp"))
+
+
+def _multiplies_dearly(computed: str) -> bool:
+    """Whether products cost enough that fewer of them are worth some sums. On CPUs whose matrix units make them in a
+    half type, and on other CPUs than x86, nobody has measured it."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    return computed == "fp32" or _features().isdisjoint(("amx_bf16", "amx_fp16"))
+
+
+#: The compiled model that takes every size.
+_ANY = ()
 
 
 class OpenVINORunner:
     """In fp32 one compiled model serves every size. In bf16 or fp16 each size is compiled: fixing the size folds the
-    DFT bases, which must be made in fp32 (in bf16 their angles lose their digits). Where a bundle takes several, those
-    are not cached on disk: there would be a copy of the weights for each size."""
+    DFT bases, which must be made in fp32 (in bf16 their angles lose their digits).
+
+    In fp32, too, a compiled size is faster: where the network is wide, its convolutions have half of the
+    multiplications (:mod:`.winograd`), which OpenVINO takes well where the size is known alone; and where the image is
+    large, its transforms are split (:mod:`.splits`). That is done once it pays. Where a bundle takes several sizes they
+    are not cached on disk: there would be a copy of the weights for each.
+
+    The compiled model that ran last alone holds memory for its feature maps."""
 
     backend = "openvino"
 
@@ -95,17 +124,22 @@ class OpenVINORunner:
         }
         if request.threads:
             self._config["INFERENCE_NUM_THREADS"] = request.threads
-        self._fixes_sizes = computed != "fp32"
-        self.compiles_sizes = self._fixes_sizes and not self.sizes.static
+        self._half = computed != "fp32"
+        self._down = 2**bundle.manifest.network.n_downsampling
+        self._patience = {None: PATIENCE, True: 0.0, False: float("inf")}[request.compile_sizes]
+        self._spent: dict[tuple[int, ...], float] = defaultdict(float)
+        self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+        self.holder: tuple[int, ...] = _ANY
         folder = cache.folder("openvino")
-        if folder and not self.compiles_sizes:
-            self._config["CACHE_DIR"] = str(folder)
+        self._cache = {"CACHE_DIR": str(folder)} if folder else {}
         try:
             self._model = self._core.read_model(str(file))
             self._outputs = {port.get_any_name() for port in self._model.outputs}
-            self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+            self._wide = _multiplies_dearly(computed) and winograd.serves(self._model)
+            self._fixes_sizes = self._half or (self.sizes.static and self._wide)
+            self.compiles_sizes = self._fixes_sizes and not self.sizes.static
             if not self._fixes_sizes:
-                self._compiled[()] = self._core.compile_model(self._model, "CPU", self._config)
+                self._compiled[_ANY] = self._core.compile_model(self._model, "CPU", {**self._config, **self._cache})
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot compile {file}: {str(error).strip().splitlines()[-1]}") from error
         version = openvino.__version__.split("-")[0]
@@ -117,35 +151,59 @@ class OpenVINORunner:
         try:
             with self._lock:  # a compiled model serves one caller at a time
                 model = self._for(image.shape)
-                return model({"image": image, "mask": mask}, share_inputs=True, share_outputs=False)[output]
+                start = time.perf_counter()
+                result = model({"image": image, "mask": mask}, share_inputs=True, share_outputs=False)[output]
+                if self.holder == _ANY:
+                    self._spent[image.shape] += time.perf_counter() - start
+                return result
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed: {str(error).strip().splitlines()[-1]}") from error
 
     def _for(self, shape: tuple[int, ...]) -> Any:
-        key = shape if self._fixes_sizes else ()
-        if key in self._compiled:
-            self._compiled.move_to_end(key)
-            return self._compiled[key]
         height, width = shape[1:3] if self.io == "uint8" else shape[2:]
-        self._compiled[key] = self._core.compile_model(self._of(shape[0], height, width), "CPU", self._config)
-        if len(self._compiled) > _MAX_COMPILED:
-            self._compiled.popitem(last=False)
+        key = shape if self._fixes_sizes or self._pays(shape, height, width) else _ANY
+        if key != self.holder and self.holder in self._compiled:
+            self._compiled[self.holder].release_memory()
+        if key not in self._compiled:
+            config = {**self._config, **self._cache} if self.sizes.static else self._config
+            self._compiled[key] = self._core.compile_model(self._of(shape[0], height, width), "CPU", config)
+            for oldest in [kept for kept in self._compiled if kept != _ANY][:-_MAX_COMPILED]:
+                del self._compiled[oldest]
+        self._compiled.move_to_end(key)
+        self.holder = key
         return self._compiled[key]
 
+    def _pays(self, shape: tuple[int, ...], height: int, width: int) -> bool:
+        """Whether a size that need not be compiled is to be."""
+        if shape in self._compiled:
+            return True
+        return self._spent[shape] >= self._patience and self.gains(height, width)
+
+    def gains(self, height: int, width: int) -> bool:
+        """Whether an image of any size is computed in another way, and faster, where its size is compiled."""
+        sides = -(-height // self._down), -(-width // self._down)
+        return not self._fixes_sizes and (self._wide or (not self.sizes.static and split.pays(*sides)))
+
     def _of(self, batch: int, height: int, width: int) -> Any:
-        """The model for one size alone, in a half type."""
+        """The model for one size alone."""
         model = self._model.clone()
         model.reshape({tensor.name: list(tensor.shape_for(batch, height, width)) for tensor in self._inputs})
-        columns.as_convolutions(model)
+        if self._half:
+            columns.as_convolutions(model)  # which cost less than split ones, and rounding once less
+        else:
+            splits.rewrite(model)
+        if self._wide:
+            winograd.rewrite(model)
         return model
 
     def profile(self, height: int, width: int, runs: int) -> Iterator[list[tuple[str, str, float]]]:
         """Of each run of a blank image, what the engine spent its time on: node, its kind in the engine, seconds.
         Raises EngineError where it fails."""
-        model = self._of(1, height, width) if self._fixes_sizes else self._model
+        compiled_size = self._fixes_sizes or (self._patience == 0 and self.gains(height, width))
+        model = self._of(1, height, width) if compiled_size else self._model
         blank = {tensor.name: np.zeros(tensor.shape_for(1, height, width), tensor.dtype) for tensor in self._inputs}
         try:
-            compiled = self._core.compile_model(model, "CPU", {**self._config, "CACHE_DIR": "", "PERF_COUNT": True})
+            compiled = self._core.compile_model(model, "CPU", {**self._config, "PERF_COUNT": True})
             request = compiled.create_infer_request()
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot profile: {str(error).strip().splitlines()[-1]}") from error

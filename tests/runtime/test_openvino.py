@@ -1,11 +1,17 @@
-"""What OpenVINO does to the process that it runs in."""
+"""What OpenVINO does to the process that it runs in, and when it compiles a size."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from glama_deploy import split
+from glama_deploy.network import NetworkConfig
+from glama_deploy.runtime import openvino
+from glama_deploy.runtime.base import Request
 
 pytest.importorskip("openvino")
 
@@ -29,3 +35,101 @@ def test_a_signal_is_survived_after_another_thread_let_the_engine_go(tiny_bundle
         [sys.executable, "-c", LET_GO_IN_ANOTHER_THREAD, str(tiny_bundle.path)], capture_output=True, text=True
     )
     assert (child.returncode, child.stdout) == (0, "survived\n"), child.stderr
+
+
+# ---------------------------------------------------------------- compiled sizes
+
+
+@pytest.fixture(scope="session")
+def wide(make_checkpoint, make_bundle):
+    """A bundle of a network that is wide enough for fewer multiplications."""
+    return make_bundle(make_checkpoint(NetworkConfig(ngf=32, n_blocks=1)))
+
+
+def tensors(height, width, batch=1):
+    rng = np.random.default_rng(0)
+    image = rng.random((batch, 3, height, width), np.float32)
+    return image, (rng.random((batch, 1, height, width)) < 0.3).astype(np.float32)
+
+
+def open_(bundle, compile_sizes=None, precision="fp32"):
+    return openvino.open(bundle, Request(precision, compile_sizes=compile_sizes))
+
+
+def test_a_size_is_compiled_once_it_took_some_time_and_computes_the_same(wide, monkeypatch):
+    monkeypatch.setattr(openvino, "PATIENCE", 1e-9)
+    runner, inputs = open_(wide), tensors(64, 72)
+    first, before = runner.run(*inputs), runner.holder
+    second, after = runner.run(*inputs), runner.holder
+    assert (before, after) == ((), (1, 3, 64, 72))
+    # the same sums in fp32: what parity asks of any engine
+    np.testing.assert_allclose(second, first, rtol=0, atol=2e-5)
+    runner.run(*tensors(64, 64))
+    assert runner.holder == ()  # another size has not taken any time yet
+
+
+def test_sizes_are_compiled_at_once_or_never_where_that_is_asked_for(wide, monkeypatch):
+    monkeypatch.setattr(openvino, "PATIENCE", 1e-9)
+    at_once, never = open_(wide, True), open_(wide, False)
+    for _ in range(2):
+        for runner in (at_once, never):
+            runner.run(*tensors(64, 64))
+        assert (at_once.holder, never.holder) == ((1, 3, 64, 64), ())
+
+
+def test_a_narrow_network_has_nothing_to_gain_but_where_its_transforms_split(tiny_bundle, monkeypatch):
+    runner, inputs = open_(tiny_bundle, True), tensors(64, 96)
+    whole = runner.run(*inputs)
+    assert runner.holder == ()
+    monkeypatch.setattr(split, "pays", lambda height, width: (height, width) == (8, 12))
+    np.testing.assert_allclose(runner.run(*inputs), whole, rtol=0, atol=2e-5)  # as parity asks
+    assert runner.holder == (1, 3, 64, 96)
+
+
+def test_a_few_sizes_are_kept_beside_the_model_of_any(wide):
+    runner = open_(wide, True)
+    for width in range(16, 72, 8):
+        runner.run(*tensors(16, width))
+    kept = [shape[3] for shape in runner._compiled if shape]
+    assert kept == [40, 48, 56, 64]
+    assert () in runner._compiled
+
+
+def test_a_bundle_of_one_size_is_compiled_for_it(make_checkpoint, make_bundle, wide):
+    fixed = make_bundle(make_checkpoint(NetworkConfig(ngf=32, n_blocks=1)), size=(64, 72))
+    runner, inputs = open_(fixed, False), tensors(64, 72, batch=2)
+    expected = open_(wide, False).run(*inputs)
+    np.testing.assert_allclose(runner.run(*inputs), expected, rtol=0, atol=2e-5)  # as parity asks
+    assert runner.holder == (2, 3, 64, 72)
+    assert not runner.compiles_sizes  # there are no others
+
+
+MEMORY = """
+import sys
+from pathlib import Path
+import numpy as np
+from glama_deploy.bundle import Bundle
+from glama_deploy.runtime import openvino
+from glama_deploy.runtime.base import Request
+
+def held():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS")).split()[1]) / 1024
+
+def run(side):
+    shape = 1, 3, side, side
+    runner.run(np.zeros(shape, np.float32), np.zeros((1, 1, side, side), np.float32))
+    return held()
+
+runner = openvino.open(Bundle.open(Path(sys.argv[1])), Request("fp32", compile_sizes=True))
+print(run(64), run(768), run(64))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_a_model_gives_its_memory_back_when_another_runs(wide):
+    child = subprocess.run([sys.executable, "-c", MEMORY, str(wide.path)], capture_output=True, text=True, check=True)
+    before, large, after = map(float, child.stdout.split())
+    maps = 768 * 768 * 32 * 4 / 2**20  # one at full size, in MB
+    assert large - before > 2 * maps  # with OpenVINO up to 4.2 stand at once (glama_deploy/memory.py)
+    assert after - before < maps
