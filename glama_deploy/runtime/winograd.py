@@ -176,7 +176,10 @@ class _Rewriting:
                 x = self._channels_last(node.input_value(0))
                 self._last[name] = op.matmul(x, kernel, transpose_a=False, transpose_b=True)
             else:
-                self._last[name] = op.transpose(value, _ints(0, 2, 3, 1))
+                _, channels, height, width = list(value.get_shape())
+                flat = op.reshape(value, _ints(0, channels, -1), special_zero=True)
+                pixels = op.transpose(flat, _ints(0, 2, 1))
+                self._last[name] = op.reshape(pixels, _ints(0, height, width, channels), special_zero=True)
         return self._last[name]
 
     def _replace(self, node: Any, last: Any) -> None:
