@@ -2,8 +2,9 @@
 
     python benchmarks/folder.py --model BUNDLE [--backend openvino] [--precision bf16] [--images 200]
 
-One after the other reads, fills, writes; the pipeline reads the next images and writes the last ones while one is
-filled. Both run in turns over parts of the same folder: squares of `benchmarks/photos`, a mask of strokes for each.
+One after the other reads, fills, writes, each image with all threads; the pipeline reads the next images and writes the
+last ones while two are filled, with half of the threads each. Both run in turns over parts of the same folder: squares
+of `benchmarks/photos`, a mask of strokes for each.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def make(folder: Path, count: int, size: int, kind: str) -> tuple[Path, Path]:
     return images, masks
 
 
-def one_by_one(fill: batch.Fill, jobs: Iterable[batch.Job], *, overwrite: bool) -> Iterator[batch.Result]:
+def one_by_one(fill: batch.Fill, jobs: Iterable[batch.Job]) -> Iterator[batch.Result]:
     for job in jobs:
         batch.finish(fill, job, *batch.read(job))
         yield batch.Result(job, "written")
@@ -62,23 +63,33 @@ def main() -> None:
     parser.add_argument("--mask", default="MediumStrokes")
     parser.add_argument("--turns", type=int, default=5)
     options = parser.parse_args()
-    inpainter = glama_deploy.load(options.model, options.backend, options.precision)
-    fill = partial(inpainter, region=options.region)
+    one, several = (
+        glama_deploy.load(options.model, options.backend, options.precision, compile_sizes=True, streams=streams)
+        for streams in (1, batch.STREAMS)
+    )
     with tempfile.TemporaryDirectory() as folder:
         images, masks = make(Path(folder), options.images, options.size, options.mask)
         jobs = batch.plan(images, masks, Path(folder) / "out")
-        consume(batch.run(fill, jobs))  # every size of theirs is compiled then
+
+        def alone_(part: list[batch.Job]) -> Iterator[batch.Result]:
+            return one_by_one(partial(one, region=options.region), part)
+
+        def together_(part: list[batch.Job]) -> Iterator[batch.Result]:
+            return batch.run(partial(several, region=options.region), part, overwrite=True, at_once=several.streams)
+
+        for way in (alone_, together_):
+            consume(way(jobs[: len(jobs) // 5]))  # most sizes of theirs are compiled then
         alone: list[float] = []
         together: list[float] = []
         for turn in range(options.turns):
             part = jobs[turn :: options.turns]
-            ways = [(alone, one_by_one), (together, batch.run)]
+            ways = [(alone, alone_), (together, together_)]
             for rates, way in ways if turn % 2 else ways[::-1]:
                 start = time.perf_counter()
-                consume(way(fill, part, overwrite=True))
+                consume(way(part))
                 rates.append(len(part) / (time.perf_counter() - start))
     ratios = [theirs / ours for ours, theirs in zip(alone, together, strict=True)]
-    print(f"{inpainter.description}, region {options.region}, {options.images} images of {options.size}×{options.size}")
+    print(f"{one.description}, region {options.region}, {options.images} images of {options.size}×{options.size}")
     print(f"one after the other {statistics.median(alone):.2f} images a second, the pipeline", end=" ")
     print(f"{statistics.median(together):.2f}: {statistics.median(ratios):.2f}× (median of {options.turns} turns)")
 

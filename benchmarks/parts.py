@@ -56,7 +56,7 @@ def profile(bundle: Bundle, precision: str, size: tuple[int, int], threads: int,
     Raises GlamaError where OpenVINO is not installed or does not take the bundle.
     """
     require("openvino", "OpenVINO", "pip install openvino")
-    runner = openvino.OpenVINORunner(bundle, Request(precision, threads))
+    runner = openvino.OpenVINORunner(bundle, Request(precision, threads, compile_sizes=True))
     if precision not in ("auto", runner.precision):
         raise GlamaError(f"this CPU has no {precision}")
     found: dict[str, list[float]] = defaultdict(list)

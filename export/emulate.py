@@ -55,7 +55,7 @@ class EmulatedRunner:
 
     backend = "emulated"
     compiles_sizes = False
-    holder = None
+    holder, streams = None, 1
 
     def __init__(self, model: onnx.ModelProto, precision: str, sizes: SizeRange, threads: int | None = None) -> None:
         self._outputs = {output.name for output in model.graph.output}

@@ -15,6 +15,7 @@ from glama_deploy.bundle import MANIFEST, Bundle
 from glama_deploy.errors import BundleError, CheckpointError, EngineError, GlamaError, ImageError
 from glama_deploy.inpainter import Inpainter
 from glama_deploy.runtime import check_request, open_bundle
+from glama_deploy.runtime.base import Request
 
 __version__ = "0.1.0"
 
@@ -36,6 +37,7 @@ def load(
     precision: str = "auto",
     threads: int | None = None,
     compile_sizes: bool | None = None,
+    streams: int = 1,
 ) -> Inpainter:
     """Open a network on an engine.
 
@@ -47,6 +49,8 @@ def load(
     threads: of the CPU; None is all. compile_sizes: whether OpenVINO compiles a size for itself where it need not but
     is faster then (in fp32, wide networks and large images): True, before its first run; False, never, so that results
     do not depend on what came before; None, once the runs of a size took some seconds.
+    streams: how many threads may call the inpainter at once, each of which OpenVINO serves with its share of the CPU's
+    threads (more images a second, each later); other engines serve one after the other.
 
     Raises GlamaError (BundleError, CheckpointError, EngineError), one line that says what to do.
     """
@@ -54,13 +58,14 @@ def load(
         raise GlamaError(
             f"model is a {type(model).__name__}; the path of a bundle or checkpoint, or 'default' is expected"
         )
-    check_request(backend, precision, threads)
+    request = Request(precision, threads, compile_sizes=compile_sizes, streams=streams)
+    check_request(backend, request)
     path = Path(model)
     if str(model) != "default" and (path / MANIFEST).is_file():
         bundle = Bundle.open(path)
-        return Inpainter(open_bundle(bundle, backend, precision, threads, compile_sizes), bundle.manifest.network)
+        return Inpainter(open_bundle(bundle, backend, request), bundle.manifest.network)
     if str(model) != "default" and path.is_dir() and not (path / "config.yaml").is_file():
         Bundle.open(path)  # says what is wrong with it
     from glama_deploy.from_checkpoint import load_checkpoint
 
-    return load_checkpoint(model, backend, precision, threads, compile_sizes)
+    return load_checkpoint(model, backend, request)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from glama_deploy import images
+from glama_deploy import images, memory
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.files import check_writable, write_error
 from glama_deploy.images import Picture
 from glama_deploy.inpainter import check
+from glama_deploy.network import NetworkConfig
 
 log = logging.getLogger("glama_deploy")
 
@@ -30,6 +30,10 @@ _Inputs = tuple[Picture, np.ndarray]
 
 #: Images that are read, and that are written, while another is filled; each is held in memory.
 AT_ONCE = min(4, os.cpu_count() or 1)
+
+#: Images of a folder that an engine fills at once where that pays, and how many times the memory that they take must be
+#: free: engines keep what earlier sizes took.
+STREAMS, _SPARE = 2, 4
 
 
 @dataclass(frozen=True)
@@ -93,55 +97,75 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def run(fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False) -> Iterator[Result]:
+def run(fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False, at_once: int = 1) -> Iterator[Result]:
     """Do the jobs, and give their results in the same order; a bad file is a result like the others. An output that
     exists is skipped, unless `overwrite`: a run that was cut short goes on where it stopped.
 
-    `fill` sees one image after the other, in the caller's thread; beside it up to AT_ONCE of the next images are read,
+    `at_once` images are filled at a time, in threads of their own; beside them up to AT_ONCE of the next ones are read,
     and as many of the last are written.
     """
     todo = iter(jobs)
-    reading: deque[tuple[Job, Future[_Inputs] | None]] = deque()
-    writing: deque[Callable[[], Result]] = deque()
-    pool = ThreadPoolExecutor(AT_ONCE, "glama-files")
+    under_way: deque[_UnderWay] = deque()
+    fills = ThreadPoolExecutor(at_once, "glama-fill")
+    files = ThreadPoolExecutor(AT_ONCE, "glama-files")
     try:
         while True:
-            while len(reading) < AT_ONCE and (job := next(todo, None)) is not None:
-                done = job.out.exists() and not overwrite
-                reading.append((job, None if done else pool.submit(read, job)))
-            if not reading:
+            while len(under_way) < at_once + 2 * AT_ONCE and (job := next(todo, None)) is not None:
+                under_way.append(_begin(fill, job, fills, files, skip=job.out.exists() and not overwrite))
+            if not under_way:
                 break
-            writing.append(_begin(fill, *reading.popleft(), pool))
-            if len(writing) > AT_ONCE:
-                yield writing.popleft()()
-        while writing:
-            yield writing.popleft()()
+            yield under_way.popleft().end()
     finally:
-        for _, inputs in reading:
-            if inputs is not None:
-                inputs.cancel()
-        pool.shutdown()  # what was filled is written
+        for begun in under_way:
+            begun.cancel()
+        fills.shutdown()
+        files.shutdown()  # what was filled is written
 
 
-def _begin(fill: Fill, job: Job, inputs: Future[_Inputs] | None, pool: ThreadPoolExecutor) -> Callable[[], Result]:
-    """Fill the job's image and begin to write it; what gives its result, once that is there."""
-    if inputs is None:
-        return partial(Result, job, "skipped")
-    try:
+@dataclass(frozen=True)
+class _UnderWay:
+    """A job that was begun: what is read, and then filled, which gives what is written; None where it is skipped."""
+
+    job: Job
+    read: Future[_Inputs] | None = None
+    filled: Future[Future[None]] | None = None
+
+    def end(self) -> Result:
+        if self.filled is None:
+            return Result(self.job, "skipped")
+        try:
+            self.filled.result().result()
+        except _FAILURES as error:
+            return _failed(self.job, error)
+        return Result(self.job, "written")
+
+    def cancel(self) -> None:
+        for future in (self.filled, self.read):
+            if future is not None:
+                future.cancel()
+
+
+def _begin(fill: Fill, job: Job, fills: Executor, files: Executor, *, skip: bool) -> _UnderWay:
+    if skip:
+        return _UnderWay(job)
+    inputs = files.submit(read, job)
+
+    def filled() -> Future[None]:
         picture, mask = inputs.result()
-        writing = pool.submit(write, job, picture, _filled(fill, job, picture, mask), mask)
-    except _FAILURES as error:
-        failed = _failed(job, error)
-        return lambda: failed  # and not the error, which holds the image
-    return partial(_written, job, writing)
+        return files.submit(write, job, picture, _filled(fill, job, picture, mask), mask)
+
+    return _UnderWay(job, inputs, fills.submit(filled))
 
 
-def _written(job: Job, writing: Future[None]) -> Result:
-    try:
-        writing.result()
-    except _FAILURES as error:
-        return _failed(job, error)
-    return Result(job, "written")
+def streams(jobs: Sequence[Job], threads: int | None) -> int:
+    """How many of them to fill at once: two, which with half of the threads each wait for one another less; one where
+    there is one image, or one thread, or an image so large that memory could become short."""
+    if len(jobs) < 2 or (threads or os.cpu_count() or 1) < 2:
+        return 1
+    largest = max((images.pixels(job.image) for job in jobs), default=0)
+    free = memory.available()
+    several = STREAMS * memory.estimate(1, largest, NetworkConfig())  # of LaMa, the widest of the networks
+    return STREAMS if free is None or _SPARE * several <= free else 1
 
 
 #: What a file, or the lack of memory for it, can do to a job.

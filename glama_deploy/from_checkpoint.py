@@ -16,11 +16,9 @@ from glama_deploy.runtime.base import Request, installed
 log = logging.getLogger("glama_deploy")
 
 
-def load_checkpoint(
-    model: str | Path, backend: str, precision: str, threads: int | None, compile_sizes: bool | None = None
-) -> Inpainter:
+def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpainter:
     """An inpainter for a checkpoint or `default`; see :func:`glama_deploy.load`."""
-    if precision.startswith("int8"):
+    if request.precision.startswith("int8"):
         raise EngineError(
             f"{model} is a checkpoint, and int8 is measured on photographs; export it with glama-export --ckpt {model} "
             "--target openvino --precision int8 --calib PHOTOS --out BUNDLE, and load that"
@@ -33,20 +31,20 @@ def load_checkpoint(
     if backend == "torch" or not installed("onnx"):
         if backend == "auto":
             log.warning("the onnx package is not installed, so the checkpoint is not exported; using PyTorch")
-        return _with_torch(model, Request(precision, threads))
+        return _with_torch(model, request)
     bundle = cached_bundle(model)
     try:
         try:
-            runner = runtime.open_bundle(bundle, backend, precision, threads, compile_sizes)
+            runner = runtime.open_bundle(bundle, backend, request)
         except BundleError as error:  # a file in the cache is damaged
             log.info("%s", error)
             bundle = cached_bundle(model, anew=True)
-            runner = runtime.open_bundle(bundle, backend, precision, threads, compile_sizes)
+            runner = runtime.open_bundle(bundle, backend, request)
     except EngineError as error:
         if backend != "auto":
             raise
         log.warning("%s; using PyTorch", error)
-        return _with_torch(model, Request(precision, threads))
+        return _with_torch(model, request)
     return Inpainter(runner, bundle.manifest.network)
 
 

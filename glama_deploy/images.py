@@ -120,6 +120,15 @@ def check_takes(path: Path, picture: Picture) -> str:
     return encoder
 
 
+def pixels(path: Path) -> int:
+    """How many an image file says that it has; 0 where it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return image.width * image.height
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return 0
+
+
 def opened(file: Path | BinaryIO, name: object = None) -> Image.Image:
     """A decoded image file, upright; errors call it by the name. Raises ImageError as :func:`read_image` does."""
     name = name or file

@@ -56,6 +56,11 @@ class Inpainter:
         """What the engine computes in: fp32, bf16, fp16, int8, int8+bf16 or int8+fp16."""
         return self._runner.precision
 
+    @property
+    def streams(self) -> int:
+        """How many threads may call it at once, to be served at once."""
+        return self._runner.streams
+
     def __call__(self, image: np.ndarray, mask: np.ndarray, *, region: Region = "auto") -> np.ndarray:
         """The image with its missing pixels filled.
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 import time
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from PIL import Image
 
 import glama_deploy
-from glama_deploy import batch
+from glama_deploy import batch, memory
 from glama_deploy.errors import GlamaError
 
 
@@ -130,7 +131,39 @@ def test_the_next_images_are_read_and_the_last_written_while_one_is_filled(folde
 
     results = list(batch.run(fill, batch.plan(images, masks, out)))
     assert [(r.job.image.stem, r.state) for r in results if r.state == "written"] == [(s, "written") for s in "abde"]
-    assert set(filled) == {threading.current_thread()}
+    assert len(set(filled)) == 1
+
+
+def test_several_images_are_filled_at_once_and_come_in_order(folders, photo):
+    images, masks, out = folders
+    met, seen = threading.Barrier(2, timeout=10), []
+
+    def fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        met.wait()  # for another one, which alone would be in vain
+        seen.append(threading.current_thread())
+        return image
+
+    (images / "c.png").unlink(missing_ok=True)
+    jobs = [job for job in batch.plan(images, masks, out) if job.image.stem in "ab"]
+    results = list(batch.run(fill, jobs, at_once=2))
+    assert [(r.job.image.stem, r.state) for r in results] == [("a", "written"), ("b", "written")]
+    assert len(set(seen)) == 2
+
+
+@pytest.mark.parametrize(
+    ("side", "threads", "free", "expected"),
+    [(512, None, 24e9, 2), (512, 1, 24e9, 1), (4096, None, 24e9, 1), (512, None, 1e9, 1), (512, None, None, 2)],
+)
+def test_two_images_at_once_where_there_are_threads_and_memory_for_it(
+    tmp_path, monkeypatch, side, threads, free, expected
+):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(memory, "available", lambda: free)
+    for name in "ab":
+        Image.fromarray(np.zeros((side, side), np.uint8)).save(tmp_path / f"{name}.png")
+    jobs = [batch.Job(tmp_path / f"{name}.png", None, tmp_path) for name in ("a", "b", "missing")]
+    assert batch.streams(jobs, threads) == expected
+    assert batch.streams(jobs[:1], threads) == 1
 
 
 def _appears(path: Path) -> bool:

@@ -124,7 +124,7 @@ class Constant:
     """A runner that gives one value everywhere: for what the inpainter does around an engine."""
 
     backend, description, precision, io, compiles_sizes = "openvino", "constant", "fp32", "float", False
-    holder = None
+    holder, streams = None, 1
 
     def __init__(self, value: float, sizes: SizeRange = ANY_SIZE) -> None:
         self.value, self.sizes, self.seen = value, sizes, []

@@ -55,7 +55,8 @@ def glama_inpaint(
     inputs = (
         None if image.is_dir() else batch.read(jobs[0])
     )  # what is wrong with them is said before anything is opened
-    inpainter = glama_deploy.load(model, backend, precision, threads)
+    streams = batch.streams(jobs, threads)
+    inpainter = glama_deploy.load(model, backend, precision, threads, streams=streams)
     console = Console(stderr=True, highlight=False)
     console.print(inpainter.description, style="dim", markup=False)
     fill = partial(inpainter, region=cast(Region, region))
@@ -68,7 +69,7 @@ def glama_inpaint(
     failures = []
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("inpainting", total=len(jobs))
-        for result in batch.run(fill, jobs, overwrite=overwrite):
+        for result in batch.run(fill, jobs, overwrite=overwrite, at_once=inpainter.streams):
             counts[result.state] += 1
             if result.state == "failed":
                 failures.append(result.reason)

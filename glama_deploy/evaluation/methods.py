@@ -29,7 +29,7 @@ from glama_deploy.inpainter import Inpainter, Region
 from glama_deploy.network import NetworkConfig
 from glama_deploy.reference import checkpoint
 from glama_deploy.runtime import check_request
-from glama_deploy.runtime.base import require
+from glama_deploy.runtime.base import Request, require
 
 #: Image uint8 H×W×3 and missing bool H×W → image uint8 H×W×3.
 Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -85,7 +85,7 @@ def parse(models: Sequence[str], backends: Sequence[str], precisions: Sequence[s
         backend, _, precision = how.partition("/")
         ways = [(backend, precision or "auto")] if how else list(product(backends, precisions))
         for backend, precision in ways:
-            check_request("torch" if backend == EMULATED else backend, precision, None)
+            check_request("torch" if backend == EMULATED else backend, Request(precision))
             asked = [part for part in (backend, precision) if part != "auto"]
             told = asked if (how and not name) or len(ways) > 1 else []
             specs.append(Spec(" ".join((label, *told)), model, backend, precision))

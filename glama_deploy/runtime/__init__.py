@@ -22,8 +22,12 @@ PROVIDERS = ("cpu", "cuda", "tensorrt", "tensorrt-rtx")
 _AUTO = (("tensorrt", "cuda"), ("onnxruntime", "cuda"), ("openvino", "cpu"), ("onnxruntime", "cpu"))
 
 
-def check_request(backend: str, precision: str, threads: int | None) -> None:
-    """Raise EngineError for a backend, precision or number of threads that does not exist."""
+_PLAIN = Request()
+
+
+def check_request(backend: str, request: Request) -> None:
+    """Raise EngineError for a backend, precision or number of threads or streams that does not exist."""
+    precision, threads, streams = request.precision, request.threads, request.streams
     if not isinstance(backend, str) or not isinstance(precision, str):
         raise EngineError(f"backend is {backend!r}, precision {precision!r}; names are expected, such as 'auto'")
     name, colon, provider = backend.partition(":")
@@ -39,20 +43,18 @@ def check_request(backend: str, precision: str, threads: int | None) -> None:
         )
     if threads is not None and (type(threads) is not int or threads < 1):
         raise EngineError(f"threads is {threads!r}; a whole number from 1 up is expected, or None for all")
+    if type(streams) is not int or streams < 1:
+        raise EngineError(f"streams is {streams!r}; a whole number from 1 up is expected")
+    if request.compile_sizes not in (None, True, False):
+        raise EngineError(f"compile_sizes is {request.compile_sizes!r}; True, False or None is expected")
 
 
-def open_bundle(
-    bundle: Bundle,
-    backend: str,
-    precision: str = "auto",
-    threads: int | None = None,
-    compile_sizes: bool | None = None,
-) -> Runner:
+def open_bundle(bundle: Bundle, backend: str, request: Request = _PLAIN) -> Runner:
     """A runner for the bundle. `auto` takes the first that opens, and says so for each that should have but did not.
 
     Raises EngineError where the one asked for, or with `auto` any, cannot run here: one line with every reason.
     """
-    check_request(backend, precision, threads)
+    check_request(backend, request)
     if backend == "torch":
         raise EngineError(
             f"{bundle.path} is a bundle, which holds no PyTorch network; backend torch takes the checkpoint itself"
@@ -60,14 +62,14 @@ def open_bundle(
     if backend != "auto":
         name, _, provider = backend.partition(":")
         device = provider or {"onnxruntime": "any", "tensorrt": "cuda"}.get(name, "cpu")
-        return _module(name).open(bundle, Request(precision, threads, device, compile_sizes=compile_sizes))
+        return _module(name).open(bundle, replace(request, device=device))
     refused = []
     for name, device in _AUTO:
-        module, request = _module(name), Request(precision, threads, device, compile_sizes=compile_sizes)
-        if module.absent(bundle, request):
+        module, asked = _module(name), replace(request, device=device)
+        if module.absent(bundle, asked):
             continue
         try:
-            runner: Runner = module.open(bundle, request)
+            runner: Runner = module.open(bundle, asked)
         except EngineError as error:
             refused.append(str(error))
             continue

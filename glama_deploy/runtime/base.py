@@ -24,13 +24,15 @@ from glama_deploy.errors import EngineError
 class Request:
     """How to open an engine: precision (as `load` takes it), CPU threads (None: all), device (cpu, cuda, any;
     for ONNX Runtime also tensorrt and tensorrt-rtx), which of the bundle's engines, where a backend runs more than one
-    kind (None: its best), and whether sizes are compiled (as `load` takes it)."""
+    kind (None: its best), whether sizes are compiled, and how many callers are served at once (both as `load` takes
+    them)."""
 
     precision: str = "auto"
     threads: int | None = None
     device: str = "any"
     engine: EngineName | None = None
     compile_sizes: bool | None = None
+    streams: int = 1
 
 
 class Runner(Protocol):
@@ -53,6 +55,11 @@ class Runner(Protocol):
     def holder(self) -> Hashable:
         """Names what holds the memory of the last run: while it stays the same, that memory is there for the next one,
         and where it changes, it was given back."""
+        ...
+
+    @property
+    def streams(self) -> int:
+        """How many threads it serves at once."""
         ...
 
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = "inpainted") -> np.ndarray:

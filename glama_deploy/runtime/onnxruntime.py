@@ -62,7 +62,7 @@ class OnnxRuntimeRunner:
 
     backend = "onnxruntime"
     compiles_sizes = False
-    holder = None
+    holder, streams = None, 1
 
     def __init__(self, bundle: Bundle, opened: providers.Session) -> None:
         import onnxruntime

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import queue
 import threading
 import time
 from collections import OrderedDict, defaultdict
@@ -90,6 +91,29 @@ def _multiplies_dearly(computed: str) -> bool:
 _ANY = ()
 
 
+class _Compiled:
+    """A compiled model with its infer requests, each of which serves one caller at a time."""
+
+    def __init__(self, model: Any, requests: int) -> None:
+        self._model, self._requests = model, requests
+        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(requests):
+            self._idle.put(model.create_infer_request())
+
+    def run(self, inputs: dict[str, np.ndarray], output: str) -> np.ndarray:
+        request = self._idle.get()
+        try:
+            request.infer(inputs, share_inputs=True)
+            return np.array(request.get_tensor(output).data)
+        finally:
+            self._idle.put(request)
+
+    def release(self) -> None:
+        """Give back the memory of the feature maps, where nobody runs."""
+        if self._idle.qsize() == self._requests:
+            self._model.release_memory()
+
+
 class OpenVINORunner:
     """In fp32 one compiled model serves every size. In bf16 or fp16 each size is compiled: fixing the size folds the
     DFT bases, which must be made in fp32 (in bf16 their angles lose their digits).
@@ -110,13 +134,14 @@ class OpenVINORunner:
         self.sizes, self.io = bundle.manifest.engines[name].sizes, bundle.manifest.io
         self._inputs = bundle.manifest.inputs
         self._core, self._lock = core(), threading.Lock()
+        self.streams, self._turns = request.streams, threading.Semaphore(request.streams)
         quantized = _takes_int8(bundle, name, request.precision)
         other = bundle.manifest.engines[name].precision == "int8" and not quantized
         file = bundle.graph("fp32") if other else bundle.files(name)[0]
         computed, note = self._choose(request.precision, quantized)
         self.precision = computed if not quantized else "int8" if computed == "fp32" else f"int8+{computed}"
         self._config: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
+            **({"PERFORMANCE_HINT": "LATENCY"} if self.streams == 1 else {"NUM_STREAMS": self.streams}),
             "INFERENCE_PRECISION_HINT": _TYPES[computed],
             # Else its threads are bound to the first cores, those of a second process to the same ones, and both take
             # twice as long. Alone, it makes no difference that could be measured.
@@ -128,7 +153,7 @@ class OpenVINORunner:
         self._down = 2**bundle.manifest.network.n_downsampling
         self._patience = {None: PATIENCE, True: 0.0, False: float("inf")}[request.compile_sizes]
         self._spent: dict[tuple[int, ...], float] = defaultdict(float)
-        self._compiled: OrderedDict[tuple[int, ...], Any] = OrderedDict()
+        self._compiled: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
         self.holder: tuple[int, ...] = _ANY
         folder = cache.folder("openvino")
         self._cache = {"CACHE_DIR": str(folder)} if folder else {}
@@ -139,7 +164,7 @@ class OpenVINORunner:
             self._fixes_sizes = self._half or (self.sizes.static and self._wide)
             self.compiles_sizes = self._fixes_sizes and not self.sizes.static
             if not self._fixes_sizes:
-                self._compiled[_ANY] = self._core.compile_model(self._model, "CPU", {**self._config, **self._cache})
+                self._compiled[_ANY] = self._compile(self._model, {**self._config, **self._cache})
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot compile {file}: {str(error).strip().splitlines()[-1]}") from error
         version = openvino.__version__.split("-")[0]
@@ -149,29 +174,33 @@ class OpenVINORunner:
         if output not in self._outputs:
             raise EngineError(f"the bundle has no output {output!r}; export it again with --predicted")
         try:
-            with self._lock:  # a compiled model serves one caller at a time
-                model = self._for(image.shape)
+            with self._turns:
+                with self._lock:
+                    key, model = self._for(image.shape)
                 start = time.perf_counter()
-                result = model({"image": image, "mask": mask}, share_inputs=True, share_outputs=False)[output]
-                if self.holder == _ANY:
+                result = model.run({"image": image, "mask": mask}, output)
+                if key == _ANY:
                     self._spent[image.shape] += time.perf_counter() - start
                 return result
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed: {str(error).strip().splitlines()[-1]}") from error
 
-    def _for(self, shape: tuple[int, ...]) -> Any:
+    def _compile(self, model: Any, config: dict[str, Any]) -> _Compiled:
+        return _Compiled(self._core.compile_model(model, "CPU", config), self.streams)
+
+    def _for(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], _Compiled]:
         height, width = shape[1:3] if self.io == "uint8" else shape[2:]
         key = shape if self._fixes_sizes or self._pays(shape, height, width) else _ANY
         if key != self.holder and self.holder in self._compiled:
-            self._compiled[self.holder].release_memory()
+            self._compiled[self.holder].release()
         if key not in self._compiled:
             config = {**self._config, **self._cache} if self.sizes.static else self._config
-            self._compiled[key] = self._core.compile_model(self._of(shape[0], height, width), "CPU", config)
+            self._compiled[key] = self._compile(self._of(shape[0], height, width), config)
             for oldest in [kept for kept in self._compiled if kept != _ANY][:-_MAX_COMPILED]:
                 del self._compiled[oldest]
         self._compiled.move_to_end(key)
         self.holder = key
-        return self._compiled[key]
+        return key, self._compiled[key]
 
     def _pays(self, shape: tuple[int, ...], height: int, width: int) -> bool:
         """Whether a size that need not be compiled is to be."""

@@ -174,7 +174,7 @@ class TensorRTRunner:
     takes_device_arrays = True
     #: RTX compiles kernels for a size that it meets, and each size has a plan and a graph of its own.
     compiles_sizes = True
-    holder = None
+    holder, streams = None, 1
 
     def __init__(
         self, bundle: Bundle, name: EngineName, plans: Plans, device: Device, kernels: KernelCache | None = None

@@ -48,7 +48,7 @@ class TorchRunner:
     sizes = ANY_SIZE
     io: Io = "float"
     compiles_sizes = False
-    holder = None
+    holder, streams = None, 1
 
     def __init__(self, source: checkpoint.Checkpoint, request: Request) -> None:
         import torch

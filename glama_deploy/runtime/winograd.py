@@ -100,9 +100,9 @@ class _Rewriting:
         outputs, channels = list(kernel.get_shape())[:2]
         x = self._channels_last(source)
         _, shape = self._places(x)
-        key = source.get_node().get_friendly_name()
+        key, name = source.get_node().get_friendly_name(), node.get_friendly_name().removesuffix("/WithoutBiases")
         if key not in self._entered:
-            self._entered[key] = self._enter(x, channels)
+            self._entered[key] = self._enter(x, channels, name)
         g = op.matmul(
             op.reshape(kernel, _ints(-1, 3), special_zero=False),
             _floats(matrices()[1]),
@@ -112,19 +112,26 @@ class _Rewriting:
         g = op.reshape(g, _ints(outputs, channels, 3, _VALUES, 1), special_zero=False)
         g = op.transpose(g, _ints(3, 0, 1, 2, 4))
         y = op.group_convolution(self._entered[key], g, [1, 1], [0, 0], [0, 0], [1, 1])
+        y.set_friendly_name(f"{name}/products")
         y = op.reshape(op.transpose(y, _ints(0, 2, 3, 1)), _ints(-1, len(_block()[1][0]), outputs), special_zero=False)
         y = op.matmul(_floats(_block()[1]), y, transpose_a=False, transpose_b=False)
+        y.set_friendly_name(f"{name}/leave")
         batch, height, width = shape
         y = op.reshape(y, op.concat([batch, height, _ints(-1, outputs)], 0), special_zero=False)
-        return op.slice(y, _ints(0), width, _ints(1), _ints(2))
+        y = op.slice(y, _ints(0), width, _ints(1), _ints(2))
+        y.set_friendly_name(f"{name}/columns")
+        return y
 
-    def _enter(self, x: Any, channels: int) -> Any:
+    def _enter(self, x: Any, channels: int, name: str) -> Any:
         """Bᵀ x of x [B, H, W, C], with its border: [B, 6 C, H + 2, tiles]."""
         op = self._op
         indices, (batch, height, _) = self._places(x)
         pixels = op.reshape(x, _ints(0, -1, channels), special_zero=True)
-        blocks = op.reshape(op.gather(pixels, indices, _ints(1)), _ints(-1, BLOCK + 2, channels), special_zero=False)
+        blocks = op.gather(pixels, indices, _ints(1))
+        blocks.set_friendly_name(f"{name}/blocks")
+        blocks = op.reshape(blocks, _ints(-1, BLOCK + 2, channels), special_zero=False)
         values = op.matmul(_floats(_block()[0]), blocks, transpose_a=False, transpose_b=False)
+        values.set_friendly_name(f"{name}/enter")
         rows = op.add(height, _ints(2))
         y = op.reshape(values, op.concat([batch, rows, _ints(-1, _VALUES * channels)], 0), special_zero=False)
         return op.transpose(y, _ints(0, 3, 1, 2))
@@ -175,10 +182,12 @@ class _Rewriting:
                 kernel = op.reshape(node.input_value(1), _ints(*list(node.input_value(1).get_shape())[:2]), False)
                 x = self._channels_last(node.input_value(0))
                 self._last[name] = op.matmul(x, kernel, transpose_a=False, transpose_b=True)
+                self._last[name].set_friendly_name(f"{name}/last")
             else:
                 _, channels, height, width = list(value.get_shape())
                 flat = op.reshape(value, _ints(0, channels, -1), special_zero=True)
                 pixels = op.transpose(flat, _ints(0, 2, 1))
+                pixels.set_friendly_name(f"{name}/reorder")
                 self._last[name] = op.reshape(pixels, _ints(0, height, width, channels), special_zero=True)
         return self._last[name]
 
@@ -186,6 +195,8 @@ class _Rewriting:
         """Give the readers of a node what was made of it."""
         name = node.get_friendly_name()
         self._last[name] = last
+        if last.get_type_name() in ("Add", "Relu"):
+            last.set_friendly_name(f"{name}/last")
         usual = self._op.transpose(last, _ints(0, 3, 1, 2))
         usual.set_friendly_name(name)
         for reader in node.output(0).get_target_inputs():

@@ -119,7 +119,7 @@ class ReadsThem:
 
     backend, description, precision, io, takes_device_arrays = "tensorrt", "TensorRT", "fp16", "uint8", True
     compiles_sizes = False
-    holder = None
+    holder, streams = None, 1
 
     def __init__(self, sizes) -> None:
         self.sizes, self.seen = sizes, []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -102,6 +103,21 @@ def test_a_bundle_of_one_size_is_compiled_for_it(make_checkpoint, make_bundle, w
     np.testing.assert_allclose(runner.run(*inputs), expected, rtol=0, atol=2e-5)  # as parity asks
     assert runner.holder == (2, 3, 64, 72)
     assert not runner.compiles_sizes  # there are no others
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_threads_are_served_at_once_and_get_their_own_results(tiny_bundle, precision):
+    """Of two sizes, so that each thread changes the compiled model under the other."""
+    alone = open_(tiny_bundle, precision=precision)
+    both = openvino.open(tiny_bundle, Request(precision, streams=2))
+    assert (alone.streams, both.streams) == (1, 2)
+    inputs = [tensors(64, side) for side in (64, 72, 64, 80)]
+    expected = [alone.run(*pair) for pair in inputs]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            for found, wanted in zip(pool.map(lambda pair: both.run(*pair), inputs), expected, strict=True):
+                # other shares of the work for each thread, and so other orders of summation
+                np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5 if both.precision == "fp32" else 2e-2)
 
 
 MEMORY = """

@@ -69,8 +69,8 @@ def test_cuda_is_taken_where_it_starts_without_tf32(machine, tiny_bundle, photo,
 
 def test_a_half_graph_is_not_kept_off_the_tensor_cores(machine, with_half):
     """use_tf32=0 would do so (ONNX Runtime's conv.cc), whatever the type of a convolution."""
-    open_bundle(with_half, "onnxruntime:cuda", "fp16")
-    open_bundle(with_half, "onnxruntime:cuda", "fp32")
+    open_bundle(with_half, "onnxruntime:cuda", Request("fp16"))
+    open_bundle(with_half, "onnxruntime:cuda", Request("fp32"))
     taken = [options["CUDAExecutionProvider"]["use_tf32"] for _, options in machine.opened]
     assert taken == ["1", "0"]
 
@@ -135,10 +135,10 @@ def test_the_profile_is_that_of_the_bundles_own_engine(machine, with_half):
 
 def test_a_gpu_takes_the_half_graph_and_a_cpu_the_whole_one(machine, with_half):
     assert open_bundle(with_half, "onnxruntime:cuda").precision == "fp16"
-    assert open_bundle(with_half, "onnxruntime:cuda", "fp32").precision == "fp32"
+    assert open_bundle(with_half, "onnxruntime:cuda", Request("fp32")).precision == "fp32"
     assert open_bundle(with_half, "onnxruntime:cpu").precision == "fp32"
     with pytest.raises(EngineError, match=r"has no bf16 graph that its CUDA provider takes"):
-        open_bundle(with_half, "onnxruntime:cuda", "bf16")
+        open_bundle(with_half, "onnxruntime:cuda", Request("bf16"))
 
 
 def test_what_is_not_installed_says_how_to_get_it(tiny_bundle):
@@ -161,7 +161,7 @@ def test_on_a_gpu_cuda_computes_what_the_reference_does(make_bundle, precision, 
         pytest.skip("this ONNX Runtime has no CUDA provider; onnxruntime-gpu has")
     ranged = SizeRange(min=(64, 64), opt=(256, 256), max=(512, 512))  # fp16's ranges are measured at the largest
     bundle = make_bundle(checkpoint.DEFAULT, ("onnx",), precision="fp16", profile=ranged)
-    runner = open_bundle(bundle, "onnxruntime:cuda", precision)
+    runner = open_bundle(bundle, "onnxruntime:cuda", Request(precision))
     reference = from_checkpoint.open(checkpoint.read(checkpoint.DEFAULT), Request(device="cpu"))
     rng = np.random.default_rng(0)
     for batch, height, width in ((1, 64, 64), (2, 256, 256), (1, 264, 520), (1, 512, 512)):
