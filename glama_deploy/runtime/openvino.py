@@ -222,7 +222,7 @@ class OpenVINORunner:
         else:
             splits.rewrite(model)
         if self._wide:
-            winograd.rewrite(model)
+            winograd.rewrite(model, half=self._half)
         return model
 
     def profile(self, height: int, width: int, runs: int) -> Iterator[list[tuple[str, str, float]]]:

@@ -37,13 +37,17 @@ _VALUES = TILE + 2
 
 @cache
 def matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Aᵀ [4, 6], G [6, 3] and Bᵀ [6, 6], float64: Aᵀ and G evaluate polynomials, Bᵀ is interpolation transposed."""
+    """Aᵀ [4, 6], G [6, 3] and Bᵀ [6, 6], float64: Aᵀ and G evaluate polynomials, Bᵀ is interpolation transposed. What
+    interpolation divides by is in G, so that the others have few digits and are exact in bf16."""
 
     def evaluated(coefficients: int) -> np.ndarray:
         finite = np.vander(POINTS, coefficients, increasing=True)
         return np.vstack([finite, np.eye(1, coefficients, coefficients - 1)])
 
-    return evaluated(TILE).T, evaluated(3), np.linalg.inv(evaluated(_VALUES)).T
+    others = [np.array([point - other for other in POINTS if other != point]) for point in POINTS]
+    divisors = np.array([*(np.prod(differences) for differences in others), 1.0])
+    interpolation = np.linalg.inv(evaluated(_VALUES)).T * divisors[:, None]
+    return evaluated(TILE).T, evaluated(3) / divisors[:, None], interpolation.round(12)
 
 
 @cache
@@ -63,20 +67,23 @@ def serves(model: Any) -> bool:
     return any(map(_is_served, model.get_ordered_ops()))
 
 
-def rewrite(model: Any) -> list[str]:
-    """Rewrite an `openvino.Model` of static shapes in place: those of its 3×3 convolutions that work on a reflected
-    border of one pixel, with a stride of one, in floating point and on `CHANNELS` at least. Gives their names."""
-    return _Rewriting(model).run()
+def rewrite(model: Any, *, half: bool = False) -> list[str]:
+    """Rewrite an `openvino.Model` of static shapes in place, which will compute in fp32 or in a half type: those of its
+    3×3 convolutions that work on a reflected border of one pixel, with a stride of one, in floating point and on
+    `CHANNELS` at least. Gives their names."""
+    return _Rewriting(model, half=half).run()
 
 
 class _Rewriting:
     """Goes through the nodes in order. What is rewritten has its channels last, [B, H, W, C]; sums and ReLUs of such
     tensors are made there, too, and only what reads them elsewhere gets them as [B, C, H, W]."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, half: bool) -> None:
         from openvino import opset13
 
         self._op, self._model = opset13, model
+        into, out = _block()[0], _block()[1]
+        self._into, self._out = (self._left(matrix, half=half) for matrix in (into, out))
         self._last: dict[str, Any] = {}  # by the names of nodes: the same with the channels last
         self._entered: dict[str, Any] = {}
         self._indices: dict[str, Any] = {}
@@ -93,6 +100,16 @@ class _Rewriting:
             elif kind == "Add" and any(map(self._is_last, node.input_values())):
                 self._replace(node, self._op.add(*map(self._channels_last, node.input_values())))
         return found
+
+    def _left(self, matrix: np.ndarray, *, half: bool) -> Any:
+        """A matrix for the left of products. Those with a constant there OpenVINO computes in fp32 in any case, with
+        conversions there and back that cost more than they do: so in a half type it is none."""
+        op, constant = self._op, _floats(matrix)
+        if not half:
+            return constant
+        mask = op.convert(self._model.input("mask"), "f32")
+        first = op.gather(op.reshape(mask, _ints(-1), special_zero=False), op.constant(np.int64(0)), _ints(0))
+        return op.add(constant, op.multiply(first, op.constant(np.float32(0))))
 
     def _convolved(self, node: Any) -> Any:
         """[B, H, W, C] of a convolution's output."""
@@ -114,7 +131,7 @@ class _Rewriting:
         y = op.group_convolution(self._entered[key], g, [1, 1], [0, 0], [0, 0], [1, 1])
         y.set_friendly_name(f"{name}/products")
         y = op.reshape(op.transpose(y, _ints(0, 2, 3, 1)), _ints(-1, len(_block()[1][0]), outputs), special_zero=False)
-        y = op.matmul(_floats(_block()[1]), y, transpose_a=False, transpose_b=False)
+        y = op.matmul(self._out, y, transpose_a=False, transpose_b=False)
         y.set_friendly_name(f"{name}/leave")
         batch, height, width = shape
         y = op.reshape(y, op.concat([batch, height, _ints(-1, outputs)], 0), special_zero=False)
@@ -130,7 +147,7 @@ class _Rewriting:
         blocks = op.gather(pixels, indices, _ints(1))
         blocks.set_friendly_name(f"{name}/blocks")
         blocks = op.reshape(blocks, _ints(-1, BLOCK + 2, channels), special_zero=False)
-        values = op.matmul(_floats(_block()[0]), blocks, transpose_a=False, transpose_b=False)
+        values = op.matmul(self._into, blocks, transpose_a=False, transpose_b=False)
         values.set_friendly_name(f"{name}/enter")
         rows = op.add(height, _ints(2))
         y = op.reshape(values, op.concat([batch, rows, _ints(-1, _VALUES * channels)], 0), special_zero=False)

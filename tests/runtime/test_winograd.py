@@ -54,6 +54,14 @@ def test_its_matrices_give_the_sums_of_products():
     np.testing.assert_allclose(found, np.correlate(x, g, "valid"), rtol=0, atol=1e-13)
 
 
+def test_two_of_its_matrices_are_exact_in_bf16():
+    import ml_dtypes
+
+    out, _, into = winograd.matrices()
+    for matrix in (out, into):
+        assert (matrix.astype(ml_dtypes.bfloat16).astype(np.float64) == matrix).all()
+
+
 @settings(deadline=None, max_examples=25)
 @given(st.integers(2, 20), st.integers(2, 40), st.integers(1, 2), st.sampled_from([(64, 64), (64, 80), (96, 64)]))
 def test_a_convolution_of_any_size_stays_what_it_is(height, width, batch, channels):
@@ -116,7 +124,7 @@ def test_in_bf16_it_costs_little_of_what_bf16_costs_anyway():
         model = network((128, 128))
         columns.as_convolutions(model)
         if fast:
-            winograd.rewrite(model)
+            winograd.rewrite(model, half=True)
         return float(np.square(compiled(model, "bf16")(inputs)["inpainted"] - exact).mean())
 
     inputs = pictures(128, 128)
