@@ -38,10 +38,10 @@ SHOWN, DIFFERENCE = 6, "difference x 8"
 
 def opened(model: str) -> dict[str, Inpainter]:
     """The ways that are there, fp32 first."""
-    found = {"fp32": glama_deploy.load(model, "openvino", "fp32")}
+    found = {"fp32": glama_deploy.load(model, "openvino", "fp32", compile_sizes=True)}
     for backend, precision in WAYS:
         try:
-            inpainter = glama_deploy.load(model, backend, precision)
+            inpainter = glama_deploy.load(model, backend, precision, compile_sizes=True)
         except GlamaError as error:
             print(f"{backend} {precision}: not measured: {error}")
             continue

@@ -37,7 +37,7 @@ model, backend, precision, side, hole, free = *sys.argv[1:4], int(sys.argv[4]), 
 if free:
     memory.available = lambda: int(free * 1e9)
 try:
-    inpainter = glama_deploy.load(model, backend, precision)
+    inpainter = glama_deploy.load(model, backend, precision, compile_sizes=True)
     if precision != inpainter.precision:
         sys.exit(inpainter.description)
     mask = np.zeros((side, side), bool)
