@@ -70,7 +70,8 @@ def markdown(results: Results) -> str:
     text += [
         "Each subject runs in a process of its own, in turns with the others. `against` is the median of the ratios of "
         "each turn, on a GPU against TorchScript there; `of the limit`, the network's FLOPs (from its graph; PyTorch's "
-        "FFTs are not counted) a second against a matrix product's on the CPU in the same precision. Ours take bytes "
+        "FFTs are not counted) a second against a matrix product's on the CPU in the same precision, which what makes "
+        "fewer multiplications than the graph has can exceed (OpenVINO's 3×3 convolutions here). Ours take bytes "
         "and give bytes, with all that stands between; peers get tensors that are ready, on a GPU in its memory. "
         "Memory is the host's.",
     ]
