@@ -28,7 +28,7 @@ Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]
 #: An image, and its mask as bool H×W.
 _Inputs = tuple[Picture, np.ndarray]
 
-#: Images that are read, and that are written, while another is filled; each is held in memory.
+#: Images that are read or written while others are filled; each is held in memory.
 AT_ONCE = min(4, os.cpu_count() or 1)
 
 #: Images of a folder that an engine fills at once where that pays, and how many times the memory that they take must be
@@ -101,8 +101,8 @@ def run(fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False, at_once: in
     """Do the jobs, and give their results in the same order; a bad file is a result like the others. An output that
     exists is skipped, unless `overwrite`: a run that was cut short goes on where it stopped.
 
-    `at_once` images are filled at a time, in threads of their own; beside them up to AT_ONCE of the next ones are read,
-    and as many of the last are written.
+    `at_once` images are filled at a time, in threads of their own; beside them AT_ONCE of the next and the last are read
+    and written.
     """
     todo = iter(jobs)
     under_way: deque[_UnderWay] = deque()
@@ -110,7 +110,7 @@ def run(fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False, at_once: in
     files = ThreadPoolExecutor(AT_ONCE, "glama-files")
     try:
         while True:
-            while len(under_way) < at_once + 2 * AT_ONCE and (job := next(todo, None)) is not None:
+            while len(under_way) < at_once + AT_ONCE and (job := next(todo, None)) is not None:
                 under_way.append(_begin(fill, job, fills, files, skip=job.out.exists() and not overwrite))
             if not under_way:
                 break

@@ -193,7 +193,11 @@ class Inpainter:
     def _run(self, images: np.ndarray, missing: np.ndarray, output: str) -> np.ndarray:
         """[B, H, W, 3] of the output: float32, or uint8 where the graph gives that."""
         (_, height, width), io = missing.shape, self._runner.io
-        result = self._runner.run(*enter(images, missing, io, self._pads(height, width)), output)
+        try:
+            result = self._runner.run(*enter(images, missing, io, self._pads(height, width)), output)
+        except EngineError:
+            self._held = 0  # whatever it held, it may have given back
+            raise
         size = self._padded(height, width, len(missing))
         needed, held = self._memory(size)
         self._held = max(needed, held) if self._holder == self._runner.holder else needed
@@ -206,7 +210,8 @@ class Inpainter:
         if self.backend == "tensorrt":
             return 0, 0
         height, width, batch = size
-        return memory.estimate(height, width, self._network, batch, self.precision, self.backend), self._held
+        needed = memory.estimate(height, width, self._network, batch, self.precision, self.backend)
+        return (needed, self._held) if self.streams == 1 else (needed * self.streams, 0)
 
     def _padded(self, height: int, width: int, batch: int) -> tuple[int, int, int]:
         bottom, right = self._pads(height, width)

@@ -55,7 +55,8 @@ def glama_inpaint(
     inputs = (
         None if image.is_dir() else batch.read(jobs[0])
     )  # what is wrong with them is said before anything is opened
-    streams = batch.streams(jobs, threads)
+    todo = [job for job in jobs if job.mask is not None and (overwrite or not job.out.exists())]
+    streams = batch.streams(todo, threads)
     inpainter = glama_deploy.load(model, backend, precision, threads, streams=streams)
     console = Console(stderr=True, highlight=False)
     console.print(inpainter.description, style="dim", markup=False)

@@ -6,14 +6,14 @@ import platform
 import queue
 import threading
 import time
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from glama_deploy import cache, split
+from glama_deploy import cache, memory, split
 from glama_deploy.bundle import Bundle, EngineName
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime import columns, splits, winograd
@@ -28,6 +28,9 @@ _MAX_COMPILED = 4
 #: Seconds that the runs of a size take before it is compiled where it need not be: a fifth of them would have been
 #: saved, and compiling LaMa takes about one.
 PATIENCE = 3.0
+
+#: How many times the weights must be free for it: it packs them anew (LaMa's 108 MB as 350).
+_ROOM = 4
 
 _first = threading.Lock()
 _core: list[Any] = []
@@ -92,10 +95,10 @@ _ANY = ()
 
 
 class _Compiled:
-    """A compiled model with its infer requests, each of which serves one caller at a time."""
+    """A compiled model with its infer requests, each of which serves one caller at a time, and how many there are."""
 
     def __init__(self, model: Any, requests: int) -> None:
-        self._model, self._requests = model, requests
+        self._model, self.users = model, 0
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(requests):
             self._idle.put(model.create_infer_request())
@@ -109,8 +112,8 @@ class _Compiled:
             self._idle.put(request)
 
     def release(self) -> None:
-        """Give back the memory of the feature maps, where nobody runs."""
-        if self._idle.qsize() == self._requests:
+        """Give back the memory of the feature maps, where nobody uses it."""
+        if not self.users:
             self._model.release_memory()
 
 
@@ -120,10 +123,10 @@ class OpenVINORunner:
 
     In fp32, too, a compiled size is faster: where the network is wide, its convolutions have half of the
     multiplications (:mod:`.winograd`), which OpenVINO takes well where the size is known alone; and where the image is
-    large, its transforms are split (:mod:`.splits`). That is done once it pays. Where a bundle takes several sizes they
-    are not cached on disk: there would be a copy of the weights for each.
+    large, its transforms are split (:mod:`.splits`). That is done once it pays, for few sizes: each has a copy of the
+    weights, and so they are not cached on disk but for a bundle's only one.
 
-    The compiled model that ran last alone holds memory for its feature maps."""
+    The compiled model that ran last alone holds memory for its feature maps, once no other runs."""
 
     backend = "openvino"
 
@@ -152,19 +155,22 @@ class OpenVINORunner:
         self._half = computed != "fp32"
         self._down = 2**bundle.manifest.network.n_downsampling
         self._patience = {None: PATIENCE, True: 0.0, False: float("inf")}[request.compile_sizes]
-        self._spent: dict[tuple[int, ...], float] = defaultdict(float)
+        self._spent: dict[tuple[int, ...], float] = {}
         self._compiled: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
         self.holder: tuple[int, ...] = _ANY
         folder = cache.folder("openvino")
         self._cache = {"CACHE_DIR": str(folder)} if folder else {}
+        self._weights = sum(path.stat().st_size for path in (file, file.with_suffix(".bin")) if path.is_file())
         try:
             self._model = self._core.read_model(str(file))
             self._outputs = {port.get_any_name() for port in self._model.outputs}
             self._wide = _multiplies_dearly(computed) and winograd.serves(self._model)
             self._fixes_sizes = self._half or (self.sizes.static and self._wide)
-            self.compiles_sizes = self._fixes_sizes and not self.sizes.static
+            self.compiles_sizes = self._fixes_sizes or (self._patience == 0 and self._wide)
             if not self._fixes_sizes:
                 self._compiled[_ANY] = self._compile(self._model, {**self._config, **self._cache})
+            elif self.sizes.static and self.sizes.max is not None:
+                self._for(self._inputs[0].shape_for(1, *self.sizes.max))
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot compile {file}: {str(error).strip().splitlines()[-1]}") from error
         version = openvino.__version__.split("-")[0]
@@ -177,11 +183,18 @@ class OpenVINORunner:
             with self._turns:
                 with self._lock:
                     key, model = self._for(image.shape)
+                    model.users += 1
                 start = time.perf_counter()
-                result = model.run({"image": image, "mask": mask}, output)
-                if key == _ANY:
-                    self._spent[image.shape] += time.perf_counter() - start
-                return result
+                try:
+                    return model.run({"image": image, "mask": mask}, output)
+                finally:
+                    with self._lock:
+                        model.users -= 1
+                        if key == _ANY:
+                            spent = self._spent.get(image.shape, 0.0)
+                            self._spent[image.shape] = spent + time.perf_counter() - start
+                        if key != self.holder:  # another thread went on with another
+                            model.release()
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed: {str(error).strip().splitlines()[-1]}") from error
 
@@ -194,10 +207,12 @@ class OpenVINORunner:
         if key != self.holder and self.holder in self._compiled:
             self._compiled[self.holder].release()
         if key not in self._compiled:
-            config = {**self._config, **self._cache} if self.sizes.static else self._config
+            config = {**self._config, **self._cache} if self.sizes.static and shape[0] == 1 else self._config
             self._compiled[key] = self._compile(self._of(shape[0], height, width), config)
             for oldest in [kept for kept in self._compiled if kept != _ANY][:-_MAX_COMPILED]:
                 del self._compiled[oldest]
+                self._spent.pop(oldest, None)
+                self._patience *= 2  # with more sizes than are kept, compiling pays later
         self._compiled.move_to_end(key)
         self.holder = key
         return key, self._compiled[key]
@@ -206,7 +221,8 @@ class OpenVINORunner:
         """Whether a size that need not be compiled is to be."""
         if shape in self._compiled:
             return True
-        return self._spent[shape] >= self._patience and self.gains(height, width)
+        room = not self._patience or memory.fits(_ROOM * self._weights)
+        return self._spent.get(shape, 0.0) >= self._patience and self.gains(height, width) and room
 
     def gains(self, height: int, width: int) -> bool:
         """Whether an image of any size is computed in another way, and faster, where its size is compiled."""

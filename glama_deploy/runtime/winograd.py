@@ -84,8 +84,8 @@ class _Rewriting:
         self._op, self._model = opset13, model
         into, out = _block()[0], _block()[1]
         self._into, self._out = (self._left(matrix, half=half) for matrix in (into, out))
-        self._last: dict[str, Any] = {}  # by the names of nodes: the same with the channels last
-        self._entered: dict[str, Any] = {}
+        self._last: dict[tuple[str, int], Any] = {}  # by nodes' outputs: the same with the channels last
+        self._entered: dict[tuple[str, int], Any] = {}
         self._indices: dict[str, Any] = {}
 
     def run(self) -> list[str]:
@@ -97,7 +97,7 @@ class _Rewriting:
                 found.append(name)
             elif kind == "Relu" and self._is_last(node.input_value(0)):
                 self._replace(node, self._op.relu(self._channels_last(node.input_value(0))))
-            elif kind == "Add" and any(map(self._is_last, node.input_values())):
+            elif kind == "Add" and any(map(self._is_last, node.input_values())) and all(map(_is_known, node.inputs())):
                 self._replace(node, self._op.add(*map(self._channels_last, node.input_values())))
         return found
 
@@ -117,7 +117,7 @@ class _Rewriting:
         outputs, channels = list(kernel.get_shape())[:2]
         x = self._channels_last(source)
         _, shape = self._places(x)
-        key, name = source.get_node().get_friendly_name(), node.get_friendly_name().removesuffix("/WithoutBiases")
+        key, name = _key(source), node.get_friendly_name().removesuffix("/WithoutBiases")
         if key not in self._entered:
             self._entered[key] = self._enter(x, channels, name)
         g = op.matmul(
@@ -185,33 +185,33 @@ class _Rewriting:
         return op.maximum(op.minimum(before, behind), _ints(0))
 
     def _is_last(self, value: Any) -> bool:
-        return value.get_node().get_friendly_name() in self._last
+        return _key(value) in self._last
 
     def _channels_last(self, value: Any) -> Any:
         """A tensor [B, C, H, W], or what is added to one, with the channels last. A 1×1 convolution becomes a product
         of its input so."""
         op, node = self._op, value.get_node()
-        name = node.get_friendly_name()
-        if name not in self._last:
+        name, key = node.get_friendly_name(), _key(value)
+        if key not in self._last:
             if _is_constant(value):
                 return op.reshape(value, _ints(-1), special_zero=False)
             if node.get_type_name() == "Convolution" and _is_pointwise(node):
                 kernel = op.reshape(node.input_value(1), _ints(*list(node.input_value(1).get_shape())[:2]), False)
                 x = self._channels_last(node.input_value(0))
-                self._last[name] = op.matmul(x, kernel, transpose_a=False, transpose_b=True)
-                self._last[name].set_friendly_name(f"{name}/last")
+                self._last[key] = op.matmul(x, kernel, transpose_a=False, transpose_b=True)
+                self._last[key].set_friendly_name(f"{name}/last")
             else:
                 _, channels, height, width = list(value.get_shape())
                 flat = op.reshape(value, _ints(0, channels, -1), special_zero=True)
                 pixels = op.transpose(flat, _ints(0, 2, 1))
                 pixels.set_friendly_name(f"{name}/reorder")
-                self._last[name] = op.reshape(pixels, _ints(0, height, width, channels), special_zero=True)
-        return self._last[name]
+                self._last[key] = op.reshape(pixels, _ints(0, height, width, channels), special_zero=True)
+        return self._last[key]
 
     def _replace(self, node: Any, last: Any) -> None:
         """Give the readers of a node what was made of it."""
         name = node.get_friendly_name()
-        self._last[name] = last
+        self._last[name, 0] = last
         if last.get_type_name() in ("Add", "Relu"):
             last.set_friendly_name(f"{name}/last")
         usual = self._op.transpose(last, _ints(0, 3, 1, 2))
@@ -233,6 +233,12 @@ def _is_served(node: Any) -> bool:
     return all(_integers(source.input_value(side)) == [0, 0, 1, 1] for side in (1, 2))
 
 
+def _is_known(port: Any) -> bool:
+    """Whether what is added is a tensor, or a constant for each channel."""
+    value = port.get_source_output()
+    return not _is_constant(value) or [side for side in value.get_shape() if side != 1] in ([], [value.get_shape()[1]])
+
+
 def _is_constant(value: Any) -> bool:
     """Whether it is a constant, maybe stored in another type or shape; not one in int8, which has a scale."""
     node = value.get_node()
@@ -244,6 +250,10 @@ def _is_constant(value: Any) -> bool:
 def _is_pointwise(node: Any) -> bool:
     shape = list(node.input_value(1).get_shape())
     return shape[2:] == [1, 1] and _is_constant(node.input_value(1)) and node.get_attributes()["strides"] == [1, 1]
+
+
+def _key(value: Any) -> tuple[str, int]:
+    return value.get_node().get_friendly_name(), value.get_index()
 
 
 def _integers(value: Any) -> list[int]:

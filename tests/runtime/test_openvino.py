@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from glama_deploy import split
+from glama_deploy import memory, split
 from glama_deploy.network import NetworkConfig
 from glama_deploy.runtime import openvino
 from glama_deploy.runtime.base import Request
@@ -96,13 +96,35 @@ def test_a_few_sizes_are_kept_beside_the_model_of_any(wide):
     assert () in runner._compiled
 
 
+def test_more_sizes_than_are_kept_are_not_compiled_in_turns(wide, monkeypatch):
+    monkeypatch.setattr(openvino, "PATIENCE", 1e-9)
+    runner, compiled = open_(wide), []
+    plain = runner._compile
+    monkeypatch.setattr(runner, "_compile", lambda *given: compiled.append(1) or plain(*given))
+    for _ in range(30):
+        for width in range(16, 16 + 8 * 6, 8):
+            runner.run(*tensors(16, width))
+    evicted = len(compiled) - openvino._MAX_COMPILED
+    assert runner._patience == pytest.approx(1e-9 * 2**evicted)
+    assert len(compiled) < 60  # of 180 runs: each eviction doubles what a size must have taken
+
+
+def test_a_size_is_not_compiled_where_its_weights_do_not_fit_the_memory(wide, monkeypatch):
+    monkeypatch.setattr(openvino, "PATIENCE", 1e-9)
+    monkeypatch.setattr(memory, "available", lambda: 1000)
+    runner = open_(wide)
+    for _ in range(2):
+        runner.run(*tensors(64, 64))
+        assert runner.holder == ()
+
+
 def test_a_bundle_of_one_size_is_compiled_for_it(make_checkpoint, make_bundle, wide):
     fixed = make_bundle(make_checkpoint(NetworkConfig(ngf=32, n_blocks=1)), size=(64, 72))
     runner, inputs = open_(fixed, False), tensors(64, 72, batch=2)
     expected = open_(wide, False).run(*inputs)
     np.testing.assert_allclose(runner.run(*inputs), expected, rtol=0, atol=2e-5)  # as parity asks
     assert runner.holder == (2, 3, 64, 72)
-    assert not runner.compiles_sizes  # there are no others
+    assert runner.compiles_sizes  # so boxes go one at a time: each number of them would be compiled
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
