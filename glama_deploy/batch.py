@@ -101,8 +101,8 @@ def run(fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False, at_once: in
     """Do the jobs, and give their results in the same order; a bad file is a result like the others. An output that
     exists is skipped, unless `overwrite`: a run that was cut short goes on where it stopped.
 
-    `at_once` images are filled at a time, in threads of their own; beside them AT_ONCE of the next and the last are read
-    and written.
+    `at_once` images are filled at a time, in threads of their own; beside them AT_ONCE of the next and the last are
+    read and written.
     """
     todo = iter(jobs)
     under_way: deque[_UnderWay] = deque()
