@@ -13,7 +13,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -70,20 +70,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         images, masks = make(Path(folder), options.images, options.size, options.mask)
         jobs = batch.plan(images, masks, Path(folder) / "out")
-
-        def alone_(part: list[batch.Job]) -> Iterator[batch.Result]:
-            return one_by_one(partial(one, region=options.region), part)
-
-        def together_(part: list[batch.Job]) -> Iterator[batch.Result]:
-            return batch.run(partial(several, region=options.region), part, overwrite=True, at_once=several.streams)
-
-        for way in (alone_, together_):
-            consume(way(jobs[: len(jobs) // 5]))  # most sizes of theirs are compiled then
         alone: list[float] = []
         together: list[float] = []
+        ways: list[tuple[list[float], Callable[[list[batch.Job]], Iterator[batch.Result]]]] = [
+            (alone, partial(one_by_one, partial(one, region=options.region))),
+            (
+                together,
+                partial(batch.run, partial(several, region=options.region), overwrite=True, at_once=several.streams),
+            ),
+        ]
+        for _, way in ways:
+            consume(way(jobs[: len(jobs) // 5]))  # most sizes of theirs are compiled then
         for turn in range(options.turns):
             part = jobs[turn :: options.turns]
-            ways = [(alone, alone_), (together, together_)]
             for rates, way in ways if turn % 2 else ways[::-1]:
                 start = time.perf_counter()
                 consume(way(part))

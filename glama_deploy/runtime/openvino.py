@@ -203,7 +203,7 @@ class OpenVINORunner:
 
     def _for(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], _Compiled]:
         height, width = shape[1:3] if self.io == "uint8" else shape[2:]
-        key = shape if self._fixes_sizes or self._pays(shape, height, width) else _ANY
+        key = shape if self._has_own(shape, height, width) else _ANY
         if key != self.holder and self.holder in self._compiled:
             self._compiled[self.holder].release()
         if key not in self._compiled:
@@ -217,12 +217,13 @@ class OpenVINORunner:
         self.holder = key
         return key, self._compiled[key]
 
-    def _pays(self, shape: tuple[int, ...], height: int, width: int) -> bool:
-        """Whether a size that need not be compiled is to be."""
-        if shape in self._compiled:
+    def _has_own(self, shape: tuple[int, ...], height: int, width: int) -> bool:
+        """Whether images of this shape have a compiled model of their own, or are to have one."""
+        if self._fixes_sizes or shape in self._compiled:
             return True
-        room = not self._patience or memory.fits(_ROOM * self._weights)
-        return self._spent.get(shape, 0.0) >= self._patience and self.gains(height, width) and room
+        if self._spent.get(shape, 0.0) < self._patience or not self.gains(height, width):
+            return False
+        return not self._patience or memory.fits(_ROOM * self._weights)
 
     def gains(self, height: int, width: int) -> bool:
         """Whether an image of any size is computed in another way, and faster, where its size is compiled."""
@@ -244,8 +245,8 @@ class OpenVINORunner:
     def profile(self, height: int, width: int, runs: int) -> Iterator[list[tuple[str, str, float]]]:
         """Of each run of a blank image, what the engine spent its time on: node, its kind in the engine, seconds.
         Raises EngineError where it fails."""
-        compiled_size = self._fixes_sizes or (self._patience == 0 and self.gains(height, width))
-        model = self._of(1, height, width) if compiled_size else self._model
+        own = self._has_own(self._inputs[0].shape_for(1, height, width), height, width)
+        model = self._of(1, height, width) if own else self._model
         blank = {tensor.name: np.zeros(tensor.shape_for(1, height, width), tensor.dtype) for tensor in self._inputs}
         try:
             compiled = self._core.compile_model(model, "CPU", {**self._config, "PERF_COUNT": True})

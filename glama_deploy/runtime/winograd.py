@@ -62,6 +62,16 @@ def _block() -> tuple[np.ndarray, np.ndarray]:
     return enter.reshape(-1, BLOCK + 2), leave.reshape(BLOCK, -1)
 
 
+@cache
+def _places(height: int, width: int) -> np.ndarray:
+    """Which pixels of an image the blocks consist of, with its border, as places among its height·width: int32. What
+    lies behind the border, in the last block, nobody reads."""
+    rows, columns = (np.pad(np.arange(side), 1, mode="reflect") for side in (height, width))
+    first = np.arange(0, width, BLOCK)[:, None]
+    across = columns[np.minimum(first + np.arange(BLOCK + 2), width + 1)]
+    return (rows[:, None, None] * width + across).astype(np.int32).ravel()
+
+
 def serves(model: Any) -> bool:
     """Whether `rewrite` would find something in an `openvino.Model`."""
     return any(map(_is_served, model.get_ordered_ops()))
@@ -82,11 +92,9 @@ class _Rewriting:
         from openvino import opset13
 
         self._op, self._model = opset13, model
-        into, out = _block()[0], _block()[1]
-        self._into, self._out = (self._left(matrix, half=half) for matrix in (into, out))
+        self._into, self._out = (self._left(matrix, half=half) for matrix in _block())
         self._last: dict[tuple[str, int], Any] = {}  # by nodes' outputs: the same with the channels last
         self._entered: dict[tuple[str, int], Any] = {}
-        self._indices: dict[str, Any] = {}
 
     def run(self) -> list[str]:
         found = []
@@ -97,7 +105,11 @@ class _Rewriting:
                 found.append(name)
             elif kind == "Relu" and self._is_last(node.input_value(0)):
                 self._replace(node, self._op.relu(self._channels_last(node.input_value(0))))
-            elif kind == "Add" and any(map(self._is_last, node.input_values())) and all(map(_is_known, node.inputs())):
+            elif (
+                kind == "Add"
+                and any(map(self._is_last, node.input_values()))
+                and all(map(_is_known, node.input_values()))
+            ):
                 self._replace(node, self._op.add(*map(self._channels_last, node.input_values())))
         return found
 
@@ -116,7 +128,6 @@ class _Rewriting:
         op, source, kernel = self._op, node.input_value(0).get_node().input_value(0), node.input_value(1)
         outputs, channels = list(kernel.get_shape())[:2]
         x = self._channels_last(source)
-        _, shape = self._places(x)
         key, name = _key(source), node.get_friendly_name().removesuffix("/WithoutBiases")
         if key not in self._entered:
             self._entered[key] = self._enter(x, channels, name)
@@ -130,59 +141,28 @@ class _Rewriting:
         g = op.transpose(g, _ints(3, 0, 1, 2, 4))
         y = op.group_convolution(self._entered[key], g, [1, 1], [0, 0], [0, 0], [1, 1])
         y.set_friendly_name(f"{name}/products")
-        y = op.reshape(op.transpose(y, _ints(0, 2, 3, 1)), _ints(-1, len(_block()[1][0]), outputs), special_zero=False)
+        batch, height, width, _ = list(x.get_output_shape(0))
+        values = _ints(-1, BLOCK // TILE * _VALUES, outputs)
+        y = op.reshape(op.transpose(y, _ints(0, 2, 3, 1)), values, special_zero=False)
         y = op.matmul(self._out, y, transpose_a=False, transpose_b=False)
         y.set_friendly_name(f"{name}/leave")
-        batch, height, width = shape
-        y = op.reshape(y, op.concat([batch, height, _ints(-1, outputs)], 0), special_zero=False)
-        y = op.slice(y, _ints(0), width, _ints(1), _ints(2))
+        y = op.reshape(y, _ints(batch, height, -1, outputs), special_zero=False)
+        y = op.slice(y, _ints(0), _ints(width), _ints(1), _ints(2))
         y.set_friendly_name(f"{name}/columns")
         return y
 
     def _enter(self, x: Any, channels: int, name: str) -> Any:
         """Bᵀ x of x [B, H, W, C], with its border: [B, 6 C, H + 2, tiles]."""
         op = self._op
-        indices, (batch, height, _) = self._places(x)
-        pixels = op.reshape(x, _ints(0, -1, channels), special_zero=True)
-        blocks = op.gather(pixels, indices, _ints(1))
+        batch, height, width, _ = list(x.get_output_shape(0))
+        pixels = op.reshape(x, _ints(batch, height * width, channels), special_zero=False)
+        blocks = op.gather(pixels, op.constant(_places(height, width)), _ints(1))
         blocks.set_friendly_name(f"{name}/blocks")
         blocks = op.reshape(blocks, _ints(-1, BLOCK + 2, channels), special_zero=False)
         values = op.matmul(self._into, blocks, transpose_a=False, transpose_b=False)
         values.set_friendly_name(f"{name}/enter")
-        rows = op.add(height, _ints(2))
-        y = op.reshape(values, op.concat([batch, rows, _ints(-1, _VALUES * channels)], 0), special_zero=False)
+        y = op.reshape(values, _ints(batch, height + 2, -1, _VALUES * channels), special_zero=False)
         return op.transpose(y, _ints(0, 3, 1, 2))
-
-    def _places(self, x: Any) -> Any:
-        """Which pixels the blocks consist of, as places in an image's H·W of them, and batch, height and width, each
-        int64 [1]. The blocks of a network work at one size; a coarse stage's at its own, which is fixed."""
-        size = str(list(x.get_output_partial_shape(0))[1:3])
-        if size not in self._indices:
-            op = self._op
-            shape = op.shape_of(x, "i64")
-            batch, height, width = (op.gather(shape, _ints(axis), _ints(0)) for axis in range(3))
-            one = _ints(1)
-            blocks = op.divide(op.add(width, _ints(BLOCK - 1)), _ints(BLOCK))
-            first = op.multiply(self._range(blocks), _ints(BLOCK))
-            across = op.add(op.reshape(first, _ints(-1, 1), special_zero=False), _numbers(BLOCK + 2))
-            across = self._reflected(op.subtract(across, one), width)
-            down = self._reflected(op.subtract(self._range(op.add(height, _ints(2))), one), height)
-            down = op.multiply(op.reshape(down, _ints(-1, 1, 1), special_zero=False), width)
-            places = op.convert(op.reshape(op.add(down, across), _ints(-1), special_zero=False), "i32")
-            self._indices[size] = places, (batch, height, width)
-        return self._indices[size]
-
-    def _range(self, count: Any) -> Any:
-        op = self._op
-        scalar = op.squeeze(count, _ints(0))
-        return op.range(op.constant(np.int64(0)), scalar, op.constant(np.int64(1)), "i64")
-
-    def _reflected(self, place: Any, extent: Any) -> Any:
-        """Of -1 the 1, of `extent` the one before the last, and of what lies farther, which nobody reads, any."""
-        op = self._op
-        before = op.maximum(place, op.negative(place))  # OpenVINO 2026.4 folds an Abs of integers away
-        behind = op.subtract(op.multiply(op.subtract(extent, _ints(1)), _ints(2)), place)
-        return op.maximum(op.minimum(before, behind), _ints(0))
 
     def _is_last(self, value: Any) -> bool:
         return _key(value) in self._last
@@ -233,9 +213,8 @@ def _is_served(node: Any) -> bool:
     return all(_integers(source.input_value(side)) == [0, 0, 1, 1] for side in (1, 2))
 
 
-def _is_known(port: Any) -> bool:
+def _is_known(value: Any) -> bool:
     """Whether what is added is a tensor, or a constant for each channel."""
-    value = port.get_source_output()
     return not _is_constant(value) or [side for side in value.get_shape() if side != 1] in ([], [value.get_shape()[1]])
 
 
@@ -265,12 +244,6 @@ def _ints(*values: int) -> Any:
     from openvino import opset13
 
     return opset13.constant(np.array(values, np.int64))
-
-
-def _numbers(count: int) -> Any:
-    from openvino import opset13
-
-    return opset13.constant(np.arange(count, dtype=np.int64))
 
 
 def _floats(values: np.ndarray) -> Any:
