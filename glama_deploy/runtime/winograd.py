@@ -62,7 +62,6 @@ def _block() -> tuple[np.ndarray, np.ndarray]:
     return enter.reshape(-1, BLOCK + 2), leave.reshape(BLOCK, -1)
 
 
-@cache
 def _places(height: int, width: int) -> np.ndarray:
     """Which pixels of an image the blocks consist of, with its border, as places among its height·width: int32. What
     lies behind the border, in the last block, nobody reads."""
@@ -95,6 +94,7 @@ class _Rewriting:
         self._into, self._out = (self._left(matrix, half=half) for matrix in _block())
         self._last: dict[tuple[str, int], Any] = {}  # by nodes' outputs: the same with the channels last
         self._entered: dict[tuple[str, int], Any] = {}
+        self._constants: dict[tuple[int, int], Any] = {}  # places, by the size: all layers read one
 
     def run(self) -> list[str]:
         found = []
@@ -156,7 +156,9 @@ class _Rewriting:
         op = self._op
         batch, height, width, _ = list(x.get_output_shape(0))
         pixels = op.reshape(x, _ints(batch, height * width, channels), special_zero=False)
-        blocks = op.gather(pixels, op.constant(_places(height, width)), _ints(1))
+        if (height, width) not in self._constants:
+            self._constants[height, width] = op.constant(_places(height, width))
+        blocks = op.gather(pixels, self._constants[height, width], _ints(1))
         blocks.set_friendly_name(f"{name}/blocks")
         blocks = op.reshape(blocks, _ints(-1, BLOCK + 2, channels), special_zero=False)
         values = op.matmul(self._into, blocks, transpose_a=False, transpose_b=False)
