@@ -122,7 +122,7 @@ def main() -> None:
             text.append(f"| {kind} | " + " | ".join(cells) + " |")
         console.print(table)
     with atomic_file(options.out / "ablation.md") as temporary:
-        temporary.write_text("\n".join(text) + "\n")
+        temporary.write_text("\n".join(text) + "\n", encoding="utf-8")
     print(f"{options.out / 'ablation.md'}; spectra and pictures in {options.out / 'scores'}")
 
 

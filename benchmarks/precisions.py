@@ -107,7 +107,7 @@ def main() -> None:
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         with atomic_file(options.out / "precisions.md") as temporary:
-            temporary.write_text("\n".join(text) + "\n")
+            temporary.write_text("\n".join(text) + "\n", encoding="utf-8")
         with atomic_file(options.out / "sheet.png") as temporary:
             sheet([strip(row) for row in rows], ["fp32", "int8", DIFFERENCE]).save(temporary, format="png")
 

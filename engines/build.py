@@ -226,7 +226,7 @@ def install(bundle: Bundle, name: EngineName, make: Callable[[Path], Engine]) ->
         engine = engine.model_copy(update={"parity": emulated or _FROM_BUNDLE})
         manifest = bundle.manifest.model_copy(update={"engines": {**bundle.manifest.engines, name: engine}})
         with exchanged(work / name, place, aside), atomic_file(bundle.path / bundles.MANIFEST) as temporary:
-            temporary.write_text(bundles.manifest_text(manifest))
+            temporary.write_text(bundles.manifest_text(manifest), encoding="utf-8")
     except OSError as error:
         raise GlamaError(f"cannot write into {bundle.path}: {error.strerror}") from error
     finally:

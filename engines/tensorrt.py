@@ -95,6 +95,8 @@ def build(task: Task) -> Built:
         [sys.executable, "-m", "glama_deploy.engines.tensorrt", TypeAdapter(Task).dump_json(task).decode()],
         capture_output=True,
         text=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
     )
     said = _last_object(child.stdout)

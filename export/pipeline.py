@@ -124,10 +124,10 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
         manifest = _manifest(request, checkpoint, fft, graphs, engines)
         if "trt" in request.targets and fft in ("matmul", "split"):  # not every trtexec has DFT, none our plugin
             script = folder / jetson.SCRIPT
-            script.write_text(jetson.script(manifest, request.profile, request.options))
+            script.write_text(jetson.script(manifest, request.profile, request.options), encoding="utf-8")
             script.chmod(0o755)
         manifest = _with_parity(Bundle(folder, manifest), checkpoint, request, step)
-        (folder / bundles.MANIFEST).write_text(bundles.manifest_text(manifest))
+        (folder / bundles.MANIFEST).write_text(bundles.manifest_text(manifest), encoding="utf-8")
     return Outcome(Bundle(request.out, manifest), failures)
 
 

@@ -253,7 +253,7 @@ class Bundle:
         if not file.is_file():
             raise BundleError(f"{path} is no bundle: it has no {MANIFEST}; make one with glama-export")
         try:
-            tree = json.loads(file.read_text())
+            tree = json.loads(file.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
             raise BundleError(f"{file} is damaged ({str(error)[:100]}); export the bundle again") from error
         except OSError as error:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from PIL import Image
 
 from glama_deploy.bundle import Bundle, SizeRange
@@ -18,6 +20,12 @@ from glama_deploy.network import NAMED, NetworkConfig
 from glama_deploy.reference import checkpoint
 
 GOLDENS = Path(__file__).parents[2] / "shared" / "goldens"
+
+# Every run tries the same examples, however busy the machine is. HYPOTHESIS_PROFILE=explore tries new examples.
+_LOADED_MACHINE = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+hypothesis_settings.register_profile("repeatable", derandomize=True, **_LOADED_MACHINE)
+hypothesis_settings.register_profile("explore", derandomize=False, max_examples=2_000, **_LOADED_MACHINE)
+hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 #: The smallest network of the family: for tests that are about files and flow, not about numbers.
 TINY = NetworkConfig(ngf=8, n_blocks=1)

@@ -72,7 +72,7 @@ def glama_bench(
     out.mkdir(parents=True, exist_ok=True)
     for name, text in ((_JSON, found.model_dump_json(indent=1)), ("RESULTS.md", results.markdown(found))):
         with atomic_file(out / name) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
     with atomic_file(out / "results.png") as temporary:
         results.plot(found, temporary)
     console.print(f"written to {out}", markup=False)

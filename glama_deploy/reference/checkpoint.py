@@ -240,7 +240,7 @@ def _lama_config(path: Path) -> dict[str, Any]:
     except ImportError as error:
         raise CheckpointError(f"reading {path} needs PyYAML; pip install pyyaml") from error
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is no YAML that can be read ({str(error).splitlines()[0][:100]})") from error
 

@@ -71,7 +71,7 @@ def _serves(bundle: Bundle) -> bool:
 def _features() -> frozenset[str]:
     """What the CPU can, in Linux's words; none elsewhere."""
     try:
-        return frozenset(Path("/proc/cpuinfo").read_text().split())
+        return frozenset(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
     except OSError:
         return frozenset()
 

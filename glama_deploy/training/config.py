@@ -147,7 +147,7 @@ def _tree(source: str) -> dict[str, Any]:
         known = ", ".join(CONFIGS)
         raise GlamaError(f"no config {source!r}: neither a file nor one of {known}{_near(source, list(CONFIGS))}")
     try:
-        tree = yaml.safe_load(path.read_text())
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise GlamaError(f"{path} is no YAML: {str(error).splitlines()[0]}; see glama-train --help") from error
     if not isinstance(tree, dict):

@@ -71,7 +71,7 @@ def train(
         with _stop_requested() as stop:
             return _loop(trainer, squares, kept, None, stop, heard)
     out.mkdir(parents=True, exist_ok=True)
-    (out / CONFIG).write_text(config.text(asked))
+    (out / CONFIG).write_text(config.text(asked), encoding="utf-8")
     with SummaryWriter(str(out), purge_step=trainer.step) as writer, _stop_requested() as stop:
         return _loop(trainer, squares, kept, writer, stop, heard)
 
