@@ -152,7 +152,7 @@ def _serve(task: Task, pipe: Connection) -> None:
         start = time.perf_counter()
         run()
         pipe.send(("seconds", time.perf_counter() - start))
-    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))
     pipe.send(("bytes", int(found[1]) * 1024 if found else 0))
 
 
@@ -209,7 +209,7 @@ def _made(peer: _Opened) -> _Opened:
     gc.collect()
     with suppress(OSError, AttributeError):  # elsewhere than on Linux there is no such number anyway
         ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # VmHWM begins anew
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # VmHWM begins anew
     return peer
 
 

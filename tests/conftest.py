@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -60,6 +61,23 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         del os.environ["GLAMA_CACHE"]
     else:
         os.environ["GLAMA_CACHE"] = before
+
+
+#: Seconds after which a wait counts as a hang. A machine under load may be a hundred times as slow as a quiet one.
+HANG_SECONDS = 600
+
+
+@pytest.fixture
+def wait_until() -> Callable[[Callable[[], object]], None]:
+    """A function that returns once a condition holds, and fails the test when the condition never does."""
+
+    def wait(condition: Callable[[], object], pause: float = 0.005) -> None:
+        end = time.monotonic() + HANG_SECONDS
+        while not condition():
+            assert time.monotonic() < end, f"the condition did not hold within {HANG_SECONDS} s"
+            time.sleep(pause)
+
+    return wait
 
 
 @pytest.fixture(scope="session")

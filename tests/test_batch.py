@@ -103,7 +103,9 @@ def test_a_single_image_may_go_into_a_folder(folders):
     assert job.out == out / "a.png"
 
 
-def test_the_next_images_are_read_and_the_last_written_while_one_is_filled(folders, photo, hole, monkeypatch):
+def test_the_next_images_are_read_and_the_last_written_while_one_is_filled(
+    folders, photo, hole, monkeypatch, wait_until
+):
     """Where they were not, `fill` would wait in vain."""
     images, masks, out = folders
     (images / "broken.png").unlink()
@@ -124,9 +126,9 @@ def test_the_next_images_are_read_and_the_last_written_while_one_is_filled(folde
     def fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         filled.append(threading.current_thread())
         if len(filled) == 1:
-            assert read["b"].wait(10)
+            assert read["b"].wait(600)
         if len(filled) == 2:
-            assert _appears(out / "a.png")
+            wait_until((out / "a.png").exists)
         return image
 
     results = list(batch.run(fill, batch.plan(images, masks, out)))
@@ -136,7 +138,7 @@ def test_the_next_images_are_read_and_the_last_written_while_one_is_filled(folde
 
 def test_several_images_are_filled_at_once_and_come_in_order(folders, photo):
     images, masks, out = folders
-    met, seen = threading.Barrier(2, timeout=10), []
+    met, seen = threading.Barrier(2, timeout=600), []
 
     def fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         met.wait()  # for another one, which alone would be in vain
@@ -164,13 +166,6 @@ def test_two_images_at_once_where_there_are_threads_and_memory_for_it(
     jobs = [batch.Job(tmp_path / f"{name}.png", None, tmp_path) for name in ("a", "b", "missing")]
     assert batch.streams(jobs, threads) == expected
     assert batch.streams(jobs[:1], threads) == 1
-
-
-def _appears(path: Path) -> bool:
-    end = time.monotonic() + 10
-    while not path.exists() and time.monotonic() < end:
-        time.sleep(0.01)
-    return path.exists()
 
 
 def test_a_run_that_is_given_up_leaves_whole_files_alone(folders, inpainter, photo):

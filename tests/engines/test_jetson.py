@@ -40,7 +40,7 @@ def bin_folder(tmp_path) -> Path:
 
 
 def command(path: Path, body: str) -> None:
-    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.write_text(f"#!/bin/sh\n{body}\n", encoding="utf-8")
     path.chmod(0o755)
 
 

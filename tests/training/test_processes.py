@@ -58,7 +58,7 @@ def photos(tmp_path_factory) -> Path:
 def train(out: Path, given: list[str], launcher: list[str], *more: str) -> None:
     command = ["--config", "glama-tiny", "--out", str(out), "--device", "cpu", *more, *given]
     done = subprocess.run(
-        [*launcher, *command], capture_output=True, text=True, timeout=240, env={**os.environ, "OMP_NUM_THREADS": "1"}
+        [*launcher, *command], capture_output=True, text=True, timeout=900, env={**os.environ, "OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
