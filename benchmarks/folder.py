@@ -25,6 +25,7 @@ from glama_deploy import batch
 from glama_deploy.benchmarks.quality import PHOTOS
 from glama_deploy.evaluation.protocol import truth
 from glama_deploy.masks import by_name
+from glama_deploy.transparency import Fill
 
 
 def make(folder: Path, count: int, size: int, kind: str) -> tuple[Path, Path]:
@@ -41,7 +42,7 @@ def make(folder: Path, count: int, size: int, kind: str) -> tuple[Path, Path]:
     return images, masks
 
 
-def one_by_one(fill: batch.Fill, jobs: Iterable[batch.Job]) -> Iterator[batch.Result]:
+def one_by_one(fill: Fill, jobs: Iterable[batch.Job]) -> Iterator[batch.Result]:
     for job in jobs:
         batch.finish(fill, job, *batch.read(job))
         yield batch.Result(job, "written")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from glama_deploy.bundle import MANIFEST, Bundle
 from glama_deploy.errors import BundleError, CheckpointError, EngineError, GlamaError, ImageError
+from glama_deploy.files import check_path
 from glama_deploy.inpainter import Inpainter
 from glama_deploy.runtime import check_request, open_bundle
 from glama_deploy.runtime.base import Request
@@ -61,6 +62,7 @@ def load(
     request = Request(precision, threads, compile_sizes=compile_sizes, streams=streams)
     check_request(backend, request)
     path = Path(model)
+    check_path(path)
     if str(model) != "default" and (path / MANIFEST).is_file():
         bundle = Bundle.open(path)
         return Inpainter(open_bundle(bundle, backend, request), bundle.manifest.network)

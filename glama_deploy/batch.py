@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +13,16 @@ from typing import Literal
 
 import numpy as np
 
-from glama_deploy import images, memory
+from glama_deploy import decoding, images, memory
 from glama_deploy.errors import GlamaError, ImageError
-from glama_deploy.files import check_writable, write_error
+from glama_deploy.files import check_path, check_writable, write_error
 from glama_deploy.images import Picture
-from glama_deploy.inpainter import check
+from glama_deploy.inpainter import check_sides
+from glama_deploy.mask_files import read_mask
 from glama_deploy.network import NetworkConfig
+from glama_deploy.transparency import Fill, fill_picture
 
 log = logging.getLogger("glama_deploy")
-
-#: An `Inpainter`, with or without a region: image and mask → image.
-Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 #: An image, and its mask as bool H×W.
 _Inputs = tuple[Picture, np.ndarray]
@@ -34,6 +33,15 @@ AT_ONCE = min(4, os.cpu_count() or 1)
 #: Images of a folder that an engine fills at once where that pays, and how many times the memory that they take must be
 #: free: engines keep what earlier sizes took.
 STREAMS, _SPARE = 2, 4
+
+#: The share of the free memory that images which are read ahead may take.
+_READ_AHEAD_SHARE = 0.5
+
+#: A mask that marks a larger share of its image as missing is worth a note: it may be inverted.
+_MUCH_MISSING = 0.9
+
+#: Names of left out files that are printed, of each kind.
+_NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -55,46 +63,106 @@ class Result:
 
 
 def plan(image: Path, mask: Path, out: Path, *, overwrite: bool = False) -> list[Job]:
-    """The jobs for a file and its mask, or for two folders (paired by stem; written as PNG under the image's stem).
+    """Return the jobs for a file and its mask, or for two folders, paired by stem and written as PNG.
 
-    Raises GlamaError for paths that do not exist or do not go together, a folder without images, two images of one
-    stem, a place that cannot be written, and a single output that exists already, unless it may be overwritten.
+    Raises:
+        GlamaError: a path does not exist, or paths do not go together; a folder has no images, or two of one stem; a
+            place cannot be written, or is a single output that exists and may not be overwritten.
     """
+    kinds = {path: _kind(path) for path in (image, mask, out)}
     for path, what in ((image, "image"), (mask, "mask")):
-        if not path.exists():
+        if kinds[path] is None:
             raise GlamaError(f"no {what} at {path}; check the path")
-    if image.is_dir() != mask.is_dir():
+    if kinds[image] != kinds[mask]:
         raise GlamaError(f"--image {image} and --mask {mask} must be two files or two folders")
-    if not image.is_dir():
-        target = out / f"{image.stem}.png" if out.is_dir() else out
-        if target.exists() and (target.samefile(image) or target.samefile(mask)):
+    if image.samefile(mask):
+        raise GlamaError(f"--image {image} and --mask {mask} are the same {kinds[image]}; pass the masks' own")
+    if kinds[image] == "file":
+        target = out / f"{image.stem}.png" if kinds[out] == "folder" else out
+        there = _kind(target) is not None
+        if there and (target.samefile(image) or target.samefile(mask)):
             raise GlamaError(f"{target} is an input itself; choose another output")
-        if target.exists() and not overwrite:
+        if there and not overwrite:
             raise GlamaError(f"{target} exists already; choose another output or pass --overwrite")
         check_writable(target)
         return [Job(image, mask, target)]
-    if out.exists() and not out.is_dir():
+    if kinds[out] == "file":
         raise GlamaError(f"--out {out} is a file; a folder is needed for a folder of images")
-    if out.exists() and (out.samefile(image) or out.samefile(mask)):
+    if kinds[out] == "folder" and (out.samefile(image) or out.samefile(mask)):
         raise GlamaError(f"--out {out} is a folder of the inputs; choose another")
-    sources, masks = _by_stem(image), _by_stem(mask)
+    sources, masks = _by_stem(image), _masks_by_stem(mask)
     if not sources:
-        raise GlamaError(f"{image} has no images ({', '.join(sorted(images.SUFFIXES))})")
+        left = "".join(f"; it has {part}" for part in left_out(image, mask, out))
+        raise GlamaError(f"{image} has no images ({', '.join(sorted(images.SUFFIXES))}){left}")
     check_writable(out)
     return [Job(path, masks.get(stem), out / f"{stem}.png") for stem, path in sources.items()]
 
 
+def _kind(path: Path) -> Literal["file", "folder"] | None:
+    """Return what is at a path, None for nothing. Raises GlamaError for a path that cannot be looked at."""
+    check_path(path)
+    if path.is_dir():
+        return "folder"
+    return "file" if path.exists() else None
+
+
+def _is_image(path: Path) -> bool:
+    """Return whether an entry of a folder is taken for an image, by its name."""
+    return path.suffix.lower() in images.SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+
+
 def _by_stem(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in images.SUFFIXES or path.name.startswith("."):
-            continue
+    for path in sorted(filter(_is_image, folder.iterdir())):
         if path.stem in found:
             raise GlamaError(
                 f"{found[path.stem]} and {path.name} have one stem, which pairs images with masks; rename one"
             )
         found[path.stem] = path
     return found
+
+
+def _masks_by_stem(folder: Path) -> dict[str, Path]:
+    """Return the masks by stem. A file of another kind is one where no image has its stem: reading it says its kind."""
+    others = {path.stem: path for path in sorted(folder.iterdir()) if _is_other_file(path)}
+    return others | _by_stem(folder)
+
+
+def _is_other_file(path: Path) -> bool:
+    return not (_is_image(path) or path.name.startswith(".") or path.is_dir())
+
+
+def left_out(image: Path, mask: Path, out: Path) -> list[str]:
+    """Return what a run over two folders does not read, as parts of a sentence; empty where it reads everything.
+
+    Args:
+        image: the folder of images.
+        mask: the folder of masks.
+        out: the folder of outputs, which is not counted where it lies in another.
+    """
+    own = {path.resolve() for path in (image, mask, out)}
+    entries = [path for path in sorted(image.iterdir()) if path.resolve() not in own]
+    hidden = [path for path in entries if path.name.startswith(".")]
+    folders = [path for path in entries if path.is_dir() and path not in hidden]
+    others = [path for path in entries if _is_other_file(path)]
+    stems = {path.stem for path in entries if _is_image(path)}
+    unused = [path for stem, path in sorted(_masks_by_stem(mask).items()) if stem not in stems]
+    parts = [
+        _counted(others, "file that is not a supported image", "files that are not supported images"),
+        _counted(folders, "subfolder", "subfolders"),
+        _counted(unused, "mask without an image", "masks without an image"),
+    ]
+    if hidden:
+        parts.append(f"{len(hidden)} hidden {'file' if len(hidden) == 1 else 'files'}")
+    return [part for part in parts if part]
+
+
+def _counted(paths: Sequence[Path], one: str, several: str) -> str:
+    """Return for example "2 subfolders (a, b)"; empty for none."""
+    if not paths:
+        return ""
+    names = [path.name for path in paths[:_NAMES_SHOWN]] + ["…"] * (len(paths) > _NAMES_SHOWN)
+    return f"{len(paths)} {one if len(paths) == 1 else several} ({', '.join(names)})"
 
 
 def run(fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False, at_once: int = 1) -> Iterator[Result]:
@@ -105,13 +173,16 @@ def run(fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False, at_once: in
     read and written.
     """
     todo = iter(jobs)
+    job: Job | None = None
     under_way: deque[_UnderWay] = deque()
     fills = ThreadPoolExecutor(at_once, "glama-fill")
     files = ThreadPoolExecutor(AT_ONCE, "glama-files")
     try:
         while True:
-            while len(under_way) < at_once + AT_ONCE and (job := next(todo, None)) is not None:
+            job = job or next(todo, None)
+            while job is not None and len(under_way) < at_once + AT_ONCE and _has_room(under_way, job):
                 under_way.append(_begin(fill, job, fills, files, skip=job.out.exists() and not overwrite))
+                job = next(todo, None)
             if not under_way:
                 break
             yield under_way.popleft().end()
@@ -152,9 +223,28 @@ def _begin(fill: Fill, job: Job, fills: Executor, files: Executor, *, skip: bool
 
     def filled() -> Future[None]:
         picture, mask = inputs.result()
-        return files.submit(write, job, picture, _filled(fill, job, picture, mask), mask)
+        return files.submit(write, job, _filled(fill, job, picture, mask))
 
     return _UnderWay(job, inputs, fills.submit(filled))
+
+
+def _has_room(under_way: Iterable[_UnderWay], job: Job) -> bool:
+    """Return whether the memory has room for one more image beside those under way; for a single one it has."""
+    others = [begun.job for begun in under_way if begun.read is not None]
+    free = memory.available()
+    if not others or free is None:
+        return True
+    needed = decoding.DECODED_BYTES * sum(_count_pixels(each.image) for each in (*others, job))
+    return needed <= _READ_AHEAD_SHARE * free
+
+
+def _count_pixels(path: Path) -> int:
+    """Return how many pixels an image file says that it has; 0 where its header cannot be read."""
+    try:
+        height, width = decoding.read_size(path)
+    except ImageError:
+        return 0
+    return height * width
 
 
 def streams(jobs: Sequence[Job], threads: int | None) -> int:
@@ -162,7 +252,7 @@ def streams(jobs: Sequence[Job], threads: int | None) -> int:
     there is one image, or one thread, or an image so large that memory could become short."""
     if len(jobs) < 2 or (threads or os.cpu_count() or 1) < 2:
         return 1
-    largest = max((images.pixels(job.image) for job in jobs), default=0)
+    largest = max((_count_pixels(job.image) for job in jobs), default=0)
     free = memory.available()
     several = STREAMS * memory.estimate(1, largest, NetworkConfig())  # of LaMa, the widest of the networks
     return STREAMS if free is None or _SPARE * several <= free else 1
@@ -179,38 +269,72 @@ def _failed(job: Job, error: BaseException) -> Result:
 
 
 def read(job: Job) -> _Inputs:
-    """The job's image and mask (bool H×W), checked against each other. Raises ImageError; a mask that marks nothing,
-    or everything, is worth a note."""
+    """Read the job's image and its mask (bool H×W), of one size; sizes are checked before anything is decoded.
+
+    A mask that marks nothing, or nearly everything, is worth a note.
+
+    Raises:
+        ImageError: a file cannot be read, or the two do not go together.
+    """
     images.check_suffix(job.out)
     if job.mask is None:
         raise ImageError(f"{job.image} has no mask: the folder of masks has no {job.image.stem}.png (or .jpg, …)")
-    picture, mask = images.read_image(job.image), images.read_mask(job.mask)
+    stored = decoding.read_size(job.image), decoding.read_size(job.mask)
+    _check_sizes(job, *stored)
+    picture, mask = images.read_image(job.image), read_mask(job.mask)
     images.check_takes(job.out, picture)
+    if mask.shape != picture.rgb.shape[:2]:
+        turned = [shape != size for shape, size in zip((picture.rgb.shape[:2], mask.shape), stored, strict=True)]
+        raise ImageError(_mismatch(job, picture.rgb.shape, mask.shape, *turned))
+    if not mask.any():
+        log.warning("%s marks no pixel as missing", job.mask)
+    elif mask.mean() > _MUCH_MISSING:
+        log.warning("%s marks %.1f %% of the pixels as missing; is it inverted?", job.mask, 100 * mask.mean())
+    return picture, mask
+
+
+def _check_sizes(job: Job, image_size: tuple[int, int], mask_size: tuple[int, int]) -> None:
+    """Raise ImageError for (height, width) that are not supported, or that differ even if one of the two is turned."""
     try:
-        check(picture.rgb, mask)
+        check_sides(*image_size)
     except ImageError as error:
         raise ImageError(f"{job.image}: {error}") from error
-    if not mask.any() or mask.all():
-        log.warning("%s marks %s pixel as missing", job.mask, "every" if mask.any() else "no")
-    return picture, mask
+    if sorted(image_size) != sorted(mask_size):
+        raise ImageError(_mismatch(job, image_size, mask_size))
+
+
+def _mismatch(
+    job: Job,
+    image_size: Sequence[int],
+    mask_size: Sequence[int],
+    image_turned: bool = False,
+    mask_turned: bool = False,
+) -> str:
+    """Return the one line for an image and a mask of two sizes; an EXIF orientation turned an image that is turned."""
+    sizes = [
+        f"{height}x{width}{' (turned upright by its EXIF orientation)' if turned else ''}"
+        for (height, width), turned in ((mask_size[:2], mask_turned), (image_size[:2], image_turned))
+    ]
+    remedy = ": make the mask of the upright image" if image_turned or mask_turned else ""
+    return f"{job.image}: the mask is {sizes[0]}, the image {sizes[1]}; they must be of one size{remedy}"
 
 
 def finish(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> None:
     """Inpaint and write; raises GlamaError with nothing written."""
-    write(job, picture, _filled(fill, job, picture, mask), mask)
+    write(job, _filled(fill, job, picture, mask))
 
 
-def _filled(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> np.ndarray:
+def _filled(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> Picture:
     try:
-        return fill(picture.rgb, mask)
+        return fill_picture(fill, picture, mask)
     except ImageError as error:
         raise ImageError(f"{job.image}: {error}") from error
 
 
-def write(job: Job, picture: Picture, rgb: np.ndarray, mask: np.ndarray) -> None:
+def write(job: Job, picture: Picture) -> None:
     """Write the job's output, and its folder where there is none. Raises GlamaError with nothing written."""
     try:
         job.out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_error(job.out, error) from error
-    images.write_image(job.out, picture, rgb, mask)
+    images.write_image(job.out, picture)

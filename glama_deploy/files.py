@@ -26,6 +26,9 @@ _REASONS = {
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
 
+#: A longer path is cut in messages.
+_PATH_SHOWN_CHARACTERS = 200
+
 
 def write_error(path: Path, error: OSError) -> GlamaError:
     """The one line for a failed write of `path`."""
@@ -33,8 +36,20 @@ def write_error(path: Path, error: OSError) -> GlamaError:
     return GlamaError(f"cannot write {path}: {reason}")
 
 
+def check_path(path: Path) -> None:
+    """Raise GlamaError for a path that cannot be looked at: too long, or in a folder without permission."""
+    try:
+        path.exists()
+    except OSError as error:
+        shown = str(path)
+        if len(shown) > _PATH_SHOWN_CHARACTERS:
+            shown = f"{shown[:_PATH_SHOWN_CHARACTERS]}… ({len(shown)} characters)"
+        raise GlamaError(f"{shown}: {error.strerror}; check the path") from error
+
+
 def check_writable(path: Path) -> None:
     """Raise GlamaError where a file of this name, or files in a folder of it, cannot be written. Makes nothing."""
+    check_path(path)
     above = path.absolute().parents
     there = path if path.is_dir() else next(folder for folder in above if folder.exists())
     try:

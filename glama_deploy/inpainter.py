@@ -319,10 +319,7 @@ def check(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         hint = "multiply by 255, round and cast" if image.dtype.kind == "f" else "scale it to 0…255 and cast"
         raise ImageError(f"the image is {image.dtype}; uint8 (0…255) is expected: {hint}")
     height, width = image.shape[:2]
-    if min(height, width) < MIN_SIDE or max(height, width) > MAX_SIDE:
-        raise ImageError(
-            f"the image is {height}x{width}; both sides must be from {MIN_SIDE} to {MAX_SIDE} pixels: scale or cut it"
-        )
+    check_sides(height, width)
     if mask.ndim != 2:
         raise ImageError(f"the mask has shape {list(mask.shape)}; height × width is expected, without channels")
     if mask.shape != (height, width):
@@ -332,3 +329,11 @@ def check(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if mask.dtype != np.bool_ and mask.dtype != np.uint8:
         raise ImageError(f"the mask is {mask.dtype}; bool or uint8 (> 0 = missing) is expected")
     return mask if mask.dtype == np.bool_ else mask > 0
+
+
+def check_sides(height: int, width: int) -> None:
+    """Raise ImageError for an image with sides that are not supported, in pixels."""
+    if min(height, width) < MIN_SIDE or max(height, width) > MAX_SIDE:
+        raise ImageError(
+            f"the image is {height}x{width}; both sides must be from {MIN_SIDE} to {MAX_SIDE} pixels: scale or cut it"
+        )

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 import glama_deploy
-from glama_deploy import batch, memory
-from glama_deploy.errors import GlamaError
+from glama_deploy import batch, decoding, memory
+from glama_deploy.errors import GlamaError, ImageError
 
 
 @pytest.fixture
@@ -72,12 +73,18 @@ def test_a_second_run_does_only_what_is_missing(folders, inpainter):
 
 def test_paths_that_do_not_go_together_are_refused(folders):
     images, masks, out = folders
+    (images.parent / "link").symlink_to(images)
     for arguments, says in (
         ((images / "nothing.png", masks, out), "no image at"),
         ((images, masks / "nothing", out), "no mask at"),
         ((images / "b.png", masks, out), "two files or two folders"),
         ((images, masks, images / "b.png"), "is a file; a folder is needed"),
         ((images, masks, masks), "a folder of the inputs"),
+        ((images, images, out), "are the same folder"),
+        ((images, images.parent / "masks" / ".." / "images", out), "are the same folder"),
+        ((images, images.parent / "link", out), "are the same folder"),
+        ((images / "b.png", images / "b.png", out), "are the same file"),
+        ((images / "b.png", images.parent / "link" / "b.png", out), "are the same file"),
         ((images / "b.png", masks / "b.png", masks / "b.png"), "is an input itself"),
         ((images, masks, images), "a folder of the inputs"),
         ((images / "b.png", masks / "b.png", images / "b.png"), "is an input itself"),
@@ -227,3 +234,118 @@ def test_a_place_that_cannot_be_written_is_said_before_the_work_and_nothing_is_m
         batch.plan(*given, Path("/proc") / name)
     batch.plan(*given, tmp_path / "new" / name)
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_path_that_no_file_can_have_is_one_line(folders, place):
+    path, says = "x" * 5000, "File name too long"
+    paths = [folders[0] / "b.png", folders[1] / "b.png", folders[2]]
+    paths[place] = Path(path)
+    with pytest.raises(GlamaError, match=says) as error:
+        batch.plan(*paths)
+    assert len(str(error.value)) < 400
+    paths = list(folders)
+    paths[place] = Path(path)
+    with pytest.raises(GlamaError, match=says):
+        batch.plan(*paths)
+
+
+def test_what_is_left_out_of_a_folder_is_counted_and_named(folders):
+    images, masks, out = folders
+    assert batch.left_out(images, masks, out) == ["1 file that is not a supported image (notes.txt)"]
+    for name in ("d.avif", "e.gif", "f.jp2", "g.heic", "h.svg", ".DS_Store", "._b.png"):
+        (images / name).write_bytes(b"")
+    for name in ("old", "x.png"):  # a folder may be called like an image
+        (images / name).mkdir()
+    Image.new("L", (9, 9)).save(masks / "g.png")
+    Image.new("RGB", (9, 9)).save(images / "phone.jfif")
+    assert [job.image.name for job in batch.plan(images, masks, images / "out")] == [
+        "a.jpg", "b.png", "broken.png", "c.png", "phone.jfif", "small.png"
+    ]  # fmt: skip
+    (images / "out").mkdir()
+    assert batch.left_out(images, masks, images / "out") == [
+        "6 files that are not supported images (d.avif, e.gif, f.jp2, g.heic, h.svg, …)",
+        "2 subfolders (old, x.png)",
+        "1 mask without an image (g.png)",
+        "2 hidden files",
+    ]
+
+
+def test_a_folder_without_supported_images_says_what_it_has(folders):
+    _, masks, out = folders
+    other = masks.parent / "other"
+    (other / "sub").mkdir(parents=True)
+    (other / "a.gif").write_bytes(b"GIF89a")
+    with pytest.raises(GlamaError, match=r"has no images \(.*it has 1 file .* \(a\.gif\); it has 1 subfolder \(sub\)"):
+        batch.plan(other, masks, out)
+
+
+def test_a_mask_of_an_unsupported_kind_is_named(folders, hole):
+    images, masks, out = folders
+    Image.fromarray(hole).save(masks / "c.gif")
+    job = next(job for job in batch.plan(images, masks, out) if job.image.stem == "c")
+    with pytest.raises(ImageError, match=r"c\.gif: format not supported: GIF"):
+        batch.read(job)
+
+
+def test_a_mask_that_marks_everything_fails_and_nearly_everything_is_a_note(folders, inpainter, photo, caplog):
+    images, masks, out = folders
+    Image.fromarray(np.full(photo.shape[:2], 255, np.uint8)).save(masks / "a.png")
+    nearly = np.full(photo.shape[:2], 255, np.uint8)
+    nearly[:, :5] = 0
+    Image.fromarray(nearly).save(masks / "b.png")
+    results = {r.job.image.stem: r for r in batch.run(inpainter, batch.plan(images, masks, out))}
+    assert results["a"].state == "failed"
+    assert "a.png marks every pixel as missing" in results["a"].reason
+    assert results["b"].state == "written"
+    assert not (out / "a.png").exists()
+    assert "b.png marks 95.8 % of the pixels as missing; is it inverted?" in caplog.text
+
+
+def pair(folder: Path, image: Image.Image, mask: Image.Image, image_exif: int = 1, mask_exif: int = 1) -> batch.Job:
+    for name, made, orientation in (("image", image, image_exif), ("mask", mask, mask_exif)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        made.save(folder / f"{name}.png", exif=exif)
+    return batch.Job(folder / "image.png", folder / "mask.png", folder / "out.png")
+
+
+def test_a_mask_of_the_picture_before_it_was_turned_is_told_so(tmp_path, photo, hole):
+    image, mask = Image.fromarray(photo), Image.fromarray(hole)
+    batch.read(pair(tmp_path, image, mask.transpose(Image.Transpose.ROTATE_270), 6))
+    batch.read(pair(tmp_path, image, mask, 6, 6))
+    with pytest.raises(
+        ImageError,
+        match=r"the mask is 96x120, the image 120x96 \(turned upright by its EXIF orientation\); they must be of one "
+        "size: make the mask of the upright image",
+    ):
+        batch.read(pair(tmp_path, image, mask, 6))
+    with pytest.raises(ImageError, match=r"the mask is 120x96 \(turned .* EXIF orientation\), the image 96x120;"):
+        batch.read(pair(tmp_path, image, mask, 1, 8))
+    with pytest.raises(ImageError, match=r"the mask is 120x96, the image 96x120; they must be of one size$"):
+        batch.read(pair(tmp_path, image, mask.transpose(Image.Transpose.ROTATE_270)))
+
+
+def test_sizes_are_compared_before_anything_is_decoded(tmp_path, photo, monkeypatch):
+    job = pair(tmp_path, Image.fromarray(photo), Image.new("1", (3000, 3000)))
+    monkeypatch.setattr(PngImageFile, "load", lambda self: pytest.fail("it was decoded"))
+    with pytest.raises(ImageError, match="the mask is 3000x3000, the image 96x120"):
+        batch.read(job)
+
+
+def test_large_images_are_read_one_at_a_time(folders, photo, monkeypatch):
+    """What is read ahead is at most half of the free memory."""
+    images, masks, out = folders
+    jobs = [job for job in batch.plan(images, masks, out) if job.image.stem in "ab"]
+    read, filled = [], []
+    plain = batch.read
+    monkeypatch.setattr(batch, "read", lambda job: read.append(job.image.stem) or plain(job))
+    monkeypatch.setattr(batch, "AT_ONCE", 4)
+    monkeypatch.setattr(memory, "available", lambda: 3 * decoding.DECODED_BYTES * photo.shape[0] * photo.shape[1])
+
+    def fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        filled.append(list(read))
+        return image
+
+    assert [result.state for result in batch.run(fill, jobs)] == ["written", "written"]
+    assert filled == [["a"], ["a", "b"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,13 +11,14 @@ from PIL import Image
 from rich.console import Console
 
 import glama_deploy
-from glama_deploy import images
 from glama_deploy.bundle import MANIFEST
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.show import Steps, print_outcome
 from glama_deploy.errors import GlamaError
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.files import atomic_file
+from glama_deploy.images import read_image, write_image
+from glama_deploy.mask_files import read_mask
 
 ASSETS = Path(__file__).parent.parent / "assets"
 
@@ -41,10 +43,10 @@ def glama_demo(
     with Steps() as steps:
         outcome = export(Request("default", bundle, ("openvino", "trt-rtx"), overwrite=True), steps)
         steps("inpainting the sample photo")
-        photo, mask = images.read_image(ASSETS / "sample.jpg"), images.read_mask(ASSETS / "sample_mask.png")
+        photo, mask = read_image(ASSETS / "sample.jpg"), read_mask(ASSETS / "sample_mask.png")
         inpainter = glama_deploy.load(bundle)
         result = inpainter(photo.rgb, mask)
-        images.write_image(out / "inpainted.png", photo, result, mask)
+        write_image(out / "inpainted.png", replace(photo, rgb=result))
         sheet = side_by_side(photo.rgb, mask, result)
         with atomic_file(picture) as temporary:
             Image.fromarray(sheet).save(temporary, format="PNG")

@@ -47,8 +47,8 @@ def glama_inpaint(
 ) -> int:
     """Fill the missing pixels of an image. Known pixels come back bit-exact (in PNG, or any other lossless format).
 
-    With folders: goes on after a bad file, says at the end what failed, and when run again does only what is missing.
-    Exit code: 0 all written; 2 bad input, or a file of a folder failed.
+    With folders: goes on after a bad file, says at the end what failed and what was left out, and when run again does
+    only what is missing. Exit code: 0 all written; 2 bad input, or a file of a folder failed.
     """
     check_region(region)
     jobs = batch.plan(image, mask, out, overwrite=overwrite)
@@ -78,6 +78,8 @@ def glama_inpaint(
     for reason in failures:
         console.print(f"failed: {reason}", soft_wrap=True, markup=False)
     console.print(", ".join(f"{count} {state}" for state, count in counts.items()))
+    if left_out := batch.left_out(image, mask, out):
+        console.print(f"left out: {', '.join(left_out)}", soft_wrap=True, markup=False)
     return 2 if counts["failed"] else 0
 
 

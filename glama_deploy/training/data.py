@@ -21,8 +21,9 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from glama_deploy.decoding import decode
 from glama_deploy.errors import GlamaError, ImageError
-from glama_deploy.images import SUFFIXES, opened
+from glama_deploy.images import SUFFIXES
 from glama_deploy.masks import Mask, by_name
 from glama_deploy.training.config import Data
 
@@ -139,7 +140,7 @@ class Squares(Dataset[tuple[np.ndarray, np.ndarray, tuple[str, ...]]]):
 
 
 def _decoded(photo: Photo) -> Image.Image:
-    return opened(io.BytesIO(photo.read()), photo).convert("RGB")
+    return decode(io.BytesIO(photo.read()), photo).convert("RGB")
 
 
 def square(picture: Image.Image, data: Data, rng: np.random.Generator) -> np.ndarray:

@@ -104,6 +104,34 @@ def test_inpainting_folders_ends_with_a_summary_and_exit_code_2_for_a_bad_file(f
     assert "b.png is damaged or no image" in err
 
 
+def test_a_folder_says_at_its_end_what_was_left_out(files, tiny_bundle, tmp_path, capsys):
+    for name in ("image", "mask"):
+        (tmp_path / f"{name}s").mkdir()
+        shutil.copy(files[name], tmp_path / f"{name}s" / "a.png")
+    for name in ("b.avif", "c.gif", "d.jp2", "e.heic"):
+        (tmp_path / "images" / name).write_bytes(b"")
+    (tmp_path / "images" / "more").mkdir()
+    folders = {"image": tmp_path / "images", "mask": tmp_path / "masks", "out": tmp_path / "outs"}
+    assert inpaint(folders, model=tiny_bundle.path) == 0
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "1 written, 0 skipped, 0 failed",
+        "left out: 4 files that are not supported images (b.avif, c.gif, d.jp2, e.heic), 1 subfolder (more)",
+    ]
+
+
+def test_masks_are_not_inpainted_as_images(files, tiny_bundle, tmp_path, capsys):
+    assert inpaint(files, model=tiny_bundle.path, image=tmp_path, mask=tmp_path, out=tmp_path / "outs") == 2
+    assert "are the same folder" in one_line(capsys, "glama-inpaint")
+    assert not (tmp_path / "outs").exists()
+
+
+def test_a_mask_that_marks_every_pixel_is_refused(files, tiny_bundle, capsys):
+    Image.fromarray(np.ones((96, 120), bool)).save(files["mask"])
+    assert inpaint(files, model=tiny_bundle.path) == 2
+    assert "mask.png marks every pixel as missing" in one_line(capsys, "glama-inpaint")
+    assert not files["out"].exists()
+
+
 def test_a_mask_that_marks_nothing_is_worth_a_note(files, tiny_bundle, photo, capsys):
     Image.fromarray(np.zeros((96, 120), bool)).save(files["mask"])
     assert inpaint(files, model=tiny_bundle.path) == 0
@@ -205,6 +233,10 @@ def test_a_missing_option_is_named(capsys):
         ({"image": "nothing.png"}, "no image at nothing.png"),
         ({"mask": "nothing.png"}, "no mask at nothing.png"),
         ({"model": "nothing"}, "no checkpoint at nothing"),
+        ({"image": "x" * 5000}, "File name too long"),
+        ({"mask": "x" * 5000}, "File name too long"),
+        ({"out": "x" * 5000}, "File name too long"),
+        ({"model": "x" * 5000}, "File name too long"),
         ({"backend": "coreml"}, "unknown backend 'coreml'"),
         ({"precision": "fp4"}, "unknown precision 'fp4'"),
         ({"threads": 0}, "--threads"),

@@ -202,13 +202,13 @@ def test_a_place_that_cannot_be_written_is_an_error(tiny, tmp_path):
     assert (tmp_path / "file").read_text() == ""
 
 
-def test_a_read_only_disk_is_one_line(tiny, small_disk, tiny_bundle, photo, hole):
+def test_a_read_only_disk_is_one_line(tiny, small_disk, tiny_bundle, photo):
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(GlamaError, match="choose a folder you may write to"):
         export(Request(tiny, small_disk / "b"))
     picture = images.Picture(photo, None, False, None)
     with pytest.raises(GlamaError, match="read-only"):
-        images.write_image(small_disk / "out.png", picture, photo, hole)
+        images.write_image(small_disk / "out.png", picture)
 
 
 def test_a_link_is_followed_when_a_bundle_is_replaced(tiny, tmp_path):
