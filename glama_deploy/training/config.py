@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -10,10 +11,15 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from glama_deploy import plain_yaml
 from glama_deploy.errors import GlamaError
+from glama_deploy.excerpts import excerpt, quoted
 from glama_deploy.masks import by_name
 from glama_deploy.network import NAMED, SIZE_MULTIPLE, NetworkConfig
 from glama_deploy.training.losses import WEIGHTS, Weights
+
+#: `data.train` has two parts, `network.coarse.n_blocks` has three.
+_MAX_KEY_PARTS = 8
 
 
 class _Section(BaseModel):
@@ -129,9 +135,9 @@ def load(source: str, overrides: Sequence[str] = ()) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        message = first["msg"].removeprefix("Value error, ")
-        raise GlamaError(f"config {source}: {where or 'it'} is {first.get('input')!r}: {message}") from error
+        where = excerpt(".".join(map(str, first["loc"])) or "the whole")
+        message = excerpt(first["msg"].removeprefix("Value error, "), 300)
+        raise GlamaError(f"config {excerpt(source)}: {where} is {quoted(first.get('input'))}: {message}") from error
 
 
 def text(config: Config) -> str:
@@ -143,36 +149,39 @@ def _tree(source: str) -> dict[str, Any]:
     if source in CONFIGS:
         return _copy(CONFIGS[source])
     path = Path(source)
-    if not path.is_file():
+    if not os.path.isfile(source):  # unlike Path.is_file, False for a name that no file can have
         known = ", ".join(CONFIGS)
-        raise GlamaError(f"no config {source!r}: neither a file nor one of {known}{_near(source, list(CONFIGS))}")
+        raise GlamaError(f"no config {quoted(source)}: neither a file nor one of {known}{_near(source, list(CONFIGS))}")
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise GlamaError(f"{path} is no YAML: {str(error).splitlines()[0]}; see glama-train --help") from error
+        tree = plain_yaml.read(path)
+    except plain_yaml.PlainYamlError as error:
+        raise GlamaError(f"{path} is not YAML that can be read: {error}; see glama-train --help") from error
     if not isinstance(tree, dict):
         raise GlamaError(f"{path} holds no config; keys such as 'network:' and 'data:' are expected")
     base = tree.pop("base", None)
     if base is None:
         return tree
-    if base not in CONFIGS:
-        raise GlamaError(f"{path}: base is {base!r}; expected {', '.join(CONFIGS)}{_near(str(base), list(CONFIGS))}")
+    if not isinstance(base, str) or base not in CONFIGS:
+        near = _near(base, list(CONFIGS)) if isinstance(base, str) else ""
+        raise GlamaError(f"{path}: base is {quoted(base)}; expected {', '.join(CONFIGS)}{near}")
     return _merge(_copy(CONFIGS[base]), tree)
 
 
 def _set(tree: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
-        raise GlamaError(f"{override!r} is no override; key=value is expected, such as data.side=128")
+        raise GlamaError(f"{quoted(override)} is no override; key=value is expected, such as data.side=128")
     *parents, last = key.split(".")
+    if len(parents) >= _MAX_KEY_PARTS:
+        raise GlamaError(f"{quoted(override)}: its key has more than {_MAX_KEY_PARTS} parts")
     for parent in parents:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
-            raise GlamaError(f"{override!r}: {parent} is no section of the config")
+            raise GlamaError(f"{quoted(override)}: {excerpt(parent)} is no section of the config")
     try:
-        tree[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise GlamaError(f"{override!r}: the value is no YAML; quote it") from error
+        tree[last] = plain_yaml.parse(value)
+    except plain_yaml.PlainYamlError as error:
+        raise GlamaError(f"{quoted(override)}: the value is not YAML that can be read ({error}); quote it") from error
 
 
 def _check_keys(tree: dict[str, Any], model: type[BaseModel], prefix: str) -> None:
@@ -180,9 +189,8 @@ def _check_keys(tree: dict[str, Any], model: type[BaseModel], prefix: str) -> No
     for key, value in tree.items():
         if key not in model.model_fields:
             known = list(model.model_fields)
-            raise GlamaError(
-                f"the config has no {prefix}{key}{_near(str(key), known) or '; known are ' + ', '.join(known)}"
-            )
+            hint = _near(excerpt(key), known) or f"; known are {', '.join(known)}"
+            raise GlamaError(f"the config has no {prefix}{excerpt(key)}{hint}")
         kind = model.model_fields[key].annotation
         for section in (kind, *get_args(kind)):
             if isinstance(section, type) and issubclass(section, BaseModel) and isinstance(value, dict):

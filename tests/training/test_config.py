@@ -52,21 +52,38 @@ def test_a_file_stands_on_a_base_and_overrides_stand_on_both(tmp_path):
         ("glama", ["data"], "'data' is no override; key=value is expected"),
         ("glama", ["data.side.x=1"], "data.side is .*valid integer"),
         ("lama", ["data.masks.x=1"], "masks is no section"),
+        ("glama", ["data.side=2024-99-99"], "data.side is '2024-99-99': .*valid integer"),
+        ("glama", ["data.side=!!int x"], "not YAML that can be read .*tags"),
+        ("glama", ["data.side=" + "9" * 5000], "a number of 5000 characters"),
+        ("glama", ["data.side=0x" + "f" * 90], "data.side is an integer of 360 bits"),
+        ("glama", ["data.train=" + "[" * 5000], "more than 32 nested levels"),
+        ("glama", ["network" + ".coarse" * 5000 + "=1"], "more than 8 parts"),
+        ("glama", ["\x1b[31m=1"], r"the config has no \\x1b"),
+        ("x" * 5000, [], "no config 'xxx"),
     ],
 )
 def test_a_typo_is_one_line_with_what_was_meant(source, overrides, says):
     with pytest.raises(GlamaError, match=says) as caught:
         config.load(source, overrides)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 600
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("a: [", "is no YAML"),
+        ("a: [", "is not YAML that can be read: line 1"),
         ("- 1", "holds no config"),
         ("base: glma\n", "base is 'glma'; expected .*did you mean 'glama'"),
         ("data: {side: 64}\n", "network is .*: Field required"),
+        ("base: [1]\n", "base is a list; expected glama,"),
+        ("base: {a: 1}\n", "base is a dict; expected glama,"),
+        ("base: 1\n", "base is 1; expected glama,"),
+        ("base: glama\ndata: {side: 2024-99-99}\n", "data.side is '2024-99-99'"),
+        ("base: glama\ndata: &x {side: 64}\n", "line 2: anchors and aliases"),
+        ("base: glama\ndata: {side: !!bool x}\n", "line 2: tags"),
+        ("base: glama\ndata: {side: 64}\ndata: {side: 32}\n", "line 3: the key data stands twice"),
+        ("base: glama\n1: 2\n", "the config has no 1"),
     ],
 )
 def test_a_file_that_is_no_config_is_one_line(tmp_path, text, says):

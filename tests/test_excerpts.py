@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+
+from glama_deploy.excerpts import excerpt, first_line, quoted
+
+EXPLOSIVE: tuple[object, ...] = ()
+for _ in range(60):
+    EXPLOSIVE = (EXPLOSIVE, EXPLOSIVE)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("model.1.weight", "model.1.weight"),
+        ("größe 図", "größe 図"),
+        ("a\nb\x1b[31m", r"a\nb\x1b[31m"),
+        ("\ud800", r"\ud800"),
+        ("x" * 81, "x" * 79 + "…"),
+        ("x" * 80, "x" * 80),
+        (True, "True"),
+        (1.5, "1.5"),
+        (None, "None"),
+        (EXPLOSIVE, "a tuple"),  # its repr has 10^18 characters
+    ],
+)
+def test_an_excerpt_is_short_and_printable(value, shown):
+    assert excerpt(value) == shown
+
+
+def test_an_integer_that_python_does_not_print_is_shown_by_its_length():
+    assert excerpt(1 << 16_609) == "an integer of 16610 bits"
+
+
+def test_escapes_count_towards_the_length():
+    assert len(excerpt("\x1b" * 1000)) == 80
+
+
+def test_strings_are_quoted_and_others_are_not():
+    assert (quoted("a"), quoted(1)) == ("'a'", "1")
+
+
+def test_the_first_line_of_an_exception():
+    assert first_line(ValueError("one\ntwo")) == "one"
+    assert first_line(ValueError()) == "ValueError"
