@@ -59,6 +59,14 @@ class NetworkConfig(BaseModel):
             raise ValueError("the coarse network has a coarse one of its own; two stages are the most")
         if self.coarse is not None and self.fill is not None:
             raise ValueError("a network with a coarse one begins with its picture; fill may be the coarse network's")
+        if self.coarse is None and self.coarse_side != type(self).model_fields["coarse_side"].default:
+            raise ValueError(f"coarse_side is {self.coarse_side}, and there is no coarse network; leave it out")
+        return self
+
+    @model_validator(mode="after")
+    def _stem_fits(self) -> NetworkConfig:
+        if self.max_features < self.ngf:
+            raise ValueError(f"max_features {self.max_features} is below ngf {self.ngf}: no layer fits behind the stem")
         return self
 
     @model_validator(mode="after")

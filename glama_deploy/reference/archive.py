@@ -1,21 +1,18 @@
-"""Tensors out of a torch file without running a line of it.
+"""Tensors out of a file that `torch.save` or TorchScript wrote, without running a line of the file.
 
-`torch.save` and TorchScript both write a zip with a pickle (`data.pkl`) that refers to raw storages (`data/0`, …). The
-pickle is read here by an unpickler that knows four harmless names and turns every other class or function into an
-inert stub, so a file that would run code when unpickled runs nothing, and TorchScript is never compiled or executed.
-Storages are read when a tensor is asked for, and only then: an optimizer's state in the same file costs nothing.
+Since torch 1.6 both write a zip with a pickle (`data.pkl`) that refers to raw storages (`data/0`, …). Before, the
+pickle and its storages stood one after another in one file. The pickle is read as data
+(:mod:`glama_deploy.reference.pickles`), and TorchScript is never compiled or executed. Storages are read when a
+tensor is asked for, and only then: an optimizer's state in the same file costs nothing.
 """
 
 from __future__ import annotations
 
 import io
-import pickle
-import pickletools
 import struct
 import zipfile
 import zlib
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,173 +21,332 @@ from typing import Any
 import numpy as np
 
 from glama_deploy.errors import CheckpointError
+from glama_deploy.excerpts import excerpt, first_line
+from glama_deploy.reference import pickles
+from glama_deploy.reference.pickles import Global, Stub
+from glama_deploy.reference.stored import FLOAT_TYPES, MAX_NAME_CHARACTERS, Layout, StoredTensor, decode, unreadable
 
-#: A pickle of tensors' names and shapes is some kilobytes; one past these is no checkpoint.
+#: A pickle of tensors' names and shapes is some kilobytes; a longer one is not a checkpoint's.
 MAX_PICKLE_BYTES = 8 << 20
-MAX_MEMO = 4_000_000
+MAX_ENTRIES = 100_000
+MAX_CODE_BYTES = 32 << 20
+#: Of nested dicts and modules.
+MAX_DEPTH = 64
+MAX_TENSORS = 50_000
 
-#: What a damaged zip or pickle makes their readers raise.
+#: How each file of torch < 1.6 begins: its magic number as a pickle.
+LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+
+#: What a damaged zip makes its reader raise.
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
-    pickle.UnpicklingError,
-    ArithmeticError,
-    AttributeError,
+    struct.error,
     EOFError,
     LookupError,
-    MemoryError,
     OSError,
     RuntimeError,
-    TypeError,
     ValueError,
-    struct.error,
+    OverflowError,
 )
 
+#: Classes of storages in pickles, with torch's name of the element type and the size of an element in bytes.
 _STORAGES = {
-    "FloatStorage": "<f4",
-    "DoubleStorage": "<f8",
-    "HalfStorage": "<f2",
-    "BFloat16Storage": "bf16",
-    "LongStorage": "<i8",
-    "IntStorage": "<i4",
-    "ShortStorage": "<i2",
-    "CharStorage": "<i1",
-    "ByteStorage": "<u1",
-    "BoolStorage": "?",
+    "FloatStorage": ("float32", 4),
+    "DoubleStorage": ("float64", 8),
+    "HalfStorage": ("float16", 2),
+    "BFloat16Storage": ("bfloat16", 2),
+    "LongStorage": ("int64", 8),
+    "IntStorage": ("int32", 4),
+    "ShortStorage": ("int16", 2),
+    "CharStorage": ("int8", 1),
+    "ByteStorage": ("uint8", 1),
+    "BoolStorage": ("bool", 1),
+    "ComplexFloatStorage": ("complex64", 8),
+    "ComplexDoubleStorage": ("complex128", 16),
+    "QInt8Storage": ("quantized (qint8)", 1),
+    "QUInt8Storage": ("quantized (quint8)", 1),
+    "QInt32Storage": ("quantized (qint32)", 4),
+    "UntypedStorage": ("untyped", 1),
 }
 
 
 @dataclass(frozen=True)
-class LazyTensor:
-    """A tensor in the archive: its shape is known, its numbers are read by :meth:`numpy`."""
+class _Storage:
+    """What a pickle's persistent id stands for."""
 
-    archive: zipfile.ZipFile
-    member: str
+    key: str
     dtype: str
     offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def numpy(self) -> np.ndarray:
-        """The values, contiguous, bfloat16 widened to float32. Raises CheckpointError: damaged."""
-        with _damage(self.archive.filename):
-            flat = np.frombuffer(self.archive.read(self.member), "<u2" if self.dtype == "bf16" else self.dtype)
-            last = self.offset + sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
-        if 0 in self.shape:
-            return np.empty(self.shape, np.float32)
-        if min(self.shape, default=1) < 0 or self.offset < 0 or any(s < 0 for s in self.strides) or last >= flat.size:
-            raise CheckpointError(f"{self.member}: a tensor reaches past its storage; the file is damaged")
-        if np.prod(self.shape, dtype=float) > flat.size:
-            raise CheckpointError(f"{self.member}: a tensor has more values than its storage; the file is damaged")
-        view = np.lib.stride_tricks.as_strided(
-            flat[self.offset :], self.shape, tuple(s * flat.itemsize for s in self.strides)
-        )
-        values = np.ascontiguousarray(view)
-        if self.dtype == "bf16":
-            return (values.astype(np.uint32) << 16).view(np.float32)
-        return values
+    read: Callable[[], bytes]
 
 
-class Stub:
-    """Stands for any class or function the file names; takes whatever the pickle does to it and does nothing."""
+def read_zip(path: Path) -> Any:
+    """Return the object in a torch zip archive: dicts and Stubs of StoredTensors.
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Stub:
-        return object.__new__(cls)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.state: dict[str, Any] = {}
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state if isinstance(state, dict) else {}
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        self.__dict__.setdefault("state", {})
-
-    def append(self, item: Any) -> None:
-        """Lists of foreign classes are of no interest."""
-
-    extend = add = append
-
-
-class _InertUnpickler(pickle.Unpickler):
-    def __init__(self, pickled: bytes, archive: zipfile.ZipFile, root: str) -> None:
-        super().__init__(io.BytesIO(pickled))
-        self._archive, self._root = archive, root
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return self._rebuild_tensor
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return lambda data, *_: data
-        if module == "torch" and name in _STORAGES:
-            return _STORAGES[name]
-        return type(str(name), (Stub,), {})
-
-    def persistent_load(self, pid: Any) -> Any:
-        if isinstance(pid, tuple) and len(pid) == 5 and pid[0] == "storage" and pid[1] in _STORAGES.values():
-            return (f"{self._root}/data/{pid[2]}", pid[1])
-        return None
-
-    def _rebuild_tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> LazyTensor | None:
-        if storage is None:
-            return None
-        member, dtype = storage
-        return LazyTensor(self._archive, member, dtype, int(offset), tuple(size), tuple(stride))
-
-
-def read(path: Path) -> Any:
-    """The object in a torch zip archive, tensors as :class:`LazyTensor`, foreign objects as :class:`Stub`.
-
-    Raises CheckpointError for a file that is damaged or no such archive.
+    Raises:
+        CheckpointError: damaged, truncated, not torch's, compressed, of a big-endian machine, or past a bound above.
     """
     with _damage(path):
         archive = zipfile.ZipFile(path)
         entries = {info.filename: info for info in archive.infolist()}
-        roots = [name[: -len("/data.pkl")] for name in entries if name.endswith("/data.pkl")]
-        if len(roots) != 1:
-            raise CheckpointError(f"{path} is a zip without a torch data.pkl; a checkpoint is expected")
-        entry = entries[f"{roots[0]}/data.pkl"]
-        if entry.file_size > MAX_PICKLE_BYTES:
-            raise CheckpointError(f"{path}: its pickle is over {MAX_PICKLE_BYTES >> 20} MiB; no checkpoint is")
-        storages = [info for name, info in entries.items() if name.startswith(f"{roots[0]}/data/")]
-        if any(info.compress_type != zipfile.ZIP_STORED for info in (entry, *storages)):
+        root = _find_root(path, entries)
+        storages = [info for name, info in entries.items() if name.startswith(f"{root}/data/")]
+        if any(info.compress_type != zipfile.ZIP_STORED for info in (entries[f"{root}/data.pkl"], *storages)):
             raise CheckpointError(f"{path} has compressed tensors, which torch never writes; save it again")
-        pickled = archive.read(entry)
-        _check_memo(path, pickled)
-        return _InertUnpickler(pickled, archive, roots[0]).load()
+        if f"{root}/byteorder" in entries and _head(archive, f"{root}/byteorder", 16) != b"little":
+            raise CheckpointError(f"{path} was saved on a big-endian machine; save it again on a little-endian one")
+        pickled = _head(archive, f"{root}/data.pkl", MAX_PICKLE_BYTES + 1)
+        if len(pickled) > MAX_PICKLE_BYTES:
+            raise CheckpointError(f"{path}: its pickle is over {MAX_PICKLE_BYTES >> 20} MiB; no checkpoint is")
+
+    def read_storage(key: str) -> bytes:
+        with _damage(f"{path}: data/{excerpt(key)}"):
+            return archive.read(f"{root}/data/{key}")
+
+    with named(path):
+        return pickles.read(io.BytesIO(pickled), _REBUILD, _persistent(read_storage))
 
 
-def _check_memo(path: Path, pickled: bytes) -> None:
-    """A few bytes can ask the unpickler for a memo of gigabytes; torch numbers its memo from 0 upwards."""
-    for opcode, argument, _ in pickletools.genops(pickled):
-        if "PUT" in opcode.name and isinstance(argument, int) and argument > MAX_MEMO:
-            raise CheckpointError(f"{path}: its pickle asks for a memo of {argument} entries; no checkpoint does")
+def read_code(path: Path) -> bytes:
+    """Return the source text of a TorchScript archive, which is never run; nothing of any other zip archive.
+
+    Raises:
+        CheckpointError: damaged, or more than `MAX_CODE_BYTES` of text.
+    """
+    parts: list[bytes] = []
+    room = MAX_CODE_BYTES
+    with _damage(path), zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if "/code/" in name and name.endswith(".py"):
+                parts.append(_head(archive, name, room + 1))
+                room -= len(parts[-1])
+                if room < 0:
+                    raise CheckpointError(
+                        f"{path} has more than {MAX_CODE_BYTES >> 20} MiB of code; no checkpoint does"
+                    )
+    return b"\n".join(parts)
 
 
-@contextmanager
-def _damage(path: Any) -> Iterator[None]:
-    """Whatever a damaged file makes its readers raise, as one line."""
-    try:
-        yield
-    except _DAMAGE as error:
-        detail = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is damaged or truncated ({detail}); fetch or save it again") from error
+def read_legacy(path: Path) -> Any:
+    """Return the object in a file of torch < 1.6, as :func:`read_zip` does.
+
+    Raises:
+        CheckpointError: damaged, truncated (with the bytes that were found and expected), of a big-endian machine, or
+            past a bound above.
+    """
+    places: dict[str, tuple[int, int]] = {}
+
+    def read_storage(key: str) -> bytes:
+        if key not in places:
+            raise CheckpointError(f"{path}: a tensor's storage is missing; the file is damaged")
+        start, length = places[key]
+        with _damage(path), path.open("rb") as file:
+            file.seek(start)
+            return file.read(length)
+
+    with _damage(path), path.open("rb") as file:
+        stream = io.BytesIO(file.read(min(MAX_PICKLE_BYTES, path.stat().st_size)))
+    sizes: dict[str, int] = {}
+    with named(path):
+        _, _, system = (pickles.read(stream, {}, lambda _: Stub()) for _ in range(3))
+        if isinstance(system, dict) and system.get("little_endian") is False:
+            raise CheckpointError("it was saved on a big-endian machine; save it again on a little-endian one")
+        tree = pickles.read(stream, _REBUILD, _persistent(read_storage, sizes))
+        keys = pickles.read(stream, {}, lambda _: Stub())
+        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+            raise CheckpointError("its list of storages is damaged")
+        places |= _place_storages(path, stream.tell(), keys, sizes)
+    return tree
 
 
-def tensors(tree: Any, kind: type = LazyTensor) -> Iterator[tuple[str, Any]]:
-    """Every tensor (of class `kind`) in nested dicts and stubs, with its dotted name; a container met twice counts
-    once."""
+def tensors(tree: Any) -> Iterator[tuple[str, StoredTensor]]:
+    """Yield every tensor in nested dicts and Stubs with its dotted name; a container that is met twice counts once.
+
+    Raises:
+        CheckpointError: more tensors, deeper or under longer names than a checkpoint has.
+    """
     seen: set[int] = set()
-    stack: list[tuple[str, Any]] = [("", tree)]
+    stack: list[tuple[str, int, Any]] = [("", 0, tree)]
+    found = 0
     while stack:
-        prefix, node = stack.pop()
-        if isinstance(node, kind):
+        prefix, depth, node = stack.pop()
+        if isinstance(node, StoredTensor):
+            found += 1
+            if found > MAX_TENSORS:
+                raise CheckpointError(f"it holds more than {MAX_TENSORS} tensors; no checkpoint does")
             yield prefix, node
             continue
         items = node.state if isinstance(node, Stub) else node
-        if isinstance(items, dict) and id(items) not in seen:
-            seen.add(id(items))
-            named = [(f"{prefix}.{key}" if prefix else key, v) for key, v in items.items() if isinstance(key, str)]
-            stack += reversed(named)
+        if not isinstance(items, dict) or id(items) in seen:
+            continue
+        seen.add(id(items))
+        if depth == MAX_DEPTH:
+            raise CheckpointError(f"it holds more than {MAX_DEPTH} nested dicts; no checkpoint does")
+        for key, value in reversed(items.items()):
+            if not isinstance(value, dict | Stub | StoredTensor):
+                continue
+            if len(prefix) + len(key) >= MAX_NAME_CHARACTERS:
+                raise CheckpointError(
+                    f"a name in it, {excerpt(prefix + key, 40)}, has more than {MAX_NAME_CHARACTERS} characters"
+                )
+            stack.append((f"{prefix}.{key}" if prefix else key, depth + 1, value))
+
+
+# ---------------------------------------------------------------- zips
+
+
+def _find_root(path: Path, entries: Mapping[str, Any]) -> str:
+    """Return the folder in the zip that holds `data.pkl`."""
+    if len(entries) > MAX_ENTRIES:
+        raise CheckpointError(f"{path} is a zip of {len(entries)} entries; a checkpoint has less than {MAX_ENTRIES}")
+    roots = [name[: -len("/data.pkl")] for name in entries if name.endswith("/data.pkl")]
+    if len(roots) == 1:
+        return roots[0]
+    if any(name.endswith("models/best.ckpt") for name in entries):
+        raise CheckpointError(f"{path} is a zip of a LaMa model folder; unpack it and give the folder")
+    sample = ", ".join(excerpt(name, 40) for name in list(entries)[:3]) or "nothing"
+    raise CheckpointError(f"{path} is a zip of {sample}, without a torch data.pkl; a checkpoint is expected")
+
+
+def _head(archive: zipfile.ZipFile, name: str, length: int) -> bytes:
+    """Return the first bytes of an entry, whatever its size."""
+    with archive.open(name) as file:
+        return file.read(length)
+
+
+@contextmanager
+def _damage(place: Any) -> Iterator[None]:
+    """Turn whatever a damaged file makes its readers raise into one line."""
+    try:
+        yield
+    except _DAMAGE as error:
+        raise CheckpointError(
+            f"{place} is damaged or truncated ({first_line(error)}); fetch or save it again"
+        ) from error
+
+
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Put the file's name in front of what is wrong with its pickle."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+# ---------------------------------------------------------------- files of torch < 1.6
+
+
+def _place_storages(path: Path, start: int, keys: list[str], sizes: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Return where each storage begins, and its length in bytes. A record is a count of elements and the elements."""
+    places = {}
+    size = path.stat().st_size
+    with _damage(path), path.open("rb") as file:
+        for key in keys:
+            if key not in sizes or key in places:
+                raise CheckpointError("its list of storages does not fit its tensors; the file is damaged")
+            file.seek(start)
+            head = file.read(8)
+            if len(head) < 8:
+                raise CheckpointError(f"it is truncated: {size} bytes found, at least {start + 8} expected")
+            (count,) = struct.unpack("<q", head)
+            if count < 0:
+                raise CheckpointError("a storage has a negative size; the file is damaged")
+            end = start + 8 + count * sizes[key]
+            if end > size:
+                raise CheckpointError(f"it is truncated: {size} bytes found, at least {end} expected")
+            places[key] = (start + 8, end - start - 8)
+            start = end
+    return places
+
+
+# ---------------------------------------------------------------- what a pickle's calls are read as
+
+
+def _persistent(read: Callable[[str], bytes], sizes: dict[str, int] | None = None) -> Callable[[Any], Any]:
+    """Return the reader of persistent ids; it notes the size of each storage's elements in `sizes`.
+
+    An id is ("storage", class, key, location, count) and, of old files, a view (key, offset, count) of the storage.
+    """
+
+    def resolve(identity: Any) -> Any:
+        if not isinstance(identity, tuple) or len(identity) < 4 or not isinstance(identity[0], str | bytes):
+            return Stub()
+        kind, storage, key = identity[:3]
+        if kind not in ("storage", b"storage") or not isinstance(storage, Global) or not isinstance(key, str):
+            return Stub()
+        dtype, size = _STORAGES.get(storage.name, (excerpt(storage.name, 40), 0))
+        if sizes is not None and not size:
+            raise CheckpointError(f"its pickle refers to a storage of an unknown kind, {dtype}")
+        if sizes is not None:
+            sizes.setdefault(key, size)
+        view = identity[5] if len(identity) > 5 else None
+        offset = view[1] if isinstance(view, tuple) and len(view) == 3 else 0
+        return _Storage(key, dtype, offset, lambda: read(key))
+
+    return resolve
+
+
+def _rebuild_tensor(arguments: tuple[Any, ...]) -> StoredTensor:
+    """torch._utils._rebuild_tensor and _rebuild_tensor_v2: storage, offset, shape, strides, …"""
+    storage, offset, shape, strides = arguments[:4]
+    if not isinstance(storage, _Storage):
+        return unreadable("of a storage that is not in the file")
+    layout = Layout.checked(offset, shape, strides)
+    within = Layout.checked(storage.offset, (), ())
+    layout = Layout(layout.offset + within.offset, layout.shape, layout.strides)
+    if storage.dtype not in FLOAT_TYPES:
+        return unreadable(storage.dtype, layout.shape)
+
+    def read() -> np.ndarray:
+        data = storage.read()
+        item = np.dtype(FLOAT_TYPES[storage.dtype]).itemsize
+        return layout.take(decode(data[: len(data) // item * item], storage.dtype))
+
+    return StoredTensor(storage.dtype, layout.shape, read)
+
+
+def _rebuild_typed(arguments: tuple[Any, ...]) -> StoredTensor:
+    """torch._utils._rebuild_tensor_v3, which says the type beside the storage: a type that has no storage class."""
+    named = [argument.name for argument in arguments if isinstance(argument, Global)]
+    return unreadable(excerpt(named[-1] if named else "of an unknown type", 40))
+
+
+def _rebuild_from_type(arguments: tuple[Any, ...]) -> Any:
+    """torch._tensor._rebuild_from_type_v2: a function, the class, the function's arguments, attributes."""
+    function, _, inner = arguments[:3]
+    known = _REBUILD.get(function) if isinstance(function, Global) else None
+    if known in (None, _rebuild_from_type) or not isinstance(inner, tuple):
+        return unreadable("of a class of its own")
+    return known(inner)
+
+
+def _rebuild_ordered_dict(arguments: tuple[Any, ...]) -> dict[str, Any]:
+    if arguments:
+        raise CheckpointError("it was written by Python 2; load it and save it again with Python 3")
+    return {}
+
+
+def _kind(name: str) -> pickles.Rebuild:
+    """Return a reader of tensors of a kind that is not supported."""
+    return lambda _: unreadable(name)
+
+
+_REBUILD: dict[Global, pickles.Rebuild] = {
+    Global("collections", "OrderedDict"): _rebuild_ordered_dict,
+    Global("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
+    Global("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
+    Global("torch._utils", "_rebuild_tensor_v3"): _rebuild_typed,
+    Global("torch._utils", "_rebuild_parameter"): lambda arguments: arguments[0],
+    Global("torch._utils", "_rebuild_parameter_with_state"): lambda arguments: arguments[0],
+    Global("torch._tensor", "_rebuild_from_type_v2"): _rebuild_from_type,
+    Global("torch._utils", "_rebuild_qtensor"): _kind("quantized"),
+    Global("torch._utils", "_rebuild_sparse_tensor"): _kind("sparse"),
+    Global("torch._utils", "_rebuild_sparse_csr_tensor"): _kind("sparse"),
+    Global("torch._utils", "_rebuild_nested_tensor"): _kind("nested"),
+    Global("torch._utils", "_rebuild_meta_tensor_no_storage"): _kind("without values (meta)"),
+    Global("torch._utils", "_rebuild_wrapper_subclass"): _kind("of a class of its own"),
+    Global("torch._utils", "_rebuild_device_tensor_from_numpy"): _kind("of another device"),
+    Global("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): _kind("of another device"),
+}

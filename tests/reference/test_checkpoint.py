@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from glama_deploy.errors import CheckpointError
 from glama_deploy.network import NetworkConfig, parameter_shapes
@@ -195,32 +193,9 @@ def test_an_archive_with_a_part_missing_or_damaged_is_one_line(tmp_path, weights
         checkpoint.read(path)
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.integers(0, 2**32 - 1), st.integers(0, 255))
-def test_a_file_with_a_byte_changed_is_read_or_refused_in_one_line(tmp_path, weights, where, value):
-    path = tmp_path / "x.pt"
-    if not (tmp_path / "whole").exists():
-        torch.save(state_of(weights), tmp_path / "whole")
-    data = bytearray((tmp_path / "whole").read_bytes())
-    # half of the changes go to the pickle at the start and to the directory at the end, where they matter most
-    at = where % len(data) if where % 2 else (where % 40_000 - 20_000) % len(data)
-    data[at] = value
-    path.write_bytes(data)
-    refusal = ""
-    try:
-        checkpoint.read(path)
-    except CheckpointError as error:
-        refusal = str(error)
-    assert "\n" not in refusal
-
-
 def test_a_few_bytes_cannot_ask_for_gigabytes(tmp_path, weights):
-    """A memo of 2³⁰ entries, a deflated pickle, a tensor of stride 0: each is small in the file alone."""
+    """A deflated pickle, a tensor of stride 0: each is small in the file alone."""
     path = tmp_path / "x.pt"
-    torch.save(state_of(weights), path)
-    rewrite(path, lambda name, data: b"\x80\x02}r\xff\xff\xff\x3f." if name.endswith("data.pkl") else data)
-    with pytest.raises(CheckpointError, match="asks for a memo of"):
-        checkpoint.read(path)
     torch.save(state_of(weights), path)
     rewrite(path, lambda name, data: data, zipfile.ZIP_DEFLATED)
     with pytest.raises(CheckpointError, match="compressed"):
@@ -333,7 +308,7 @@ def test_a_truncated_checkpoint_is_an_error(tmp_path, weights, keep, suffix):
     checkpoint.save(path, TINY, weights)
     data = path.read_bytes()
     path.write_bytes(data[: int(keep * len(data)) if isinstance(keep, float) else keep])
-    with pytest.raises(CheckpointError, match=r"damaged|truncated|empty|no zip"):
+    with pytest.raises(CheckpointError, match=r"damaged|truncated|empty"):
         checkpoint.read(path)
 
 
