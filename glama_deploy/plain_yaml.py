@@ -93,7 +93,7 @@ class _PlainLoader(yaml.SafeLoader):
         if self._depth == MAX_YAML_DEPTH:
             raise _refusal(event, f"more than {MAX_YAML_DEPTH} nested levels")
         self._depth += 1
-        node = super().compose_node(parent, index)
+        node: Any = super().compose_node(parent, index)
         self._depth -= 1
         if node.tag in _NUMBERS and len(node.value) > MAX_NUMBER_CHARACTERS:
             raise _refusal(event, f"a number of {len(node.value)} characters")
