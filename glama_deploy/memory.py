@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import psutil
 
+from glama_deploy import cgroups
 from glama_deploy.errors import ImageError
 from glama_deploy.network import NetworkConfig
+
+try:
+    import resource
+except ModuleNotFoundError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 #: Feature maps of full height, width and `ngf` channels that stand at once, at most (benchmarks/scale.py): with
 #: OpenVINO by the bytes of a value, and elsewhere.
@@ -36,35 +42,32 @@ def estimate(
 
 
 def available() -> int | None:
-    """Bytes that can be taken without swapping, by the system and by the container's own limit; None where neither
-    says."""
-    found = [_meminfo(), _cgroup()]
+    """Return the bytes that this process can take without swapping; None where nothing says.
+
+    The least of: the system's available memory, the limits of the container, the limit of the address space.
+    """
+    found = [_of_system(), cgroups.free_memory(), _of_address_space()]
     return min((value for value in found if value is not None), default=None)
 
 
-def _meminfo() -> int | None:
+def _of_system() -> int | None:
     try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
+        return int(psutil.virtual_memory().available)
+    except (OSError, psutil.Error):  # a sandbox that hides the system's files
         return None
-    for line in lines:
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return None
 
 
-def _cgroup(folder: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """What a container's limit leaves (cgroup v2). Files that were read and lie in its cache count as free: they go
-    when something needs the place."""
-    try:
-        limit = (folder / "memory.max").read_text().strip()
-        if limit == "max":
-            return None
-        used, stat = int((folder / "memory.current").read_text()), (folder / "memory.stat").read_text()
-        cached = dict(line.split() for line in stat.splitlines())["inactive_file"]
-        return int(limit) - used + int(cached)
-    except (OSError, ValueError, KeyError):
+def _of_address_space() -> int | None:
+    """Return what `ulimit -v` leaves; None where it limits nothing. Windows has no such limit."""
+    if resource is None:
         return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return None
+    try:
+        return max(0, limit - int(psutil.Process().memory_info().vms))
+    except (OSError, psutil.Error):
+        return int(limit)
 
 
 def fits(needed: int, held: int = 0) -> bool:

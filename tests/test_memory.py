@@ -43,12 +43,3 @@ def test_the_embedded_network_takes_what_is_estimated(make_bundle, backend):
     estimated = memory.estimate(SIDE, SIDE, bundle.manifest.network, backend=backend)
     # an estimate that is too low kills a process, one that is too high tiles what need not be
     assert taken <= estimated <= 2 * taken
-
-
-def test_files_in_a_containers_cache_count_as_free(tmp_path):
-    for name, text in (("max", "1000"), ("current", "900"), ("stat", "anon 200\ninactive_file 600\nactive_file 100")):
-        (tmp_path / f"memory.{name}").write_text(text + "\n")
-    assert memory._cgroup(tmp_path) == 700
-    (tmp_path / "memory.max").write_text("max\n")
-    assert memory._cgroup(tmp_path) is None
-    assert memory._cgroup(tmp_path / "none") is None
