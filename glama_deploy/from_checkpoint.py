@@ -32,8 +32,8 @@ def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpain
         if backend == "auto":
             log.warning("the onnx package is not installed, so the checkpoint is not exported; using PyTorch")
         return _with_torch(model, request)
-    bundle = cached_bundle(model)
     try:
+        bundle = cached_bundle(model)
         try:
             runner = runtime.open_bundle(bundle, backend, request)
         except BundleError as error:  # a file in the cache is damaged
@@ -55,9 +55,7 @@ def cached_bundle(model: str | Path, *, anew: bool = False) -> Bundle:
     from glama_deploy.export.pipeline import export, tool_versions
 
     source = checkpoint.weights_file(model)
-    folder = cache.folder("bundles")
-    if folder is None:
-        raise GlamaError("the cache folder cannot be written; set GLAMA_CACHE to a folder that can, or load a bundle")
+    folder = cache.folder("bundles") or cache.temporary_folder()
     path = folder / f"{sha256(source)[:16]}-{tool_versions('glama-deploy')['glama-deploy']}-{SCHEMA_VERSION}"
     if path.exists() and not anew:
         try:
