@@ -6,16 +6,15 @@ Inception saw in it, where FID is asked for; `pictures/` the results that are sh
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 from zipfile import BadZipFile
 
 import numpy as np
+from filelock import FileLock, Timeout
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -25,6 +24,9 @@ from glama_deploy.evaluation.protocol import Item, Protocol
 from glama_deploy.files import atomic_file, write_error
 
 PROTOCOL, RECORDS = "protocol.json", "records.jsonl"
+
+#: The file that one run at a time holds a lock on; the file itself stays.
+LOCK = ".glama-eval.lock"
 
 #: The folders that a run fills, and what is made of them: the page with everything on it, the same as text, numbers and
 #: lines, and pictures, one of each for a dataset.
@@ -95,26 +97,31 @@ class Folder:
                 self._clear()
             yield self._read()
 
-    def _locked(self) -> IO[bytes]:
-        """The open file of records, which is locked while it is open."""
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Meanwhile this run alone writes into the folder, which is made here with its file of records."""
+        lock = FileLock(self.path / LOCK, timeout=0)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not self._ours():
                 raise GlamaError(f"{self.path} has files that are no evaluation's; choose another folder for --out")
-            file = (self.path / RECORDS).open("ab")
+            lock.acquire()
+            (self.path / RECORDS).touch()
+        except Timeout as error:
+            raise GlamaError(f"{self.path} is being written by another run; wait for it") from error
         except OSError as error:
+            lock.release()
             raise write_error(self.path, error) from error
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.close()
-            raise GlamaError(f"{self.path} is being written by another run; wait for it") from error
-        return file
+            yield
+        finally:
+            lock.release()
 
     def _ours(self) -> bool:
         """Whether the folder is an evaluation's, or empty but for what one leaves that is killed at once."""
         names = {path.name for path in self.path.iterdir()}
-        return PROTOCOL in names or not names or (names == {RECORDS} and not (self.path / RECORDS).stat().st_size)
+        left = names - {LOCK}
+        return PROTOCOL in names or not left or (left == {RECORDS} and not (self.path / RECORDS).stat().st_size)
 
     def _clear(self) -> None:
         """Remove what an evaluation keeps of its images, and what was made of that."""
