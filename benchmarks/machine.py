@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shutil
 import subprocess
@@ -13,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
+from glama_deploy.processors import count_processors
 from glama_deploy.runtime import openvino
 from glama_deploy.runtime.base import installed
 
@@ -54,14 +55,13 @@ def describe() -> dict[str, str]:
     """CPU, cores, features, memory, system and the versions of the packages that were measured."""
     info = _cpuinfo()
     flags = set((info.get("flags") or info.get("Features") or "").split())
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     machine = {
         "CPU": info.get("model name") or platform.processor() or platform.machine(),
-        "cores": str(len(os.sched_getaffinity(0))),
+        "cores": str(count_processors()),
         "features": " ".join(name for name in FEATURES if name in flags) or "unknown",
-        "memory": f"{memory / 1e9:.0f} GB",
+        "memory": f"{psutil.virtual_memory().total / 1e9:.0f} GB",
         "system": f"{platform.system()}, Python {platform.python_version()}",
-        _LOAD: f"{os.getloadavg()[0]:.1f}",
+        _LOAD: f"{psutil.getloadavg()[0]:.1f}",
     }
     gpu = _gpu()
     if gpu:
@@ -90,11 +90,12 @@ def _gpu() -> str | None:
     if tool is None:
         return None
     asked = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    said = subprocess.run(asked, capture_output=True, text=True, check=False)
+    said = subprocess.run(asked, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False)
     return said.stdout.splitlines()[0].replace(", ", ", driver ") if said.returncode == 0 and said.stdout else None
 
 
 def _cpuinfo() -> dict[str, str]:
+    """Return what Linux says of the first CPU; nothing elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
     except OSError:

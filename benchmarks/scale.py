@@ -69,7 +69,7 @@ class Point:
 
 def measure(model: Path, backend: str, precision: str, side: int, hole: float, free: float) -> Point:
     command = [sys.executable, "-c", CHILD, str(model), backend, precision, str(side), str(hole), str(free)]
-    child = subprocess.run(command, capture_output=True, text=True)
+    child = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
     if not child.returncode and free:
         print("\n".join(dict.fromkeys(child.stderr.splitlines())))  # what was filled by tiles
     if child.returncode:

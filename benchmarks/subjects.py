@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from glama_deploy import memory
 from glama_deploy.bundle import Bundle
@@ -152,15 +153,23 @@ def _serve(task: Task, pipe: Connection) -> None:
         start = time.perf_counter()
         run()
         pipe.send(("seconds", time.perf_counter() - start))
-    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))
-    pipe.send(("bytes", int(found[1]) * 1024 if found else 0))
+    pipe.send(("bytes", _peak_bytes()))
+
+
+def _peak_bytes() -> int:
+    """Return the most memory that this process has held, in bytes; 0 where the system does not say."""
+    try:
+        found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))
+        return int(found[1]) * 1024 if found else 0
+    except OSError:
+        return int(getattr(psutil.Process().memory_info(), "peak_wset", 0))  # Windows; macOS has no such figure
 
 
 def is_subject(text: str) -> bool:
     """Whether it is one of :data:`SUBJECTS`, with or without a hole, around which only ours look."""
     name, at, share = text.partition(HOLE)
     ours = name.partition(":")[0] not in _NEEDS_CHECKPOINT
-    return name in SUBJECTS and (not at or (ours and share.isdecimal() and 0 < int(share) < 100))
+    return name in SUBJECTS and (not at or (ours and share.isdecimal() and len(share) <= 2 and int(share) > 0))
 
 
 def on_gpu(subject: str) -> bool:
@@ -209,7 +218,7 @@ def _made(peer: _Opened) -> _Opened:
     gc.collect()
     with suppress(OSError, AttributeError):  # elsewhere than on Linux there is no such number anyway
         ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # VmHWM begins anew
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # VmHWM begins anew
     return peer
 
 

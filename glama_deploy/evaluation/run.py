@@ -26,6 +26,7 @@ from glama_deploy.evaluation.metrics import Judge, Metric, Score
 from glama_deploy.evaluation.protocol import Item, Protocol
 from glama_deploy.evaluation.records import KNOWN, MASK, TRUTH, Folder, Record, Result
 from glama_deploy.inpainter import check
+from glama_deploy.processors import count_processors
 from glama_deploy.runtime.torch import threads
 
 #: What a process takes beside what its images need: PyTorch, an engine, their weights; and, while it opens, VGG's.
@@ -207,7 +208,13 @@ def run(
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """An interrupt waits until this is over; processes that are started meanwhile never hear one."""
+    """An interrupt waits until this is over; processes that are started meanwhile never hear one.
+
+    Windows cannot hold a signal back.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -246,7 +253,7 @@ def processes(items: Sequence[Item], asked: Protocol, opened: Sequence[Method]) 
     """How many processes this machine has room for: its cores, as far as the memory goes; one, where a GPU computes."""
     if asked.device != "cpu" or any(method.on_gpu for method in opened):
         return 1
-    cores, free = len(os.sched_getaffinity(0)), memory.available()
+    cores, free = count_processors(), memory.available()
     networks = [method.network for method in opened if method.network is not None]
     if free is not None:
         sizes = {_size(item.path) if asked.size is None else asked.size for item in items}

@@ -420,7 +420,7 @@ def test_there_are_as_many_processes_as_the_memory_holds(photos, tmp_path, monke
     summary = evaluate(ask(photos, tmp_path / "out", "telea"))
     opened = [methods.opened(methods.Spec("telea", "telea"), 1)]
     items = [item for item in protocol.items(summary.protocol) for _ in range(4)]
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
+    monkeypatch.setattr(run, "count_processors", lambda: 8)
     for metric, gigabytes, expected in (("psnr", 64, 8), ("psnr", 3.5, 3), ("lpips-vgg", 7, 3), ("psnr", 0.1, 1)):
         monkeypatch.setattr(run.memory, "available", lambda free=gigabytes: int(free * 1e9))
         asked = summary.protocol.model_copy(update={"metrics": (metric,)})

@@ -1,0 +1,13 @@
+"""The processors that this process may use."""
+
+from __future__ import annotations
+
+import psutil
+
+
+def count_processors() -> int:
+    """Return the number of logical CPUs in the process's affinity, or of all where the system has no affinity."""
+    process = psutil.Process()
+    if hasattr(process, "cpu_affinity"):  # macOS has none
+        return len(process.cpu_affinity())
+    return psutil.cpu_count() or 1
