@@ -16,7 +16,7 @@ def build(onnx: Path, folder: Path, *, fp16_weights: bool) -> tuple[list[Path], 
     Weights are float32, or float16 with `fp16_weights` (the CPU still computes in what `precision` says at load).
     Raises EngineError where OpenVINO is not installed or does not take the model.
     """
-    openvino = require("openvino", "OpenVINO", "pip install openvino")
+    openvino = require("openvino", "OpenVINO", "pip install openvino", "Core")
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / "model.xml", folder / "model.bin"]
     try:

@@ -20,6 +20,7 @@ import onnx
 
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.base import require
+from glama_deploy.runtime.providers import require_onnxruntime
 
 #: PSNR (dB, peak 1) of the missing pixels against the fp32 graph that a quantized one must reach, root mean square two
 #: steps of 8 bits: a decibel over what parity asks for, because other photos are a little further off.
@@ -287,7 +288,7 @@ def _runner(model: onnx.ModelProto) -> Callable[[Sample], np.ndarray]:
 
 def _session(model: onnx.ModelProto) -> Any:
     """A session that computes quantizers as they stand, in fp32: the same on every CPU, int8 products or none."""
-    onnxruntime = require("onnxruntime", "ONNX Runtime", "pip install onnxruntime")
+    onnxruntime = require_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.log_severity_level = 3

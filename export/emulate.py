@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from glama_deploy.bundle import Io, SizeRange
 from glama_deploy.errors import EngineError
+from glama_deploy.runtime.providers import require_onnxruntime
 
 _HALF = {TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
 
@@ -77,7 +78,7 @@ class EmulatedRunner:
 
 def _session(model: onnx.ModelProto, threads: int | None) -> Callable[[str, dict[str, np.ndarray]], np.ndarray]:
     """The whole graph on ONNX Runtime, nothing fused; threads None: all."""
-    import onnxruntime
+    onnxruntime = require_onnxruntime()
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3

@@ -21,6 +21,7 @@ import numpy as np
 from glama_deploy.errors import EngineError
 from glama_deploy.export.builder import GraphBuilder, Value
 from glama_deploy.runtime.plugins.fft import NAMESPACE, VERSION
+from glama_deploy.runtime.providers import require_onnxruntime
 
 #: Operators that stay float32: cuFFT has no half type for most sizes, and nobody else any.
 OPERATORS = ("DFT", "RFFT2", "IRFFT2")
@@ -138,7 +139,7 @@ class PluginFFT(_NodeFFT):
 
 def check_onnxruntime() -> None:
     """Raise EngineError where the ONNX Runtime here does not compute an inverse one-sided DFT, as older ones do not."""
-    import onnxruntime
+    onnxruntime = require_onnxruntime()
 
     graph = GraphBuilder()
     graph.add("Identity", [DftFFT(graph, (2, 2), "x").inverse("z", 1, "irfft", like="x")], "y")
@@ -152,5 +153,5 @@ def check_onnxruntime() -> None:
     except Exception as error:
         raise EngineError(
             f"ONNX Runtime {onnxruntime.__version__} does not compute inverse real DFT nodes, which --fft dft and the "
-            "calibration of --fft plugin need; pip install -U onnxruntime"
+            "calibration of --fft plugin need; install a newer ONNX Runtime"
         ) from error

@@ -14,7 +14,7 @@ from glama_deploy.bundle import Bundle, Engine, Io, Parity, Precision, SizeRange
 from glama_deploy.errors import EngineError
 from glama_deploy.export.samples import Case
 from glama_deploy.reference.checkpoint import Checkpoint, module
-from glama_deploy.runtime.base import Request, Runner, installed
+from glama_deploy.runtime.base import Request, Runner, require
 from glama_deploy.runtime.openvino import OpenVINORunner
 from glama_deploy.tensors import leave, padding
 
@@ -44,9 +44,10 @@ class Measured:
 
 def reference(checkpoint: Checkpoint, inputs: Sequence[Case]) -> list[Measured] | str:
     """The reference's prediction for each case, or why there is none."""
-    if not installed("torch"):
-        return "PyTorch, the reference, is not installed"
-    import torch
+    try:
+        torch = require("torch", "PyTorch, the reference,", "pip install torch", "inference_mode")
+    except EngineError as error:
+        return str(error)
 
     from glama_deploy.reference.generator import predict
 

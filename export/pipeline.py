@@ -36,7 +36,8 @@ from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.files import atomic_folder
 from glama_deploy.network import NetworkConfig
 from glama_deploy.reference import checkpoint as checkpoints
-from glama_deploy.runtime.base import installed
+from glama_deploy.runtime.base import installed, require
+from glama_deploy.runtime.providers import require_onnxruntime
 
 #: What may be asked for.
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
@@ -164,8 +165,7 @@ def _check(request: Request) -> None:
         raise GlamaError(
             "--parity-size is for graphs of any size and with parity; leave it out, or --size, --no-parity"
         )
-    if not installed("onnx"):
-        raise GlamaError("exporting needs the onnx package; pip install onnx")
+    require("onnx", "the onnx package, which exporting needs,", "pip install onnx", "ModelProto")
     _check_out(request)
 
 
@@ -174,9 +174,9 @@ def _check_int8(request: Request) -> None:
         raise GlamaError("int8 is calibrated on a CPU, where --fft plugin does not run: use --fft matmul")
     if request.calibration is None:
         raise GlamaError("int8 is calibrated on photos like those that it will be used on: give --calib FOLDER")
-    for package in ("nncf", "onnxruntime"):
-        if not installed(package):
-            raise GlamaError(f"int8 is calibrated with {package}; pip install {package}")
+    if not installed("nncf"):
+        raise GlamaError("int8 is calibrated with nncf; pip install nncf")
+    require_onnxruntime()
 
 
 def _check_calibration(request: Request, folder: Path) -> None:
@@ -244,8 +244,7 @@ def _write_graphs(
         return graphs
     if request.precision == "int8":
         return graphs | int8.write(checkpoint, request, fft, folder, step)
-    if not installed("onnxruntime"):
-        raise GlamaError("half precision is calibrated with ONNX Runtime; pip install onnxruntime")
+    require_onnxruntime()
     height, width = request.size or request.profile.max
     graph_files.check_memory(checkpoint.config, (height, width))
     step(f"calibrating at {height}x{width}")

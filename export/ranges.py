@@ -18,6 +18,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from glama_deploy.export.precision import full
+from glama_deploy.runtime.providers import require_onnxruntime
 
 #: Largest finite and smallest normal value of each half type.
 LARGEST = {"fp16": 65504.0, "bf16": 3.3895e38}
@@ -86,7 +87,7 @@ class _Part:
     """Some nodes of the graph as a session of their own, which also gives the range of each of their values."""
 
     def __init__(self, model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> None:
-        import onnxruntime
+        onnxruntime = require_onnxruntime()
 
         self.inputs, self._outputs = inputs, outputs
         probed, self._probes = _with_probes(model)

@@ -321,11 +321,17 @@ def manifest_text(manifest: Manifest) -> str:
     return manifest.model_copy(update={"schema_version": SCHEMA_VERSION}).model_dump_json(indent=2) + "\n"
 
 
+#: Digits of a side that is read at all.
+_MAX_DIGITS = 18
+
+
 def parse_size(text: str, option: str = "size") -> Size:
     """`512x768` as (height, width). Raises GlamaError, naming `option`, for anything else."""
     height, cross, width = text.lower().partition("x")
     if not cross or not height.isdecimal() or not width.isdecimal():
         raise GlamaError(f"{option} is {text!r}; HEIGHTxWIDTH is expected, such as 512x768")
+    if max(len(height), len(width)) > _MAX_DIGITS:  # Python refuses to read a number of some thousand digits
+        raise GlamaError(f"{option} has sides of {len(height)} and {len(width)} digits; the largest side is {MAX_SIDE}")
     size = int(height), int(width)
     if any(side % SIZE_MULTIPLE or not MIN_SIDE <= side <= MAX_SIDE for side in size):
         near = "x".join(str(min(MAX_SIDE, next_side(side))) for side in size)

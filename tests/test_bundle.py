@@ -116,6 +116,13 @@ def test_a_size_must_read_height_x_width(text):
         parse_size(text, "--size")
 
 
+@pytest.mark.parametrize("text", ["9" * 5000 + "x16", "16x" + "9" * 5000, "0" * 5000 + "x16"])
+def test_a_side_of_thousands_of_digits_is_refused_in_one_line(text):
+    """Python itself refuses to read a number of more than 4,300 digits."""
+    with pytest.raises(GlamaError, match=r"--size has sides of \d+ and \d+ digits; the largest side is 16384"):
+        parse_size(text, "--size")
+
+
 def test_a_size_must_be_a_multiple_of_8():
     assert parse_size("512X768") == (512, 768)
     with pytest.raises(GlamaError, match=r"--size is 100x130; .* the next that works is 104x136"):

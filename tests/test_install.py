@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import zipfile
-from importlib.metadata import version
+from importlib.metadata import requires, version
 from pathlib import Path
 
 import pytest
@@ -47,3 +47,15 @@ def test_every_file_that_the_readme_links_to_is_there():
 
 def test_the_version_is_one():
     assert version("glama-deploy") == glama_deploy.__version__
+
+
+def test_no_extra_but_its_own_names_an_onnxruntime():
+    """Extras add up, and onnxruntime and onnxruntime-gpu overwrite each other's files: `[export,gpu]` has one."""
+    named: dict[str, set[str]] = {}
+    for requirement in requires("glama-deploy") or ():
+        found = re.match(r"(onnxruntime[\w-]*)", requirement)
+        extra = re.search(r"""extra == ['"]([\w-]+)['"]""", requirement)
+        if found and extra:
+            named.setdefault(found[1], set()).add(extra[1])
+    assert named == {"onnxruntime": {"onnxruntime"}, "onnxruntime-gpu": {"gpu"}}
+    assert "onnxruntime" in re.search(r"glama-deploy\[(.*?)\]", " ".join(requires("glama-deploy") or ()))[1].split(",")

@@ -30,6 +30,7 @@ from glama_deploy.network import NetworkConfig
 from glama_deploy.reference import checkpoint
 from glama_deploy.runtime import check_request
 from glama_deploy.runtime.base import Request, require
+from glama_deploy.runtime.providers import require_onnxruntime
 
 #: Image uint8 H×W×3 and missing bool H×W → image uint8 H×W×3.
 Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -158,8 +159,8 @@ def _emulated(spec: Spec, threads: int) -> Inpainter:
         raise GlamaError(
             f"{spec.label}: a checkpoint has no graph to emulate; glama-export --precision fp16 makes a bundle of it"
         )
-    for package in ("onnx", "onnxruntime"):
-        require(package, package, f"pip install {package}")
+    require("onnx", "onnx", "pip install onnx", "ModelProto")
+    require_onnxruntime()
     import onnx
 
     from glama_deploy.export.emulate import EmulatedRunner

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from glama_deploy.bundle import Bundle, EngineName
 from glama_deploy.errors import EngineError
-from glama_deploy.runtime.base import Request, Runner
+from glama_deploy.runtime.base import MAX_THREADS, Request, Runner
 
 log = logging.getLogger("glama_deploy")
 
@@ -41,12 +41,16 @@ def check_request(backend: str, request: Request) -> None:
         raise EngineError(
             f"unknown precision {precision!r}; expected auto, fp32, bf16, fp16, int8, int8+bf16 or int8+fp16"
         )
-    if threads is not None and (type(threads) is not int or threads < 1):
-        raise EngineError(f"threads is {threads!r}; a whole number from 1 up is expected, or None for all")
-    if type(streams) is not int or streams < 1:
-        raise EngineError(f"streams is {streams!r}; a whole number from 1 up is expected")
+    if threads is not None and not _is_count(threads):
+        raise EngineError(f"threads is {threads!r}; expected a whole number from 1 to {MAX_THREADS}, or None for all")
+    if not _is_count(streams):
+        raise EngineError(f"streams is {streams!r}; expected a whole number from 1 to {MAX_THREADS}")
     if request.compile_sizes not in (None, True, False):
         raise EngineError(f"compile_sizes is {request.compile_sizes!r}; True, False or None is expected")
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 1 <= value <= MAX_THREADS
 
 
 def open_bundle(bundle: Bundle, backend: str, request: Request = _PLAIN) -> Runner:
@@ -73,14 +77,13 @@ def open_bundle(bundle: Bundle, backend: str, request: Request = _PLAIN) -> Runn
         except EngineError as error:
             refused.append(str(error))
             continue
-        for reason in refused:
+        for reason in dict.fromkeys(refused):  # one package may be asked for two devices
             log.warning("%s; using %s", reason, runner.description)
         return runner
     if not refused and bundle.manifest.fft == "plugin":
         raise EngineError(f"{bundle.path} is for TensorRT alone and has no engine yet: glama-build BUNDLE --target trt")
-    raise EngineError(
-        "; ".join(refused) or "no engine for this bundle is installed; pip install openvino (CPU) is a good start"
-    )
+    reasons = "; ".join(dict.fromkeys(refused))
+    raise EngineError(reasons or "no engine for this bundle is installed; pip install openvino (CPU) is a good start")
 
 
 def open_engine(bundle: Bundle, name: EngineName, request: Request) -> Runner:

@@ -19,6 +19,19 @@ import numpy as np
 from glama_deploy.bundle import EngineName, Io, SizeRange
 from glama_deploy.errors import EngineError
 
+#: How a remedy that installs a package becomes one for a package that is broken, which pip would leave as it is.
+_REINSTALL = ("pip install", "pip install --upgrade --force-reinstall")
+
+#: The remedy for a package that looks for the user's home folder when it is imported, where the user has none.
+_SET_HOME = "set HOME to a folder that you may write to"
+
+#: Characters of a package's own reason that an error repeats.
+_MAX_REASON = 200
+
+#: The most CPU threads and streams that a caller may ask for: beyond the cores of any machine, and within what an
+#: engine can start.
+MAX_THREADS = 4096
+
 
 @dataclass(frozen=True)
 class Request:
@@ -72,19 +85,49 @@ class Runner(Protocol):
         ...
 
 
-def require(package: str, name: str, remedy: str) -> ModuleType:
-    """Import an engine's package. Raises EngineError where it is not installed, or is but does not load."""
+def require(package: str, name: str, remedy: str, attribute: str = "") -> ModuleType:
+    """Import an engine's package.
+
+    Args:
+        package: the module's name.
+        name: the package as people call it.
+        remedy: how to install the package, with `pip install` in the text.
+        attribute: what the package has where it is whole.
+
+    Returns:
+        The module.
+
+    Raises:
+        EngineError: the package is not installed, fails when it is imported, or lacks the attribute.
+    """
     if not installed(package):
         raise EngineError(f"{name} is not installed; {remedy}")
     try:
-        return importlib.import_module(package)
-    except (ImportError, OSError) as error:
-        raise EngineError(f"{name} is installed but does not load ({str(error).splitlines()[0]}); {remedy}") from error
+        module = importlib.import_module(package)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or ["no reason is given"])[0]
+        cure = _SET_HOME if "home directory" in reason else remedy.replace(*_REINSTALL, 1)
+        raise EngineError(
+            f"{name} is installed but not usable ({type(error).__name__}: {reason[:_MAX_REASON]}); {cure}"
+        ) from error
+    if attribute and not hasattr(module, attribute):
+        raise EngineError(
+            f"{name} is installed but not usable ({module.__file__} has no {attribute}); remove that file where it is "
+            f"your own, else {remedy.replace(*_REINSTALL, 1)}"
+        )
+    return module
 
 
 def installed(package: str) -> bool:
-    """Whether a package can be imported, without importing it."""
+    """Return whether a package can be imported, without importing the package itself.
+
+    A folder without an `__init__.py` is not a package: bundles have folders called `openvino` and `tensorrt`, and pip
+    leaves such folders behind.
+    """
     try:
-        return importlib.util.find_spec(package) is not None
+        spec = importlib.util.find_spec(package)
     except ModuleNotFoundError:
         return False
+    except Exception:  # noqa: BLE001 - a package above fails when it is imported; `require` tells why
+        return True
+    return spec is not None and spec.origin is not None

@@ -9,7 +9,7 @@ import numpy as np
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime import providers
-from glama_deploy.runtime.base import Request, installed, require
+from glama_deploy.runtime.base import Request
 
 log = logging.getLogger("glama_deploy")
 
@@ -25,12 +25,12 @@ _PROVIDERS: dict[str, tuple[providers.Name, ...]] = {
 
 
 def absent(bundle: Bundle, request: Request) -> bool:
-    if not installed("onnxruntime") or not bundle.engine("onnx"):
+    if not providers.has_onnxruntime() or not bundle.engine("onnx"):
         return True
     try:
         return not any(providers.listed(name) for name in _PROVIDERS[request.device])
     except EngineError:
-        return True  # broken: it is said when the CPU's turn comes
+        return False  # broken, which `open` tells
 
 
 def open(bundle: Bundle, request: Request) -> OnnxRuntimeRunner:
@@ -38,7 +38,7 @@ def open(bundle: Bundle, request: Request) -> OnnxRuntimeRunner:
 
     Raises EngineError, also for a bundle whose FFTs are a plugin's nodes.
     """
-    require("onnxruntime", "ONNX Runtime", "pip install onnxruntime")
+    providers.require_onnxruntime()
     if not bundle.engine("onnx"):
         raise EngineError(f"{bundle.path} has FFTs as a TensorRT plugin's nodes; for ONNX Runtime export --fft matmul")
     names = _PROVIDERS[request.device]

@@ -57,7 +57,7 @@ def absent(bundle: Bundle, request: Request) -> bool:
 
 def open(bundle: Bundle, request: Request) -> OpenVINORunner:
     """Compile the bundle for this CPU, or take it from the cache of compiled models."""
-    require("openvino", "OpenVINO", "pip install openvino")
+    require("openvino", "OpenVINO", "pip install openvino", "Core")
     if not _serves(bundle):
         raise EngineError(f"{bundle.path} has FFTs as a TensorRT plugin's nodes; for OpenVINO export --fft matmul")
     return OpenVINORunner(bundle, request)

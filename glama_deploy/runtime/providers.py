@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from types import ModuleType
 from typing import Any, Literal
 
 from glama_deploy import cache
@@ -26,6 +28,9 @@ _THEIRS: dict[Name, str] = {
     "cpu": "CPUExecutionProvider",
 }
 LABELS: dict[Name, str] = {"tensorrt-rtx": "TensorRT-RTX", "tensorrt": "TensorRT", "cuda": "CUDA", "cpu": "CPU"}
+
+#: The distributions that bring the package `onnxruntime`; one alone can be installed.
+_DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
 
 #: The plugin provider's package, with the library that is registered.
 _RTX_PACKAGE = "onnxruntime_ep_nv_tensorrt_rtx"
@@ -49,9 +54,43 @@ class Session:
     sizes: SizeRange
 
 
+def has_onnxruntime() -> bool:
+    """Return whether ONNX Runtime is installed, usable or not."""
+    return installed("onnxruntime") or any(map(_has_distribution, _DISTRIBUTIONS))
+
+
+def require_onnxruntime() -> ModuleType:
+    """Import ONNX Runtime.
+
+    Raises:
+        EngineError: ONNX Runtime is not installed or fails when it is imported; or several of its distributions are
+            installed, which overwrite each other's files.
+    """
+    there = [name for name in _DISTRIBUTIONS if _has_distribution(name)]
+    if len(there) > 1:
+        raise EngineError(
+            f"ONNX Runtime is not usable: {' and '.join(there)} overwrite each other's files; pip uninstall --yes "
+            f"{' '.join(there)}, then pip install {'onnxruntime-gpu' if 'onnxruntime-gpu' in there else there[0]}"
+        )
+    if there and not installed("onnxruntime"):  # uninstalling another distribution has removed the files of this one
+        raise EngineError(
+            f"ONNX Runtime is not usable: the files of {there[0]} are gone; pip install --force-reinstall {there[0]}"
+        )
+    name = there[0] if there else "onnxruntime"
+    return require("onnxruntime", "ONNX Runtime", f"pip install {name}", "InferenceSession")
+
+
+def _has_distribution(name: str) -> bool:
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
 def listed(name: Name) -> bool:
     """Whether ONNX Runtime has the provider; it may still not start here. Raises EngineError: no ONNX Runtime."""
-    package = require("onnxruntime", "ONNX Runtime", "pip install onnxruntime")
+    package = require_onnxruntime()
     if name == "tensorrt-rtx":
         return installed(_RTX_PACKAGE)
     return _THEIRS[name] in package.get_available_providers()
@@ -62,8 +101,7 @@ def start(bundle: Bundle, name: Name, precision: str, threads: int | None) -> Se
 
     Raises EngineError: the provider is not there, does not start here, or does not take that precision.
     """
-    import onnxruntime
-
+    onnxruntime = require_onnxruntime()
     if not listed(name):
         raise EngineError(f"this ONNX Runtime has no {LABELS[name]} provider; {_remedy(name)}")
     chosen = _precision(bundle, name, precision)
@@ -112,8 +150,8 @@ def _prepare_cuda(onnxruntime: Any) -> None:
 
 def _remedy(name: Name) -> str:
     if name == "tensorrt-rtx":
-        return "pip install onnxruntime onnxruntime-ep-nv-tensorrt-rtx"
-    return "pip uninstall onnxruntime; pip install onnxruntime-gpu"
+        return "pip install onnxruntime-ep-nv-tensorrt-rtx"
+    return "pip uninstall --yes onnxruntime, then pip install onnxruntime-gpu"
 
 
 def _precision(bundle: Bundle, name: Name, asked: str) -> Precision:

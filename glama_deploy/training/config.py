@@ -42,7 +42,7 @@ class Data(_Section):
         default="general", description="a mask or a mixture (section 3.2, Table 4), or several: general+EveryNLines"
     )
     keep: int = Field(default=0, ge=0, description="so many photographs stay in each worker's memory, decoded")
-    workers: int = Field(default=4, ge=0, description="processes that read; 0: none beside the training")
+    workers: int = Field(default=4, ge=0, le=1024, description="processes that read; 0: none beside the training")
 
     @model_validator(mode="after")
     def _known_mask(self) -> Data:
@@ -78,7 +78,7 @@ class Optimization(_Section):
     steps: int = Field(default=1_000_000, ge=1)
     average: float = Field(default=0.999, ge=0, lt=1, description="decay of the generator's running average (EMA)")
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="bf16: autocast; FFTs stay fp32")
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
 
 
 class Saving(_Section):

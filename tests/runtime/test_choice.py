@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ import torch
 import glama_deploy
 from glama_deploy import runtime
 from glama_deploy.errors import EngineError
-from glama_deploy.runtime import onnxruntime, openvino, tensorrt
-from glama_deploy.runtime.base import Request
+from glama_deploy.runtime import onnxruntime, openvino, providers, tensorrt
+from glama_deploy.runtime.base import Request, installed, require
 
 
 def failing(what: str):
@@ -84,13 +85,82 @@ def test_a_damaged_cache_is_made_anew(tiny, tmp_path, monkeypatch, photo, hole):
         assert (glama_deploy.load(tiny, "openvino")(photo, hole) == expected).all()
 
 
-def test_a_package_that_is_installed_but_does_not_load_is_passed_over(tiny_bundle, tmp_path, monkeypatch, caplog):
-    (tmp_path / "openvino.py").write_text("raise ImportError('libopenvino.so: no such file')")
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("raise ImportError('libopenvino.so: no such file')", "(ImportError: libopenvino.so: no such file)"),
+        ("raise ValueError('numpy.dtype size changed')", "(ValueError: numpy.dtype size changed)"),
+        ("raise RuntimeError('first line\\nsecond line')", "(RuntimeError: first line)"),
+        ("raise SystemError", "(SystemError: no reason is given)"),
+        ("import sys; sys.maxsize.nothing", "(AttributeError: 'int' object has no attribute 'nothing')"),
+        ("", "openvino.py has no Core); remove that file where it is your own"),
+    ],
+)
+def test_a_package_that_is_installed_but_not_usable_is_passed_over(
+    tiny_bundle, tmp_path, monkeypatch, caplog, body, reason
+):
+    (tmp_path / "openvino.py").write_text(body, encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in [name for name in sys.modules if name.partition(".")[0] == "openvino"]:
         monkeypatch.delitem(sys.modules, name)
     assert glama_deploy.load(tiny_bundle.path).backend == "onnxruntime"
-    assert "OpenVINO is installed but does not load (libopenvino.so: no such file)" in caplog.messages[0]
+    (message,) = caplog.messages
+    assert message.startswith("OpenVINO is installed but not usable (")
+    assert reason in message
+    assert "pip install --upgrade --force-reinstall openvino; using ONNX Runtime" in message
+    assert "\n" not in message
+
+
+def test_an_interrupt_during_an_engines_import_is_no_broken_package(tmp_path, monkeypatch):
+    (tmp_path / "interrupted_engine.py").write_text("raise KeyboardInterrupt", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        require("interrupted_engine", "the engine", "pip install engine")
+
+
+def test_a_folder_of_a_packages_name_is_no_package(tmp_path, monkeypatch):
+    """Bundles have folders of these names, and `python -c` looks for packages in the current folder."""
+    (tmp_path / "some_engine").mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert not installed("some_engine")
+    with pytest.raises(EngineError, match="the engine is not installed; pip install engine"):
+        require("some_engine", "the engine", "pip install engine")
+
+
+def test_a_parent_package_that_fails_is_reported_with_its_reason(tmp_path, monkeypatch):
+    (tmp_path / "broken_parent").mkdir()
+    (tmp_path / "broken_parent" / "__init__.py").write_text("raise OSError('no driver')", encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert installed("broken_parent.child")
+    with pytest.raises(EngineError, match=r"not usable \(OSError: no driver\)"):
+        require("broken_parent.child", "the engine", "pip install engine")
+
+
+def _pretend_installed(folder: Path, name: str) -> None:
+    metadata = folder / f"{name.replace('-', '_')}-9.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 9.0\n", encoding="utf-8")
+
+
+def test_two_distributions_of_onnxruntime_are_refused_with_both_names(tiny_bundle, tmp_path, monkeypatch, caplog):
+    _pretend_installed(tmp_path, "onnxruntime")
+    _pretend_installed(tmp_path, "onnxruntime-gpu")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(EngineError, match="onnxruntime and onnxruntime-gpu overwrite each other's files") as refused:
+        glama_deploy.load(tiny_bundle.path, "onnxruntime")
+    assert "pip uninstall --yes onnxruntime onnxruntime-gpu, then pip install onnxruntime-gpu" in str(refused.value)
+    assert glama_deploy.load(tiny_bundle.path).backend == "openvino"
+    (message,) = caplog.messages  # for a GPU, ONNX Runtime would have come first
+    assert message.startswith(f"{refused.value}; using OpenVINO")
+
+
+def test_onnxruntime_whose_files_are_gone_is_to_be_reinstalled(tmp_path, monkeypatch):
+    _pretend_installed(tmp_path, "onnxruntime-gpu")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(providers, "_DISTRIBUTIONS", ("onnxruntime-gpu",))
+    monkeypatch.setattr(providers, "installed", lambda package: False)
+    with pytest.raises(EngineError, match="pip install --force-reinstall onnxruntime-gpu"):
+        providers.require_onnxruntime()
 
 
 @pytest.mark.parametrize("io", ["float", "uint8"])
@@ -123,7 +193,9 @@ def test_the_embedded_network_is_the_default(photo, hole):
         ({"backend": None}, "backend is None, precision 'auto'; names are expected"),
         ({"backend": "coreml"}, "unknown backend 'coreml'; expected auto, torch, openvino, onnxruntime, tensorrt"),
         ({"precision": "fp8"}, "unknown precision 'fp8'; expected auto, fp32, bf16, fp16, int8, .* or int8.fp16"),
-        ({"threads": 0}, "threads is 0; a whole number from 1 up"),
+        ({"threads": 0}, "threads is 0; expected a whole number from 1 to 4096, or None for all"),
+        ({"threads": 2147483648}, "threads is 2147483648; expected a whole number from 1 to 4096"),
+        ({"streams": 2147483648}, "streams is 2147483648; expected a whole number from 1 to 4096"),
         ({"threads": "2"}, "threads is '2'"),
         ({"backend": "torch"}, "is a bundle, which holds no PyTorch network"),
         ({"backend": "onnxruntime", "precision": "bf16"}, "is chosen at export"),

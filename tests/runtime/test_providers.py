@@ -144,9 +144,9 @@ def test_a_gpu_takes_the_half_graph_and_a_cpu_the_whole_one(machine, with_half):
 def test_what_is_not_installed_says_how_to_get_it(tiny_bundle):
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has CUDA")
-    with pytest.raises(EngineError, match="has no TensorRT provider; pip uninstall onnxruntime; pip install onnx"):
+    with pytest.raises(EngineError, match="has no TensorRT provider; pip uninstall --yes onnxruntime, then pip"):
         glama_deploy.load(tiny_bundle.path, "onnxruntime:tensorrt")
-    with pytest.raises(EngineError, match="has no TensorRT-RTX provider; pip install onnxruntime onnxruntime-ep-nv"):
+    with pytest.raises(EngineError, match="has no TensorRT-RTX provider; pip install onnxruntime-ep-nv"):
         glama_deploy.load(tiny_bundle.path, "onnxruntime:tensorrt-rtx")
     with pytest.raises(EngineError, match="unknown backend 'onnxruntime:tpu'; expected onnxruntime:cpu, onnxruntime:"):
         glama_deploy.load(tiny_bundle.path, "onnxruntime:tpu")
@@ -175,7 +175,7 @@ def rtx_plugin(monkeypatch) -> list[tuple[str, str]]:
     """The package of the plugin provider; what is registered goes into the list."""
     registered: list[tuple[str, str]] = []
     package = types.ModuleType("onnxruntime_ep_nv_tensorrt_rtx")
-    package.__spec__ = types.SimpleNamespace()  # it is found
+    package.__spec__ = types.SimpleNamespace(origin="there")  # it is found
     package.get_ep_name = lambda: "NvTensorRTRTXExecutionProvider"
     package.get_library_path = lambda: "/lib/provider.so"
     monkeypatch.setitem(sys.modules, package.__name__, package)

@@ -15,6 +15,7 @@ from onnx import helper
 
 from glama_deploy.runtime.base import require
 from glama_deploy.runtime.plugins import fft
+from glama_deploy.runtime.providers import require_onnxruntime
 
 _REMEDY = "pip install polygraphy onnx-graphsurgeon onnx onnxruntime"
 
@@ -79,7 +80,7 @@ def _run_node(opset: int, node: Any, tensors: dict[str, np.ndarray]) -> dict[str
 @functools.lru_cache(maxsize=1024)
 def _session(node: bytes, inputs: tuple[tuple[str, int, int], ...], opset: int) -> Any:
     """An ONNX Runtime session of one node, for inputs of the given names, types and ranks."""
-    import onnxruntime
+    onnxruntime = require_onnxruntime()
 
     proto = onnx.NodeProto.FromString(node)
     sources = [helper.make_tensor_value_info(name, kind, [None] * rank) for name, kind, rank in inputs]
