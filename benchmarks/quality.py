@@ -12,8 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rich.console import Console
-
+from glama_deploy.cli.console import Console
 from glama_deploy.evaluation import tables
 from glama_deploy.evaluation.evaluate import Request, evaluate
 from glama_deploy.evaluation.methods import BASELINES

@@ -59,7 +59,7 @@ def show(console: Console, results: Results) -> None:
             for cells in parts.table(row.parts):
                 table.add_row(*cells)
             console.print(table)
-    console.print("a matrix product reaches " + "; ".join(_limits(results)), highlight=False)
+    console.print("a matrix product reaches " + "; ".join(_limits(results)))
 
 
 def markdown(results: Results) -> str:

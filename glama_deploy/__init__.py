@@ -4,19 +4,19 @@
 >>> inpainter = glama_deploy.load("bundle")
 >>> out = inpainter(image, mask)  # uint8 H×W×3 RGB, mask H×W (> 0 = missing) → uint8 H×W×3
 
-Importing this package imports neither torch nor any engine.
+Importing this package imports neither torch nor any engine, and NumPy only once something of it is used: the commands
+answer Ctrl-C before that.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from glama_deploy.bundle import MANIFEST, Bundle
 from glama_deploy.errors import BundleError, CheckpointError, EngineError, GlamaError, ImageError
-from glama_deploy.files import check_path
-from glama_deploy.inpainter import Inpainter
-from glama_deploy.runtime import check_request, open_bundle
-from glama_deploy.runtime.base import Request
+
+if TYPE_CHECKING:
+    from glama_deploy.inpainter import Inpainter
 
 __version__ = "0.1.0"
 
@@ -30,6 +30,15 @@ __all__ = [
     "__version__",
     "load",
 ]
+
+
+def __getattr__(name: str) -> type:
+    """Import the class that users only name: `glama_deploy.Inpainter`."""
+    if name == "Inpainter":
+        from glama_deploy.inpainter import Inpainter
+
+        return Inpainter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def load(
@@ -59,6 +68,12 @@ def load(
         raise GlamaError(
             f"model is a {type(model).__name__}; the path of a bundle or checkpoint, or 'default' is expected"
         )
+    from glama_deploy.bundle import MANIFEST, Bundle
+    from glama_deploy.files import check_path
+    from glama_deploy.inpainter import Inpainter
+    from glama_deploy.runtime import check_request, open_bundle
+    from glama_deploy.runtime.base import Request
+
     request = Request(precision, threads, compile_sizes=compile_sizes, streams=streams)
     check_request(backend, request)
     path = Path(model)

@@ -1,16 +1,24 @@
-"""What goes wrong for a reason that the user can mend.
+"""Errors for a reason that the user can mend.
 
-Every message is one line: what was found, what was expected, what to do. The commands print it and leave with
-:attr:`GlamaError.exit_code`; nothing else is caught there, so a bug keeps its traceback.
+Every message is one line: what was found, what was expected, what to do. The commands print the message and leave with
+:attr:`GlamaError.exit_code`. They catch no bugs, so a bug keeps its traceback.
 """
 
 from __future__ import annotations
 
+from glama_deploy.escapes import escape_controls
+
 
 class GlamaError(Exception):
-    """Bad input or a missing piece; its text is one line for the person who sees it."""
+    """Bad input or a missing piece.
+
+    The text is one line. Line breaks and terminal escapes in names from elsewhere are escaped.
+    """
 
     exit_code = 2
+
+    def __str__(self) -> str:
+        return escape_controls(super().__str__())
 
 
 class CheckpointError(GlamaError):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
-
 from glama_deploy.bundle import MANIFEST, Bundle, parse_size
+from glama_deploy.cli.console import Console
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.errors import GlamaError
 from glama_deploy.files import atomic_file, check_writable
+from glama_deploy.processors import count_processors
+from glama_deploy.runtime.base import MAX_THREADS
 
 _JSON = "results.json"
 
@@ -30,7 +30,7 @@ def glama_bench(
     sizes: Annotated[list[str] | None, option("--size", help="HxW; may be given again. 512x512 by default.")] = None,
     batches: Annotated[list[int] | None, option("--batch", help="May be given again. 1 by default.", min=1)] = None,
     threads: Annotated[
-        list[int] | None, option("--threads", help="May be given again. All cores by default.", min=1)
+        list[int] | None, option("--threads", help="May be given again. All cores by default.", min=1, max=MAX_THREADS)
     ] = None,
     runs: Annotated[int, option("--runs", help="Of each subject, in turns.", min=1)] = 7,
     profile: Annotated[bool, option("--profile", help="Also where the time goes on OpenVINO, by part.")] = False,
@@ -60,8 +60,8 @@ def glama_bench(
         bundle = cached_bundle(model)
     if out is not None:
         _check_out(out, overwrite)
-    console, progress = Console(width=130), Console(stderr=True, style="dim", highlight=False)
-    counts = threads or [len(os.sched_getaffinity(0))]
+    console, progress = Console(width=130), Console(stderr=True, style="dim")
+    counts = threads or [count_processors()]
     # a line for each step, and nothing that moves: a spinner would be measured too
     found = bench.measure(
         bundle, checkpoint, subjects or SUBJECTS, asked, batches or [1], counts, runs, profile, progress.print
@@ -75,7 +75,7 @@ def glama_bench(
             temporary.write_text(text, encoding="utf-8")
     with atomic_file(out / "results.png") as temporary:
         results.plot(found, temporary)
-    console.print(f"written to {out}", markup=False)
+    console.print(f"written to {out}")
 
 
 def _check_out(out: Path, overwrite: bool) -> None:

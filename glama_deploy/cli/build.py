@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, cast
 
-import typer
-from rich.console import Console
-
 from glama_deploy.bundle import DEFAULT_PROFILE, Bundle, Precision
 from glama_deploy.cli import builder
-from glama_deploy.cli.entry import Command, option
+from glama_deploy.cli.console import Console
+from glama_deploy.cli.entry import Command, argument, option
 from glama_deploy.cli.report import print_report
 from glama_deploy.cli.show import Steps
 from glama_deploy.cli.sizes import MaxBatch, MaxSize, MinSize, OptSize, profile
@@ -21,7 +19,7 @@ from glama_deploy.errors import EngineError, GlamaError, NotBuiltError
 
 
 def glama_build(
-    bundle: Annotated[Path, typer.Argument(help="The bundle's folder.", show_default=False)],
+    bundle: Annotated[Path, argument(help="The bundle's folder.", show_default=False)],
     target: Annotated[str, option("--target", help="openvino, trt or trt-rtx.")],
     precision: Annotated[
         str | None,
@@ -94,7 +92,7 @@ def glama_build(
                 result = add(opened, target, sizes, wanted, options=options, report=heard.append if report else None)
         except EngineError as error:
             raise NotBuiltError(str(error)) from error
-    console = Console(highlight=False)
+    console = Console()
     for made in result.manifest.engines.values():
         size = sum(file.bytes for file in made.files) / 1e6
         console.print(f"{made.name}: {made.precision}, sizes {made.sizes}, {size:.1f} MB")

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
 
 import glama_deploy
 from glama_deploy.bundle import MANIFEST
+from glama_deploy.cli.console import Console
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.show import Steps, print_outcome
 from glama_deploy.errors import GlamaError
@@ -50,11 +50,11 @@ def glama_demo(
         sheet = side_by_side(photo.rgb, mask, result)
         with atomic_file(picture) as temporary:
             Image.fromarray(sheet).save(temporary, format="PNG")
-    console = Console(highlight=False)
+    console = Console()
     code = print_outcome(console, outcome)
-    console.print(f"inpainted with {inpainter.description}", markup=False)
-    console.print(f"bundle:  {bundle}", markup=False, soft_wrap=True)
-    console.print(f"picture: {picture} (input, mask, result)", markup=False, soft_wrap=True)
+    console.print(f"inpainted with {inpainter.description}")
+    console.print(f"bundle:  {bundle}", soft_wrap=True)
+    console.print(f"picture: {picture} (input, mask, result)", soft_wrap=True)
     return code
 
 

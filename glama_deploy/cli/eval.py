@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, cast
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from glama_deploy.bundle import parse_size
+from glama_deploy.cli.console import Console
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.errors import GlamaError
+from glama_deploy.escapes import escape_controls
 from glama_deploy.inpainter import Region
-from glama_deploy.runtime.base import require
+from glama_deploy.runtime.base import MAX_THREADS, require
 
 #: Seven masks need so many columns; a narrower terminal folds lines.
 _WIDTH = 120
@@ -61,9 +62,12 @@ def glama_eval(
     weights: Annotated[Path | None, option("--weights", help="Folder with the weights of LPIPS and FID.")] = None,
     download: Annotated[bool, option("--download", help="Fetch those that are not there.")] = False,
     processes: Annotated[
-        int | None, option("--processes", help="By default as many as cores, as far as the memory goes.", min=1)
+        int | None,
+        option("--processes", help="By default as many as cores, as far as the memory goes.", min=1, max=MAX_THREADS),
     ] = None,
-    threads: Annotated[int, option("--threads", help="Of the engine and metrics in each process.", min=1)] = 1,
+    threads: Annotated[
+        int, option("--threads", help="Of the engine and metrics in each process.", min=1, max=MAX_THREADS)
+    ] = 1,
     device: Annotated[str, option("--device", help="Of the metrics' networks: cpu, or cuda.")] = "cpu",
     overwrite: Annotated[bool, option("--overwrite", help="Remove the results of another run first.")] = False,
 ) -> int:
@@ -99,9 +103,9 @@ def glama_eval(
         overwrite=overwrite,
         **({"metrics": metric} if metric else {}),
     )
-    screen = Console(stderr=True, highlight=False)
+    screen = Console(stderr=True)
     progress = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -111,21 +115,21 @@ def glama_eval(
         transient=True,
         disable=not screen.is_terminal,
     )
+    task = progress.add_task("opening the models", total=None)
+
+    def heard(done: int, total: int, text: str) -> None:
+        progress.update(task, completed=done, total=total, description=escape_controls(text))
+
     try:
         with progress:
-            task = progress.add_task("opening the models", total=None)
-            summary = evaluate(
-                asked,
-                lambda done, total, text: progress.update(task, completed=done, total=total, description=text),
-            )
+            summary = evaluate(asked, heard)
     except KeyboardInterrupt as error:
         raise _Stopped(f"interrupted; images that are done are kept in {out}: the same command goes on") from error
-    console = Console(highlight=False)
-    console = Console(highlight=False, width=max(console.width, _WIDTH))
+    console = Console(width=max(Console().width, _WIDTH))
     tables.show(console, summary)
     for line in summary.remarks:
-        screen.print(f"glama-eval: {line}", markup=False, soft_wrap=True)
-    console.print(f"{out / PAGE}; tables and pictures beside it", markup=False, soft_wrap=True)
+        screen.print(f"glama-eval: {line}", soft_wrap=True)
+    console.print(f"{out / PAGE}; tables and pictures beside it", soft_wrap=True)
     return 2 if summary.failures or summary.refused else 0
 
 

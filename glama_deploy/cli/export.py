@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, cast
 
-from rich.console import Console
-
 from glama_deploy.bundle import Io, Precision, parse_size
 from glama_deploy.cli import builder
+from glama_deploy.cli.console import Console
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.show import Steps, print_flops, print_outcome
 from glama_deploy.cli.sizes import MaxBatch, MaxSize, MinSize, OptSize, profile
@@ -138,13 +137,13 @@ def glama_export(
         parity=parity,
         overwrite=overwrite,
     )
-    console = Console(stderr=False)
+    console = Console()
     with Steps() as steps:
         outcome = export(request, steps)
     code = print_outcome(console, outcome)
     if report:
         print_flops(console, outcome.bundle.manifest, request.size or request.profile.opt)
-    console.print(f"bundle: {out}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"bundle: {out}", soft_wrap=True)
     return code
 
 

@@ -6,13 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, cast
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import glama_deploy
 from glama_deploy import batch
+from glama_deploy.cli.console import Console
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.inpainter import Region, check_region
+from glama_deploy.runtime.base import MAX_THREADS
 
 
 def glama_inpaint(
@@ -34,7 +35,9 @@ def glama_inpaint(
             "--precision", help="auto, fp32, bf16, fp16, int8, int8+bf16 or int8+fp16, as far as the engine can choose."
         ),
     ] = ("auto"),
-    threads: Annotated[int | None, option("--threads", help="CPU threads; all by default.", min=1)] = None,
+    threads: Annotated[
+        int | None, option("--threads", help="CPU threads; all by default.", min=1, max=MAX_THREADS)
+    ] = None,
     region: Annotated[
         str,
         option(
@@ -58,12 +61,12 @@ def glama_inpaint(
     todo = [job for job in jobs if job.mask is not None and (overwrite or not job.out.exists())]
     streams = batch.streams(todo, threads)
     inpainter = glama_deploy.load(model, backend, precision, threads, streams=streams)
-    console = Console(stderr=True, highlight=False)
-    console.print(inpainter.description, style="dim", markup=False)
+    console = Console(stderr=True)
+    console.print(inpainter.description, style="dim")
     fill = partial(inpainter, region=cast(Region, region))
     if inputs is not None:
         batch.finish(fill, jobs[0], *inputs)
-        console.print(str(jobs[0].out), markup=False, soft_wrap=True)
+        console.print(str(jobs[0].out), soft_wrap=True)
         return 0
     columns = (TextColumn("inpainting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     counts = {"written": 0, "skipped": 0, "failed": 0}
@@ -76,7 +79,7 @@ def glama_inpaint(
                 failures.append(result.reason)
             progress.advance(task)
     for reason in failures:
-        console.print(f"failed: {reason}", soft_wrap=True, markup=False)
+        console.print(f"failed: {reason}", soft_wrap=True)
     console.print(", ".join(f"{count} {state}" for state, count in counts.items()))
     if left_out := batch.left_out(image, mask, out):
         console.print(f"left out: {', '.join(left_out)}", soft_wrap=True, markup=False)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from rich.console import Console
-
 from glama_deploy import contact_sheet
 from glama_deploy.bundle import parse_size
+from glama_deploy.cli.console import Console
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.errors import GlamaError
 from glama_deploy.files import atomic_file
@@ -34,7 +33,7 @@ def glama_masks(
     sheet = contact_sheet.draw(masks or [*TYPES, *MIXTURES], count, *parse_size(size, "--size"), seed)
     with atomic_file(out) as temporary:
         sheet.save(temporary, format="PNG")
-    Console(highlight=False).print(str(out), markup=False, soft_wrap=True)
+    Console().print(str(out), soft_wrap=True)
 
 
 main = Command("glama-masks", glama_masks)

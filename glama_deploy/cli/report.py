@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
+from glama_deploy.cli.console import Console
 from glama_deploy.engines.inspection import Contents, Port, Report
 
 _SOURCES = {

@@ -7,33 +7,39 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console
-from rich.markup import escape
 from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
 from glama_deploy.bundle import NOT_ASKED, Manifest, Parity
+from glama_deploy.cli.console import Console
 from glama_deploy.engines.build import TARGETS
+from glama_deploy.escapes import escape_controls
 
 if TYPE_CHECKING:  # glama-build prints with this file too, and does not export
     from glama_deploy.export.pipeline import Outcome
 
 #: How an engine's outcome reads in the table; colours are for terminals.
-_EMULATED = "[green]emulated[/]"
-_PASS, _FAIL, _OPEN = "[green]pass[/]", "[bold red]FAIL[/]", "[yellow]not measured[/]"
-_MISSING = "[bold red]not built[/]"
+_PASS = Text("pass", "green")
+_EMULATED = Text("emulated", "green")
+_FAIL = Text("FAIL", "bold red")
+_OPEN = Text("not measured", "yellow")
+_MISSING = Text("not built", "bold red")
+
+#: The spinners, by whether the terminal's encoding has the first one's characters.
+_SPINNERS = {True: "dots", False: "line"}
 
 
 class Steps:
     """A spinner with the step that is being done; each finished one becomes a line with its seconds, on stderr."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True)
         self._status: Status | None = None
         self._step, self._since = "", 0.0
 
     def __enter__(self) -> Steps:
-        self._status = self._console.status("")
+        self._status = self._console.status("", spinner=_SPINNERS[self._console.encoding.startswith("utf")])
         self._status.start()
         return self
 
@@ -42,7 +48,7 @@ class Steps:
         self._finish()
         self._step, self._since = step, time.monotonic()
         if self._status is not None:
-            self._status.update(escape(step))
+            self._status.update(Text(escape_controls(step)))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         if self._status is not None:
@@ -52,7 +58,8 @@ class Steps:
 
     def _finish(self) -> None:
         if self._step:
-            self._console.print(f"[dim]{time.monotonic() - self._since:7.1f} s[/]  {escape(self._step)}")
+            seconds = Text(f"{time.monotonic() - self._since:7.1f} s", "dim")
+            self._console.print(seconds, f" {self._step}")
 
 
 def print_outcome(console: Console, outcome: Outcome) -> int:
@@ -90,13 +97,13 @@ def print_outcome(console: Console, outcome: Outcome) -> int:
         table.add_row(TARGETS[target], "–", "–", "–", "–", _MISSING)
     console.print(table)
     for name, reason in reasons.items():
-        console.print(f"{name}: {reason}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{name}: {reason}", soft_wrap=True)
     if any(parity.measured and not parity.passed for _, parity in results):
         return 3
     return 4 if failures else 0
 
 
-def _result(parity: Parity) -> tuple[str, str, str]:
+def _result(parity: Parity) -> tuple[str, str, Text]:
     """Largest error, PSNR and verdict."""
     if not parity.measured:
         return "–", "–", _OPEN

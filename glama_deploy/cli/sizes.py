@@ -10,10 +10,15 @@ from glama_deploy.bundle import DEFAULT_PROFILE, SizeRange, parse_size
 from glama_deploy.cli.entry import option
 from glama_deploy.errors import GlamaError
 
+#: The largest batch of an engine: beyond what any GPU's memory holds, within what TensorRT counts with.
+_MAX_BATCH = 65_536
+
 MinSize = Annotated[str | None, option("--min-size", help="HxW: the smallest a TensorRT engine takes (64x64).")]
 OptSize = Annotated[str | None, option("--opt-size", help="HxW: the size it is tuned for (512x512).")]
 MaxSize = Annotated[str | None, option("--max-size", help="HxW: the largest it takes (2048x2048).")]
-MaxBatch = Annotated[int | None, option("--max-batch", help="The most images it takes at once (1).", min=1)]
+MaxBatch = Annotated[
+    int | None, option("--max-batch", help="The most images it takes at once (1).", min=1, max=_MAX_BATCH)
+]
 
 
 def profile(

@@ -6,12 +6,11 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from glama_deploy.cli.entry import Command, option
-from glama_deploy.runtime.base import require
+from glama_deploy.cli.console import Console
+from glama_deploy.cli.entry import Command, argument, option
+from glama_deploy.runtime.base import MAX_THREADS, require
 
 
 def glama_train(
@@ -19,7 +18,7 @@ def glama_train(
     out: Annotated[Path, option("--out", help="Folder of the run: checkpoints, TensorBoard's events, the config.")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(help="key=value, such as data.train=[photos] data.side=128.", metavar="KEY=VALUE"),
+        argument(help="key=value, such as data.train=[photos] data.side=128.", metavar="KEY=VALUE"),
     ] = None,
     resume: Annotated[bool, option("--resume", help="Go on from the folder's last checkpoint.")] = False,
     weights: Annotated[
@@ -27,7 +26,13 @@ def glama_train(
     ] = None,
     device: Annotated[str, option("--device", help="auto, cpu or cuda.")] = "auto",
     processes: Annotated[
-        int, option("--processes", help="How many share each batch, a device each (torchrun sets its own).", min=1)
+        int,
+        option(
+            "--processes",
+            help="How many share each batch, a device each (torchrun sets its own).",
+            min=1,
+            max=MAX_THREADS,
+        ),
     ] = 1,
 ) -> None:
     """Train a network; its checkpoints go straight into glama-export.
@@ -40,7 +45,7 @@ def glama_train(
     from glama_deploy.training.run import train
 
     asked = config.load(source, overrides or [])
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True)
     columns = (
         TextColumn("training"),
         BarColumn(),
@@ -61,7 +66,7 @@ def glama_train(
     finally:
         progress.stop()
     if first:
-        console.print(str(last), markup=False, soft_wrap=True)
+        console.print(str(last), soft_wrap=True)
 
 
 main = Command("glama-train", glama_train)

@@ -118,7 +118,7 @@ def evaluate(request: Request, heard: Heard = lambda done, total, text: None) ->
 def _check_device(device: str) -> None:
     """Raise GlamaError unless the metrics' networks can run there."""
     kind, _, number = device.partition(":")
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+    if not re.fullmatch(r"cpu|cuda(:\d{1,4})?", device):
         raise GlamaError(f"--device is {device!r}; cpu, cuda or cuda:N is expected")
     there = torch.cuda.device_count() if kind == "cuda" and torch.cuda.is_available() else 0
     if kind == "cuda" and int(number or 0) >= there:

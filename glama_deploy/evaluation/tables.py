@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from glama_deploy.evaluation.metrics import COMMON, REGIONS, TITLES, UPWARD, Metric, Region
 from glama_deploy.evaluation.summary import Cell, Statistic, Summary
@@ -111,12 +111,12 @@ def show(console: Console, summary: Summary) -> None:
             continue
         shown = RichTable(*first, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # 80 columns or so
         for mask in masks:
-            shown.add_column(mask, justify="right")
+            shown.add_column(Text(mask), justify="right")
         for dataset, method, entries in table.rows:
             texts = (entry.text.partition(" [")[0] for entry in entries)
-            cells = (f"[bold]{text}[/]" if e.best else text for text, e in zip(texts, entries, strict=True))
-            shown.add_row(*map(escape, (dataset, method)[-len(first) :]), *cells)
-        console.print(table.title, style="italic", markup=False)
+            cells = (Text(text, "bold" if e.best else "") for text, e in zip(texts, entries, strict=True))
+            shown.add_row(*(dataset, method)[-len(first) :], *cells)
+        console.print(table.title, style="italic")
         console.print(shown)
 
 

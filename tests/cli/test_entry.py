@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import glama_deploy
+from glama_deploy.cli.build import main as glama_build
+from glama_deploy.cli.entry import Command
+from glama_deploy.cli.export import main as glama_export
+from glama_deploy.cli.masks import main as glama_masks
+from glama_deploy.errors import GlamaError
 
 #: An export that gets the signal from itself when the first engine is about to be built.
 EXPORT_WITH_SIGNAL = """
@@ -31,3 +40,68 @@ def test_a_signal_that_ends_an_export_leaves_nothing_behind(tiny, tmp_path, endi
     assert child.returncode == 128 + ending, child.stderr
     assert f"ended by {ending.name}; nothing half-written is left" in child.stderr
     assert not list(tmp_path.iterdir())
+
+
+#: Runs first in a process: a SIGINT arrives when the module whose name is in the environment is imported.
+INTERRUPT = """
+import os, signal, sys
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == os.environ["INTERRUPTED"]:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupt())
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    ("module", "codes"),
+    [
+        ("glama_deploy.cli.entry", [-signal.SIGINT]),  # the imports of the command
+        ("numpy", [-signal.SIGINT]),
+        ("glama_deploy.export.graph", [130]),  # imports that the command makes at work
+        ("openvino", [130]),
+    ],
+)
+def test_an_interrupt_during_imports_is_no_traceback(tiny, tmp_path, module, codes):
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPT, encoding="utf-8")
+    command = [Path(sys.executable).parent / "glama-export", "--ckpt", tiny, "--out", tmp_path / "b", "--no-parity"]
+    child = subprocess.run(
+        [*command, "--target", "openvino"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path), "INTERRUPTED": module},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert child.returncode in codes, child.stderr
+    assert "Traceback" not in child.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["sitecustomize.py"]
+
+
+@pytest.mark.parametrize(
+    "error", [ImportError("numpy._core failed"), RuntimeError("interrupted"), KeyboardInterrupt(), GlamaError("wrong")]
+)
+def test_an_interrupt_that_a_library_makes_an_error_of_stays_an_interrupt(capsys, error):
+    def command() -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise error from None
+
+    assert Command("glama-test", command).run([]) == 130
+    assert capsys.readouterr().err == "glama-test: interrupted; nothing half-written is left\n"
+
+
+def test_a_path_of_thousands_of_characters_is_one_short_line(capsys):
+    for command, option in ((glama_export, "--ckpt"), (glama_export, "--out"), (glama_masks, "--out")):
+        others = ["--ckpt", "default", "--out", "b"] if command is glama_export else []
+        assert command.run([*others, option, "p" * 5000 + ".png"]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "p...(4" in error
+        assert len(error) < 300
+    assert glama_build.run(["p" * 5000, "--target", "openvino"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(GlamaError, match="File name too long"):
+        glama_deploy.load("p" * 5000)
