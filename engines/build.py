@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import cast
 
 from glama_deploy import bundle as bundles
+from glama_deploy import bundle_folder
 from glama_deploy.bundle import Bundle, Engine, EngineName, Lowering, Manifest, Parity, Precision, SizeRange
 from glama_deploy.engines import openvino, profiles, tensorrt
 from glama_deploy.engines.inspection import Report
 from glama_deploy.engines.options import Options
 from glama_deploy.errors import BundleError, GlamaError
-from glama_deploy.files import atomic_file, exchanged
+from glama_deploy.files import remove, write_error
 
 log = logging.getLogger("glama_deploy")
 
@@ -150,10 +150,10 @@ def add(
     options.check(target)
     precision = choose_precision(bundle, target, precision)
     graph: Precision = "fp32" if target == "openvino" and precision != "int8" else precision
-    onnx = bundle.graph(graph)
+    bundle.graph(graph)  # said before another process is waited for
 
     def make(work: Path) -> Engine:
-        (work / onnx.name).symlink_to(onnx.absolute())
+        (work / bundles.graph_name(graph)).symlink_to(bundle.graph(graph).absolute())
         return build(
             work,
             target,
@@ -211,37 +211,40 @@ def typed_precision(manifest: Manifest) -> Precision:
 def install(bundle: Bundle, name: EngineName, make: Callable[[Path], Engine]) -> Bundle:
     """Put an engine into a bundle that exists, in place of one of the same kind.
 
-    `make` writes it into `<folder>/<name>`, in a folder beside the bundle's own files; it is moved in when it is whole,
-    then the manifest is written, then the engine that it replaces is removed. Raises GlamaError, with the bundle as it
-    was; what was cut off in the middle is undone the next time.
+    Another process that writes the bundle is waited for. Engines that it added stay.
+
+    Args:
+        bundle: the bundle, as it was opened.
+        name: the kind of the engine.
+        make: writes the engine's files into `<folder>/<name>` of the empty folder that it is given.
+
+    Returns:
+        The bundle with the engine.
+
+    Raises:
+        GlamaError: the engine cannot be made or written, or another process exported the bundle anew while this one
+            waited. The bundle is as it was.
     """
-    place, work, aside = (bundle.path / folder for folder in (name, f".{name}.tmp", f".{name}.old"))
     try:
-        _put_back(bundle, name, aside)
-        shutil.rmtree(work, ignore_errors=True)
-        work.mkdir()
-        engine = make(work)
-        graph = bundle.manifest.graphs.get(engine.precision)
-        emulated = graph.parity if graph and name.startswith("tensorrt") else None
-        engine = engine.model_copy(update={"parity": emulated or _FROM_BUNDLE})
-        manifest = bundle.manifest.model_copy(update={"engines": {**bundle.manifest.engines, name: engine}})
-        with exchanged(work / name, place, aside), atomic_file(bundle.path / bundles.MANIFEST) as temporary:
-            temporary.write_text(bundles.manifest_text(manifest), encoding="utf-8")
+        with bundle_folder.changed(bundle.path) as work:
+            manifest = _unchanged(bundle)
+            engine = make(work)
+            for beside in [path for path in work.iterdir() if path.name != name]:
+                remove(beside)
+            graph = manifest.graphs.get(engine.precision)
+            emulated = graph.parity if graph and name.startswith("tensorrt") else None
+            engine = engine.model_copy(update={"parity": emulated or _FROM_BUNDLE})
+            manifest = manifest.model_copy(update={"engines": {**manifest.engines, name: engine}})
+            (work / bundles.MANIFEST).write_text(bundles.manifest_text(manifest), encoding="utf-8")
+            bundle_folder.publish(bundle.path, work, bundle_folder.engine_files(bundle.path, name))
     except OSError as error:
-        raise GlamaError(f"cannot write into {bundle.path}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        raise write_error(bundle.path, error) from error
     return Bundle(bundle.path, manifest)
 
 
-def _put_back(bundle: Bundle, name: EngineName, aside: Path) -> None:
-    """After an exchange that was cut off: the engine that lies aside, unless the manifest means the new one."""
-    if not aside.exists():
-        return
-    try:
-        bundle.files(name)
-    except BundleError:
-        shutil.rmtree(bundle.path / name, ignore_errors=True)
-        aside.rename(bundle.path / name)
-    else:
-        shutil.rmtree(aside)
+def _unchanged(bundle: Bundle) -> Manifest:
+    """The manifest as it is now. Raises BundleError where more than engines differs from what was opened."""
+    now = Bundle.open(bundle.path).manifest
+    if now.model_copy(update={"engines": {}}) != bundle.manifest.model_copy(update={"engines": {}}):
+        raise BundleError(f"{bundle.path} was changed by another process since it was opened; open it again")
+    return now

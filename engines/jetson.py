@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 
+from glama_deploy import bundle_folder
 from glama_deploy.bundle import DEFAULT_PROFILE, BuildSettings, Manifest, SizeRange
 from glama_deploy.engines.build import engine_profiles, typed_precision
 from glama_deploy.engines.options import Options
 from glama_deploy.errors import EngineError
 
 #: The script's name in the bundle.
-SCRIPT = "build.sh"
+SCRIPT = bundle_folder.SCRIPT
 
 _HEAD = """\
 #!/bin/sh

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from glama_deploy import bundle as bundles
+from glama_deploy import bundle_folder
 from glama_deploy.bundle import (
     ANY_SIZE,
     DEFAULT_PROFILE,
@@ -33,7 +34,7 @@ from glama_deploy.engines.build import TARGETS, target_of, typed
 from glama_deploy.engines.build import build as build_engine
 from glama_deploy.engines.options import Options
 from glama_deploy.errors import EngineError, GlamaError
-from glama_deploy.files import atomic_folder
+from glama_deploy.files import PREFIX
 from glama_deploy.network import NetworkConfig
 from glama_deploy.reference import checkpoint as checkpoints
 from glama_deploy.runtime.base import installed, require
@@ -99,7 +100,7 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
     step("reading the checkpoint")
     checkpoint = checkpoints.read(request.checkpoint)
     fft = _lowering(request, checkpoint.config)
-    with atomic_folder(request.out, overwrite=request.overwrite) as folder:
+    with bundle_folder.whole(request.out, overwrite=request.overwrite) as folder:
         step("writing the ONNX graph")
         graphs = _write_graphs(checkpoint, request, fft, folder, step)
         engines: dict[EngineName, Engine] = {}
@@ -126,7 +127,7 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
         if "trt" in request.targets and fft in ("matmul", "split"):  # not every trtexec has DFT, none our plugin
             script = folder / jetson.SCRIPT
             script.write_text(jetson.script(manifest, request.profile, request.options), encoding="utf-8")
-            script.chmod(0o755)
+            script.chmod(script.stat().st_mode | (script.stat().st_mode & 0o444) >> 2)  # run by whoever may read it
         manifest = _with_parity(Bundle(folder, manifest), checkpoint, request, step)
         (folder / bundles.MANIFEST).write_text(bundles.manifest_text(manifest), encoding="utf-8")
     return Outcome(Bundle(request.out, manifest), failures)
@@ -191,12 +192,14 @@ def _check_calibration(request: Request, folder: Path) -> None:
 
 
 def _check_out(request: Request) -> None:
-    if request.out.exists() and not request.overwrite:
-        raise GlamaError(f"{request.out} exists already; choose another folder or pass --overwrite")
-    if request.out.exists() and not request.out.is_dir():
-        raise GlamaError(f"{request.out} is a file; a folder is needed for the bundle")
-    if request.out.exists() and any(request.out.iterdir()) and not (request.out / bundles.MANIFEST).is_file():
-        raise GlamaError(f"{request.out} exists and is no bundle, so it is not overwritten; choose another folder")
+    out = request.out
+    if not bundle_folder.is_free(out) and not request.overwrite:
+        raise GlamaError(f"{out} exists already; choose another folder or pass --overwrite")
+    if out.exists() and not out.is_dir():
+        raise GlamaError(f"{out} is a file; a folder is needed for the bundle")
+    found = [] if not out.exists() else [path.name for path in out.iterdir() if not path.name.startswith(PREFIX)]
+    if found and bundles.MANIFEST not in found:
+        raise GlamaError(f"{out} exists and is no bundle, so it is not overwritten; choose another folder")
     parent = request.out.absolute().parent
     while not parent.exists():
         parent = parent.parent

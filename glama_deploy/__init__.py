@@ -71,7 +71,7 @@ def load(
     from glama_deploy.bundle import MANIFEST, Bundle
     from glama_deploy.files import check_path
     from glama_deploy.inpainter import Inpainter
-    from glama_deploy.runtime import check_request, open_bundle
+    from glama_deploy.runtime import check_request, open_folder
     from glama_deploy.runtime.base import Request
 
     request = Request(precision, threads, compile_sizes=compile_sizes, streams=streams)
@@ -79,8 +79,8 @@ def load(
     path = Path(model)
     check_path(path)
     if str(model) != "default" and (path / MANIFEST).is_file():
-        bundle = Bundle.open(path)
-        return Inpainter(open_bundle(bundle, backend, request), bundle.manifest.network)
+        bundle, runner = open_folder(path, backend, request)
+        return Inpainter(runner, bundle.manifest.network)
     if str(model) != "default" and path.is_dir() and not (path / "config.yaml").is_file():
         Bundle.open(path)  # says what is wrong with it
     from glama_deploy.from_checkpoint import load_checkpoint

@@ -21,6 +21,10 @@ SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 ONNX = "model.onnx"
 
+#: In a bundle's folder: files that the manifest names already and that a writer has not moved to their places yet (see
+#: :mod:`glama_deploy.bundle_folder`).
+NEXT = ".glama-next"
+
 
 def graph_name(precision: str) -> str:
     """The file of a bundle's graph: `model.onnx` is fp32, `model.fp16.onnx` has half types written into it."""
@@ -242,12 +246,13 @@ class Bundle:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
+        self._state = _state(path)
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
         """Read and check the manifest. Raises BundleError: missing, not a bundle, of a newer schema, damaged."""
         path = Path(path)
-        file = path / MANIFEST
+        file, state = path / MANIFEST, _state(path)
         if not path.exists():
             raise BundleError(f"no bundle at {path}; make one with glama-export --ckpt CHECKPOINT --out {path}")
         if not file.is_file():
@@ -267,7 +272,7 @@ class Bundle:
                 "upgrade it: pip install -U glama-deploy"
             )
         try:
-            return cls(path, Manifest.model_validate(tree))
+            bundle = cls(path, Manifest.model_validate(tree))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
@@ -275,6 +280,8 @@ class Bundle:
             raise BundleError(
                 f"{file} is not valid: {where}: {first['msg']}; {advice}export the bundle again"
             ) from error
+        bundle._state = state  # as it was before the manifest was read
+        return bundle
 
     @property
     def sizes(self) -> SizeRange:
@@ -302,13 +309,45 @@ class Bundle:
             raise BundleError(f"{self.path} has no {name} engine (it has: {there}); add it with glama-build")
         return [self._verified(artifact) for artifact in engine.files]
 
+    def verify(self) -> None:
+        """Raise BundleError unless every file that the manifest names is there and as it was written."""
+        for graph in self.manifest.graphs.values():
+            self._verified(graph.file)
+        for name in self.manifest.engines:
+            self.files(name)
+
+    def is_current(self) -> bool:
+        """Whether the folder is as it was when it was opened: no process has changed the bundle since."""
+        return _state(self.path) == self._state
+
     def _verified(self, artifact: Artifact) -> Path:
         path = self.path / artifact.path
+        # A writer may move the file from the second place to the first while the second one is looked at.
+        for place in (path, self.path / NEXT / artifact.path, path):
+            if _is_intact(place, artifact):
+                return place
+        if not self.is_current():
+            raise BundleError(f"{self.path} was changed by another process since it was opened; open it again")
         if not path.is_file():
             raise BundleError(f"{path} is missing; export the bundle again")
-        if path.stat().st_size != artifact.bytes or sha256(path) != artifact.sha256:
-            raise BundleError(f"{path} was changed since the export (its SHA-256 differs); export the bundle again")
-        return path
+        raise BundleError(f"{path} was changed since the export (its SHA-256 differs); export the bundle again")
+
+
+def _is_intact(path: Path, artifact: Artifact) -> bool:
+    """Whether the file is the one that the manifest means."""
+    try:
+        return path.stat().st_size == artifact.bytes and sha256(path) == artifact.sha256
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _state(path: Path) -> tuple[int, int, int, bool]:
+    """Tells one state of a bundle's folder from another; all 0 where there is no manifest."""
+    try:
+        manifest = (path / MANIFEST).stat()
+    except OSError:
+        return 0, 0, 0, False
+    return manifest.st_ino, manifest.st_mtime_ns, manifest.st_size, (path / NEXT).is_dir()
 
 
 def artifact(folder: Path, path: Path) -> Artifact:

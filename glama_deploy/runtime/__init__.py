@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 from glama_deploy.bundle import Bundle, EngineName
-from glama_deploy.errors import EngineError
+from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.runtime.base import MAX_THREADS, Request, Runner
 
 log = logging.getLogger("glama_deploy")
@@ -23,6 +24,9 @@ _AUTO = (("tensorrt", "cuda"), ("onnxruntime", "cuda"), ("openvino", "cpu"), ("o
 
 
 _PLAIN = Request()
+
+#: How often a bundle is opened again that another process changes meanwhile: one change is seen at three instants.
+_MAX_ATTEMPTS = 10
 
 
 def check_request(backend: str, request: Request) -> None:
@@ -51,6 +55,25 @@ def check_request(backend: str, request: Request) -> None:
 
 def _is_count(value: object) -> bool:
     return type(value) is int and 1 <= value <= MAX_THREADS
+
+
+def open_folder(path: Path, backend: str, request: Request) -> tuple[Bundle, Runner]:
+    """Open the bundle at `path` and a runner for it, as one state of the bundle has them.
+
+    Another process may replace the bundle between the two: then both are opened again. Raises as :func:`open_bundle`
+    and :meth:`glama_deploy.bundle.Bundle.open` do.
+    """
+    for _ in range(_MAX_ATTEMPTS):
+        bundle = Bundle.open(path)
+        try:
+            runner = open_bundle(bundle, backend, request)
+        except GlamaError:
+            if bundle.is_current():
+                raise
+            continue
+        if bundle.is_current():
+            return bundle, runner
+    raise EngineError(f"{path} changed each time that it was opened; wait for the process that writes it")
 
 
 def open_bundle(bundle: Bundle, backend: str, request: Request = _PLAIN) -> Runner:

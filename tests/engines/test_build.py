@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import glama_deploy
+from glama_deploy import bundle_folder
 from glama_deploy.bundle import DEFAULT_PROFILE, Bundle
 from glama_deploy.engines import build
 from glama_deploy.engines.build import add, install
@@ -55,42 +56,16 @@ def changed(bundle: Bundle):
     return make
 
 
-class Killed(BaseException):
-    """The process ends here: nothing of ours that would come afterwards happens."""
-
-
-def cut_off(bundle: Bundle, monkeypatch, at: int) -> None:
-    """Install another engine, but be killed before the rename of that number, from 0."""
-    rename, count = Path.rename, iter(range(9))
-
-    def stop(*arguments: object, **more: object) -> None:
-        raise Killed
-
-    with monkeypatch.context() as patched:
-
-        def counted(path: Path, target: Path) -> Path:
-            if next(count) < at:
-                return rename(path, target)
-            for where, name in ((Path, "rename"), (Path, "unlink"), (shutil, "rmtree")):
-                patched.setattr(where, name, stop)
-            raise Killed
-
-        patched.setattr(Path, "rename", counted)
-        patched.setattr(Path, "replace", counted)
-        with pytest.raises(Killed):
-            install(bundle, "openvino", changed(bundle))
-
-
-@pytest.mark.parametrize("at", [0, 1, 2])  # before the old engine goes, before the new one comes, before the manifest
-def test_an_engine_outlives_an_installation_that_is_killed(with_openvino, monkeypatch, at):
+def test_an_exchange_that_version_0_1_was_killed_in_is_undone(with_openvino):
+    """That version moved the old engine to `.openvino.old`, then the new one to `openvino`, then wrote the manifest."""
     before = {file.name: file.read_bytes() for file in with_openvino.files("openvino")}
-    cut_off(with_openvino, monkeypatch, at)
-    there = Bundle.open(with_openvino.path)
-    assert there.manifest == with_openvino.manifest
+    shutil.copytree(with_openvino.path / "openvino", with_openvino.path / ".openvino.old")
+    (with_openvino.path / ".openvino.tmp").mkdir()
+    (with_openvino.path / "openvino" / "model.xml").write_text("<net/>", encoding="utf-8")
     with pytest.raises(GlamaError, match="no luck"):
-        install(there, "openvino", no_luck)
-    assert {file.name: file.read_bytes() for file in there.files("openvino")} == before
-    assert not [name for name in names(there.path) if "openvino" in name and name != "openvino"]
+        install(with_openvino, "openvino", no_luck)
+    assert {file.name: file.read_bytes() for file in with_openvino.files("openvino")} == before
+    assert names(with_openvino.path) == {"manifest.json", "model.onnx", "openvino"}
 
 
 def no_luck(work: Path):
@@ -104,16 +79,18 @@ def test_what_a_killed_installation_left_aside_goes_with_the_next(with_openvino)
     assert names(again.path) == {"manifest.json", "model.onnx", "openvino"}
 
 
-@pytest.mark.parametrize("refused", ["rename", "replace"])  # of the new engine, of the manifest
+@pytest.mark.parametrize("refused", [bundle_folder.NEXT, "manifest.json"])  # both renames before the new engine counts
 def test_an_engine_that_cannot_be_put_in_leaves_the_old_one(with_openvino, monkeypatch, refused):
-    method = getattr(Path, refused)
+    def refuse(method):
+        def renamed(path: Path, target: Path) -> Path:
+            if target.name == refused and target.parent == with_openvino.path:
+                raise OSError(28, "No space left on device")
+            return method(path, target)
 
-    def refuse(path: Path, target: Path) -> Path:
-        if path.parent.name == ".openvino.tmp" or refused == "replace":
-            raise OSError(28, "No space left on device")
-        return method(path, target)
+        return renamed
 
-    monkeypatch.setattr(Path, refused, refuse)
+    for method in ("rename", "replace"):
+        monkeypatch.setattr(Path, method, refuse(getattr(Path, method)))
     with pytest.raises(GlamaError, match=r"^cannot write [^\n]*[Nn]o space"):
         install(with_openvino, "openvino", changed(with_openvino))
     there = Bundle.open(with_openvino.path)
