@@ -74,7 +74,11 @@ def _profiles(trt: Any, bundle: Bundle, file: Path, options: Options) -> tuple[S
 
 def _load(trt: Any, bundle: Bundle, file: Path, options: Options) -> Any:
     logger = trt.Logger(trt.Logger.ERROR)
-    engine = deserialize(trt, logger, file.read_bytes(), options.settings, bundle.manifest.fft)
+    # The user names the file, and says with --version-compatible that it contains code.
+    allowed = options.settings.version_compatible
+    engine = deserialize(
+        trt, logger, file.read_bytes(), options.settings, bundle.manifest.fft, allow_engine_code=allowed
+    )
     if engine is None:
         raise EngineError(
             f"{file} is no engine that TensorRT {trt.__version__} takes on this GPU; build it here, with build.sh or "

@@ -288,7 +288,9 @@ def _look_into(task: Task, package: Any, data: memoryview) -> inspection.Content
     """What the finished engine has in it; None where there is no driver to open it with."""
     if gpus.present() is None:
         return None
-    engine = deserialize(package, package.Logger(package.Logger.ERROR), data, task.settings, task.fft)
+    logger = package.Logger(package.Logger.ERROR)
+    # This process has just built the engine.
+    engine = deserialize(package, logger, data, task.settings, task.fft, allow_engine_code=True)
     return None if engine is None else inspection.of_engine(package, engine)
 
 

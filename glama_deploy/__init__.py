@@ -48,6 +48,7 @@ def load(
     threads: int | None = None,
     compile_sizes: bool | None = None,
     streams: int = 1,
+    allow_engine_code: bool = False,
 ) -> Inpainter:
     """Open a network on an engine.
 
@@ -61,6 +62,8 @@ def load(
     do not depend on what came before; None, once the runs of a size took some seconds.
     streams: how many threads may call the inpainter at once, each of which OpenVINO serves with its share of the CPU's
     threads (more images a second, each later); other engines serve one after the other.
+    allow_engine_code: whether a version-compatible TensorRT engine may be opened. Such an engine contains native code,
+    which TensorRT runs when it opens the engine. Allow it for a bundle whose origin you trust.
 
     Raises GlamaError (BundleError, CheckpointError, EngineError), one line that says what to do.
     """
@@ -74,7 +77,9 @@ def load(
     from glama_deploy.runtime import check_request, open_folder
     from glama_deploy.runtime.base import Request
 
-    request = Request(precision, threads, compile_sizes=compile_sizes, streams=streams)
+    request = Request(
+        precision, threads, compile_sizes=compile_sizes, streams=streams, allow_engine_code=allow_engine_code
+    )
     check_request(backend, request)
     path = Path(model)
     check_path(path)

@@ -47,6 +47,14 @@ def glama_inpaint(
         ),
     ] = "auto",
     overwrite: Annotated[bool, option("--overwrite", help="Write outputs again that exist; else skip them.")] = False,
+    allow_engine_code: Annotated[
+        bool,
+        option(
+            "--allow-engine-code",
+            help="Open a version-compatible TensorRT engine, which contains native code that runs here; for a bundle "
+            "whose origin you trust.",
+        ),
+    ] = False,
 ) -> int:
     """Fill the missing pixels of an image. Known pixels come back bit-exact (in PNG, or any other lossless format).
 
@@ -60,7 +68,9 @@ def glama_inpaint(
     )  # what is wrong with them is said before anything is opened
     todo = [job for job in jobs if job.mask is not None and (overwrite or not job.out.exists())]
     streams = batch.streams(todo, threads)
-    inpainter = glama_deploy.load(model, backend, precision, threads, streams=streams)
+    inpainter = glama_deploy.load(
+        model, backend, precision, threads, streams=streams, allow_engine_code=allow_engine_code
+    )
     console = Console(stderr=True)
     console.print(inpainter.description, style="dim")
     fill = partial(inpainter, region=cast(Region, region))

@@ -51,6 +51,8 @@ def check_request(backend: str, request: Request) -> None:
         raise EngineError(f"streams is {streams!r}; expected a whole number from 1 to {MAX_THREADS}")
     if request.compile_sizes not in (None, True, False):
         raise EngineError(f"compile_sizes is {request.compile_sizes!r}; True, False or None is expected")
+    if type(request.allow_engine_code) is not bool:
+        raise EngineError(f"allow_engine_code is {request.allow_engine_code!r}; True or False is expected")
 
 
 def _is_count(value: object) -> bool:

@@ -37,8 +37,8 @@ MAX_THREADS = 4096
 class Request:
     """How to open an engine: precision (as `load` takes it), CPU threads (None: all), device (cpu, cuda, any;
     for ONNX Runtime also tensorrt and tensorrt-rtx), which of the bundle's engines, where a backend runs more than one
-    kind (None: its best), whether sizes are compiled, and how many callers are served at once (both as `load` takes
-    them)."""
+    kind (None: its best), whether sizes are compiled, how many callers are served at once, and whether an engine may
+    run native code that its file contains (the last three as `load` takes them)."""
 
     precision: str = "auto"
     threads: int | None = None
@@ -46,6 +46,7 @@ class Request:
     engine: EngineName | None = None
     compile_sizes: bool | None = None
     streams: int = 1
+    allow_engine_code: bool = False
 
 
 class Runner(Protocol):

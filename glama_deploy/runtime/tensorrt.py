@@ -53,7 +53,7 @@ def open(bundle: Bundle, request: Request) -> TensorRTRunner:
     refused = []
     for name in asked:
         try:
-            return _open_engine(bundle, name)
+            return _open_engine(bundle, name, request)
         except EngineError as error:
             refused.append(f"{name}: {error}")
     raise EngineError("; ".join(refused))
@@ -64,7 +64,7 @@ def _computes_in(engine: Engine | None, precision: str) -> bool:
     return engine is None or precision in ("auto", engine.precision, engine.precision.partition("+")[0])
 
 
-def _open_engine(bundle: Bundle, name: EngineName) -> TensorRTRunner:
+def _open_engine(bundle: Bundle, name: EngineName, request: Request) -> TensorRTRunner:
     package, target = _PACKAGES[name]
     engine = bundle.engine(name)
     rebuild = f"glama-build {bundle.path} --target {target}"
@@ -76,7 +76,7 @@ def _open_engine(bundle: Bundle, name: EngineName) -> TensorRTRunner:
     try:
         with device.active():
             check_gpu(engine, device, rebuild)
-            loaded = _load(bundle, engine, trt, rebuild)
+            loaded = _load(bundle, engine, trt, rebuild, request)
             plans, kernels = _prepare(bundle, trt, name, loaded, device)
     except BaseException:
         device.close()
@@ -115,12 +115,13 @@ def check_gpu(engine: Engine, device: Device, rebuild: str) -> None:
         )
 
 
-def _load(bundle: Bundle, engine: Engine, trt: Any, rebuild: str) -> Any:
+def _load(bundle: Bundle, engine: Engine, trt: Any, rebuild: str, request: Request) -> Any:
     """The engine on the GPU, with its weights."""
     (path,) = bundle.files(engine.name)
     logger = trt.Logger(trt.Logger.ERROR)
     settings = engine.settings or BuildSettings()
-    loaded = deserialize(trt, logger, path.read_bytes(), settings, bundle.manifest.fft)
+    allowed = request.allow_engine_code
+    loaded = deserialize(trt, logger, path.read_bytes(), settings, bundle.manifest.fft, allow_engine_code=allowed)
     if loaded is None:
         raise EngineError(f"{path} was not accepted on this GPU; rebuild with: {rebuild}")
     if settings.stripped:

@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import glama_deploy
 from glama_deploy import runtime
+from glama_deploy.bundle import Bundle
+from glama_deploy.cli.inpaint import main as glama_inpaint
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime import onnxruntime, openvino, providers, tensorrt
 from glama_deploy.runtime.base import Request, installed, require
@@ -254,3 +257,27 @@ def test_threads_of_the_reference_are_its_own(photo, hole):
 
 def test_the_names_of_backends_are_those_that_exist():
     assert {name for name, _ in runtime._AUTO} == set(runtime.BACKENDS)
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_the_users_option_about_an_engines_code_reaches_the_engine(tiny_bundle, monkeypatch, allowed, tmp_path):
+    asked: list[Request] = []
+
+    def opened(bundle: Bundle, backend: str, request: Request) -> None:
+        asked.append(request)
+        raise EngineError("not here")
+
+    monkeypatch.setattr(runtime, "open_bundle", opened)
+    with pytest.raises(EngineError, match="not here"):
+        glama_deploy.load(tiny_bundle.path, allow_engine_code=allowed)
+    for name in ("image.png", "mask.png"):
+        Image.fromarray(np.eye(64, dtype=np.uint8) * 255).save(tmp_path / name)
+    files = ["--image", tmp_path / "image.png", "--mask", tmp_path / "mask.png", "--out", tmp_path / "out.png"]
+    option = ["--allow-engine-code"] if allowed else []
+    assert glama_inpaint.run([*map(str, files), "--model", str(tiny_bundle.path), *option]) == 2
+    assert [request.allow_engine_code for request in asked] == [allowed, allowed]
+
+
+def test_whether_an_engines_code_is_allowed_is_yes_or_no(tiny_bundle):
+    with pytest.raises(EngineError, match="allow_engine_code is 'yes'; True or False is expected"):
+        glama_deploy.load(tiny_bundle.path, allow_engine_code="yes")

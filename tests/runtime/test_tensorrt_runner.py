@@ -288,7 +288,14 @@ def opened(monkeypatch, memory_runtime, memory_pycuda):
     """A function that opens a bundle's engine, in memory; its `last` is what it made, also where opening fails."""
 
     def make(
-        bundle: Bundle, name: str = "tensorrt", *, room: int = 1 << 30, pycuda: bool = False, gpu: int = 0, **trt: Any
+        bundle: Bundle,
+        name: str = "tensorrt",
+        *,
+        room: int = 1 << 30,
+        pycuda: bool = False,
+        gpu: int = 0,
+        allow_engine_code: bool = False,
+        **trt: Any,
     ) -> World:
         engine = bundle.manifest.engines[name]
         cuda = memory_runtime(room, count=gpu + 1)
@@ -300,7 +307,7 @@ def opened(monkeypatch, memory_runtime, memory_pycuda):
         monkeypatch.setattr(tensorrt, "open_device", lambda: device)
         world = World(bundle, None, device, cuda=cuda, trt=fake)
         make.last = world
-        world.runner = tensorrt.open(bundle, Request(engine=name))
+        world.runner = tensorrt.open(bundle, Request(engine=name, allow_engine_code=allow_engine_code))
         return world
 
     return make
@@ -867,14 +874,25 @@ def test_an_engine_runs_on_the_version_that_built_it_or_if_made_so_on_later_ones
     versions = {name.replace("-", "_"): built}
     bundle = with_engine(tiny_bundle, name, versions=versions, settings=BuildSettings(version_compatible=compatible))
     if runs:
-        world = opened(bundle, name)
+        world = opened(bundle, name, allow_engine_code=True)
         world.check(*inputs(1, 64, 64))
-        assert f"deserialize, host code {compatible}" in world.trt.calls
+        assert f"deserialize, host code {compatible}" in world.trt.calls  # allowed, where the engine needs that
     else:
         with pytest.raises(
             EngineError, match=rf"built with \w+ {built}, 10\.3\.0 is installed; rebuild with: glama-build"
         ):
             opened(bundle, name)
+
+
+def test_a_bundle_cannot_allow_the_code_of_its_own_engine(opened, tiny_bundle):
+    """The manifest says that the engine is version-compatible; the user has not said to trust the engine."""
+    settings = BuildSettings(version_compatible=True)
+    bundle = with_engine(tiny_bundle, versions={"tensorrt": "10.2.9"}, settings=settings)
+    says = r"^tensorrt: the engine is version-compatible.*native code.*allow_engine_code=True[^\n]*$"
+    with pytest.raises(EngineError, match=says):
+        opened(bundle)
+    assert not opened.last.trt.calls  # TensorRT saw no byte of the engine
+    assert not opened.last.cuda.leaked
 
 
 def test_an_engine_that_was_changed_or_is_not_accepted_is_one_line(opened, tiny_bundle):
