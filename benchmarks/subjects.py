@@ -25,6 +25,7 @@ import psutil
 from glama_deploy import memory
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import GlamaError
+from glama_deploy.spawning import outside_current_folder
 
 #: PyTorch in three ways and OpenCV are peers: the same network without this project. Each in fp32, or in what stands
 #: last behind a colon; on the CPU, or with `cuda` behind one, and TensorRT, on a GPU.
@@ -104,7 +105,8 @@ class Running:
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
         self._process = context.Process(target=_serve, args=(task, other), daemon=True)
-        self._process.start()
+        with outside_current_folder():
+            self._process.start()
         other.close()
         #: For people: engine, version, device, precision; and the precision alone.
         self.description, self.precision = map(str, self._ask(None))

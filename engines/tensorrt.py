@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -92,7 +93,7 @@ def build(task: Task) -> Built:
             )
     task.engine.parent.mkdir(parents=True, exist_ok=True)
     child = subprocess.run(
-        [sys.executable, "-m", "glama_deploy.engines.tensorrt", TypeAdapter(Task).dump_json(task).decode()],
+        [sys.executable, "-c", _child_program(), TypeAdapter(Task).dump_json(task).decode()],
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -105,6 +106,19 @@ def build(task: Task) -> Built:
     if child.returncode != 0 or not task.engine.is_file():
         raise EngineError(_explain(task, child.returncode, child.stdout + child.stderr))
     return TypeAdapter(Built).validate_python(said)
+
+
+def _child_program() -> str:
+    """Return the child's program, which looks for modules where this process does, and last in the current folder.
+
+    `python -m` and `python -c` look in the current folder first, and would run a file `json.py` there. The program
+    sets the search path before it imports anything but `sys`, which is built in. Python's isolated mode (`-I`) is not
+    used: the child would not find packages that this process has through PYTHONPATH or the user's site-packages.
+    """
+    here = {"", os.curdir, os.getcwd()}
+    places = [place for place in sys.path if place not in here]
+    places += [os.getcwd()] if len(places) < len(sys.path) else []
+    return f"import sys; sys.path[:] = {places!r}; from {__name__} import main; sys.exit(main(sys.argv[1]))"
 
 
 def _last_object(output: str) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from glama_deploy.evaluation.records import KNOWN, MASK, TRUTH, Folder, Record, 
 from glama_deploy.inpainter import check
 from glama_deploy.processors import count_processors
 from glama_deploy.runtime.torch import threads
+from glama_deploy.spawning import outside_current_folder
 
 #: What a process takes beside what its images need: PyTorch, an engine, their weights; and, while it opens, VGG's.
 _PROCESS_BYTES, _VGG_BYTES = 1_000_000_000, 1_200_000_000
@@ -185,7 +186,7 @@ def run(
         return
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")  # engines and PyTorch do not survive a fork
-    with ProcessPoolExecutor(processes, context, _begin, (setting,)) as pool:
+    with outside_current_folder(), ProcessPoolExecutor(processes, context, _begin, (setting,)) as pool:
         try:
             todo, running = iter(items), deque[Future[Record]]()
             while True:

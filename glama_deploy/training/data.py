@@ -25,6 +25,7 @@ from glama_deploy.decoding import decode
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.images import SUFFIXES
 from glama_deploy.masks import Mask, by_name
+from glama_deploy.spawning import outside_current_folder
 from glama_deploy.training.config import Data
 
 #: What a picture that cannot be read makes its reader raise.
@@ -194,7 +195,9 @@ def batches(
         persistent_workers=workers > 0,
         pin_memory=torch.device(device).type == "cuda",
     )
-    for image, mask, broken in loader:
+    with outside_current_folder():
+        found = iter(loader)
+    for image, mask, broken in found:
         image, mask = (tensor.to(device, non_blocking=True) for tensor in (image, mask))
         yield Batch((image.permute(0, 3, 1, 2).float() / 255).contiguous(), mask[:, None].float(), broken)
 
