@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+from contextlib import suppress
 from pathlib import Path
 
-from glama_deploy import cache, runtime
-from glama_deploy.bundle import SCHEMA_VERSION, Bundle
+from glama_deploy import cache, locks, runtime
+from glama_deploy.bundle import MANIFEST, SCHEMA_VERSION, Bundle
 from glama_deploy.errors import BundleError, EngineError, GlamaError
-from glama_deploy.files import sha256
+from glama_deploy.files import remove, sha256, write_error
 from glama_deploy.inpainter import Inpainter
 from glama_deploy.reference import checkpoint
 from glama_deploy.runtime.base import Request, installed
@@ -34,12 +36,7 @@ def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpain
         return _with_torch(model, request)
     try:
         bundle = cached_bundle(model)
-        try:
-            runner = runtime.open_bundle(bundle, backend, request)
-        except BundleError as error:  # a file in the cache is damaged
-            log.info("%s", error)
-            bundle = cached_bundle(model, anew=True)
-            runner = runtime.open_bundle(bundle, backend, request)
+        runner = runtime.open_bundle(bundle, backend, request)
     except EngineError as error:
         if backend != "auto":
             raise
@@ -48,29 +45,59 @@ def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpain
     return Inpainter(runner, bundle.manifest.network)
 
 
-def cached_bundle(model: str | Path, *, anew: bool = False) -> Bundle:
-    """The checkpoint's bundle in the cache (fp32, any size, parity not measured), exported where it is not there or
-    cannot be read; with `anew`, exported in any case."""
-    from glama_deploy.export.pipeline import Request as ExportRequest
-    from glama_deploy.export.pipeline import export, tool_versions
+def cached_bundle(model: str | Path) -> Bundle:
+    """Return the checkpoint's bundle in the cache (fp32, any size, parity not measured), with all files verified.
 
+    Where the bundle is missing it is exported, and where it is damaged it is replaced. Of several processes that ask
+    for the same bundle at once, one exports and the others wait.
+
+    Raises:
+        GlamaError: the cache cannot be written, or the checkpoint cannot be read.
+    """
     source = checkpoint.weights_file(model)
     folder = cache.folder("bundles") or cache.temporary_folder()
-    path = folder / f"{sha256(source)[:16]}-{tool_versions('glama-deploy')['glama-deploy']}-{SCHEMA_VERSION}"
-    if path.exists() and not anew:
+    path = folder / _key(model, source)
+    with suppress(BundleError):
+        return _whole_bundle(path)
+    try:
+        with locks.hold(path.with_name(f"{path.name}.lock"), f"the export of {source}"):
+            return _made(model, source, path)
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def _key(model: str | Path, weights: Path) -> str:
+    """Name the export of a checkpoint: by all files that it is read from, and by this version of the exporter."""
+    from glama_deploy.export.pipeline import tool_versions
+
+    config = Path(model) / "config.yaml"
+    files = [weights, config] if Path(model).is_dir() and config.is_file() else [weights]
+    digest = hashlib.sha256(" ".join(map(sha256, files)).encode()).hexdigest()
+    return f"{digest[:32]}-{tool_versions('glama-deploy')['glama-deploy']}-{SCHEMA_VERSION}"
+
+
+def _whole_bundle(path: Path) -> Bundle:
+    """Open a bundle and verify all of its files. Raises BundleError."""
+    bundle = Bundle.open(path)
+    bundle.verify()
+    return bundle
+
+
+def _made(model: str | Path, source: Path, path: Path) -> Bundle:
+    """Export into the cache, unless another process has done that meanwhile. The caller holds the export's lock."""
+    from glama_deploy.export.pipeline import Request as ExportRequest
+    from glama_deploy.export.pipeline import export
+
+    if path.exists():
         try:
-            return Bundle.open(path)
+            return _whole_bundle(path)
         except BundleError as error:
-            log.info("%s", error)
+            log.warning("the cached export of %s is damaged and is made again: %s", source, error)
+            if not (path / MANIFEST).is_file():  # the exporter replaces bundles alone
+                remove(path)
     log.info("exporting %s into the cache", source)
     targets = ("onnx", "openvino") if installed("openvino") else ("onnx",)
-    overwrite = path.exists()
-    try:
-        return export(ExportRequest(model, path, targets, parity=False, overwrite=overwrite)).bundle
-    except GlamaError:
-        if not overwrite and path.exists():  # another process was faster
-            return Bundle.open(path)
-        raise
+    return export(ExportRequest(model, path, targets, parity=False, overwrite=True)).bundle
 
 
 def _with_torch(model: str | Path, request: Request) -> Inpainter:
