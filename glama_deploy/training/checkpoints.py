@@ -65,5 +65,10 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
-    with atomic_file(path) as temporary:
-        torch.save(state, temporary)
+    """Write a checkpoint; see :meth:`Checkpoints.save`.
+
+    torch writes a file that it opens itself in C++, where the reason of a failure is lost. Of a file that Python
+    opened, torch raises a RuntimeError that carries the OSError, which `atomic_file` finds.
+    """
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        torch.save(state, file)

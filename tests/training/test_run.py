@@ -324,17 +324,36 @@ def test_a_run_is_not_overwritten_nor_gone_on_with_by_another_config(photos, tmp
         train(settings, tmp_path / "run", resume=True, device="cpu")
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(photos, tmp_path, monkeypatch):
-    kept = checkpoints.Checkpoints(tmp_path, 3)
-    first = kept.save(1, {"training": {}})
+#: Saves a small checkpoint, then tries to save one that is larger than files may be, at several limits. torch reports
+#: such a failure as it reports a full disk.
+FULL = """
+import resource, signal, sys
+import torch
+from pathlib import Path
+from glama_deploy.cli.entry import Command
+from glama_deploy.training.checkpoints import Checkpoints
 
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+kept = Checkpoints(Path(sys.argv[1]), 3)
+kept.save(1, {"training": {}})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+for limit in map(int, sys.argv[2:]):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    state = {"training": {}, "weights": [torch.zeros(10_000) for _ in range(5)]}
+    print(Command("save", lambda: kept.save(2, state)).run([]))
+"""
 
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(GlamaError, match="no space is left on the disk"):
-        kept.save(2, {"training": {}})
-    assert {path.name for path in tmp_path.iterdir()} == {first.name}
+
+def test_a_full_disk_is_one_line_and_leaves_the_checkpoint_before(tmp_path):
+    limits = ["0", "100", "20000", "200500"]  # the first byte, a header, the weights, the table of contents
+    code = [sys.executable, "-c", FULL, tmp_path, *limits]
+    done = subprocess.run(code, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["2"] * len(limits), done.stderr
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(limits)
+    for line in lines:
+        assert line.startswith(f"save: cannot write {tmp_path / 'step-00000002.pt'}: the file is larger than")
+    assert {path.name for path in tmp_path.iterdir()} == {"step-00000001.pt"}
+    assert checkpoints.read(tmp_path / "step-00000001.pt") == {"training": {}}
 
 
 def test_the_average_lies_in_memory_as_the_network_does(photos):
