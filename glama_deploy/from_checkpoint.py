@@ -9,7 +9,7 @@ from pathlib import Path
 
 from glama_deploy import cache, locks, runtime
 from glama_deploy.bundle import MANIFEST, SCHEMA_VERSION, Bundle
-from glama_deploy.errors import BundleError, EngineError, GlamaError
+from glama_deploy.errors import BundleError, EngineError
 from glama_deploy.files import remove, sha256, write_error
 from glama_deploy.inpainter import Inpainter
 from glama_deploy.reference import checkpoint

@@ -9,24 +9,24 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-from filelock import FileLock, Timeout
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from glama_deploy import locks
 from glama_deploy.errors import GlamaError
 from glama_deploy.evaluation.metrics import Region
 from glama_deploy.evaluation.protocol import Item, Protocol
-from glama_deploy.files import atomic_file, write_error
+from glama_deploy.files import PREFIX, atomic_file, write_error
 
 PROTOCOL, RECORDS = "protocol.json", "records.jsonl"
 
-#: The file that one run at a time holds a lock on; the file itself stays.
-LOCK = ".glama-eval.lock"
+#: The lock file of the process that writes into the folder.
+LOCK = f"{PREFIX}lock"
 
 #: The folders that a run fills, and what is made of them: the page with everything on it, the same as text, numbers and
 #: lines, and pictures, one of each for a dataset.
@@ -99,29 +99,29 @@ class Folder:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Meanwhile this run alone writes into the folder, which is made here with its file of records."""
-        lock = FileLock(self.path / LOCK, timeout=0)
+        """Hold the folder, which is made where it is not there. Raises GlamaError where another run holds it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not self._ours():
                 raise GlamaError(f"{self.path} has files that are no evaluation's; choose another folder for --out")
-            lock.acquire()
-            (self.path / RECORDS).touch()
-        except Timeout as error:
-            raise GlamaError(f"{self.path} is being written by another run; wait for it") from error
+            lock = self._held_by_us()
         except OSError as error:
-            lock.release()
             raise write_error(self.path, error) from error
-        try:
+        with lock:
             yield
-        finally:
-            lock.release()
+
+    def _held_by_us(self) -> ExitStack:
+        """Hold the folder until the returned stack is closed."""
+        with ExitStack() as stack:
+            if not stack.enter_context(locks.try_hold(self.path / LOCK)):
+                raise GlamaError(f"{self.path} is being written by another run; wait for it")
+            (self.path / RECORDS).touch()
+            return stack.pop_all()
 
     def _ours(self) -> bool:
         """Whether the folder is an evaluation's, or empty but for what one leaves that is killed at once."""
-        names = {path.name for path in self.path.iterdir()}
-        left = names - {LOCK}
-        return PROTOCOL in names or not left or (left == {RECORDS} and not (self.path / RECORDS).stat().st_size)
+        names = {path.name for path in self.path.iterdir() if not path.name.startswith(PREFIX)}
+        return PROTOCOL in names or not names or (names == {RECORDS} and not (self.path / RECORDS).stat().st_size)
 
     def _clear(self) -> None:
         """Remove what an evaluation keeps of its images, and what was made of that."""
