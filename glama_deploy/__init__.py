@@ -17,6 +17,7 @@ from glama_deploy.errors import BundleError, CheckpointError, EngineError, Glama
 
 if TYPE_CHECKING:
     from glama_deploy.inpainter import Inpainter
+    from glama_deploy.runtime.base import Request
 
 __version__ = "0.1.0"
 
@@ -61,7 +62,8 @@ def load(
     is faster then (in fp32, wide networks and large images): True, before its first run; False, never, so that results
     do not depend on what came before; None, once the runs of a size took some seconds.
     streams: how many threads may call the inpainter at once, each of which OpenVINO serves with its share of the CPU's
-    threads (more images a second, each later); other engines serve one after the other.
+    threads (more images a second, each later); other engines serve one after the other. The end of the process waits
+    for the engine's run that is under way in a daemon thread; the thread's next run raises EngineError.
     allow_engine_code: whether a version-compatible TensorRT engine may be opened. Such an engine contains native code,
     which TensorRT runs when it opens the engine. Allow it for a bundle whose origin you trust.
 
@@ -71,16 +73,24 @@ def load(
         raise GlamaError(
             f"model is a {type(model).__name__}; the path of a bundle or checkpoint, or 'default' is expected"
         )
-    from glama_deploy.bundle import MANIFEST, Bundle
-    from glama_deploy.files import check_path
-    from glama_deploy.inpainter import Inpainter
-    from glama_deploy.runtime import check_request, open_folder
+    from glama_deploy.runtime import check_request
     from glama_deploy.runtime.base import Request
+    from glama_deploy.runtime.calls import native_call
 
     request = Request(
         precision, threads, compile_sizes=compile_sizes, streams=streams, allow_engine_code=allow_engine_code
     )
     check_request(backend, request)
+    with native_call():
+        return _open(model, backend, request)
+
+
+def _open(model: str | Path, backend: str, request: Request) -> Inpainter:
+    from glama_deploy.bundle import MANIFEST, Bundle
+    from glama_deploy.files import check_path
+    from glama_deploy.inpainter import Inpainter
+    from glama_deploy.runtime import open_folder
+
     path = Path(model)
     check_path(path)
     if str(model) != "default" and (path / MANIFEST).is_file():

@@ -13,6 +13,7 @@ from glama_deploy.bundle import MAX_SIDE, SizeRange
 from glama_deploy.errors import EngineError, GlamaError, ImageError
 from glama_deploy.network import MIN_SIDE, NetworkConfig, next_side
 from glama_deploy.runtime.base import Runner
+from glama_deploy.runtime.calls import native_call
 from glama_deploy.tensors import DeviceArray, enter, leave, on_device, padding
 
 log = logging.getLogger("glama_deploy")
@@ -194,7 +195,8 @@ class Inpainter:
         """[B, H, W, 3] of the output: float32, or uint8 where the graph gives that."""
         (_, height, width), io = missing.shape, self._runner.io
         try:
-            result = self._runner.run(*enter(images, missing, io, self._pads(height, width)), output)
+            with native_call():
+                result = self._runner.run(*enter(images, missing, io, self._pads(height, width)), output)
         except EngineError:
             self._held = 0  # whatever it held, it may have given back
             raise
@@ -241,7 +243,8 @@ class Inpainter:
                 f"the image is {height}x{width} and lies on the GPU, where it is not padded; export without --size"
             )
         self._check_fits(height, width)
-        return self._runner.run(batch, missing, output)[0]  # type: ignore[arg-type]
+        with native_call():
+            return self._runner.run(batch, missing, output)[0]  # type: ignore[arg-type]
 
     def _takes(self, height: int, width: int, batch: int = 1, *, beside: int = 0) -> bool:
         """Whether the engine takes what is of this size, and the memory for so many of it is there, with so many bytes

@@ -1,0 +1,46 @@
+"""Native calls that are under way, for which the end of the process waits.
+
+A daemon thread that returns from a native call after the interpreter has ended aborts the process (exit code 134).
+"""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from glama_deploy.errors import EngineError
+
+_changed = threading.Condition()
+_under_way = 0
+_ending = False
+
+
+@contextmanager
+def native_call() -> Iterator[None]:
+    """Let the process end only after this block, in whichever thread the block runs.
+
+    Raises:
+        EngineError: The process is ending, and the block would begin in a daemon thread.
+    """
+    global _under_way
+    with _changed:
+        if _ending and threading.current_thread().daemon:
+            raise EngineError("the process is ending and takes no more calls; join the thread before the program ends")
+        _under_way += 1
+    try:
+        yield
+    finally:
+        with _changed:
+            _under_way -= 1
+            _changed.notify_all()
+
+
+@atexit.register
+def _wait_for_calls() -> None:
+    """Refuse new calls of daemon threads, and wait for the calls under way."""
+    global _ending
+    with _changed:
+        _ending = True
+        _changed.wait_for(lambda: not _under_way)
