@@ -4,8 +4,8 @@
 >>> inpainter = glama_deploy.load("bundle")
 >>> out = inpainter(image, mask)  # uint8 H×W×3 RGB, mask H×W (> 0 = missing) → uint8 H×W×3
 
-Importing this package imports neither torch nor any engine, and NumPy only once something of it is used: the commands
-answer Ctrl-C before that.
+Importing this package turns off the telemetry of ONNX Runtime, OpenVINO and NNCF (:mod:`glama_deploy.privacy`). The
+import loads neither torch nor any engine. NumPy is loaded with the first use, so that commands answer Ctrl-C before.
 """
 
 from __future__ import annotations
@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glama_deploy.errors import BundleError, CheckpointError, EngineError, GlamaError, ImageError
+from glama_deploy.privacy import opt_out_of_telemetry
 
 if TYPE_CHECKING:
     from glama_deploy.inpainter import Inpainter
     from glama_deploy.runtime.base import Request
+
+opt_out_of_telemetry()  # here, because every module that imports an engine imports this package first
 
 __version__ = "0.1.0"
 
