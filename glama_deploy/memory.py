@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import psutil
 
-from glama_deploy import cgroups
+from glama_deploy import cgroups, cpu
 from glama_deploy.errors import ImageError
 from glama_deploy.network import NetworkConfig
 
@@ -13,32 +13,60 @@ try:
 except ModuleNotFoundError:  # Windows
     resource = None  # type: ignore[assignment]
 
-#: Feature maps of full height, width and `ngf` channels that stand at once, at most (benchmarks/scale.py): with
-#: OpenVINO by the bytes of a value, and elsewhere.
-_OPENVINO_MAPS = {4: 4.2, 2: 3.3}
+#: Feature maps of full height, width and `ngf` channels that stand at once, at most. Elsewhere than in OpenVINO:
 _MAPS = 6.5
+
+#: In OpenVINO, by the bytes of a value. In fp32 on AVX2 4.44 were measured on 2026-11-29 (2 cores, EPYC Zen 3, OpenVINO
+#: 2026.4.1), and 4.2 with AVX-512 (benchmarks/scale.py).
+_OPENVINO_MAPS = {4: 4.5, 2: 3.3}
+
+#: The same without AVX2, where convolutions need a copy of their input for each kernel position: 7.6 were measured
+#: with ONEDNN_MAX_CPU_ISA=SSE41.
+_OPENVINO_MAPS_WITHOUT_AVX2 = 7.7
+
+#: By how much an estimate for OpenVINO exceeds the measurement. Layouts of feature maps depend on the CPU's vectors,
+#: and the allocator rounds up: between AVX-512 and AVX2 the measurements differ by 6 %.
+_OPENVINO_MARGIN = 1.1
+
+#: Bytes of the primitives that OpenVINO keeps for later runs: `CPU_RUNTIME_CACHE_CAPACITY` is 16 (runtime/openvino.py),
+#: and an entry takes 0.7 MB with the embedded network, 1.1 with LaMa.
+_OPENVINO_CACHE_BYTES = 18_000_000
 
 #: Bytes of a value of theirs where it is not float32.
 _BYTES = {"bf16": 2, "fp16": 2, "int8+bf16": 2, "int8+fp16": 2}
 
 #: Bytes a pixel beside them, which stay float32: image, mask and output, and the pyramid of what a network with `fill`
 #: begins with.
-_ENDS, _FILL = 80, 330
+_ENDS, _FILL = 100, 330
 
 
 def estimate(
     height: int, width: int, network: NetworkConfig, batch: int = 1, precision: str = "fp32", backend: str = ""
 ) -> int:
-    """Bytes that an engine needs for so many images, beside the weights; without a backend, of the one that needs
-    most."""
-    size = _BYTES.get(precision, 4)
-    maps = size * (_OPENVINO_MAPS[size] if backend == "openvino" else _MAPS)
+    """Estimate the memory that an engine needs, at most, to inpaint images of one size.
+
+    Args:
+        height: Height of the images in pixels, padded as the engine is given them.
+        width: Width of the images in pixels, padded likewise.
+        network: The network's configuration.
+        batch: Number of images at once.
+        precision: What the engine computes in, as `Runner.precision` says.
+        backend: The engine's name; empty for the engine that needs most.
+
+    Returns:
+        Bytes beside the weights.
+    """
+    size, in_openvino = _BYTES.get(precision, 4), backend == "openvino"
+    maps = _MAPS
+    if in_openvino:
+        maps = _OPENVINO_MAPS[size] if cpu.has_avx2() else _OPENVINO_MAPS_WITHOUT_AVX2
 
     def needed(pixels: int, of: NetworkConfig) -> float:
-        return pixels * (maps * of.ngf + _ENDS + (_FILL if of.fill is not None else 0))
+        return pixels * (maps * size * of.ngf + _ENDS + (_FILL if of.fill is not None else 0))
 
     coarse = 0.0 if network.coarse is None else needed(network.coarse_side**2, network.coarse)
-    return round(batch * (needed(height * width, network) + coarse))
+    total = batch * (needed(height * width, network) + coarse)
+    return round(_OPENVINO_MARGIN * total + _OPENVINO_CACHE_BYTES if in_openvino else total)
 
 
 def available() -> int | None:

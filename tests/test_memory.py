@@ -11,7 +11,10 @@ from glama_deploy import memory
 from glama_deploy.bundle import Bundle
 from glama_deploy.reference import checkpoint
 
-SIDE = 768
+SIDE = 512
+
+#: The CPUs that OpenVINO computes as: this machine's, and older ones, as far as this machine can do what they do.
+CPUS = {"this CPU": {}, "AVX2 at most": {"ONEDNN_MAX_CPU_ISA": "AVX2"}, "SSE 4.1": {"ONEDNN_MAX_CPU_ISA": "SSE41"}}
 
 #: Peak memory of a process with an open engine, before and after it fills an image.
 PROGRAM = """
@@ -19,6 +22,9 @@ import re, sys
 from pathlib import Path
 import numpy as np
 import glama_deploy
+from glama_deploy import memory
+
+memory.available = lambda: None  # how much is free has no say here
 
 def held():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
@@ -35,11 +41,17 @@ print(held() - before)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
-def test_the_embedded_network_takes_what_is_estimated(make_bundle, backend):
-    bundle: Bundle = make_bundle(checkpoint.DEFAULT, ("onnx", "openvino"))
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+@pytest.mark.parametrize(("backend", "cpu_name"), [*(("openvino", name) for name in CPUS), ("onnxruntime", "this CPU")])
+@pytest.mark.parametrize("name", ["embedded", "tiny"])
+def test_a_network_takes_what_is_estimated(tiny_bundle, make_bundle, monkeypatch, name, backend, cpu_name):
+    pytest.importorskip(backend)
+    for variable, value in CPUS[cpu_name].items():
+        monkeypatch.setenv(variable, value)
+    bundle: Bundle = make_bundle(checkpoint.DEFAULT) if name == "embedded" else tiny_bundle
     command = [sys.executable, "-c", PROGRAM, str(bundle.path), backend, str(SIDE)]
     taken = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     estimated = memory.estimate(SIDE, SIDE, bundle.manifest.network, backend=backend)
-    # an estimate that is too low kills a process, one that is too high tiles what need not be
-    assert taken <= estimated <= 2 * taken
+    # An estimate that is too low kills a process. OpenVINO's has a margin of 10 % over the measurement on each kind of
+    # CPU, which differ by 6 %. An estimate that is too high tiles what need not be tiled.
+    assert taken <= estimated <= 2 * taken + memory._OPENVINO_CACHE_BYTES
