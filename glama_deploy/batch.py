@@ -170,7 +170,8 @@ def run(fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False, at_once: in
     exists is skipped, unless `overwrite`: a run that was cut short goes on where it stopped.
 
     `at_once` images are filled at a time, in threads of their own; beside them AT_ONCE of the next and the last are
-    read and written.
+    read and written. A run that is cut short writes the images that were filled. The fills under way are given up,
+    because one fill can take minutes: their threads end by themselves, and write nothing.
     """
     todo = iter(jobs)
     job: Job | None = None
@@ -189,7 +190,7 @@ def run(fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False, at_once: in
     finally:
         for begun in under_way:
             begun.cancel()
-        fills.shutdown()
+        fills.shutdown(wait=False)
         files.shutdown()  # what was filled is written
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import signal
 import sys
 import threading
@@ -92,6 +93,15 @@ def _signals_heeded() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+#: Exit codes above this stand for the signal that ended the process.
+_SIGNALS_FROM = 128
+
+
+def _has_other_threads() -> bool:
+    """Return whether threads still run for which the end of the process would wait."""
+    return any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate())
+
+
 class Command:
     """A command line around a function whose return value is the exit code (None is 0)."""
 
@@ -102,7 +112,12 @@ class Command:
 
     def __call__(self, arguments: Sequence[str] | None = None) -> None:
         """Run with `arguments` (default: the process's) and leave with the exit code."""
-        sys.exit(self.run(sys.argv[1:] if arguments is None else arguments))
+        code = self.run(sys.argv[1:] if arguments is None else arguments)
+        if code > _SIGNALS_FROM and _has_other_threads():
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)  # sys.exit would wait for them, which can be minutes in an engine
+        sys.exit(code)
 
     def run(self, arguments: Sequence[str]) -> int:
         """Return the exit code of a run with these arguments; all that was printed is written out."""

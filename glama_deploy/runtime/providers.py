@@ -7,11 +7,14 @@ built in the cache.
 
 from __future__ import annotations
 
+import threading
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from types import ModuleType
 from typing import Any, Literal
+
+import numpy as np
 
 from glama_deploy import cache
 from glama_deploy.bundle import DEFAULT_PROFILE, Bundle, Precision, SizeRange
@@ -54,13 +57,19 @@ class Session:
     sizes: SizeRange
 
 
+_first = threading.Lock()
+
+
 def has_onnxruntime() -> bool:
     """Return whether ONNX Runtime is installed, usable or not."""
     return installed("onnxruntime") or any(map(_has_distribution, _DISTRIBUTIONS))
 
 
 def require_onnxruntime() -> ModuleType:
-    """Import ONNX Runtime.
+    """Import ONNX Runtime and initialise its tables of NumPy types, in one thread at a time.
+
+    The tables are C++ function-local statics, as those on which OpenVINO's first calls wait for each other for ever
+    (:func:`glama_deploy.runtime.openvino.core`).
 
     Raises:
         EngineError: ONNX Runtime is not installed or fails when it is imported; or several of its distributions are
@@ -77,7 +86,10 @@ def require_onnxruntime() -> ModuleType:
             f"ONNX Runtime is not usable: the files of {there[0]} are gone; pip install --force-reinstall {there[0]}"
         )
     name = there[0] if there else "onnxruntime"
-    return require("onnxruntime", "ONNX Runtime", f"pip install {name}", "InferenceSession")
+    with _first:
+        package = require("onnxruntime", "ONNX Runtime", f"pip install {name}", "InferenceSession")
+        package.OrtValue.ortvalue_from_numpy(np.zeros(1, np.float32)).numpy()
+    return package
 
 
 def _has_distribution(name: str) -> bool:

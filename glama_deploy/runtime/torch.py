@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -19,6 +20,10 @@ def open(source: checkpoint.Checkpoint, request: Request) -> TorchRunner:
     if request.precision not in ("auto", "fp32"):
         raise EngineError(f"the torch backend is the fp32 reference; precision {request.precision} is not offered")
     return TorchRunner(source, request)
+
+
+#: Held by the run under way: the number of threads is a setting of the process, which two runs at once would mix up.
+_turn = threading.Lock()
 
 
 @contextmanager
@@ -67,6 +72,7 @@ class TorchRunner:
         try:
             # without TF32, which cuDNN's convolutions take by default: the reference is fp32 on a GPU too
             with (
+                _turn,
                 threads(self._threads),
                 torch.inference_mode(),
                 torch.backends.cudnn.flags(allow_tf32=False),

@@ -1,0 +1,99 @@
+"""The first calls of an engine in two threads at once, each time in a fresh process.
+
+One process in three waited for ever where the first call of OpenVINO came from two threads at once. GLAMA_STARTS sets
+how many processes are started of each kind: 100 took a quarter of an hour on 2 cores.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+#: A start takes 2 s alone. A process that is not done by then waits for ever.
+SECONDS_UNTIL_KILLED = 60
+
+#: Two threads that meet, and then call: one inpainter, or one each that they open first.
+PROGRAM = """
+import sys, threading
+import numpy as np
+import glama_deploy
+
+path, *backends, opened = sys.argv[1:]
+image, mask = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), bool)
+mask[8:24, 8:24] = True
+meeting, done = threading.Barrier(2), []
+shared = glama_deploy.load(path, backends[0], streams=2) if opened == "before" else None
+
+def call(backend):
+    meeting.wait()
+    inpainter = shared or glama_deploy.load(path, backend)
+    inpainter(image, mask)
+    done.append(backend)
+
+threads = [threading.Thread(target=call, args=[backend]) for backend in backends]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert len(done) == 2
+"""
+
+
+def starts(default: int) -> int:
+    return int(os.environ.get("GLAMA_STARTS", default))
+
+
+def hung(commands: Sequence[Sequence[str]]) -> int:
+    """Run the commands, two at a time, and return how many had to be killed. Each other one must succeed."""
+
+    def is_hung(command: Sequence[str]) -> bool:
+        try:
+            child = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_UNTIL_KILLED)
+        except subprocess.TimeoutExpired:
+            return True
+        assert child.returncode == 0, child.stderr
+        return False
+
+    with ThreadPoolExecutor(2) as pool:
+        return sum(pool.map(is_hung, commands))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backends", "opened", "count"),
+    [
+        (("openvino", "openvino"), "before", 8),
+        (("openvino", "openvino"), "in the thread", 4),
+        (("onnxruntime", "onnxruntime"), "before", 3),
+        (("onnxruntime", "onnxruntime"), "in the thread", 3),
+        (("openvino", "onnxruntime"), "in the thread", 2),
+    ],
+)
+def test_two_threads_make_their_first_calls_at_once(tiny_bundle, backends, opened, count):
+    pytest.importorskip(backends[0])
+    pytest.importorskip(backends[1])
+    command = [sys.executable, "-c", PROGRAM, str(tiny_bundle.path), *backends, opened]
+    assert hung([command] * starts(count)) == 0
+
+
+@pytest.mark.slow
+def test_a_folder_is_inpainted_in_a_fresh_process(tiny_bundle, tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    mask = np.zeros((48, 64), np.uint8)
+    mask[8:24, 8:24] = 255
+    for number in range(4):
+        Image.fromarray(np.full((48, 64, 3), 60 * number, np.uint8)).save(tmp_path / "images" / f"{number}.png")
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{number}.png")
+    program = "import sys; from glama_deploy.cli.inpaint import main; main()"
+    inputs = ["--image", str(tmp_path / "images"), "--mask", str(tmp_path / "masks"), "--model", str(tiny_bundle.path)]
+    outputs = [tmp_path / f"out-{number}" for number in range(starts(4))]
+    assert hung([[sys.executable, "-c", program, *inputs, "--out", str(out)] for out in outputs]) == 0
+    assert all(len(list(out.glob("*.png"))) == 4 for out in outputs)
