@@ -1,0 +1,53 @@
+"""A signal ends `glama-inpaint` over a folder, also while images are being filled."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+#: The command itself, whose fills last far longer than the test waits.
+PROGRAM = """
+import time
+from glama_deploy.cli.inpaint import main
+from glama_deploy.inpainter import Inpainter
+
+plain = Inpainter.__call__
+
+def slow(self, image, mask, **options):
+    filled = plain(self, image, mask, **options)
+    if image[0, 0, 0]:
+        print("filling", flush=True)
+        time.sleep(600)
+    return filled
+
+Inpainter.__call__ = slow
+main()
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_folder_and_what_was_filled_is_written(tiny_bundle, tmp_path, number, code):
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    mask = np.zeros((48, 64), np.uint8)
+    mask[8:24, 8:24] = 255
+    for place in range(4):  # the first is filled at once, the others are not
+        Image.fromarray(np.full((48, 64, 3), place, np.uint8)).save(tmp_path / "images" / f"{place}.png")
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{place}.png")
+    inputs = ["--image", tmp_path / "images", "--mask", tmp_path / "masks", "--model", tiny_bundle.path]
+    command = [sys.executable, "-c", PROGRAM, *inputs, "--out", tmp_path / "out", "--threads", "1"]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout.readline() == "filling\n"
+        child.send_signal(number)
+        _, errors = child.communicate(timeout=60)
+    finally:
+        child.kill()
+    assert child.returncode == code
+    assert "nothing half-written is left" in errors
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["0.png"]
