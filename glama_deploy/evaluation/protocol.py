@@ -170,10 +170,24 @@ def truth(path: Path, size: tuple[int, int] | None) -> np.ndarray:
     if size is None:
         return rgb
     image, (height, width) = Image.fromarray(rgb), size
-    scale = min(image.height / height, image.width / width)
-    left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
-    box = (left, top, left + scale * width, top + scale * height)
-    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS, box))
+    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS, _middle(image.size, (width, height))))
+
+
+def _middle(there: tuple[int, int], shape: tuple[int, int]) -> tuple[float, float, float, float]:
+    """Return the largest part of a picture that has a given shape and lies in its middle.
+
+    Args:
+        there: width and height of the picture, in pixels.
+        shape: width and height whose ratio the part has.
+
+    Returns:
+        Left, top, right and bottom, in pixels. They lie within the picture: Pillow refuses a box that a rounding error
+        of 1e-15 moves out of it.
+    """
+    scale = min(extent / side for extent, side in zip(there, shape, strict=True))
+    starts = [max(0.0, (extent - scale * side) / 2) for extent, side in zip(there, shape, strict=True)]
+    stops = [extent - start for extent, start in zip(there, starts, strict=True)]
+    return starts[0], starts[1], stops[0], stops[1]
 
 
 def missing(mask: str, image: str, height: int, width: int, seed: int) -> np.ndarray:
