@@ -44,6 +44,19 @@ def multiply_adds(config: NetworkConfig, size: tuple[int, int], fft: Lowering) -
     return total
 
 
+def long_side(config: NetworkConfig) -> float:
+    """Return what the Fourier transforms cost in a large image, where they are products with one matrix a side.
+
+    Returns:
+        Cost for each pixel of the image and each pixel of (width + 2·height), as a share of what the other layers cost
+        for each pixel. Stage one of two stages, whose size is fixed, is left out.
+    """
+    side = 512
+    parts = multiply_adds(config, (side, side), "matmul")
+    rest = sum(count for part, count in parts.items() if part not in ("coarse", "fft"))
+    return parts["fft"] / rest / (3 * side)
+
+
 def _layers(config: NetworkConfig, size: tuple[int, int], fft: Lowering) -> Iterator[tuple[str, int]]:
     height, width = size
     if config.coarse is not None:

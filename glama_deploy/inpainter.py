@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from glama_deploy import memory, regions, tiles
 from glama_deploy.bundle import MAX_SIDE, SizeRange
 from glama_deploy.errors import EngineError, GlamaError, ImageError
+from glama_deploy.export.cost import long_side
 from glama_deploy.network import MIN_SIDE, NetworkConfig, next_side
 from glama_deploy.runtime.base import Runner
 from glama_deploy.runtime.calls import native_call
@@ -26,6 +28,15 @@ TILED = ", or use region auto, which fills large holes by tiles"
 
 #: A hole, and what is there now, [h, w, 3].
 _Filled = tuple[regions.Span, np.ndarray]
+
+#: Holes that are filled by tiles, with the size of the tiles.
+_Tiled = dict[regions.Span, tiles.Size]
+
+#: What the network is shown: boxes, batch by batch, and holes to fill by tiles.
+_Plan = tuple[list[list[regions.Box]], _Tiled]
+
+#: Whether engine and memory take so many pictures of a height and width at once.
+_Takes = Callable[..., bool]
 
 
 class Inpainter:
@@ -69,8 +80,9 @@ class Inpainter:
         are not missing come back bit-exact. Raises ImageError for anything else, EngineError where the engine fails.
 
         region: what the network sees. `full`: the image; `crop`: boxes around the holes (:mod:`glama_deploy.regions`);
-        `auto`: boxes where they cost clearly less, or where the image is too large for the engine or the memory. A
-        hole whose box is too large, too, is filled by tiles (:mod:`glama_deploy.tiles`) with both, which logs a note.
+        `auto`: boxes where they cost clearly less (in an image of more than a megapixel: just less), or where the image
+        is too large for the engine or the memory. With both, tiles (:mod:`glama_deploy.tiles`) fill a hole whose box is
+        too large for the engine or the memory, which logs a note, and a long hole for which tiles cost less than half.
 
         A TensorRT engine with uint8 tensors also takes arrays that lie on the GPU (`__cuda_array_interface__`: CuPy,
         PyCUDA, PyTorch) and reads them there, as a whole.
@@ -79,12 +91,13 @@ class Inpainter:
         if on_device(image) or on_device(mask):
             return self._run_on_device(image, mask, "inpainted")
         missing = check(image, mask)
-        result = image.copy()
+        result, left = image.copy(), missing.copy()
         if not missing.any():
             return result
         for hole, filled in self._filled(image, missing, region):
-            here = missing[hole.slices]
+            here = left[hole.slices]
             result[hole.slices][here] = self._bytes(filled[here])
+            here[:] = False  # where holes overlap, the first fills
         return result
 
     def batch(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -118,49 +131,89 @@ class Inpainter:
         return np.ascontiguousarray(predicted)
 
     def _filled(self, image: np.ndarray, missing: np.ndarray, region: Region) -> Iterator[_Filled]:
-        """Each hole in turn, which together have all missing pixels, and what the network gives there."""
-        groups, large = self._plan(missing, region)
+        """Give each hole in turn and what the network fills it with. Together the holes have all missing pixels."""
+        groups, tiled = self._plan(missing, region)
         for group in groups:  # before any work
             self._check_fits(*group[0].span.size, len(group), whole=group[0].span.size == missing.shape, tip=TILED)
-        size = self._tile_size(missing.shape) if large else missing.shape
-        if large:
-            self._note_tiles(large, size, missing.shape)
         for group in groups:
             crops = [(image[box.span.slices], missing[box.span.slices]) for box in group]
             images, masks = (np.stack(parts) for parts in zip(*crops, strict=True))
             for box, given in zip(group, self._run(images, masks, "inpainted"), strict=True):
                 yield box.hole, given[box.hole.within(box.span).slices]
-        for hole in large:
+        for hole, size in tiled.items():
             yield hole, tiles.fill(image, missing, hole, size, self._run_tile)
 
-    def _plan(self, missing: np.ndarray, region: Region) -> tuple[list[list[regions.Box]], list[regions.Span]]:
-        """What to look at, batch by batch, which is boxes or the whole image as one; and holes to fill by tiles."""
-        height, width = missing.shape
-        whole = [[regions.whole(height, width)]]
+    def _plan(self, missing: np.ndarray, region: Region) -> _Plan:
+        """Return what the network is shown to fill the missing pixels, bool H×W, of an image."""
+        rule = self._rule()
+        whole = [[rule.whole(missing.shape)]]
         if region == "full":
-            return whole, []
-        each = self._runner.compiles_sizes
-        coarse = self._network.coarse_side**2 if self._network.coarse is not None else 0
-        rule = regions.Rule(self._runner.sizes, square=each, extra=regions.OVERHEAD + coarse)
-        found = rule.boxes(missing)
-        pay = found is not None and regions.pay(found, height, width)
-        if region == "auto" and not pay and self._takes(height, width):
-            return whole, []
-        large: list[regions.Span] = []
-        if found is None or not all(self._takes(*box.span.size) for box in found):
-            found, large = rule.parted(missing)  # where joined boxes are too large, each alone may not be
-        large += [box.hole for box in found if not self._takes(*box.span.size)]
-        fitting = [box for box in found if box.hole not in large]
-        groups = []
-        for group in regions.alike(fitting, 1 if each else self._runner.sizes.max_batch):
-            together = len(group) == 1 or self._takes(*group[0].span.size, len(group))
-            groups += [group] if together else [[box] for box in group]
-        return groups, large
+            return whole, {}
+        takes = cache(self._takes)  # so that all boxes are judged by the same free memory
+        boxes, large = rule.parted(missing)
+        large += [box.hole for box in boxes if not takes(*box.span.size)]
+        fitting = [box for box in boxes if takes(*box.span.size)]
+        tiled, price = self._cheaper_tiles(fitting, missing, rule)
+        boxes = self._share(fitting, [*tiled, *large], missing.shape, rule, takes)
+        pays = bool(large) or rule.pays(price + regions.cost(boxes), missing.shape)
+        if region == "auto" and not pays and takes(*missing.shape):
+            return whole, {}
+        if large:
+            sizes = {hole: self._tile_size(hole, missing.shape) for hole in large}
+            self._note_tiles(sizes, missing.shape)
+            tiled |= sizes
+        return list(self._groups(boxes, takes)), tiled
 
-    def _tile_size(self, shape: tuple[int, ...]) -> tiles.Size:
-        """The largest that engine and memory take. Raises ImageError where there is none."""
+    def _rule(self) -> regions.Rule:
+        """Return how boxes are made for this engine and network."""
+        coarse = self._network.coarse_side**2 if self._network.coarse is not None else 0
+        return regions.Rule(
+            self._runner.sizes,
+            square=self._runner.compiles_sizes,
+            extra=regions.OVERHEAD + coarse,
+            long_side=long_side(self._network),
+        )
+
+    def _cheaper_tiles(self, boxes: list[regions.Box], missing: np.ndarray, rule: regions.Rule) -> tuple[_Tiled, float]:
+        """Return the holes with large boxes that tiles fill for less than half of the cost, with the size of the tiles;
+        and the cost of all these tiles."""
+        tiled, price = _Tiled(), 0.0
+        for box in (box for box in boxes if box.pixels > regions.LARGE_BOX):
+            sizes = tiles.sizes_for(self._runner.sizes, box.hole, (missing.shape[0], missing.shape[1]))
+            size = next((size for size in sizes if size[0] * size[1] <= regions.LARGE_BOX), None)
+            if size is None:
+                continue
+            cost = tiles.count_runs(missing, box.hole, size) * rule.cost_of(*size)
+            if cost < box.cost / 2:
+                log.info("a hole of %dx%d is filled by tiles (%dx%d), which cost less", *box.hole.size, *size)
+                tiled[box.hole], price = size, price + cost
+        return tiled, price
+
+    def _share(
+        self,
+        boxes: list[regions.Box],
+        tiled: list[regions.Span],
+        shape: tuple[int, ...],
+        rule: regions.Rule,
+        takes: regions.Fits,
+    ) -> list[regions.Box]:
+        """Return the boxes that are left where tiles fill some holes, and with those merged that cost less as one."""
+        left = [box for box in boxes if not any(hole.contains(box.hole) for hole in tiled)]
+        return rule.share(left, shape, takes)
+
+    def _groups(self, boxes: list[regions.Box], takes: _Takes) -> Iterator[list[regions.Box]]:
+        """Return the boxes in groups of one size, each of which is one batch."""
+        most = 1 if self._runner.compiles_sizes else self._runner.sizes.max_batch
+        for group in regions.alike(boxes, most):
+            if len(group) == 1 or takes(*group[0].span.size, len(group)):
+                yield group
+            else:
+                yield from ([box] for box in group)
+
+    def _tile_size(self, hole: regions.Span, shape: tuple[int, ...]) -> tiles.Size:
+        """Return the largest tile of a hole that engine and memory take. Raises ImageError where there is none."""
         height, width = shape
-        sizes = tiles.sizes(self._runner.sizes, (height, width))
+        sizes = tiles.sizes_for(self._runner.sizes, hole, (height, width))
         for size in sizes:
             if self._takes(*size, beside=tiles.HELD * height * width):
                 return size
@@ -168,9 +221,10 @@ class Inpainter:
         self._check_fits(*smallest, whole=not sizes, beside=tiles.HELD * height * width)
         return smallest  # the memory became free meanwhile
 
-    def _note_tiles(self, large: list[regions.Span], size: tiles.Size, shape: tuple[int, ...]) -> None:
-        """Say that holes are filled by tiles, why, and what else there is."""
+    def _note_tiles(self, large: _Tiled, shape: tuple[int, ...]) -> None:
+        """Say that holes do not fit and are filled by tiles, why, and what the user can do."""
         hole = max(large, key=lambda span: span.size[0] * span.size[1])
+        size = large[hole]
         sizes, context = self._runner.sizes, 2 * regions.margin(hole)
         wanted = (min(side + context, extent) for side, extent in zip(hole.size, shape, strict=True))
         why, otherwise = "the free memory", "scale the image down"

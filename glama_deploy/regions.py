@@ -1,43 +1,51 @@
-"""Boxes around the holes of an image: what a network must look at to fill them.
+"""Boxes around the holes of an image: the parts that a network must look at to fill the holes.
 
-The rule. Missing pixels whose 16×16 cells touch are one hole, with its bounding box. A box is a hole with context on
-each side: half of the hole's longer side, at least LEAST_CONTEXT pixels, as far as the image goes. Its sides are
-rounded up to STEPS (beyond them to thousands), so that few sizes occur, but not beyond the image or what the engine
-takes, and the box is moved so that it lies within the image. Boxes that overlap become one where that one is cheaper
-than both. Every missing pixel belongs to exactly one box.
+A hole is a set of missing pixels whose 16×16 cells touch, with its bounding box. A hole needs context on each side:
+half of its longer side, at least LEAST_CONTEXT pixels, as far as the image goes. A box is what a hole needs, with sides
+rounded up to STEPS (beyond them to thousands), so that few sizes occur, but not beyond the image or the engine's sizes.
+The box is moved so that it lies within the image.
+
+Holes share a box where one box costs less than two (:mod:`glama_deploy.clusters`). A shared box shows what each of its
+holes needs. Boxes and bounding boxes of holes may overlap: a pixel is filled with the first hole that contains it. The
+network is shown every missing pixel in a box as missing, whichever hole it belongs to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 
 from glama_deploy.bundle import SizeRange
+from glama_deploy.clusters import merge_boxes
+from glama_deploy.components import find_components
 from glama_deploy.network import next_side
 
-#: Side of the cells in which holes are looked for; two holes that are closer than that are one.
+#: Side of the cells in which holes are looked for, in pixels. Missing pixels in cells that touch are one hole.
 CELL = 16
 
 #: Context on each side of a hole, as a share of its longer side, and in pixels at least (benchmarks/regions.py).
 CONTEXT, LEAST_CONTEXT = 0.5, 64
 
-#: Sides of boxes.
+#: Sides of boxes, in pixels.
 STEPS = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 
-#: What running a box costs beside its pixels, in pixels.
+#: Cost of a box beside its pixels, in pixels.
 OVERHEAD = 64 * 64
 
-#: Boxes are worth it where they cost less than this share of the whole image.
+#: Boxes pay where they cost less than this share of the whole image.
 WORTH = 0.75
 
-#: Pixels that run in one batch at most, with what boxes cost beside theirs.
+#: A box of more pixels is large: a network takes about 1 GB for one. Holes share a large box only where a hole needs
+#: one as large, and an image that is larger is shown by boxes as soon as the boxes cost less.
+LARGE_BOX = 1024 * 1024
+
+#: Pixels of the boxes that run in one batch, with each box's overhead, at most.
 MOST_TOGETHER = 512 * 512
 
-#: More holes than these are looked at in larger cells.
-MOST_HOLES = 24
+#: Whether the engine and the memory take a box of this height and width.
+Fits = Callable[[int, int], bool]
 
 
 @dataclass(frozen=True)
@@ -57,18 +65,17 @@ class Span:
     def slices(self) -> tuple[slice, slice]:
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
-    def overlaps(self, other: Span) -> bool:
+    def contains(self, other: Span) -> bool:
         return (
-            self.top < other.bottom and other.top < self.bottom and self.left < other.right and other.left < self.right
+            self.top <= other.top
+            and self.left <= other.left
+            and other.bottom <= self.bottom
+            and other.right <= self.right
         )
 
-    def union(self, other: Span) -> Span:
-        return Span(
-            min(self.top, other.top),
-            min(self.left, other.left),
-            max(self.bottom, other.bottom),
-            max(self.right, other.right),
-        )
+    def grown(self, pixels: int) -> Span:
+        """The rectangle with so many pixels more on each side; it may leave the image."""
+        return Span(self.top - pixels, self.left - pixels, self.bottom + pixels, self.right + pixels)
 
     def within(self, frame: Span) -> Span:
         """The same pixels, counted from the frame's corner."""
@@ -78,75 +85,128 @@ class Span:
 
 @dataclass(frozen=True)
 class Box:
-    """A hole, and the part of the image that is looked at for it."""
+    """A part of the image that is shown for holes.
+
+    Attributes:
+        hole: bounding box of the holes.
+        need: bounding box of what the holes need; it may leave the image.
+        span: the pixels that are shown; they contain the hole, and the need as far as the image goes.
+        cost: cost of running the box, in pixels.
+    """
 
     hole: Span
+    need: Span
     span: Span
-    #: What it costs beside its pixels, in pixels.
-    extra: int = OVERHEAD
+    cost: float
 
     @property
-    def cost(self) -> int:
+    def pixels(self) -> int:
         height, width = self.span.size
-        return height * width + self.extra
+        return height * width
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What boxes are made by: the engine's sizes, the context as a share of a hole's longer side, whether they are
-    square (so that fewer sizes occur), and what a box costs beside its pixels, in pixels."""
+    """How boxes are made.
+
+    Attributes:
+        sizes: sizes that the engine takes.
+        context: context on each side of a hole, as a share of its longer side.
+        square: whether boxes are square, so that fewer sizes occur.
+        extra: cost of a box beside its pixels, in pixels.
+        long_side: cost of the network's Fourier transforms for each pixel of a box and each pixel of (width +
+            2·height), as a share of the rest's cost for a pixel.
+    """
 
     sizes: SizeRange
     context: float = CONTEXT
     square: bool = False
     extra: int = OVERHEAD
+    long_side: float = 0.0
 
-    def boxes(self, missing: np.ndarray) -> list[Box] | None:
-        """The boxes for the missing pixels (bool H×W) of an image; None where a hole with its context does not fit the
-        engine. Empty where nothing is missing."""
+    def boxes(self, missing: np.ndarray, fits: Fits | None = None) -> list[Box] | None:
+        """Return the boxes for all holes of an image.
+
+        Args:
+            missing: bool H×W, True where a pixel is missing.
+            fits: whether holes may share a box of a height and width; by default any that the engine takes.
+
+        Returns:
+            The boxes, from the top of the image to its bottom; empty where nothing is missing; None where a hole with
+            its context does not fit the engine.
+        """
         fitting, large = self.parted(missing)
-        return None if large else self._joined(fitting, missing.shape)
+        return None if large else self.share(fitting, missing.shape, fits)
 
     def parted(self, missing: np.ndarray) -> tuple[list[Box], list[Span]]:
-        """A box for each hole that fits the engine with its context, and the holes that do not."""
+        """Return a box for each hole that fits the engine with its context, and the holes that do not fit."""
         around = [(hole, self._around(hole, missing.shape)) for hole in holes(missing)]
         return [box for _, box in around if box is not None], [hole for hole, box in around if box is None]
 
+    def share(self, found: Sequence[Box], shape: tuple[int, ...], fits: Fits | None = None) -> list[Box]:
+        """Return the boxes with those merged that cost less as one.
+
+        Args:
+            found: boxes of an image of `shape`.
+            shape: height and width of the image.
+            fits: whether a merged box may have a height and width; by default any that the engine takes.
+
+        Returns:
+            Boxes that contain every hole of `found` with what it needs, from the top of the image to its bottom. They
+            cost no more than `found`. None has more pixels than LARGE_BOX and than the largest of `found`.
+        """
+        most = max([LARGE_BOX, *(box.pixels for box in found)])
+
+        def merge(boxes: Sequence[Box]) -> Box | None:
+            box = self._show(_union([box.hole for box in boxes]), _union([box.need for box in boxes]), shape)
+            if box is None or box.pixels > most or box.cost >= cost(boxes):
+                return None
+            return box if fits is None or fits(*box.span.size) else None
+
+        merged = merge_boxes(found, merge, reach=round(self.extra**0.5))
+        return sorted(merged, key=lambda box: (box.hole.top, box.hole.left))
+
+    def whole(self, shape: tuple[int, ...]) -> Box:
+        """Return the image as one box."""
+        image = Span(0, 0, shape[0], shape[1])
+        return Box(image, image, image, self.cost_of(*image.size))
+
+    def pays(self, price: float, shape: tuple[int, ...]) -> bool:
+        """Return whether boxes and tiles of this cost are the better way to fill an image: clearly cheaper than the
+        whole image, or just cheaper where the whole is large and needs much memory."""
+        image = self.whole(shape)
+        return price < (WORTH if image.pixels <= LARGE_BOX else 1) * image.cost
+
+    def cost_of(self, height: int, width: int) -> float:
+        """Return the cost of running a box of this size, in pixels."""
+        return height * width * (1 + self.long_side * (width + 2 * height)) + self.extra
+
     def _around(self, hole: Span, shape: tuple[int, ...]) -> Box | None:
-        """The hole's box, or None where no box of these sizes holds it."""
-        around = 2 * margin(hole, self.context)
-        sides = [self._side(axis, side + around, shape[axis]) for axis, side in enumerate(hole.size)]
+        """Return the box of one hole, or None where the engine takes no box that holds it."""
+        return self._show(hole, hole.grown(margin(hole, self.context)), shape)
+
+    def _show(self, hole: Span, need: Span, shape: tuple[int, ...]) -> Box | None:
+        """Return the box that shows what is needed, or None where the engine takes no such box."""
+        sides = [self._side(axis, side, shape[axis]) for axis, side in enumerate(need.size)]
         if self.square and not self.sizes.static:
             most = self.sizes.max
             wanted = [max(side, min(max(sides), most[axis])) for axis, side in enumerate(sides)]
             sides = [self._side(axis, wanted[axis], extent) for axis, extent in enumerate(shape)]
         spans = []
-        for axis, (start, stop) in enumerate(((hole.top, hole.bottom), (hole.left, hole.right))):
+        for axis, (start, stop) in enumerate(((need.top, need.bottom), (need.left, need.right))):
             if not self.sizes.min[axis] <= next_side(sides[axis]) <= self.sizes.max[axis]:
                 return None
             first = min(max(0, (start + stop - sides[axis]) // 2), shape[axis] - sides[axis])
             spans.append((first, first + sides[axis]))
         (top, bottom), (left, right) = spans
-        return Box(hole, Span(top, left, bottom, right), self.extra)
+        return Box(hole, need, Span(top, left, bottom, right), self.cost_of(bottom - top, right - left))
 
     def _side(self, axis: int, wanted: int, extent: int) -> int:
-        """The smallest of the sides that a box may have that shows as much as is wanted, or all that there is."""
+        """Return the smallest side of a box that shows as many pixels as are wanted, or all of the image's."""
         least, most = self.sizes.min[axis], self.sizes.max[axis]
         wanted = min(wanted, extent)
         steps = [least] if self.sizes.static else [*STEPS, -(-wanted // 1024) * 1024, most]
         return min((step for step in steps if max(least, wanted) <= step <= min(most, extent)), default=extent)
-
-    def _joined(self, found: list[Box], shape: tuple[int, ...]) -> list[Box]:
-        """The same with boxes that overlap as one wherever that is cheaper."""
-        for one, other in combinations(found, 2):
-            if not one.span.overlaps(other.span):
-                continue
-            rest = [box.hole for box in found if box not in (one, other)]
-            fewer = [self._around(hole, shape) for hole in _disjoint([*rest, one.hole.union(other.hole)])]
-            whole = [box for box in fewer if box is not None]
-            if len(whole) == len(fewer) and cost(whole) < cost(found):
-                return self._joined(whole, shape)
-        return found
 
 
 def margin(hole: Span, context: float = CONTEXT) -> int:
@@ -154,20 +214,9 @@ def margin(hole: Span, context: float = CONTEXT) -> int:
     return max(LEAST_CONTEXT, round(context * max(hole.size)))
 
 
-def whole(height: int, width: int) -> Box:
-    """The image as one box."""
-    image = Span(0, 0, height, width)
-    return Box(image, image)
-
-
-def cost(found: Sequence[Box]) -> int:
-    """Of running them, in pixels."""
+def cost(found: Sequence[Box]) -> float:
+    """Return the cost of running boxes, in pixels."""
     return sum(box.cost for box in found)
-
-
-def pay(found: Sequence[Box], height: int, width: int) -> bool:
-    """Whether the boxes cost clearly less than the whole image."""
-    return cost(found) < WORTH * height * width
 
 
 def alike(found: Sequence[Box], most: int | None) -> Iterator[list[Box]]:
@@ -176,20 +225,14 @@ def alike(found: Sequence[Box], most: int | None) -> Iterator[list[Box]]:
     for box in found:
         by_size.setdefault(box.span.size, []).append(box)
     for group in by_size.values():
-        count = max(1, min(most or len(group), MOST_TOGETHER // group[0].cost))
+        count = max(1, min(most or len(group), int(MOST_TOGETHER // group[0].cost)))
         for start in range(0, len(group), count):
             yield group[start : start + count]
 
 
 def holes(missing: np.ndarray) -> list[Span]:
-    """Bounding boxes of the missing pixels, those in cells that touch (also at a corner) together; none overlap. The
-    cells are larger where there would be more than MOST_HOLES."""
-    cell = CELL
-    while True:
-        spans = _components(missing, cell)
-        if len(spans) <= 4 * MOST_HOLES and len(spans := _disjoint(spans)) <= MOST_HOLES:
-            return spans
-        cell *= 2
+    """Return the bounding box of each hole of an image (bool H×W), in the order of their first cells, row by row."""
+    return [Span(*corners) for corners in find_components(missing, CELL).tolist()]
 
 
 def bounds(missing: np.ndarray) -> Span:
@@ -198,43 +241,11 @@ def bounds(missing: np.ndarray) -> Span:
     return Span(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
 
 
-def _components(missing: np.ndarray, cell: int) -> list[Span]:
-    height, width = missing.shape
-    padded = np.pad(missing, ((0, -height % cell), (0, -width % cell)))
-    cells = np.asarray(padded.reshape(padded.shape[0] // cell, cell, -1, cell).any(axis=(1, 3)))
-    spans = []
-    for row, column in zip(*(axis.tolist() for axis in np.nonzero(cells)), strict=True):
-        if cells[row, column]:  # none of those that were found before
-            spans.append(_tight(missing, _taken(cells, row, column), cell))
-    return spans
-
-
-def _taken(cells: np.ndarray, row: int, column: int) -> Span:
-    """The bounding box, in cells, of what hangs together with a cell; all of that is taken out of `cells`."""
-    cells[row, column] = False
-    todo, span = [(row, column)], Span(row, column, row + 1, column + 1)
-    while todo:
-        row, column = todo.pop()
-        span = span.union(Span(row, column, row + 1, column + 1))
-        top, left = max(row - 1, 0), max(column - 1, 0)
-        around = cells[top : row + 2, left : column + 2]
-        rows, columns = np.nonzero(around)
-        todo += zip((rows + top).tolist(), (columns + left).tolist(), strict=True)
-        around[:] = False
-    return span
-
-
-def _tight(missing: np.ndarray, cells: Span, cell: int) -> Span:
-    """The bounding box of the missing pixels themselves within one in cells."""
-    top, left = cells.top * cell, cells.left * cell
-    span = bounds(missing[top : cells.bottom * cell, left : cells.right * cell])
-    return Span(top + span.top, left + span.left, top + span.bottom, left + span.right)
-
-
-def _disjoint(spans: list[Span]) -> list[Span]:
-    """The same with those that overlap joined, until none do."""
-    while True:
-        pair = next((p for p in combinations(spans, 2) if p[0].overlaps(p[1])), None)
-        if pair is None:
-            return spans
-        spans = [span for span in spans if span not in pair] + [pair[0].union(pair[1])]
+def _union(spans: Sequence[Span]) -> Span:
+    """Return the smallest rectangle that contains all of them."""
+    return Span(
+        min(span.top for span in spans),
+        min(span.left for span in spans),
+        max(span.bottom for span in spans),
+        max(span.right for span in spans),
+    )

@@ -21,7 +21,7 @@ import numpy as np
 
 from glama_deploy.bundle import SizeRange
 from glama_deploy.network import next_side
-from glama_deploy.regions import CELL, STEPS, Span, bounds, margin
+from glama_deploy.regions import CELL, LEAST_CONTEXT, STEPS, Span, bounds, margin
 
 #: What a tile shows around the part that it fills, and the width over which two pass into each other, as shares of its
 #: side.
@@ -68,6 +68,34 @@ def sizes(takes: SizeRange, shape: Size) -> list[Size]:
         if takes.covers(next_side(high), next_side(wide)) and (high, wide) not in found:
             found.append((high, wide))
     return found
+
+
+def sizes_for(takes: SizeRange, hole: Span, shape: Size) -> list[Size]:
+    """Return the sizes that the tiles of a hole may have, largest first.
+
+    A tile is no wider than a narrow hole needs, so that a long strip is not shown the whole width of the image.
+
+    Args:
+        takes: sizes that the engine takes.
+        hole: the hole, in an image of `shape`.
+        shape: height and width of the image.
+
+    Returns:
+        Heights and widths in pixels; empty where the engine takes nothing as small as the image.
+    """
+    enough = [
+        min((step for step in STEPS if step >= max(least, side + 2 * LEAST_CONTEXT)), default=extent)
+        for side, extent, least in zip(hole.size, shape, takes.min, strict=True)
+    ]
+    return sizes(takes, (min(enough[0], shape[0]), min(enough[1], shape[1])))
+
+
+def count_runs(missing: np.ndarray, hole: Span, size: Size) -> int:
+    """Return how many tiles of `size` are run at most for a hole in an image with these missing pixels (bool H×W): the
+    tiles with missing pixels of the hole, and as many for the drafts, of which each is half as long and as wide."""
+    inside = np.zeros_like(missing)
+    inside[hole.slices] = missing[hole.slices]
+    return 2 * sum(bool(inside[tile.span.slices].any()) for tile in cover(hole, missing.shape, size))
 
 
 def cover(hole: Span, shape: Size, size: Size) -> list[Tile]:

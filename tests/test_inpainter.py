@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import glama_deploy
-from glama_deploy import memory
+from glama_deploy import memory, regions
 from glama_deploy.bundle import ANY_SIZE, SizeRange
 from glama_deploy.errors import EngineError, ImageError
 from glama_deploy.inpainter import Inpainter
-from glama_deploy.network import NetworkConfig
+from glama_deploy.network import NAMED, NetworkConfig
 
 
 @pytest.fixture(scope="module", params=["openvino", "onnxruntime", "torch"])
@@ -229,3 +229,110 @@ def test_a_batch_that_is_none_or_too_large_is_one_line(one, photo, hole):
     few = SizeRange(min=(16, 16), opt=(96, 120), max=(96, 120), max_batch=1)
     with pytest.raises(ImageError, match="2 images at once, this engine takes 1"):
         Inpainter(Constant(0.5, few), NetworkConfig(ngf=8)).batch(np.stack([photo] * 2), np.stack([hole] * 2))
+
+
+class Numbered(Constant):
+    """A runner that paints with the number of its run, from 1, and notes the shape of what it is shown."""
+
+    io = "uint8"
+
+    def __init__(self) -> None:
+        super().__init__(0.0)
+
+    def run(self, image, mask, output="inpainted"):
+        self.seen.append(image.shape)
+        return np.full(image.shape, len(self.seen), np.uint8)
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["auto", "crop"]))
+def test_holes_that_overlap_are_filled_once_each_pixel_with_the_first(seed, region):
+    rng = np.random.default_rng(seed)
+    missing = np.zeros((600, 700), bool)
+    for _ in range(rng.integers(1, 6)):  # frames, and specks within them
+        (top, bottom), (left, right) = (np.sort(rng.integers(0, extent, 2)) for extent in missing.shape)
+        missing[top : bottom + 3, left : right + 3] = True
+        missing[top + 3 : bottom, left + 3 : right] = False
+    missing[rng.integers(0, 600, 20), rng.integers(0, 700, 20)] = True
+    inpainter = Inpainter(Numbered(), NetworkConfig(ngf=8))
+    groups, tiled = inpainter._plan(missing, region)
+    expected = np.zeros(missing.shape, np.uint8)
+    assert not tiled
+    for number, group in enumerate(groups, 1):
+        for box in group:
+            here = expected[box.hole.slices]
+            here[(here == 0) & missing[box.hole.slices]] = number
+    assert (expected[missing] > 0).all()
+    filled = inpainter(np.zeros((600, 700, 3), np.uint8), missing, region=region)
+    np.testing.assert_array_equal(filled, np.repeat(expected[..., None], 3, axis=2))
+
+
+#: The embedded network, whose Fourier transforms are over half of the image's sides, and LaMa.
+NETWORKS = [NetworkConfig(ngf=32, n_blocks=4, n_downsampling=1, ratio=0.5, fill="pull-push"), NAMED["lama"]]
+
+
+def text(count: int) -> np.ndarray:
+    """A tall page with evenly spaced lines of text."""
+    missing = np.zeros((15000, 800), bool)
+    for number in range(count):
+        top = int((number + 0.5) * 15000 / count)
+        missing[top : top + 24, 200:600] = True
+    return missing
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("compiles_sizes", [False, True])
+def test_a_tall_page_with_many_lines_costs_in_proportion(network, compiles_sizes, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: None)  # all that is wanted
+    runner = Constant(0.5)
+    runner.compiles_sizes = compiles_sizes
+    inpainter = Inpainter(runner, network)
+    costs = []
+    for count in (20, 41):
+        groups, tiled = inpainter._plan(text(count), "auto")
+        boxes = [box for group in groups for box in group]
+        assert not tiled
+        assert max(box.pixels for box in boxes) <= regions.LARGE_BOX
+        costs.append(regions.cost(boxes))
+    assert costs[1] <= 2.1 * costs[0]  # 41 / 20
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_long_strip_is_filled_by_tiles_that_are_no_wider_than_it_needs(network, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: None)
+    missing = np.zeros((15000, 800), bool)
+    missing[500:14500, 380:420] = True
+    groups, tiled = Inpainter(Constant(0.5), network)._plan(missing, "auto")
+    assert (groups, tiled) == ([], {regions.bounds(missing): (2048, 192)})
+
+
+def test_tiles_of_a_long_strip_show_less_than_the_image(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: None)
+    missing = np.zeros((8000, 500), bool)
+    missing[500:7500, 230:270] = True
+    runner = Numbered()
+    filled = Inpainter(runner, NETWORKS[0])(np.zeros((8000, 500, 3), np.uint8), missing)
+    assert (filled[missing] > 0).all()
+    assert not filled[~missing].any()
+    assert {shape[1:3] for shape in runner.seen} == {(2048, 192)}
+    assert len(runner.seen) * 2048 * 192 < missing.size  # the box around the strip is the whole image
+
+
+def test_a_compact_hole_is_filled_at_once_where_it_fits(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: None)
+    missing = np.zeros((2000, 3000), bool)
+    missing[500:1500, 1000:2000] = True
+    for network in NETWORKS:
+        groups, tiled = Inpainter(Constant(0.5), network)._plan(missing, "auto")
+        assert not tiled
+        assert len(groups) == 1
+
+
+def test_no_more_is_shown_at_once_however_many_holes_there_are(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: None)
+    missing = np.zeros((2000, 3000), bool)
+    missing[50:2000:150, 50:3000:150] = True
+    runner = Numbered()
+    Inpainter(runner, NETWORKS[0])(np.zeros((2000, 3000, 3), np.uint8), missing)
+    assert len(runner.seen) > 10
+    assert max(batch * height * width for batch, height, width, _ in runner.seen) <= regions.LARGE_BOX

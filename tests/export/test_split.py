@@ -16,7 +16,7 @@ from glama_deploy.export.builder import GraphBuilder, Value
 from glama_deploy.export.graph import build
 from glama_deploy.export.precision import typed
 from glama_deploy.export.split import SplitFFT
-from glama_deploy.network import NAMED
+from glama_deploy.network import NAMED, NetworkConfig
 from glama_deploy.reference import checkpoint
 
 
@@ -143,3 +143,15 @@ def test_auto_takes_the_plain_form_where_it_is_cheaper_or_the_size_is_open():
     assert cost.choose((64, 64)) == "matmul"
     assert cost.choose((2056, 2056)) == "matmul"  # 257 is prime: there is nothing to split
     assert cost.choose(None) == "matmul"
+
+
+@pytest.mark.parametrize("config", [NAMED["lama"], NetworkConfig(ngf=32, n_blocks=4, n_downsampling=1, ratio=0.5)])
+@pytest.mark.parametrize("size", [(256, 2048), (2048, 256), (4096, 800), (15000, 800)])
+def test_the_cost_of_long_sides_is_that_of_the_layers(config, size):
+    def of_a_pixel(height, width):
+        return sum(cost.multiply_adds(config, (height, width), "matmul").values()) / (height * width)
+
+    (height, width), share = size, cost.long_side(config)
+    expected = (1 + share * (width + 2 * height)) / (1 + share * 3 * 512)
+    # a transform of real values has width // 2 + 1 columns, of which the 1 counts most in a narrow image
+    assert of_a_pixel(height, width) / of_a_pixel(512, 512) == pytest.approx(expected, rel=0.02)
