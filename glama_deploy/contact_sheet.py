@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from glama_deploy.masks import by_name
 
-_MARGIN, _LABEL = 8, 150
+_MARGIN, _LABEL = 8, 190
 
 
 def draw(names: Sequence[str], count: int, height: int, width: int, seed: int = 0) -> Image.Image:

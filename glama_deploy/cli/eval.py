@@ -39,7 +39,10 @@ def glama_eval(
     out: Annotated[Path, option("--out", help="Folder of the results; a run that was cut short goes on there.")],
     masks: Annotated[
         list[str] | None,
-        option("--masks", help="general (the seven, by default), unseen, or a mask's name; may be given again."),
+        option(
+            "--masks",
+            help="general (the seven, by default), random-attribute, unseen, or a mask's name; may be given again.",
+        ),
     ] = None,
     backend: Annotated[
         list[str] | None, option("--backend", help="For models without their own; may be given again. auto by default.")

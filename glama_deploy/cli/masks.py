@@ -11,7 +11,7 @@ from glama_deploy.cli.console import Console
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.errors import GlamaError
 from glama_deploy.files import atomic_file
-from glama_deploy.masks import MIXTURES, TYPES
+from glama_deploy.masks import NAMED
 
 
 def glama_masks(
@@ -25,12 +25,12 @@ def glama_masks(
     seed: Annotated[int, option("--seed", help="The same seed draws the same masks.", min=0)] = 0,
     overwrite: Annotated[bool, option("--overwrite", help="Replace a picture that exists.")] = False,
 ) -> None:
-    """Draw the seven masks and their mixtures; missing pixels are white."""
+    """Draw the seven masks, with fixed and with random settings, and their mixtures; missing pixels are white."""
     if out.suffix.lower() != ".png":
         raise GlamaError(f"--out is {out}; a .png is written")
     if out.exists() and not overwrite:
         raise GlamaError(f"{out} exists already; choose another name or pass --overwrite")
-    sheet = contact_sheet.draw(masks or [*TYPES, *MIXTURES], count, *parse_size(size, "--size"), seed)
+    sheet = contact_sheet.draw(masks or list(NAMED), count, *parse_size(size, "--size"), seed)
     with atomic_file(out) as temporary:
         sheet.save(temporary, format="PNG")
     Console().print(str(out), soft_wrap=True)

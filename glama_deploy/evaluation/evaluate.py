@@ -22,6 +22,7 @@ from glama_deploy.evaluation.run import Evaluator, Setting, processes, run
 from glama_deploy.evaluation.summary import Summary, summarize
 from glama_deploy.files import atomic_file, sha256
 from glama_deploy.inpainter import Region, check_region
+from glama_deploy.masks import DEFINITIONS as MASK_DEFINITIONS
 
 #: Masks whose spectra are shown rather than others': of a grid or of lines, whose ripples the paper's are.
 _RIPPLED = ("NearestNeighbor", "EveryNLines")
@@ -89,6 +90,7 @@ def evaluate(request: Request, heard: Heard = lambda done, total, text: None) ->
         metrics=metrics,
         weights=tuple(Weights(metric=metric, digest=sha256(path)) for metric, path in weights.items()),
         definitions=DEFINITIONS,
+        mask_definitions=MASK_DEFINITIONS,
         size=request.size,
         limit=request.limit,
         seed=request.seed,

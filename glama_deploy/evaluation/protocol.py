@@ -15,7 +15,7 @@ from glama_deploy.evaluation.metrics import Metric
 from glama_deploy.files import sha256
 from glama_deploy.images import SUFFIXES, read_image
 from glama_deploy.inpainter import Region
-from glama_deploy.masks import TYPES, by_name
+from glama_deploy.masks import RANDOM_TYPES, TYPES, by_name
 
 
 class _Record(BaseModel):
@@ -54,6 +54,7 @@ class Protocol(_Record):
     metrics: tuple[Metric, ...]
     weights: tuple[Weights, ...] = ()
     definitions: int = Field(default=1, description="the version of the metrics' definitions")
+    mask_definitions: int = Field(default=1, description="the version of what the masks' names draw")
     size: tuple[int, int] | None = Field(default=None, description="height and width; None: the images' own")
     limit: int | None = Field(default=None, ge=1, description="the first so many images of each dataset")
     seed: int = Field(default=0, ge=0, description="of the masks, with the image's name")
@@ -110,12 +111,21 @@ class Item(_Record):
             raise ImageError(f"{self.path} cannot be read ({error.strerror}); check the file") from error
 
 
-def columns(names: Sequence[str]) -> tuple[str, ...]:
-    """The masks of the table: a mask or a mixture is a column, `general` is the seven that it is made of.
+#: Names that stand for several columns of the table.
+_SEVERAL = {"general": tuple(TYPES), "random-attribute": tuple(RANDOM_TYPES)}
 
-    Raises GlamaError for a name that does not exist, with the near one.
+
+def columns(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the masks of the table, a column for each.
+
+    Args:
+        names: Masks or mixtures. `general` is the seven types with the public settings, `random-attribute` the seven
+            with random settings. Any other mixture is one column.
+
+    Raises:
+        GlamaError: A name is unknown. The message has the name that was probably meant.
     """
-    expanded = [column for name in names for column in (TYPES if name == "general" else (name,))]
+    expanded = [column for name in names for column in _SEVERAL.get(name, (name,))]
     for name in expanded:
         by_name(name)
     return tuple(dict.fromkeys(expanded))

@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from glama_deploy.cli.masks import main
-from glama_deploy.masks import by_name
+from glama_deploy.masks import NAMED, by_name
 
 
 def run(*arguments: object) -> int:
@@ -17,7 +17,7 @@ def test_the_sheet_shows_the_masks_that_the_seed_draws(tmp_path):
     sheet = np.asarray(Image.open(out))
     for row, name in enumerate(("ThinStrokes", "general")):
         for column in range(3):
-            top, left = 8 + row * 72, 150 + column * 104
+            top, left = 8 + row * 72, 190 + column * 104
             mask = by_name(name)(64, 96, np.random.default_rng((0, column)))
             np.testing.assert_array_equal(sheet[top : top + 64, left : left + 96, 0] == 255, mask)
 
@@ -25,7 +25,7 @@ def test_the_sheet_shows_the_masks_that_the_seed_draws(tmp_path):
 def test_all_kinds_are_drawn_by_default_and_a_picture_is_kept(tmp_path, capsys):
     out = tmp_path / "sheet.png"
     assert run("--out", out, "--count", 1, "--size", "32x32") == 0
-    assert Image.open(out).height == 8 + 11 * 40
+    assert Image.open(out).height == 8 + len(NAMED) * 40
     before = out.read_bytes()
     assert run("--out", out) == 2
     assert "exists already; choose another name or pass --overwrite" in capsys.readouterr().err

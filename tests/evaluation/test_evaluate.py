@@ -498,6 +498,17 @@ def test_results_by_other_definitions_of_the_metrics_are_another_configuration(p
         evaluate(ask(photos, tmp_path / "out", "telea"))
 
 
+def test_results_by_other_masks_of_the_same_names_are_another_configuration(photos, tmp_path):
+    """Those of version 0.1 had no such field."""
+    evaluate(ask(photos, tmp_path / "out", "telea"))
+    path = tmp_path / "out" / "protocol.json"
+    there = json.loads(path.read_text(encoding="utf-8"))
+    del there["mask_definitions"]
+    path.write_text(json.dumps(there), encoding="utf-8")
+    with pytest.raises(GlamaError, match=r"another configuration \(mask_definitions 1, not 2\)"):
+        evaluate(ask(photos, tmp_path / "out", "telea"))
+
+
 def test_a_folder_of_something_else_is_left_alone(photos, tmp_path):
     (tmp_path / "thesis.txt").write_text("my own")
     for overwrite in (False, True):

@@ -14,7 +14,7 @@ from PIL import Image
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.evaluation import methods, protocol
 from glama_deploy.evaluation.protocol import Dataset, Identity, Protocol
-from glama_deploy.masks import TYPES
+from glama_deploy.masks import RANDOM_TYPES, TYPES
 
 
 def asked(folder: Path, **changes: object) -> Protocol:
@@ -37,6 +37,8 @@ def test_a_mask_is_a_function_of_its_name_the_image_s_and_the_seed():
 
 def test_general_is_its_seven_kinds_and_a_mixture_a_column_of_its_own():
     assert protocol.columns(["general"]) == tuple(TYPES)
+    assert protocol.columns(["random-attribute"]) == tuple(RANDOM_TYPES)
+    assert protocol.columns(["general", "random-attribute"]) == tuple(TYPES | RANDOM_TYPES)
     assert protocol.columns(["unseen", "Expand", "unseen"]) == ("unseen", "Expand")
     with pytest.raises(GlamaError, match="unknown mask 'ThinStroke'; did you mean 'ThinStrokes'"):
         protocol.columns(["general", "ThinStroke"])
