@@ -41,6 +41,7 @@ def glama_train(
     """
     require("torch", "PyTorch", "pip install 'glama-deploy[train]'")
     require("lightning_fabric", "lightning-fabric", "pip install 'glama-deploy[train]'")
+    require("cv2", "OpenCV", "pip install 'glama-deploy[train]'")
     from glama_deploy.training import config
     from glama_deploy.training.run import train
 

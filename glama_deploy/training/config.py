@@ -37,9 +37,12 @@ class Data(_Section):
     )
     zoom: float = Field(default=1.0, gt=0, le=1, description="crops are up to 1/zoom times as wide, and made smaller")
     flip: bool = Field(default=True, description="mirror half of them")
+    distort: bool = Field(
+        default=False, description="LaMa's augmentations: perspective, rotation, scale, lens, contrast, colours"
+    )
     recolour: bool = Field(default=False, description="exchange the colours of half of them; for few photographs")
     masks: str = Field(
-        default="general", description="a mask or a mixture (section 3.2, Table 4), or several: general+EveryNLines"
+        default="general", description="a mask or a mixture (section 3.2, Table 4), or several: general+RandomExpand"
     )
     keep: int = Field(default=0, ge=0, description="so many photographs stay in each worker's memory, decoded")
     workers: int = Field(default=4, ge=0, le=1024, description="processes that read; 0: none beside the training")
@@ -69,14 +72,14 @@ class Optimization(_Section):
     freeze_norms: int | None = Field(
         default=None, ge=0, description="step from which on the generator's batch norms keep their running statistics"
     )
-    clip: float | None = Field(default=None, gt=0, description="largest norm of the generator's gradient")
+    clip: float | None = Field(default=None, gt=0, description="largest norm of each network's gradient")
     beta2: float = Field(
         default=0.999, ge=0, lt=1, description="Adam's decay of squared gradients; less forgets sooner"
     )
     batch: int = Field(default=20, ge=1, description="images a step, over all processes and accumulated parts")
     accumulate: int = Field(default=1, ge=1, description="parts that a process does its share of the batch in")
     steps: int = Field(default=1_000_000, ge=1)
-    average: float = Field(default=0.999, ge=0, lt=1, description="decay of the generator's running average (EMA)")
+    average: float = Field(default=0.999, ge=0, lt=1, description="decay of the generator's running average; 0: none")
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="bf16: autocast; FFTs stay fp32")
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
 
@@ -103,21 +106,21 @@ class Config(_Section):
     saving: Saving = Field(default_factory=Saving)
 
 
-#: Named configs, each the values in which it differs: GLaMa's are the paper's; LaMa's are its own losses and masks.
+#: What LaMa's own training (advimman/lama: lama-fourier.yaml, big-lama.yaml, their data, optimizers and trainer) has
+#: otherwise than GLaMa's. Its batch of 10 is that of one GPU. docs/training.md names what still differs.
+_LAMA: dict[str, Any] = {
+    "weights": WEIGHTS["lama"].model_dump(),
+    "data": {"masks": "lama", "distort": True},
+    "optimization": {"batch": 10, "clip": 1.0, "average": 0.0},
+}
+
+#: Named configs, each the values in which it differs from the defaults. GLaMa's are the paper's.
 CONFIGS: dict[str, dict[str, Any]] = {
     "glama": {"network": NAMED["glama"].model_dump()},
     "glama-tiny": {"network": NAMED["glama-tiny"].model_dump()},
     "glama-2stage": {"network": NAMED["glama-2stage"].model_dump(), "data": {"side": 512}},
-    "lama": {
-        "network": NAMED["lama"].model_dump(),
-        "weights": WEIGHTS["lama"].model_dump(),
-        "data": {"masks": "lama"},
-    },
-    "big-lama": {
-        "network": NAMED["big-lama"].model_dump(),
-        "weights": WEIGHTS["lama"].model_dump(),
-        "data": {"masks": "lama"},
-    },
+    "lama": {"network": NAMED["lama"].model_dump(), **_LAMA},
+    "big-lama": {"network": NAMED["big-lama"].model_dump(), **_LAMA},
 }
 
 

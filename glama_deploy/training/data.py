@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from braceexpand import braceexpand
@@ -26,6 +27,7 @@ from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.images import SUFFIXES
 from glama_deploy.masks import Mask, by_name
 from glama_deploy.spawning import outside_current_folder
+from glama_deploy.training import distortions
 from glama_deploy.training.config import Data
 
 #: What a picture that cannot be read makes its reader raise.
@@ -145,12 +147,20 @@ def _decoded(photo: Photo) -> Image.Image:
 
 
 def square(picture: Image.Image, data: Data, rng: np.random.Generator) -> np.ndarray:
-    """uint8 S×S×3: a random crop (of a picture that is smaller than S, enlarged to it), or the whole, resized; mirrored
-    in half of the cases where that is asked for, its three colours exchanged in half of them likewise.
+    """Return a square of a photograph as it is trained on.
 
-    With a zoom below 1 the crop is S to S/zoom pixels wide (log-uniformly, at most the smaller side) and made smaller.
+    Args:
+        picture: The photograph, RGB.
+        data: The square's side S, and how the photograph is cropped, resized and changed. With a zoom below 1 the crop
+            is S to S/zoom pixels wide (log-uniformly, at most the smaller side) and made smaller.
+        rng: Draws the crop and the changes.
+
+    Returns:
+        uint8 S×S×3.
     """
     side = data.side
+    if data.distort:
+        picture = Image.fromarray(distortions.bend(np.asarray(picture), side, rng))
     if data.fit == "resize":
         picture = picture.resize((side, side), Image.Resampling.LANCZOS)
     elif min(picture.size) < side:
@@ -164,6 +174,8 @@ def square(picture: Image.Image, data: Data, rng: np.random.Generator) -> np.nda
     )
     if data.flip and rng.random() < 0.5:
         array = array[:, ::-1]
+    if data.distort:
+        array = distortions.recolour(np.ascontiguousarray(array), rng)
     if data.recolour and rng.random() < 0.5:
         array = array[..., rng.permutation(3)]
     return array
@@ -194,12 +206,18 @@ def batches(
         collate_fn=_collated,
         persistent_workers=workers > 0,
         pin_memory=torch.device(device).type == "cuda",
+        worker_init_fn=_use_one_thread,
     )
     with outside_current_folder():
         found = iter(loader)
     for image, mask, broken in found:
         image, mask = (tensor.to(device, non_blocking=True) for tensor in (image, mask))
         yield Batch((image.permute(0, 3, 1, 2).float() / 255).contiguous(), mask[:, None].float(), broken)
+
+
+def _use_one_thread(_worker: int) -> None:
+    """Keep OpenCV to the worker's own thread: a forked process does not have the threads of the one before it."""
+    cv2.setNumThreads(0)
 
 
 def _collated(

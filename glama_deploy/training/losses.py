@@ -13,8 +13,11 @@ Where the paper leaves a choice, this is the one that was made:
 - −PSNR of the missing pixels is none of the paper's either (NAFNet's loss; Chen et al., ECCV 2022). L1 gives every
   missing pixel the same say, so that the errors of wide holes, most of which nothing could have foretold, drown those
   of lines and grids, which are ten times smaller and could. In decibels an image's error is measured against itself.
-- (9) is divided by its largest value in each image and takes no gradient, and the transforms of (8) are orthonormal, as
-  Jiang et al. (ICCV 2021), whose loss it is, define them: w then lies in 0…1.
+- (9) is divided by its largest value in each channel of each image and takes no gradient, and the transforms of (8)
+  are orthonormal, as in the official code of Jiang et al. (ICCV 2021; EndlessSora/focal-frequency-loss): w lies in 0…1.
+- Feature matching is an L1 distance in the paper and a squared one in LaMa's code. `feature_distance` says which.
+- (6) and (7) multiply the discriminator's loss by λadv. LaMa's code leaves that loss as it is. `discriminator` is its
+  weight.
 - (10) is a sum over pixels in print. Here it is the mean over them: the sum grows with the image's area (65,536 terms a
   channel at 256×256), and beside losses that are means a weight of α1 = 1 would leave nothing but smoothness. As a mean
   it is 0.005 to 0.009 on crops of the sample photograph, a hundredth of λ1 times an L1 of 0.05: with α1 = 1 the gentle
@@ -24,6 +27,7 @@ Where the paper leaves a choice, this is the one that was made:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -32,15 +36,21 @@ from torch.nn import functional as F
 
 
 class Weights(BaseModel):
-    """λ of (7) and α of (11). The defaults are the paper's."""
+    """λ of (7), α of (11), and where LaMa's code differs from the paper. The defaults are the paper's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     l1: float = Field(default=10.0, ge=0, description="λ1: known pixels")
     l1_missing: float = Field(default=0.0, ge=0, description="L1 on the missing pixels, which the paper does without")
     psnr_missing: float = Field(default=0.0, ge=0, description="−PSNR of the missing pixels in dB, which neither has")
-    adversarial: float = Field(default=10.0, ge=0, description="λadv")
+    adversarial: float = Field(default=10.0, ge=0, description="λadv; 0: no adversarial training")
+    discriminator: float | None = Field(
+        default=None, gt=0, description="weight of the discriminator's loss (3) + λP·(5); None: λadv, as in (7)"
+    )
     feature_matching: float = Field(default=30.0, ge=0, description="λfm")
+    feature_distance: Literal["absolute", "squared"] = Field(
+        default="absolute", description="of matched features: absolute in the paper, squared in LaMa's code"
+    )
     perceptual: float = Field(default=100.0, ge=0, description="λPL")
     gradient_penalty: float = Field(default=0.001, ge=0, description="λP of (6): R1")
     total_variation: float = Field(default=1.0, ge=0, description="α1")
@@ -49,11 +59,22 @@ class Weights(BaseModel):
     coarse: float = Field(default=1.0, ge=0, description="stage one's own loss, of two stages")
 
 
-#: The paper's weights, and those of LaMa's own code, which has the ones of feature matching and the perceptual loss the
-#: other way round and neither of the two new terms.
+#: Fields of the weights that are not weights of a term of the generator's loss.
+_NOT_TERMS = {"lama", "gradient_penalty", "discriminator", "feature_distance"}
+
+#: The paper's weights, and those of LaMa's own code (`lama-fourier.yaml`). LaMa has the weights of feature matching and
+#: of the perceptual loss the other way round, matches features by squares, leaves the discriminator's loss as it is,
+#: and has neither of the two new terms.
 WEIGHTS = {
     "paper": Weights(),
-    "lama": Weights(feature_matching=100.0, perceptual=30.0, total_variation=0.0, focal_frequency=0.0),
+    "lama": Weights(
+        discriminator=1.0,
+        feature_matching=100.0,
+        feature_distance="squared",
+        perceptual=30.0,
+        total_variation=0.0,
+        focal_frequency=0.0,
+    ),
 }
 
 
@@ -100,9 +121,21 @@ def gradient_penalty(real: Tensor, image: Tensor) -> Tensor:
     return gradient.square().flatten(1).sum(1).mean()
 
 
-def feature_matching(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
-    """Lfm of (7): mean |difference| of the discriminator's features, averaged over its layers; none flows to `real`."""
-    return torch.stack([F.l1_loss(f, r.detach()) for r, f in zip(real, fake, strict=True)]).mean()
+def feature_matching(
+    real: Sequence[Tensor], fake: Sequence[Tensor], distance: Literal["absolute", "squared"] = "absolute"
+) -> Tensor:
+    """Return Lfm of (7): the mean distance of the discriminator's features, averaged over its layers.
+
+    Args:
+        real: Features of real images, one tensor for each layer. They get no gradient.
+        fake: Features of generated images, of the same shapes.
+        distance: `absolute` (the paper) or `squared` (LaMa's code).
+
+    Returns:
+        A scalar.
+    """
+    measure = F.mse_loss if distance == "squared" else F.l1_loss
+    return torch.stack([measure(f, r.detach()) for r, f in zip(real, fake, strict=True)]).mean()
 
 
 def perceptual(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
@@ -111,13 +144,21 @@ def perceptual(real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
 
 
 def focal_frequency(predicted: Tensor, image: Tensor, alpha: float = 1.0) -> Tensor:
-    """(8): w·|Fr − Ff|², its mean over frequencies, channels and images, with w of (9) divided by its largest value in
-    each image. Computed in float32 at least."""
+    """Return (8): the mean of w·|Fr − Ff|² over frequencies, channels and images, computed in float32 at least.
+
+    Args:
+        predicted: Generated images [B, C, H, W].
+        image: Real images of the same shape.
+        alpha: α of (9). w is divided by its largest value in each channel of each image.
+
+    Returns:
+        A scalar.
+    """
     real = image if image.dtype == torch.float64 else image.float()
     difference = torch.fft.fft2(real, norm="ortho") - torch.fft.fft2(predicted.to(real.dtype), norm="ortho")
     squared = difference.real.square() + difference.imag.square()
     weight = squared.detach().pow(alpha / 2)
-    weight = weight / weight.amax(dim=(1, 2, 3), keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
+    weight = weight / weight.amax(dim=(2, 3), keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
     return (weight * squared).mean()
 
 
@@ -139,7 +180,7 @@ def joint(terms: dict[str, Tensor], weights: Weights) -> Tensor:
     outside = {"total_variation", "focal_frequency", "coarse"}
     total = torch.zeros((), dtype=torch.float32, device=next(iter(terms.values())).device)
     for name, value in terms.items():
-        if name not in Weights.model_fields or name in ("lama", "gradient_penalty"):
+        if name not in Weights.model_fields or name in _NOT_TERMS:
             raise KeyError(f"{name} is no term of the generator's loss")
         total = total + getattr(weights, name) * (1.0 if name in outside else weights.lama) * value
     return total

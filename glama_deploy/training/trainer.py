@@ -30,6 +30,10 @@ from glama_deploy.training.processes import average_gradients, share_statistics
 
 Scalars = dict[str, float]
 
+#: The version of what a step computes: masks, losses, clipping. A run of another version is not resumed, since it would
+#: not go on as it began. Version 1 is that of glama-deploy 0.1.
+RECIPE = 2
+
 
 class Trainer:
     """The networks, their optimizers, and the step that they are at."""
@@ -91,7 +95,8 @@ class Trainer:
             for network in (self._generator, self._discriminator):
                 average_gradients(network.parameters())
         if optimization.clip is not None:
-            torch.nn.utils.clip_grad_norm_(self._generator.parameters(), optimization.clip)
+            for network in (self._generator, self._discriminator):
+                torch.nn.utils.clip_grad_norm_(network.parameters(), optimization.clip)
         self._generator_adam.step()
         self._discriminator_adam.step()
         self._follow()
@@ -133,12 +138,23 @@ class Trainer:
                 "generator_adam": self._generator_adam.state_dict(),
                 "discriminator_adam": self._discriminator_adam.state_dict(),
                 "best": self.best,
+                "recipe": RECIPE,
             },
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state. Raises CheckpointError where it is of other networks."""
+        """Continue from a state of :meth:`state`.
+
+        Raises:
+            CheckpointError: The state is of another network or of another version of the training step.
+        """
         training, network = state["training"], NetworkConfig(**state["config"])
+        recipe = training.get("recipe", 1)
+        if recipe != RECIPE:
+            raise CheckpointError(
+                f"the run was begun by another version of glama-deploy (recipe {recipe}, not {RECIPE}) with other "
+                "masks and losses; begin a new run with --weights and this checkpoint"
+            )
         if not _same(network, self.config.network):
             raise CheckpointError(
                 "the checkpoint is of another network than the config's: "
@@ -170,7 +186,8 @@ class Trainer:
             with self.fabric.autocast():
                 judged = self._discriminator_terms(predicted.detach(), image, mask)
                 against = judged["discriminator"] + weights.gradient_penalty * judged["gradient_penalty"]
-            (weights.adversarial * share * against).backward()
+            weight = weights.adversarial if weights.discriminator is None else weights.discriminator
+            (weight * share * against).backward()
         return {name: float(value.detach()) for name, value in {**terms, **judged, "total": total}.items()}
 
     def _predict(self, image: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -208,7 +225,7 @@ class Trainer:
             fake, fake_features = self._discriminator(predicted)
             self._discriminator.requires_grad_(True)
             terms["adversarial"] = losses.generator_loss(fake)
-            terms["feature_matching"] = losses.feature_matching(real_features, fake_features)
+            terms["feature_matching"] = losses.feature_matching(real_features, fake_features, weights.feature_distance)
         if self._judge is not None:
             with torch.no_grad():
                 real = self._judge(image)

@@ -28,7 +28,7 @@ def validate(generator: nn.Module, config: Config, device: torch.device) -> tupl
     grey, filled, and as it was; uint8 [7, 3, S, 3S]."""
     scores, strips = {}, []
     for name in TYPES:
-        data = config.data.model_copy(update={"masks": name, "flip": False, "recolour": False})
+        data = config.data.model_copy(update={"masks": name, "flip": False, "recolour": False, "distort": False})
         squares = Squares(config.data.valid, data, seed=0)
         count = min(len(squares), config.saving.validate_images)
         there = batches(squares, Positions(1), workers=0, device=device)

@@ -21,6 +21,26 @@ def test_glama_is_the_papers_and_lama_is_its_own():
     assert glama.weights == WEIGHTS["paper"]
     assert (glama.data.masks, lama.data.masks) == ("general", "lama")
     assert lama.weights == WEIGHTS["lama"]
+    assert not glama.data.distort
+    for name in ("lama", "big-lama"):  # lama-fourier.yaml and what it stands on, of LaMa's repository
+        own = config.load(name)
+        assert own.network == NAMED[name]
+        assert own.weights.model_dump(exclude={"l1_missing", "psnr_missing", "lama", "coarse"}) == {
+            "l1": 10,
+            "adversarial": 10,
+            "discriminator": 1,
+            "feature_matching": 100,
+            "feature_distance": "squared",
+            "perceptual": 30,
+            "gradient_penalty": 0.001,
+            "total_variation": 0,
+            "focal_frequency": 0,
+        }
+        assert (own.data.masks, own.data.side, own.data.distort, own.data.zoom) == ("lama", 256, True, 1)
+        adam = own.optimization
+        rates = (adam.generator_rate, adam.discriminator_rate)
+        assert (rates, adam.beta2, adam.schedule) == ((1e-3, 1e-4), 0.999, "constant")
+        assert (adam.batch, adam.steps, adam.clip, adam.average) == (10, 40 * 25_000, 1, 0)
     paper = glama.optimization
     assert (paper.generator_rate, paper.discriminator_rate, paper.batch) == (1e-3, 1e-4, 20)
 

@@ -130,7 +130,7 @@ def test_half_are_recoloured_by_an_exchange_of_their_channels(folder):
 
 def test_a_sample_depends_on_the_seed_and_its_position_alone(folder):
     """Whatever the number of workers, and from wherever a run goes on."""
-    squares = data.Squares([str(folder)], settings(masks="general"), seed=5)
+    squares = data.Squares([str(folder)], settings(masks="general", distort=True), seed=5)
     straight = take(squares, 6)
     for other in (take(squares, 6, workers=2), take(squares, 2, start=0) + take(squares, 4, start=8)):
         for mine, theirs in zip(straight, other, strict=True):

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import math
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from glama_deploy.training import losses
+
+#: Values of the official focal frequency loss and of LaMa's own losses.
+PUBLISHED = json.loads((Path(__file__).parents[1] / "data" / "published_losses.json").read_text(encoding="utf-8"))
+
+
+def waves(shape: Sequence[int], phase: float) -> torch.Tensor:
+    """Numbers within 0…1 that no version of a generator changes, float64."""
+    n = np.arange(np.prod(shape)).reshape(shape)
+    return torch.from_numpy(0.5 + 0.5 * np.sin(0.37 * n + phase + 0.001 * n * n % 5))
 
 
 def image(*values: float) -> torch.Tensor:
@@ -75,6 +88,7 @@ def test_features_are_matched_in_l1_without_a_gradient_to_the_real_ones():
     fake = [torch.full((1, 2, 2, 2), 3.0, requires_grad=True), torch.full((1, 4, 1, 1), -1.0, requires_grad=True)]
     value = losses.feature_matching(real, fake)
     assert value.item() == pytest.approx((2 + 1) / 2)
+    assert losses.feature_matching(real, fake, "squared").item() == pytest.approx((4 + 1) / 2)
     value.backward()
     assert real[0].grad is None
     assert fake[0].grad is not None
@@ -95,10 +109,45 @@ def test_the_focal_frequency_loss_is_the_papers_sum_in_numpy(alpha):
     difference = np.abs(np.fft.fft2(x, norm="ortho") - np.fft.fft2(y, norm="ortho"))
     expected = []
     for one in difference:
-        weight = one**alpha / (one**alpha).max()
+        weight = one**alpha / (one**alpha).max(axis=(1, 2), keepdims=True)
         expected.append((weight * one**2).mean())
     found = losses.focal_frequency(torch.from_numpy(y), torch.from_numpy(x), alpha)
     assert found.item() == pytest.approx(np.mean(expected), rel=1e-12)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+def test_the_focal_frequency_loss_is_the_official_codes(alpha):
+    """One channel differs ten times less than the others: its weight has a largest value of its own."""
+    x, y = waves((2, 3, 6, 8), 0.0), waves((2, 3, 6, 8), 1.3)
+    for each in (x, y):
+        each[:, 1] *= 0.1
+    found = losses.focal_frequency(y, x, alpha).item()
+    assert found == pytest.approx(PUBLISHED["focal_frequency"][str(alpha)], abs=1e-9)
+
+
+def test_lamas_losses_are_its_own_codes():
+    """With the weights of `--config lama`, on a discriminator of two convolutions."""
+    first, second = waves((4, 3, 3, 3), 0.2) - 0.5, waves((1, 4, 3, 3), 0.7) - 0.5
+
+    def judge(x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        features = F.leaky_relu(F.conv2d(x, first, stride=2, padding=1), 0.2)
+        return F.conv2d(features, second, padding=1), [features]
+
+    x, y = waves((2, 3, 16, 16), 0.0).requires_grad_(), waves((2, 3, 16, 16), 1.3)
+    mask = torch.zeros(2, 1, 16, 16, dtype=torch.float64)
+    mask[0, :, 3:12, 5:] = mask[1, :, :, :4] = 1
+    (real, real_features), (fake, fake_features) = judge(x), judge(y)
+    weights, lama = losses.WEIGHTS["lama"], PUBLISHED["lama"]
+    penalty = weights.gradient_penalty * losses.gradient_penalty(real, x)
+    matched = losses.feature_matching(real_features, fake_features, weights.feature_distance)
+    found = {
+        "discriminator": weights.discriminator * (losses.discriminator_loss(real, fake, mask) + penalty),
+        "penalty_weighted": penalty,
+        "adversarial": weights.adversarial * losses.generator_loss(fake),
+        "feature_matching": weights.feature_matching * matched,
+        "l1": weights.l1 * losses.l1_known(y, x, mask),
+    }
+    assert {name: value.item() for name, value in found.items()} == pytest.approx(lama, abs=1e-9)
 
 
 def test_the_focal_frequency_loss_of_one_frequency_by_hand():

@@ -163,11 +163,47 @@ def test_the_rate_follows_its_schedule(photos, schedule, warm_up, expected):
     assert run._discriminator_adam.param_groups[0]["lr"] == pytest.approx(1e-5)
 
 
-def test_the_gradient_is_clipped_where_that_is_asked_for(photos):
+def test_the_gradients_of_both_networks_are_clipped_where_that_is_asked_for(photos):
     run = trainer(asked(photos, optimization__clip=1e-3))
     run.advance(run.batches(Squares(run.config.data.train, run.config.data, seed=0)))
-    norms = [p.grad.norm() for p in run._generator.parameters() if p.grad is not None]
-    assert torch.stack(norms).norm() == pytest.approx(1e-3, rel=1e-3)  # (clip_grad_norm_ adds 1e-6 to the norm)
+    for network in (run._generator, run._discriminator):
+        norms = [p.grad.norm() for p in network.parameters() if p.grad is not None]
+        assert torch.stack(norms).norm() == pytest.approx(1e-3, rel=1e-3)  # (clip_grad_norm_ adds 1e-6 to the norm)
+
+
+def test_the_discriminator_learns_by_its_own_weight(photos):
+    """λadv times the loss, or the loss as it is, which LaMa's code does: a tenth of the gradient."""
+    norms = []
+    for weight in ("null", 1):
+        run = trainer(asked(photos, weights__discriminator=weight))
+        run.advance(run.batches(Squares(run.config.data.train, run.config.data, seed=0)))
+        norms.append(float(torch.stack([p.grad.norm() for p in run._discriminator.parameters()]).norm()))
+    assert norms[0] == pytest.approx(10 * norms[1], rel=1e-3)  # float32 sums
+
+
+def test_a_run_as_lama_trains_goes_on_exactly(photos, tmp_path):
+    """With its masks, its augmentations and workers; without an average the checkpoint is the generator itself."""
+    given = overrides(photos, optimization__steps=4, saving__every=2, data__workers=1, optimization__batch=2)
+    settings = config.load("lama", given)
+    straight = train(settings, tmp_path / "straight", device="cpu")
+    assert (settings.data.masks, settings.data.distort) == ("lama", True)
+    halves = [config.load("lama", [*given, f"optimization.steps={steps}"]) for steps in (2, 4)]
+    train(halves[0], tmp_path / "halves", device="cpu")
+    resumed = train(halves[1], tmp_path / "halves", resume=True, device="cpu")
+    assert_equal(weights(resumed), weights(straight))
+    state = checkpoints.read(resumed)
+    assert_equal(state["state_dict"], state["training"]["generator"])
+
+
+def test_a_run_of_another_version_is_not_gone_on_with(photos, tmp_path):
+    """Version 0.1 drew other masks by the same names."""
+    last = train(asked(photos, optimization__steps=2), tmp_path / "run", device="cpu")
+    state = checkpoints.read(last)
+    del state["training"]["recipe"]
+    torch.save(state, last)
+    with pytest.raises(CheckpointError, match=r"another version of glama-deploy \(recipe 1, not 2\).*--weights"):
+        train(asked(photos, optimization__steps=4), tmp_path / "run", resume=True, device="cpu")
+    train(asked(photos, optimization__steps=1), tmp_path / "next", weights=last, device="cpu")
 
 
 def test_frozen_norms_keep_their_statistics_from_their_step_on(photos):
