@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint install clean
+.PHONY: demo test fuzz soak kill lint install clean
 
 demo: install
 	$(BIN)/glama-demo --out demo
@@ -12,13 +12,33 @@ test: export OMP_NUM_THREADS = 1
 test: install
 	$(BIN)/pytest -q -n logical --maxprocesses 4 --dist loadfile
 
+# docs/reliability.md explains the three campaigns and their tables
+CASES ?= 2000
+SEED ?= 0
+REQUESTS ?= 10000
+THREADS ?= 8
+MOMENTS ?= 100
+
+fuzz soak kill: export PYTHONPATH = tests
+fuzz kill: export OMP_NUM_THREADS = 1
+
+fuzz: install
+	$(BIN)/python -m fuzz --cases $(CASES) --seed $(SEED)
+
+soak: install
+	$(BIN)/python -m fuzz.soak --requests $(REQUESTS) --threads $(THREADS) --seed $(SEED)
+
+kill: install
+	$(BIN)/python -m fuzz.kill --moments $(MOMENTS) --seed $(SEED)
+
 # ruff reads the checkout; mypy reads the packages under the names they are installed by
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	rm -rf build/types && mkdir -p build/types/glama_deploy
 	ln -s $(CURDIR)/glama_deploy/* $(CURDIR)/export $(CURDIR)/engines $(CURDIR)/benchmarks build/types/glama_deploy/
-	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p glama_deploy
+	rm -rf build/types/fuzz && ln -s $(CURDIR)/tests/fuzz build/types/fuzz
+	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p glama_deploy -p fuzz
 
 install: .venv/installed
 
