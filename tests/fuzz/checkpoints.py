@@ -181,7 +181,7 @@ def _dumps(value: Any) -> bytes:
     return bytes(out + b".")
 
 
-def _tensor(rng: random.Random, shape: tuple[int, ...], key: str, mutated: str) -> Any:
+def _tensor(rng: random.Random, shape: tuple[int, ...], key: Any, mutated: str) -> Any:
     """A tensor as torch pickles it; `mutated` names the part that is odd."""
     strides = tuple(int(np.prod(shape[n + 1 :])) for n in range(len(shape)))
     odd = rng.choice(ODD_VALUES)
@@ -438,6 +438,7 @@ def _truth(path: Path, kind: str) -> dict[str, np.ndarray]:
     """
     if kind == "script.pt":
         return untrained_values()
+    tree: Any
     try:
         if path.read_bytes()[8:9] == b"{":
             tree = safetensors.torch.load_file(path)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,9 +23,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
+import psutil
 import torch
 from PIL import Image
 
@@ -46,6 +47,9 @@ _LAST_SHARE = 0.35
 
 #: Whole runs that the length of a run is taken from.
 _TIMED_RUNS = 2
+
+#: The kernel counts CPU time in steps of 0.01 s.
+_LOOK_SECONDS = 0.005
 
 #: A run that takes longer than so many seconds hangs.
 _HANG_SECONDS = 600
@@ -85,7 +89,7 @@ class Job:
 class Tally:
     """What became of a job's kills."""
 
-    seconds: float = 0.0
+    cpu_seconds: float = 0.0
     states: Counter[str] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
@@ -248,15 +252,14 @@ def run(name: str, moments: int, seed: int, template: Path, place: Path, keep: P
         keep: folder for what a kill broke; None keeps nothing.
     """
     job, tally, rng = JOBS[name], Tally(), random.Random(f"{name} {seed}")
-    with ThreadPoolExecutor(at_once) as pool:  # as busy as during the kills
-        timed = list(pool.map(lambda n: _timed(job, template, place / f"timed-{n}"), range(max(_TIMED_RUNS, at_once))))
-    tally.seconds = statistics.median(timed)
+    # the shorter one: the first run of a command also compiles what Python keeps
+    tally.cpu_seconds = min(_timed(job, template, place / f"timed-{n}") for n in range(_TIMED_RUNS))
     shares = [_moment(rng, number) for number in range(max(1, round(moments * job.share)))]
     with ThreadPoolExecutor(at_once) as pool:
 
         def kill(number: int) -> None:
             folder = place / f"kill-{number}"
-            _kill(job, shares[number] * tally.seconds, template, folder, tally)
+            _kill(job, shares[number] * tally.cpu_seconds, template, folder, tally)
             lost = any(entry.startswith(f"{folder.name}:") for entry in (*tally.broken, *tally.failed))
             if lost and keep is not None:
                 shutil.copytree(folder, keep / f"{name.replace(' ', '-')}-{number}", symlinks=True, dirs_exist_ok=True)
@@ -272,11 +275,15 @@ def _moment(rng: random.Random, number: int) -> float:
 
 
 def _timed(job: Job, template: Path, folder: Path) -> float:
-    """Seconds of a whole run."""
+    """CPU seconds of a whole run, with the processes that it started."""
     _place(job, template, folder)
-    start = time.perf_counter()
-    code, said = _finish(job.command, folder)
-    seconds = time.perf_counter() - start
+    output = folder / "temporary" / "output.txt"
+    with output.open("wb") as file:
+        child = _start(job.command, folder, file)
+        _, status, usage = os.wait4(child.pid, 0)
+    code, seconds = os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
+    child.returncode = code  # or Popen waits for the process once more
+    said = output.read_text(encoding="utf-8", errors="replace")[-500:]
     if code not in (0, 4):  # 4: TensorRT-RTX is not here, and the rest is
         raise RuntimeError(f"{' '.join(job.command)} does not end well without a kill (exit code {code}): {said}")
     state = job.state(folder)
@@ -287,18 +294,14 @@ def _timed(job: Job, template: Path, folder: Path) -> float:
 
 
 def _kill(job: Job, seconds: float, template: Path, folder: Path, tally: Tally) -> None:
-    """Start, kill after so many seconds, look, run again, look."""
+    """Start, kill after so many seconds of CPU time, look, run again, look.
+
+    CPU time says how far a run is, however busy the machine is.
+    """
     _place(job, template, folder)
-    child = subprocess.Popen(
-        _real(job.command),
-        cwd=folder,
-        env=_environment(folder),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    time.sleep(seconds)
+    child = _start(job.command, folder, subprocess.DEVNULL)
+    while child.poll() is None and _cpu_seconds(child.pid) < seconds:
+        time.sleep(_LOOK_SECONDS)
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
@@ -313,6 +316,29 @@ def _kill(job: Job, seconds: float, template: Path, folder: Path, tally: Tally) 
     elif _look(job, folder, tally) not in ("new", None):
         tally.failed.append(f"{folder.name}: the next run ended well without a new output")
     tally.leftovers.update(path.suffix for path in folder.rglob(".glama-*") if path.suffix in _LEFTOVERS)
+
+
+def _start(command: Sequence[str], folder: Path, output: IO[bytes] | int) -> subprocess.Popen[bytes]:
+    """Start a command as the leader of a process group."""
+    return subprocess.Popen(
+        _real(command),
+        cwd=folder,
+        env=_environment(folder),
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
+    )
+
+
+def _cpu_seconds(number: int) -> float:
+    """Return the CPU time of a process and of those that it started; infinite once the process has ended."""
+    try:
+        process = psutil.Process(number)
+        times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+    except psutil.NoSuchProcess:
+        return math.inf
+    return sum(each.user + each.system for each in times)
 
 
 def _look(job: Job, folder: Path, tally: Tally) -> State | None:
@@ -361,7 +387,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 COLUMNS = (
-    *("command", "seconds a run", "kills", "absent", "old", "new", "broken", "next run failed"),
+    *("command", "CPU seconds a run", "kills", "absent", "old", "new", "broken", "next run failed"),
     "leftovers after the next run",
 )
 
@@ -370,7 +396,7 @@ def row(name: str, tally: Tally) -> tuple[object, ...]:
     """Return a tally as a row of the table."""
     states = [tally.states[state] for state in ("absent", "old", "new")]
     losses = (len(tally.broken), len(tally.failed), tally.leftovers.total())
-    return (name, f"{tally.seconds:.1f}", tally.kills, *states, *losses)
+    return (name, f"{tally.cpu_seconds:.1f}", tally.kills, *states, *losses)
 
 
 def main() -> int:

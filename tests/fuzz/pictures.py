@@ -106,7 +106,9 @@ def _encoded(rng: random.Random, image: Image.Image, stem: str, *, odd: bool) ->
         return name, _saved(image, kind)
     mode = rng.choice(_MODES)
     converted = image.convert("L").convert(mode) if mode in ("I;16", "I", "F") else _in_mode(image, mode)
-    options = rng.choice(({}, {"icc_profile": b"x" * 40}, {"dpi": (0, 0)}, {"progressive": True}, {"append": True}))
+    options: dict[str, object] = rng.choice(
+        ({}, {"icc_profile": b"x" * 40}, {"dpi": (0, 0)}, {"progressive": True}, {"append": True})
+    )
     if options == {"append": True}:
         options = {"save_all": True, "append_images": [converted]}
     try:

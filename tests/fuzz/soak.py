@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,10 @@ def load(backend: str, streams: int) -> Inpainter:
 def write_truth(backend: str, streams: int, asked: list[Request], out: Path) -> None:
     """Compute the answer to every different request, one after the other, and write the answers."""
     inpainter = load(backend, streams)
-    np.savez(out, **{_key(request): answer(inpainter, request) for request in dict.fromkeys(asked)})
+    with zipfile.ZipFile(out, "w") as archive:
+        for request in dict.fromkeys(asked):
+            with archive.open(f"{_key(request)}.npy", "w") as file:
+                np.save(file, answer(inpainter, request))
 
 
 def _key(request: Request) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ CASES = {"checkpoints": 150, "documents": 100, "pictures": 150, "bundles": 40, "
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
-def test_every_case_is_right_or_refused_in_one_line(name, tmp_path):
+def test_every_case_is_right_or_refused_in_one_line(name: str, tmp_path: Path) -> None:
     tally = campaign.run(name, range(CASES[name]), keep=tmp_path)
     assert tally.cases == CASES[name]
     assert not tally.faults, "\n".join(
@@ -29,7 +30,7 @@ def test_every_case_is_right_or_refused_in_one_line(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
-def test_a_seed_gives_the_same_case_again(name, tmp_path):
+def test_a_seed_gives_the_same_case_again(name: str, tmp_path: Path) -> None:
     subject = load_subject(name)
     subject.prepare(tmp_path)
     for seed in range(1, 6):
@@ -48,7 +49,7 @@ class _Faulty:
     GROWTH_BYTES = 64 << 20
     ADDRESS_BYTES = 4 << 30
 
-    def __init__(self, check) -> None:
+    def __init__(self, check: Callable[[Path], object]) -> None:
         self._check = check
 
     def prepare(self, base: Path) -> None:
@@ -72,7 +73,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "case"
 
 
-def raises(error: BaseException):
+def raises(error: BaseException) -> Callable[[Path], None]:
     def check(folder: Path) -> None:
         raise error
 
@@ -94,13 +95,15 @@ def raises(error: BaseException):
         (lambda folder: (b"x" * (128 << 20)).count(b"y"), "fault", "memory above the bound"),
     ],
 )
-def test_the_oracle_knows_each_kind_of_fault(check, state, signature, folder):
+def test_the_oracle_knows_each_kind_of_fault(
+    check: Callable[[Path], object], state: str, signature: str, folder: Path
+) -> None:
     verdict = judge(_Faulty(check), 1, folder, folder, folder.parent / "temporary")
     assert verdict.state == state
     assert verdict.signature.startswith(signature)
 
 
-def test_a_refusal_for_lack_of_memory_is_a_fault(folder):
+def test_a_refusal_for_lack_of_memory_is_a_fault(folder: Path) -> None:
     def check(folder: Path) -> None:
         try:
             raise MemoryError
@@ -112,17 +115,17 @@ def test_a_refusal_for_lack_of_memory_is_a_fault(folder):
 
 
 @pytest.mark.parametrize("message", ["", " ", "a\tb", "a\x1b[2J", "a\u2028b", "\x7f"])
-def test_a_message_is_one_printable_line(message):
+def test_a_message_is_one_printable_line(message: str) -> None:
     assert message_fault(message)
 
 
-def test_memory_that_grows_after_the_warm_up_is_seen():
+def test_memory_that_grows_after_the_warm_up_is_seen() -> None:
     flat = {done: 300 + (done < 2_000) * done // 100 for done in range(100, 10_001, 100)}
     assert soak.growth(flat) == 0
     assert soak.growth({done: size + done // 100 for done, size in flat.items()}) > soak.MAX_GROWTH
 
 
-def test_a_short_soak_has_right_results(tmp_path, monkeypatch):
+def test_a_short_soak_has_right_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soak, "_SIDES", (64, 80))
     asked = soak.requests(60, seed=0)
     truth = tmp_path / "truth.npz"
@@ -132,7 +135,7 @@ def test_a_short_soak_has_right_results(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_kill_leaves_the_old_picture_or_the_new_one(tmp_path):
+def test_a_kill_leaves_the_old_picture_or_the_new_one(tmp_path: Path) -> None:
     (tmp_path / "template").mkdir()
     (tmp_path / "place").mkdir()
     kill.write_template(tmp_path / "template")
@@ -143,7 +146,7 @@ def test_a_kill_leaves_the_old_picture_or_the_new_one(tmp_path):
     assert not tally.leftovers
 
 
-def test_a_kill_that_broke_an_output_is_seen(tmp_path):
+def test_a_kill_that_broke_an_output_is_seen(tmp_path: Path) -> None:
     (tmp_path / "template").mkdir()
     kill.write_template(tmp_path / "template")
     job = kill.JOBS["glama-export --overwrite"]
