@@ -31,6 +31,15 @@ _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "I;16", "I", "F", "CMYK", "Y
 #: Dark and light value of a mask with two values, as programs and video write them.
 _TWO_VALUES = ((0, 255), (0, 1), (0, 128), (3, 255), (16, 235), (0, 254), (1, 254))
 
+#: Options of Pillow's writers that few files have; `append` stands for a second frame.
+_SAVE_OPTIONS: tuple[dict[str, object], ...] = (
+    {},
+    {"icc_profile": b"x" * 40},
+    {"dpi": (0, 0)},
+    {"progressive": True},
+    {"append": True},
+)
+
 #: Side of the squares that a hole is made of: a JPEG's blocks have 8 pixels a side, so a square touches no other block.
 _SQUARE = 16
 
@@ -106,9 +115,7 @@ def _encoded(rng: random.Random, image: Image.Image, stem: str, *, odd: bool) ->
         return name, _saved(image, kind)
     mode = rng.choice(_MODES)
     converted = image.convert("L").convert(mode) if mode in ("I;16", "I", "F") else _in_mode(image, mode)
-    options: dict[str, object] = rng.choice(
-        ({}, {"icc_profile": b"x" * 40}, {"dpi": (0, 0)}, {"progressive": True}, {"append": True})
-    )
+    options = rng.choice(_SAVE_OPTIONS)
     if options == {"append": True}:
         options = {"save_all": True, "append_images": [converted]}
     try:
