@@ -123,7 +123,8 @@ def test_what_cannot_be_inpainted_says_what_was_expected(one, image, mask, says)
 class Constant:
     """A runner that gives one value everywhere: for what the inpainter does around an engine."""
 
-    backend, description, precision, io, compiles_sizes = "openvino", "constant", "fp32", "float", False
+    backend = "onnxruntime"  # whose estimate of memory has no part that is the same for every size
+    description, precision, io, compiles_sizes = "constant", "fp32", "float", False
     holder, streams = None, 1
 
     def __init__(self, value: float, sizes: SizeRange = ANY_SIZE) -> None:

@@ -6,6 +6,7 @@ A daemon thread that returns from a native call after the interpreter has ended 
 from __future__ import annotations
 
 import atexit
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,4 +44,14 @@ def _wait_for_calls() -> None:
     global _ending
     with _changed:
         _ending = True
-        _changed.wait_for(lambda: not _under_way)
+        _changed.wait_for(lambda: _under_way <= 0)
+
+
+def _forget_calls() -> None:
+    """Begin anew in a forked process, which has none of its parent's threads but one."""
+    global _changed, _under_way
+    _changed, _under_way = threading.Condition(), 0
+
+
+if hasattr(os, "register_at_fork"):  # Windows does not fork
+    os.register_at_fork(after_in_child=_forget_calls)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -43,3 +44,28 @@ def test_a_process_ends_well_while_a_daemon_thread_is_in_a_call(tiny_bundle, bac
     child = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (child.returncode, child.stderr) == (0, "")
     assert child.stdout == "the main thread ends\n"
+
+
+FORK = """
+import os, threading
+from glama_deploy.runtime.calls import native_call
+
+inside, end = threading.Event(), threading.Event()
+
+def call():
+    with native_call():
+        inside.set()
+        end.wait()
+
+threading.Thread(target=call).start()
+inside.wait()
+if child := os.fork():
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    end.set()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_process_does_not_wait_for_its_parents_calls():
+    child = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=120)
+    assert child.stdout == "0\n", child.stderr
