@@ -82,6 +82,8 @@ class _Clusters:
         self._buckets: dict[tuple[int, int], set[int]] = defaultdict(set)
         #: Cost that a pair changes, a negative number, and the pair. Pairs of boxes that are gone stay in.
         self._pairs: list[tuple[float, int, int]] = []
+        #: Pairs that were compared, whether or not they cost less together.
+        self._compared: set[tuple[int, int]] = set()
         self._count = 0
         for box in boxes:
             self._add(box)
@@ -114,10 +116,13 @@ class _Clusters:
             box = self._boxes[number] = whole
         distances = ((_gap(box.span, self._boxes[other].span), other) for other in near if other in self._boxes)
         for distance, other in nsmallest(NEIGHBOURS, distances):
-            merged = self._merge([box, self._boxes[other]]) if distance <= self._reach else None
+            pair = (min(number, other), max(number, other))
+            if distance > self._reach or pair in self._compared:
+                continue
+            self._compared.add(pair)
+            merged = self._merge([box, self._boxes[other]])
             if merged is not None:
-                change = merged.cost - box.cost - self._boxes[other].cost
-                heappush(self._pairs, (change, min(number, other), max(number, other)))
+                heappush(self._pairs, (merged.cost - box.cost - self._boxes[other].cost, *pair))
 
     def _near(self, span: Span) -> list[int]:
         """Return the numbers of the boxes in the buckets within reach of a rectangle, smallest first."""

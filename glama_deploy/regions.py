@@ -12,6 +12,7 @@ network is shown every missing pixel in a box as missing, whichever hole it belo
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -204,9 +205,12 @@ class Rule:
     def _side(self, axis: int, wanted: int, extent: int) -> int:
         """Return the smallest side of a box that shows as many pixels as are wanted, or all of the image's."""
         least, most = self.sizes.min[axis], self.sizes.max[axis]
-        wanted = min(wanted, extent)
-        steps = [least] if self.sizes.static else [*STEPS, -(-wanted // 1024) * 1024, most]
-        return min((step for step in steps if max(least, wanted) <= step <= min(most, extent)), default=extent)
+        needed = max(least, min(wanted, extent))
+        if self.sizes.static:
+            steps: tuple[int, ...] = (least,)
+        else:  # the smallest of STEPS that is large enough, the next thousand, the engine's largest
+            steps = (*STEPS[(first := bisect_left(STEPS, needed)) : first + 1], -(-needed // 1024) * 1024, most)
+        return min((step for step in steps if needed <= step <= min(most, extent)), default=extent)
 
 
 def margin(hole: Span, context: float = CONTEXT) -> int:

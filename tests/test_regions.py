@@ -184,7 +184,7 @@ def test_five_hundred_specks_need_little_work_and_few_sizes(long_side, square, s
     found = Rule(ANY_SIZE, long_side=long_side, square=square).boxes(missing)
     assert sum(box.pixels for box in found) <= 3 * need(missing)  # the union, which is less than the sum
     assert len({box.span.size for box in found}) <= sizes
-    assert comparisons[0] <= 12 * holes  # NEIGHBOURS for each, and for each box that is merged
+    assert comparisons[0] <= 8 * holes  # NEIGHBOURS for each box; most pairs are found from both sides
 
 
 @pytest.mark.parametrize("square", [False, True])
