@@ -46,9 +46,16 @@ def test_the_block_blocks():
 
 
 def test_importing_imports_no_engine_and_no_torch():
-    loaded = run("import glama_deploy; print(*sys.modules)").split()
+    loaded = run("import glama_deploy; glama_deploy.Inpainter; print(*sys.modules)").split()
     assert "glama_deploy.inpainter" in loaded
     assert not {"torch", "onnx", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx", "polygraphy"} & set(loaded)
+
+
+def test_a_command_starts_without_an_import_that_takes_time():
+    """A Ctrl-C is answered as early as that, without a traceback."""
+    loaded = run("import glama_deploy.cli.start; print(*sys.modules)").split()
+    assert "glama_deploy" in loaded
+    assert not {"numpy", "pydantic", "typer", "rich", "PIL", "glama_deploy.runtime"} & set(loaded)
 
 
 @pytest.mark.parametrize("backend", ["auto", "openvino", "onnxruntime"])
