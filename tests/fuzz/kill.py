@@ -172,7 +172,8 @@ def _training_state(folder: Path) -> State:
 def _json_state(folder: Path) -> State:
     """The results of an evaluation or a benchmark; every picture beside them is whole."""
     for path in (folder / "out").rglob("*.png"):
-        images.read_image(path)
+        if path.is_file():  # a picture's own folder is called after the picture
+            images.read_image(path)
     path = folder / "out" / "results.json"
     if not path.exists():
         return "absent"
@@ -415,10 +416,13 @@ def main() -> int:
         template.mkdir()
         write_template(template)
         for number, job in enumerate(options.command or JOBS):
-            print(job, file=sys.stderr, flush=True)
             place = Path(name) / str(number)
             place.mkdir()
-            tallies[job] = run(job, options.moments, options.seed, template, place, options.keep, options.at_once)
+            try:
+                tallies[job] = run(job, options.moments, options.seed, template, place, options.keep, options.at_once)
+            except (RuntimeError, GlamaError, subprocess.TimeoutExpired) as error:  # the other commands still run
+                tallies[job] = Tally(failed=[str(error)])
+            print(*row(job, tallies[job]), sep=", ", file=sys.stderr, flush=True)
     print(table(COLUMNS, [row(job, tally) for job, tally in tallies.items()]))
     for job, tally in tallies.items():
         for line in (*tally.broken, *tally.failed):
