@@ -26,13 +26,16 @@ IMPORT_NNCF = "import glama_deploy, nncf"
 
 
 def run(program: str, *arguments: str, home: Path, trace: Path | None = None) -> None:
-    """Run a program with an empty home folder; with `trace`, under strace, which writes the program's calls there."""
-    home.mkdir(exist_ok=True)
+    """Run a program with an empty home folder, in which the folder of temporary files is, too.
+
+    With `trace`, the program runs under strace, which writes the program's calls to that file.
+    """
+    (home / "tmp").mkdir(parents=True)
     dropped = ("GLAMA_CACHE", "XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY", "CI", "TF_BUILD", "JENKINS_URL")
     env = {name: value for name, value in os.environ.items() if name not in dropped}
     watched = ["strace", "-f", "-qq", "-e", "trace=network", "-o", str(trace)] if trace else []
     command = [*watched, sys.executable, "-c", program, *arguments]
-    env |= {"HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    env |= {"HOME": str(home), "TMPDIR": str(home / "tmp"), "PYTHONDONTWRITEBYTECODE": "1"}
     child = subprocess.run(command, capture_output=True, text=True, env=env)
     assert child.returncode == 0, child.stderr
 

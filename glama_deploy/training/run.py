@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from glama_deploy.errors import GlamaError
+from glama_deploy.excerpts import excerpt
 from glama_deploy.training import checkpoints, config
 from glama_deploy.training.config import Config
 from glama_deploy.training.data import Squares
@@ -26,6 +27,9 @@ from glama_deploy.training.validation import validate
 log = logging.getLogger("glama_deploy")
 
 CONFIG = "config.yaml"
+
+#: Devices that a run may ask for.
+DEVICES = ("auto", "cpu", "cuda")
 
 
 class Stopped(GlamaError):
@@ -76,8 +80,18 @@ def train(
         return _loop(trainer, squares, kept, writer, stop, heard)
 
 
+def _check_device(device: str, processes: int) -> None:
+    """Raise GlamaError for a device that training does not support, or that this machine does not have."""
+    if device not in DEVICES:
+        raise GlamaError(f"the device is {excerpt(device)}; {', '.join(DEVICES)} are supported")
+    there = torch.cuda.device_count()
+    if device == "cuda" and there < processes:
+        raise GlamaError(f"{processes} processes need a CUDA device each, PyTorch finds {there} here; use device cpu")
+
+
 def _launched(asked: Config, device: str, processes: int) -> Fabric:
     """The processes of the run, this one among them."""
+    _check_device(device, processes)
     precision = "bf16-mixed" if asked.optimization.precision == "bf16" else "32-true"
     elastic = "TORCHELASTIC_RUN_ID" in os.environ
     count = int(os.environ["LOCAL_WORLD_SIZE"]) if elastic else processes

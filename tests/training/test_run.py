@@ -321,6 +321,10 @@ def test_what_cannot_be_trained_is_one_line(photos, tmp_path, capsys):
         assert main.run([*arguments, *overrides(photos, **changes)]) == 2
         assert says in capsys.readouterr().err
         assert not (tmp_path / "run").exists()
+    for device in ("999", "tpu"):
+        arguments = ["--config", "glama-tiny", "--out", str(tmp_path / "run"), "--device", device]
+        assert main.run([*arguments, *overrides(photos)]) == 2
+        assert f"the device is {device}; auto, cpu, cuda are supported" in capsys.readouterr().err
     assert main.run(["--config", "glama-tiny", "--out", str(tmp_path / "run"), "--resume", *overrides(photos)]) == 2
     assert "has no checkpoint to go on from" in capsys.readouterr().err
 
