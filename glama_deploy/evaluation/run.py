@@ -19,6 +19,7 @@ from PIL import Image
 
 from glama_deploy import memory
 from glama_deploy.errors import GlamaError, ImageError
+from glama_deploy.escapes import escape_controls
 from glama_deploy.evaluation import methods, protocol
 from glama_deploy.evaluation.backbones import Backbone
 from glama_deploy.evaluation.methods import Method, Spec
@@ -87,8 +88,8 @@ class Evaluator:
             masks = {name: protocol.missing(name, item.image, height, width, asked.seed) for name in asked.masks}
         except (ImageError, MemoryError) as error:
             reason = str(error) or "the memory that is free does not hold it"
-            named = reason if str(item.path) in reason else f"{item.path}: {reason}"
-            named = named.encode("utf-8", "backslashreplace").decode()
+            path = escape_controls(str(item.path))  # as the error has it
+            named = reason if path in reason else f"{path}: {reason}"
             return Record(dataset=item.dataset, image=item.image, broken=named)
         return _Inputs(item, digest, truth, masks)
 

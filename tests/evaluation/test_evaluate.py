@@ -286,7 +286,7 @@ def test_a_file_whose_name_is_no_text_is_named(photos, tmp_path):
     for processes in (1, 2):
         summary = evaluate(ask(folder, tmp_path / f"out{processes}", "telea", processes=processes))
         assert summary.images == {"photos": 3}
-        assert summary.failures == (f"{folder}/caf\\udce9.png has a name that is not UTF-8; rename it",)
+        assert summary.failures == (f"{folder}/caf\\xe9.png has a name that is not UTF-8; rename it",)
 
 
 def test_an_image_that_changed_or_is_new_is_evaluated_and_shown(photos, tmp_path):
