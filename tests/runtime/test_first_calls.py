@@ -1,7 +1,7 @@
 """The first calls of an engine in two threads at once, each time in a fresh process.
 
 One process in three waited for ever where the first call of OpenVINO came from two threads at once. GLAMA_STARTS sets
-how many processes are started of each kind: 100 took a quarter of an hour on 2 cores.
+how many processes are started of each kind: 100 of one kind took 2 to 11 minutes on 2 busy cores.
 """
 
 from __future__ import annotations
