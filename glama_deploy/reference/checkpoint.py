@@ -147,12 +147,13 @@ def save(path: str | Path, config: NetworkConfig, weights: Mapping[str, np.ndarr
     with atomic_file(path) as temporary:
         if path.suffix == ".safetensors":
             metadata = {"format": "glama-deploy", "config": config.model_dump_json()}
-            safetensors.numpy.save_file(ordered, temporary, metadata=metadata)
+            temporary.write_bytes(safetensors.numpy.save(ordered, metadata=metadata))
         else:
             import torch
 
             state = {name: torch.from_numpy(np.array(values)) for name, values in ordered.items()}
-            torch.save({"config": config.model_dump(), "state_dict": state}, temporary)
+            with temporary.open("wb") as file:  # torch's own file would hide why a write failed
+                torch.save({"config": config.model_dump(), "state_dict": state}, file)
 
 
 # ---------------------------------------------------------------- opening a file of each kind

@@ -5,6 +5,8 @@ import os
 import pickle
 import re
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -337,3 +339,30 @@ def test_the_metadata_holds_the_config(tiny):
     with safetensors.safe_open(tiny, framework="numpy") as file:
         assert NetworkConfig(**json.loads(file.metadata()["config"])) == TINY
     assert re.fullmatch("[0-9a-f]{64}", checkpoint.read(tiny).sha256)
+
+
+#: Saves a checkpoint where files may have 1,000 bytes, which fails as on a full disk.
+SAVE_ON_FULL_DISK = """
+import resource, signal, sys
+import numpy as np
+from glama_deploy.cli.entry import Command
+from glama_deploy.network import NetworkConfig, parameter_shapes
+from glama_deploy.reference import checkpoint
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+config = NetworkConfig(ngf=8, n_blocks=1)
+weights = {name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(config).items()}
+for path in sys.argv[1:]:
+    print(Command("save", lambda: checkpoint.save(path, config, weights)).run([]))
+"""
+
+
+def test_a_full_disk_is_one_line_for_both_formats(tmp_path):
+    names = ("x.safetensors", "x.pt")
+    code = [sys.executable, "-c", SAVE_ON_FULL_DISK, *(str(tmp_path / name) for name in names)]
+    child = subprocess.run(code, capture_output=True, text=True, check=False)
+    assert child.stdout.split() == ["2", "2"], child.stderr
+    lines = child.stderr.splitlines()
+    assert [line.split(":")[1] for line in lines] == [f" cannot write {tmp_path / name}" for name in names]
+    assert not list(tmp_path.iterdir())
