@@ -37,6 +37,7 @@ from glama_deploy import images
 from glama_deploy.bundle import MANIFEST, Bundle
 from glama_deploy.errors import GlamaError
 from glama_deploy.files import sha256
+from glama_deploy.mask_files import read_mask
 from glama_deploy.reference import checkpoint
 from glama_deploy.training import checkpoints as training_checkpoints
 
@@ -137,7 +138,7 @@ def _whole_picture(out: Path, image: Path, mask: Path) -> State:
     """A result keeps the known pixels; the old picture is of one colour."""
     if not out.exists():
         return "absent"
-    found, truth, missing = images.read_image(out).rgb, images.read_image(image).rgb, images.read_mask(mask)
+    found, truth, missing = images.read_image(out).rgb, images.read_image(image).rgb, read_mask(mask)
     if (found == _OLD_COLOUR).all():
         return "old"
     if found.shape != truth.shape or not np.array_equal(found[~missing], truth[~missing]):

@@ -202,13 +202,18 @@ def _turned(rng: random.Random, image: Image.Image) -> bytes:
     return bytes(data)
 
 
+def _paint(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Fill missing pixels with one colour."""
+    return np.where(missing[..., None], np.uint8(77), image)
+
+
 def check(case: Case, folder: Path, base: Path) -> None:
     """Read both, fill the hole with a colour, write; the pixels outside the hole are Pillow's, the hole is known."""
     names = {Path(name).stem: folder / name for name in case.files}
     out = folder / _OUT
     job = batch.Job(names["image"], names["mask"], out)
     picture, missing = batch.read(job)
-    batch.write(job, picture, np.where(missing[..., None], np.uint8(77), picture.rgb), missing)
+    batch.finish(_paint, job, picture, missing)
     if isinstance(case.expected, np.ndarray) and not np.array_equal(missing, case.expected):
         raise Wrong("the mask is not the hole that was drawn")
     with warnings.catch_warnings():
