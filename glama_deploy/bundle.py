@@ -34,6 +34,9 @@ def graph_name(precision: str) -> str:
 #: Sides above this are refused: no engine of this project was ever seen to run them.
 MAX_SIDE = 16384
 
+#: Characters of an artifact's path. Some file systems take no longer name.
+MAX_ARTIFACT_PATH = 200
+
 #: Why there is no parity where nobody asked for it.
 NOT_ASKED = "not asked for"
 
@@ -64,6 +67,8 @@ class Artifact(_Record):
     @classmethod
     def _inside(cls, path: str) -> str:
         parts = PurePosixPath(path)
+        if len(path) > MAX_ARTIFACT_PATH:
+            raise ValueError(f"an artifact path has {len(path)} characters; at most {MAX_ARTIFACT_PATH} are supported")
         if parts.is_absolute() or ".." in parts.parts or not parts.parts:
             raise ValueError(f"artifact path {path!r} leads out of the bundle")
         return path

@@ -93,11 +93,14 @@ def test_an_engine_with_files_too_few_or_too_many_is_an_error(copy, files):
         Bundle.open(copy)
 
 
-def test_an_artifact_cannot_lead_out_of_the_bundle(copy):
+@pytest.mark.parametrize(
+    ("path", "says"), [("../../secret", "leads out of the bundle"), ("n" * 5000, "has 5000 characters; at most 200")]
+)
+def test_an_artifact_cannot_lead_out_of_the_bundle(copy, path, says):
     tree = json.loads((copy / MANIFEST).read_text())
-    tree["engines"]["onnx"]["files"][0]["path"] = "../../secret"
+    tree["engines"]["onnx"]["files"][0]["path"] = path
     (copy / MANIFEST).write_text(json.dumps(tree))
-    with pytest.raises(BundleError, match="leads out of the bundle"):
+    with pytest.raises(BundleError, match=says):
         Bundle.open(copy)
 
 

@@ -90,6 +90,8 @@ def read_zip(path: Path) -> Any:
     with _damage(path):
         archive = zipfile.ZipFile(path)
         entries = {info.filename: info for info in archive.infolist()}
+        if len(entries) < len(archive.infolist()):  # readers differ in which of two entries they take
+            raise CheckpointError(f"{path} has two entries of one name; save the checkpoint again")
         root = _find_root(path, entries)
         storages = [info for name, info in entries.items() if name.startswith(f"{root}/data/")]
         if any(info.compress_type != zipfile.ZIP_STORED for info in (entries[f"{root}/data.pkl"], *storages)):

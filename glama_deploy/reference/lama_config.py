@@ -128,6 +128,13 @@ class _Reader:
         if isinstance(self._tree, dict) and "training_model" in self._tree:
             self._check("training_model", self._section("training_model"), _TRAINING_MODEL, _TRAINING_ONLY)
         taken = {name: self._value("generator", generator, name, default) for name, default in _TAKEN.items()}
+        for name, value in taken.items():
+            if type(value) is not int:
+                raise CheckpointError(f"{self._path}: generator.{name} is {quoted(value, 40)}; an integer is expected")
+        if not isinstance(ratio, int | float):
+            raise CheckpointError(
+                f"{self._path}: generator.resnet_conv_kwargs.ratio_gin is {quoted(ratio, 40)}; a number is expected"
+            )
         return taken | {"ratio": ratio}
 
     def _check(

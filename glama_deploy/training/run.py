@@ -18,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from glama_deploy.errors import GlamaError
 from glama_deploy.excerpts import excerpt
+from glama_deploy.files import atomic_file
 from glama_deploy.training import checkpoints, config
 from glama_deploy.training.config import Config
 from glama_deploy.training.data import Squares
@@ -55,6 +56,7 @@ def train(
     share each batch; the first of them writes. Raises GlamaError: a folder that has a run already (or,
     with resume, none), no photographs, a full disk; Stopped at a SIGINT, once the step is done and saved.
     """
+    _check_name(out)
     kept = checkpoints.Checkpoints(out, asked.saving.keep)
     latest = kept.latest()
     if latest is not None and not resume:
@@ -75,9 +77,18 @@ def train(
         with _stop_requested() as stop:
             return _loop(trainer, squares, kept, None, stop, heard)
     out.mkdir(parents=True, exist_ok=True)
-    (out / CONFIG).write_text(config.text(asked), encoding="utf-8")
+    with atomic_file(out / CONFIG) as temporary:
+        temporary.write_text(config.text(asked), encoding="utf-8")
     with SummaryWriter(str(out), purge_step=trainer.step) as writer, _stop_requested() as stop:
         return _loop(trainer, squares, kept, writer, stop, heard)
+
+
+def _check_name(out: Path) -> None:
+    """Raise GlamaError for a folder whose name is not UTF-8: TensorBoard does not write into such a folder."""
+    try:
+        str(out).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise GlamaError(f"the name of the folder {out} is not UTF-8; choose another folder") from error
 
 
 def _check_device(device: str, processes: int) -> None:

@@ -62,7 +62,7 @@ _MEANING: dict[str, tuple[Any, ...]] = {
     "generator.resnet_conv_kwargs.ffc3d": (False, None),
     "generator.spatial_transform_layers": (None,),
     "generator.out_ffc": (False, None),
-    "training_model.noise_fill_hole": (False, None),
+    "training_model.noise_fill_hole": (False, 0, None),
     "training_model.concat_mask": (True, None),
 }
 

@@ -64,8 +64,10 @@ def judge(subject: Subject, seed: int, base: Path, folder: Path, temporary: Path
         # without the size of the growth, or equal faults would have different signatures
         fault, detail = "memory above the bound", f"{grown / 1e6:.0f} MB more than before the case"
     if not fault:
+        # the folder in which PyTorch keeps what it compiles is PyTorch's own
         new = [sorted(_listing(path) - names) for path, names in zip(watched, before, strict=True)]
-        left = [name for name in new[0] if not subject.may_remain(case, name, state == "refused")] + new[1]
+        left = [name for name in new[0] if not subject.may_remain(case, name, state == "refused")]
+        left += [name for name in new[1] if not name.startswith("torchinductor_")]
         if left:
             fault, detail = f"files left behind ({case.label})", f"after a case that was {state}: {left[:5]}"
     if fault:

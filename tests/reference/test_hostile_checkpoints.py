@@ -177,6 +177,16 @@ def test_entries_of_a_zip_are_counted(tmp_path, monkeypatch):
     assert "zip of 17 entries" in refusal(tmp_path / "x.pt")
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_zip_with_two_entries_of_one_name_is_refused(tmp_path, state):
+    """Readers differ in which of the two they take."""
+    torch.save(state, tmp_path / "x.pt")
+    with zipfile.ZipFile(tmp_path / "x.pt", "a") as file:
+        name = next(name for name in file.namelist() if name.endswith("/data/0"))
+        file.writestr(name, bytes(file.getinfo(name).file_size))
+    assert "has two entries of one name" in refusal(tmp_path / "x.pt")
+
+
 def test_a_pickle_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.pt", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("archive/data.pkl", bytes(64 << 20))

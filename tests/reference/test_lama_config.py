@@ -138,6 +138,8 @@ def test_an_absent_field_has_lamas_default(write, name):
         ("generator.whatever", 1),
         ("generator.ngf", "${nowhere.at.all}"),
         ("generator.ngf", "many"),
+        ("generator.ngf", "8"),
+        ("generator.n_blocks", 1.5),
         ("generator.init_conv_kwargs.ratio_gin", 0.5),
         ("generator.init_conv_kwargs.ratio_gout", _ABSENT),
         ("generator.init_conv_kwargs.dilation", 2),
