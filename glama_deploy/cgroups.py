@@ -98,22 +98,29 @@ def _upwards(folder: Path, top: Path) -> Iterator[Path]:
 
 def _free(folder: Path, files: _Files) -> int | None:
     """Return the bytes that one group leaves; None where the group has no limit."""
-    limit = _number(folder / files.limit)
+    # v2 slows a group down above `memory.high`, which v1 does not have
+    limits = (_number(folder / name) for name in (files.limit, "memory.high"))
+    limit = min((value for value in limits if value is not None), default=None)
     usage = _number(folder / files.usage)
     if limit is None or usage is None:
         return None
     stat = dict(line.split(maxsplit=1) for line in _lines(folder / "memory.stat") if " " in line)
     # v1 says here what a group above, which a container does not see, allows
-    limit = min(limit, int(stat.get("hierarchical_memory_limit", limit)))
+    limit = min(limit, _parse(stat.get("hierarchical_memory_limit", "")) or limit)
     if limit >= _NO_LIMIT:
         return None
-    return max(0, limit - usage + int(stat.get(files.inactive, 0)))
+    return max(0, limit - usage + (_parse(stat.get(files.inactive, "")) or 0))
+
+
+def _parse(text: str) -> int | None:
+    """Return the number that a text is; None for any other text, such as `max`."""
+    return int(text) if text.strip().isdecimal() else None
 
 
 def _number(path: Path) -> int | None:
     """Return the number in a file; None where it says `max` or is not there."""
     lines = _lines(path)
-    return int(lines[0]) if lines and lines[0].isdecimal() else None
+    return _parse(lines[0]) if lines else None
 
 
 def _lines(path: Path) -> list[str]:

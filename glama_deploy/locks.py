@@ -34,6 +34,7 @@ def hold(path: Path, subject: str) -> Iterator[None]:
     # filelock imports asyncio and more, which reading a bundle need not wait for.
     from filelock import FileLock, Timeout
 
+    _make(path)
     lock = FileLock(path)
     try:
         lock.acquire(timeout=SECONDS_BEFORE_NOTE)
@@ -55,6 +56,7 @@ def try_hold(path: Path) -> Iterator[bool]:
     """
     from filelock import FileLock, Timeout
 
+    _make(path)
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
@@ -65,6 +67,11 @@ def try_hold(path: Path) -> Iterator[bool]:
         yield True
     finally:
         _let_go(lock)
+
+
+def _make(path: Path) -> None:
+    """Make a lock file where none is. Raises OSError where that fails, which filelock may report as a lock held."""
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o666))
 
 
 def _let_go(lock) -> None:  # type: ignore[no-untyped-def]  # (filelock is imported where it is used)

@@ -59,7 +59,7 @@ def estimate(
     size, in_openvino = _BYTES.get(precision, 4), backend == "openvino"
     maps = _MAPS
     if in_openvino:
-        maps = _OPENVINO_MAPS[size] if cpu.has_avx2() else _OPENVINO_MAPS_WITHOUT_AVX2
+        maps = _OPENVINO_MAPS_WITHOUT_AVX2 if cpu.lacks_avx2() else _OPENVINO_MAPS[size]
 
     def needed(pixels: int, of: NetworkConfig) -> float:
         return pixels * (maps * size * of.ngf + _ENDS + (_FILL if of.fill is not None else 0))
@@ -104,7 +104,14 @@ def fits(needed: int, held: int = 0) -> bool:
 
 
 def check(needed: int, what: str, remedy: str, held: int = 0) -> None:
-    """Raise ImageError where there are not so many bytes, of which some are held; `what` says of which size what is."""
+    """Raise ImageError where the memory does not suffice.
+
+    Args:
+        needed: Bytes that are needed.
+        what: Subject of the message, for example "the image is 512x512".
+        remedy: End of the message, which says what to do.
+        held: Bytes of the need that are held already.
+    """
     if not fits(needed, held):
         free = held + (available() or 0)
         raise ImageError(f"{what} and needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; {remedy}")

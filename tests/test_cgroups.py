@@ -45,6 +45,16 @@ def test_version_2_takes_the_tightest_of_the_groups_above(tmp_path):
     assert cgroups.free_memory(tmp_path) == 0
 
 
+def test_the_limit_above_which_a_group_is_slowed_down_counts(tmp_path):
+    process(tmp_path, "0::/job\n", mount("cgroup2", "/sys/fs/cgroup"))
+    job = tmp_path / "sys/fs/cgroup/job"
+    group(job, "max", 400)
+    (job / "memory.high").write_text("1000\n", encoding="ascii")
+    assert cgroups.free_memory(tmp_path) == 600
+    (job / "memory.stat").write_text("inactive_file odd\n", encoding="ascii")
+    assert cgroups.free_memory(tmp_path) == 600
+
+
 def test_version_1_reads_the_memory_controllers_group(tmp_path):
     line = "9:cpu,cpuacct:/other\n4:memory:/shop/job\n0::/elsewhere\n"
     process(

@@ -1,4 +1,4 @@
-"""Native calls that are under way, for which the end of the process waits.
+"""Native calls of daemon threads that are under way, for which the end of the process waits.
 
 A daemon thread that returns from a native call after the interpreter has ended aborts the process (exit code 134).
 """
@@ -20,14 +20,20 @@ _ending = False
 
 @contextmanager
 def native_call() -> Iterator[None]:
-    """Let the process end only after this block, in whichever thread the block runs.
+    """Let the process end only after this block.
+
+    The interpreter itself waits for other threads than daemon threads. They are not counted: a signal that raises an
+    exception here in the main thread would leave a wrong count.
 
     Raises:
         EngineError: The process is ending, and the block would begin in a daemon thread.
     """
     global _under_way
+    if not threading.current_thread().daemon:
+        yield
+        return
     with _changed:
-        if _ending and threading.current_thread().daemon:
+        if _ending:
             raise EngineError("the process is ending and takes no more calls; join the thread before the program ends")
         _under_way += 1
     try:

@@ -120,10 +120,15 @@ class _Compiled:
     def run(self, inputs: dict[str, np.ndarray], output: str) -> np.ndarray:
         request = self._idle.get()
         try:
-            request.infer(inputs, share_inputs=True)
-            return np.array(request.get_tensor(output).data)
+            # `infer` reports no failed allocation and leaves the output of the run before (2026.4); `wait` reports it
+            request.start_async(inputs, share_inputs=True)
+            request.wait()
+            result = np.array(request.get_tensor(output).data)
         finally:
             self._idle.put(request)
+        if result.shape != inputs["image"].shape:
+            raise RuntimeError(f"the output has the shape {result.shape}, the image {inputs['image'].shape}")
+        return result
 
     def release(self) -> None:
         """Give back the memory of the feature maps, where nobody uses it."""
@@ -185,7 +190,7 @@ class OpenVINORunner:
             self._fixes_sizes = self._half or (self.sizes.static and self._wide)
             self.compiles_sizes = self._fixes_sizes or (self._patience == 0 and self._wide)
             if not self._fixes_sizes:
-                self._compiled[_ANY] = self._compile(lambda: self._model, self._stored())
+                self._compiled[_ANY] = self._compile_key(_ANY, 1, 0, 0)
             elif self.sizes.static and self.sizes.max is not None:
                 self._for(self._inputs[0].shape_for(1, *self.sizes.max))
         except RuntimeError as error:
@@ -204,6 +209,11 @@ class OpenVINORunner:
                 start = time.perf_counter()
                 try:
                     return model.run({"image": image, "mask": mask}, output)
+                except RuntimeError:
+                    with self._lock:
+                        if self._compiled.get(key) is model:  # its requests may fail from now on
+                            del self._compiled[key]
+                    raise
                 finally:
                     with self._lock:
                         model.users -= 1
@@ -246,8 +256,7 @@ class OpenVINORunner:
         if key != self.holder and self.holder in self._compiled:
             self._compiled[self.holder].release()
         if key not in self._compiled:
-            stored = self._stored(height, width) if self.sizes.static and shape[0] == 1 else None
-            self._compiled[key] = self._compile(lambda: self._of(shape[0], height, width), stored)
+            self._compiled[key] = self._compile_key(key, shape[0], height, width)
             for oldest in [kept for kept in self._compiled if kept != _ANY][:-_MAX_COMPILED]:
                 del self._compiled[oldest]
                 self._spent.pop(oldest, None)
@@ -255,6 +264,13 @@ class OpenVINORunner:
         self._compiled.move_to_end(key)
         self.holder = key
         return key, self._compiled[key]
+
+    def _compile_key(self, key: tuple[int, ...], batch: int, height: int, width: int) -> _Compiled:
+        """Compile the model of any size, or of one size."""
+        if key == _ANY:
+            return self._compile(lambda: self._model, self._stored())
+        stored = self._stored(height, width) if self.sizes.static and batch == 1 else None
+        return self._compile(lambda: self._of(batch, height, width), stored)
 
     def _has_own(self, shape: tuple[int, ...], height: int, width: int) -> bool:
         """Whether images of this shape have a compiled model of their own, or are to have one."""
@@ -294,7 +310,8 @@ class OpenVINORunner:
             raise EngineError(f"OpenVINO cannot profile: {str(error).strip().splitlines()[-1]}") from error
         for _ in range(runs):
             try:
-                request.infer(blank)
+                request.start_async(blank)
+                request.wait()
             except RuntimeError as error:
                 raise EngineError(f"OpenVINO failed: {str(error).strip().splitlines()[-1]}") from error
             yield [(n.node_name, n.node_type, n.real_time.total_seconds()) for n in request.profiling_info]

@@ -205,3 +205,43 @@ def test_new_sizes_do_not_take_more_and_more_memory(tiny_bundle, backend):
     grown = float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     # MB for 50 sizes: 160 with OpenVINO's own capacity of 5,000 entries; below 15 with ours, and with ONNX Runtime
     assert grown < 60
+
+
+#: Fills pictures while the address space leaves no room for a larger one, and afterwards.
+SHORT_OF_MEMORY = """
+import resource, sys
+import numpy as np
+import glama_deploy
+from glama_deploy import memory
+from glama_deploy.errors import EngineError
+
+inpainter = glama_deploy.load(sys.argv[1], "openvino", threads=1)
+memory.available = lambda: None  # as where another process takes the memory after the check
+
+def fill(value, height, width):
+    image, mask = np.full((height, width, 3), value, np.uint8), np.zeros((height, width), bool)
+    mask[8:-8, 8:-8] = True
+    try:
+        return inpainter(image, mask, region="full").tobytes()
+    except EngineError as error:
+        return str(error)
+
+small, large = (230, 480, 480), (120, 960, 1280)
+right = fill(*small)
+fill(25, 640, 640)
+_, hard = resource.getrlimit(resource.RLIMIT_AS)
+taken = int(open("/proc/self/statm", encoding="ascii").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (taken + 20_000_000, hard))
+assert "OpenVINO failed" in (said := fill(*large)), said[:200]
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, hard))
+assert fill(*small) == right
+assert len(fill(*large)) == large[1] * large[2] * 3
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit of the address space is read from /proc")
+def test_an_allocation_that_fails_is_an_error_and_never_the_picture_before(tiny_bundle):
+    child = subprocess.run(
+        [sys.executable, "-c", SHORT_OF_MEMORY, str(tiny_bundle.path)], capture_output=True, text=True, check=False
+    )
+    assert child.returncode == 0, child.stderr
