@@ -131,4 +131,5 @@ def installed(package: str) -> bool:
         return False
     except Exception:  # noqa: BLE001 - a package above fails when it is imported; `require` tells why
         return True
-    return spec is not None and spec.origin is not None
+    is_folder = spec is not None and spec.origin is None and spec.submodule_search_locations is not None
+    return spec is not None and not is_folder

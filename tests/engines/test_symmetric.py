@@ -113,7 +113,7 @@ def network() -> tuple[onnx.ModelProto, onnx.ModelProto, list[quantize.Sample]]:
     config = NetworkConfig(ngf=8, n_blocks=2)
     model = build(config, untrained(config))
     photo = images.read_image(SAMPLE).rgb
-    cases = [samples._case(photo, 1, (64, 64), "general", seed) for seed in range(4)]
+    cases = [samples._case(photo, 1, (64, 64), "general", seed) for seed in range(16)]
     checks = [quantize.Sample(dict(zip(("image", "mask"), c.tensors(), strict=True)), c.missing) for c in cases]
     transposed = [node.name for node in model.graph.node if node.op_type == "ConvTranspose"]
     return model, quantize.quantize(model, checks, checks, ignore=transposed, least=-np.inf).model, checks
@@ -124,7 +124,8 @@ def test_around_zero_a_network_is_as_far_from_fp32_as_with_zero_points(network):
     expected = [quantize._runner(model)(sample) for sample in checks]
     runs = [quantize._runner(found) for found in (full, symmetric(full))]
     before, after = (quantize._psnr(quantize._error(run, checks, expected)) for run in runs)
-    # with half of the steps it would be 2 dB and more; fp16's rounding of scales moves hundredths
+    # Half of the steps would cost 2 dB and more. fp16's rounding of scales moves a single sample by up to 1.5 dB, the
+    # mean of 16 samples by less than 0.2.
     assert after == pytest.approx(before, abs=0.3)
     assert quantize.in_bytes(symmetric(full)) == quantize.in_bytes(full)
 
