@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from glama_deploy.escapes import escape_controls
 from glama_deploy.evaluation.metrics import COMMON, REGIONS, TITLES, UPWARD, Metric, Region
 from glama_deploy.evaluation.summary import Cell, Statistic, Summary
 
@@ -115,8 +116,9 @@ def show(console: Console, summary: Summary) -> None:
         for dataset, method, entries in table.rows:
             texts = (entry.text.partition(" [")[0] for entry in entries)
             cells = (Text(text, "bold" if e.best else "") for text, e in zip(texts, entries, strict=True))
-            shown.add_row(*(dataset, method)[-len(first) :], *cells)
-        console.print(table.title, style="italic")
+            names = (Text(escape_controls(name)) for name in (dataset, method)[-len(first) :])
+            shown.add_row(*names, *cells)
+        console.print(Text(escape_controls(table.title), "italic"))
         console.print(shown)
 
 
