@@ -164,7 +164,7 @@ def _surroundings(where: np.ndarray) -> tuple[slice, slice]:
 
 def _cleaned(values: np.ndarray, alpha: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Return the network's alpha (float32 H×W, 0…255) as uint8, with edges as hard as the known ones near by."""
-    partial = ~mask & (alpha > 0) & (alpha < 255)
+    partial = ~mask & (alpha > ALPHA_NOISE) & (alpha < 255 - ALPHA_NOISE)
     if not partial.any():
         return np.where(values < HALF, np.uint8(0), np.uint8(255))
     down, across = np.gradient(values)

@@ -115,6 +115,19 @@ def test_alpha_is_exact_where_the_alpha_around_a_hole_is_all_the_same():
     np.testing.assert_allclose(np.argmax(filled[35] == 255), 40, atol=2)  # OpenCV puts the border within two pixels
 
 
+def test_the_ripple_of_a_resampling_filter_is_no_soft_edge():
+    """A Lanczos filter leaves alphas such as 3 and 251 beside hard edges."""
+    large = Image.fromarray(logo(hard=True)).resize((4 * SIDE, 4 * SIDE), Image.Resampling.NEAREST)
+    alpha = np.asarray(large.resize((SIDE + 5, SIDE + 5), Image.Resampling.LANCZOS).getchannel("A"))
+    mask = np.zeros(alpha.shape, bool)
+    mask[86:100] = True
+    assert np.unique(alpha[~mask]).size > 20
+    filled = fill_alpha(telea, alpha, mask)[mask]
+    partial = (filled > 8) & (filled < 247)
+    # Six edges cross the 14 rows of the hole; a ramp of one pixel has at most two partial pixels in a row.
+    assert partial.sum() <= 6 * 14 * 2
+
+
 def test_a_soft_shadow_stays_soft():
     shadow = np.asarray(
         Image.fromarray((np.hypot(*np.mgrid[-60:60, -60:60]) < 30) * np.uint8(160)).filter(ImageFilter.GaussianBlur(8))
