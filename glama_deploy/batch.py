@@ -15,7 +15,7 @@ import numpy as np
 
 from glama_deploy import decoding, images, memory
 from glama_deploy.errors import GlamaError, ImageError
-from glama_deploy.files import check_path, check_writable, write_error
+from glama_deploy.files import check_path, check_writable, remove_leftovers_once, write_error
 from glama_deploy.images import Picture
 from glama_deploy.inpainter import check_sides
 from glama_deploy.mask_files import read_mask
@@ -219,6 +219,7 @@ class _UnderWay:
 
 def _begin(fill: Fill, job: Job, fills: Executor, files: Executor, *, skip: bool) -> _UnderWay:
     if skip:
+        remove_leftovers_once(job.out.parent)  # no output may be left to write there
         return _UnderWay(job)
     inputs = files.submit(read, job)
 

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from glama_deploy.errors import BundleError, GlamaError
-from glama_deploy.files import sha256
+from glama_deploy.files import check_path, sha256
 from glama_deploy.network import MIN_SIDE, SIZE_MULTIPLE, NetworkConfig, next_side
 
 #: 2 added to 1: optimization profiles, build settings and compute capabilities; uint8 tensors; FFT lowerings.
@@ -255,8 +255,14 @@ class Bundle:
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
-        """Read and check the manifest. Raises BundleError: missing, not a bundle, of a newer schema, damaged."""
+        """Read and check the manifest.
+
+        Raises:
+            BundleError: the bundle is missing, of a newer schema, or damaged, or the folder is not a bundle.
+            GlamaError: no file can have the path.
+        """
         path = Path(path)
+        check_path(path)
         file, state = path / MANIFEST, _state(path)
         if not path.exists():
             raise BundleError(f"no bundle at {path}; make one with glama-export --ckpt CHECKPOINT --out {path}")

@@ -29,7 +29,17 @@ from typing import get_args
 from glama_deploy import locks
 from glama_deploy.bundle import MANIFEST, NEXT, Bundle, EngineName, Precision, graph_name
 from glama_deploy.errors import BundleError, GlamaError
-from glama_deploy.files import PREFIX, flush, flush_folder, remove, remove_leftovers, temporary_beside, write_error
+from glama_deploy.files import (
+    PREFIX,
+    check_path,
+    flush,
+    flush_folder,
+    has_only_leftovers,
+    remove,
+    remove_leftovers,
+    temporary_beside,
+    write_error,
+)
 
 #: The lock file, and the folder in which new files are made, both within the bundle's folder.
 LOCK = ".glama-lock"
@@ -81,11 +91,14 @@ def whole(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def is_free(path: Path) -> bool:
-    """Whether a new bundle can be made at `path`: nothing is there, or only what a killed process left."""
+    """Whether a new bundle can be made at `path`: nothing is there, or only what a killed process left.
+
+    Raises GlamaError where no file can have the path.
+    """
+    check_path(path)
     if not path.is_dir():
         return not path.exists()
-    names = [entry.name for entry in path.iterdir()]
-    return bool(names) and all(name.startswith(PREFIX) for name in names)
+    return any(path.iterdir()) and has_only_leftovers(path)
 
 
 def _appear(temporary: Path, path: Path, *, overwrite: bool) -> None:

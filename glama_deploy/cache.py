@@ -12,17 +12,20 @@ from pathlib import Path
 
 import platformdirs
 
+from glama_deploy.files import remove_leftovers_once
+
 log = logging.getLogger("glama_deploy")
 
 
 def folder(name: str) -> Path | None:
-    """Return the cache's folder of that name, made if needed.
+    """Return the cache's folder of that name, made if needed, without what killed processes left in it.
 
     Where the cache cannot be written, log one note and return None: the work goes on without a cache.
     """
     try:
         path = _base() / name
         path.mkdir(parents=True, exist_ok=True)
+        remove_leftovers_once(path)
     except (OSError, RuntimeError) as error:
         _note(f"{getattr(error, 'strerror', None) or error}")
         return None

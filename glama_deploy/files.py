@@ -122,9 +122,7 @@ def temporary_beside(path: Path) -> Iterator[Path]:
     if not folder.is_dir():
         code = errno.ENOTDIR if folder.exists() else errno.ENOENT
         raise OSError(code, os.strerror(code), str(folder))
-    if folder.resolve() not in _cleaned:
-        _cleaned.add(folder.resolve())
-        remove_leftovers(folder)
+    remove_leftovers_once(folder)
     while True:
         temporary = folder / f"{PREFIX}{secrets.token_hex(4)}.tmp"
         with locks.try_hold(temporary.with_suffix(".lock")) as ours:
@@ -135,6 +133,18 @@ def temporary_beside(path: Path) -> Iterator[Path]:
             finally:
                 remove(temporary)
             return
+
+
+def has_only_leftovers(path: Path) -> bool:
+    """Whether `path` is a folder with nothing in it but temporaries and lock files, or with nothing at all."""
+    return path.is_dir() and all(entry.name.startswith(PREFIX) for entry in path.iterdir())
+
+
+def remove_leftovers_once(folder: Path) -> None:
+    """Do as :func:`remove_leftovers` at this process's first call for `folder`, and nothing at later ones."""
+    if folder.resolve() not in _cleaned:
+        _cleaned.add(folder.resolve())
+        remove_leftovers(folder)
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 import glama_deploy
-from glama_deploy import batch, decoding, memory
+from glama_deploy import batch, decoding, files, memory
 from glama_deploy.errors import GlamaError, ImageError
 
 
@@ -69,6 +69,16 @@ def test_a_second_run_does_only_what_is_missing(folders, inpainter):
     states = {r.job.image.stem: r.state for r in batch.run(inpainter, batch.plan(images, masks, out), overwrite=True)}
     assert (states["a"], states["b"]) == ("written", "written")
     assert (out / "b.png").stat().st_mtime_ns > before
+
+
+def test_a_run_that_finds_all_images_written_removes_what_a_killed_run_left(folders, inpainter, monkeypatch):
+    images, masks, out = folders
+    jobs = [job for job in batch.plan(images, masks, out) if job.image.stem in "ab"]
+    list(batch.run(inpainter, jobs))
+    (out / ".glama-1.lock").write_bytes(b"")
+    monkeypatch.setattr(files, "_cleaned", set())  # as in the next process
+    assert [result.state for result in batch.run(inpainter, jobs)] == ["skipped", "skipped"]
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png"]
 
 
 def test_paths_that_do_not_go_together_are_refused(folders):

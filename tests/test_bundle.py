@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import glama_deploy
+from glama_deploy import bundle_folder
 from glama_deploy.bundle import MANIFEST, Bundle, SizeRange, parse_size
 from glama_deploy.errors import BundleError, GlamaError
 from glama_deploy.files import sha256
@@ -102,6 +103,13 @@ def test_an_artifact_cannot_lead_out_of_the_bundle(copy, path, says):
     (copy / MANIFEST).write_text(json.dumps(tree))
     with pytest.raises(BundleError, match=says):
         Bundle.open(copy)
+
+
+def test_a_path_that_no_file_can_have_is_one_line():
+    with pytest.raises(GlamaError, match=r"^z{200}… \(5000 characters\): File name too long; check the path$"):
+        Bundle.open("z" * 5000)
+    with pytest.raises(GlamaError, match="File name too long"), bundle_folder.whole(Path("z" * 5000)):
+        pass
 
 
 def test_a_folder_that_is_no_bundle_is_an_error(tmp_path):

@@ -9,7 +9,7 @@ from glama_deploy.bundle import MANIFEST, Bundle, parse_size
 from glama_deploy.cli.console import Console
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.errors import GlamaError
-from glama_deploy.files import atomic_file, check_writable
+from glama_deploy.files import atomic_file, check_path, check_writable
 from glama_deploy.processors import count_processors
 from glama_deploy.runtime.base import MAX_THREADS
 
@@ -53,6 +53,7 @@ def glama_bench(
     if unknown:
         raise GlamaError(f"--subject is {unknown[0]!r}; expected {', '.join(SUBJECTS)}, or one of ours with @5 behind")
     asked = [parse_size(text, "--size") for text in sizes or ["512x512"]]
+    check_path(Path(model))
     if (Path(model) / MANIFEST).is_file():
         bundle = Bundle.open(model)
     else:
@@ -70,16 +71,19 @@ def glama_bench(
     if out is None:
         return
     out.mkdir(parents=True, exist_ok=True)
-    for name, text in ((_JSON, found.model_dump_json(indent=1)), ("RESULTS.md", results.markdown(found))):
-        with atomic_file(out / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    with atomic_file(out / "RESULTS.md") as temporary:
+        temporary.write_text(results.markdown(found), encoding="utf-8")
     with atomic_file(out / "results.png") as temporary:
         results.plot(found, temporary)
+    # the last file: a folder that has it is complete, and needs --overwrite
+    with atomic_file(out / _JSON) as temporary:
+        temporary.write_text(found.model_dump_json(indent=1), encoding="utf-8")
     console.print(f"written to {out}")
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
     """Raise GlamaError where the folder cannot be written, or holds results: before minutes of measuring."""
+    check_path(out)
     if out.exists() and not out.is_dir():
         raise GlamaError(f"--out {out} is a file; a folder is needed")
     if (out / _JSON).exists() and not overwrite:

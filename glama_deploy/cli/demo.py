@@ -16,7 +16,7 @@ from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.show import Steps, print_outcome
 from glama_deploy.errors import GlamaError
 from glama_deploy.export.pipeline import Request, export
-from glama_deploy.files import atomic_file
+from glama_deploy.files import atomic_file, check_path, has_only_leftovers
 from glama_deploy.images import read_image, write_image
 from glama_deploy.mask_files import read_mask
 
@@ -36,10 +36,7 @@ def glama_demo(
     Writes OUT/bundle, OUT/inpainted.png and OUT.png (input, mask, result side by side). Exit code as glama-export's.
     """
     bundle, picture = out / "bundle", out.parent / f"{out.name}.png"
-    ours = (bundle / MANIFEST).is_file()
-    if not ours and ((out.exists() and (not out.is_dir() or any(out.iterdir()))) or picture.exists()):
-        there = picture if picture.exists() else out
-        raise GlamaError(f"{there} exists and was not made by the demo; choose another --out")
+    _check_out(out, bundle, picture)
     with Steps() as steps:
         outcome = export(Request("default", bundle, ("openvino", "trt-rtx"), overwrite=True), steps)
         steps("inpainting the sample photo")
@@ -56,6 +53,17 @@ def glama_demo(
     console.print(f"bundle:  {bundle}", soft_wrap=True)
     console.print(f"picture: {picture} (input, mask, result)", soft_wrap=True)
     return code
+
+
+def _check_out(out: Path, bundle: Path, picture: Path) -> None:
+    """Raise GlamaError where there is something that the demo did not make; what a killed run left is not counted."""
+    check_path(bundle)
+    check_path(picture)
+    if (bundle / MANIFEST).is_file():
+        return
+    for path in (picture, out):
+        if path.exists() and (path == picture or not has_only_leftovers(path)):
+            raise GlamaError(f"{path} exists and was not made by the demo; choose another --out")
 
 
 def side_by_side(image: np.ndarray, mask: np.ndarray, result: np.ndarray, gap: int = 8) -> np.ndarray:

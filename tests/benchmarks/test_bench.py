@@ -165,6 +165,8 @@ def test_a_node_is_of_the_part_that_its_name_says(node, kind, part):
         (["--subject", "torch@5"], "--subject is 'torch@5'; expected torchscript, "),
         (["--size", "64"], "--size"),
         (["--model", "/no/such"], "no checkpoint at /no/such"),
+        (["--model", "z" * 5000], "File name too long; check the path"),
+        (["--out", "z" * 5000], "File name too long; check the path"),
     ],
 )
 def test_bad_input_is_one_line(arguments, says, capsys):
@@ -209,6 +211,20 @@ def test_results_are_not_overwritten_and_a_folder_that_cannot_be_written_is_said
     assert (tmp_path / "results.json").read_text() == "{}"
     assert main.run(["--subject", "openvino", "--out", "/proc/nowhere"]) == 2
     assert "cannot write /proc/nowhere" in capsys.readouterr().err
+
+
+def test_a_folder_of_results_is_complete_once_it_has_the_file_that_needs_an_overwrite(tmp_path, monkeypatch):
+    """A run that ends before, as by a kill, is run again without --overwrite."""
+    found = Results(network="", machine={}, runs=1, peaks={}, rows=())
+    monkeypatch.setattr(bench, "measure", lambda *arguments, **options: found)
+
+    def fail(*arguments: object) -> None:
+        raise GlamaError("ended here")
+
+    monkeypatch.setattr(results, "plot", fail)
+    for _ in range(2):
+        assert main.run(["--out", str(tmp_path / "out")]) == 2
+        assert [path.name for path in (tmp_path / "out").iterdir()] == ["RESULTS.md"]
 
 
 def test_a_busy_machine_is_worth_a_note():

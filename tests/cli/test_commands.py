@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.metadata import distribution
 from pathlib import Path
 
@@ -15,10 +16,12 @@ import torch
 from PIL import Image
 
 from glama_deploy.bundle import Bundle
+from glama_deploy.cli import demo
 from glama_deploy.cli.build import main as glama_build
 from glama_deploy.cli.demo import main as glama_demo
 from glama_deploy.cli.export import main as glama_export
 from glama_deploy.cli.inpaint import main as glama_inpaint
+from glama_deploy.export import pipeline
 
 BIN = Path(sys.executable).parent
 
@@ -148,6 +151,26 @@ def test_the_demo_overwrites_nothing_that_it_did_not_make(tmp_path, capsys):
         assert "was not made by the demo" in one_line(capsys, "glama-demo")
     assert (tmp_path / "pic.png").read_text() == "precious"
     assert not (tmp_path / "pic").exists()
+
+
+def test_the_demo_runs_again_after_a_kill_and_removes_what_the_kill_left(tiny, tmp_path, monkeypatch):
+    def export_tiny(request, step):
+        return pipeline.export(replace(request, checkpoint=tiny, targets=("onnx",), parity=False), step)
+
+    monkeypatch.setattr(demo, "export", export_tiny)
+    (tmp_path / "demo" / ".glama-1.tmp").mkdir(parents=True)
+    (tmp_path / "demo" / ".glama-1.lock").write_bytes(b"")
+    (tmp_path / ".glama-2.tmp").write_bytes(b"half a picture")
+    assert glama_demo.run(["--out", str(tmp_path / "demo")]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo", "demo.png"]
+    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["bundle", "inpainted.png"]
+
+
+def test_an_output_that_no_file_can_be_called_is_one_line(tiny, capsys):
+    assert glama_export.run(["--ckpt", str(tiny), "--out", "z" * 5000]) == 2
+    assert "(5000 characters): File name too long; check the path" in one_line(capsys, "glama-export")
+    assert glama_demo.run(["--out", "z" * 5000]) == 2
+    assert "File name too long; check the path" in one_line(capsys, "glama-demo")
 
 
 def test_a_command_says_its_version(capsys):

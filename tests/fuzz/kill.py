@@ -1,7 +1,7 @@
 """Kill -9 at random moments of every command that writes (`make kill`).
 
 After each kill the output is the old one, the new one, or absent, and whole in each case. The next run succeeds and
-leaves no temporary file.
+leaves no temporary file, folder or lock file.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from fuzz.report import table
 from glama_deploy import images
 from glama_deploy.bundle import MANIFEST, Bundle
 from glama_deploy.errors import GlamaError
-from glama_deploy.files import sha256
+from glama_deploy.files import PREFIX, sha256
 from glama_deploy.mask_files import read_mask
 from glama_deploy.reference import checkpoint
 from glama_deploy.training import checkpoints as training_checkpoints
@@ -54,9 +54,6 @@ _LOOK_SECONDS = 0.005
 
 #: A run that takes longer than so many seconds hangs.
 _HANG_SECONDS = 600
-
-#: What the next run has to remove.
-_LEFTOVERS = (".tmp", ".old")
 
 #: A colour that no picture of the old state shares with a result.
 _OLD_COLOUR = (1, 2, 3)
@@ -94,7 +91,7 @@ class Tally:
     states: Counter[str] = field(default_factory=Counter)
     broken: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
-    leftovers: Counter[str] = field(default_factory=Counter)
+    leftovers: list[str] = field(default_factory=list)
 
     @property
     def kills(self) -> int:
@@ -102,7 +99,12 @@ class Tally:
 
     @property
     def passed(self) -> bool:
-        return not self.broken and not self.failed and not self.leftovers
+        return not self.lines
+
+    @property
+    def lines(self) -> list[str]:
+        """What went wrong, a line for each fault."""
+        return [*self.broken, *self.failed, *self.leftovers]
 
 
 # ---------------------------------------------------------------- reading the outputs
@@ -112,22 +114,19 @@ def _bundle_state(folder: Path) -> State:
     """The bundle `out`; a bundle of the checkpoint in the folder is new, one of another is old."""
     if not (folder / "out").exists():
         return "absent"
-    bundle = _whole(folder / "out")
+    bundle = _verified(folder / "out")
     return "new" if bundle.manifest.checkpoint.sha256 == sha256(folder / "network.safetensors") else "old"
 
 
-def _whole(path: Path) -> Bundle:
-    """Open a bundle and verify every artifact."""
+def _verified(path: Path) -> Bundle:
+    """Open a bundle and verify its files. Raises BundleError."""
     bundle = Bundle.open(path)
-    for precision in bundle.manifest.graphs:
-        bundle.graph(precision)
-    for name in bundle.manifest.engines:
-        bundle.files(name)
+    bundle.verify()
     return bundle
 
 
 def _build_state(folder: Path) -> State:
-    return "new" if "openvino" in _whole(folder / "bundle").manifest.engines else "old"
+    return "new" if "openvino" in _verified(folder / "bundle").manifest.engines else "old"
 
 
 def _picture_state(folder: Path) -> State:
@@ -185,7 +184,7 @@ def _json_state(folder: Path) -> State:
 def _demo_state(folder: Path) -> State:
     sheet = _sheet_state(folder)
     if (folder / "out" / "bundle").exists():
-        _whole(folder / "out" / "bundle")
+        _verified(folder / "out" / "bundle")
         return "new"
     return sheet
 
@@ -193,8 +192,8 @@ def _demo_state(folder: Path) -> State:
 def _cache_state(folder: Path) -> State:
     """The bundle in the cache, which an inpainting of a checkpoint fills, and the picture."""
     for manifest in (folder / "cache").rglob(MANIFEST):
-        if not manifest.parent.name.startswith(".glama-"):
-            _whole(manifest.parent)
+        if not manifest.parent.name.startswith(PREFIX):
+            _verified(manifest.parent)
     return _picture_state(folder)
 
 
@@ -262,7 +261,7 @@ def run(name: str, moments: int, seed: int, template: Path, place: Path, keep: P
         def kill(number: int) -> None:
             folder = place / f"kill-{number}"
             _kill(job, shares[number] * tally.cpu_seconds, template, folder, tally)
-            lost = any(entry.startswith(f"{folder.name}:") for entry in (*tally.broken, *tally.failed))
+            lost = any(entry.startswith(f"{folder.name}:") for entry in tally.lines)
             if lost and keep is not None:
                 shutil.copytree(folder, keep / f"{name.replace(' ', '-')}-{number}", symlinks=True, dirs_exist_ok=True)
             shutil.rmtree(folder)
@@ -317,7 +316,13 @@ def _kill(job: Job, seconds: float, template: Path, folder: Path, tally: Tally) 
         tally.failed.append(f"{folder.name}: the next run's exit code is {code}: {said}")
     elif _look(job, folder, tally) not in ("new", None):
         tally.failed.append(f"{folder.name}: the next run ended well without a new output")
-    tally.leftovers.update(path.suffix for path in folder.rglob(".glama-*") if path.suffix in _LEFTOVERS)
+    tally.leftovers += [f"{folder.name}: {path} is left" for path in leftovers(folder)]
+
+
+def leftovers(folder: Path) -> list[str]:
+    """Return the temporary files, folders and lock files below a folder, by their paths relative to the folder."""
+    found = (path for path in folder.rglob("*") if path.name.startswith(PREFIX))
+    return sorted(path.relative_to(folder).as_posix() for path in found)
 
 
 def _start(command: Sequence[str], folder: Path, output: IO[bytes] | int) -> subprocess.Popen[bytes]:
@@ -397,7 +402,7 @@ COLUMNS = (
 def row(name: str, tally: Tally) -> tuple[object, ...]:
     """Return a tally as a row of the table."""
     states = [tally.states[state] for state in ("absent", "old", "new")]
-    losses = (len(tally.broken), len(tally.failed), tally.leftovers.total())
+    losses = (len(tally.broken), len(tally.failed), len(tally.leftovers))
     return (name, f"{tally.cpu_seconds:.1f}", tally.kills, *states, *losses)
 
 
@@ -426,7 +431,7 @@ def main() -> int:
             print(*row(job, tallies[job]), sep=", ", file=sys.stderr, flush=True)
     print(table(COLUMNS, [row(job, tally) for job, tally in tallies.items()]))
     for job, tally in tallies.items():
-        for line in (*tally.broken, *tally.failed):
+        for line in tally.lines:
             print(f"{job}: {line}")
     return 0 if all(tally.passed for tally in tallies.values()) else 1
 

@@ -153,6 +153,15 @@ def test_a_kill_leaves_the_old_picture_or_the_new_one(tmp_path: Path) -> None:
     assert not tally.leftovers
 
 
+def test_everything_that_the_next_run_leaves_is_seen(tmp_path: Path) -> None:
+    names = [".glama-1.lock", ".glama-1.tmp", ".glama-lock", ".glama-next", ".glama-work"]
+    for name in names:
+        (tmp_path / "out" / name).mkdir(parents=True)
+    (tmp_path / "out" / "model.onnx").write_bytes(b"")
+    assert kill.leftovers(tmp_path) == [f"out/{name}" for name in names]
+    assert not kill.Tally(leftovers=kill.leftovers(tmp_path)).passed
+
+
 def test_a_kill_that_broke_an_output_is_seen(tmp_path: Path) -> None:
     (tmp_path / "template").mkdir()
     kill.write_template(tmp_path / "template")
