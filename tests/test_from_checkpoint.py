@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,12 @@ import pytest
 import torch
 
 import glama_deploy
+from glama_deploy import files
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import CheckpointError
+from glama_deploy.evaluation import methods
+from glama_deploy.export import pipeline
+from glama_deploy.files import sha256
 from glama_deploy.from_checkpoint import cached_bundle
 from glama_deploy.reference import checkpoint
 
@@ -110,3 +115,55 @@ def test_two_processes_that_need_one_export_make_it_once(own_cache, tiny):
     assert [child.returncode for child in children] == [0, 0], said
     assert sum(line.count("into the cache") for line in said) == 1
     assert len(list((own_cache / "bundles").iterdir())) == 1
+
+
+def test_an_evaluation_tells_a_folder_with_another_config_from_the_one_before(folder, tiny):
+    spec = methods.Spec("lama", str(folder))
+    before = methods.digest(spec)
+    (folder / "config.yaml").write_text(f"{CONFIG}# the same weights", encoding="utf-8")
+    assert methods.digest(spec) != before
+    assert methods.digest(methods.Spec("tiny", str(tiny))) == sha256(tiny)
+
+
+@pytest.mark.parametrize("changed", ["models/best.ckpt", "config.yaml"])
+def test_a_checkpoint_that_changes_while_it_is_exported_is_not_kept(own_cache, folder, monkeypatch, changed):
+    export = pipeline.export
+
+    def replace_and_export(request: pipeline.Request) -> pipeline.Outcome:
+        if changed == "config.yaml":
+            (folder / changed).write_text(f"{CONFIG}# changed", encoding="utf-8")
+        else:
+            state = torch.load(folder / changed)
+            torch.save({**state, "epoch": 1}, folder / changed)
+        return export(request)
+
+    monkeypatch.setattr(pipeline, "export", replace_and_export)
+    with pytest.raises(CheckpointError, match="changed while it was exported; run again once it is written"):
+        cached_bundle(folder)
+    assert not list((own_cache / "bundles").iterdir())
+
+
+def test_an_export_of_another_checkpoint_under_this_ones_name_is_replaced(own_cache, tiny, folder, caplog):
+    mine, others = cached_bundle(tiny), cached_bundle(folder)
+    shutil.rmtree(mine.path)
+    shutil.copytree(others.path, mine.path)
+    assert cached_bundle(tiny).manifest.checkpoint.sha256 == sha256(tiny)
+    assert "is of another checkpoint" in caplog.text
+
+
+def test_an_error_of_the_export_is_not_taken_for_one_of_the_cache(own_cache, tiny, monkeypatch):
+    def fail(request: pipeline.Request) -> None:
+        raise OSError(5, "of the network drive")
+
+    monkeypatch.setattr(pipeline, "export", fail)
+    with pytest.raises(OSError, match="of the network drive"):
+        cached_bundle(tiny)
+
+
+def test_what_a_killed_export_left_goes_although_the_export_is_whole(own_cache, tiny, monkeypatch):
+    path = cached_bundle(tiny).path
+    for name in (".glama-1.lock", ".glama-1.tmp", f".glama-{path.name}.lock"):
+        (path.parent / name).write_bytes(b"")
+    monkeypatch.setattr(files, "_cleaned", set())  # as in the next process
+    cached_bundle(tiny)
+    assert list(path.parent.iterdir()) == [path]

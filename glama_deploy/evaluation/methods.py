@@ -25,9 +25,9 @@ from glama_deploy.bundle import MANIFEST, Bundle, Precision
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.evaluation.records import KNOWN, MASK, TRUTH
 from glama_deploy.files import sha256
+from glama_deploy.from_checkpoint import read_digests
 from glama_deploy.inpainter import Inpainter, Region
 from glama_deploy.network import NetworkConfig
-from glama_deploy.reference import checkpoint
 from glama_deploy.runtime import check_request
 from glama_deploy.runtime.base import Request, require
 from glama_deploy.runtime.providers import require_onnxruntime
@@ -118,11 +118,11 @@ def _label(model: str) -> str:
 
 
 def digest(spec: Spec) -> str:
-    """What tells the model from another: SHA-256 of a bundle's manifest or of a checkpoint's weights."""
+    """Return what tells the model from another: a SHA-256 of a bundle's manifest or of all files of a checkpoint."""
     if spec.baseline:
         return ""
     manifest = Path(spec.model) / MANIFEST
-    return sha256(manifest if manifest.is_file() else checkpoint.weights_file(spec.model))
+    return sha256(manifest) if manifest.is_file() else read_digests(spec.model).combined
 
 
 def opened(spec: Spec, threads: int, region: Region = "full") -> Method:
