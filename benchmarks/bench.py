@@ -72,9 +72,11 @@ def measure(
     runs: int,
     profile: bool = False,
     step: Callable[[str], None] = lambda text: None,
+    *,
+    allow_engine_code: bool = False,
 ) -> Results:
     """Measure every subject at every size, batch and number of threads; with `profile` also the parts of those that run
-    on OpenVINO."""
+    on OpenVINO. `allow_engine_code`: see :func:`glama_deploy.load`."""
     described, before = machine.describe(), _limits(threads, step)
     busy = machine.busy(described)
     if busy:
@@ -83,7 +85,10 @@ def measure(
     for size in sizes:
         for batch in batches:
             for count in threads:
-                tasks = [Task(name, bundle.path, checkpoint, size, batch, count) for name in dict.fromkeys(subjects)]
+                tasks = [
+                    Task(name, bundle.path, checkpoint, size, batch, count, allow_engine_code)
+                    for name in dict.fromkeys(subjects)
+                ]
                 step(f"{size[0]}x{size[1]}, batch {batch}, {count} threads")
                 rows += _together(tasks, runs, step)
     # the clock of a shared machine changes: what it reached once is its limit

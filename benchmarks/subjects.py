@@ -70,6 +70,7 @@ class Task:
     size: tuple[int, int]
     batch: int
     threads: int
+    allow_engine_code: bool = False
 
     @property
     def name(self) -> str:
@@ -231,7 +232,10 @@ def _inpainter(task: Task) -> _Opened:
 
     backend = task.name.removesuffix(f":{task.precision}")
     precision = "auto" if task.engine == "tensorrt" else task.precision  # an engine has but one
-    inpainter = glama_deploy.load(task.bundle, backend, precision, task.threads, compile_sizes=True)
+    allowed = task.allow_engine_code
+    inpainter = glama_deploy.load(
+        task.bundle, backend, precision, task.threads, compile_sizes=True, allow_engine_code=allowed
+    )
     if precision not in ("auto", inpainter.precision):
         raise GlamaError(f"this CPU has no {precision.rpartition('+')[2]}")
     images, masks = scene(task)

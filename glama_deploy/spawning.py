@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from glama_deploy.errors import GlamaError
@@ -35,6 +36,15 @@ def outside_current_folder() -> Iterator[None]:
             del os.environ[_VARIABLE]
         else:
             os.environ[_VARIABLE] = before
+
+
+def for_workers(count: int) -> AbstractContextManager[None]:
+    """Return a block to start `count` workers of multiprocessing in, by its default way.
+
+    Workers that are forked, and no workers, start no Python that looks for modules: then the block does nothing.
+    Else see :func:`outside_current_folder`.
+    """
+    return outside_current_folder() if count and multiprocessing.get_start_method() != "fork" else nullcontext()
 
 
 def check_folder(folder: Path) -> None:

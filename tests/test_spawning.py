@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from glama_deploy.bundle import Bundle
 from glama_deploy.engines import tensorrt
 from glama_deploy.errors import GlamaError
-from glama_deploy.spawning import check_folder
+from glama_deploy.spawning import check_folder, for_workers
 
 #: Modules that helper processes import first: of Python, of the dependencies, and the project itself.
 NAMES = (
@@ -84,6 +86,16 @@ def test_a_folder_that_python_3_10_would_run_files_of_is_refused(trap, tmp_path)
     (tmp_path / "json").mkdir()  # no package: Python prefers its own module
     (tmp_path / "signal.txt").write_text("", encoding="utf-8")
     check_folder(tmp_path)
+
+
+@pytest.mark.parametrize(("method", "count"), [("spawn", 0), ("fork", 2), ("spawn", 2)])
+def test_a_folder_is_refused_only_where_workers_look_for_modules(trap, monkeypatch, method, count):
+    monkeypatch.chdir(trap)
+    monkeypatch.setattr(sys, "version_info", (3, 10))
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda: method)
+    refused = pytest.raises(GlamaError, match="has the name of a module of Python")
+    with refused if (method, count) == ("spawn", 2) else nullcontext(), for_workers(count):
+        pass
 
 
 def test_the_builder_finds_modules_where_this_process_does_and_last_in_the_current_folder(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from glama_deploy.bundle import MANIFEST, Bundle, parse_size
 from glama_deploy.cli.console import Console
+from glama_deploy.cli.engine_code import AllowEngineCode
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.errors import GlamaError
 from glama_deploy.files import atomic_file, check_path, check_writable
@@ -38,6 +39,7 @@ def glama_bench(
         Path | None, option("--out", help="Folder for RESULTS.md, results.json and results.png; none by default.")
     ] = None,
     overwrite: Annotated[bool, option("--overwrite", help="Replace the results of another run.")] = False,
+    allow_engine_code: AllowEngineCode = False,
 ) -> None:
     """Measure engines, precisions and peers in turns: medians, ratios against TorchScript, shares of the machine's
     limit, peak memory.
@@ -65,7 +67,16 @@ def glama_bench(
     counts = threads or [count_processors()]
     # a line for each step, and nothing that moves: a spinner would be measured too
     found = bench.measure(
-        bundle, checkpoint, subjects or SUBJECTS, asked, batches or [1], counts, runs, profile, progress.print
+        bundle,
+        checkpoint,
+        subjects or SUBJECTS,
+        asked,
+        batches or [1],
+        counts,
+        runs,
+        profile,
+        progress.print,
+        allow_engine_code=allow_engine_code,
     )
     results.show(console, found)
     if out is None:

@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from glama_deploy.bundle import parse_size
 from glama_deploy.cli.console import Console
+from glama_deploy.cli.engine_code import AllowEngineCode
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.errors import GlamaError
 from glama_deploy.escapes import escape_controls
@@ -73,6 +74,7 @@ def glama_eval(
     ] = 1,
     device: Annotated[str, option("--device", help="Of the metrics' networks: cpu, or cuda.")] = "cpu",
     overwrite: Annotated[bool, option("--overwrite", help="Remove the results of another run first.")] = False,
+    allow_engine_code: AllowEngineCode = False,
 ) -> int:
     """Evaluate networks and classical inpainting side by side: tables, sheets, spectra, and one HTML page.
 
@@ -104,6 +106,7 @@ def glama_eval(
         threads=threads,
         device=device,
         overwrite=overwrite,
+        allow_engine_code=allow_engine_code,
         **({"metrics": metric} if metric else {}),
     )
     screen = Console(stderr=True)

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 import glama_deploy
 from glama_deploy import batch
 from glama_deploy.cli.console import Console
+from glama_deploy.cli.engine_code import AllowEngineCode
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.inpainter import Region, check_region
 from glama_deploy.runtime.base import MAX_THREADS
@@ -47,14 +48,7 @@ def glama_inpaint(
         ),
     ] = "auto",
     overwrite: Annotated[bool, option("--overwrite", help="Write outputs again that exist; else skip them.")] = False,
-    allow_engine_code: Annotated[
-        bool,
-        option(
-            "--allow-engine-code",
-            help="Open a version-compatible TensorRT engine, which contains native code that runs here; for a bundle "
-            "whose origin you trust.",
-        ),
-    ] = False,
+    allow_engine_code: AllowEngineCode = False,
 ) -> int:
     """Fill the missing pixels of an image. Known pixels come back bit-exact (in PNG, or any other lossless format).
 

@@ -54,6 +54,7 @@ class Request:
     threads: int = 1
     device: str = "cpu"
     overwrite: bool = False
+    allow_engine_code: bool = False
 
 
 def evaluate(request: Request, heard: Heard = lambda done, total, text: None) -> Summary:
@@ -66,7 +67,9 @@ def evaluate(request: Request, heard: Heard = lambda done, total, text: None) ->
     if request.weights is not None and not request.weights.is_dir():
         raise GlamaError(f"--weights {request.weights} is no folder; give the one that the files of weights are in")
     datasets, masks = protocol.datasets(request.data), protocol.columns(request.masks)
-    specs = methods.parse(request.models, request.backends, request.precisions)
+    specs = methods.parse(
+        request.models, request.backends, request.precisions, allow_engine_code=request.allow_engine_code
+    )
     if request.reference not in (None, *(spec.label for spec in specs)):
         labels = ", ".join(spec.label for spec in specs)
         raise GlamaError(f"--reference is {request.reference!r}; one of the methods is expected: {labels}")

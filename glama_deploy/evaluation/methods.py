@@ -6,6 +6,7 @@ A network is written `[NAME=]MODEL[@BACKEND[/PRECISION]]`: `default`, `old=runs/
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -41,12 +42,16 @@ EMULATED = "emulated"
 
 @dataclass(frozen=True)
 class Spec:
-    """A method as it was asked for; a baseline has neither backend nor precision."""
+    """A method as it was asked for; a baseline has neither backend nor precision.
+
+    `allow_engine_code`: see :func:`glama_deploy.load`.
+    """
 
     label: str
     model: str
     backend: str = "auto"
     precision: str = "auto"
+    allow_engine_code: bool = False
 
     @property
     def baseline(self) -> bool:
@@ -64,7 +69,9 @@ class Method:
     on_gpu: bool = False
 
 
-def parse(models: Sequence[str], backends: Sequence[str], precisions: Sequence[str]) -> list[Spec]:
+def parse(
+    models: Sequence[str], backends: Sequence[str], precisions: Sequence[str], *, allow_engine_code: bool = False
+) -> list[Spec]:
     """The methods of `--model`, each on every backend in every precision, but for those that say their own.
 
     Raises GlamaError: a model that is not there, a backend or precision that does not exist, two of one name.
@@ -72,7 +79,7 @@ def parse(models: Sequence[str], backends: Sequence[str], precisions: Sequence[s
     specs: list[Spec] = []
     for text in models:
         name, model, how = _parts(text)
-        if model not in BASELINES and model != "default" and not Path(model).exists():
+        if model not in BASELINES and model != "default" and not os.path.exists(model):
             raise GlamaError(
                 f"--model {text}: no bundle or checkpoint at {model}; a path, 'default', {', '.join(BASELINES)}: one "
                 "of these is expected"
@@ -89,7 +96,7 @@ def parse(models: Sequence[str], backends: Sequence[str], precisions: Sequence[s
             check_request("torch" if backend == EMULATED else backend, Request(precision))
             asked = [part for part in (backend, precision) if part != "auto"]
             told = asked if (how and not name) or len(ways) > 1 else []
-            specs.append(Spec(" ".join((label, *told)), model, backend, precision))
+            specs.append(Spec(" ".join((label, *told)), model, backend, precision, allow_engine_code))
     taken = [spec.label for spec in specs if spec.label in (KNOWN, MASK, TRUTH)]
     if taken:
         raise GlamaError(f"a method is called {taken[0]!r}, as a picture on the sheets; name it, as in --model A=PATH")
@@ -102,8 +109,8 @@ def parse(models: Sequence[str], backends: Sequence[str], precisions: Sequence[s
 def _parts(text: str) -> tuple[str, str, str]:
     """The name, the model, and how it is run; a path that exists is taken as it is. Raises GlamaError: a part of the
     text is empty."""
-    name, equals, rest = text.partition("=") if "=" in text and not Path(text).exists() else ("", "", text)
-    model, at, how = rest.rpartition("@") if "@" in rest and not Path(rest).exists() else (rest, "", "")
+    name, equals, rest = text.partition("=") if "=" in text and not os.path.exists(text) else ("", "", text)
+    model, at, how = rest.rpartition("@") if "@" in rest and not os.path.exists(rest) else (rest, "", "")
     if not model or (equals and not name) or (at and not how):
         raise GlamaError(f"--model is {text!r}; [NAME=]MODEL[@BACKEND[/PRECISION]] is expected, no part empty")
     return name, model, how
@@ -132,7 +139,10 @@ def opened(spec: Spec, threads: int, region: Region = "full") -> Method:
     if spec.backend == EMULATED:
         inpainter = _emulated(spec, threads)
     else:
-        inpainter = glama_deploy.load(spec.model, spec.backend, spec.precision, threads, compile_sizes=False)
+        allowed = spec.allow_engine_code
+        inpainter = glama_deploy.load(
+            spec.model, spec.backend, spec.precision, threads, compile_sizes=False, allow_engine_code=allowed
+        )
     if spec.precision not in ("auto", inpainter.precision):
         raise EngineError(f"{spec.label} would run as {inpainter.description}, not in {spec.precision}")
     on_gpu = inpainter.backend == "tensorrt" or "CUDA" in inpainter.description

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -137,9 +138,9 @@ def datasets(texts: Sequence[str]) -> tuple[Dataset, ...]:
     found: dict[str, Dataset] = {}
     for text in texts:
         name, equals, folder = text.partition("=")
-        if not equals or Path(text).exists():
+        if not equals or os.path.exists(text):
             name, folder = Path(text).resolve().name, text
-        if not Path(folder).is_dir():
+        if not os.path.isdir(folder):
             raise GlamaError(f"--data {folder} is no folder; give one with images ({', '.join(sorted(SUFFIXES))})")
         if not name or name.startswith(".") or "/" in name:
             raise GlamaError(f"--data {text} is called {name!r}, as no file may be; name it, as in --data A={folder}")

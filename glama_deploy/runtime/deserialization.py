@@ -29,7 +29,7 @@ def deserialize(
     if settings.version_compatible and not allow_engine_code:
         raise EngineError(
             "the engine is version-compatible, so it contains native code, which would run in this process; if you "
-            "trust where the bundle comes from, allow it (glama-inpaint --allow-engine-code, "
+            "trust where the bundle comes from, allow it (--allow-engine-code, "
             "glama_deploy.load(..., allow_engine_code=True)), else build the engine again with glama-build"
         )
     if fft == "plugin":

@@ -26,7 +26,7 @@ from glama_deploy.decoding import decode
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.images import SUFFIXES
 from glama_deploy.masks import Mask, by_name
-from glama_deploy.spawning import outside_current_folder
+from glama_deploy.spawning import for_workers
 from glama_deploy.training import distortions
 from glama_deploy.training.config import Data
 
@@ -208,7 +208,7 @@ def batches(
         pin_memory=torch.device(device).type == "cuda",
         worker_init_fn=_use_one_thread,
     )
-    with outside_current_folder():
+    with for_workers(workers):
         found = iter(loader)
     for image, mask, broken in found:
         image, mask = (tensor.to(device, non_blocking=True) for tensor in (image, mask))

@@ -31,7 +31,7 @@ main()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_folder_and_what_was_filled_is_written(tiny_bundle, tmp_path, number, code):
+def test_a_signal_ends_a_folder_and_what_was_filled_is_written(tiny_bundle, tmp_path, wait_until, number, code):
     for name in ("images", "masks"):
         (tmp_path / name).mkdir()
     mask = np.zeros((48, 64), np.uint8)
@@ -41,13 +41,17 @@ def test_a_signal_ends_a_folder_and_what_was_filled_is_written(tiny_bundle, tmp_
         Image.fromarray(mask).save(tmp_path / "masks" / f"{place}.png")
     inputs = ["--image", tmp_path / "images", "--mask", tmp_path / "masks", "--model", tiny_bundle.path]
     command = [sys.executable, "-c", PROGRAM, *inputs, "--out", tmp_path / "out", "--threads", "1"]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    said, errors = tmp_path / "said.txt", tmp_path / "errors.txt"
+    with said.open("wb") as output, errors.open("wb") as error_output:
+        child = subprocess.Popen(command, stdout=output, stderr=error_output)
     try:
-        assert child.stdout.readline() == "filling\n"
+        wait_until(lambda: said.read_text() == "filling\n" or child.poll() is not None)
+        assert child.poll() is None, errors.read_text()
         child.send_signal(number)
-        _, errors = child.communicate(timeout=60)
+        wait_until(lambda: child.poll() is not None)
     finally:
         child.kill()
+        child.wait()
     assert child.returncode == code
-    assert "nothing half-written is left" in errors
+    assert "nothing half-written is left" in errors.read_text()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["0.png"]

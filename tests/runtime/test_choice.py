@@ -13,7 +13,10 @@ from PIL import Image
 
 import glama_deploy
 from glama_deploy import runtime
+from glama_deploy.benchmarks import bench, subjects
 from glama_deploy.bundle import Bundle
+from glama_deploy.cli.bench import main as glama_bench
+from glama_deploy.cli.eval import main as glama_eval
 from glama_deploy.cli.inpaint import main as glama_inpaint
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime import onnxruntime, openvino, providers, tensorrt
@@ -275,7 +278,14 @@ def test_the_users_option_about_an_engines_code_reaches_the_engine(tiny_bundle, 
     files = ["--image", tmp_path / "image.png", "--mask", tmp_path / "mask.png", "--out", tmp_path / "out.png"]
     option = ["--allow-engine-code"] if allowed else []
     assert glama_inpaint.run([*map(str, files), "--model", str(tiny_bundle.path), *option]) == 2
-    assert [request.allow_engine_code for request in asked] == [allowed, allowed]
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "photos" / "a.png")
+    data = ["--data", str(tmp_path / "photos"), "--out", str(tmp_path / "results")]
+    assert glama_eval.run([*data, "--model", str(tiny_bundle.path), *option]) == 2
+    monkeypatch.setattr(bench, "_limits", lambda threads, step: {})
+    monkeypatch.setattr(bench, "_together", lambda tasks, runs, step: subjects._open(tasks[0]))
+    assert glama_bench.run(["--model", str(tiny_bundle.path), "--subject", "openvino", *option]) == 2
+    assert [request.allow_engine_code for request in asked] == [allowed] * 4
 
 
 def test_whether_an_engines_code_is_allowed_is_yes_or_no(tiny_bundle):
