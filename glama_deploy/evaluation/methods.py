@@ -25,7 +25,7 @@ import glama_deploy
 from glama_deploy.bundle import MANIFEST, Bundle, Precision
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.evaluation.records import KNOWN, MASK, TRUTH
-from glama_deploy.files import sha256
+from glama_deploy.files import check_path, sha256
 from glama_deploy.from_checkpoint import read_digests
 from glama_deploy.inpainter import Inpainter, Region
 from glama_deploy.network import NetworkConfig
@@ -79,7 +79,8 @@ def parse(
     specs: list[Spec] = []
     for text in models:
         name, model, how = _parts(text)
-        if model not in BASELINES and model != "default" and not os.path.exists(model):
+        check_path(Path(model))
+        if model not in BASELINES and model != "default" and not Path(model).exists():
             raise GlamaError(
                 f"--model {text}: no bundle or checkpoint at {model}; a path, 'default', {', '.join(BASELINES)}: one "
                 "of these is expected"

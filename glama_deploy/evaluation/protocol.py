@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.evaluation.metrics import Metric
-from glama_deploy.files import sha256
+from glama_deploy.files import check_path, sha256
 from glama_deploy.images import SUFFIXES, read_image
 from glama_deploy.inpainter import Region
 from glama_deploy.masks import RANDOM_TYPES, TYPES, by_name
@@ -140,7 +140,8 @@ def datasets(texts: Sequence[str]) -> tuple[Dataset, ...]:
         name, equals, folder = text.partition("=")
         if not equals or os.path.exists(text):
             name, folder = Path(text).resolve().name, text
-        if not os.path.isdir(folder):
+        check_path(Path(folder))
+        if not Path(folder).is_dir():
             raise GlamaError(f"--data {folder} is no folder; give one with images ({', '.join(sorted(SUFFIXES))})")
         if not name or name.startswith(".") or "/" in name:
             raise GlamaError(f"--data {text} is called {name!r}, as no file may be; name it, as in --data A={folder}")
