@@ -18,6 +18,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
+from glama_deploy.edges import add_neighbours, count_in_cells, find_edges, sum_around
 from glama_deploy.images import Picture
 
 #: An inpainter: image (uint8 H×W×3) and mask (bool H×W, True = missing) → filled image (uint8 H×W×3).
@@ -140,7 +141,7 @@ def fill_alpha(fill: Fill, alpha: np.ndarray, mask: np.ndarray) -> np.ndarray:
     Returns:
         uint8 H×W; known pixels are as they were.
     """
-    beside = ~mask & _widened(mask)
+    beside = ~mask & add_neighbours(mask)
     beside_partial = _reached(beside & (alpha < 255), mask)
     beside_visible = _reached(beside & (alpha > 0), mask)
     filled = np.where(mask, np.uint8(255), alpha)
@@ -149,13 +150,13 @@ def fill_alpha(fill: Fill, alpha: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if not unclear.any():
         return filled
     gray = fill(np.repeat(np.where(mask, np.uint8(0), filled)[..., None], 3, axis=2), mask)
-    here = _surroundings(unclear)
+    here = _with_context(unclear)
     values = gray[here].mean(axis=2, dtype=np.float32)
     filled[here][unclear[here]] = _cleaned(values, alpha[here], mask[here])[unclear[here]]
     return filled
 
 
-def _surroundings(where: np.ndarray) -> tuple[slice, slice]:
+def _with_context(where: np.ndarray) -> tuple[slice, slice]:
     """Return the box of these pixels (bool H×W) with _CONTEXT_PIXELS on each side, as far as the image goes."""
     places = (np.flatnonzero(where.any(axis=axis)) for axis in (1, 0))
     rows, columns = (slice(max(0, at[0] - _CONTEXT_PIXELS), at[-1] + 1 + _CONTEXT_PIXELS) for at in places)
@@ -171,7 +172,7 @@ def _cleaned(values: np.ndarray, alpha: np.ndarray, mask: np.ndarray) -> np.ndar
     steps = np.maximum(np.hypot(down, across), np.float32(1e-3))  # change of alpha over one pixel
     hard = 255 * np.clip((values - HALF) / steps + np.float32(0.5), 0, 1)
     soft = np.where(values < ALPHA_NOISE, 0, np.where(values > 255 - ALPHA_NOISE, 255, values))
-    share = _hardness(partial, ~mask & _edges(alpha >= HALF))
+    share = _hardness(partial, ~mask & find_edges(alpha >= HALF))
     return (soft + (hard - soft) * share).round().astype(np.uint8)
 
 
@@ -182,43 +183,13 @@ def _hardness(partial: np.ndarray, edges: np.ndarray) -> np.ndarray:
         partial: bool H×W, the known pixels that are partially transparent.
         edges: bool H×W, the known pixels beside an edge.
     """
-    soft, both = (_around(_counts(where)) for where in (partial, edges))
+    soft, both = (sum_around(count_in_cells(where, 2**CELL_DOUBLINGS)) for where in (partial, edges))
     is_hard = (soft <= HARD_EDGE_SHARE * both).astype(np.float32)
     share = _push_pull(np.repeat(is_hard[..., None], 3, axis=2), (soft + both > 0).astype(np.float32))[..., 0]
     height, width = partial.shape
     for _ in range(CELL_DOUBLINGS):
         share = _doubled(_doubled(share, 0, 2 * share.shape[0]), 1, 2 * share.shape[1])
     return share[:height, :width]
-
-
-def _counts(where: np.ndarray) -> np.ndarray:
-    """Return how many of these pixels each cell has, int h×w."""
-    height, width = where.shape
-    side = 2**CELL_DOUBLINGS
-    padded = np.pad(where, ((0, -height % side), (0, -width % side)))
-    return np.asarray(padded.reshape(padded.shape[0] // side, side, -1, side).sum(axis=(1, 3)))
-
-
-def _around(counts: np.ndarray) -> np.ndarray:
-    """Return the sums over each cell and its eight neighbours."""
-    padded = np.pad(counts, 1)
-    rows = padded[:-2] + padded[1:-1] + padded[2:]
-    return np.asarray(rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:])
-
-
-def _widened(where: np.ndarray) -> np.ndarray:
-    """Return bool H×W: these pixels and their neighbours, four each."""
-    wide = where.copy()
-    wide[1:] |= where[:-1]
-    wide[:-1] |= where[1:]
-    wide[:, 1:] |= where[:, :-1]
-    wide[:, :-1] |= where[:, 1:]
-    return wide
-
-
-def _edges(where: np.ndarray) -> np.ndarray:
-    """Return bool H×W: the pixels that have a neighbour on the other side of an edge."""
-    return _widened(where) & _widened(~where)
 
 
 def _reached(seeds: np.ndarray, hole: np.ndarray) -> np.ndarray:

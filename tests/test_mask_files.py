@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from glama_deploy.errors import ImageError
-from glama_deploy.mask_files import find_missing, read_mask
+from glama_deploy.mask_files import MAX_BLACK, SOFT_ABOVE_BLACK, find_missing, read_mask
 
 #: Formats that keep every value, and formats that change values.
 EXACT = {"png": ("PNG", {}), "lossless webp": ("WEBP", {"lossless": True}), "bmp": ("BMP", {}), "tiff": ("TIFF", {})}
@@ -133,6 +133,84 @@ def test_the_ringing_of_a_poor_jpeg_is_not_taken_for_holes(tmp_path):
     np.testing.assert_array_equal(read_mask(path), values > 0)
 
 
+@pytest.mark.parametrize("levels", [(0, 77, 255), (0, 90, 255), (0, 85, 170, 255), (0, 50, 100, 150), (16, 90, 235)])
+@pytest.mark.parametrize("how", [*EXACT.values(), *LOSSY.values()], ids=[*EXACT, *LOSSY])
+def test_every_class_above_black_is_missing(tmp_path, levels, how):
+    """Regions of each class, apart and side by side. Ringing is near them and adds less than 3 % (as below)."""
+    values = np.full((160, 200), levels[0], np.uint8)
+    for number, level in enumerate(levels[1:]):
+        values[10 + 35 * number : 40 + 35 * number, 15:60] = level
+        values[30:120, 80 + 30 * number : 110 + 30 * number] = level
+    found = read_mask(saved(values, tmp_path / "m", how))
+    expected = values > levels[0]
+    if how in EXACT.values():
+        np.testing.assert_array_equal(found, expected)
+    assert found[expected].all()
+    assert (found & ~expected).sum() < 0.03 * found.sum()
+    assert not (found & ~grown(expected, 8)).any()
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 5, 12])
+def test_a_gray_strip_beside_a_white_box_is_missing(width):
+    """The strip is within the reach of the box's ringing, but the file has three values."""
+    values = np.zeros((96, 96), np.uint8)
+    values[20:60, 20:60], values[20:60, 60 : 60 + width] = 255, 85
+    np.testing.assert_array_equal(find_missing(values, "m"), values > 0)
+
+
+def test_small_antialiased_text_beside_a_large_hard_box_is_missing():
+    """One letter and one disk have a hundredth of the edges of the mask."""
+    drawn = Image.new("L", (1600, 1600))
+    drawing = ImageDraw.Draw(drawn)
+    drawing.text((200, 1100), "x", font=ImageFont.load_default(size=80), fill=255)
+    drawing.ellipse([900, 1000, 1100, 1200], fill=255)
+    values = np.asarray(drawn.resize((400, 400), Image.Resampling.BOX)).copy()
+    values[20:200, 20:380] = 255
+    np.testing.assert_array_equal(find_missing(values, "m"), values > SOFT_ABOVE_BLACK)
+
+
+def test_a_faint_stroke_beside_a_white_box_is_missing(tmp_path):
+    """A blurred stroke that peaks at 90, 8 pixels from a box with hard edges."""
+    image = Image.new("L", (192, 192))
+    ImageDraw.Draw(image).line([(30, 120), (160, 150)], fill=255, width=9)
+    faint = np.asarray(image.filter(ImageFilter.GaussianBlur(4))).astype(float)
+    values = (faint * 90 / faint.max()).astype(np.uint8)
+    values[20:100, 40:120] = 255
+    stroke = (values > SOFT_ABOVE_BLACK) & (values < 255)
+    assert stroke.sum() > 1000
+    found = find_missing(values, "m")
+    np.testing.assert_array_equal(found, values > SOFT_ABOVE_BLACK)
+    for name, how in LOSSY.items():
+        found = read_mask(saved(values, tmp_path / "m", how))
+        assert not (stroke & ~grown(found, 2)).any(), name
+        assert found[20:100, 40:120].all(), name
+
+
+@pytest.fixture(scope="module")
+def text_and_brush() -> np.ndarray:
+    """Hard text and rules, and one soft stroke of a brush, uint8 400×400."""
+    text, brush = Image.new("1", (400, 400)), Image.new("L", (400, 400))
+    drawn, font = ImageDraw.Draw(text), ImageFont.load_default(size=18)
+    for row in range(9):
+        drawn.text((10, 5 + 22 * row), f"Line {row}: remove this text, please", fill=1, font=font)
+        drawn.line([(10, 25 + 22 * row), (390, 24 + 22 * row)], fill=1, width=1 + row % 3)
+    ImageDraw.Draw(brush).line([(60, 260), (330, 350)], fill=255, width=40)
+    soft = np.asarray(brush.filter(ImageFilter.GaussianBlur(10)))
+    return np.where(np.asarray(text), np.uint8(255), soft)
+
+
+def test_a_soft_brush_beside_much_hard_text_is_missing_as_a_whole(text_and_brush):
+    np.testing.assert_array_equal(find_missing(text_and_brush, "m"), text_and_brush > SOFT_ABOVE_BLACK)
+
+
+def test_hard_text_beside_a_soft_brush_does_not_ring(tmp_path, text_and_brush):
+    hard = text_and_brush[:200] == 255
+    for name, how in LOSSY.items():
+        found = read_mask(saved(text_and_brush, tmp_path / "m", how))
+        np.testing.assert_array_equal(found[:200], hard, err_msg=name)
+        assert not ((text_and_brush > SOFT_ABOVE_BLACK) & ~grown(found, 2)).any(), name
+
+
 @pytest.mark.parametrize(
     ("levels", "says"),
     [
@@ -140,7 +218,7 @@ def test_the_ringing_of_a_poor_jpeg_is_not_taken_for_holes(tmp_path):
         ([254, 255], r"marks every pixel as missing \(its darkest value is 254\)"),
         ([235], "marks every pixel as missing"),
         ([100], "has a single value, 100"),
-        ([3], "has a single value, 3"),
+        ([MAX_BLACK + 1], f"has a single value, {MAX_BLACK + 1}"),
         ([60, 255], r"has no black pixel \(its darkest value is 60\)"),
         ([0, 1, 2], r"has no white pixel \(3 values from 0 to 2\)"),
     ],
@@ -152,9 +230,11 @@ def test_a_mask_without_black_or_white_is_refused(tmp_path, levels, says):
             read_mask(saved(values, tmp_path / name, how))
 
 
-def test_a_black_mask_marks_nothing(tmp_path):
+@pytest.mark.parametrize("value", [0, 3, 16, MAX_BLACK])
+def test_a_black_mask_marks_nothing(tmp_path, value):
+    """16 is the black of a video."""
     for name, how in {**EXACT, **LOSSY}.items():
-        assert not read_mask(saved(np.zeros((20, 30), np.uint8), tmp_path / name, how)).any()
+        assert not read_mask(saved(np.full((20, 30), value, np.uint8), tmp_path / name, how)).any()
 
 
 def test_a_photo_is_not_taken_for_a_mask(tmp_path):
