@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ from glama_deploy.images import Picture
 from glama_deploy.inpainter import check_sides
 from glama_deploy.mask_files import read_mask
 from glama_deploy.network import NetworkConfig
+from glama_deploy.processors import count_processors
 from glama_deploy.transparency import Fill, fill_picture
 
 log = logging.getLogger("glama_deploy")
@@ -27,8 +27,8 @@ log = logging.getLogger("glama_deploy")
 #: An image, and its mask as bool H×W.
 _Inputs = tuple[Picture, np.ndarray]
 
-#: Images that are read or written while others are filled; each is held in memory.
-AT_ONCE = min(4, os.cpu_count() or 1)
+#: Images that are read or written while others are filled, at most; each is held in memory.
+MOST_AT_ONCE = 4
 
 #: Images of a folder that an engine fills at once where that pays, and how many times the memory that they take must be
 #: free: engines keep what earlier sizes took.
@@ -138,19 +138,21 @@ def left_out(image: Path, mask: Path, out: Path) -> list[str]:
     Args:
         image: the folder of images.
         mask: the folder of masks.
-        out: the folder of outputs, which is not counted where it lies in another.
+        out: the folder of outputs. It is not counted, and neither is a folder on the way to it.
     """
-    own = {path.resolve() for path in (image, mask, out)}
+    own = {each for path in (image, mask, out) for each in (path.resolve(), *path.resolve().parents)}
     entries = [path for path in sorted(image.iterdir()) if path.resolve() not in own]
     hidden = [path for path in entries if path.name.startswith(".")]
     folders = [path for path in entries if path.is_dir() and path not in hidden]
     others = [path for path in entries if _is_other_file(path)]
     stems = {path.stem for path in entries if _is_image(path)}
     unused = [path for stem, path in sorted(_masks_by_stem(mask).items()) if stem not in stems]
+    no_masks = [path for path in unused if _is_other_file(path)]
     parts = [
         _counted(others, "file that is not a supported image", "files that are not supported images"),
         _counted(folders, "subfolder", "subfolders"),
-        _counted(unused, "mask without an image", "masks without an image"),
+        _counted([path for path in unused if _is_image(path)], "mask without an image", "masks without an image"),
+        _counted(no_masks, "file that is not a supported mask", "files that are not supported masks"),
     ]
     if hidden:
         parts.append(f"{len(hidden)} hidden {'file' if len(hidden) == 1 else 'files'}")
@@ -169,19 +171,21 @@ def run(fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False, at_once: in
     """Do the jobs, and give their results in the same order; a bad file is a result like the others. An output that
     exists is skipped, unless `overwrite`: a run that was cut short goes on where it stopped.
 
-    `at_once` images are filled at a time, in threads of their own; beside them AT_ONCE of the next and the last are
-    read and written. A run that is cut short writes the images that were filled. The fills under way are given up,
-    because one fill can take minutes: their threads end by themselves, and write nothing.
+    `at_once` images are filled at a time, in threads of their own. Beside them the next and the last are read and
+    written: as many as there are processors, MOST_AT_ONCE at most. A run that is cut short writes the images that were
+    filled. The fills under way are given up, because one fill can take minutes: their threads end by themselves, and
+    write nothing.
     """
     todo = iter(jobs)
     job: Job | None = None
     under_way: deque[_UnderWay] = deque()
     fills = ThreadPoolExecutor(at_once, "glama-fill")
-    files = ThreadPoolExecutor(AT_ONCE, "glama-files")
+    beside = min(MOST_AT_ONCE, count_processors())
+    files = ThreadPoolExecutor(beside, "glama-files")
     try:
         while True:
             job = job or next(todo, None)
-            while job is not None and len(under_way) < at_once + AT_ONCE and _has_room(under_way, job):
+            while job is not None and len(under_way) < at_once + beside and _has_room(under_way, job):
                 under_way.append(_begin(fill, job, fills, files, skip=job.out.exists() and not overwrite))
                 job = next(todo, None)
             if not under_way:
@@ -250,9 +254,19 @@ def _count_pixels(path: Path) -> int:
 
 
 def streams(jobs: Sequence[Job], threads: int | None) -> int:
-    """How many of them to fill at once: two, which with half of the threads each wait for one another less; one where
-    there is one image, or one thread, or an image so large that memory could become short."""
-    if len(jobs) < 2 or (threads or os.cpu_count() or 1) < 2:
+    """Return how many images to fill at once.
+
+    Two fills with half of the threads each are faster than one fill after the other with all threads, because threads
+    of one fill wait for one another.
+
+    Args:
+        jobs: the jobs of the run.
+        threads: threads of the engine; None for one for each processor.
+
+    Returns:
+        STREAMS. 1 for a single job, for a single thread, or where images are so large that memory could become short.
+    """
+    if len(jobs) < 2 or (threads or count_processors()) < 2:
         return 1
     largest = max((_count_pixels(job.image) for job in jobs), default=0)
     free = memory.available()

@@ -6,6 +6,7 @@ that run other programs (Ghostscript) are never reached.
 
 from __future__ import annotations
 
+import codecs
 import struct
 import zlib
 from collections.abc import Iterator
@@ -148,16 +149,16 @@ def _parsed(file: BinaryIO, name: object) -> Iterator[ImageFile]:
             raise ImageError(
                 f"{name} has more than {_PNG_TEXT_BYTES >> 20} MB of text or colour profile; remove its metadata first"
             ) from error
-        raise ImageError(f"{name} is damaged or no image ({error}); {EXPECTED}") from error
+        raise ImageError(f"{name} is not a supported image, or is damaged ({error}); {EXPECTED}") from error
 
 
 def _refusal(head: bytes, name: object) -> str:
     """Return the one line for a file that begins so, which is of no supported kind."""
     if not head:
-        return f"{name} is damaged or no image (the file is empty); {EXPECTED}"
+        return f"{name} is not a supported image, or is damaged (the file is empty); {EXPECTED}"
     kind = _kind(head)
     if kind is None:
-        return f"{name} is damaged or no image (its first bytes are of no known format); {EXPECTED}"
+        return f"{name} is not a supported image, or is damaged (its first bytes are of no known format); {EXPECTED}"
     return f"{name}: format not supported: {kind}; {EXPECTED}: convert it first"
 
 
@@ -166,7 +167,7 @@ def _kind(head: bytes) -> str | None:
     if head[4:8] == b"ftyp":
         brands = {head[8:12], *(head[start : start + 4] for start in range(16, len(head), 4))}
         return next((kind for kind, names in _BRANDS if brands & set(names)), None)
-    text = head.lstrip().lower()
+    text = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
     for kind, starts in _OTHER_KINDS:
         if head.startswith(starts) or (starts[0].isascii() and text.startswith(starts)):
             return kind

@@ -139,8 +139,10 @@ def fill_alpha(fill: Fill, alpha: np.ndarray, mask: np.ndarray) -> np.ndarray:
         mask: bool H×W, True = missing.
 
     Returns:
-        uint8 H×W; known pixels are as they were.
+        uint8 H×W; known pixels are as they were. Where no pixel is known, all are 255.
     """
+    if mask.all():
+        return np.full_like(alpha, 255)
     beside = ~mask & add_neighbours(mask)
     beside_partial = _reached(beside & (alpha < 255), mask)
     beside_visible = _reached(beside & (alpha > 0), mask)

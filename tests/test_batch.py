@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import threading
 import time
 from pathlib import Path
@@ -49,7 +48,7 @@ def test_a_folder_goes_on_after_bad_files_and_says_what_failed(folders, inpainte
         ("small.png", "failed"),
     ]
     reasons = {r.job.image.stem: r.reason for r in results}
-    assert "damaged or no image" in reasons["broken"]
+    assert "not a supported image, or is damaged" in reasons["broken"]
     assert "has no mask: the folder of masks has no c.png" in reasons["c"]
     assert "8x8" in reasons["small"]
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png"]
@@ -137,7 +136,7 @@ def test_the_next_images_are_read_and_the_last_written_while_one_is_filled(
         return plain(job)
 
     monkeypatch.setattr(batch, "read", noted)
-    monkeypatch.setattr(batch, "AT_ONCE", 2)
+    monkeypatch.setattr(batch, "count_processors", lambda: 2)
     filled = []
 
     def fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -176,7 +175,7 @@ def test_several_images_are_filled_at_once_and_come_in_order(folders, photo):
 def test_two_images_at_once_where_there_are_threads_and_memory_for_it(
     tmp_path, monkeypatch, side, threads, free, expected
 ):
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(batch, "count_processors", lambda: 2)
     monkeypatch.setattr(memory, "available", lambda: free)
     for name in "ab":
         Image.fromarray(np.zeros((side, side), np.uint8)).save(tmp_path / f"{name}.png")
@@ -268,6 +267,7 @@ def test_what_is_left_out_of_a_folder_is_counted_and_named(folders):
     for name in ("old", "x.png"):  # a folder may be called like an image
         (images / name).mkdir()
     Image.new("L", (9, 9)).save(masks / "g.png")
+    (masks / "Thumbs.db").write_bytes(b"")
     Image.new("RGB", (9, 9)).save(images / "phone.jfif")
     assert [job.image.name for job in batch.plan(images, masks, images / "out")] == [
         "a.jpg", "b.png", "broken.png", "c.png", "phone.jfif", "small.png"
@@ -277,8 +277,29 @@ def test_what_is_left_out_of_a_folder_is_counted_and_named(folders):
         "6 files that are not supported images (d.avif, e.gif, f.jp2, g.heic, h.svg, …)",
         "2 subfolders (old, x.png)",
         "1 mask without an image (g.png)",
+        "1 file that is not a supported mask (Thumbs.db)",
         "2 hidden files",
     ]
+
+
+def test_a_folder_on_the_way_to_the_outputs_is_not_left_out(folders):
+    images, masks, _ = folders
+    (images / "out" / "deep").mkdir(parents=True)
+    (images / "sub").mkdir()
+    assert batch.left_out(images, masks, images / "out" / "deep")[1:] == ["1 subfolder (sub)"]
+
+
+def test_a_process_on_one_processor_reads_and_fills_one_image_at_a_time(folders, monkeypatch):
+    """The machine may have more of them than the process may use."""
+    images, masks, out = folders
+    monkeypatch.setattr(batch, "count_processors", lambda: 1)
+    jobs = [job for job in batch.plan(images, masks, out) if job.image.stem in "ab"]
+    assert batch.streams(jobs, None) == 1
+    pools = []
+    pool = batch.ThreadPoolExecutor
+    monkeypatch.setattr(batch, "ThreadPoolExecutor", lambda *given: pools.append(given) or pool(*given))
+    assert [result.state for result in batch.run(lambda image, mask: image, jobs)] == ["written"] * 2
+    assert pools == [(1, "glama-fill"), (1, "glama-files")]
 
 
 def test_a_folder_without_supported_images_says_what_it_has(folders):
@@ -350,7 +371,7 @@ def test_large_images_are_read_one_at_a_time(folders, photo, monkeypatch):
     read, filled = [], []
     plain = batch.read
     monkeypatch.setattr(batch, "read", lambda job: read.append(job.image.stem) or plain(job))
-    monkeypatch.setattr(batch, "AT_ONCE", 4)
+    monkeypatch.setattr(batch, "count_processors", lambda: 4)
     monkeypatch.setattr(memory, "available", lambda: 3 * decoding.DECODED_BYTES * photo.shape[0] * photo.shape[1])
 
     def fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

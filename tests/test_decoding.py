@@ -68,7 +68,7 @@ def test_cmyk_and_animations_are_refused(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"this is no image", b"\x89PNG\r\n\x1a\n" + bytes(40)])
 def test_what_is_no_image_is_an_error(tmp_path, content):
     (tmp_path / "x.png").write_bytes(content)
-    with pytest.raises(ImageError, match="damaged or no image"):
+    with pytest.raises(ImageError, match="is not a supported image, or is damaged"):
         read_image(tmp_path / "x.png")
     with pytest.raises(ImageError, match="no image at"):
         read_image(tmp_path / "nothing.png")
@@ -89,7 +89,7 @@ def test_no_other_program_is_started_for_an_image(tmp_path, monkeypatch):
 
 def test_a_tiff_without_its_tags_is_an_error(tmp_path):
     (tmp_path / "x.tif").write_bytes(b"II*\0\x08\0\0\0\0\0\0\0\0\0")
-    with pytest.raises(ImageError, match="damaged or no image"):
+    with pytest.raises(ImageError, match="is not a supported image, or is damaged"):
         read_image(tmp_path / "x.tif")
 
 
@@ -121,7 +121,13 @@ def other_kinds() -> dict[str, bytes]:
             Image.fromarray(RGB).save(file, kind)
             made["JPEG 2000" if kind == "JPEG2000" else kind] = file.getvalue()
     heic = struct.pack(">I", 24) + b"ftypmif1\0\0\0\0mif1heic"
-    return {**made, "HEIC": heic, "JPEG XL": b"\xff\x0a\x00", "web page": b"\n<!DOCTYPE html><html>"}
+    return {
+        **made,
+        "HEIC": heic,
+        "JPEG XL": b"\xff\x0a\x00",
+        "web page": b"\xef\xbb\xbf\n<!DOCTYPE html>",
+        "SVG": b"\n<svg>",
+    }
 
 
 @pytest.mark.parametrize("read", [read_image, read_mask])

@@ -128,6 +128,13 @@ def test_the_ripple_of_a_resampling_filter_is_no_soft_edge():
     assert partial.sum() <= 6 * 14 * 2
 
 
+def test_alpha_is_opaque_where_no_pixel_is_known():
+    filled = fill_alpha(
+        lambda *_: pytest.fail("the network was run"), np.zeros((20, 30), np.uint8), np.ones((20, 30), bool)
+    )
+    assert (filled == 255).all()
+
+
 def test_a_soft_shadow_stays_soft():
     shadow = np.asarray(
         Image.fromarray((np.hypot(*np.mgrid[-60:60, -60:60]) < 30) * np.uint8(160)).filter(ImageFilter.GaussianBlur(8))

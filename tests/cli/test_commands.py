@@ -104,7 +104,7 @@ def test_inpainting_folders_ends_with_a_summary_and_exit_code_2_for_a_bad_file(f
     assert inpaint(folders, model=tiny_bundle.path) == 2
     err = capsys.readouterr().err
     assert "0 written, 1 skipped, 1 failed" in err
-    assert "b.png is damaged or no image" in err
+    assert "b.png is not a supported image, or is damaged" in err
 
 
 def test_a_folder_says_at_its_end_what_was_left_out(files, tiny_bundle, tmp_path, capsys):
@@ -289,7 +289,7 @@ def test_what_is_no_image_or_has_another_size(files, tiny_bundle, capsys):
     assert "mask is 50x60, the image 96x120" in one_line(capsys, "glama-inpaint")
     files["image"].write_text("no image")
     assert inpaint(files, model=tiny_bundle.path) == 2
-    assert "damaged or no image" in one_line(capsys, "glama-inpaint")
+    assert "not a supported image, or is damaged" in one_line(capsys, "glama-inpaint")
     assert not files["out"].exists()
 
 

@@ -245,7 +245,7 @@ def test_a_broken_image_and_one_too_small_are_named_and_looked_at_again(photos, 
     summary = evaluate(asked)
     assert summary.images == {"photos": 3}
     assert len(summary.failures) == 2
-    assert f"{folder / 'broken.jpg'} is damaged or no image" in summary.failures[0]
+    assert f"{folder / 'broken.jpg'} is not a supported image, or is damaged" in summary.failures[0]
     assert f"{folder / 'small.png'}: the image is 12x40; both sides must be from 16" in summary.failures[1]
     shutil.copy(folder / "a.png", folder / "broken.jpg")  # mended (a PNG by another name is read)
     assert evaluate(asked).images == {"photos": 4}
@@ -592,7 +592,7 @@ def test_what_failed_is_said_where_errors_are(photos, tmp_path, capsys):
     arguments = ["--data", str(tmp_path / "photos"), "--model", "telea", "--masks", "Expand", "--metric", "l1"]
     assert main.run([*arguments, "--size", "32x40", "--out", str(tmp_path / "out"), "--processes", "1"]) == 2
     said = capsys.readouterr()
-    assert_one_line(said.err, "broken.jpg is damaged or no image")
+    assert_one_line(said.err, "broken.jpg is not a supported image, or is damaged")
     assert "broken.jpg" not in said.out
     assert "L1" in said.out
 
