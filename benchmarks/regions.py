@@ -68,7 +68,9 @@ def main() -> None:
             for way in ways:
                 spans = [regions.Span(0, 0, *missing.shape)]
                 if isinstance(way, float):
-                    spans = [b.span for b in regions.Rule(ANY_SIZE, way).boxes(missing) or []]
+                    rule = regions.Rule(ANY_SIZE, way)
+                    boxes, _ = rule.parted(missing)  # none is too large for such an engine
+                    spans = [box.span for box in rule.share(boxes, missing.shape)]
                 fill(inpainter, image, missing, spans)  # a size that is new warms up
                 start = time.perf_counter()
                 filled = fill(inpainter, image, missing, spans)

@@ -80,9 +80,10 @@ class Inpainter:
         are not missing come back bit-exact. Raises ImageError for anything else, EngineError where the engine fails.
 
         region: what the network sees. `full`: the image; `crop`: boxes around the holes (:mod:`glama_deploy.regions`);
-        `auto`: boxes where they cost clearly less (in an image of more than a megapixel: just less), or where the image
-        is too large for the engine or the memory. With both, tiles (:mod:`glama_deploy.tiles`) fill a hole whose box is
-        too large for the engine or the memory, which logs a note, and a long hole for which tiles cost less than half.
+        `auto`: boxes where they cost clearly less (in an image of more than a megapixel: just less; of more than four:
+        up to twice as much, if the boxes are small), or where the image is too large for the engine or the memory. With
+        both, tiles (:mod:`glama_deploy.tiles`) fill a hole whose box is too large for the engine or the memory, which
+        logs a note, and a long hole for which tiles cost less than half.
 
         A TensorRT engine with uint8 tensors also takes arrays that lie on the GPU (`__cuda_array_interface__`: CuPy,
         PyCUDA, PyTorch) and reads them there, as a whole.
@@ -155,7 +156,10 @@ class Inpainter:
         fitting = [box for box in boxes if takes(*box.span.size)]
         tiled, price = self._cheaper_tiles(fitting, missing, rule)
         boxes = self._share(fitting, [*tiled, *large], missing.shape, rule, takes)
-        pays = bool(large) or rule.pays(price + regions.cost(boxes), missing.shape)
+        largest = max(
+            [*(box.pixels for box in boxes), *(height * width for height, width in tiled.values())], default=0
+        )
+        pays = bool(large) or rule.pays(price + regions.cost(boxes), missing.shape, largest)
         if region == "auto" and not pays and takes(*missing.shape):
             return whole, {}
         if large:

@@ -42,6 +42,12 @@ WORTH = 0.75
 #: one as large, and an image that is larger is shown by boxes as soon as the boxes cost less.
 LARGE_BOX = 1024 * 1024
 
+#: An image of more pixels is huge: a network takes several GB for one, which many machines do not have free. Boxes save
+#: nearly all of this memory where the largest box has at most this share of the image. They may cost this many times as
+#: much as the image: a longer run is better than a machine without memory.
+HUGE_IMAGE = 4 * LARGE_BOX
+HUGE_WORTH, HUGE_BOX_SHARE = 2.0, 0.25
+
 #: Pixels of the boxes that run in one batch, with each box's overhead, at most.
 MOST_TOGETHER = 512 * 512
 
@@ -125,20 +131,6 @@ class Rule:
     extra: int = OVERHEAD
     long_side: float = 0.0
 
-    def boxes(self, missing: np.ndarray, fits: Fits | None = None) -> list[Box] | None:
-        """Return the boxes for all holes of an image.
-
-        Args:
-            missing: bool H×W, True where a pixel is missing.
-            fits: whether holes may share a box of a height and width; by default any that the engine takes.
-
-        Returns:
-            The boxes, from the top of the image to its bottom; empty where nothing is missing; None where a hole with
-            its context does not fit the engine.
-        """
-        fitting, large = self.parted(missing)
-        return None if large else self.share(fitting, missing.shape, fits)
-
     def parted(self, missing: np.ndarray) -> tuple[list[Box], list[Span]]:
         """Return a box for each hole that fits the engine with its context, and the holes that do not fit."""
         around = [(hole, self._around(hole, missing.shape)) for hole in holes(missing)]
@@ -172,11 +164,25 @@ class Rule:
         image = Span(0, 0, shape[0], shape[1])
         return Box(image, image, image, self.cost_of(*image.size))
 
-    def pays(self, price: float, shape: tuple[int, ...]) -> bool:
-        """Return whether boxes and tiles of this cost are the better way to fill an image: clearly cheaper than the
-        whole image, or just cheaper where the whole is large and needs much memory."""
+    def pays(self, price: float, shape: tuple[int, ...], largest: int) -> bool:
+        """Return whether boxes and tiles are the better way to fill an image than the whole image.
+
+        Boxes of a small image must be clearly cheaper (WORTH). Above LARGE_BOX they must be cheaper, because they need
+        less memory. Above HUGE_IMAGE they may cost more (HUGE_WORTH), if they need far less memory.
+
+        Args:
+            price: cost of all boxes and tiles, in pixels.
+            shape: height and width of the image.
+            largest: pixels of the largest box or tile.
+        """
         image = self.whole(shape)
-        return price < (WORTH if image.pixels <= LARGE_BOX else 1) * image.cost
+        if image.pixels <= LARGE_BOX:
+            worth = WORTH
+        elif image.pixels <= HUGE_IMAGE or largest > HUGE_BOX_SHARE * image.pixels:
+            worth = 1.0
+        else:
+            worth = HUGE_WORTH
+        return price < worth * image.cost
 
     def cost_of(self, height: int, width: int) -> float:
         """Return the cost of running a box of this size, in pixels."""

@@ -91,11 +91,20 @@ def sizes_for(takes: SizeRange, hole: Span, shape: Size) -> list[Size]:
 
 
 def count_runs(missing: np.ndarray, hole: Span, size: Size) -> int:
-    """Return how many tiles of `size` are run at most for a hole in an image with these missing pixels (bool H×W): the
-    tiles with missing pixels of the hole, and as many for the drafts, of which each is half as long and as wide."""
-    inside = np.zeros_like(missing)
-    inside[hole.slices] = missing[hole.slices]
-    return 2 * sum(bool(inside[tile.span.slices].any()) for tile in cover(hole, missing.shape, size))
+    """Return how many tiles of a size are run at most for a hole: those with missing pixels of the hole, and as many
+    for the drafts, each of which is half as long and as wide.
+
+    Args:
+        missing: bool H×W, the missing pixels of the image.
+        hole: the hole.
+        size: height and width of the tiles.
+    """
+    inside = missing[hole.slices]
+    tiles = (tile.span.within(hole) for tile in cover(hole, missing.shape, size))
+    return 2 * sum(
+        bool(inside[max(0, tile.top) : max(0, tile.bottom), max(0, tile.left) : max(0, tile.right)].any())
+        for tile in tiles
+    )
 
 
 def cover(hole: Span, shape: Size, size: Size) -> list[Tile]:

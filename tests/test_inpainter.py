@@ -299,6 +299,21 @@ def test_a_tall_page_with_many_lines_costs_in_proportion(network, compiles_sizes
 
 
 @pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("compiles_sizes", [False, True])
+@pytest.mark.parametrize("count", [41, 60, 80])
+def test_a_page_of_12_megapixels_is_never_shown_whole_for_its_lines(network, compiles_sizes, count, monkeypatch):
+    """Tall and wide. Boxes of LaMa cost up to twice as much, and need a tenth of the memory or less."""
+    monkeypatch.setattr(memory, "available", lambda: None)
+    runner = Constant(0.5)
+    runner.compiles_sizes = compiles_sizes
+    for missing in (text(count), text(count).T):
+        groups, tiled = Inpainter(runner, network)._plan(missing, "auto")
+        shown = [box.pixels for group in groups for box in group]
+        shown += [height * width for height, width in tiled.values()]
+        assert max(shown) <= regions.LARGE_BOX
+
+
+@pytest.mark.parametrize("network", NETWORKS)
 def test_a_long_strip_is_filled_by_tiles_that_are_no_wider_than_it_needs(network, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: None)
     missing = np.zeros((15000, 800), bool)

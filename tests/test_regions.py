@@ -31,14 +31,26 @@ def masks(draw):
     return mask
 
 
+def find_boxes(rule: Rule, missing: np.ndarray) -> list[regions.Box]:
+    """Return the boxes of a mask as an inpainter makes them where no memory is short and no tiles are cheaper."""
+    boxes, large = rule.parted(missing)
+    assert not large
+    return rule.share(boxes, missing.shape)
+
+
+def has_large_hole(rule: Rule, missing: np.ndarray) -> bool:
+    """Return whether a hole with its context is too large for the engine."""
+    return bool(rule.parted(missing)[1])
+
+
 def test_boxes_are_squared_only_as_far_as_the_engine_goes():
     missing = np.zeros((4000, 4000), bool)
     missing[2000:2100, 1000:1700] = True
     wide = SizeRange(min=(64, 64), opt=(512, 512), max=(1024, 2048))
-    (box,) = Rule(wide, square=True).boxes(missing)
+    (box,) = find_boxes(Rule(wide, square=True), missing)
     assert box.span.size == (1024, 1536)
     missing[1000:2100, 1000:1700] = True
-    assert Rule(wide, square=True).boxes(missing) is None
+    assert has_large_hole(Rule(wide, square=True), missing)
 
 
 def shown(box: regions.Box, hole: Span, shape: tuple[int, ...]) -> bool:
@@ -56,7 +68,7 @@ def shown(box: regions.Box, hole: Span, shape: tuple[int, ...]) -> bool:
 @given(masks(), st.sampled_from([0.0, 1 / 2500]), st.booleans())
 @settings(max_examples=150)
 def test_every_hole_is_in_a_box_with_its_context(missing, long_side, square):
-    found = Rule(ANY_SIZE, long_side=long_side, square=square).boxes(missing)
+    found = find_boxes(Rule(ANY_SIZE, long_side=long_side, square=square), missing)
     filled = np.zeros_like(missing)
     for box in found:
         filled[box.hole.slices] = True
@@ -78,7 +90,7 @@ def test_shared_boxes_cost_no_more_than_one_for_each_hole(missing, long_side, sq
     found = rule.share(each, missing.shape)
     assert regions.cost(found) <= regions.cost(each)
     assert max((box.pixels for box in found), default=0) <= max([regions.LARGE_BOX, *(box.pixels for box in each)])
-    assert found == rule.boxes(np.asfortranarray(missing))
+    assert found == find_boxes(rule, np.asfortranarray(missing))
 
 
 @given(masks())
@@ -113,19 +125,19 @@ def test_holes_close_together_share_a_box_and_those_far_apart_do_not():
     missing[100:120, 100:130] = True
     missing[122:140, 140:160] = True  # in a cell that touches
     missing[800:810, 700:720] = True
-    near, far = Rule(ANY_SIZE).boxes(missing)
+    near, far = find_boxes(Rule(ANY_SIZE), missing)
     assert near.hole == Span(100, 100, 140, 160)
     assert far.hole == Span(800, 700, 810, 720)
     missing[160:165, 100:105] = True  # two boxes of 192x192, or one of 256x192
-    assert [box.hole for box in Rule(ANY_SIZE).boxes(missing)] == [Span(100, 100, 165, 160), far.hole]
+    assert [box.hole for box in find_boxes(Rule(ANY_SIZE), missing)] == [Span(100, 100, 165, 160), far.hole]
     missing[365:370, 100:105] = True  # a box of 512x192 would cost more than one of 256x192 and one of 192x192
-    assert len(Rule(ANY_SIZE).boxes(missing)) == 3
+    assert len(find_boxes(Rule(ANY_SIZE), missing)) == 3
 
 
 def test_a_box_of_two_holes_shows_what_each_needs_and_no_more():
     missing = np.zeros((1024, 1024), bool)
     missing[500:510, 200:210] = missing[500:510, 500:510] = True
-    for box in Rule(ANY_SIZE, extra=512**2).boxes(missing):
+    for box in find_boxes(Rule(ANY_SIZE, extra=512**2), missing):
         # 64 pixels around both make 138x438; half of their distance, 155 pixels, would make 512x768
         assert box.span.size == (192, 512)
 
@@ -138,7 +150,7 @@ def test_the_twenty_fifth_speck_costs_as_much_as_the_others(square):
         for number in range(count):
             top, left = 200 + 400 * (number // 9), 200 + 400 * (number % 9)
             missing[top : top + 8, left : left + 8] = True
-        costs[count] = regions.cost(rule.boxes(missing))
+        costs[count] = regions.cost(find_boxes(rule, missing))
     assert {count: price / costs[1] for count, price in costs.items()} == {1: 1, 24: 24, 25: 25, 60: 60}
 
 
@@ -181,7 +193,7 @@ def comparisons(monkeypatch):
 def test_five_hundred_specks_need_little_work_and_few_sizes(long_side, square, sizes, comparisons):
     missing = specks(500)
     holes = len(regions.holes(missing))
-    found = Rule(ANY_SIZE, long_side=long_side, square=square).boxes(missing)
+    found = find_boxes(Rule(ANY_SIZE, long_side=long_side, square=square), missing)
     assert sum(box.pixels for box in found) <= 3 * need(missing)  # the union, which is less than the sum
     assert len({box.span.size for box in found}) <= sizes
     assert comparisons[0] <= 8 * holes  # NEIGHBOURS for each box; most pairs are found from both sides
@@ -193,7 +205,7 @@ def test_thousands_of_specks_need_work_in_proportion_and_no_great_box(square, co
     missing = specks(9000)
     holes = len(regions.holes(missing))
     assert holes > clusters.MANY_BOXES
-    found = Rule(ANY_SIZE, square=square).boxes(missing)
+    found = find_boxes(Rule(ANY_SIZE, square=square), missing)
     assert comparisons[0] <= 12 * holes
     assert max(box.pixels for box in found) <= regions.LARGE_BOX
     assert sum(box.pixels for box in found) <= 3 * missing.size
@@ -202,7 +214,7 @@ def test_thousands_of_specks_need_work_in_proportion_and_no_great_box(square, co
 def test_specks_within_a_large_hole_s_box_cost_nothing(comparisons):
     missing = specks(3000)
     missing[500:3500, 500:5500] = True
-    (box,) = Rule(ANY_SIZE).boxes(missing)
+    (box,) = find_boxes(Rule(ANY_SIZE), missing)
     assert box.span == Span(0, 0, 4000, 6000)
     assert comparisons[0] <= 12 * len(regions.holes(missing))
 
@@ -216,38 +228,39 @@ def test_an_engine_of_one_size_gets_boxes_of_that_size():
     sizes = SizeRange(min=(256, 256), opt=(256, 256), max=(256, 256))
     missing = np.zeros((600, 800), bool)
     missing[300:320, 20:40] = True
-    (box,) = Rule(sizes).boxes(missing)
+    (box,) = find_boxes(Rule(sizes), missing)
     assert box.span.size == (256, 256)
     missing[100:500, 300:600] = True
-    assert Rule(sizes).boxes(missing) is None
-    assert Rule(sizes).boxes(missing[:, :200]) is None  # an image that is narrower than the engine
+    assert has_large_hole(Rule(sizes), missing)
+    assert has_large_hole(Rule(sizes), missing[:, :200])  # an image that is narrower than the engine
 
 
 def test_the_engines_largest_size_is_a_box_too():
     sizes = SizeRange(min=(64, 64), opt=(512, 512), max=(1280, 1280))
     missing = np.zeros((3000, 3000), bool)
     missing[1000:1540, 1000:1540] = True  # wants 1080; the next step is 1536
-    (box,) = Rule(sizes).boxes(missing)
+    (box,) = find_boxes(Rule(sizes), missing)
     assert box.span.size == (1280, 1280)
     missing[1000:1700, 1000:1540] = True
-    assert Rule(sizes).boxes(missing) is None
+    assert has_large_hole(Rule(sizes), missing)
     large = np.zeros((9000, 6000), bool)
     large[3000:5100, 3000:5100] = True  # wants 4200, beyond the steps
-    (box,) = Rule(ANY_SIZE).boxes(large)
+    (box,) = find_boxes(Rule(ANY_SIZE), large)
     assert box.span.size == (5120, 5120)
 
 
 def test_square_boxes_are_of_few_sizes():
     missing = np.zeros((900, 1000), bool)
     missing[100:110, 100:300] = True
-    (box,) = Rule(ANY_SIZE, square=True).boxes(missing)
+    (box,) = find_boxes(Rule(ANY_SIZE, square=True), missing)
     assert box.span.size == (512, 512)
-    (box,) = Rule(ANY_SIZE).boxes(missing)
+    (box,) = find_boxes(Rule(ANY_SIZE), missing)
     assert box.span.size == (256, 512)
 
 
 def pays(rule: Rule, missing: np.ndarray) -> bool:
-    return rule.pays(regions.cost(rule.boxes(missing)), missing.shape)
+    boxes = find_boxes(rule, missing)
+    return rule.pays(regions.cost(boxes), missing.shape, max(box.pixels for box in boxes))
 
 
 def test_stage_one_of_two_counts_for_every_box():
@@ -267,12 +280,30 @@ def test_boxes_pay_for_a_small_hole_and_not_for_a_grid():
     assert not pays(Rule(ANY_SIZE), grid)
 
 
+@pytest.mark.parametrize(
+    ("shape", "worth"),
+    [
+        ((1024, 1024), 0.75),
+        ((1024, 1040), 1),
+        ((2048, 2048), 1),
+        ((2048, 2064), 2),
+        ((15000, 800), 2),
+    ],
+)
+def test_boxes_may_cost_the_more_the_more_memory_the_image_needs(shape, worth):
+    rule = Rule(ANY_SIZE, long_side=1 / 2500)
+    cost, pixels = rule.whole(shape).cost, shape[0] * shape[1]
+    assert rule.pays(0.999 * worth * cost, shape, 256**2)
+    assert not rule.pays(1.001 * worth * cost, shape, 256**2)
+    assert not rule.pays(1.001 * min(worth, 1) * cost, shape, pixels // 2)  # which saves little memory
+
+
 def test_boxes_of_one_size_run_together_as_far_as_a_batch_goes():
     missing = np.zeros((900, 900), bool)
     for n in range(3):
         missing[300 * n + 100, 300 * n + 100] = True
     missing[800, 100:300] = True
-    found = Rule(ANY_SIZE).boxes(missing)
+    found = find_boxes(Rule(ANY_SIZE), missing)
     groups = list(regions.alike(found, None))
     assert sorted(len(group) for group in groups) == [1, 3]
     assert sorted(len(group) for group in regions.alike(found, 2)) == [1, 1, 2]
@@ -297,7 +328,7 @@ def scene():
 
 def test_a_box_is_filled_as_if_it_were_an_image_of_its_own(inpainter, scene):
     image, mask = scene
-    found = Rule(ANY_SIZE).boxes(mask)
+    found = find_boxes(Rule(ANY_SIZE), mask)
     assert len(found) == 3
     filled = inpainter(image, mask, region="crop")
     assert (filled[~mask] == image[~mask]).all()

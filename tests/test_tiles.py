@@ -52,6 +52,29 @@ def test_weights_sum_to_1_in_the_hole_and_to_0_outside(scene):
     np.testing.assert_allclose(total, expected, atol=1e-6)  # float32, and up to four in one pixel
 
 
+@given(scenes(), st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=100)
+def test_the_runs_of_a_hole_are_its_tiles_with_missing_pixels_twice(scene, seed):
+    shape, hole, size = scene
+    missing = np.random.default_rng(seed).random(shape) < 3e-4
+    inside = np.zeros(shape, bool)
+    inside[hole.slices] = missing[hole.slices]
+    tiles_with_any = [tile for tile in tiles.cover(hole, shape, size) if inside[tile.span.slices].any()]
+    assert tiles.count_runs(missing, hole, size) == 2 * len(tiles_with_any)
+
+
+def test_counting_runs_copies_no_image():
+    missing = np.zeros((4096, 4096), bool)
+    missing[100:700, 100:900] = True
+    hole = regions.bounds(missing)
+    tracemalloc.start()
+    try:
+        tiles.count_runs(missing, hole, (256, 256))
+        assert tracemalloc.get_traced_memory()[1] < missing.size / 4  # weights along the axes, and views
+    finally:
+        tracemalloc.stop()
+
+
 @given(scenes())
 @settings(deadline=None, max_examples=150)
 def test_what_counts_of_a_tile_has_a_ring_around_it_as_far_as_the_image_goes(scene):
@@ -227,7 +250,7 @@ def test_holes_that_fit_one_by_one_are_not_joined_to_what_does_not(tiny_bundle, 
     inpainter = glama_deploy.load(tiny_bundle.path, "openvino")
     rule = regions.Rule(inpainter._runner.sizes)
     alone, _ = rule.parted(mask)
-    joined = rule.boxes(mask)
+    joined = rule.share(alone, mask.shape)
     assert len(alone) == 2
     assert len(joined) == 1
     largest = max(memory.estimate(*box.span.size, inpainter._network, backend=inpainter.backend) for box in alone)
