@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from glama_deploy.escapes import escape_controls
+
 #: Longest excerpt in a message, in characters.
 MAX_EXCERPT = 80
+#: Longest line of an engine's own error, which may name files with their whole paths.
+MAX_ENGINE_LINE = 500
 
 
 def excerpt(value: object, limit: int = MAX_EXCERPT) -> str:
@@ -15,7 +19,7 @@ def excerpt(value: object, limit: int = MAX_EXCERPT) -> str:
         limit: the longest result, in characters.
 
     Returns:
-        One line. Control characters and line ends are escaped, and an ellipsis stands for what was cut off.
+        One line, escaped by :func:`~glama_deploy.escapes.escape_controls`. An ellipsis stands for what was cut off.
     """
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 256:
         return f"an integer of {value.bit_length()} bits"
@@ -23,10 +27,7 @@ def excerpt(value: object, limit: int = MAX_EXCERPT) -> str:
         return repr(value)
     if not isinstance(value, str):
         return f"a {type(value).__name__}"
-    shown = "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in value[:limit]
-    )
+    shown = escape_controls(value[:limit])
     return shown if len(value) <= limit and len(shown) <= limit else shown[: limit - 1] + "…"
 
 
@@ -37,5 +38,13 @@ def quoted(value: object, limit: int = MAX_EXCERPT) -> str:
 
 def first_line(error: BaseException, limit: int = 2 * MAX_EXCERPT) -> str:
     """Return the first line of an exception's text, or the name of its class where it has no text."""
-    lines = str(error).strip().splitlines()
-    return excerpt(lines[0], limit) if lines else type(error).__name__
+    return excerpt(_lines(error)[0], limit)
+
+
+def last_line(error: BaseException, limit: int = 2 * MAX_EXCERPT) -> str:
+    """Return the last line, where OpenVINO says the reason; see :func:`first_line`."""
+    return excerpt(_lines(error)[-1], limit)
+
+
+def _lines(error: BaseException) -> list[str]:
+    return str(error).strip().splitlines() or [type(error).__name__]

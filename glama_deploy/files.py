@@ -20,6 +20,7 @@ from pathlib import Path
 
 from glama_deploy import locks
 from glama_deploy.errors import GlamaError
+from glama_deploy.excerpts import excerpt
 
 log = logging.getLogger("glama_deploy")
 
@@ -58,10 +59,7 @@ def check_path(path: Path) -> None:
     try:
         path.exists()
     except OSError as error:
-        shown = str(path)
-        if len(shown) > _PATH_SHOWN_CHARACTERS:
-            shown = f"{shown[:_PATH_SHOWN_CHARACTERS]}… ({len(shown)} characters)"
-        raise GlamaError(f"{shown}: {error.strerror}; check the path") from error
+        raise GlamaError(f"{excerpt(str(path), _PATH_SHOWN_CHARACTERS)}: {error.strerror}; check the path") from error
 
 
 def check_writable(path: Path) -> None:

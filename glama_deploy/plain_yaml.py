@@ -14,7 +14,7 @@ import yaml
 from glama_deploy.excerpts import excerpt, first_line
 
 #: A training config is some kilobytes.
-MAX_YAML_BYTES = 256 << 10
+MAX_YAML_BYTES = 64 << 10
 #: Nested mappings and lists. LaMa's deepest value is at 6.
 MAX_YAML_DEPTH = 32
 MAX_SCALAR_CHARACTERS = 10_000

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from glama_deploy.excerpts import excerpt, first_line, quoted
+from glama_deploy.errors import GlamaError
+from glama_deploy.excerpts import excerpt, first_line, last_line, quoted
+from glama_deploy.files import check_path
 
 EXPLOSIVE: tuple[object, ...] = ()
 for _ in range(60):
@@ -16,6 +18,7 @@ for _ in range(60):
         ("größe 図", "größe 図"),
         ("a\nb\x1b[31m", r"a\nb\x1b[31m"),
         ("\ud800", r"\ud800"),
+        ("a\u202eb\udcff", r"a\u202eb\xff"),  # as every error's text escapes them
         ("x" * 81, "x" * 79 + "…"),
         ("x" * 80, "x" * 80),
         (True, "True"),
@@ -43,3 +46,10 @@ def test_strings_are_quoted_and_others_are_not():
 def test_the_first_line_of_an_exception():
     assert first_line(ValueError("one\ntwo")) == "one"
     assert first_line(ValueError()) == "ValueError"
+    assert (last_line(ValueError("one\ntwo\n")), last_line(ValueError(" \n"))) == ("two", "ValueError")
+
+
+def test_a_path_that_is_too_long_is_cut(tmp_path):
+    with pytest.raises(GlamaError, match=r"x…: File name too long; check the path") as caught:
+        check_path(tmp_path / ("x" * 5000))
+    assert len(str(caught.value)) < 300

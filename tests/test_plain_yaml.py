@@ -73,7 +73,7 @@ def test_all_else_is_refused_in_one_line_and_in_little_memory(text, says):
 def test_a_file_past_the_bound_is_not_parsed(tmp_path):
     path = tmp_path / "big.yaml"
     path.write_text("a: 1 #" + "x" * plain_yaml.MAX_YAML_BYTES, encoding="utf-8")
-    with pytest.raises(plain_yaml.PlainYamlError, match="larger than 256 KiB"):
+    with pytest.raises(plain_yaml.PlainYamlError, match="larger than 64 KiB"):
         plain_yaml.read(path)
 
 

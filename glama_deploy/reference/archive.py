@@ -3,7 +3,8 @@
 Since torch 1.6 both write a zip with a pickle (`data.pkl`) that refers to raw storages (`data/0`, …). Before, the
 pickle and its storages stood one after another in one file. The pickle is read as data
 (:mod:`glama_deploy.reference.pickles`), and TorchScript is never compiled or executed. Storages are read when a
-tensor is asked for, and only then: an optimizer's state in the same file costs nothing.
+tensor is asked for, and only then: an optimizer's state in the same file costs nothing. The last storage is kept, since
+tensors may share one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,18 +26,22 @@ from glama_deploy.errors import CheckpointError
 from glama_deploy.excerpts import excerpt, first_line
 from glama_deploy.reference import pickles
 from glama_deploy.reference.pickles import Global, Stub
-from glama_deploy.reference.stored import FLOAT_TYPES, MAX_NAME_CHARACTERS, Layout, StoredTensor, decode, unreadable
+from glama_deploy.reference.stored import FLOAT_TYPES, MAX_NAME_CHARACTERS, Layout, StoredTensor, unreadable, widen
 
 #: A pickle of tensors' names and shapes is some kilobytes; a longer one is not a checkpoint's.
 MAX_PICKLE_BYTES = 8 << 20
 MAX_ENTRIES = 100_000
-MAX_CODE_BYTES = 32 << 20
+#: A network of 18 blocks has less than 1 MiB of code.
+MAX_CODE_BYTES = 8 << 20
 #: Of nested dicts and modules.
 MAX_DEPTH = 64
 MAX_TENSORS = 50_000
 
 #: How each file of torch < 1.6 begins: its magic number as a pickle.
 LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
+
+#: In front of each entry of a zip: its signature, and the lengths of the name and the extra field that follow.
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
 
 #: What a damaged zip makes its reader raise.
 _DAMAGE = (
@@ -87,8 +93,7 @@ def read_zip(path: Path) -> Any:
     Raises:
         CheckpointError: damaged, truncated, not torch's, compressed, of a big-endian machine, or past a bound above.
     """
-    with _damage(path):
-        archive = zipfile.ZipFile(path)
+    with _damage(path), zipfile.ZipFile(path) as archive:
         entries = {info.filename: info for info in archive.infolist()}
         if len(entries) < len(archive.infolist()):  # readers differ in which of two entries they take
             raise CheckpointError(f"{path} has two entries of one name; save the checkpoint again")
@@ -102,9 +107,13 @@ def read_zip(path: Path) -> Any:
         if len(pickled) > MAX_PICKLE_BYTES:
             raise CheckpointError(f"{path}: its pickle is over {MAX_PICKLE_BYTES >> 20} MiB; no checkpoint is")
 
+    @lru_cache(maxsize=1)  # all parameters may be views of one storage
     def read_storage(key: str) -> bytes:
+        name = f"{root}/data/{key}"
+        if name not in entries:
+            raise CheckpointError(f"{path}: a tensor's storage, data/{excerpt(key)}, is missing; the file is damaged")
         with _damage(f"{path}: data/{excerpt(key)}"):
-            return archive.read(f"{root}/data/{key}")
+            return _read_stored(path, entries[name])
 
     with named(path):
         return pickles.read(io.BytesIO(pickled), _REBUILD, _persistent(read_storage))
@@ -139,6 +148,7 @@ def read_legacy(path: Path) -> Any:
     """
     places: dict[str, tuple[int, int]] = {}
 
+    @lru_cache(maxsize=1)
     def read_storage(key: str) -> bytes:
         if key not in places:
             raise CheckpointError(f"{path}: a tensor's storage is missing; the file is damaged")
@@ -215,6 +225,24 @@ def _head(archive: zipfile.ZipFile, name: str, length: int) -> bytes:
     """Return the first bytes of an entry, whatever its size."""
     with archive.open(name) as file:
         return file.read(length)
+
+
+def _read_stored(path: Path, info: zipfile.ZipInfo) -> bytes:
+    """Return the data of an entry that is not compressed; no handle of the file stays open.
+
+    Raises:
+        zipfile.BadZipFile: damaged, encrypted or truncated.
+    """
+    if info.file_size != info.compress_size or info.flag_bits & 1 or info.file_size > path.stat().st_size:
+        raise zipfile.BadZipFile("its size is wrong, or it is encrypted")
+    with path.open("rb") as file:
+        file.seek(info.header_offset)
+        signature, name_length, extra_length = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
+        file.seek(name_length + extra_length, io.SEEK_CUR)
+        data = file.read(info.file_size)
+    if signature != b"PK\3\4" or len(data) != info.file_size or zlib.crc32(data) != info.CRC:
+        raise zipfile.BadZipFile("bad header or checksum")
+    return data
 
 
 @contextmanager
@@ -303,8 +331,8 @@ def _rebuild_tensor(arguments: tuple[Any, ...]) -> StoredTensor:
 
     def read() -> np.ndarray:
         data = storage.read()
-        item = np.dtype(FLOAT_TYPES[storage.dtype]).itemsize
-        return layout.take(decode(data[: len(data) // item * item], storage.dtype))
+        stored = np.dtype(FLOAT_TYPES[storage.dtype])
+        return widen(layout.take(np.frombuffer(data, stored, len(data) // stored.itemsize)), storage.dtype)
 
     return StoredTensor(storage.dtype, layout.shape, read)
 

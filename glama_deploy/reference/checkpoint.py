@@ -3,7 +3,8 @@
 1. ours: safetensors with the config in its metadata, or `.pt` holding `{"config": …, "state_dict": …}`;
 2. a LaMa model folder: `config.yaml` and `models/best.ckpt`, the generator under `generator.`;
 3. bare parameters under LaMa's names, any prefix: names and shapes imply the config;
-4. TorchScript (`big-lama.pt`): its parameters, never its code.
+4. TorchScript (`big-lama.pt`): its parameters. Its code is never run
+   (:mod:`glama_deploy.reference.script_code` looks in the code's text for settings that are not supported).
 
 Names and shapes do not tell everything. Kinds 3 and 4 are taken for LaMa as published: a sigmoid behind the head,
 orthonormal transforms, no dilation, no interpolated picture at the start, and 256 pixels for the picture of a coarse
@@ -31,7 +32,7 @@ from glama_deploy.errors import CheckpointError
 from glama_deploy.excerpts import excerpt
 from glama_deploy.files import atomic_file, sha256
 from glama_deploy.network import NetworkConfig, parameter_shapes
-from glama_deploy.reference import archive, file_kinds, lama_config, safetensors_file
+from glama_deploy.reference import archive, file_kinds, lama_config, safetensors_file, script_code
 from glama_deploy.reference.parameters import STEM, check_shapes, find_config, sample
 from glama_deploy.reference.stored import FLOAT_TYPES, StoredTensor
 
@@ -47,10 +48,13 @@ _GENERATOR, _AVERAGE = "generator.", "generator_average."
 _TRAINING_WORDS = re.compile(
     r"(?:^|[._])"
     r"(?:callbacks|criterion|dis|disc|discr|discriminator|epoch|evaluators?|fid|inception|iteration|loops|loss|losses|"
-    r"lpips|metrics?|optim|optimizers?|perceptual|scaler|schedulers?|steps?|training|vgg|vgg16|vgg19)"
+    r"lpips|metrics?|netd|optim|optimizers?|perceptual|rng|scaler|schedulers?|steps?|training|vgg|vgg16|vgg19)"
     r"(?:[._]|$)",
     re.IGNORECASE,
 )
+
+#: Types of counters and of random states, which only training has.
+_WHOLE_NUMBERS = re.compile(r"u?int\d+|bool")
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,8 @@ def _open(path: Path) -> _Source:
     with archive.named(path):
         tensors = dict(archive.tensors(part))
         if code and any(tensor.endswith(STEM) for tensor in tensors):
-            _check_code(code)
+            two_stages = any(tensor.endswith(f"coarse.{STEM}") for tensor in tensors)
+            script_code.check(code.decode("utf-8", "replace"), two_stages)
     return _Source(path, name, declared, tensors)
 
 
@@ -195,13 +200,6 @@ def _split(tree: Any) -> tuple[str, dict[str, Any] | None, Any]:
     if isinstance(tree, dict) and isinstance(tree.get("config"), dict) and "state_dict" in tree:
         return "pt", tree["config"], tree["state_dict"]
     return "bare parameters", None, tree
-
-
-def _check_code(code: bytes) -> None:
-    """Raise CheckpointError where TorchScript code has another activation behind the head than a sigmoid."""
-    if b"tanh" in code or b"sigmoid" not in code:
-        found = "a tanh" if b"tanh" in code else "no sigmoid"
-        raise CheckpointError(f"its code has {found}; only networks that end in a sigmoid are supported")
 
 
 def _open_lama_folder(folder: Path) -> _Source:
@@ -234,16 +232,16 @@ def _find_generator(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTens
         whole = any(name.startswith("_modules.") for name in tensors)
         hint = "; it is a whole module, of which the state_dict() alone is read" if whole else ""
         raise CheckpointError(
-            f"it holds no LaMa or GLaMa generator: none of its {len(tensors)} tensors ({sample(tensors) or 'none'}) "
-            f"is called …{STEM}{hint}"
+            f"it holds no LaMa or GLaMa generator: no tensor in it is called …{STEM} (tensors found: {len(tensors)}"
+            f"{': ' if tensors else ''}{sample(tensors)}){hint}"
         )
     prefix = _choose(prefixes)
     parts = tuple(f"{each}{part}." for each in prefixes for part in ("model", "coarse"))
-    others = [name for name in tensors if not name.startswith(parts) and not _TRAINING_WORDS.search(name)]
+    others = [name for name, tensor in tensors.items() if not name.startswith(parts) and _may_compute(name, tensor)]
     if others:
         raise CheckpointError(
-            f"{len(others)} tensors beside the generator may change what the network computes, and are not supported: "
-            f"{sample(others)}; save the generator's parameters alone if they do not"
+            f"tensors beside the generator ({len(others)}): {sample(others)}; they may change what the network "
+            "computes and are not supported; if they do not, save the generator's parameters alone"
         )
     found = {
         name[len(prefix) :]: tensor
@@ -254,6 +252,15 @@ def _find_generator(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTens
         if tensor.dtype not in FLOAT_TYPES:
             raise CheckpointError(f"{excerpt(name)} is {tensor.dtype}; {', '.join(FLOAT_TYPES)} are supported")
     return found
+
+
+def _may_compute(name: str, tensor: StoredTensor) -> bool:
+    """Whether a tensor beside the generator may change what the network computes: no training state, no single value.
+
+    A tensor whose values cannot be read may have a shape that is not known.
+    """
+    single = tensor.shape == () and tensor.dtype in FLOAT_TYPES
+    return not (single or _WHOLE_NUMBERS.fullmatch(tensor.dtype) or _TRAINING_WORDS.search(name))
 
 
 def _choose(prefixes: set[str]) -> str:

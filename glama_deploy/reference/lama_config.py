@@ -8,6 +8,7 @@ training alone.
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,11 @@ class _Reader:
             self._check(section, self._section(section), fields, set(_SPECTRAL) | _SPECTRAL_WITHOUT_EFFECT)
         blocks = self._section("generator.resnet_conv_kwargs")
         ratio = self._value("generator.resnet_conv_kwargs", blocks, "ratio_gin", _REQUIRED)
+        if not isinstance(ratio, int | float) or not math.isfinite(ratio):
+            raise CheckpointError(
+                f"{self._path}: generator.resnet_conv_kwargs.ratio_gin is {quoted(ratio, 40)}; "
+                "a finite number is expected"
+            )
         fields = _CONVOLUTION | _SPECTRAL | _BLOCK | {"ratio_gout": (ratio, _REQUIRED)}
         self._check("generator.resnet_conv_kwargs", blocks, fields, _SPECTRAL_WITHOUT_EFFECT | {"ratio_gin"})
         if isinstance(self._tree, dict) and "training_model" in self._tree:
@@ -131,10 +137,6 @@ class _Reader:
         for name, value in taken.items():
             if type(value) is not int:
                 raise CheckpointError(f"{self._path}: generator.{name} is {quoted(value, 40)}; an integer is expected")
-        if not isinstance(ratio, int | float):
-            raise CheckpointError(
-                f"{self._path}: generator.resnet_conv_kwargs.ratio_gin is {quoted(ratio, 40)}; a number is expected"
-            )
         return taken | {"ratio": ratio}
 
     def _check(

@@ -47,9 +47,7 @@ def check_shapes(config: NetworkConfig, shapes: Shapes) -> None:
     if missing := expected.keys() - shapes.keys():
         raise CheckpointError(f"{len(missing)} of {len(expected)} parameters are missing: {sample(missing)}")
     if extra := shapes.keys() - expected.keys():
-        raise CheckpointError(
-            f"{len(extra)} parameters are left over (this network does not have them): {sample(extra)}"
-        )
+        raise CheckpointError(f"parameters left over, which this network does not have ({len(extra)}): {sample(extra)}")
     for name, shape in expected.items():
         if shapes[name] != shape:
             raise CheckpointError(f"{name} has shape {list(shapes[name])}, expected {list(shape)}")

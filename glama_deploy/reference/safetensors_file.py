@@ -13,7 +13,7 @@ import safetensors
 
 from glama_deploy.errors import CheckpointError
 from glama_deploy.excerpts import excerpt, first_line
-from glama_deploy.reference.stored import FLOAT_TYPES, MAX_NAME_CHARACTERS, StoredTensor, decode, unreadable
+from glama_deploy.reference.stored import FLOAT_TYPES, MAX_NAME_CHARACTERS, StoredTensor, unreadable, widen
 
 #: A checkpoint's header is some 100 kilobytes. The library itself reads up to 100 MB.
 MAX_HEADER_BYTES = 8 << 20
@@ -94,6 +94,6 @@ def _reader(path: Path, begin: int, length: int, dtype: str, shape: tuple[int, .
             raise CheckpointError(f"{path} cannot be read: {error.strerror or type(error).__name__}") from error
         if len(data) != math.prod(shape) * np.dtype(FLOAT_TYPES[dtype]).itemsize:
             raise CheckpointError(f"{path} was cut short while it was read; fetch or save it again")
-        return decode(data, dtype).reshape(shape)
+        return widen(np.frombuffer(data, FLOAT_TYPES[dtype]), dtype).reshape(shape)
 
     return read_values

@@ -45,9 +45,8 @@ def unreadable(dtype: str, shape: tuple[int, ...] = ()) -> StoredTensor:
     return StoredTensor(dtype, shape, refuse)
 
 
-def decode(data: bytes, dtype: str) -> np.ndarray:
-    """Return the 1-D values of raw little-endian bytes; `dtype` is one of `FLOAT_TYPES`."""
-    values = np.frombuffer(data, FLOAT_TYPES[dtype])
+def widen(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Return values that were read as `FLOAT_TYPES[dtype]`; those of bfloat16, which are bits so far, as float32."""
     return (values.astype(np.uint32) << 16).view(np.float32) if dtype == "bfloat16" else values
 
 

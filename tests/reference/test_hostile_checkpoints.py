@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
@@ -281,6 +282,26 @@ def test_views_of_one_large_storage_take_no_more_than_their_values(tmp_path, sta
             np.testing.assert_array_equal(weights[name], values.numpy())
 
 
+@pytest.mark.parametrize("new", [True, False])
+def test_a_storage_of_many_parameters_is_read_once(tmp_path, monkeypatch, state, new):
+    opened = []
+    flat = torch.zeros(sum(values.numel() for values in state.values())).bfloat16()
+    views = flat.split([values.numel() for values in state.values()])
+    shared = {name: view.view(state[name].shape) for name, view in zip(state, views, strict=True)}
+    torch.save(shared, tmp_path / "x.pt", _use_new_zipfile_serialization=new)
+    original = Path.open
+    monkeypatch.setattr(Path, "open", lambda path, *rest: opened.append(path) or original(path, *rest))
+    checkpoint.read(tmp_path / "x.pt")
+    assert len(opened) < 10 < len(state)  # the reader of each storage opens the file
+
+
+def test_a_file_that_has_been_read_is_closed(tmp_path, state):
+    torch.save(state, tmp_path / "x.pt")
+    found = dict(archive.tensors(archive.read_zip(tmp_path / "x.pt")))
+    found["model.1.bn_l.bias"].read()
+    assert str(tmp_path / "x.pt") not in {file.path for file in psutil.Process().open_files()}
+
+
 class _Foreign(dict):  # type: ignore[type-arg]
     """A class that is not torch's, whose objects have entries, items and attributes."""
 
@@ -342,9 +363,21 @@ def test_lamas_generator_is_taken_beside_its_running_average(tmp_path, state):
 def test_parameters_that_change_the_result_are_named(tmp_path, state):
     """inpainting_lama_mpe.ckpt: the embeddings of `str_state_dict` are added behind the stem."""
     torch.save({"gen_state_dict": state, "str_state_dict": {"alpha5": torch.zeros(1)}}, tmp_path / "x.ckpt")
-    assert "str_state_dict.alpha5" in refusal(tmp_path / "x.ckpt")
+    assert "tensors beside the generator (1): str_state_dict.alpha5; they may" in refusal(tmp_path / "x.ckpt")
     torch.save({"gen_state_dict": state}, tmp_path / "x.ckpt")
     assert checkpoint.read(tmp_path / "x.ckpt").kind == "bare parameters"
+
+
+def test_what_training_saves_beside_the_generator_is_passed_over(tmp_path, state):
+    training = {
+        "torch_rng_state": torch.get_rng_state(),
+        "best_psnr": torch.tensor(31.5),
+        "n_averaged": torch.tensor(7),
+        "netD.model.0.weight": torch.zeros(3, 3),
+        "rng": {"cuda": torch.zeros(4)},
+    }
+    torch.save({"state_dict": state, **training}, tmp_path / "x.pt")
+    assert checkpoint.read(tmp_path / "x.pt").kind == "bare parameters"
 
 
 def test_a_generator_may_have_a_coarse_one_without_being_two(tmp_path, state):

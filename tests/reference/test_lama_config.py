@@ -109,6 +109,12 @@ def test_what_changes_nothing_is_read(write, name, value):
     assert NetworkConfig(**lama_config.read(write(name, value))) == TINY
 
 
+@pytest.mark.parametrize("ratio", [float("nan"), float("inf"), "many"])
+def test_a_ratio_that_is_no_finite_number_is_refused(write, ratio):
+    with pytest.raises(CheckpointError, match=r"ratio_gin is ('many'|nan|inf); a finite number is expected"):
+        lama_config.read(write("generator.resnet_conv_kwargs.ratio_gin", ratio))
+
+
 @pytest.mark.parametrize("name", ["ngf", "n_blocks", "n_downsampling", "max_features"])
 def test_an_absent_field_has_lamas_default(write, name):
     defaults = {"ngf": 64, "n_blocks": 9, "n_downsampling": 3, "max_features": 1024}
