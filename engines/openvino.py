@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from glama_deploy.errors import EngineError
+from glama_deploy.excerpts import MAX_ENGINE_LINE, last_line
 from glama_deploy.runtime.base import require
 from glama_deploy.runtime.openvino import core
 
@@ -22,7 +23,7 @@ def build(onnx: Path, folder: Path, *, fp16_weights: bool) -> tuple[list[Path], 
     try:
         model = core().read_model(str(onnx))
     except RuntimeError as error:
-        raise EngineError(f"OpenVINO does not take {onnx}: {str(error).strip().splitlines()[-1]}") from error
+        raise EngineError(f"OpenVINO does not take {onnx}: {last_line(error, MAX_ENGINE_LINE)}") from error
     try:
         openvino.save_model(model, str(files[0]), compress_to_fp16=fp16_weights)
     except RuntimeError as error:  # its stream errors do not say why

@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 
 from glama_deploy.errors import EngineError
+from glama_deploy.excerpts import MAX_ENGINE_LINE, first_line
 from glama_deploy.runtime.base import require
 from glama_deploy.runtime.providers import require_onnxruntime
 
@@ -166,7 +167,7 @@ def _calibrated(model: onnx.ModelProto, samples: Sequence[Sample], ignore: Itera
         preset = nncf.QuantizationPreset.MIXED  # activations with a zero point: the sums of spectra have two signs
         return nncf.quantize(copy, data, preset=preset, subset_size=len(samples), ignored_scope=scope)
     except RuntimeError as error:
-        raise EngineError(f"NNCF does not quantize the graph: {str(error).strip().splitlines()[0]}") from error
+        raise EngineError(f"NNCF does not quantize the graph: {first_line(error, MAX_ENGINE_LINE)}") from error
 
 
 def _groups(full: onnx.ModelProto) -> list[_Group]:

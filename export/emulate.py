@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from glama_deploy.bundle import Io, SizeRange
 from glama_deploy.errors import EngineError
+from glama_deploy.excerpts import MAX_ENGINE_LINE, first_line
 from glama_deploy.runtime.providers import require_onnxruntime
 
 _HALF = {TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
@@ -73,7 +74,7 @@ class EmulatedRunner:
         try:
             return self._run(output, {"image": image, "mask": mask})
         except Exception as error:  # ONNX Runtime's own have no other base
-            raise EngineError(f"the emulation failed: {str(error).splitlines()[0]}") from error
+            raise EngineError(f"the emulation failed: {first_line(error, MAX_ENGINE_LINE)}") from error
 
 
 def _session(model: onnx.ModelProto, threads: int | None) -> Callable[[str, dict[str, np.ndarray]], np.ndarray]:

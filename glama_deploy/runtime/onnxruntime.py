@@ -8,6 +8,7 @@ import numpy as np
 
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import EngineError
+from glama_deploy.excerpts import MAX_ENGINE_LINE, first_line
 from glama_deploy.runtime import providers
 from glama_deploy.runtime.base import Request
 
@@ -79,4 +80,4 @@ class OnnxRuntimeRunner:
         try:
             return self._session.run([output], {"image": image, "mask": mask})[0]
         except Exception as error:
-            raise EngineError(f"ONNX Runtime failed: {str(error).splitlines()[0]}") from error
+            raise EngineError(f"ONNX Runtime failed: {first_line(error, MAX_ENGINE_LINE)}") from error

@@ -20,6 +20,7 @@ import numpy as np
 from glama_deploy import cache, cpu, memory, split
 from glama_deploy.bundle import Bundle, EngineName
 from glama_deploy.errors import EngineError
+from glama_deploy.excerpts import MAX_ENGINE_LINE, last_line
 from glama_deploy.runtime import columns, compiled_models, splits, winograd
 from glama_deploy.runtime.base import Request, installed, require
 
@@ -194,7 +195,7 @@ class OpenVINORunner:
             elif self.sizes.static and self.sizes.max is not None:
                 self._for(self._inputs[0].shape_for(1, *self.sizes.max))
         except RuntimeError as error:
-            raise EngineError(f"OpenVINO cannot compile {file}: {str(error).strip().splitlines()[-1]}") from error
+            raise EngineError(f"OpenVINO cannot compile {file}: {last_line(error, MAX_ENGINE_LINE)}") from error
         version = openvino.__version__.split("-")[0]
         self.description = f"OpenVINO {version} CPU {self.precision}{note}"
 
@@ -223,7 +224,7 @@ class OpenVINORunner:
                         if key != self.holder:  # another thread went on with another
                             model.release()
         except RuntimeError as error:
-            raise EngineError(f"OpenVINO failed: {str(error).strip().splitlines()[-1]}") from error
+            raise EngineError(f"OpenVINO failed: {last_line(error, MAX_ENGINE_LINE)}") from error
 
     def _compile(self, make: Callable[[], Any], stored: Path | None = None) -> _Compiled:
         """Compile the model that `make` gives, or import it from the file where it was stored before."""
@@ -231,7 +232,7 @@ class OpenVINORunner:
             try:
                 return _Compiled(self._core.import_model(data, "CPU", self._config), self.streams)
             except RuntimeError as error:
-                compiled_models.discard(stored, str(error).strip().splitlines()[-1])
+                compiled_models.discard(stored, last_line(error, MAX_ENGINE_LINE))
         model = self._core.compile_model(make(), "CPU", self._config)
         if stored:
             data = model.export_model()
@@ -307,13 +308,13 @@ class OpenVINORunner:
             compiled = self._core.compile_model(model, "CPU", {**self._config, "PERF_COUNT": True})
             request = compiled.create_infer_request()
         except RuntimeError as error:
-            raise EngineError(f"OpenVINO cannot profile: {str(error).strip().splitlines()[-1]}") from error
+            raise EngineError(f"OpenVINO cannot profile: {last_line(error, MAX_ENGINE_LINE)}") from error
         for _ in range(runs):
             try:
                 request.start_async(blank)
                 request.wait()
             except RuntimeError as error:
-                raise EngineError(f"OpenVINO failed: {str(error).strip().splitlines()[-1]}") from error
+                raise EngineError(f"OpenVINO failed: {last_line(error, MAX_ENGINE_LINE)}") from error
             yield [(n.node_name, n.node_type, n.real_time.total_seconds()) for n in request.profiling_info]
 
     def _choose(self, precision: str, quantized: bool) -> tuple[str, str]:

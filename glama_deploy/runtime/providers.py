@@ -19,6 +19,7 @@ import numpy as np
 from glama_deploy import cache
 from glama_deploy.bundle import DEFAULT_PROFILE, Bundle, Precision, SizeRange
 from glama_deploy.errors import EngineError
+from glama_deploy.excerpts import MAX_ENGINE_LINE, first_line
 from glama_deploy.runtime.base import installed, require
 
 Name = Literal["tensorrt-rtx", "tensorrt", "cuda", "cpu"]
@@ -141,7 +142,7 @@ def start(bundle: Bundle, name: Name, precision: str, threads: int | None) -> Se
                 str(path), options, providers=[*providers, _THEIRS["cpu"]], disable_fallback=True
             )
     except Exception as error:
-        raise EngineError(f"ONNX Runtime cannot open {path}: {str(error).splitlines()[0]}") from error
+        raise EngineError(f"ONNX Runtime cannot open {path}: {first_line(error, MAX_ENGINE_LINE)}") from error
     if _THEIRS[name] not in session.get_providers():
         raise EngineError(
             f"ONNX Runtime has a {LABELS[name]} provider but it does not start here: no NVIDIA driver, or CUDA's "

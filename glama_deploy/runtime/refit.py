@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from glama_deploy.errors import EngineError
+from glama_deploy.excerpts import MAX_ENGINE_LINE, first_line
 
 
 def refit(trt: Any, logger: Any, engine: Any, graph: Path, remedy: str) -> None:
@@ -20,7 +21,8 @@ def refit(trt: Any, logger: Any, engine: Any, graph: Path, remedy: str) -> None:
     parser = trt.OnnxParserRefitter(refitter, logger)
     if not parser.refit_from_file(str(graph)):
         reason = parser.get_error(0).desc() if parser.num_errors else "the log above says why"
-        raise EngineError(f"the weights of {graph} do not fit the engine ({reason.splitlines()[0]}); {remedy}")
+        shown = first_line(RuntimeError(reason), MAX_ENGINE_LINE)
+        raise EngineError(f"the weights of {graph} do not fit the engine ({shown}); {remedy}")
     if not refitter.refit_cuda_engine():
         missing = refitter.get_missing_weights()
         raise EngineError(f"{graph} lacks {len(missing)} of the engine's weights; {remedy}")

@@ -8,15 +8,32 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from glama_deploy.errors import CheckpointError
+from glama_deploy.excerpts import first_line
 from glama_deploy.files import atomic_file
 
 BEST = "best.pt"
+#: What a damaged file makes `torch.load` raise: its unpickler takes what the file says without a check.
+DAMAGE = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
+    EOFError,
+    MemoryError,
+    struct.error,
+    pickle.UnpicklingError,
+)
 _NAME = re.compile(r"step-(\d+)\.pt")
 
 
@@ -55,9 +72,9 @@ def read(path: Path) -> dict[str, Any]:
     """What :meth:`Checkpoints.save` was given. Raises CheckpointError: damaged, or no checkpoint of a run."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+    except DAMAGE as error:
         raise CheckpointError(
-            f"{path} is damaged ({str(error).splitlines()[0][:100]}); remove it to go on from the one before"
+            f"{path} is damaged ({first_line(error)}); remove it to go on from the one before"
         ) from error
     if not isinstance(state, dict) or "training" not in state:
         raise CheckpointError(f"{path} is no checkpoint of a training run; give the folder of one to --out")

@@ -8,6 +8,7 @@ number changes nothing, and a run that is resumed at a position goes on as if it
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from glama_deploy.decoding import decode
 from glama_deploy.errors import GlamaError, ImageError
+from glama_deploy.excerpts import excerpt
 from glama_deploy.images import SUFFIXES
 from glama_deploy.masks import Mask, by_name
 from glama_deploy.spawning import for_workers
@@ -32,6 +34,18 @@ from glama_deploy.training.config import Data
 
 #: What a picture that cannot be read makes its reader raise.
 _BROKEN = (ImageError, OSError)
+
+#: Of one source. The largest public sets of images have some ten thousand shards.
+MAX_SHARDS = 100_000
+_MAX_NESTED_BRACES = 8
+
+#: What counts in a source with braces: an escaped character, a range of numbers or letters, a brace, a comma.
+_BRACES = re.compile(
+    r"\\."
+    r"|\{(?P<first>-?\d+)\.\.(?P<last>-?\d+)(?:\.\.(?P<step>-?\d+))?\}"
+    r"|\{(?P<letter>[A-Za-z])\.\.(?P<other>[A-Za-z])(?:\.\.-?\d+)?\}"
+    r"|[{},]"
+)
 
 #: So many photographs one after the other that cannot be read end the run.
 _MOST_BROKEN = 100
@@ -81,11 +95,51 @@ def photos(sources: Sequence[str]) -> list[Photo]:
     return found
 
 
-def _expanded(source: str) -> list[Path]:
+def _expanded(source: str) -> Iterator[Path]:
+    """Yield the paths of a source one after another, so that the first that is missing ends the reading.
+
+    Raises:
+        GlamaError: braces that cannot be expanded, or that stand for more than `MAX_SHARDS` paths.
+    """
     try:
-        return [Path(name) for name in braceexpand(source)]
+        count = _count(source)
+        names = iter(braceexpand(source)) if count <= MAX_SHARDS else iter(())
     except ValueError as error:
-        raise GlamaError(f"{source} has unbalanced braces; x-{{000..123}}.tar is expected") from error
+        raise GlamaError(
+            f"{excerpt(source, 200)} has unbalanced braces, or too many in each other; x-{{000..123}}.tar is expected"
+        ) from error
+    if count > MAX_SHARDS:
+        raise GlamaError(
+            f"{excerpt(source, 200)} stands for more than {MAX_SHARDS} files; give fewer and larger shards"
+        )
+    yield from map(Path, names)
+
+
+def _count(source: str) -> int:
+    """Return how many paths the braces of a source stand for. (The library makes lists of all values of a range.)
+
+    Raises:
+        ValueError: more than `_MAX_NESTED_BRACES` braces in each other, or a number of thousands of digits.
+    """
+    sums, products = [0], [1]
+    for token in _BRACES.finditer(source):
+        if token["first"]:
+            step = abs(int(token["step"] or 1)) or 1
+            products[-1] *= abs(int(token["last"]) - int(token["first"])) // step + 1
+        elif token["letter"]:
+            products[-1] *= abs(ord(token["other"]) - ord(token["letter"])) + 1
+        elif token[0] == "{":
+            if len(sums) > _MAX_NESTED_BRACES:
+                raise ValueError("braces that are nested too deep")
+            sums.append(0)
+            products.append(1)
+        elif token[0] == "," and len(sums) > 1:
+            sums[-1] += products[-1]
+            products[-1] = 1
+        elif token[0] == "}" and len(sums) > 1:
+            alternatives = sums.pop() + products.pop()
+            products[-1] *= alternatives
+    return products[0]
 
 
 def _of(path: Path) -> list[Photo]:

@@ -38,7 +38,7 @@ from torch.nn import functional as F
 class Weights(BaseModel):
     """λ of (7), α of (11), and where LaMa's code differs from the paper. The defaults are the paper's."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     l1: float = Field(default=10.0, ge=0, description="λ1: known pixels")
     l1_missing: float = Field(default=0.0, ge=0, description="L1 on the missing pixels, which the paper does without")

@@ -7,7 +7,6 @@ The weights are a file of the user's: `encoder_epoch_20.pth` of `ade20k-resnet50
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
@@ -15,6 +14,8 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from glama_deploy.errors import CheckpointError
+from glama_deploy.excerpts import first_line
+from glama_deploy.training.checkpoints import DAMAGE
 
 #: ImageNet's statistics, which the network expects.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -67,12 +68,13 @@ def load(path: Path) -> SceneParsingResNet:
         raise CheckpointError(f"the perceptual loss's weights are not at {path}: {_REMEDY}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        raise CheckpointError(f"{path} is no checkpoint ({str(error).splitlines()[0][:100]}): {_REMEDY}") from error
+    except DAMAGE as error:
+        raise CheckpointError(f"{path} is no checkpoint ({first_line(error)}): {_REMEDY}") from error
     network = SceneParsingResNet()
     counts = "num_batches_tracked"  # which only training reads
     wanted = {n: tuple(v.shape) for n, v in network.state_dict().items() if not n.endswith(counts)}
-    found = {n: tuple(v.shape) for n, v in state.items() if n in wanted} if isinstance(state, dict) else {}
+    given = state if isinstance(state, dict) else {}
+    found = {n: tuple(v.shape) for n, v in given.items() if n in wanted and isinstance(v, Tensor)}
     wrong = [name for name, shape in wanted.items() if found.get(name) != shape]
     if wrong:
         raise CheckpointError(

@@ -19,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from glama_deploy.errors import GlamaError
 from glama_deploy.excerpts import excerpt
 from glama_deploy.files import atomic_file
+from glama_deploy.reference import archive
 from glama_deploy.training import checkpoints, config
 from glama_deploy.training.config import Config
 from glama_deploy.training.data import Squares
@@ -72,7 +73,9 @@ def train(
     if asked.data.valid:
         Squares(asked.data.valid, asked.data, seed=0)  # what is wrong with them is said now, not after hours
     if latest is not None:
-        trainer.restore(checkpoints.read(latest))
+        state = checkpoints.read(latest)
+        with archive.named(latest):
+            trainer.restore(state)
     if not trainer.fabric.is_global_zero:
         with _stop_requested() as stop:
             return _loop(trainer, squares, kept, None, stop, heard)

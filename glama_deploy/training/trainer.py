@@ -16,14 +16,16 @@ from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from glama_deploy.errors import CheckpointError, GlamaError
+from glama_deploy.excerpts import excerpt
 from glama_deploy.network import NetworkConfig, parameter_shapes
 from glama_deploy.reference import checkpoint, two_stage
 from glama_deploy.reference.discriminator import PatchDiscriminator
 from glama_deploy.reference.generator import Generator, masked_input
-from glama_deploy.training import losses, perceptual
+from glama_deploy.training import losses, perceptual, run_state
 from glama_deploy.training.config import Config, Optimization
 from glama_deploy.training.data import Batch, Positions, Squares, batches
 from glama_deploy.training.processes import average_gradients, share_statistics
@@ -146,15 +148,21 @@ class Trainer:
         """Continue from a state of :meth:`state`.
 
         Raises:
-            CheckpointError: The state is of another network or of another version of the training step.
+            CheckpointError: The state has another form, or is of another network or of another version of the training
+                step.
         """
-        training, network = state["training"], NetworkConfig(**state["config"])
+        run_state.check(state)
+        training = state["training"]
         recipe = training.get("recipe", 1)
         if recipe != RECIPE:
             raise CheckpointError(
                 f"the run was begun by another version of glama-deploy (recipe {recipe}, not {RECIPE}) with other "
                 "masks and losses; begin a new run with --weights and this checkpoint"
             )
+        try:
+            network = NetworkConfig.model_validate(state["config"])
+        except ValidationError as error:
+            raise CheckpointError(f"its config is not valid ({excerpt(error.errors()[0]['msg'])})") from error
         if not _same(network, self.config.network):
             raise CheckpointError(
                 "the checkpoint is of another network than the config's: "
@@ -169,8 +177,9 @@ class Trainer:
                 "the checkpoint's discriminator is of another shape than the config's; give the config that it was "
                 "trained with"
             ) from error
-        self._generator_adam.load_state_dict(training["generator_adam"])
-        self._discriminator_adam.load_state_dict(training["discriminator_adam"])
+        adams = {"generator_adam": self._generator_adam, "discriminator_adam": self._discriminator_adam}
+        for name, adam in adams.items():
+            adam.load_state_dict(run_state.adam_state(training.get(name), adam, name))
         self.step, self.best = training["step"], training.get("best", -math.inf)
 
     def _part(self, image: Tensor, mask: Tensor, share: float) -> Scalars:

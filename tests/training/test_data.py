@@ -189,6 +189,12 @@ def test_where_nothing_can_be_read_it_ends(tmp_path):
         (["{tmp}/missing"], "is neither a folder nor a tar file"),
         (["{tmp}/text.tar"], "is no uncompressed tar file"),
         (["{tmp}/x-{{000..001}.tar"], "neither a folder nor|unbalanced braces"),
+        (["{1..100001}.tar"], r"^\{1\.\.100001\}\.tar stands for more than 100000 files"),
+        (["{1..99999999999999999999}.tar"], "stands for more than 100000 files"),
+        (["{z,{1..1000}{1..1000}{1..1000}}.tar"], "stands for more than 100000 files"),
+        (["{a,b}" * 40], "stands for more than 100000 files"),
+        (["{" * 5000 + "}" * 5000], "unbalanced braces"),
+        (["{tmp}/x-{1..100000}.tar"], "x-1.tar is neither a folder nor a tar file"),
     ],
 )
 def test_sources_without_photographs_are_one_line(tmp_path, sources, says):
@@ -197,6 +203,25 @@ def test_sources_without_photographs_are_one_line(tmp_path, sources, says):
     with pytest.raises(GlamaError, match=says) as caught:
         data.photos([source.replace("{tmp}", str(tmp_path)) for source in sources])
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "x",
+        "{0..12}",
+        "{07..10..2}",
+        "{c..a}",
+        "{a..g..2}{1..3}",
+        "{a,{1..3},c{4..1}}",
+        "p{2.{5..7},3.{2,3}}",
+        r"\{1..9\}",
+    ],
+)
+def test_braces_stand_for_no_more_files_than_are_counted(source):
+    """The count may be too large by the step of a range of letters alone."""
+    found = len(list(data._expanded(source)))
+    assert found == data._count(source) or (source.startswith("{a..g..2}") and found < data._count(source))
 
 
 def test_what_is_refused_as_an_image_is_left_out_of_training(folder):

@@ -73,6 +73,9 @@ def test_it_stays_frozen_and_in_eval_mode_but_passes_gradients_to_the_image(publ
         (b"no checkpoint", "is no checkpoint"),
         ({"conv1.weight": torch.zeros(64, 3, 7, 7)}, r"is of another network: (2\d\d) of \1 parameters .* conv1"),
         ([1, 2], "is of another network"),
+        ({"conv1.weight": 1}, "is of another network"),
+        (b"", "is no checkpoint"),
+        (b"\x80\x02]q\x00q\x01h\x05.", "is no checkpoint"),
     ],
 )
 def test_a_file_that_will_not_do_is_one_line(tmp_path, content, says):

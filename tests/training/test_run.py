@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -368,12 +371,62 @@ def test_a_run_is_not_overwritten_nor_gone_on_with_by_another_config(photos, tmp
         train(settings, tmp_path / "run", resume=True, device="cpu")
 
 
+def of_another_form(**changes: object) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda state: {**state, "training": {**state["training"], **changes}}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda state: {**state, "training": [1]}, "training is a list; a dict is expected"),
+        (lambda state: {**state, "config": None}, "config is None; a dict is expected"),
+        (lambda state: {**state, "config": {"ngf": "many"}}, "its config is not valid"),
+        (lambda state: {**state, "state_dict": {"a": 1}}, "state_dict is a dict; a dict of tensors is expected"),
+        (of_another_form(step="a"), "training.step is 'a'; an integer from 0 is expected"),
+        (of_another_form(step=-1), "training.step is -1; an integer from 0"),
+        (of_another_form(step=True), "training.step is True; an integer from 0"),
+        (of_another_form(recipe="x"), "training.recipe is 'x'; an integer from 0"),
+        (of_another_form(recipe=1), "recipe 1, not 2"),
+        (of_another_form(best="x"), "training.best is 'x'; a number"),
+        (of_another_form(best=math.nan), "training.best is nan; a number"),
+        (of_another_form(generator=None), "training.generator is None; a dict of tensors"),
+        (of_another_form(discriminator={}), "discriminator is of another shape"),
+        (of_another_form(generator_adam=None), "training.generator_adam is None; an optimizer's state"),
+        (of_another_form(generator_adam={"state": {0: {}}}), r"training.generator_adam.state\[0\] is a dict; Adam's"),
+        (of_another_form(generator_adam={"state": {"x": 1}}), r"training.generator_adam.state\['x'\] is 1; Adam's"),
+    ],
+)
+def test_a_checkpoint_of_another_form_is_one_line_with_its_path(one_step, photos, tmp_path, change, says):
+    settings, last = one_step
+    (tmp_path / "run").mkdir()
+    torch.save(change(checkpoints.read(last)), tmp_path / "run" / last.name)
+    with pytest.raises(CheckpointError, match=says) as caught:
+        train(settings, tmp_path / "run", resume=True, device="cpu")
+    assert str(caught.value).startswith(f"{tmp_path / 'run' / last.name}: ")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def one_step(photos, tmp_path_factory) -> tuple[config.Config, Path]:
+    settings = asked(photos, optimization__steps=1)
+    return settings, train(settings, tmp_path_factory.mktemp("one") / "run", device="cpu")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x02]q\x00q\x01h\x05.", b"\x80\x02}(Na.", b"\x80\x02ctorch\nQ\nR."])
+def test_a_damaged_checkpoint_is_one_line(tmp_path, content):
+    (tmp_path / "step-00000001.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"step-00000001\.pt is damaged \(.+\); remove it") as caught:
+        checkpoints.read(tmp_path / "step-00000001.pt")
+    assert len(str(caught.value).splitlines()) == 1
+
+
 #: Saves a small checkpoint, then tries to save one that is larger than files may be, at several limits. torch reports
 #: such a failure as it reports a full disk.
 FULL = """
 import resource, signal, sys
 import torch
 from pathlib import Path
+from typing import Any
 from glama_deploy.cli.entry import Command
 from glama_deploy.training.checkpoints import Checkpoints
 
