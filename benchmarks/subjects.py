@@ -25,6 +25,7 @@ import psutil
 from glama_deploy import memory
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import GlamaError
+from glama_deploy.excerpts import first_line
 from glama_deploy.spawning import outside_current_folder
 
 #: PyTorch in three ways and OpenCV are peers: the same network without this project. Each in fp32, or in what stands
@@ -147,9 +148,7 @@ def _serve(task: Task, pipe: Connection) -> None:
         pipe.send(("error", str(error)))
         return
     except Exception as error:  # noqa: BLE001 - a peer that cannot run this network is a row that says so
-        pipe.send(
-            ("error", f"{type(error).__name__}: {str(error).strip().splitlines()[0][:160] if str(error) else ''}")
-        )
+        pipe.send(("error", f"{type(error).__name__}: {first_line(error)}"))
         return
     pipe.send(("ready", (description, precision)))
     while pipe.recv() == "run":

@@ -53,8 +53,8 @@ _TRAINING_WORDS = re.compile(
     re.IGNORECASE,
 )
 
-#: Types of counters and of random states, which only training has.
-_WHOLE_NUMBERS = re.compile(r"u?int\d+|bool")
+#: Types of counters and of random states, which only training has, as torch and as safetensors name the types.
+_WHOLE_NUMBERS = re.compile(r"u?int\d+|bool|[UI]\d+|BOOL")
 
 
 @dataclass(frozen=True)

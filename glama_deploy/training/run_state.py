@@ -23,7 +23,7 @@ def check(state: dict[str, Any]) -> None:
     Raises:
         CheckpointError: a part is missing or of another type or range. The message names the part.
     """
-    training = state.get("training")
+    training: Any = state.get("training")
     _demand(isinstance(training, dict), "training", training, "a dict")
     _demand(isinstance(state.get("config"), dict), "config", state.get("config"), "a dict")
     _demand(_is_count(training.get("recipe", 1)), "training.recipe", training.get("recipe"), "an integer from 0")
@@ -47,7 +47,7 @@ def adam_state(found: Any, adam: torch.optim.Adam, name: str) -> dict[str, Any]:
     Raises:
         CheckpointError: not the state of an optimizer of these parameters.
     """
-    moments = found.get("state") if isinstance(found, dict) else None
+    moments: Any = found.get("state") if isinstance(found, dict) else None
     _demand(isinstance(moments, dict), f"training.{name}", found, "an optimizer's state")
     own = adam.state_dict()["param_groups"]
     shapes = {number: parameter.shape for number, parameter in enumerate(adam.param_groups[0]["params"])}

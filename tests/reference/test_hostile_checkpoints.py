@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
+import safetensors.torch
 import torch
 
 from glama_deploy.errors import CheckpointError
@@ -378,6 +379,9 @@ def test_what_training_saves_beside_the_generator_is_passed_over(tmp_path, state
     }
     torch.save({"state_dict": state, **training}, tmp_path / "x.pt")
     assert checkpoint.read(tmp_path / "x.pt").kind == "bare parameters"
+    del training["rng"]
+    safetensors.torch.save_file({**state, **training}, tmp_path / "x.safetensors")
+    assert checkpoint.read(tmp_path / "x.safetensors").kind == "bare parameters"
 
 
 def test_a_generator_may_have_a_coarse_one_without_being_two(tmp_path, state):
