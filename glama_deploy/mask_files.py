@@ -9,8 +9,8 @@ The rule, for each pixel's largest colour channel:
 3. A gray pixel lies below halfway, but more than SOFT_ABOVE_BLACK above black. Gray pixels are missing, too: they are a
    class of their own, a soft brush, or the faint edge of what is to be removed. There is one exception.
 4. Gray pixels beside a hard edge are the ringing of a JPEG or a lossy WebP, and known. So all formats give the same
-   mask. An edge is where neighbours lie on different sides of halfway. Ringing never leaves the codec's block of 8
-   pixels by more than a few pixels, is never flat, and hardly ever reaches the middle between black and white.
+   mask. An edge is where neighbours lie on different sides of halfway. Ringing ends within 8 pixels of an edge, is not
+   flat, and hardly ever reaches the middle between black and white.
 
 Rule 4 is applied by cells of CELL pixels. Gray pixels are missing in and near a cell that
 
@@ -31,8 +31,9 @@ The numbers were measured with shapes, strokes, text, lines and noise, in JPEG o
 | in the middle, around a cell | at most 0.09, and 0.01 from LOW_CONTRAST on | 0.13 (median) |
 | gray, around a cell | at most 0.37 | 0.5 (of edges along an axis, which may have no middle) |
 
-No ringing above SOFT_ABOVE_BLACK lies 8 pixels or more from an edge. The ringing of a JPEG of lower quality may be
-taken for a soft edge in small parts of a mask. There the hole grows by less than 8 pixels.
+No ringing above SOFT_ABOVE_BLACK lies 8 pixels or more from an edge. Ringing may be taken for a soft edge in small
+parts of a JPEG of lower quality, and beside specks of a few pixels where black and white differ by less than
+LOW_CONTRAST. There the hole grows by less than 8 pixels.
 """
 
 from __future__ import annotations
