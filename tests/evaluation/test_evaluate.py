@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import shutil
@@ -20,8 +19,8 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
-from rich.console import Console
 
+from glama_deploy.cli.console import Console
 from glama_deploy.cli.eval import main
 from glama_deploy.errors import GlamaError
 from glama_deploy.evaluation import methods, pictures, protocol, tables
@@ -402,15 +401,14 @@ def test_other_weights_are_another_configuration(photos, weights, tmp_path):
         evaluate(ask(photos, tmp_path / "out", "telea", **asked))
 
 
-def test_names_that_mean_something_to_a_renderer_are_names(photos, tmp_path):
+def test_names_that_mean_something_to_a_renderer_are_names(photos, tmp_path, capsys):
     folder = tmp_path / "photos"
     folder.mkdir()
     shutil.copy(photos / "a.png", folder / "a$_$[b].png")
     models = ("[/]|$_$=telea", "interpolation")
     summary = evaluate(ask(folder, tmp_path / "out", *models, reference="[/]|$_$", shown=1))
-    text = io.StringIO()
-    tables.show(Console(file=text, width=200), summary)
-    assert "change against [/]|$_$" in text.getvalue()
+    tables.show(Console(width=200), summary)
+    assert "change against [/]|$_$" in capsys.readouterr().out
     assert r"| photos | [/]\|$_$ |" in (tmp_path / "out" / "RESULTS.md").read_text()
 
 
