@@ -113,7 +113,7 @@ def weights_file(path: str | Path) -> Path:
 def _check_is_file(path: Path) -> None:
     if not os.path.isfile(path):  # unlike Path.is_file, False for a name that no file can have
         raise CheckpointError(
-            f"no checkpoint at {excerpt(str(path), 500)}; give a file, a LaMa model folder or 'default'"
+            f"no checkpoint at {excerpt(str(path), 200)}; give a file, a LaMa model folder or 'default'"
         )
 
 

@@ -99,7 +99,7 @@ def test_a_path_of_thousands_of_characters_is_one_short_line(capsys):
         assert command.run([*others, option, "p" * 5000 + ".png"]) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1
-        assert "p...(4" in error
+        assert "p..." in error or "p…" in error
         assert len(error) < 300
     assert glama_build.run(["p" * 5000, "--target", "openvino"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
