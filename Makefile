@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test fuzz soak kill lint install clean
+.PHONY: demo test fuzz soak kill starts lint install clean
 
 demo: install
 	$(BIN)/glama-demo --out demo
@@ -30,6 +30,10 @@ soak: install
 
 kill: install
 	$(BIN)/python -m fuzz.kill --moments $(MOMENTS) --seed $(SEED)
+
+# first calls of each engine from two threads, in 100 fresh processes of each kind
+starts: install
+	GLAMA_STARTS=100 $(BIN)/pytest -q tests/runtime/test_first_calls.py
 
 # ruff reads the checkout; mypy reads the packages under the names they are installed by
 lint: install
