@@ -59,7 +59,10 @@ def check_path(path: Path) -> None:
     try:
         path.exists()
     except OSError as error:
-        raise GlamaError(f"{excerpt(str(path), _PATH_SHOWN_CHARACTERS)}: {error.strerror}; check the path") from error
+        length = len(str(path))
+        size = f" ({length} characters)" if length > _PATH_SHOWN_CHARACTERS else ""
+        shown = excerpt(str(path), _PATH_SHOWN_CHARACTERS + 1)  # with the ellipsis
+        raise GlamaError(f"{shown}{size}: {error.strerror}; check the path") from error
 
 
 def check_writable(path: Path) -> None:

@@ -106,7 +106,7 @@ def test_an_artifact_cannot_lead_out_of_the_bundle(copy, path, says):
 
 
 def test_a_path_that_no_file_can_have_is_one_line():
-    with pytest.raises(GlamaError, match=r"^z+…: File name too long; check the path$"):
+    with pytest.raises(GlamaError, match=r"^z{200}… \(5000 characters\): File name too long; check the path$"):
         Bundle.open("z" * 5000)
     with pytest.raises(GlamaError, match="File name too long"), bundle_folder.whole(Path("z" * 5000)):
         pass
