@@ -69,6 +69,8 @@ class Artifact(_Record):
         parts = PurePosixPath(path)
         if len(path) > MAX_ARTIFACT_PATH:
             raise ValueError(f"an artifact path has {len(path)} characters; at most {MAX_ARTIFACT_PATH} are supported")
+        if not path.isprintable():
+            raise ValueError(f"artifact path {path!r} has characters that cannot be printed")
         if parts.is_absolute() or ".." in parts.parts or not parts.parts:
             raise ValueError(f"artifact path {path!r} leads out of the bundle")
         return path
@@ -345,11 +347,13 @@ class Bundle:
 
 
 def _is_intact(path: Path, artifact: Artifact) -> bool:
-    """Whether the file is the one that the manifest means."""
+    """Return whether the file is the one that the manifest means. Raises BundleError where it cannot be read."""
     try:
         return path.stat().st_size == artifact.bytes and sha256(path) == artifact.sha256
     except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError as error:  # a loop of links, no permission
+        raise BundleError(f"{path} cannot be read: {error.strerror}; check the file and its permissions") from error
 
 
 def _state(path: Path) -> tuple[int, int, int, bool]:

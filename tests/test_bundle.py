@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,12 @@ def test_an_engine_with_files_too_few_or_too_many_is_an_error(copy, files):
 
 
 @pytest.mark.parametrize(
-    ("path", "says"), [("../../secret", "leads out of the bundle"), ("n" * 5000, "has 5000 characters; at most 200")]
+    ("path", "says"),
+    [
+        ("../../secret", "leads out of the bundle"),
+        ("n" * 5000, "has 5000 characters; at most 200"),
+        ("model\0.onnx", "has characters that cannot be printed"),
+    ],
 )
 def test_an_artifact_cannot_lead_out_of_the_bundle(copy, path, says):
     tree = json.loads((copy / MANIFEST).read_text())
@@ -103,6 +109,14 @@ def test_an_artifact_cannot_lead_out_of_the_bundle(copy, path, says):
     (copy / MANIFEST).write_text(json.dumps(tree))
     with pytest.raises(BundleError, match=says):
         Bundle.open(copy)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="symbolic links of POSIX")
+def test_an_artifact_that_is_a_loop_of_links_is_named(copy):
+    (copy / "model.onnx").unlink()
+    (copy / "model.onnx").symlink_to("model.onnx")
+    with pytest.raises(BundleError, match=r"model\.onnx cannot be read: .*; check the file and its permissions"):
+        Bundle.open(copy).files("onnx")
 
 
 def test_a_path_that_no_file_can_have_is_one_line():

@@ -84,6 +84,7 @@ class _Storage:
     key: str
     dtype: str
     offset: int
+    count: object
     read: Callable[[], bytes]
 
 
@@ -313,7 +314,8 @@ def _persistent(read: Callable[[str], bytes], sizes: dict[str, int] | None = Non
             sizes.setdefault(key, size)
         view = identity[5] if len(identity) > 5 else None
         offset = view[1] if isinstance(view, tuple) and len(view) == 3 else 0
-        return _Storage(key, dtype, offset, lambda: read(key))
+        count = identity[4] if sizes is None and len(identity) > 4 else None
+        return _Storage(key, dtype, offset, count, lambda: read(key))
 
     return resolve
 
@@ -332,6 +334,11 @@ def _rebuild_tensor(arguments: tuple[Any, ...]) -> StoredTensor:
     def read() -> np.ndarray:
         data = storage.read()
         stored = np.dtype(FLOAT_TYPES[storage.dtype])
+        if storage.count is not None and storage.count != len(data) / stored.itemsize:
+            raise CheckpointError(
+                f"a storage of {len(data)} bytes is said to have {excerpt(storage.count)} values of {storage.dtype}; "
+                "the file is damaged"
+            )
         return widen(layout.take(np.frombuffer(data, stored, len(data) // stored.itemsize)), storage.dtype)
 
     return StoredTensor(storage.dtype, layout.shape, read)

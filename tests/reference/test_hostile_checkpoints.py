@@ -179,6 +179,17 @@ def test_entries_of_a_zip_are_counted(tmp_path, monkeypatch):
     assert "zip of 17 entries" in refusal(tmp_path / "x.pt")
 
 
+def test_a_storage_of_another_length_than_the_pickle_says_is_refused(tmp_path, state):
+    """The first half of float32 values is as long as float16 values; torch refuses the file."""
+    torch.save(state, tmp_path / "x.pt")
+    with zipfile.ZipFile(tmp_path / "x.pt") as file:
+        entries = {name: file.read(name) for name in file.namelist()}
+    with zipfile.ZipFile(tmp_path / "x.pt", "w") as file:
+        for name, data in entries.items():
+            file.writestr(name, data.replace(b"FloatStorage", b"HalfStorage"))
+    assert "values of float16; the file is damaged" in refusal(tmp_path / "x.pt")
+
+
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_zip_with_two_entries_of_one_name_is_refused(tmp_path, state):
     """Readers differ in which of the two they take."""
