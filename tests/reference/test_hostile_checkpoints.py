@@ -24,6 +24,7 @@ import torch
 
 from glama_deploy.errors import CheckpointError
 from glama_deploy.reference import archive, checkpoint, pickles
+from glama_deploy.reference.stored import Layout
 
 MAX_BYTES = 8 << 20
 MAX_MESSAGE = 600
@@ -177,6 +178,12 @@ def test_entries_of_a_zip_are_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(archive, "MAX_ENTRIES", 10)
     torch.save({f"{n}": torch.zeros(1) for n in range(11)}, tmp_path / "x.pt")
     assert "zip of 17 entries" in refusal(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize(("offset", "shape", "strides"), [(4, (1,), (1,)), (0, (5,), (1,)), (0, (2, 2), (3, 1))])
+def test_a_tensor_never_reaches_past_its_storage(offset, shape, strides):
+    with pytest.raises(CheckpointError, match="reaches past its storage"):
+        Layout(offset, shape, strides).take(np.zeros(4, np.float32))
 
 
 def test_a_storage_of_another_length_than_the_pickle_says_is_refused(tmp_path, state):
