@@ -86,6 +86,12 @@ class Tensor(_Record):
     range: tuple[float, float]
     meaning: str
 
+    @model_validator(mode="after")
+    def _complete(self) -> Tensor:
+        if len(self.shape) != len(self.layout):
+            raise ValueError(f"{self.name} has {len(self.shape)} dimensions and the layout {self.layout}")
+        return self
+
     def shape_for(self, batch: int, height: int, width: int) -> tuple[int, ...]:
         """Its shape for so many images of one size."""
         free = {"batch": batch, "height": height, "width": width}

@@ -111,6 +111,14 @@ def test_an_artifact_cannot_lead_out_of_the_bundle(copy, path, says):
         Bundle.open(copy)
 
 
+def test_a_tensor_with_fewer_dimensions_than_its_layout_is_an_error(copy):
+    tree = json.loads((copy / MANIFEST).read_text())
+    tree["inputs"][0]["shape"] = ["batch"]
+    (copy / MANIFEST).write_text(json.dumps(tree))
+    with pytest.raises(BundleError, match="has 1 dimensions and the layout NCHW"):
+        Bundle.open(copy)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="symbolic links of POSIX")
 def test_an_artifact_that_is_a_loop_of_links_is_named(copy):
     (copy / "model.onnx").unlink()
