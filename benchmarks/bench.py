@@ -9,12 +9,12 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from glama_deploy import cost
 from glama_deploy.benchmarks import machine, parts
 from glama_deploy.benchmarks.parts import Part
 from glama_deploy.benchmarks.subjects import HOLE, Running, Task, on_gpu
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import GlamaError
-from glama_deploy.export import cost
 
 #: What the others on a CPU and on a GPU are held against, where it runs: how the popular inpainting apps run LaMa.
 BASE = "torchscript"

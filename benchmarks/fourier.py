@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from glama_deploy.export import cost
+from glama_deploy import cost
 from glama_deploy.export.builder import GraphBuilder, Value
 from glama_deploy.export.fourier_nodes import DftFFT
 from glama_deploy.export.lowering import MatmulFFT

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
+from glama_deploy import cost
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import GlamaError
-from glama_deploy.export import cost
 from glama_deploy.runtime import openvino
 from glama_deploy.runtime.base import Request, require
 

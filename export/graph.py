@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import onnx
 
+from glama_deploy import cost
 from glama_deploy.bundle import Io, Lowering
 from glama_deploy.errors import GlamaError
-from glama_deploy.export import cost, two_stage
+from glama_deploy.export import two_stage
 from glama_deploy.export.builder import GraphBuilder
 from glama_deploy.export.ends import ENDS
 from glama_deploy.export.fourier_nodes import DftFFT, PluginFFT

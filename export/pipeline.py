@@ -227,7 +227,7 @@ def _check_lowering(request: Request) -> None:
 def _lowering(request: Request, network: NetworkConfig) -> Lowering:
     if request.fft != "auto":
         return cast(Lowering, request.fft)
-    from glama_deploy.export import cost
+    from glama_deploy import cost
 
     return cost.choose(request.size, network.n_downsampling)
 

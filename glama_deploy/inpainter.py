@@ -11,8 +11,8 @@ import numpy as np
 
 from glama_deploy import memory, regions, tiles
 from glama_deploy.bundle import MAX_SIDE, SizeRange
+from glama_deploy.cost import long_side
 from glama_deploy.errors import EngineError, GlamaError, ImageError
-from glama_deploy.export.cost import long_side
 from glama_deploy.network import MIN_SIDE, NetworkConfig, next_side
 from glama_deploy.runtime.base import Runner
 from glama_deploy.runtime.calls import native_call

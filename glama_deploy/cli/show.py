@@ -114,7 +114,7 @@ def _result(parity: Parity) -> tuple[str, str, Text]:
 
 def print_flops(console: Console, manifest: Manifest, size: tuple[int, int]) -> None:
     """The network's FLOPs (two a multiply-add) by part, for one image of `size`."""
-    from glama_deploy.export import cost
+    from glama_deploy import cost
 
     counts = cost.multiply_adds(manifest.network, size, manifest.fft)
     total = sum(counts.values())

@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
-from glama_deploy import split
+from glama_deploy import cost, split
 from glama_deploy.errors import GlamaError
-from glama_deploy.export import cost
 from glama_deploy.export.builder import GraphBuilder, Value
 from glama_deploy.export.graph import build
 from glama_deploy.export.precision import typed

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import glama_deploy
-from glama_deploy.export import cost, precision, two_stage
+from glama_deploy import cost
+from glama_deploy.export import precision, two_stage
 from glama_deploy.export.builder import GraphBuilder, Value
 from glama_deploy.export.graph import build
 from glama_deploy.export.pipeline import Request, export
