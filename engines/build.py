@@ -10,11 +10,13 @@ from typing import cast
 from glama_deploy import bundle as bundles
 from glama_deploy import bundle_folder
 from glama_deploy.bundle import Bundle, Engine, EngineName, Lowering, Manifest, Parity, Precision, SizeRange
-from glama_deploy.engines import openvino, profiles, tensorrt
-from glama_deploy.engines.inspection import Report
-from glama_deploy.engines.options import Options
+from glama_deploy.engines import openvino
+from glama_deploy.engines.tensorrt import builder as tensorrt
+from glama_deploy.engines.tensorrt import profiles
+from glama_deploy.engines.tensorrt.inspection import Report
+from glama_deploy.engines.tensorrt.options import Options
 from glama_deploy.errors import BundleError, GlamaError
-from glama_deploy.files import remove, write_error
+from glama_deploy.io.files import remove, write_error
 
 log = logging.getLogger("glama_deploy")
 

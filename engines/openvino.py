@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 from glama_deploy.errors import EngineError
-from glama_deploy.excerpts import MAX_ENGINE_LINE, last_line
 from glama_deploy.runtime.base import require
-from glama_deploy.runtime.openvino import core
+from glama_deploy.runtime.openvino.runner import core
+from glama_deploy.text.excerpts import MAX_ENGINE_LINE, last_line
 
 
 def build(onnx: Path, folder: Path, *, fp16_weights: bool) -> tuple[list[Path], dict[str, str]]:

@@ -10,12 +10,15 @@ import onnx
 from glama_deploy import bundle as bundles
 from glama_deploy import memory
 from glama_deploy.bundle import Bundle, Graph, Io, Lowering, Precision, Size, Tensor
-from glama_deploy.export import precision, ranges, samples, two_stage
-from glama_deploy.export.builder import GraphBuilder
-from glama_deploy.export.ends import ENDS
-from glama_deploy.export.graph import build
+from glama_deploy.checkpoints.formats import Checkpoint
+from glama_deploy.export import samples
+from glama_deploy.export.graph import two_stage
+from glama_deploy.export.graph.builder import GraphBuilder
+from glama_deploy.export.graph.inputs_outputs import ENDS
+from glama_deploy.export.graph.network import build
+from glama_deploy.export.numerics import half as precision
+from glama_deploy.export.numerics import ranges
 from glama_deploy.network import NetworkConfig
-from glama_deploy.reference.checkpoint import Checkpoint
 
 _MEANING = {
     "image": "RGB",

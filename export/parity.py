@@ -11,12 +11,12 @@ import numpy as np
 
 from glama_deploy import runtime
 from glama_deploy.bundle import Bundle, Engine, Io, Parity, Precision, SizeRange
+from glama_deploy.checkpoints.formats import Checkpoint, module
 from glama_deploy.errors import EngineError
 from glama_deploy.export.samples import Case
-from glama_deploy.reference.checkpoint import Checkpoint, module
+from glama_deploy.inpainting.tensors import leave, padding
 from glama_deploy.runtime.base import Request, Runner, require
-from glama_deploy.runtime.openvino import OpenVINORunner
-from glama_deploy.tensors import leave, padding
+from glama_deploy.runtime.openvino.runner import OpenVINORunner
 
 if TYPE_CHECKING:
     import onnx
@@ -93,7 +93,7 @@ def _forms(bundle: Bundle, engine: Engine, expected: Sequence[Measured], output:
 def emulate(model: onnx.ModelProto, precision: Precision, sizes: SizeRange, expected: Sequence[Measured]) -> Parity:
     """The arithmetic of a graph with an output `predicted`, emulated on a CPU, on the cases that an engine of these
     sizes takes."""
-    from glama_deploy.export.emulate import EmulatedRunner
+    from glama_deploy.export.numerics.emulate import EmulatedRunner
 
     runner = EmulatedRunner(model, precision, sizes)
     cases = _cases(expected, sizes, runner.io)

@@ -29,16 +29,16 @@ from glama_deploy.bundle import (
     Size,
     SizeRange,
 )
-from glama_deploy.engines import jetson
+from glama_deploy.checkpoints import formats as checkpoints
 from glama_deploy.engines.build import TARGETS, target_of, typed
 from glama_deploy.engines.build import build as build_engine
-from glama_deploy.engines.options import Options
+from glama_deploy.engines.tensorrt import build_script as jetson
+from glama_deploy.engines.tensorrt.options import Options
 from glama_deploy.errors import EngineError, GlamaError
-from glama_deploy.files import PREFIX
+from glama_deploy.io.files import PREFIX
 from glama_deploy.network import NetworkConfig
-from glama_deploy.reference import checkpoint as checkpoints
 from glama_deploy.runtime.base import installed, require
-from glama_deploy.runtime.providers import require_onnxruntime
+from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
 
 #: What may be asked for.
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
@@ -219,7 +219,7 @@ def _check_lowering(request: Request) -> None:
         raise GlamaError("--fft plugin is for TensorRT 10 alone: give --target trt and no other, or use --fft matmul")
     calibrated_by_dft = request.fft == "plugin" and request.precision != "fp32"
     if (request.fft == "dft" or calibrated_by_dft) and installed("onnx") and installed("onnxruntime"):
-        from glama_deploy.export.fourier_nodes import check_onnxruntime
+        from glama_deploy.export.graph.fft_library import check_onnxruntime
 
         check_onnxruntime()
 
@@ -237,9 +237,10 @@ def _write_graphs(
 ) -> dict[Precision, Graph]:
     """Write `model.onnx` and, where half precision is asked for, the graph that has it written in (an OpenVINO IR
     needs none), or the quantized ones."""
-    from glama_deploy.export import graph_files, int8
-    from glama_deploy.export import precision as types
-    from glama_deploy.export.graph import build
+    from glama_deploy.export import graph_files
+    from glama_deploy.export.graph.network import build
+    from glama_deploy.export.numerics import half as types
+    from glama_deploy.export.numerics import int8
 
     model = build(checkpoint.config, checkpoint.weights, request.size, request.outputs, fft, request.io)
     graphs: dict[Precision, Graph] = {"fp32": graph_files.write(folder, model, "fp32", {})}

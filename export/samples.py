@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from glama_deploy import images, tensors
 from glama_deploy.bundle import ANY_SIZE, Io, SizeRange
 from glama_deploy.errors import GlamaError
-from glama_deploy.masks import by_name
+from glama_deploy.inpainting import tensors
+from glama_deploy.io import images
+from glama_deploy.masks.kinds import by_name
 from glama_deploy.network import MIN_SIDE
 
-SAMPLE = Path(images.__file__).parent / "assets" / "sample.jpg"
+SAMPLE = Path(images.__file__).parents[1] / "assets" / "sample.jpg"
 
 #: Calibration takes the first so many photos of a folder; more would cost time and move no maximum far.
 MOST_PHOTOS = 16

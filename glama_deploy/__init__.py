@@ -4,8 +4,9 @@
 >>> inpainter = glama_deploy.load("bundle")
 >>> out = inpainter(image, mask)  # uint8 H×W×3 RGB, mask H×W (> 0 = missing) → uint8 H×W×3
 
-Importing this package turns off the telemetry of ONNX Runtime, OpenVINO and NNCF (:mod:`glama_deploy.privacy`). The
-import loads neither torch nor any engine. NumPy is loaded with the first use, so that commands answer Ctrl-C before.
+Importing this package turns off the telemetry of ONNX Runtime, OpenVINO and NNCF (:mod:`glama_deploy.system.privacy`).
+The import loads neither torch nor any engine. NumPy is loaded with the first use, so that commands answer Ctrl-C
+before.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from glama_deploy.errors import BundleError, CheckpointError, EngineError, GlamaError, ImageError
-from glama_deploy.privacy import opt_out_of_telemetry
+from glama_deploy.system.privacy import opt_out_of_telemetry
 
 if TYPE_CHECKING:
-    from glama_deploy.inpainter import Inpainter
+    from glama_deploy.inpainting.inpainter import Inpainter
     from glama_deploy.runtime.base import Request
 
 opt_out_of_telemetry()  # here, because every module that imports an engine imports this package first
@@ -39,7 +40,7 @@ __all__ = [
 def __getattr__(name: str) -> type:
     """Import the class that users only name: `glama_deploy.Inpainter`."""
     if name == "Inpainter":
-        from glama_deploy.inpainter import Inpainter
+        from glama_deploy.inpainting.inpainter import Inpainter
 
         return Inpainter
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -90,8 +91,8 @@ def load(
 
 def _open(model: str | Path, backend: str, request: Request) -> Inpainter:
     from glama_deploy.bundle import MANIFEST, Bundle
-    from glama_deploy.files import check_path
-    from glama_deploy.inpainter import Inpainter
+    from glama_deploy.inpainting.inpainter import Inpainter
+    from glama_deploy.io.files import check_path
     from glama_deploy.runtime import open_folder
 
     path = Path(model)
@@ -101,6 +102,6 @@ def _open(model: str | Path, backend: str, request: Request) -> Inpainter:
         return Inpainter(runner, bundle.manifest.network)
     if str(model) != "default" and path.is_dir() and not (path / "config.yaml").is_file():
         Bundle.open(path)  # says what is wrong with it
-    from glama_deploy.from_checkpoint import load_checkpoint
+    from glama_deploy.loading import load_checkpoint
 
     return load_checkpoint(model, backend, request)

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from glama_deploy.errors import BundleError, GlamaError
-from glama_deploy.files import check_path, sha256
+from glama_deploy.io.files import check_path, sha256
 from glama_deploy.network import MIN_SIDE, SIZE_MULTIPLE, NetworkConfig, next_side
 
 #: 2 added to 1: optimization profiles, build settings and compute capabilities; uint8 tensors; FFT lowerings.

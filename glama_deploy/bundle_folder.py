@@ -26,10 +26,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
 
-from glama_deploy import locks
 from glama_deploy.bundle import MANIFEST, NEXT, Bundle, EngineName, Precision, graph_name
 from glama_deploy.errors import BundleError, GlamaError
-from glama_deploy.files import (
+from glama_deploy.io import locks
+from glama_deploy.io.files import (
     PREFIX,
     check_path,
     flush,
@@ -51,7 +51,8 @@ _OBSOLETE = ".glama-obsolete"
 #: The engines that have a folder of their own.
 _ENGINES: tuple[EngineName, ...] = tuple(name for name in get_args(EngineName) if name != "onnx")
 
-#: A script that is the bundle's own, though the manifest does not name it (see :mod:`glama_deploy.engines.jetson`).
+#: A script that is the bundle's own, though the manifest does not name it (see
+#: :mod:`glama_deploy.engines.tensorrt.build_script`).
 SCRIPT = "build.sh"
 
 

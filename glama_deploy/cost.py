@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from glama_deploy import split
 from glama_deploy.bundle import Lowering
+from glama_deploy.fourier import split
 from glama_deploy.network import NetworkConfig
 
 #: The network's parts in the order in which they run; of two stages, the second's.
@@ -15,8 +15,8 @@ PARTS = ("stem", "down", "local", "spectral", "fft", "up", "head")
 def choose(size: tuple[int, int] | None, n_downsampling: int = 3) -> Lowering:
     """`split` where it is cheaper than `matmul` for an image of this (height, width); `matmul` where the size is open.
 
-    DFT nodes and the plugin are not chosen: on CPUs they are slower wherever it was measured (benchmarks/fourier.py),
-    and on GPUs nothing was.
+    DFT nodes and the plugin are not chosen: on CPUs they are slower wherever it was measured
+    (benchmarks/speed/fourier.py), and on GPUs nothing was.
     """
     if size is None:
         return "matmul"

@@ -6,7 +6,7 @@ Every message is one line: what was found, what was expected, what to do. The co
 
 from __future__ import annotations
 
-from glama_deploy.escapes import escape_controls
+from glama_deploy.text.escapes import escape_controls
 
 
 class GlamaError(Exception):

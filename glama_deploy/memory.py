@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import psutil
 
-from glama_deploy import cgroups, cpu
 from glama_deploy.errors import ImageError
 from glama_deploy.network import NetworkConfig
+from glama_deploy.system import cgroups, cpu
 
 try:
     import resource
@@ -17,7 +17,7 @@ except ModuleNotFoundError:  # Windows
 _MAPS = 6.5
 
 #: In OpenVINO, by the bytes of a value. In fp32 on AVX2 4.44 were measured on 2026-11-29 (2 cores, EPYC Zen 3, OpenVINO
-#: 2026.4.1), and 4.2 with AVX-512 (benchmarks/scale.py).
+#: 2026.4.1), and 4.2 with AVX-512 (benchmarks/speed/scale.py).
 _OPENVINO_MAPS = {4: 4.5, 2: 3.3}
 
 #: The same without AVX2, where convolutions need a copy of their input for each kernel position: 7.6 were measured

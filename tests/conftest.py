@@ -14,11 +14,11 @@ from hypothesis import settings as hypothesis_settings
 from PIL import Image
 
 from glama_deploy.bundle import Bundle, SizeRange
+from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.errors import EngineError
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.export.samples import SAMPLE
 from glama_deploy.network import NAMED, NetworkConfig
-from glama_deploy.reference import checkpoint
 
 GOLDENS = Path(__file__).parents[2] / "shared" / "goldens"
 
@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _gpu_here() -> bool:
-    from glama_deploy.runtime.cuda import Cuda
+    from glama_deploy.runtime.cuda.cuda_python import Cuda
 
     try:
         Cuda().close()
@@ -103,7 +103,7 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Netwo
 
     def make(config: NetworkConfig) -> Path:
         if config not in made:
-            from glama_deploy.reference.untrained import untrained
+            from glama_deploy.reference.random_weights import untrained
 
             path = tmp_path_factory.mktemp("checkpoint") / "network.safetensors"
             checkpoint.save(path, config, untrained(config))

@@ -11,7 +11,7 @@ import glama_deploy
 from glama_deploy import bundle_folder
 from glama_deploy.bundle import MANIFEST, Bundle, SizeRange, parse_size
 from glama_deploy.errors import BundleError, GlamaError
-from glama_deploy.files import sha256
+from glama_deploy.io.files import sha256
 
 
 @pytest.fixture

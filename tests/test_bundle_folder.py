@@ -14,12 +14,13 @@ from pathlib import Path
 import pytest
 
 import glama_deploy
-from glama_deploy import bundle_folder, locks
+from glama_deploy import bundle_folder
 from glama_deploy.bundle import DEFAULT_PROFILE, MANIFEST, NEXT, Bundle
 from glama_deploy.engines.build import add
 from glama_deploy.errors import BundleError, GlamaError
 from glama_deploy.export.pipeline import Request, export
-from glama_deploy.files import sha256
+from glama_deploy.io import locks
+from glama_deploy.io.files import sha256
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills are tested in forked processes")
 
@@ -31,7 +32,7 @@ from pathlib import Path
 from glama_deploy import bundle_folder
 from glama_deploy.bundle import Bundle
 from glama_deploy.engines import build
-from glama_deploy.files import atomic_file
+from glama_deploy.io.files import atomic_file
 
 os.fsync = lambda descriptor: None  # a kill loses nothing that was written, and the test is some times faster
 action, template, place, source = sys.argv[1:]
@@ -127,7 +128,7 @@ def old(tiny_bundle: Bundle, tmp_path: Path) -> Path:
 @pytest.fixture
 def another(tiny: Path, tmp_path: Path) -> Path:
     """A checkpoint whose weights are not those of `tiny`."""
-    from glama_deploy.reference import checkpoint
+    from glama_deploy.checkpoints import formats as checkpoint
 
     source = checkpoint.read(tiny)
     weights = {name: values + 0.001 for name, values in source.weights.items()}
@@ -309,7 +310,7 @@ def test_a_process_that_waits_says_so_in_one_line(tmp_path, monkeypatch):
 
 
 def test_a_temporary_that_a_process_holds_is_not_removed(tmp_path):
-    from glama_deploy.files import remove_leftovers, temporary_beside
+    from glama_deploy.io.files import remove_leftovers, temporary_beside
 
     for name in (".glama-1.tmp", ".glama-2.old", ".glama-3.lock"):
         (tmp_path / name).write_bytes(b"left")

@@ -9,7 +9,7 @@ import pytest
 
 from glama_deploy import memory
 from glama_deploy.bundle import Bundle
-from glama_deploy.reference import checkpoint
+from glama_deploy.checkpoints import formats as checkpoint
 
 SIDE = 512
 

@@ -47,7 +47,7 @@ def test_the_block_blocks():
 
 def test_importing_imports_no_engine_and_no_torch():
     loaded = run("import glama_deploy; glama_deploy.Inpainter; print(*sys.modules)").split()
-    assert "glama_deploy.inpainter" in loaded
+    assert "glama_deploy.inpainting.inpainter" in loaded
     assert not {"torch", "onnx", "openvino", "onnxruntime", "tensorrt", "tensorrt_rtx", "polygraphy"} & set(loaded)
 
 

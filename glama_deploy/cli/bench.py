@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 from glama_deploy.bundle import MANIFEST, Bundle, parse_size
-from glama_deploy.cli.console import Console
-from glama_deploy.cli.engine_code import AllowEngineCode
 from glama_deploy.cli.entry import Command, option
+from glama_deploy.cli.options.engine_code import AllowEngineCode
+from glama_deploy.cli.output.console import Console
 from glama_deploy.errors import GlamaError
-from glama_deploy.files import atomic_file, check_path, check_writable
-from glama_deploy.processors import count_processors
+from glama_deploy.io.files import atomic_file, check_path, check_writable
 from glama_deploy.runtime.base import MAX_THREADS
+from glama_deploy.system.processors import count_processors
 
 _JSON = "results.json"
 
@@ -46,10 +46,11 @@ def glama_bench(
 
     What is not installed, or cannot run here, is a row that says so.
     """
-    from glama_deploy.benchmarks import bench, results
-    from glama_deploy.benchmarks.subjects import SUBJECTS, is_subject
-    from glama_deploy.from_checkpoint import cached_bundle
-    from glama_deploy.reference.checkpoint import DEFAULT
+    from glama_deploy.benchmarks.bench import results
+    from glama_deploy.benchmarks.bench import run as bench
+    from glama_deploy.benchmarks.bench.contenders import SUBJECTS, is_subject
+    from glama_deploy.checkpoints.formats import DEFAULT
+    from glama_deploy.loading import cached_bundle
 
     unknown = [name for name in subjects or () if not is_subject(name)]
     if unknown:

@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import Annotated, cast
 
 from glama_deploy.bundle import DEFAULT_PROFILE, Bundle, Precision
-from glama_deploy.cli import builder
-from glama_deploy.cli.console import Console
 from glama_deploy.cli.entry import Command, argument, option
-from glama_deploy.cli.report import print_report
-from glama_deploy.cli.show import Steps
-from glama_deploy.cli.sizes import MaxBatch, MaxSize, MinSize, OptSize, profile
-from glama_deploy.engines.adoption import adopt
+from glama_deploy.cli.options import builder
+from glama_deploy.cli.options.sizes import MaxBatch, MaxSize, MinSize, OptSize, profile
+from glama_deploy.cli.output.console import Console
+from glama_deploy.cli.output.report import print_report
+from glama_deploy.cli.output.show import Steps
 from glama_deploy.engines.build import TARGETS, add, asked_for, target_of
-from glama_deploy.engines.inspection import Report
+from glama_deploy.engines.tensorrt.inspection import Report
+from glama_deploy.engines.tensorrt.register import adopt
 from glama_deploy.errors import EngineError, GlamaError, NotBuiltError
 
 

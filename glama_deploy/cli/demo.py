@@ -11,14 +11,14 @@ from PIL import Image
 
 import glama_deploy
 from glama_deploy.bundle import MANIFEST
-from glama_deploy.cli.console import Console
 from glama_deploy.cli.entry import Command, option
-from glama_deploy.cli.show import Steps, print_outcome
+from glama_deploy.cli.output.console import Console
+from glama_deploy.cli.output.show import Steps, print_outcome
 from glama_deploy.errors import GlamaError
 from glama_deploy.export.pipeline import Request, export
-from glama_deploy.files import atomic_file, check_path, has_only_leftovers
-from glama_deploy.images import read_image, write_image
-from glama_deploy.mask_files import read_mask
+from glama_deploy.io.files import atomic_file, check_path, has_only_leftovers
+from glama_deploy.io.images import read_image, write_image
+from glama_deploy.io.mask_files import read_mask
 
 ASSETS = Path(__file__).parent.parent / "assets"
 

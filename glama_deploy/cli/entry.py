@@ -17,9 +17,9 @@ from typing import Any
 import typer
 from rich.markup import escape
 
-from glama_deploy.cli.streams import CLOSED_PIPE, flush_output, forgiving_streams
+from glama_deploy.cli.output.streams import CLOSED_PIPE, flush_output, forgiving_streams
 from glama_deploy.errors import GlamaError
-from glama_deploy.escapes import escape_controls, shorten_words
+from glama_deploy.text.escapes import escape_controls, shorten_words
 
 #: The exit code of a command that Ctrl-C ended.
 _INTERRUPTED = 130

@@ -8,13 +8,13 @@ from typing import Annotated, cast
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from glama_deploy.bundle import parse_size
-from glama_deploy.cli.console import Console
-from glama_deploy.cli.engine_code import AllowEngineCode
 from glama_deploy.cli.entry import Command, option
+from glama_deploy.cli.options.engine_code import AllowEngineCode
+from glama_deploy.cli.output.console import Console
 from glama_deploy.errors import GlamaError
-from glama_deploy.escapes import escape_controls
-from glama_deploy.inpainter import Region
+from glama_deploy.inpainting.inpainter import Region
 from glama_deploy.runtime.base import MAX_THREADS, require
+from glama_deploy.text.escapes import escape_controls
 
 #: Seven masks need so many columns; a narrower terminal folds lines.
 _WIDTH = 120
@@ -83,9 +83,9 @@ def glama_eval(
     """
     for package in ("torchmetrics", "torch_fidelity", "scipy", "matplotlib", "jinja2", "cv2"):
         require(package, package, "pip install 'glama-deploy[eval]'")
-    from glama_deploy.evaluation import tables
     from glama_deploy.evaluation.evaluate import Request, evaluate
     from glama_deploy.evaluation.records import PAGE
+    from glama_deploy.evaluation.report import tables
 
     asked = Request(
         data=data,

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Annotated, cast
 
 from glama_deploy.bundle import Io, Precision, parse_size
-from glama_deploy.cli import builder
-from glama_deploy.cli.console import Console
 from glama_deploy.cli.entry import Command, option
-from glama_deploy.cli.show import Steps, print_flops, print_outcome
-from glama_deploy.cli.sizes import MaxBatch, MaxSize, MinSize, OptSize, profile
+from glama_deploy.cli.options import builder
+from glama_deploy.cli.options.sizes import MaxBatch, MaxSize, MinSize, OptSize, profile
+from glama_deploy.cli.output.console import Console
+from glama_deploy.cli.output.show import Steps, print_flops, print_outcome
 from glama_deploy.engines.build import target_of
 from glama_deploy.errors import GlamaError
 from glama_deploy.export.pipeline import Request, export

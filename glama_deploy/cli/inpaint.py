@@ -9,11 +9,11 @@ from typing import Annotated, cast
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import glama_deploy
-from glama_deploy import batch
-from glama_deploy.cli.console import Console
-from glama_deploy.cli.engine_code import AllowEngineCode
 from glama_deploy.cli.entry import Command, option
-from glama_deploy.inpainter import Region, check_region
+from glama_deploy.cli.options.engine_code import AllowEngineCode
+from glama_deploy.cli.output.console import Console
+from glama_deploy.inpainting import folder as batch
+from glama_deploy.inpainting.inpainter import Region, check_region
 from glama_deploy.runtime.base import MAX_THREADS
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from glama_deploy import contact_sheet
 from glama_deploy.bundle import parse_size
-from glama_deploy.cli.console import Console
 from glama_deploy.cli.entry import Command, option
+from glama_deploy.cli.output.console import Console
 from glama_deploy.errors import GlamaError
-from glama_deploy.files import atomic_file
-from glama_deploy.masks import NAMED
+from glama_deploy.io.files import atomic_file
+from glama_deploy.masks import contact_sheet
+from glama_deploy.masks.kinds import NAMED
 
 
 def glama_masks(

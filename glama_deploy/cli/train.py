@@ -8,8 +8,8 @@ from typing import Annotated
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from glama_deploy.cli.console import Console
 from glama_deploy.cli.entry import Command, argument, option
+from glama_deploy.cli.output.console import Console
 from glama_deploy.runtime.base import MAX_THREADS, require
 
 

@@ -12,17 +12,19 @@ import torch
 from matplotlib.figure import Figure
 
 from glama_deploy.errors import GlamaError, ImageError
-from glama_deploy.evaluation import backbones, methods, page, pictures, protocol, tables
-from glama_deploy.evaluation.backbones import PUBLISHED, Backbone
+from glama_deploy.evaluation import methods, protocol
 from glama_deploy.evaluation.methods import Method
-from glama_deploy.evaluation.metrics import DEFINITIONS, Judge, Metric, known
+from glama_deploy.evaluation.metrics import backbones
+from glama_deploy.evaluation.metrics.backbones import PUBLISHED, Backbone
+from glama_deploy.evaluation.metrics.scores import DEFINITIONS, Judge, Metric, known
 from glama_deploy.evaluation.protocol import Identity, Item, Protocol, Weights
 from glama_deploy.evaluation.records import CSV, JSON, PAGE, RINGS, SHEET, SPECTRA, TEXT, TRUTH, Folder, Record
+from glama_deploy.evaluation.report import page, pictures, tables
+from glama_deploy.evaluation.report.summary import Summary, summarize
 from glama_deploy.evaluation.run import Evaluator, Setting, processes, run
-from glama_deploy.evaluation.summary import Summary, summarize
-from glama_deploy.files import atomic_file, sha256
-from glama_deploy.inpainter import Region, check_region
-from glama_deploy.masks import DEFINITIONS as MASK_DEFINITIONS
+from glama_deploy.inpainting.inpainter import Region, check_region
+from glama_deploy.io.files import atomic_file, sha256
+from glama_deploy.masks.kinds import DEFINITIONS as MASK_DEFINITIONS
 
 #: Masks whose spectra are shown rather than others': of a grid or of lines, whose ripples the paper's are.
 _RIPPLED = ("NearestNeighbor", "EveryNLines")

@@ -25,13 +25,13 @@ import glama_deploy
 from glama_deploy.bundle import MANIFEST, Bundle, Precision
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.evaluation.records import KNOWN, MASK, TRUTH
-from glama_deploy.files import check_path, sha256
-from glama_deploy.from_checkpoint import read_digests
-from glama_deploy.inpainter import Inpainter, Region
+from glama_deploy.inpainting.inpainter import Inpainter, Region
+from glama_deploy.io.files import check_path, sha256
+from glama_deploy.loading import read_digests
 from glama_deploy.network import NetworkConfig
 from glama_deploy.runtime import check_request
 from glama_deploy.runtime.base import Request, require
-from glama_deploy.runtime.providers import require_onnxruntime
+from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
 
 #: Image uint8 H×W×3 and missing bool H×W → image uint8 H×W×3.
 Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -174,7 +174,7 @@ def _emulated(spec: Spec, threads: int) -> Inpainter:
     require_onnxruntime()
     import onnx
 
-    from glama_deploy.export.emulate import EmulatedRunner
+    from glama_deploy.export.numerics.emulate import EmulatedRunner
 
     bundle = Bundle.open(spec.model)
     typed = [name for name in bundle.manifest.graphs if name in ("fp16", "bf16", "int8+fp16")]

@@ -17,11 +17,11 @@ import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from glama_deploy import locks
 from glama_deploy.errors import GlamaError
-from glama_deploy.evaluation.metrics import Region
+from glama_deploy.evaluation.metrics.scores import Region
 from glama_deploy.evaluation.protocol import Item, Protocol
-from glama_deploy.files import PREFIX, atomic_file, write_error
+from glama_deploy.io import locks
+from glama_deploy.io.files import PREFIX, atomic_file, write_error
 
 PROTOCOL, RECORDS = "protocol.json", "records.jsonl"
 

@@ -19,17 +19,17 @@ from PIL import Image
 
 from glama_deploy import memory
 from glama_deploy.errors import GlamaError, ImageError
-from glama_deploy.escapes import escape_controls
 from glama_deploy.evaluation import methods, protocol
-from glama_deploy.evaluation.backbones import Backbone
 from glama_deploy.evaluation.methods import Method, Spec
-from glama_deploy.evaluation.metrics import Judge, Metric, Score
+from glama_deploy.evaluation.metrics.backbones import Backbone
+from glama_deploy.evaluation.metrics.scores import Judge, Metric, Score
 from glama_deploy.evaluation.protocol import Item, Protocol
 from glama_deploy.evaluation.records import KNOWN, MASK, TRUTH, Folder, Record, Result
-from glama_deploy.inpainter import check
-from glama_deploy.processors import count_processors
+from glama_deploy.inpainting.inpainter import check
 from glama_deploy.runtime.torch import threads
-from glama_deploy.spawning import outside_current_folder
+from glama_deploy.system.processors import count_processors
+from glama_deploy.system.spawning import outside_current_folder
+from glama_deploy.text.escapes import escape_controls
 
 #: What a process takes beside what its images need: PyTorch, an engine, their weights; and, while it opens, VGG's.
 _PROCESS_BYTES, _VGG_BYTES = 1_000_000_000, 1_200_000_000

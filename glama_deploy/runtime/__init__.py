@@ -119,4 +119,4 @@ def open_engine(bundle: Bundle, name: EngineName, request: Request) -> Runner:
 
 
 def _module(name: str):  # type: ignore[no-untyped-def]  # (a module is no type)
-    return importlib.import_module(f"glama_deploy.runtime.{name}")
+    return importlib.import_module(f"glama_deploy.runtime.{name}.runner")

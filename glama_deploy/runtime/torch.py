@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import numpy as np
 
 from glama_deploy.bundle import ANY_SIZE, Io
+from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.errors import EngineError
-from glama_deploy.reference import checkpoint
 from glama_deploy.runtime.base import Request, require
 
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 
 from glama_deploy.errors import CheckpointError
-from glama_deploy.excerpts import first_line
-from glama_deploy.files import atomic_file
+from glama_deploy.io.files import atomic_file
+from glama_deploy.text.excerpts import first_line
 
 BEST = "best.pt"
 #: What a damaged file makes `torch.load` raise: its unpickler takes what the file says without a check.

@@ -11,11 +11,11 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from glama_deploy import plain_yaml
 from glama_deploy.errors import GlamaError
-from glama_deploy.excerpts import excerpt, quoted
-from glama_deploy.masks import by_name
+from glama_deploy.masks.kinds import by_name
 from glama_deploy.network import NAMED, SIZE_MULTIPLE, NetworkConfig
+from glama_deploy.text import plain_yaml
+from glama_deploy.text.excerpts import excerpt, quoted
 from glama_deploy.training.losses import WEIGHTS, Weights
 
 #: `data.train` has two parts, `network.coarse.n_blocks` has three.

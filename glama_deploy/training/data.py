@@ -23,12 +23,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from glama_deploy.decoding import decode
 from glama_deploy.errors import GlamaError, ImageError
-from glama_deploy.excerpts import excerpt
-from glama_deploy.images import SUFFIXES
-from glama_deploy.masks import Mask, by_name
-from glama_deploy.spawning import for_workers
+from glama_deploy.io.decoding import decode
+from glama_deploy.io.images import SUFFIXES
+from glama_deploy.masks.kinds import Mask, by_name
+from glama_deploy.system.spawning import for_workers
+from glama_deploy.text.excerpts import excerpt
 from glama_deploy.training import distortions
 from glama_deploy.training.config import Data
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from glama_deploy.errors import CheckpointError
-from glama_deploy.excerpts import first_line
+from glama_deploy.text.excerpts import first_line
 from glama_deploy.training.checkpoints import DAMAGE
 
 #: ImageNet's statistics, which the network expects.

@@ -16,10 +16,10 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
+from glama_deploy.checkpoints import torch_zip as archive
 from glama_deploy.errors import GlamaError
-from glama_deploy.excerpts import excerpt
-from glama_deploy.files import atomic_file
-from glama_deploy.reference import archive
+from glama_deploy.io.files import atomic_file
+from glama_deploy.text.excerpts import excerpt
 from glama_deploy.training import checkpoints, config
 from glama_deploy.training.config import Config
 from glama_deploy.training.data import Squares

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from glama_deploy.errors import CheckpointError
-from glama_deploy.excerpts import quoted
+from glama_deploy.text.excerpts import quoted
 
 _REMEDY = "remove the file to go on from the checkpoint before"
 

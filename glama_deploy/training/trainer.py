@@ -19,12 +19,13 @@ from lightning_fabric import Fabric
 from pydantic import ValidationError
 from torch import Tensor, nn
 
+from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.errors import CheckpointError, GlamaError
-from glama_deploy.excerpts import excerpt
 from glama_deploy.network import NetworkConfig, parameter_shapes
-from glama_deploy.reference import checkpoint, two_stage
+from glama_deploy.reference import two_stage
 from glama_deploy.reference.discriminator import PatchDiscriminator
 from glama_deploy.reference.generator import Generator, masked_input
+from glama_deploy.text.excerpts import excerpt
 from glama_deploy.training import losses, perceptual, run_state
 from glama_deploy.training.config import Config, Optimization
 from glama_deploy.training.data import Batch, Positions, Squares, batches

@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glama_deploy.benchmarks import bench, machine, parts, results, subjects
-from glama_deploy.benchmarks.bench import Results, Row
-from glama_deploy.benchmarks.subjects import Task
+from glama_deploy.benchmarks.bench import contenders as subjects
+from glama_deploy.benchmarks.bench import layer_times as parts
+from glama_deploy.benchmarks.bench import machine, results
+from glama_deploy.benchmarks.bench import run as bench
+from glama_deploy.benchmarks.bench.contenders import Task
+from glama_deploy.benchmarks.bench.run import Results, Row
 from glama_deploy.cli.bench import main
 from glama_deploy.errors import GlamaError
-from glama_deploy.runtime import openvino
 from glama_deploy.runtime.base import Request
+from glama_deploy.runtime.openvino import runner as openvino
 
 #: What runs on a GPU alone.
 GPU = ("torchscript:cuda", "torch:cuda", "onnxruntime:cuda", "onnxruntime:cuda:fp16", "tensorrt")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glama_deploy.benchmarks.photographs import CREDITS, Photograph, contents, credited, save
+from glama_deploy.benchmarks.quality.photographs import CREDITS, Photograph, contents, credited, save
 
 
 def collection(version: int, files: dict[str, tuple[bytes, bool]]) -> bytes:

@@ -10,7 +10,7 @@ import pytest
 
 from glama_deploy.bundle import BuildSettings, Bundle, SizeRange
 from glama_deploy.cli.build import main as glama_build
-from glama_deploy.engines.options import Options
+from glama_deploy.engines.tensorrt.options import Options
 from glama_deploy.export.pipeline import Request, export
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")

@@ -75,7 +75,7 @@ def test_parity_over_the_tolerance_is_exit_code_3_and_says_where(tiny, tmp_path,
 
 
 def test_a_target_that_is_not_here_is_exit_code_4_and_the_others_come_out(tiny, tmp_path, capsys, monkeypatch):
-    from glama_deploy.engines import tensorrt
+    from glama_deploy.engines.tensorrt import builder as tensorrt
 
     monkeypatch.setattr(tensorrt, "installed", lambda package: False)
     arguments = ["--ckpt", str(tiny), "--out", str(tmp_path / "b"), "--target", "trt", "--target", "openvino"]

@@ -60,7 +60,7 @@ sys.meta_path.insert(0, Interrupt())
     [
         ("glama_deploy.cli.entry", [-signal.SIGINT]),  # the imports of the command
         ("numpy", [-signal.SIGINT]),
-        ("glama_deploy.export.graph", [130]),  # imports that the command makes at work
+        ("glama_deploy.export.graph.network", [130]),  # imports that the command makes at work
         ("openvino", [130]),
     ],
 )

@@ -14,7 +14,7 @@ from PIL import Image
 PROGRAM = """
 import time
 from glama_deploy.cli.inpaint import main
-from glama_deploy.inpainter import Inpainter
+from glama_deploy.inpainting.inpainter import Inpainter
 
 plain = Inpainter.__call__
 

@@ -20,17 +20,18 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from glama_deploy.cli.console import Console
 from glama_deploy.cli.eval import main
+from glama_deploy.cli.output.console import Console
 from glama_deploy.errors import GlamaError
-from glama_deploy.evaluation import methods, pictures, protocol, tables
+from glama_deploy.evaluation import methods, protocol
 from glama_deploy.evaluation.evaluate import Request, evaluate
 from glama_deploy.evaluation.methods import telea
-from glama_deploy.evaluation.metrics import REGIONS, Judge, frechet_distance, gaussian
+from glama_deploy.evaluation.metrics.scores import REGIONS, Judge, frechet_distance, gaussian
 from glama_deploy.evaluation.records import Folder, Record
+from glama_deploy.evaluation.report import pictures, tables
+from glama_deploy.evaluation.report.summary import statistic
+from glama_deploy.evaluation.report.tables import markdown
 from glama_deploy.evaluation.run import Evaluator
-from glama_deploy.evaluation.summary import statistic
-from glama_deploy.evaluation.tables import markdown
 
 MASKS = ("EveryNLines", "ThickStrokes")
 PLAIN = ("l1", "psnr", "ssim", "spectrum")
@@ -346,7 +347,7 @@ def test_weights_of_another_network_leave_the_results_that_are_there(photos, wei
 def test_what_a_process_cannot_open_is_said_by_the_first(photos, tmp_path, monkeypatch, capfd):
     """As it comes to lie between the opening here and there."""
     from glama_deploy.evaluation.methods import Spec, opened
-    from glama_deploy.evaluation.metrics import Judge
+    from glama_deploy.evaluation.metrics.scores import Judge
     from glama_deploy.evaluation.run import Setting, run
 
     asked = evaluate(ask(photos, tmp_path / "out", "telea")).protocol

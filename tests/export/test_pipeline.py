@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 import glama_deploy
-from glama_deploy import images, runtime
+from glama_deploy import runtime
 from glama_deploy.bundle import ANY_SIZE, Bundle, SizeRange
+from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.errors import CheckpointError, EngineError, GlamaError
 from glama_deploy.export import parity, pipeline, samples
 from glama_deploy.export.pipeline import Request, export
-from glama_deploy.reference import checkpoint
+from glama_deploy.io import images
 from glama_deploy.runtime import torch as torch_runtime
 from glama_deploy.runtime.base import Request as RunRequest
 
@@ -36,7 +37,7 @@ def test_parity_is_measured_on_the_artifacts_and_stored(tiny, tmp_path):
 
 def test_an_engine_that_is_off_is_found(tiny, tmp_path, monkeypatch):
     """Parity that cannot fail would be no parity: one weight of the exported graph is moved by 1 %."""
-    from glama_deploy.export import graph
+    from glama_deploy.export.graph import network as graph
 
     build = graph.build
 

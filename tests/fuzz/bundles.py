@@ -21,9 +21,9 @@ from fuzz import checkpoints
 from fuzz.case import Case, Wrong
 from fuzz.mutation import ODD_NAMES, mutate_bytes, mutate_tree
 from glama_deploy.bundle import MANIFEST
+from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.export.pipeline import Request, export
-from glama_deploy.reference import checkpoint
-from glama_deploy.reference.untrained import untrained
+from glama_deploy.reference.random_weights import untrained
 
 #: A bundle of the least network has 60 kB; an engine takes some megabytes.
 GROWTH_BYTES = 256 << 20

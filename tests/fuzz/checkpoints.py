@@ -23,9 +23,9 @@ import torch
 
 from fuzz.case import Case, Wrong
 from fuzz.mutation import ODD_NAMES, ODD_VALUES, mutate_bytes, mutate_tree
+from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.network import NetworkConfig, parameter_shapes
-from glama_deploy.reference import checkpoint
-from glama_deploy.reference.untrained import untrained
+from glama_deploy.reference.random_weights import untrained
 
 #: The valid files are 12 to 60 kB.
 GROWTH_BYTES = 128 << 20

@@ -10,12 +10,12 @@ import yaml
 from PIL import Image
 
 from fuzz import checkpoints
+from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.cli import bench, build, demo, eval, export, inpaint, masks, train
 from glama_deploy.cli.entry import Command
 from glama_deploy.export.pipeline import Request
 from glama_deploy.export.pipeline import export as export_bundle
-from glama_deploy.reference import checkpoint
-from glama_deploy.reference.untrained import untrained
+from glama_deploy.reference.random_weights import untrained
 
 #: Every command by its name.
 COMMANDS: dict[str, Command] = {

@@ -16,8 +16,8 @@ import yaml
 from fuzz import checkpoints
 from fuzz.case import Case, Wrong
 from fuzz.mutation import ODD_NAMES, ODD_VALUES, mutate_bytes, mutate_tree
-from glama_deploy import plain_yaml
-from glama_deploy.reference import checkpoint
+from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.text import plain_yaml
 from glama_deploy.training import config
 
 GROWTH_BYTES = 128 << 20

@@ -33,12 +33,12 @@ from PIL import Image
 from fuzz import commands
 from fuzz.commands import ARGUMENTS
 from fuzz.report import table
-from glama_deploy import images
 from glama_deploy.bundle import MANIFEST, Bundle
+from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.errors import GlamaError
-from glama_deploy.files import PREFIX, sha256
-from glama_deploy.mask_files import read_mask
-from glama_deploy.reference import checkpoint
+from glama_deploy.io import images
+from glama_deploy.io.files import PREFIX, sha256
+from glama_deploy.io.mask_files import read_mask
 from glama_deploy.training import checkpoints as training_checkpoints
 
 State = Literal["absent", "old", "new"]

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 
 from fuzz.case import Case, Wrong
 from fuzz.mutation import mutate_bytes
-from glama_deploy import batch
+from glama_deploy.inpainting import folder as batch
 
 #: The images have at most 300 pixels a side.
 GROWTH_BYTES = 128 << 20

@@ -28,7 +28,7 @@ from pydantic import TypeAdapter
 
 import glama_deploy
 from fuzz.report import table
-from glama_deploy.inpainter import Inpainter
+from glama_deploy.inpainting.inpainter import Inpainter
 
 #: Sides of the pictures in pixels, and how many different pictures there are.
 _SIDES, _PICTURES = (64, 160), 400

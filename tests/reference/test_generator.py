@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.network import NAMED, NetworkConfig, named, parameter_count, parameter_shapes
-from glama_deploy.reference import checkpoint
 from glama_deploy.reference.ffc import FourierUnit, hermitian
 from glama_deploy.reference.generator import Generator, inpaint, predict
 

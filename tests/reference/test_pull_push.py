@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.errors import CheckpointError
 from glama_deploy.network import NetworkConfig
-from glama_deploy.reference import checkpoint, pull_push
+from glama_deploy.reference import pull_push
 from glama_deploy.reference.generator import Generator, masked_input, predict
-from glama_deploy.reference.untrained import untrained
+from glama_deploy.reference.random_weights import untrained
 
 FILLED = NetworkConfig(ngf=8, n_blocks=1, fill="pull-push")
 sides = st.integers(1, 70)

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.errors import CheckpointError
 from glama_deploy.network import NAMED, NetworkConfig, parameter_count
-from glama_deploy.reference import checkpoint, two_stage
+from glama_deploy.reference import two_stage
 from glama_deploy.reference.generator import Generator, masked_input
-from glama_deploy.reference.untrained import untrained
+from glama_deploy.reference.random_weights import untrained
 
 TWO = NetworkConfig(ngf=8, n_blocks=1, coarse=NetworkConfig(ngf=8, n_blocks=2), coarse_side=32)
 

@@ -13,14 +13,18 @@ from PIL import Image
 
 import glama_deploy
 from glama_deploy import runtime
-from glama_deploy.benchmarks import bench, subjects
+from glama_deploy.benchmarks.bench import contenders as subjects
+from glama_deploy.benchmarks.bench import run as bench
 from glama_deploy.bundle import Bundle
 from glama_deploy.cli.bench import main as glama_bench
 from glama_deploy.cli.eval import main as glama_eval
 from glama_deploy.cli.inpaint import main as glama_inpaint
 from glama_deploy.errors import EngineError
-from glama_deploy.runtime import onnxruntime, openvino, providers, tensorrt
 from glama_deploy.runtime.base import Request, installed, require
+from glama_deploy.runtime.onnxruntime import providers
+from glama_deploy.runtime.onnxruntime import runner as onnxruntime
+from glama_deploy.runtime.openvino import runner as openvino
+from glama_deploy.runtime.tensorrt import runner as tensorrt
 
 
 def failing(what: str):

@@ -194,8 +194,8 @@ def test_the_sum_has_the_papers_weights_or_lamas_own():
 
 def test_total_variation_as_a_mean_is_of_the_order_of_the_weighted_l1():
     """What the file's head says of α1 = 1, on the sample photograph: as a sum it would be 2,000 times the rest."""
-    from glama_deploy import images
     from glama_deploy.export.samples import SAMPLE
+    from glama_deploy.io import images
 
     photo = images.read_image(SAMPLE).rgb[:256, :256].astype(np.float32) / 255
     x = torch.from_numpy(photo).permute(2, 0, 1)[None]

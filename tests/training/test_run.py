@@ -18,10 +18,10 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
+from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.cli.train import main
 from glama_deploy.errors import CheckpointError, GlamaError
 from glama_deploy.export.pipeline import Request, export
-from glama_deploy.reference import checkpoint
 from glama_deploy.training import checkpoints, config
 from glama_deploy.training.data import Squares
 from glama_deploy.training.run import train

@@ -8,9 +8,10 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
+from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.errors import CheckpointError
 from glama_deploy.export.pipeline import Request, export
-from glama_deploy.reference import checkpoint, two_stage
+from glama_deploy.reference import two_stage
 from glama_deploy.training import config, losses
 from glama_deploy.training.data import Squares
 from glama_deploy.training.run import train

@@ -1,0 +1,1 @@
+"""glama-bench: contenders, the machine's limits, results and layer times."""

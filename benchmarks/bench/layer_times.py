@@ -1,0 +1,103 @@
+"""Where a network's time goes on OpenVINO, by its parts: what `glama-bench --profile` prints."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict
+
+from glama_deploy import cost
+from glama_deploy.bundle import Bundle
+from glama_deploy.errors import GlamaError
+from glama_deploy.runtime.base import Request, require
+from glama_deploy.runtime.openvino import runner as openvino
+
+#: Of the table that :func:`table` gives.
+COLUMNS = ("part", "median", "share", "GFLOP/s")
+
+#: The part of a node by its name in the graph; the first that is found counts. Beside the parts of :data:`cost.PARTS`
+#: there is what multiplies nothing.
+_NAMES = (
+    ("reorders", r"_abcd_|_acdb_|(?i:reorder)"),
+    ("pads", r"(_|/)pad$"),
+    ("coarse", r"^(coarse/|shrink|enlarge|coarse_picture)"),
+    ("stem", r"^stem"),
+    ("down", r"^down"),
+    ("up", r"^up"),
+    ("head", r"^head"),
+    ("fft", r"fft"),
+    ("spectral", r"/g2g/"),
+    ("local", r"/(l2l|l2g|g2l)"),
+    ("sums", r"/(local|global)|^bottleneck"),
+)
+
+#: The part of a node whose name the engine made up, by its kind.
+_KINDS = {"Reorder": "reorders", "ConvolutionBackpropData": "up"}
+
+
+class Part(BaseModel):
+    """A part's time in a run (seconds, median), its share of the run, and FLOP/s (None where it has none)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    seconds: float
+    share: float
+    rate: float | None
+
+
+def profile(bundle: Bundle, precision: str, size: tuple[int, int], threads: int, runs: int) -> tuple[Part, ...]:
+    """Time by part of a whole image of (height, width), most first. What stands for several parts, because the engine
+    made one of them, counts for the one that it is named after.
+
+    Raises GlamaError where OpenVINO is not installed or does not take the bundle.
+    """
+    require("openvino", "OpenVINO", "pip install openvino")
+    runner = openvino.OpenVINORunner(bundle, Request(precision, threads, compile_sizes=True))
+    if precision not in ("auto", runner.precision):
+        raise GlamaError(f"this CPU has no {precision}")
+    found: dict[str, list[float]] = defaultdict(list)
+    for number, nodes in enumerate(runner.profile(*size, runs + 1)):
+        if number == 0:
+            continue  # memory is touched for the first time
+        total: dict[str, float] = defaultdict(float)
+        for node, kind, seconds in nodes:
+            total[part(node, kind)] += seconds
+        for name, seconds in total.items():
+            found[name].append(seconds)
+    return _shares({name: statistics.median(times) for name, times in found.items()}, bundle, size)
+
+
+def part(node: str, kind: str) -> str:
+    """Which part a node belongs to, by its name, or its kind in the engine."""
+    if kind in _KINDS:
+        return _KINDS[kind]
+    return next((name for name, pattern in _NAMES if re.search(pattern, node)), "ends")
+
+
+def _shares(times: dict[str, float], bundle: Bundle, size: tuple[int, int]) -> tuple[Part, ...]:
+    work = cost.multiply_adds(bundle.manifest.network, size, bundle.manifest.fft)
+    whole = sum(times.values())
+    parts = (
+        Part(
+            name=name, seconds=time, share=time / whole, rate=2 * work[name] / time if time and work.get(name) else None
+        )
+        for name, time in times.items()
+    )
+    return tuple(sorted(parts, key=lambda part: -part.seconds))
+
+
+def table(parts: Sequence[Part]) -> list[tuple[str, str, str, str]]:
+    """Rows for people, in COLUMNS."""
+    return [
+        (
+            part.name,
+            f"{1000 * part.seconds:.1f} ms",
+            f"{part.share:.0%}",
+            "" if part.rate is None else f"{part.rate / 1e9:.0f}",
+        )
+        for part in parts
+    ]

@@ -1,0 +1,114 @@
+"""A run of `glama-bench` for people: a table, Markdown, a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from glama_deploy.benchmarks.bench import layer_times as parts
+from glama_deploy.benchmarks.bench.contenders import on_gpu
+from glama_deploy.benchmarks.bench.run import BASE, Results, Row
+from glama_deploy.errors import GlamaError
+
+COLUMNS = ("subject", "median", "min…max", f"against {BASE}", "of the limit", "peak memory")
+
+
+#: Of the tables of parts.
+BY_PART = "by part (other runs, slower for being timed layer by layer)"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    if not row.seconds:
+        return (row.subject, f"not measured: {row.reason}", "", "", "", "")
+    return (
+        row.description,
+        f"{1000 * row.median:.0f} ms",
+        f"{1000 * min(row.seconds):.0f}…{1000 * max(row.seconds):.0f}",
+        "" if row.ratio is None else f"{row.ratio:.2f}×",
+        "" if row.share is None else f"{row.share:.0%}",
+        "" if row.peak_bytes is None else f"{row.peak_bytes / 1e9:.2f} GB",
+    )
+
+
+def _groups(results: Results) -> Iterator[tuple[str, list[Row]]]:
+    """The rows of a size, batch and number of threads, with what they have in common."""
+    for (size, batch, threads), rows in groupby(results.rows, key=lambda row: (row.size, row.batch, row.threads)):
+        yield f"{size[0]}×{size[1]}, batch {batch}, {threads} threads", list(rows)
+
+
+def _limits(results: Results) -> list[str]:
+    return [
+        f"{rate / 1e9:.0f} G{'OP' if precision == 'int8' else 'FLOP'}/s in {precision} with {threads} threads"
+        for precision, by_threads in results.peaks.items()
+        for threads, rate in by_threads.items()
+    ]
+
+
+def show(console: Console, results: Results) -> None:
+    for title, rows in _groups(results):
+        table = Table(*COLUMNS, title=f"{title}, {results.runs} runs in turns", title_justify="left")
+        for row in rows:
+            table.add_row(*_cells(row))
+        console.print(table)
+        for row in filter(lambda row: row.parts, rows):
+            table = Table(*parts.COLUMNS, title=f"{title}, {row.description}, {BY_PART}", title_justify="left")
+            for cells in parts.table(row.parts):
+                table.add_row(*cells)
+            console.print(table)
+    console.print("a matrix product reaches " + "; ".join(_limits(results)))
+
+
+def markdown(results: Results) -> str:
+    """The same as Markdown, with the machine."""
+    text = ["# Results", "", f"Written by `glama-bench`. Network: {results.network}.", ""]
+    text += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in results.machine.items())]
+    text += ["", f"A matrix product reaches {'; '.join(_limits(results))}.", ""]
+    text += [
+        "Each subject runs in a process of its own, in turns with the others. `against` is the median of the ratios of "
+        "each turn, on a GPU against TorchScript there; `of the limit`, the network's FLOPs (from its graph; PyTorch's "
+        "FFTs are not counted) a second against a matrix product's on the CPU in the same precision, which what makes "
+        "fewer multiplications than the graph has can exceed (OpenVINO's 3×3 convolutions here). Ours take bytes "
+        "and give bytes, with all that stands between; peers get tensors that are ready, on a GPU in its memory. "
+        "Memory is the host's.",
+    ]
+    for title, rows in _groups(results):
+        text += ["", f"## {title}", "", "| " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
+        text += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
+        for row in filter(lambda row: row.parts, rows):
+            text += ["", f"{row.description}, {BY_PART}:", ""]
+            text += ["| " + " | ".join(parts.COLUMNS) + " |", "|---|" + "---:|" * (len(parts.COLUMNS) - 1)]
+            text += ["| " + " | ".join(cells) + " |" for cells in parts.table(row.parts)]
+    if not any(on_gpu(row.subject) and row.seconds for row in results.rows):
+        text += ["", "GPU: not measured."]
+    return "\n".join(text) + "\n"
+
+
+def plot(results: Results, path: Path) -> None:
+    """Medians with their spread, a panel for each size, batch and number of threads."""
+    from matplotlib.figure import Figure
+
+    groups = [(title, measured) for title, rows in _groups(results) if (measured := [r for r in rows if r.seconds])]
+    if not groups:
+        raise GlamaError("nothing was measured, so there is nothing to plot; the table says why")
+    figure = Figure(figsize=(7, 1 + sum(0.6 + 0.35 * len(rows) for _, rows in groups)), layout="constrained")
+    axes = figure.subplots(
+        len(groups), 1, squeeze=False, gridspec_kw={"height_ratios": [1 + len(rows) for _, rows in groups]}
+    )
+    for (title, rows), (axis,) in zip(groups, axes, strict=True):
+        medians = [1000 * row.median for row in rows]
+        low = [1000 * (row.median - min(row.seconds)) for row in rows]
+        high = [1000 * (max(row.seconds) - row.median) for row in rows]
+        colours = ["tab:gray" if row.subject.startswith(("torch", "opencv")) else "tab:blue" for row in rows]
+        axis.barh([row.description for row in rows], medians, xerr=[low, high], color=colours)
+        for position, row in enumerate(rows):
+            text = f" {row.ratio:.2f}×" if row.ratio else ""
+            axis.text(1000 * max(row.seconds), position, text, va="center")
+        axis.set_xlim(right=1.2 * max(1000 * max(row.seconds) for row in rows))
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("ms")
+        axis.invert_yaxis()
+    figure.savefig(path, format="png", dpi=110)

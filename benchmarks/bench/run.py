@@ -1,0 +1,185 @@
+"""Subjects in turns, and what comes of it: medians, ratios against one of them, shares of the machine's own limit."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from glama_deploy import cost
+from glama_deploy.benchmarks.bench import layer_times as parts
+from glama_deploy.benchmarks.bench import machine
+from glama_deploy.benchmarks.bench.contenders import HOLE, Running, Task, on_gpu
+from glama_deploy.benchmarks.bench.layer_times import Part
+from glama_deploy.bundle import Bundle
+from glama_deploy.errors import GlamaError
+
+#: What the others on a CPU and on a GPU are held against, where it runs: how the popular inpainting apps run LaMa.
+BASE = "torchscript"
+_GPU_BASE = f"{BASE}:cuda"
+
+#: What a subject says when it is asked.
+Found = TypeVar("Found")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Row(_Record):
+    """A subject at a size, batch and number of threads; `reason` says why it was not measured, `parts` where the time
+    of one image goes, if that was asked."""
+
+    subject: str
+    size: tuple[int, int]
+    batch: int
+    threads: int
+    description: str = ""
+    precision: str = ""
+    seconds: tuple[float, ...] = ()
+    ratio: float | None = None
+    share: float | None = None
+    peak_bytes: int | None = None
+    reason: str = ""
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.seconds)
+
+
+class Results(_Record):
+    """A whole run of `glama-bench`, as its JSON holds it."""
+
+    schema_version: Literal[1] = 1
+    network: str
+    machine: dict[str, str]
+    runs: int
+    #: FLOP/s (int8: OP/s) of a matrix product, by precision and threads.
+    peaks: dict[str, dict[int, float]]
+    rows: tuple[Row, ...]
+
+
+def measure(
+    bundle: Bundle,
+    checkpoint: Path | None,
+    subjects: Sequence[str],
+    sizes: Sequence[tuple[int, int]],
+    batches: Sequence[int],
+    threads: Sequence[int],
+    runs: int,
+    profile: bool = False,
+    step: Callable[[str], None] = lambda text: None,
+    *,
+    allow_engine_code: bool = False,
+) -> Results:
+    """Measure every subject at every size, batch and number of threads; with `profile` also the parts of those that run
+    on OpenVINO. `allow_engine_code`: see :func:`glama_deploy.load`."""
+    described, before = machine.describe(), _limits(threads, step)
+    busy = machine.busy(described)
+    if busy:
+        step(f"note: {busy}")
+    rows: list[Row] = []
+    for size in sizes:
+        for batch in batches:
+            for count in threads:
+                tasks = [
+                    Task(name, bundle.path, checkpoint, size, batch, count, allow_engine_code)
+                    for name in dict.fromkeys(subjects)
+                ]
+                step(f"{size[0]}x{size[1]}, batch {batch}, {count} threads")
+                rows += _together(tasks, runs, step)
+    # the clock of a shared machine changes: what it reached once is its limit
+    peaks = {
+        precision: {count: max(rate, before[precision][count]) for count, rate in found.items()}
+        for precision, found in _limits(threads, step).items()
+    }
+    limits = [_with_share(row, bundle, peaks) for row in rows]
+    if profile:
+        limits = [_with_parts(row, bundle, runs, step) for row in limits]
+    manifest = bundle.manifest
+    name = f"{manifest.network.n_blocks} blocks, {manifest.network.ngf} channels ({manifest.checkpoint.file})"
+    return Results(network=name, machine=described, runs=runs, peaks=peaks, rows=tuple(limits))
+
+
+def _limits(threads: Sequence[int], step: Callable[[str], None]) -> dict[str, dict[int, float]]:
+    """What a matrix product reaches, by precision and threads."""
+    rates: dict[str, dict[int, float]] = {}
+    for count in threads:
+        for precision in machine.PRECISIONS:
+            step(f"the machine's own limit in {precision}, {count} threads")
+            found = machine.peak(precision, count)
+            if found is not None:
+                rates.setdefault(precision, {})[count] = found
+    return rates
+
+
+def _together(tasks: Sequence[Task], runs: int, step: Callable[[str], None]) -> list[Row]:
+    """A B C, A B C, …: so that what else the machine does falls on all alike."""
+    running: dict[Task, Running] = {}
+    rows: dict[Task, Row] = {}
+    for task in tasks:
+        step(f"opening {task.subject} for {task.size[0]}x{task.size[1]}")
+        row = Row(subject=task.subject, size=task.size, batch=task.batch, threads=task.threads)
+        update: dict[str, object]
+        try:
+            running[task] = Running(task)
+            update = {"description": running[task].description, "precision": running[task].precision}
+        except GlamaError as error:
+            update = {"reason": _reason(task, error)}
+        rows[task] = row.model_copy(update=update)
+
+    def each(ask: Callable[[Running], Found]) -> dict[Task, Found]:
+        """What those that still run say, in turn."""
+        found = {}
+        for task, subject in list(running.items()):
+            try:
+                found[task] = ask(subject)
+            except GlamaError as error:  # it ran, and ended: the others go on
+                del running[task]
+                rows[task] = rows[task].model_copy(update={"reason": _reason(task, error)})
+        return found
+
+    turns = [each(lambda subject: subject.seconds()) for _ in range(runs)]
+    peaks = each(lambda subject: subject.stop())
+    seconds = {task: [turn[task] for turn in turns] for task in peaks}
+    of_base = {task.subject: seconds[task] for task in peaks if task.subject in (BASE, _GPU_BASE)}
+    for task, peak in peaks.items():
+        update = {"seconds": tuple(seconds[task]), "peak_bytes": peak}
+        base = of_base.get(_GPU_BASE if task.gpu else BASE)
+        if base:
+            pairs = zip(base, seconds[task], strict=True)
+            update["ratio"] = statistics.median([theirs / mine for theirs, mine in pairs])
+        rows[task] = rows[task].model_copy(update=update)
+    return list(rows.values())
+
+
+def _reason(task: Task, error: GlamaError) -> str:
+    return str(error).replace(str(task.bundle), "BUNDLE")
+
+
+def _with_share(row: Row, bundle: Bundle, peaks: dict[str, dict[int, float]]) -> Row:
+    """The row with the share of the machine's limit that it reaches: the network's FLOPs, from the graph, a second.
+    PyTorch's transforms are no matrix products, and are not counted."""
+    limit = peaks.get(row.precision.partition("+")[0], {}).get(row.threads)
+    # (of a hole it does less work than the graph's; the limits are the CPU's)
+    if not row.seconds or limit is None or HOLE in row.subject or on_gpu(row.subject):
+        return row
+    fft = "dft" if row.subject.startswith("torch") else bundle.manifest.fft
+    work = 2 * sum(cost.multiply_adds(bundle.manifest.network, row.size, fft).values()) * row.batch
+    return row.model_copy(update={"share": work / row.median / limit})
+
+
+def _with_parts(row: Row, bundle: Bundle, runs: int, step: Callable[[str], None]) -> Row:
+    if not row.seconds or not row.subject.startswith("openvino") or HOLE in row.subject:
+        return row
+    step(f"the parts of {row.subject} at {row.size[0]}x{row.size[1]}")
+    try:
+        found = parts.profile(bundle, row.precision, row.size, row.threads, runs)
+    except GlamaError as error:
+        step(f"not profiled: {error}")
+        return row
+    return row.model_copy(update={"parts": found})

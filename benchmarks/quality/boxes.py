@@ -1,0 +1,96 @@
+"""Filling a hole from a box around it against filling it from the whole image: quality and time, by context.
+
+    python benchmarks/quality/boxes.py [--model default] [--photos benchmarks/photos] [--contexts 0.5 1 2]
+
+Each photograph gets one hole of strokes somewhere, in a square of a quarter of its side (about 3 % of its pixels).
+`context` is what a box shows on each side of the hole, as a share of the hole's longer side. PSNR of the missing pixels
+(dB, mean over photographs) against the whole image's in the same run, and how much less time it takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import glama_deploy
+from glama_deploy.benchmarks.quality.classical import PHOTOS
+from glama_deploy.bundle import ANY_SIZE
+from glama_deploy.inpainting import boxes as regions
+from glama_deploy.inpainting.inpainter import Inpainter
+from glama_deploy.io.images import SUFFIXES, read_image
+from glama_deploy.masks.kinds import by_name
+
+#: Holes for each photograph.
+HOLES = 4
+
+
+def hole(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    side = min(height, width) // 4
+    mask = np.zeros((height, width), bool)
+    top, left = int(rng.integers(height - side)), int(rng.integers(width - side))
+    mask[top : top + side, left : left + side] = by_name("ThickStrokes")(side, side, rng)
+    return mask
+
+
+def fill(inpainter: Inpainter, image: np.ndarray, missing: np.ndarray, spans: Sequence[regions.Span]) -> np.ndarray:
+    """The image, each of the spans filled by itself."""
+    result = image.copy()
+    for span in spans:
+        crop = np.ascontiguousarray(image[span.slices])
+        here = missing[span.slices]
+        result[span.slices][here] = inpainter(crop, here, region="full")[here]
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--photos", type=Path, default=PHOTOS)
+    parser.add_argument("--contexts", type=float, nargs="+", default=[0.5, 1.0, 2.0])
+    options = parser.parse_args()
+    inpainter = glama_deploy.load(options.model, options.backend)
+    ways: list[str | float] = ["whole image", *options.contexts]
+    psnr, seconds, shares = ({way: list[float]() for way in ways} for _ in range(3))
+    rng = np.random.default_rng(0)
+    for path in sorted(p for p in options.photos.iterdir() if p.suffix.lower() in SUFFIXES):
+        image = read_image(path).rgb
+        for _ in range(HOLES):
+            missing = hole(image.shape[0], image.shape[1], rng)
+            for way in ways:
+                spans = [regions.Span(0, 0, *missing.shape)]
+                if isinstance(way, float):
+                    rule = regions.Rule(ANY_SIZE, way)
+                    boxes, _ = rule.parted(missing)  # none is too large for such an engine
+                    spans = [box.span for box in rule.share(boxes, missing.shape)]
+                fill(inpainter, image, missing, spans)  # a size that is new warms up
+                start = time.perf_counter()
+                filled = fill(inpainter, image, missing, spans)
+                seconds[way].append(time.perf_counter() - start)
+                shares[way].append(sum(h * w for h, w in (span.size for span in spans)) / missing.size)
+                mean = float((((filled.astype(float) - image) / 255) ** 2)[missing].mean())
+                psnr[way].append(-10 * math.log10(max(mean, 1e-10)))
+    table = Table("context", "pixels", "PSNR", "against the whole", "times as fast", title=inpainter.description)
+    for way in ways:
+        gains = [mine - whole for mine, whole in zip(psnr[way], psnr["whole image"], strict=True)]
+        faster = [whole / mine for mine, whole in zip(seconds[way], seconds["whole image"], strict=True)]
+        table.add_row(
+            str(way),
+            f"{statistics.mean(shares[way]):.0%}",
+            f"{statistics.mean(psnr[way]):.2f} dB",
+            f"{statistics.mean(gains):+.2f} dB",
+            f"{statistics.median(faster):.1f}",
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

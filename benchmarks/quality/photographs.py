@@ -1,0 +1,140 @@
+"""The photographs that the embedded network was trained on, from the Debian packages that its credits name.
+
+    python benchmarks/quality/photographs.py --out FOLDER [--packages FOLDER]
+
+For Debian 12 and what is made of it. Packages (413 MB) are downloaded by `apt-get download` into a temporary folder,
+or looked for in `--packages` as unpacked by `dpkg-deb -x PACKAGE.deb FOLDER/PACKAGE`. `FOLDER/photos` is for training,
+`FOLDER/held-out` are those that chose between checkpoints. Nothing is installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+import struct
+import subprocess
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from glama_deploy.io.files import atomic_file
+
+CREDITS = Path(__file__).parents[2] / "glama_deploy" / "assets" / "CREDITS.md"
+
+#: Shorter sides are brought to this, where they are longer.
+SIDE = 768
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """A file of a package, by the end of its path there, and whether it was held out."""
+
+    package: str
+    path: str
+    held_out: bool
+
+    @property
+    def name(self) -> str:
+        return f"{self.package}-{self.path.rpartition('.')[0].replace('/', '_')}.png"
+
+
+def credited(text: str) -> Iterator[Photograph]:
+    """The photographs of the credits' tables, each under the heading of its package."""
+    package = ""
+    for line in text.splitlines():
+        if heading := re.match(r"### (\S+) \(", line):
+            package = heading[1]
+        elif package and (row := re.match(r"\| `([^`]+)`(\*?) \|", line)):
+            yield Photograph(package, row[1], bool(row[2]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--packages", type=Path)
+    options = parser.parse_args()
+    wanted = list(credited(CREDITS.read_text(encoding="utf-8")))
+    with tempfile.TemporaryDirectory() as folder:
+        packages = options.packages or Path(folder)
+        for package in sorted({photograph.package for photograph in wanted}):
+            if options.packages is None:
+                unpack(package, packages)
+            files = contents(packages / package)
+            theirs = [photograph for photograph in wanted if photograph.package == package]
+            for photograph in theirs:
+                save(photograph, files, options.out)
+            print(f"{package}: {len(theirs)} photographs")
+
+
+def unpack(package: str, folder: Path) -> None:
+    subprocess.run(["apt-get", "download", "-qq", package], cwd=folder, check=True)
+    (archive,) = folder.glob(f"{package}_*.deb")
+    subprocess.run(["dpkg-deb", "-x", archive, folder / package], check=True)
+    archive.unlink()
+
+
+def contents(folder: Path) -> dict[str, bytes | Path]:
+    """The files of an unpacked package, and those inside its Qt resources, by path."""
+    found: dict[str, bytes | Path] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix == ".rcc":
+            found |= resources(path.read_bytes())
+        elif path.is_file():
+            found[f"/{path.relative_to(folder).as_posix()}"] = path
+    return found
+
+
+def save(photograph: Photograph, files: dict[str, bytes | Path], out: Path) -> None:
+    found = [content for path, content in files.items() if path.endswith(f"/{photograph.path}")]
+    if not found:
+        raise SystemExit(f"{photograph.package} has no {photograph.path}; the credits are of Debian 12's packages")
+    content = found[0]
+    with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+        rgb = image.convert("RGB")
+    scale = SIDE / min(rgb.size)
+    if scale < 1:
+        rgb = rgb.resize((round(rgb.width * scale), round(rgb.height * scale)), Image.Resampling.LANCZOS)
+    folder = out / ("held-out" if photograph.held_out else "photos")
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_file(folder / photograph.name) as temporary:
+        rgb.save(temporary, format="PNG")
+
+
+def resources(data: bytes) -> dict[str, bytes]:
+    """The files of a Qt resource collection (`rcc --binary`, versions 1 to 3), by path; those that are compressed by
+    Zstandard, as no photograph is, are left out."""
+    magic, version, tree, start, names = struct.unpack_from(">4s4I", data)
+    if magic != b"qres":
+        raise ValueError("no Qt resource collection")
+    size = 14 if version == 1 else 22  # of a node; later ones end with a time
+    found: dict[str, bytes] = {}
+
+    def walk(node: int, path: str) -> None:
+        name, flags = struct.unpack_from(">IH", data, tree + node * size)
+        if node:  # the root has no name
+            (length,) = struct.unpack_from(">H", data, names + name)
+            path += "/" + data[names + name + 6 : names + name + 6 + 2 * length].decode("utf-16-be")
+        if flags & 2:  # a folder
+            count, first = struct.unpack_from(">2I", data, tree + node * size + 6)
+            for child in range(first, first + count):
+                walk(child, path)
+            return
+        (offset,) = struct.unpack_from(">I", data, tree + node * size + 10)
+        (length,) = struct.unpack_from(">I", data, start + offset)
+        content = data[start + offset + 4 : start + offset + 4 + length]
+        if flags & 1:  # after its length
+            content = zlib.decompress(content[4:])
+        if not flags & 4:
+            found[path] = content
+
+    walk(0, "")
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""What `glama-eval` costs beside inference and metrics, and how long 200 photographs with seven masks take.
+
+    python benchmarks/speed/evaluation.py [--model default] [--images 40] [--size 256] [--all 200]
+
+The same images and masks in turns, now the one first and now the other, in one thread: through the network and the
+metrics alone, everything in memory; and through the evaluation in one process, which also reads and decodes, draws the
+masks, keeps pictures of 14 images and writes each record to the disk. Then the whole command on `--all` images, with as
+many processes as it takes by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from glama_deploy.benchmarks.speed.folder import make
+from glama_deploy.evaluation import methods, protocol
+from glama_deploy.evaluation.evaluate import Request, evaluate
+from glama_deploy.evaluation.metrics.scores import Judge, Metric
+from glama_deploy.evaluation.protocol import Dataset, Identity, Item, Protocol
+from glama_deploy.evaluation.records import Folder
+from glama_deploy.evaluation.run import Evaluator, Setting
+from glama_deploy.masks.kinds import TYPES
+from glama_deploy.runtime.torch import threads
+
+METRICS: tuple[Metric, ...] = ("psnr", "ssim", "spectrum")
+
+#: Images of a turn, and turns.
+TURN = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="default", help="as glama-eval takes it")
+    parser.add_argument("--images", type=int, default=40)
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--all", type=int, default=200)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        images, _ = make(Path(name), max(options.images, options.all), options.size, "ThinStrokes")
+        beside(options.model, images, options.images, Path(name) / "beside")
+        start = time.perf_counter()
+        request = Request([f"a={images}"], [options.model], Path(name) / "all", metrics=METRICS, limit=options.all)
+        evaluate(request)
+        print(f"{options.all} images × 7 masks, the whole command: {time.perf_counter() - start:.0f} s")
+
+
+def beside(model: str, images: Path, count: int, out: Path) -> None:
+    """Print by how much longer the evaluation takes than inference and metrics, turn by turn."""
+    (spec,) = methods.parse([model], ["auto"], ["auto"])
+    method = methods.opened(spec, 1)
+    asked = Protocol(
+        datasets=(Dataset(name="a", folder=images),),
+        methods=(Identity(label=spec.label, description=method.description),),
+        masks=tuple(TYPES),
+        metrics=METRICS,
+        limit=count,
+    )
+    judge = Judge(METRICS, {})
+    evaluator = Evaluator(Setting(asked, (spec,), {}, out), [method], judge)
+    with Folder(out).held(asked):
+        ratios = []
+        items = protocol.items(asked)
+        inference(judge, method, items[:1])
+        for first in range(0, len(items), TURN):
+            turn = items[first : first + TURN]
+            ways = [
+                lambda turn=turn: inference(judge, method, turn),
+                lambda turn=turn: evaluation(evaluator, turn, out),
+            ]
+            order = (0, 1) if first // TURN % 2 else (1, 0)
+            seconds = {way: ways[way]() for way in order}
+            ratios.append(seconds[1] / seconds[0])
+    spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
+    print(
+        f"evaluation against inference and metrics alone: {statistics.median(ratios):.3f} ({spread}, turns of {TURN})"
+    )
+
+
+def evaluation(evaluator: Evaluator, items: list[Item], out: Path) -> float:
+    """Seconds of all that the evaluation does."""
+    start = time.perf_counter()
+    for record in evaluator.each(items):
+        Folder(out).append(record)
+    return time.perf_counter() - start
+
+
+def inference(judge: Judge, method: methods.Method, items: list[Item]) -> float:
+    """Seconds of the network and the metrics on images and masks that are in memory."""
+    truths = [protocol.truth(item.path, None) for item in items]
+    masks = [
+        {name: protocol.missing(name, item.image, truth.shape[0], truth.shape[1], 0) for name in TYPES}
+        for item, truth in zip(items, truths, strict=True)
+    ]
+    start = time.perf_counter()
+    with threads(1):  # as the evaluation
+        for truth, missing in ((t, m) for t, each in zip(truths, masks, strict=True) for m in each.values()):
+            judge.score(method.fill(truth, missing), truth, missing)
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,87 @@
+"""The ways to write an FFT, side by side: there and back for 192 channels (LaMa's Fourier unit), fp32, a size a row.
+
+python benchmarks/speed/fourier.py [--runs 6] [--size 64x64 …]
+
+Sizes are of the bottleneck, an eighth of the image's. This is what the constant in glama_deploy/fourier/split.py was
+fitted on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from glama_deploy import cost
+from glama_deploy.export.graph.builder import GraphBuilder, Value
+from glama_deploy.export.graph.fft_library import DftFFT
+from glama_deploy.export.graph.fft_matmul import MatmulFFT
+from glama_deploy.export.graph.fft_split import SplitFFT
+from glama_deploy.runtime.openvino import runner as openvino
+
+CHANNELS = 192
+KINDS = ("matmul", "split", "dft")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=6)
+    parser.add_argument("--size", nargs="+", default=["32x32", "64x64", "128x128", "135x240", "256x256"])
+    options = parser.parse_args()
+    for text in options.size:
+        height, width = map(int, text.split("x"))
+        models = {kind: model(kind, height, width) for kind in KINDS}
+        for engine, opened in (("OpenVINO", of_openvino), ("ONNX Runtime", of_onnxruntime)):
+            runs = {kind: opened(made) for kind, made in models.items()}
+            x = np.random.default_rng(0).random((1, CHANNELS, height, width), np.float32)
+            times = in_turns(runs, x, options.runs)
+            shown = ", ".join(f"{kind} {1e3 * seconds:.1f} ms" for kind, seconds in times.items())
+            ratio = times["split"] / times["matmul"]
+            chosen = cost.choose((8 * height, 8 * width))
+            print(f"{text} {engine}: {shown}; split/matmul {ratio:.2f} (auto takes {chosen})", flush=True)
+
+
+def in_turns(runs: dict[str, Callable[[np.ndarray], object]], x: np.ndarray, count: int) -> dict[str, float]:
+    """Median seconds of each, run in turns, the first turn not counted."""
+    times: dict[str, list[float]] = {kind: [] for kind in runs}
+    for turn in range(count + 1):
+        for kind, run in runs.items():
+            start = time.perf_counter()
+            run(x)
+            if turn:
+                times[kind].append(time.perf_counter() - start)
+    return {kind: statistics.median(found) for kind, found in times.items()}
+
+
+def model(kind: str, height: int, width: int) -> onnx.ModelProto:
+    graph, size = GraphBuilder(), (height, width)
+    fft: MatmulFFT | SplitFFT | DftFFT
+    if kind == "split":
+        fft = SplitFFT(graph, size)
+    else:
+        fft = (MatmulFFT if kind == "matmul" else DftFFT)(graph, size, like="x")
+    spectrum = graph.add("Relu", [fft.forward("x", CHANNELS, "unit/rfft")], "relu")
+    graph.add("Identity", [fft.inverse(spectrum, CHANNELS, "unit/irfft", like="x")], "y")
+    shape = (1, CHANNELS, height, width)
+    return graph.model([Value("x", "float32", shape)], [Value("y", "float32", shape)], {})
+
+
+def of_openvino(made: onnx.ModelProto) -> Callable[[np.ndarray], object]:
+    core = openvino.core()
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    compiled = core.compile_model(core.read_model(made.SerializeToString()), "CPU", settings)
+    return lambda x: compiled({"x": x})
+
+
+def of_onnxruntime(made: onnx.ModelProto) -> Callable[[np.ndarray], object]:
+    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    return lambda x: session.run(None, {"x": x})
+
+
+if __name__ == "__main__":
+    main()

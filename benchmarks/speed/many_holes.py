@@ -1,0 +1,128 @@
+"""Pictures with many holes, or a long one: boxes, planning time, seconds and peak memory with `region="auto"`.
+
+    python benchmarks/speed/many_holes.py [--model default] [--backend auto] [--cases "25 specks" ...] [--plan-only]
+
+Each case runs in a process of its own, with an image of noise: only time and memory are measured. A case runs once,
+with the sizes that it meets for the first time; CPU seconds hold on a busy machine where seconds do not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+CHILD = """
+import json, re, sys, time
+import numpy as np
+import glama_deploy
+from glama_deploy.benchmarks.speed.many_holes import CASES
+name, model, backend, plan_only = sys.argv[1:]
+missing = CASES[name].mask()
+inpainter = glama_deploy.load(model, backend)
+seconds = []
+for _ in range(3):
+    start = time.process_time()
+    groups, tiled = inpainter._plan(missing, "auto")
+    seconds.append(time.process_time() - start)
+boxes = [box.span.size for group in groups for box in group]
+found = {"boxes": len(boxes), "sizes": len(set(boxes)), "megapixels": sum(h * w for h, w in boxes) / 1e6,
+         "tiled": len(tiled), "plan": min(seconds)}
+if plan_only != "True":
+    image = np.random.default_rng(0).integers(0, 256, (*missing.shape, 3), np.uint8)
+    start, cpu = time.perf_counter(), time.process_time()
+    inpainter(image, missing)
+    found |= {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu}
+    found["peak"] = int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1e6
+print(json.dumps(found))
+"""
+
+
+def specks(count: int, height: int, width: int, apart: int = 0) -> np.ndarray:
+    """Specks of 3 to 12 pixels, anywhere, but at least so many pixels apart."""
+    rng, missing = np.random.default_rng(0), np.zeros((height, width), bool)
+    while count:
+        side = int(rng.integers(3, 13))
+        top, left = int(rng.integers(height - side)), int(rng.integers(width - side))
+        if not missing[max(0, top - apart) : top + side + apart, max(0, left - apart) : left + side + apart].any():
+            missing[top : top + side, left : left + side] = True
+            count -= 1
+    return missing
+
+
+def lines(count: int) -> np.ndarray:
+    """A page of 15000 rows and 800 columns with evenly spaced lines of text, 24 rows high and 400 columns wide."""
+    missing = np.zeros((15000, 800), bool)
+    for number in range(count):
+        top = int((number + 0.5) * 15000 / count)
+        missing[top : top + 24, 200:600] = True
+    return missing
+
+
+def strip() -> np.ndarray:
+    """The same page with one strip of 14000 rows and 40 columns."""
+    missing = np.zeros((15000, 800), bool)
+    missing[500:14500, 380:420] = True
+    return missing
+
+
+def noise() -> np.ndarray:
+    """24 megapixels, of which 30 % are missing, anywhere."""
+    return np.random.default_rng(0).random((4000, 6000)) < 0.3
+
+
+@dataclass(frozen=True)
+class Case:
+    """How a mask is made, and whether it is only planned: the whole image is too large to be run here."""
+
+    mask: Callable[[], np.ndarray]
+    plan_only: bool = False
+
+
+CASES = {
+    "24 specks, 6 megapixels": Case(lambda: specks(24, 2000, 3000, apart=300)),
+    "25 specks, 6 megapixels": Case(lambda: specks(25, 2000, 3000, apart=300)),
+    "500 specks, 24 megapixels": Case(lambda: specks(500, 4000, 6000)),
+    "5000 specks, 24 megapixels": Case(lambda: specks(5000, 4000, 6000), plan_only=True),
+    "20 lines, 15000x800": Case(lambda: lines(20)),
+    "41 lines, 15000x800": Case(lambda: lines(41)),
+    "a strip, 15000x800": Case(strip),
+    "noise, 24 megapixels": Case(noise, plan_only=True),
+}
+
+
+def measure(name: str, model: str, backend: str, plan_only: bool) -> dict[str, float]:
+    """The figures of one case; raises RuntimeError where its process fails."""
+    command = [sys.executable, "-c", CHILD, name, model, backend, str(plan_only or CASES[name].plan_only)]
+    child = subprocess.run(command, capture_output=True, encoding="utf-8")
+    if child.returncode:
+        raise RuntimeError(f"{name}: {(child.stderr.strip().splitlines() or ['its process was killed'])[-1]}")
+    found: dict[str, float] = json.loads(child.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
+    parser.add_argument("--plan-only", action="store_true", help="do not run the network")
+    options = parser.parse_args()
+    table = Table("case", "boxes", "sizes", "megapixels", "tiled holes", "planning", "seconds", "CPU seconds", "peak")
+    for name in options.cases:
+        found = measure(name, options.model, options.backend, options.plan_only)
+        ran = [f"{found['seconds']:.1f}", f"{found['cpu']:.1f}", f"{found['peak']:.2f} GB"] if "cpu" in found else []
+        planned = [f"{found['boxes']:.0f}", f"{found['sizes']:.0f}", f"{found['megapixels']:.2f}"]
+        table.add_row(name, *planned, f"{found['tiled']:.0f}", f"{found['plan']:.3f} s", *ran)
+    Console(width=130).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT-RTX engines: the builder, its options, and the inspection of engines."""

@@ -1,0 +1,130 @@
+"""`build.sh`: the bundle's TensorRT engine with trtexec alone, as a Jetson has it out of the box."""
+
+from __future__ import annotations
+
+import shlex
+
+from glama_deploy import bundle_folder
+from glama_deploy.bundle import DEFAULT_PROFILE, BuildSettings, Manifest, SizeRange
+from glama_deploy.engines.build import engine_profiles, typed_precision
+from glama_deploy.engines.tensorrt.options import Options
+from glama_deploy.errors import EngineError
+
+#: The script's name in the bundle.
+SCRIPT = bundle_folder.SCRIPT
+
+_HEAD = """\
+#!/bin/sh
+# Builds this bundle's TensorRT engine with trtexec, for the GPU that it runs on: a Jetson with JetPack 6 (TensorRT
+# 10.3) or 7, or any other machine with TensorRT 10. TRTEXEC=/path/to/trtexec chooses another trtexec; arguments are
+# passed on to it. The engine counts once it stands in manifest.json, which glama-build does at the end.
+set -eu
+trtexec=${TRTEXEC:-}
+case $trtexec in
+    "" | /*) ;;
+    */*) trtexec=$PWD/$trtexec ;;
+esac
+if [ -n "$trtexec" ] && ! command -v "$trtexec" >/dev/null 2>&1; then
+    echo "build.sh: TRTEXEC is $TRTEXEC, which is no command; give the path of trtexec" >&2
+    exit 2
+fi
+cd -- "$(dirname -- "$0")"
+
+for place in trtexec /usr/src/tensorrt/bin/trtexec; do
+    if [ -z "$trtexec" ] && command -v "$place" >/dev/null 2>&1; then
+        trtexec=$place
+    fi
+done
+if [ -z "$trtexec" ]; then
+    echo "build.sh: no trtexec on PATH or in /usr/src/tensorrt/bin; on a Jetson: sudo apt install libnvinfer-bin" >&2
+    exit 2
+fi
+
+engine=trtexec.engine
+rm -f "$engine"
+"""
+
+_TAIL = """\
+
+if [ ! -s "$engine" ]; then
+    echo "build.sh: trtexec wrote no engine; what it printed above says why" >&2
+    exit 1
+fi
+if command -v glama-build >/dev/null 2>&1; then
+    glama-build . {arguments} --engine "$engine" || {{
+        code=$?
+        echo "build.sh: the engine is built but not registered; when what glama-build said is mended, run:" >&2
+        echo "  cd '$PWD' && glama-build . {arguments} --engine $engine" >&2
+        exit $code
+    }}
+    rm -f "$engine"
+else
+    echo "build.sh: the engine is built but not registered, for glama-build is not installed here; install it and run:"
+    echo "  pip install polygraphy cuda-python, and glama-deploy from its checkout"
+    echo "  cd '$PWD' && glama-build . {arguments} --engine $engine"
+fi
+"""
+
+
+def script(manifest: Manifest, sizes: SizeRange = DEFAULT_PROFILE, options: Options | None = None) -> str:
+    """The text of `build.sh`: POSIX sh that builds what `glama-build --target trt` would,
+    for `sizes` where the graph is dynamic.
+
+    Raises EngineError for a bundle whose graph needs a Python plugin, which trtexec cannot load.
+    """
+    if manifest.fft == "plugin":
+        raise EngineError("trtexec cannot load this bundle's plugin; build with glama-build BUNDLE --target trt")
+    options = options or Options()
+    precision = typed_precision(manifest)
+    lines = [
+        f"--onnx={shlex.quote(manifest.graphs[precision].file.path)}",
+        '--saveEngine="$engine"',
+        "--stronglyTyped --noTF32 --skipInference --profilingVerbosity=detailed",
+        *_shape_flags(manifest, sizes, options),
+        *(trtexec for trtexec, _ in _flags(options.settings)),
+        *([f"--timingCacheFile={shlex.quote(str(options.timing_cache))}"] if options.timing_cache else []),
+        '"$@"',
+    ]
+    arguments = " ".join(
+        ["--target trt", f"--precision {precision}", *(build for _, build in _flags(options.settings))]
+    )
+    command = '"$trtexec" \\\n    ' + " \\\n    ".join(lines) + "\n"
+    return _HEAD + command + _TAIL.format(arguments=arguments)
+
+
+def _shape_flags(manifest: Manifest, sizes: SizeRange, options: Options) -> list[str]:
+    """The inputs' shapes, a line for each optimization profile; none where nothing in them is free."""
+    inputs = [tensor for tensor in manifest.inputs if any(isinstance(side, str) for side in tensor.shape)]
+    if not inputs:
+        return []
+    lines = []
+    for index, profile in enumerate(engine_profiles("trt", manifest.sizes, sizes, options)):
+        corners = (("min", 1, profile.min), ("opt", 1, profile.opt), ("max", profile.max_batch or 1, profile.max))
+        shapes = [
+            f"--{corner}Shapes="
+            + ",".join(f"{shlex.quote(i.name)}:{'x'.join(map(str, i.shape_for(batch, *size)))}" for i in inputs)
+            for corner, batch, size in corners
+        ]
+        lines.append(" ".join([f"--profile={index}", *shapes]))
+    return lines
+
+
+def _flags(settings: BuildSettings) -> list[tuple[str, str]]:
+    """The settings that are asked for, in trtexec's words and in glama-build's, which puts them into the manifest."""
+    table = (
+        (
+            settings.optimization_level is not None,
+            f"--builderOptimizationLevel={settings.optimization_level}",
+            f"--opt-level {settings.optimization_level}",
+        ),
+        (
+            settings.workspace_mib is not None,
+            f"--memPoolSize=workspace:{settings.workspace_mib}",
+            f"--workspace {settings.workspace_mib}",
+        ),
+        (settings.version_compatible, "--versionCompatible", "--version-compatible"),
+        (settings.hardware_compatible, "--hardwareCompatibilityLevel=ampere+", "--hardware-compatible"),
+        (settings.refittable, "--refit", "--refittable"),
+        (settings.stripped, "--stripWeights", "--strip-weights"),
+    )
+    return [(trtexec, build) for given, trtexec, build in table if given]

@@ -1,0 +1,323 @@
+"""ONNX to a TensorRT or TensorRT-RTX engine, through Polygraphy: one code path for `tensorrt` ≥ 10 and `tensorrt_rtx`.
+
+Networks are strongly typed: every layer computes in the type that the graph gives it, which is checked before the
+build, and TF32 is off, so an fp32 graph makes an fp32 engine. The build runs in a process of its own, because
+Polygraphy binds a process to one of the two packages, and because a parser that aborts must not take the export with
+it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from glama_deploy.bundle import BuildSettings, Lowering, Precision, Size, SizeRange
+from glama_deploy.engines.tensorrt import gpus, inspection
+from glama_deploy.engines.tensorrt.inspection import Report
+from glama_deploy.errors import EngineError, GlamaError
+from glama_deploy.io.files import atomic_file
+from glama_deploy.runtime.base import installed
+from glama_deploy.runtime.tensorrt.deserialization import deserialize
+
+Package = Literal["tensorrt", "tensorrt_rtx"]
+
+#: For people: each package's name, and the target it serves.
+_NAMES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
+_TARGETS = {"tensorrt": "trt", "tensorrt_rtx": "trt-rtx"}
+
+#: From where a TensorRT-RTX engine runs that names no GPUs, and one of TensorRT that is hardware-compatible: Ampere.
+_AMPERE = "8.0+"
+
+_NO_DRIVER = ("CUDA initialization failure", "no CUDA-capable device", "insufficient driver")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One build: from `onnx`, whose types are those of `precision` but in the nodes called `kept`, to `engine`.
+
+    `capabilities`: compute capabilities that a TensorRT-RTX engine is for; (): Ampere and later. `inspect`: look into
+    the finished engine where a driver is.
+    """
+
+    package: Package
+    onnx: Path
+    engine: Path
+    precision: Precision
+    profiles: tuple[SizeRange, ...]
+    fft: Lowering = "matmul"
+    kept: tuple[str, ...] = ()
+    settings: BuildSettings = field(default_factory=BuildSettings)
+    capabilities: tuple[str, ...] = ()
+    timing_cache: Path | None = None
+    inspect: bool = False
+
+
+@dataclass(frozen=True)
+class Built:
+    """What came of it: the versions that made the engine, the GPUs that it runs on as the manifest has them, and what
+    is in it."""
+
+    versions: dict[str, str]
+    capabilities: tuple[str, ...]
+    report: Report
+
+
+def build(task: Task) -> Built:
+    """Build the engine; its folder is made here.
+
+    TensorRT-RTX needs no GPU to build; TensorRT tunes on the one it finds. Raises EngineError where a package or the
+    driver is missing, the package has not what is asked for, a layer has another type than it should, or the parser or
+    the builder refuses: one line that ends in what to do.
+    """
+    package = task.package
+    if package == "tensorrt_rtx" and task.fft in ("dft", "plugin"):  # its parser would end the process
+        raise EngineError(
+            f"TensorRT-RTX has no {'DFT operator' if task.fft == 'dft' else 'plugins'}, which this bundle's graph "
+            "needs; export it again with --fft matmul"
+        )
+    for needed in (package, "polygraphy"):
+        if not installed(needed):
+            raise EngineError(
+                f"{needed} is not installed; pip install {package.replace('_', '-')} polygraphy"
+                + (", or build on the device: glama-build BUNDLE --target trt" if package == "tensorrt" else "")
+            )
+    task.engine.parent.mkdir(parents=True, exist_ok=True)
+    child = subprocess.run(
+        [sys.executable, "-c", _child_program(), TypeAdapter(Task).dump_json(task).decode()],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        check=False,
+    )
+    said = _last_object(child.stdout)
+    if "error" in said:
+        raise EngineError(said["error"])
+    if child.returncode != 0 or not task.engine.is_file():
+        raise EngineError(_explain(task, child.returncode, child.stdout + child.stderr))
+    return TypeAdapter(Built).validate_python(said)
+
+
+def _child_program() -> str:
+    """Return the child's program, which looks for modules where this process does, and last in the current folder.
+
+    `python -m` and `python -c` look in the current folder first, and would run a file `json.py` there. The program
+    sets the search path before it imports anything but `sys`, which is built in. Python's isolated mode (`-I`) is not
+    used: the child would not find packages that this process has through PYTHONPATH or the user's site-packages.
+    """
+    here = {"", os.curdir, os.getcwd()}
+    places = [place for place in sys.path if place not in here]
+    places += [os.getcwd()] if len(places) < len(sys.path) else []
+    return f"import sys; sys.path[:] = {places!r}; from {__name__} import main; sys.exit(main(sys.argv[1]))"
+
+
+def _last_object(output: str) -> dict[str, Any]:
+    """The JSON object in the last line; empty where that is something else, as a process that was cut off leaves it."""
+    try:
+        said = json.loads(output.splitlines()[-1])
+    except (ValueError, IndexError):
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _explain(task: Task, status: int, output: str) -> str:
+    """One line for a build that failed: the first error that the builder logged, and what to do."""
+    name = _NAMES[task.package]
+    if any(sign in output for sign in _NO_DRIVER):
+        target = _TARGETS[task.package]
+        return f"{name} found no NVIDIA driver here; build on the device: glama-build BUNDLE --target {target}"
+    workspace = task.settings.workspace_mib
+    if workspace is not None and ("OutOfMemory" in output or "workspace limit" in output):
+        return f"{name} cannot do with --workspace {workspace} MiB at these sizes; give more, or a smaller --max-size"
+    errors = [line.strip() for line in output.splitlines() if "[E]" in line or "[!]" in line or "Error" in line]
+    what = errors[0] if errors else f"the builder's process ended with status {status}"
+    return f"{name} did not build the engine ({what[:300]}); see the sizes and the package's version"
+
+
+def _build_here(task: Task) -> Built:
+    """What the child process does: check, parse, inspect, configure, build, write."""
+    package = importlib.import_module(task.package)
+    _check_version(task, package)
+    _check_gpus(task, package)
+    if task.fft == "plugin":
+        from glama_deploy.runtime.tensorrt.plugins import register
+
+        register(package)
+    began = time.monotonic()
+    polygraphy = _polygraphy(task.package)
+    network = polygraphy.network_from_onnx_path(str(task.onnx), strongly_typed=True)
+    inspection.check(package, network[1], task.precision, task.kept)
+    config = _configured(task, package, polygraphy, network)
+    data = memoryview(polygraphy.engine_bytes_from_network(network, config=config))
+    task.engine.write_bytes(data)
+    if task.timing_cache is not None:
+        _write_timing_cache(config, task.timing_cache)
+    seconds = time.monotonic() - began
+    contents = _look_into(task, package, data) if task.inspect else None
+    report = Report(contents or inspection.of_network(package, network[1]), data.nbytes, task.profiles, seconds)
+    versions = {task.package: package.__version__, "polygraphy": importlib.import_module("polygraphy").__version__}
+    return Built(versions, _runs_on(task), report)
+
+
+def _check_version(task: Task, package: Any) -> None:
+    """Raise EngineError where this version of TensorRT has not what the graph needs."""
+    if task.package == "tensorrt_rtx":
+        return
+    version = tuple(int(part) for part in re.findall(r"\d+", package.__version__)[:2])
+    if version < (10, 0):
+        raise EngineError(
+            f"TensorRT {package.__version__} is here, 10.0 or later is needed; on Jetson, JetPack 6 has it"
+        )
+    if task.fft == "dft" and version < (11, 2):
+        raise EngineError(
+            f"TensorRT {package.__version__} has no DFT operator, 11.2 and later have; export the bundle again with "
+            "--fft matmul or plugin"
+        )
+
+
+def _check_gpus(task: Task, package: Any) -> None:
+    """Raise EngineError where TensorRT-RTX cannot build for the GPUs that are asked for, or needs one here."""
+    if task.package != "tensorrt_rtx":
+        return
+    name = f"TensorRT-RTX {package.__version__}"
+    known = sorted((f"{sm[2:-1]}.{sm[-1]}" for sm in dir(package.ComputeCapability) if sm[:2] == "SM"), key=gpus.order)
+    for wanted in task.capabilities:
+        if wanted not in known:
+            raise EngineError(
+                f"{name} builds for compute capabilities {', '.join(known)}, not for {wanted}"
+                f"{_called(task, wanted)}; build on that GPU with --target trt"
+            )
+        if task.precision != "fp16" and gpus.order(wanted) < (8, 0):  # Turing's matrix products
+            raise EngineError(
+                f"{name} computes in {task.precision} from compute capability 8.0 up, {wanted}{_called(task, wanted)} "
+                "is below: export with --precision fp16, and build that"
+            )
+    if (task.settings.stripped or task.settings.refittable) and gpus.present() is None:
+        raise EngineError(
+            f"{name} builds refittable engines and those without weights only where an NVIDIA GPU is, and finds none; "
+            "build on a machine with one, or leave out --refittable and --strip-weights"
+        )
+
+
+def _called(task: Task, capability: str) -> str:
+    """The names under which a compute capability was asked for, if any, in brackets."""
+    names = [gpu for gpu in task.settings.gpus if gpu != capability and gpus.capability(gpu) == capability]
+    return f" ({', '.join(names)})" if names else ""
+
+
+def _runs_on(task: Task) -> tuple[str, ...]:
+    """The compute capabilities of the GPUs that the engine is for, as the manifest has them."""
+    if task.package == "tensorrt_rtx":
+        return task.capabilities or (_AMPERE,)
+    here = gpus.present()
+    if here is None:
+        return ()
+    return (_AMPERE,) if task.settings.hardware_compatible else (here,)
+
+
+def _polygraphy(package: Package) -> Any:
+    """Polygraphy's TensorRT module, bound to the package; once in a process."""
+    from polygraphy import config
+
+    config.USE_TENSORRT_RTX = package == "tensorrt_rtx"  # read when Polygraphy's TensorRT modules are first imported
+    from polygraphy.backend import trt
+
+    return trt
+
+
+def _configured(task: Task, package: Any, polygraphy: Any, network: Any) -> Any:
+    """The builder's configuration for the task, an IBuilderConfig."""
+    settings = task.settings
+    asked: dict[str, Any] = {
+        "profiles": [_profile(polygraphy, network[1], sizes) for sizes in task.profiles],
+        "builder_optimization_level": settings.optimization_level,
+        "version_compatible": settings.version_compatible,
+        "strip_plan": settings.stripped,
+        "refittable": settings.refittable,
+    }
+    if settings.workspace_mib is not None:
+        asked["memory_pool_limits"] = {package.MemoryPoolType.WORKSPACE: settings.workspace_mib << 20}
+    if settings.hardware_compatible:
+        asked["hardware_compatibility_level"] = package.HardwareCompatibilityLevel.AMPERE_PLUS
+    if task.package == "tensorrt_rtx":
+        from polygraphy.backend.tensorrt_rtx import CreateConfigRTX as CreateConfig
+
+        asked["compute_capabilities"] = [gpus.order(capability) for capability in task.capabilities] or None
+        asked["refittable"] = settings.refittable or settings.stripped  # weights can be put in only where both are set
+    else:
+        from polygraphy.backend.trt import CreateConfig
+    config = CreateConfig(**asked)(network[0], network[1])
+    # on by default, and an fp32 engine must not round its products to TF32's ten bits
+    config.clear_flag(package.BuilderFlag.TF32)
+    resize = getattr(package.PreviewFeature, "RUNTIME_ACTIVATION_RESIZE_10_10", None)
+    if resize is not None:  # a context then takes the scratch memory of its size, not of the profile's largest
+        config.set_preview_feature(resize, True)
+    if task.timing_cache is not None:
+        _read_timing_cache(config, task.timing_cache)
+    return config
+
+
+def _profile(polygraphy: Any, network: Any, sizes: SizeRange) -> Any:
+    """The optimization profile of all inputs."""
+    profile = polygraphy.Profile()
+    corners = ((1, sizes.min), (1, sizes.opt), (sizes.max_batch or 1, sizes.max))
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        profile.add(tensor.name, *(_shape(tensor, batch, size) for batch, size in corners))
+    return profile
+
+
+def _shape(tensor: Any, batch: int, size: Size) -> tuple[int, ...]:
+    """An input's shape for a batch and a (height, width): its free sides bear those names in the graph."""
+    free = {"batch": batch, "height": size[0], "width": size[1]}
+    return tuple(free[tensor.get_dimension_name(axis)] if side < 0 else side for axis, side in enumerate(tensor.shape))
+
+
+def _read_timing_cache(config: Any, path: Path) -> None:
+    """Give the builder the timings in the file, or none where it is not there yet."""
+    cache = config.create_timing_cache(path.read_bytes() if path.exists() else b"")
+    if cache is None or not config.set_timing_cache(cache, False):
+        raise EngineError(
+            f"--timing-cache {path} is damaged or of another GPU or TensorRT version; delete it, or give another file"
+        )
+
+
+def _write_timing_cache(config: Any, path: Path) -> None:
+    data = bytes(memoryview(config.get_timing_cache().serialize()))
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _look_into(task: Task, package: Any, data: memoryview) -> inspection.Contents | None:
+    """What the finished engine has in it; None where there is no driver to open it with."""
+    if gpus.present() is None:
+        return None
+    logger = package.Logger(package.Logger.ERROR)
+    # This process has just built the engine.
+    engine = deserialize(package, logger, data, task.settings, task.fft, allow_engine_code=True)
+    return None if engine is None else inspection.of_engine(package, engine)
+
+
+def main(argument: str) -> int:
+    """The child process: a task in JSON in, what was built or `{"error": …}` as the last line out; the exit code."""
+    try:
+        built = _build_here(TypeAdapter(Task).validate_json(argument))
+    except GlamaError as error:
+        print(json.dumps({"error": str(error)}))
+        return error.exit_code
+    print(TypeAdapter(Built).dump_json(built).decode())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,110 @@
+"""An engine that another tool built from the bundle's graph (trtexec, on a Jetson): looked into and registered."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from glama_deploy.bundle import Bundle, Engine, SizeRange, Tensor
+from glama_deploy.engines import build
+from glama_deploy.engines.tensorrt import gpus
+from glama_deploy.engines.tensorrt.options import Options
+from glama_deploy.errors import EngineError, GlamaError
+from glama_deploy.runtime.base import require
+from glama_deploy.runtime.tensorrt.deserialization import deserialize
+
+#: TensorRT's names of the types that a bundle's tensors have.
+_TYPES = {"float32": "FLOAT", "uint8": "UINT8"}
+
+
+def adopt(bundle: Bundle, target: str, file: Path, asked: str | None = None, options: Options | None = None) -> Bundle:
+    """Copy a TensorRT engine into the bundle, with what the installed TensorRT says of it: its optimization profiles,
+    inputs and outputs, which must be the bundle's.
+
+    `asked` and `options.settings` are what it was built with, as for :func:`glama_deploy.engines.build.add`. Runs on
+    the device that runs the engine. Raises GlamaError: another target, no such file, no driver, another TensorRT's or
+    another graph's engine.
+    """
+    if build.target_of(target) != "trt":
+        raise GlamaError(f"--engine takes an engine of TensorRT, the target is {target}; give --target trt")
+    if not file.is_file():
+        raise GlamaError(f"--engine {file} is no file; give the engine that trtexec wrote (--saveEngine)")
+    options = options or Options()
+    options.check("trt")
+    precision = build.choose_precision(bundle, "trt", asked)
+    bundle.graph(precision)  # it was built from that one
+    gpu = gpus.present()
+    if gpu is None:
+        raise EngineError("no NVIDIA driver or GPU here; an engine is registered on the device that runs it")
+    trt = require("tensorrt", "TensorRT", "on Jetson, use JetPack's own; elsewhere: pip install tensorrt")
+    found = _profiles(trt, bundle, file, options)
+    capability = "8.0+" if options.settings.hardware_compatible else gpu
+
+    def make(work: Path) -> Engine:
+        path = work / "tensorrt" / build.ENGINE_FILE
+        path.parent.mkdir()
+        shutil.copyfile(file, path)
+        sizes = found[-1].model_copy(update={"opt": found[(len(found) - 1) // 2].opt})
+        update = {"profiles": found, "settings": options.settings, "compute_capabilities": (capability,)}
+        versions = {"tensorrt": trt.__version__}
+        return build.entry(work, "tensorrt", precision, sizes, [path], versions).model_copy(update=update)
+
+    return build.install(bundle, "tensorrt", make)
+
+
+def _profiles(trt: Any, bundle: Bundle, file: Path, options: Options) -> tuple[SizeRange, ...]:
+    """The engine's profiles in its own order, of which the last must take all that the others do."""
+    engine = _load(trt, bundle, file, options)
+    _check_tensors(trt, engine, bundle, file)
+    tensor = bundle.manifest.inputs[0]
+    try:
+        found = tuple(_profile(engine, tensor, index) for index in range(engine.num_optimization_profiles))
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise GlamaError(
+            f"{file} has a profile that the runtime cannot use ({message}); build it with build.sh"
+        ) from error
+    last = found[-1]
+    if not all(last.covers(*size) for profile in found for size in (profile.min, profile.max)):
+        raise GlamaError(f"{file} has profiles of which the last does not take all sizes; build it with build.sh")
+    return found
+
+
+def _load(trt: Any, bundle: Bundle, file: Path, options: Options) -> Any:
+    logger = trt.Logger(trt.Logger.ERROR)
+    # The user names the file, and says with --version-compatible that it contains code.
+    allowed = options.settings.version_compatible
+    engine = deserialize(
+        trt, logger, file.read_bytes(), options.settings, bundle.manifest.fft, allow_engine_code=allowed
+    )
+    if engine is None:
+        raise EngineError(
+            f"{file} is no engine that TensorRT {trt.__version__} takes on this GPU; build it here, with build.sh or "
+            f"glama-build {bundle.path} --target trt"
+        )
+    return engine
+
+
+def _check_tensors(trt: Any, engine: Any, bundle: Bundle, file: Path) -> None:
+    """Raise EngineError unless the engine has the inputs and outputs of the bundle's graph."""
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    found = {(name, engine.get_tensor_dtype(name).name) for name in names}
+    expected = {(tensor.name, _TYPES[tensor.dtype]) for tensor in (*bundle.manifest.inputs, *bundle.manifest.outputs)}
+    if found != expected:
+        has, wants = (", ".join(sorted(f"{name} {dtype}" for name, dtype in those)) for those in (found, expected))
+        raise EngineError(f"{file} has the tensors {has}; this bundle's graph has {wants}: build it from that graph")
+
+
+def _profile(engine: Any, tensor: Tensor, index: int) -> SizeRange:
+    """One profile of the engine, read off its first input."""
+    low, opt, high = (tuple(shape) for shape in engine.get_tensor_profile_shape(tensor.name, index))
+    batch, height, width = (tensor.layout.index(axis) for axis in "NHW")
+    return SizeRange(
+        min=(low[height], low[width]),
+        opt=(opt[height], opt[width]),
+        max=(high[height], high[width]),
+        max_batch=high[batch],
+    )

@@ -1,0 +1,1 @@
+"""The generator as an ONNX graph."""

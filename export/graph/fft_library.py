@@ -1,0 +1,157 @@
+"""The FFT as nodes that a library computes: ONNX's DFT, or `glama::RFFT2` and `glama::IRFFT2` for a TensorRT plugin.
+
+    dft       DFT over the width (real to half spectrum), DFT over the height, × 1/√(HW). Back: inverse DFT over the
+              height, × √(HW) (the inverse divides by H·W) with the imaginary parts of the first and, for even W, the
+              last column × 0, inverse DFT over the width. An irfft takes no notice of those parts, which behind a
+              convolution are not 0; cuFFT's does not promise that. TensorRT from 11.2 hands these nodes to cuFFT; ONNX
+              Runtime and OpenVINO run them.
+    plugin    RFFT2: x [B,C,H,W] → [B,C,H,F,2]; IRFFT2: z [B,C,H,F,2], x → [B,C,H,W] (of x only the shape counts: F
+              does not say whether W is even). Neither scales; × 1/√(HW) stands behind each. For TensorRT 10.
+
+The spectrum [B, C, H, F, 2] is transposed to the interleaved channels [B, 2C, H, F] that the convolution takes. The
+transforms and their scaling compute in float32 on every engine.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from glama_deploy.errors import EngineError
+from glama_deploy.export.graph.builder import GraphBuilder, Value
+from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
+from glama_deploy.runtime.tensorrt.plugins.fft import NAMESPACE, VERSION
+
+#: Operators that stay float32: cuFFT has no half type for most sizes, and nobody else any.
+OPERATORS = ("DFT", "RFFT2", "IRFFT2")
+
+#: How the nodes end that belong to a library's transform: its scaling, and what stands between its two DFTs.
+INNER = ("fft/scale", "fft/complex")
+
+
+class _NodeFFT(ABC):
+    """What both kinds share: scaling, and the way between [B, C, H, F, 2] and [B, 2C, H, F]."""
+
+    def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None, like: str) -> None:
+        self._graph, self._size = graph, size
+        add, ints = graph.add, graph.ints
+        if size is not None:
+            area = np.float32(size[0] * size[1])
+            self._inverse_root = graph.constant("fft/inverse_root", 1 / np.sqrt(area))
+            self._width = graph.constant("fft/width", np.array(size[1], np.int64))
+            return
+        width = add("Shape", [like], "fft/width_axis", start=3, end=4)
+        self._width = add("Squeeze", [width, ints(0)], "fft/width")
+        sides = add("Shape", [like], "fft/sides", start=2, end=4)
+        area = add("Cast", [add("ReduceProd", [sides], "fft/area", keepdims=0)], "fft/area_float", to=1)
+        self._inverse_root = add("Reciprocal", [add("Sqrt", [area], "fft/root")], "fft/inverse_root")
+        half = add("Add", [add("Div", [width, ints(2)], "fft/half_width"), ints(1)], "fft/half")
+        height = add("Shape", [like], "fft/height", start=2, end=3)
+        self._height_half = add("Concat", [height, half], "fft/height_half", axis=0)
+
+    def forward(self, x: str, channels: int, name: str) -> str:
+        """rfft2 of x [B, C, H, W]: [B, 2C, H, F], real and imaginary parts interleaved as channels."""
+        y = self._transform(x, channels, name)
+        y = self._graph.add("Mul", [y, self._inverse_root], f"{name}/scale")
+        y = self._graph.add("Transpose", [y], f"{name}/parts_first", perm=[0, 1, 4, 2, 3])
+        return self._reshape(y, (0, 2 * channels), f"{name}/interleave")
+
+    def inverse(self, z: str, channels: int, name: str, like: str) -> str:
+        """irfft2 of z [B, 2C, H, F]: [B, C, H, W], the shape of `like`."""
+        y = self._reshape(z, (0, channels, 2), f"{name}/deinterleave")
+        y = self._graph.add("Transpose", [y], f"{name}/parts_last", perm=[0, 1, 3, 4, 2])
+        return self._back(y, channels, name, like)
+
+    def _reshape(self, x: str, front: tuple[int, ...], name: str) -> str:
+        """To [*front, H, F]."""
+        if self._size is not None:
+            shape = self._graph.ints(*front, self._size[0], self._size[1] // 2 + 1)
+        else:
+            shape = "fft/shape_" + "_".join(map(str, front))
+            if not self._graph.has(shape):
+                self._graph.add("Concat", [self._graph.ints(*front), self._height_half], shape, axis=0)
+        return self._graph.add("Reshape", [x, shape], name)
+
+    @abstractmethod
+    def _transform(self, x: str, channels: int, name: str) -> str:
+        """x [B, C, H, W] → its unnormalised half spectrum [B, C, H, F, 2]."""
+
+    @abstractmethod
+    def _back(self, z: str, channels: int, name: str, like: str) -> str:
+        """z [B, C, H, F, 2] → [B, C, H, W], scaled by 1/√(HW) of what the unnormalised sum is."""
+
+
+class DftFFT(_NodeFFT):
+    """ONNX DFT nodes (version 17, with the axis as an attribute: OpenVINO reads no other)."""
+
+    def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None, like: str) -> None:
+        super().__init__(graph, size, like)
+        if size is not None:
+            real = 2 * np.arange(size[1] // 2 + 1) % size[1] == 0
+            weight = np.stack([np.ones(len(real)), np.where(real, 0.0, 1.0)], axis=1) * np.sqrt(size[0] * size[1])
+            self._inverse_scale = graph.constant("fft/inverse_scale", weight.astype(np.float32))
+            return
+        add, ints = graph.add, graph.ints
+        twice = add("Mul", [graph.range("fft/half", "fft/f"), ints(2)], "fft/f_twice")
+        other = add("Cast", [add("Mod", [twice, "fft/width"], "fft/f_twice_mod")], "fft/f_float", to=1)
+        one = graph.constant("const/one", np.array(1, np.float32))
+        imaginary = add("Mul", ["fft/root", add("Min", [other, one], "fft/f_imaginary")], "fft/imaginary_root")
+        full = add("Expand", ["fft/root", "fft/half"], "fft/real_root")
+        columns = [add("Unsqueeze", [part, ints(1)], f"{part}_column") for part in (full, imaginary)]
+        self._inverse_scale = add("Concat", columns, "fft/inverse_scale", axis=1)
+
+    def _transform(self, x: str, channels: int, name: str) -> str:
+        add, ints = self._graph.add, self._graph.ints
+        y = add("Unsqueeze", [x, ints(-1)], f"{name}/real")
+        y = add("DFT", [y], f"{name}/row", axis=3, onesided=1)
+        # as it is by the standard; OpenVINO leaves the real input's last axis of 1 in: [B, C, H, F, 1, 2]
+        y = add("Reshape", [y, ints(0, 0, 0, -1, 2)], f"{name}/complex")
+        return add("DFT", [y], f"{name}/column", axis=2)
+
+    def _back(self, z: str, channels: int, name: str, like: str) -> str:
+        add, ints = self._graph.add, self._graph.ints
+        y = add("DFT", [z], f"{name}/column", axis=2, inverse=1)
+        y = add("Mul", [y, self._inverse_scale], f"{name}/scale")
+        y = add("DFT", [y, self._width], f"{name}/row", axis=3, inverse=1, onesided=1)
+        return add("Reshape", [y, ints(0, 0, 0, -1)], f"{name}/real")  # OpenVINO has dropped the last axis of 1 already
+
+
+class PluginFFT(_NodeFFT):
+    """Our own nodes. ONNX does not know their shapes, so these are written beside them."""
+
+    def _transform(self, x: str, channels: int, name: str) -> str:
+        half = self._size[1] // 2 + 1 if self._size else None
+        return self._own("RFFT2", [x], f"{name}/fft", (channels, *self._sides(half), 2))
+
+    def _back(self, z: str, channels: int, name: str, like: str) -> str:
+        width = self._size[1] if self._size else None
+        y = self._own("IRFFT2", [z, like], f"{name}/fft", (channels, *self._sides(width)))
+        return self._graph.add("Mul", [y, self._inverse_root], f"{name}/scale")
+
+    def _sides(self, width: int | None) -> tuple[int | None, int | None]:
+        return (self._size[0] if self._size else None), width
+
+    def _own(self, op: str, inputs: list[str], name: str, shape: tuple[int | None, ...]) -> str:
+        self._graph.declare(name, (None, *shape))
+        return self._graph.add(op, inputs, name, domain=NAMESPACE, plugin_namespace=NAMESPACE, plugin_version=VERSION)
+
+
+def check_onnxruntime() -> None:
+    """Raise EngineError where the ONNX Runtime here does not compute an inverse one-sided DFT, as older ones do not."""
+    onnxruntime = require_onnxruntime()
+
+    graph = GraphBuilder()
+    graph.add("Identity", [DftFFT(graph, (2, 2), "x").inverse("z", 1, "irfft", like="x")], "y")
+    shapes = [Value("z", "float32", (1, 2, 2, 2))], [Value("y", "float32", (1, 1, 2, 2))]
+    data = graph.model(*shapes, {}).SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session.run(None, {"z": np.zeros((1, 2, 2, 2), np.float32)})
+    except Exception as error:
+        raise EngineError(
+            f"ONNX Runtime {onnxruntime.__version__} does not compute inverse real DFT nodes, which --fft dft and the "
+            "calibration of --fft plugin need; install a newer ONNX Runtime"
+        ) from error

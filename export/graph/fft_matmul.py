@@ -1,0 +1,193 @@
+"""The two-dimensional real FFT as matrix products: two a direction, reshapes between them, nothing else.
+
+For x [B, C, H, W], with F = W//2 + 1 columns of the half spectrum and orthonormal scaling:
+
+    forward    y = x @ R              [B, C, H, 2F]    rows of x, then [re | im] along the last axis
+               y = reshape(y)         [B, C, 2H, F]    free: rows are now (h, re/im)
+               X = K @ y              [B, C, 2H, F]    columns; output rows are the re block, then the im block
+               X = reshape(X)         [B, 2C, H, F]    free: channels interleave as c0.re, c0.im, c1.re, …
+    inverse    the same backwards with Kᵀ and R′, whose rows carry the half spectrum's weights (1, 2, …, 2, 1)
+
+That interleaved layout is just what LaMa's spectral 1×1 convolution takes, so nothing is transposed and no complex type
+appears. Static bases are constants made in float64. Dynamic ones are made in the graph, once for all units, from
+n·k mod N in integers: the angle that reaches cos and sin is exact to a rounding or two however large N is.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from glama_deploy.export.graph.builder import GraphBuilder
+
+
+def row_basis(n: int) -> np.ndarray:
+    """R: float64 [n, 2F], F = n//2+1; `x @ R` is `[re | im]` of the orthonormal rfft along the last axis."""
+    angle = _angles(n)[:, : n // 2 + 1]
+    return np.concatenate([np.cos(angle), -np.sin(angle)], axis=1) / np.sqrt(n)
+
+
+def column_basis(n: int) -> np.ndarray:
+    """K: float64 [2n, 2n]; takes rows (h, re/im) to the re block, then the im block, of the orthonormal fft.
+
+    It is orthogonal: its transpose is the inverse transform between the same two layouts.
+    """
+    cos, sin = np.cos(_angles(n)), np.sin(_angles(n))
+    real = np.stack([cos, sin], axis=2).reshape(n, 2 * n)
+    imag = np.stack([-sin, cos], axis=2).reshape(n, 2 * n)
+    return np.concatenate([real, imag], axis=0) / np.sqrt(n)
+
+
+def inverse_row_basis(n: int) -> np.ndarray:
+    """R′: float64 [2F, n]; `[re | im] @ R′` is the orthonormal irfft along the last axis (imaginary parts of the
+    first and, for even n, the last column count for nothing, as in every irfft)."""
+    half = n // 2 + 1
+    angle = _angles(n)[:half]
+    weight = np.where(2 * np.arange(half) % n == 0, 1.0, 2.0)[:, None]
+    return np.concatenate([weight * np.cos(angle), -weight * np.sin(angle)], axis=0) / np.sqrt(n)
+
+
+def _angles(n: int) -> np.ndarray:
+    """2π·(j·k mod n)/n, float64 [n, n], reduced to (−π, π]."""
+    product = np.outer(np.arange(n), np.arange(n)) % n
+    return 2 * np.pi * np.where(2 * product > n, product - n, product) / n
+
+
+class MatmulFFT:
+    """Emits the transforms of one bottleneck size into a graph; all Fourier units share its bases.
+
+    `size` is (H, W) of the bottleneck, or None for one that follows the tensor called `like` [B, C, H, W] at run time.
+    """
+
+    def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None, like: str) -> None:
+        self._graph = graph
+        self._size = size
+        if size is not None:
+            h, w = size
+            self._bases = {
+                "row": graph.constant("fft/row", row_basis(w).astype(np.float32)),
+                "column": graph.constant("fft/column", column_basis(h).astype(np.float32)),
+                "column_inverse": graph.constant("fft/column_inverse", column_basis(h).T.astype(np.float32)),
+                "row_inverse": graph.constant("fft/row_inverse", inverse_row_basis(w).astype(np.float32)),
+            }
+        else:
+            self._bases = _DynamicBases(graph, like).emit()
+
+    def forward(self, x: str, channels: int, name: str) -> str:
+        """rfft2 of x [B, C, H, W]: [B, 2C, H, F], real and imaginary parts interleaved as channels."""
+        y = self._graph.add("MatMul", [x, self._bases["row"]], f"{name}/row")
+        y = self._reshape(y, 0, 1, f"{name}/rows_by_part")
+        y = self._graph.add("MatMul", [self._bases["column"], y], f"{name}/column")
+        return self._reshape(y, 2 * channels, 1, f"{name}/interleave")
+
+    def inverse(self, z: str, channels: int, name: str, like: str) -> str:
+        """irfft2 of z [B, 2C, H, F]: [B, C, H, W]."""
+        y = self._reshape(z, channels, 1, f"{name}/deinterleave")
+        y = self._graph.add("MatMul", [self._bases["column_inverse"], y], f"{name}/column")
+        y = self._reshape(y, 0, 2, f"{name}/parts_by_row")
+        return self._graph.add("MatMul", [y, self._bases["row_inverse"]], f"{name}/row")
+
+    def _reshape(self, x: str, channels: int, halves: int, name: str) -> str:
+        """To [B, channels, −1, halves·F]; channels 0 keeps them."""
+        if self._size is not None:
+            half = self._size[1] // 2 + 1
+            shape = self._graph.ints(0, channels, -1, halves * half)
+        else:
+            shape = f"fft/shape_{channels}_{halves}"
+            if not self._graph.has(shape):
+                width = self._bases["half" if halves == 1 else "two_halves"]
+                self._graph.add("Concat", [self._graph.ints(0, channels, -1), width], shape, axis=0)
+        return self._graph.add("Reshape", [x, shape], name)
+
+
+class _DynamicBases:
+    """The four bases as nodes that compute them from the bottleneck's size."""
+
+    def __init__(self, graph: GraphBuilder, like: str) -> None:
+        self._graph = graph
+        self._like = like
+
+    def emit(self) -> dict[str, str]:
+        add, ints = self._graph.add, self._graph.ints
+        height = add("Shape", [self._like], "fft/height", start=2, end=3)
+        width = add("Shape", [self._like], "fft/width", start=3, end=4)
+        half = add("Add", [add("Div", [width, ints(2)], "fft/half_width"), ints(1)], "fft/half")
+        h_range = self._graph.range(height, "fft/h/range")
+        w_range = self._graph.range(width, "fft/w/range")
+        f_range = self._graph.range(half, "fft/f/range")
+
+        cos, sin, minus_sin = self._cos_sin(h_range, h_range, height, "fft/columns")
+        column = add(
+            "Concat",
+            [self._alternate(cos, sin, "fft/column/re"), self._alternate(minus_sin, cos, "fft/column/im")],
+            "fft/column",
+            axis=0,
+        )
+        re = add("Concat", [cos, minus_sin], "fft/column_inverse/re", axis=1)
+        im = add("Concat", [sin, cos], "fft/column_inverse/im", axis=1)
+        stacked = add(
+            "Concat",
+            [
+                add("Unsqueeze", [re, ints(1)], "fft/column_inverse/re_row"),
+                add("Unsqueeze", [im, ints(1)], "fft/column_inverse/im_row"),
+            ],
+            "fft/column_inverse/stack",
+            axis=1,
+        )
+        column_inverse = add("Flatten", [stacked], "fft/column_inverse", axis=2)
+
+        cos, _, minus_sin = self._cos_sin(w_range, f_range, width, "fft/rows")
+        row = add("Concat", [cos, minus_sin], "fft/row", axis=1)
+
+        cos, _, minus_sin = self._cos_sin(f_range, w_range, width, "fft/rows_inverse")
+        twice = add("Mod", [add("Mul", [f_range, ints(2)], "fft/f_twice"), width], "fft/f_twice_mod")
+        single = add("Equal", [twice, ints(0)], "fft/f_single")
+        weight = add("Where", [single, self._scalar(1.0, "one"), self._scalar(2.0, "two")], "fft/f_weight")
+        weight = add("Unsqueeze", [weight, ints(1)], "fft/f_weight_column")
+        row_inverse = add(
+            "Concat",
+            [
+                add("Mul", [cos, weight], "fft/row_inverse/re"),
+                add("Mul", [minus_sin, weight], "fft/row_inverse/im"),
+            ],
+            "fft/row_inverse",
+            axis=0,
+        )
+        return {
+            "row": row,
+            "column": column,
+            "column_inverse": column_inverse,
+            "row_inverse": row_inverse,
+            "half": half,
+            "two_halves": add("Mul", [half, ints(2)], "fft/two_halves"),
+        }
+
+    def _alternate(self, a: str, b: str, name: str) -> str:
+        """Two [h, h] as one [h, 2h] whose columns alternate between them."""
+        add, last = self._graph.add, self._graph.ints(2)
+        columns = [add("Unsqueeze", [a, last], f"{name}/a"), add("Unsqueeze", [b, last], f"{name}/b")]
+        return add("Flatten", [add("Concat", columns, f"{name}/stack", axis=2)], name, axis=1)
+
+    def _scalar(self, value: float, name: str) -> str:
+        return self._graph.constant(f"const/{name}", np.array(value, np.float32))
+
+    def _cos_sin(self, rows: str, columns: str, n: str, name: str) -> tuple[str, str, str]:
+        """cos, sin and −sin of 2π·(rows ⊗ columns mod n)/n, divided by √n; float32 [rows, columns]."""
+        add, ints = self._graph.add, self._graph.ints
+        product = add(
+            "Mul",
+            [
+                add("Unsqueeze", [rows, ints(1)], f"{name}/j"),
+                add("Unsqueeze", [columns, ints(0)], f"{name}/k"),
+            ],
+            f"{name}/product",
+        )
+        product = add("Mod", [product, n], f"{name}/mod")
+        upper = add("Greater", [add("Mul", [product, ints(2)], f"{name}/twice"), n], f"{name}/upper")
+        product = add("Where", [upper, add("Sub", [product, n], f"{name}/less_n"), product], f"{name}/centred")
+        n_float = add("Cast", [n], f"{name}/n", to=1)
+        turns = add("Div", [add("Cast", [product], f"{name}/centred_float", to=1), n_float], f"{name}/turns")
+        angle = add("Mul", [turns, self._scalar(2 * np.pi, "two_pi")], f"{name}/angle")
+        root = add("Sqrt", [n_float], f"{name}/root")
+        cos = add("Div", [add("Cos", [angle], f"{name}/cos"), root], f"{name}/cos_ortho")
+        sin = add("Div", [add("Sin", [angle], f"{name}/sin"), root], f"{name}/sin_ortho")
+        return cos, sin, add("Neg", [sin], f"{name}/minus_sin_ortho")

@@ -1,0 +1,38 @@
+"""The split FFT of one fixed size (:mod:`glama_deploy.fourier.split`) in an ONNX graph."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from glama_deploy.export.graph.builder import GraphBuilder
+from glama_deploy.fourier import split
+
+
+class SplitFFT:
+    """Emits the split transforms of one bottleneck size; all Fourier units share its bases."""
+
+    def __init__(self, graph: GraphBuilder, size: tuple[int, int]) -> None:
+        self._graph, self._size = graph, size
+        bases = split.bases(*size)
+        self._bases = {name: graph.constant(f"fft/{name}", basis.astype(np.float32)) for name, basis in bases.items()}
+
+    def forward(self, x: str, channels: int, name: str) -> str:
+        """rfft2 of x [B, C, H, W]: [B, 2C, H, split.columns(W)], the frequencies in the order of their digits."""
+        return self._emit(x, split.forward(self._size, channels), name)
+
+    def inverse(self, z: str, channels: int, name: str, like: str) -> str:
+        """irfft2 of z [B, 2C, H, split.columns(W)]: [B, C, H, W]."""
+        return self._emit(z, split.inverse(self._size, channels), name)
+
+    def _emit(self, x: str, steps: Iterable[split.Step], prefix: str) -> str:
+        for step in steps:
+            name = f"{prefix}/{step.name.removesuffix('_inverse')}"
+            if step.kind == "product":
+                x = self._graph.add("MatMul", [self._bases[step.name], x], name)
+            elif step.kind == "reshape":
+                x = self._graph.add("Reshape", [x, self._graph.ints(*step.shape)], name)
+            else:
+                x = self._graph.add("Transpose", [x], name, perm=list(step.shape))
+        return x

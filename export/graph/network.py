@@ -1,0 +1,253 @@
+"""The generator as an ONNX graph: every node written here, batch norms folded, FFTs lowered, nothing traced.
+
+The networks are a closed family, so the graph is emitted from the config and the parameters alone: the same code makes
+static and dynamic graphs, every node bears the name of its part of the network (stem, down0, block3/conv1, up0, head,
+fft), and no torch is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+
+from glama_deploy import cost
+from glama_deploy.bundle import Io, Lowering
+from glama_deploy.errors import GlamaError
+from glama_deploy.export.graph import two_stage
+from glama_deploy.export.graph.builder import GraphBuilder
+from glama_deploy.export.graph.fft_library import DftFFT, PluginFFT
+from glama_deploy.export.graph.fft_matmul import MatmulFFT
+from glama_deploy.export.graph.fft_split import SplitFFT
+from glama_deploy.export.graph.inputs_outputs import ENDS
+from glama_deploy.export.graph.pull_push import PullPush
+from glama_deploy.network import MIN_SIDE, SIZE_MULTIPLE, NetworkConfig, next_side
+
+#: What batch norm adds to the variance (PyTorch's default, which LaMa keeps).
+BN_EPS = 1e-5
+
+OUTPUTS = ("inpainted", "predicted")
+
+#: How the names of the convolutions end that work on spectra.
+SPECTRUM = "/spectrum"
+
+
+def build(
+    config: NetworkConfig,
+    weights: Mapping[str, np.ndarray],
+    size: tuple[int, int] | None = None,
+    outputs: Sequence[str] = ("inpainted",),
+    fft: Lowering = "matmul",
+    io: Io = "float",
+) -> onnx.ModelProto:
+    """The network as a checked float32 ONNX model.
+
+    Inputs `image` and `mask`, outputs, as asked, `inpainted` (the prediction where pixels are missing, the image where
+    they are known) and `predicted` (the network's own), as :mod:`glama_deploy.export.graph.inputs_outputs` says for
+    each `io`. B is always free; H and W are `size`, or without it free too: any multiples of 8 from 16 up, with io
+    `uint8` any sides. `fft` is how the transforms are written; `split` needs a size.
+
+    Raises GlamaError for a size that is no multiple of 8 or below 16, and for `split` without a size.
+    """
+    check_size(size)
+    if fft == "split" and size is None:
+        raise GlamaError("the split FFT is of one size: give --size HxW with --fft split, or use --fft matmul")
+    graph = GraphBuilder()
+    ends = ENDS[io](graph, size)
+    entered = ends.enter()
+    if config.coarse is not None:
+        entered = _with_coarse_picture(config, weights, graph, size, fft, entered)
+    ends.leave(_Emitter(config, weights, graph, size, fft).generator(entered), outputs)
+    metadata = {"network": config.model_dump_json(), "fft": fft}
+    model = graph.model(ends.inputs(), ends.outputs(outputs), metadata)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _with_coarse_picture(
+    config: NetworkConfig,
+    weights: Mapping[str, np.ndarray],
+    graph: GraphBuilder,
+    size: tuple[int, int] | None,
+    fft: Lowering,
+    entered: str,
+) -> str:
+    """Stage one: its picture, enlarged, before the network's input; [B, 7, H, W]."""
+    assert config.coarse is not None
+    add, side = graph.add, config.coarse_side
+    resampling = two_stage.Resampling(graph, size, side, entered)
+    means = resampling.shrink(add("Concat", ["compose/masked", "compose/keep"], "shrink/known", axis=1))
+    least = graph.constant("const/least_known", np.array(two_stage.LEAST_KNOWN, np.float32))
+    one = graph.constant("const/one", np.array(1, np.float32))
+    sums, share = (
+        add("Slice", [means, graph.ints(first), graph.ints(last), graph.ints(1)], f"shrink/{name}")
+        for name, first, last in (("sums", 0, 3), ("share", 3, 4))
+    )
+    missing = add("Cast", [add("Less", [share, least], "shrink/unknown")], "shrink/missing", to=1)
+    image = add("Div", [sums, add("Max", [share, least], "shrink/divisor")], "shrink/mean")
+    image = add("Mul", [image, add("Sub", [one, missing], "shrink/keep")], "shrink/masked")
+    own = {name.removeprefix("coarse."): value for name, value in weights.items() if name.startswith("coarse.")}
+    stage = _Emitter(config.coarse, own, graph.scoped("coarse/"), (side, side), cost.of_coarse(fft, config))
+    logits = stage.generator(add("Concat", [image, missing], "shrink/stacked", axis=1))
+    predicted = add("Sigmoid", [logits], "coarse_picture/predicted")
+    picture = add("Add", [image, add("Mul", [missing, predicted], "coarse_picture/filled")], "coarse_picture/whole")
+    return add("Concat", [resampling.enlarge(picture), entered], "enlarge/stacked", axis=1)
+
+
+def check_size(size: tuple[int, int] | None) -> None:
+    """Raise GlamaError unless both sides are multiples of 8 and at least 16."""
+    if size is None:
+        return
+    if any(side % SIZE_MULTIPLE or side < MIN_SIDE for side in size):
+        near = "x".join(str(next_side(side)) for side in size)
+        raise GlamaError(
+            f"size {size[0]}x{size[1]}: both sides must be multiples of {SIZE_MULTIPLE}, at least {MIN_SIDE}; "
+            f"the next that works is {near} (images of any size are padded to it at run time)"
+        )
+
+
+class _Emitter:
+    """Writes the generator's layers, in the order in which they run."""
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        weights: Mapping[str, np.ndarray],
+        graph: GraphBuilder,
+        size: tuple[int, int] | None,
+        fft: Lowering,
+    ) -> None:
+        self._config = config
+        self._weights = weights
+        self._graph = graph
+        self._size = size
+        down = 2**config.n_downsampling
+        self._bottleneck = (size[0] // down, size[1] // down) if size else None
+        self._lowering = fft
+        self._fft: MatmulFFT | SplitFFT | DftFFT | PluginFFT | None = None
+
+    def generator(self, x: str) -> str:
+        """From [B, 4, H, W] to the head's [B, 3, H, W], before the sigmoid."""
+        if self._config.fill is None:
+            return self._layers(x)
+        picture = PullPush(self._graph, self._size, x)
+        return picture.added_to(self._layers(picture.seen()))
+
+    def _layers(self, x: str) -> str:
+        config = self._config
+        local, globl = self._ffc("model.1", "stem", x, None, padding=3, stride=1)
+        for level in range(config.n_downsampling):
+            local, globl = self._ffc(f"model.{2 + level}", f"down{level}", local, globl, padding=1, stride=2)
+        assert globl is not None
+        self._fft = self._transforms(globl)
+        for block in range(config.n_blocks):
+            source, name = f"model.{config.first_block + block}", f"block{block}"
+            inner = self._ffc(f"{source}.conv1", f"{name}/conv1", local, globl, padding=1, stride=1)
+            inner = self._ffc(f"{source}.conv2", f"{name}/conv2", *inner, padding=1, stride=1)
+            local = self._graph.add("Add", [local, inner[0]], f"{name}/local")
+            globl = self._graph.add("Add", [globl, str(inner[1])], f"{name}/global")
+        x = self._graph.add("Concat", [local, globl], "bottleneck", axis=1)
+        for step in range(config.n_downsampling):
+            x = self._up(config.first_up + 3 * step, f"up{step}", x)
+        return self._head(x)
+
+    def _transforms(self, like: str) -> MatmulFFT | SplitFFT | DftFFT | PluginFFT:
+        if self._lowering == "split":
+            assert self._bottleneck is not None
+            return SplitFFT(self._graph, self._bottleneck)
+        if self._lowering == "matmul":
+            return MatmulFFT(self._graph, self._bottleneck, like)
+        return (DftFFT if self._lowering == "dft" else PluginFFT)(self._graph, self._bottleneck, like)
+
+    def _ffc(
+        self, source: str, name: str, local: str, globl: str | None, *, padding: int, stride: int
+    ) -> tuple[str, str | None]:
+        """An FFC layer with its norms folded and its ReLUs; `source` is its name in the checkpoint."""
+        weight = {path: self._weights.get(f"{source}.ffc.{path}.weight") for path in ("convl2l", "convl2g", "convg2l")}
+        scale, shift = self._norm(f"{source}.bn_l")
+        padded = self._pad(local, padding, f"{name}/local_pad")
+        assert weight["convl2l"] is not None
+        out_l = self._conv(padded, _scaled(weight["convl2l"], scale), shift, f"{name}/l2l", stride)
+        if globl is not None and weight["convg2l"] is not None:
+            padded_g = self._pad(globl, padding, f"{name}/global_pad")
+            from_g = self._conv(padded_g, _scaled(weight["convg2l"], scale), None, f"{name}/g2l", stride)
+            out_l = self._graph.add("Add", [out_l, from_g], f"{name}/local_sum")
+        out_l = self._graph.add("Relu", [out_l], f"{name}/local")
+        if weight["convl2g"] is None:
+            return out_l, None
+        scale, shift = self._norm(f"{source}.bn_g")
+        out_g = self._conv(padded, _scaled(weight["convl2g"], scale), shift, f"{name}/l2g", stride)
+        if globl is not None:
+            from_g = self._spectral(f"{source}.ffc.convg2g", f"{name}/g2g", globl, scale)
+            out_g = self._graph.add("Add", [out_g, from_g], f"{name}/global_sum")
+        return out_l, self._graph.add("Relu", [out_g], f"{name}/global")
+
+    def _spectral(self, source: str, name: str, x: str, out_scale: np.ndarray) -> str:
+        """The global-to-global path; `out_scale` is the following norm's, folded into the last convolution."""
+        assert self._fft is not None
+        add, channels = self._graph.add, self._config.spectral_channels
+        scale, shift = self._norm(f"{source}.conv1.1")
+        x = self._conv(x, _scaled(self._weights[f"{source}.conv1.0.weight"], scale), shift, f"{name}/in")
+        x = add("Relu", [x], f"{name}/in_relu")
+        z = self._fft.forward(x, channels, f"{name}/rfft")
+        scale, shift = self._norm(f"{source}.fu.bn")
+        z = self._conv(z, _scaled(self._weights[f"{source}.fu.conv_layer.weight"], scale), shift, f"{name}{SPECTRUM}")
+        z = add("Relu", [z], f"{name}/spectrum_relu")
+        z = self._fft.inverse(z, channels, f"{name}/irfft", like=x)
+        x = add("Add", [x, z], f"{name}/sum")
+        return self._conv(x, _scaled(self._weights[f"{source}.conv2.weight"], out_scale), None, f"{name}/out")
+
+    def _up(self, index: int, name: str, x: str) -> str:
+        """Transposed convolution (doubles height and width) with its norm folded, and ReLU."""
+        scale, shift = self._norm(f"model.{index + 1}")
+        kernel = self._weights[f"model.{index}.weight"].astype(np.float64) * scale[None, :, None, None]
+        bias = self._weights[f"model.{index}.bias"].astype(np.float64) * scale + shift
+        x = self._graph.add(
+            "ConvTranspose",
+            [
+                x,
+                self._graph.constant(f"{name}/conv/weight", kernel.astype(np.float32)),
+                self._graph.constant(f"{name}/conv/bias", bias.astype(np.float32)),
+            ],
+            f"{name}/conv",
+            kernel_shape=[3, 3],
+            strides=[2, 2],
+            pads=[1, 1, 1, 1],
+            output_padding=[1, 1],
+        )
+        return self._graph.add("Relu", [x], f"{name}/relu")
+
+    def _head(self, x: str) -> str:
+        """The 7×7 convolution to three channels, as an 8×8 one of stride 2 to twelve and a depth-to-space: the same
+        sums, four neighbouring pixels at once, because three output channels leave the vector units idle."""
+        kernel, bias = (self._weights[f"model.{self._config.head}.{part}"] for part in ("weight", "bias"))
+        wide = np.zeros((3, 2, 2, kernel.shape[1], 8, 8), np.float32)
+        for row in range(2):
+            for column in range(2):
+                wide[:, row, column, :, row : row + 7, column : column + 7] = kernel
+        x = self._pad(x, 3, "head/pad")
+        x = self._conv(x, wide.reshape(12, -1, 8, 8), np.repeat(bias, 4), "head/conv", stride=2)
+        return self._graph.add("DepthToSpace", [x], "head/pixels", blocksize=2, mode="CRD")
+
+    def _pad(self, x: str, padding: int, name: str) -> str:
+        pads = self._graph.ints(0, 0, padding, padding, 0, 0, padding, padding)
+        return self._graph.add("Pad", [x, pads], name, mode="reflect")
+
+    def _conv(self, x: str, kernel: np.ndarray, bias: np.ndarray | None, name: str, stride: int = 1) -> str:
+        inputs = [x, self._graph.constant(f"{name}/weight", kernel.astype(np.float32))]
+        if bias is not None:
+            inputs.append(self._graph.constant(f"{name}/bias", bias.astype(np.float32)))
+        return self._graph.add("Conv", inputs, name, kernel_shape=list(kernel.shape[2:]), strides=[stride, stride])
+
+    def _norm(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """A batch norm in eval mode as (scale, shift), float64 [C]: y = scale · x + shift."""
+        part = {p: self._weights[f"{name}.{p}"].astype(np.float64) for p in ("weight", "bias")}
+        mean, var = (self._weights[f"{name}.running_{p}"].astype(np.float64) for p in ("mean", "var"))
+        scale = part["weight"] / np.sqrt(var + BN_EPS)
+        return scale, part["bias"] - mean * scale
+
+
+def _scaled(kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """A convolution's kernel with each output channel multiplied, in float64."""
+    return kernel.astype(np.float64) * scale[:, None, None, None]

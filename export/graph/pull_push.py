@@ -1,0 +1,104 @@
+"""The interpolated picture that a network with `fill` begins with, in the graph: poolings and sums.
+
+What it computes stands in :mod:`glama_deploy.reference.pull_push`. No weights, and only nodes that every engine has
+and computes alike. Odd sides are padded by a node of their own, since some providers drop a pooling's pads at the end;
+twice the size is a depth-to-space of four copies, since behind a resize OpenVINO in bf16 would not keep to float32. All
+of it is float32 at every precision, as the image and the sigmoid are (but for a coarse network's in OpenVINO's bf16,
+which keeps float32 only behind the last product).
+"""
+
+from __future__ import annotations
+
+from glama_deploy.export.graph.builder import GraphBuilder
+from glama_deploy.network import FILL_LEAST, FILL_LEAST_KNOWN, FILL_SMOOTHINGS, SIZE_MULTIPLE
+
+#: The part of the graph that this file makes.
+PART = "fill"
+
+
+class PullPush:
+    """Emits it for the value `x` [B, 4, H, W] (masked image, then mask), of images of one size or of any."""
+
+    def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None, x: str) -> None:
+        self._graph, self._size = graph, size
+        self._mask = self._channels(x, 3, 4, "mask")
+        masked = self._channels(x, 0, 3, "masked")
+        known = self._add("Sub", [self._graph.scalar(1), self._mask], "known")
+        self._picture = self._push(self._pull(self._add("Concat", [masked, known], "levels0", axis=1)))
+
+    def seen(self) -> str:
+        """What the network sees: picture and mask, [B, 4, H, W]."""
+        return self._add("Concat", [self._picture, self._mask], "seen", axis=1)
+
+    def added_to(self, logits: str) -> str:
+        """The network's output added to the picture's log odds, [B, 3, H, W]."""
+        lowest, highest = self._graph.scalar(FILL_LEAST), self._graph.scalar(1 - FILL_LEAST)
+        p = self._add("Min", [self._add("Max", [self._picture, lowest], "bounded_below"), highest], "bounded")
+        odds = self._add("Div", [p, self._add("Sub", [self._graph.scalar(1), p], "complement")], "odds")
+        return self._add("Add", [logits, self._add("Log", [odds], "log_odds")], "logits")
+
+    def _pull(self, level: str) -> list[str]:
+        """The pyramid [B, 4, h, w] (colour × known, known), the finest first."""
+        levels = [level]
+        for number in range(1, len(FILL_SMOOTHINGS)):
+            name = f"levels{number}"
+            finer, odd = levels[-1], self._odd(number - 1)
+            if odd != (0, 0):
+                pads = self._graph.ints(0, 0, 0, 0, 0, 0, *odd)
+                finer = self._add("Pad", [finer, pads], f"{name}/even", mode="edge")
+            mean = self._add("AveragePool", [finer], f"{name}/mean", kernel_shape=[2, 2], strides=[2, 2])
+            share = self._channels(mean, 3, 4, f"{name}/share")
+            most = self._add("Max", [share, self._graph.scalar(0.25)], f"{name}/divisor")
+            levels.append(self._add("Div", [mean, most], name))
+        return levels
+
+    def _push(self, levels: list[str]) -> str:
+        """The picture [B, 3, H, W]."""
+        mean = self._add("GlobalAveragePool", [levels[-1]], "mean")
+        share = self._channels(mean, 3, 4, "mean/share")
+        share = self._add("Max", [share, self._graph.scalar(FILL_LEAST_KNOWN)], "mean/divisor")
+        picture = self._add("Div", [self._channels(mean, 0, 3, "mean/sums"), share], "mean/picture")
+        for number in reversed(range(len(levels))):
+            name = f"push{number}"
+            known = self._channels(levels[number], 0, 3, f"{name}/known")
+            share = self._channels(levels[number], 3, 4, f"{name}/share")
+            unknown = self._add("Sub", [self._graph.scalar(1), share], f"{name}/unknown")
+            if number + 1 < len(levels):
+                picture = self._enlarged(picture, number, known, name)
+            picture = self._completed(known, unknown, picture, f"{name}/begun")
+            for step in range(FILL_SMOOTHINGS[number]):
+                own = f"{name}/step{step}"
+                mean = self._add("AveragePool", [picture], f"{own}/mean", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+                picture = self._completed(known, unknown, mean, own)
+        return picture
+
+    def _completed(self, known: str, unknown: str, picture: str, name: str) -> str:
+        return self._add("Add", [known, self._add("Mul", [unknown, picture], f"{name}/unknown")], name)
+
+    def _enlarged(self, picture: str, number: int, like: str, name: str) -> str:
+        """The picture of level `number` + 1 at the size of level `number`, that of `like`."""
+        picture = self._add("Concat", [picture] * 4, f"{name}/four", axis=1)
+        picture = self._add("DepthToSpace", [picture], f"{name}/twice", blocksize=2, mode="DCR")
+        if self._odd(number) == (0, 0):
+            return picture
+        ints = self._graph.ints
+        if self._size is None:
+            sides = self._add("Shape", [like], f"{name}/sides", start=2, end=4)
+        else:
+            sides = ints(*(-(-side // 2**number) for side in self._size))
+        return self._add("Slice", [picture, ints(0, 0), sides, ints(2, 3)], f"{name}/cropped")
+
+    def _odd(self, number: int) -> tuple[int, int]:
+        """Whether height and width of a level are odd, or may be where the size is open."""
+        if self._size is None:
+            odd = int(2**number >= SIZE_MULTIPLE)
+            return odd, odd
+        height, width = (-(-side // 2**number) % 2 for side in self._size)
+        return height, width
+
+    def _channels(self, x: str, first: int, last: int, name: str) -> str:
+        ints = self._graph.ints
+        return self._add("Slice", [x, ints(first), ints(last), ints(1)], name)
+
+    def _add(self, op: str, inputs: list[str], name: str, **attributes: object) -> str:
+        return self._graph.add(op, inputs, f"{PART}/{name}", **attributes)

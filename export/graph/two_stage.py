@@ -1,0 +1,121 @@
+"""The two resamplings between the stages of GLaMa-2stage as matrix products: to S×S by area, and back bilinearly.
+
+What they compute stands in :mod:`glama_deploy.reference.two_stage`. Every engine has matrix products, for sizes that
+are known and for sizes that are not, and here every weight is a ratio of integers, which float32 rounds once. Resize
+nodes would differ between engines, and TensorRT has none by area. Both stay float32 at every precision: their input is
+the image, and the share of a cell that is known may be small.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from glama_deploy.export.graph.builder import GraphBuilder
+
+#: The parts of the graph that this file makes.
+PARTS = ("shrink", "coarse_picture", "enlarge")
+
+#: As in the reference: a cell is missing where less than this share of its area is known.
+LEAST_KNOWN = 2.0**-10
+
+
+def area(extent: int, cells: int) -> np.ndarray:
+    """float64 [cells, extent]: the share of each cell that each pixel covers."""
+    cell, pixel = np.arange(cells)[:, None], np.arange(extent)
+    overlap = np.minimum((cell + 1) * extent, (pixel + 1) * cells) - np.maximum(cell * extent, pixel * cells)
+    return np.maximum(overlap, 0) / extent
+
+
+def bilinear(cells: int, extent: int) -> np.ndarray:
+    """float64 [extent, cells]: the weight of each cell in each pixel, pixels as areas, edges held."""
+    pixel, cell = np.arange(extent)[:, None], np.arange(cells)
+    place = np.clip((2 * pixel + 1) * cells - extent, 0, 2 * extent * (cells - 1))  # in units of 1/(2·extent)
+    return np.maximum(1 - np.abs(place - 2 * extent * cell) / (2 * extent), 0)
+
+
+def products(model: onnx.ModelProto) -> dict[str, str]:
+    """The matrix products of both, which stay float32 at every precision, each with the reason."""
+    reason = "it resamples the image between two stages, where cells may be known by a thousandth"
+    own = (node for node in model.graph.node if node.op_type == "MatMul" and node.name.split("/")[0] in PARTS)
+    return {node.name: reason for node in own}
+
+
+class Resampling:
+    """Emits both, between images of one size, or of that of the value `like` [B, C, H, W] at run time, and S×S."""
+
+    def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None, side: int, like: str) -> None:
+        self._graph, self._size, self._side, self._like = graph, size, side, like
+
+    def shrink(self, x: str) -> str:
+        """The means of x [B, C, H, W] in each cell: [B, C, S, S]."""
+        if self._size is not None:
+            rows, columns = (area(extent, self._side) for extent in self._size)
+            names = self._constant(rows, "shrink/rows"), self._constant(columns.T, "shrink/columns")
+        else:
+            names = self._area(0, "shrink/rows"), self._area(1, "shrink/columns")
+        return self._products(names, x, "shrink")
+
+    def enlarge(self, x: str) -> str:
+        """x [B, C, S, S] between its cells: [B, C, H, W]."""
+        if self._size is not None:
+            rows, columns = (bilinear(self._side, extent) for extent in self._size)
+            names = self._constant(rows, "enlarge/rows"), self._constant(columns.T, "enlarge/columns")
+        else:
+            names = self._bilinear(0, "enlarge/rows"), self._bilinear(1, "enlarge/columns")
+        return self._products(names, x, "enlarge")
+
+    def _products(self, matrices: tuple[str, str], x: str, name: str) -> str:
+        rows, columns = matrices
+        x = self._graph.add("MatMul", [rows, x], f"{name}/by_rows")
+        return self._graph.add("MatMul", [x, columns], f"{name}/by_columns")
+
+    def _constant(self, values: np.ndarray, name: str) -> str:
+        return self._graph.constant(name, values.astype(np.float32))
+
+    def _area(self, axis: int, name: str) -> str:
+        """:func:`area` of an axis in the graph; of columns (axis 1) its transpose. Every number is an integer below
+        2^24, and so exact, up to the last division."""
+        add = self._graph.add
+        extent, pixel, cell = self._numbers(axis, 1 - axis, name)
+        side, one = self._graph.scalar(self._side), self._graph.scalar(1)
+        ends = [
+            add("Mul", [add("Add", [of, one], f"{name}/{label}_after"), step], f"{name}/{label}_end")
+            for of, step, label in ((cell, extent, "cell"), (pixel, side, "pixel"))
+        ]
+        starts = [
+            add("Mul", pair, f"{name}/{label}_start")
+            for pair, label in (([cell, extent], "cell"), ([pixel, side], "pixel"))
+        ]
+        overlap = add("Sub", [add("Min", ends, f"{name}/end"), add("Max", starts, f"{name}/start")], f"{name}/overlap")
+        return add("Div", [add("Relu", [overlap], f"{name}/covered"), extent], name)
+
+    def _bilinear(self, axis: int, name: str) -> str:
+        """:func:`bilinear` of an axis in the graph; of columns (axis 1) its transpose. Integers below 2^24 likewise."""
+        add = self._graph.add
+        extent, pixel, cell = self._numbers(axis, axis, name)
+        two = self._graph.scalar(2)
+        unit = add("Mul", [extent, two], f"{name}/unit")
+        odd = add("Add", [add("Mul", [pixel, two], f"{name}/twice"), self._graph.scalar(1)], f"{name}/odd")
+        place = add(
+            "Sub", [add("Mul", [odd, self._graph.scalar(self._side)], f"{name}/centre"), extent], f"{name}/place"
+        )
+        last = add("Mul", [unit, self._graph.scalar(self._side - 1)], f"{name}/last")
+        place = add("Min", [add("Relu", [place], f"{name}/from_first"), last], f"{name}/to_last")
+        away = add("Sub", [place, add("Mul", [cell, unit], f"{name}/cells")], f"{name}/away")
+        share = add("Div", [add("Abs", [away], f"{name}/distance"), unit], f"{name}/far")
+        return add("Relu", [add("Sub", [self._graph.scalar(1), share], f"{name}/near")], name)
+
+    def _numbers(self, axis: int, direction: int, name: str) -> tuple[str, str, str]:
+        """An axis's extent, the numbers of its pixels along `direction`, and those of the cells along the other."""
+        add, ints = self._graph.add, self._graph.ints
+        extent = add("Shape", [self._like], f"{name}/extent", start=2 + axis, end=3 + axis)
+        pixel = add("Cast", [self._graph.range(extent, f"{name}/range")], f"{name}/range_float", to=1)
+        pixel = add("Unsqueeze", [pixel, ints(1 - direction)], f"{name}/pixel")
+        shape = (-1, 1) if direction else (1, -1)
+        cell = np.arange(self._side, dtype=np.float32).reshape(shape)
+        return (
+            add("Cast", [extent], f"{name}/extent_float", to=1),
+            pixel,
+            self._graph.constant(f"const/cells_{'down' if direction else 'across'}", cell),
+        )

@@ -1,0 +1,1 @@
+"""Number types of the graph: half types, value ranges and int8."""

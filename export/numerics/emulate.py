@@ -1,0 +1,96 @@
+"""Tensor-core arithmetic on a CPU: what a typed graph gives where every half value is rounded to its type.
+
+A tensor core multiplies half values exactly and adds the products in float32; its result is rounded when it is stored.
+The emulation does the same: each half operation becomes a float32 one (a product of two fp16 values is exact in
+float32) whose result is cast to the half type and back. ONNX Runtime runs it with its optimizations off, so that no
+fusion skips a rounding. Bytes with a scale are multiplied as they are: an int8 convolution scales the sum. What it
+cannot show is the order in which a GPU adds, which moves the last float32 digits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from glama_deploy.bundle import Io, SizeRange
+from glama_deploy.errors import EngineError
+from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
+from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
+
+_HALF = {TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
+
+
+def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The typed model as a float32 one that rounds where the typed one would."""
+    inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    half = {
+        value.name: value.type.tensor_type.elem_type
+        for value in (*inferred.graph.value_info, *inferred.graph.output)
+        if value.type.tensor_type.elem_type in _HALF
+    }
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        nodes.append(copy)
+        if node.op_type == "Cast" and copy.attribute[0].i in _HALF:
+            copy.attribute[0].i = TensorProto.FLOAT
+        for index, name in enumerate(node.output):
+            if name in half and node.op_type != "DequantizeLinear":
+                exact, stored = f"{name}/exact", f"{name}/stored"
+                copy.output[index] = exact
+                nodes.append(helper.make_node("Cast", [exact], [stored], name=stored, to=half[name]))
+                nodes.append(helper.make_node("Cast", [stored], [name], name=f"{name}/widened", to=TensorProto.FLOAT))
+    constants = [
+        numpy_helper.from_array(numpy_helper.to_array(c).astype(np.float32), c.name) if c.data_type in _HALF else c
+        for c in model.graph.initializer
+    ]
+    graph = helper.make_graph(nodes, model.graph.name, list(model.graph.input), list(model.graph.output), constants)
+    return helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version)
+
+
+class EmulatedRunner:
+    """A runner over the emulation; takes what the typed graph takes."""
+
+    backend = "emulated"
+    compiles_sizes = False
+    holder, streams = None, 1
+
+    def __init__(self, model: onnx.ModelProto, precision: str, sizes: SizeRange, threads: int | None = None) -> None:
+        self._outputs = {output.name for output in model.graph.output}
+        plugins = any(node.domain for node in model.graph.node)
+        self._run = _by_node(emulated(model)) if plugins else _session(emulated(model), threads)
+        self.precision, self.sizes = precision, sizes
+        image = model.graph.input[0].type.tensor_type.elem_type
+        self.io: Io = "uint8" if image == TensorProto.UINT8 else "float"
+        self.description = f"{precision} emulated on a CPU"
+
+    def run(self, image: np.ndarray, mask: np.ndarray, output: str = "inpainted") -> np.ndarray:
+        if output not in self._outputs:
+            raise EngineError(f"the graph has no output {output!r}")
+        try:
+            return self._run(output, {"image": image, "mask": mask})
+        except Exception as error:  # ONNX Runtime's own have no other base
+            raise EngineError(f"the emulation failed: {first_line(error, MAX_ENGINE_LINE)}") from error
+
+
+def _session(model: onnx.ModelProto, threads: int | None) -> Callable[[str, dict[str, np.ndarray]], np.ndarray]:
+    """The whole graph on ONNX Runtime, nothing fused; threads None: all."""
+    onnxruntime = require_onnxruntime()
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads or 0
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return lambda output, feeds: session.run([output], feeds)[0]
+
+
+def _by_node(model: onnx.ModelProto) -> Callable[[str, dict[str, np.ndarray]], np.ndarray]:
+    """A graph with plugins' nodes, which NumPy computes, node by node."""
+    from glama_deploy.runtime.tensorrt.plugins import cpu_reference as reference
+
+    return lambda output, feeds: reference.run(model, feeds)[output]

@@ -1,0 +1,189 @@
+"""fp16 and bf16 written into the graph: TensorRT's networks are strongly typed, so a layer's type is what stands here.
+
+The pass takes the fp32 graph and gives every convolution, matrix product and pointwise operation of the network the
+half type. What stays float32: inputs, outputs and compositing (known pixels pass through untouched), and the picture
+that a network with `fill` begins with; what is computed about sizes, with it the dynamic DFT bases, whose angles would
+lose their digits (they are cast once, when they are done); transforms that a library computes (DFT nodes, cuFFT), with
+their scaling; and the nodes that the caller names because their values leave the half type's range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Literal
+
+import ml_dtypes
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from glama_deploy.export.graph import fft_library as fourier_nodes
+from glama_deploy.export.graph import inputs_outputs as ends
+from glama_deploy.export.graph import pull_push, two_stage
+from glama_deploy.export.graph.fft_matmul import column_basis, inverse_row_basis, row_basis
+from glama_deploy.fourier import split
+
+Half = Literal["fp16", "bf16"]
+
+_TYPES = {
+    "fp32": (TensorProto.FLOAT, np.dtype(np.float32)),
+    "fp16": (TensorProto.FLOAT16, np.dtype(np.float16)),
+    "bf16": (TensorProto.BFLOAT16, np.dtype(ml_dtypes.bfloat16)),
+}
+
+#: Convolutions take bfloat16 from opset 22 on, which needs a newer file format.
+_OPSETS = {"fp16": 18, "bf16": 22}
+_IR_VERSIONS = {"fp16": 8, "bf16": 10}
+
+
+def full(node: onnx.NodeProto) -> bool:
+    """Whether a node of the network is float32 at every precision: masking, interpolating, compositing, and the
+    sigmoid, whose half steps would be visible; what stands between two stages; a library's transforms and their
+    scaling."""
+    part = node.name.removeprefix("coarse/").split("/")[0]
+    return (
+        part in (*ends.PARTS, *two_stage.PARTS, pull_push.PART)
+        or node.op_type in fourier_nodes.OPERATORS
+        or node.name.endswith(fourier_nodes.INNER)
+    )
+
+
+def lacking(model: onnx.ModelProto, half: Half) -> dict[str, str]:
+    """The nodes that no TensorRT engine was seen to compute in this type, each with the reason: in bf16 the transposed
+    convolutions, which TensorRT-RTX 1.7 does not build."""
+    if half != "bf16":
+        return {}
+    return {n.name: "TensorRT-RTX 1.7 builds no bf16 of it" for n in model.graph.node if n.op_type == "ConvTranspose"}
+
+
+def typed(model: onnx.ModelProto, half: Half, keep: Collection[str] = ()) -> onnx.ModelProto:
+    """The float32 model with its network in `half`; nodes named in `keep` compute in float32.
+
+    Casts stand only where the type changes, one for each value and type. Raises ValueError for a name in `keep` that
+    the graph does not have.
+    """
+    return _Pass(model, half, frozenset(keep)).run()
+
+
+class _Pass:
+    def __init__(self, model: onnx.ModelProto, half: Half, keep: frozenset[str]) -> None:
+        unknown = keep - {node.name for node in model.graph.node}
+        if unknown:
+            raise ValueError(f"no node is called {', '.join(sorted(unknown))}")
+        self._model = model
+        self._half = half
+        self._keep = keep
+        self._constants = {constant.name: constant for constant in model.graph.initializer}
+        #: float values by name: the type each has, once its node is written
+        self._types = {value.name: "fp32" for value in model.graph.input}
+        self._data = set(self._types)  # values that come from the image, other than by its shape
+        self._nodes: list[onnx.NodeProto] = []
+        self._new_constants: dict[str, onnx.TensorProto] = {}
+        self._casts: dict[tuple[str, str], str] = {}
+        self._split: dict[str, dict[str, np.ndarray]] = {}
+
+    def run(self) -> onnx.ModelProto:
+        for node in self._model.graph.node:
+            self._write(node)
+        graph = helper.make_graph(
+            self._nodes,
+            self._model.graph.name,
+            list(self._model.graph.input),
+            list(self._model.graph.output),
+            list(self._new_constants.values()),
+            value_info=list(self._model.graph.value_info),  # of plugins' outputs, which stay float32
+        )
+        own = [opset for opset in self._model.opset_import if opset.domain]
+        result = helper.make_model(
+            graph,
+            opset_imports=[
+                helper.make_opsetid("", max(_OPSETS[self._half], self._model.opset_import[0].version)),
+                *own,
+            ],
+            ir_version=max(_IR_VERSIONS[self._half], self._model.ir_version),
+            producer_name=self._model.producer_name,
+        )
+        properties = {p.key: p.value for p in self._model.metadata_props}
+        helper.set_model_props(result, {**properties, "precision": self._half})
+        onnx.checker.check_model(result, full_check=True)
+        return result
+
+    def _write(self, node: onnx.NodeProto) -> None:
+        from_image = node.op_type != "Shape" and any(name in self._data for name in node.input)
+        from_image |= node.op_type == "DequantizeLinear"  # weights in bytes are the network's, too
+        if not from_image:  # about sizes: as it is
+            kind = None
+        elif node.name in self._keep or full(node):
+            kind = "fp32"
+        else:
+            kind = self._half
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        for index, name in enumerate(node.input):
+            copy.input[index] = self._as(name, kind) if name else name
+        if node.op_type == "DFT" and _OPSETS[self._half] >= 20:
+            self._axis_as_input(copy)
+        self._nodes.append(copy)
+        if kind is not None:
+            self._data.update(node.output)
+            self._types.update(dict.fromkeys(node.output, kind))
+
+    def _axis_as_input(self, dft: onnx.NodeProto) -> None:
+        """From opset 20 on a DFT has its axis as its third input."""
+        (axis,) = [a for a in dft.attribute if a.name == "axis"]
+        name = f"const/axis_{axis.i}"
+        self._new_constants[name] = numpy_helper.from_array(np.array(axis.i, np.int64), name)
+        dft.attribute.remove(axis)
+        dft.input.extend([""] * (2 - len(dft.input)) + [name])
+
+    def _as(self, name: str, kind: str | None) -> str:
+        """The value called `name` in type `kind`: itself, a constant of that type, or a cast of it."""
+        if name in self._constants:
+            return self._constant(name, kind)
+        if kind is None or self._types.get(name, "fp32") == kind or not self._is_float(name):
+            return name
+        if (name, kind) not in self._casts:
+            cast = f"{name}/{kind}"
+            self._nodes.append(helper.make_node("Cast", [name], [cast], name=cast, to=_TYPES[kind][0]))
+            self._casts[name, kind] = cast
+        return self._casts[name, kind]
+
+    def _is_float(self, name: str) -> bool:
+        """Values of the network are float; of those about sizes, only the finished bases reach it as float."""
+        return name in self._data or name in _BASES
+
+    def _constant(self, name: str, kind: str | None) -> str:
+        constant = self._constants[name]
+        if constant.data_type != TensorProto.FLOAT or kind in (None, "fp32"):
+            self._new_constants.setdefault(name, constant)
+            return name
+        half_name = f"{name}/{kind}"
+        if half_name not in self._new_constants:
+            with np.errstate(over="ignore"):  # a weight that overflows is infinite here, as it would be on the device
+                values = self._exact(name, numpy_helper.to_array(constant)).astype(_TYPES[kind][1])
+            self._new_constants[half_name] = numpy_helper.from_array(values, half_name)
+        return half_name
+
+    def _exact(self, name: str, values: np.ndarray) -> np.ndarray:
+        """A DFT basis in float64, so that it is rounded once; any other constant as it is."""
+        scope = "coarse/" if name.startswith("coarse/") else ""
+        name = name.removeprefix(scope)
+        if name == "fft/row":
+            return row_basis(values.shape[0])
+        if name == "fft/row_inverse":
+            return inverse_row_basis(values.shape[1])
+        if name in _BASES:
+            basis = column_basis(values.shape[0] // 2)
+            return basis if name == "fft/column" else basis.T
+        return self._split_bases(scope).get(name, values)
+
+    def _split_bases(self, scope: str) -> dict[str, np.ndarray]:
+        if scope not in self._split:
+            names = [f"{scope}fft/{name}" for name in split.MINOR]
+            shapes = [tuple(self._constants[name].dims) for name in names if name in self._constants]
+            bases = split.bases(*split.size_of(*shapes)) if shapes else {}
+            self._split[scope] = {f"fft/{basis}": values for basis, values in bases.items()}
+        return self._split[scope]
+
+
+_BASES = {"fft/row", "fft/column", "fft/column_inverse", "fft/row_inverse"}

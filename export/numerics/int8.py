@@ -1,0 +1,122 @@
+"""The int8 graphs of a bundle: one calibration, one measured choice of places, two ways to write them.
+
+`model.int8.onnx` is for CPUs: NNCF's quantizers, what is not int8 in float32. `model.int8+fp16.onnx` is for TensorRT:
+the same quantizers around zero (:mod:`glama_deploy.export.numerics.symmetric`), what is not int8 in fp16. Transposed
+convolutions are not int8 there: TensorRT-RTX 1.7 takes them, but turns the bytes back into fp16 and multiplies those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+
+from glama_deploy.bundle import Graph, Lowering, Precision, Size
+from glama_deploy.checkpoints.formats import Checkpoint
+from glama_deploy.export import graph_files, samples
+from glama_deploy.export.graph import network as graph
+from glama_deploy.export.numerics import equalize, quantize, symmetric
+from glama_deploy.export.numerics import half as precision
+
+if TYPE_CHECKING:
+    from glama_deploy.export.pipeline import Request
+
+#: Where a graph of any size is calibrated for int8, and where it is measured beside that. (Calibrated at 512×512 it is
+#: worse at both: ranges are the mean of the images' largest values, which grow with the images.)
+SIZES: tuple[Size, Size] = ((256, 256), (512, 512))
+
+#: Photos on which fp16's range is watched at the largest size: those of int8 are many, and this is much larger.
+_FP16_PHOTOS = 4
+
+_SPECTRUM = "a spectrum: its largest value is the image's mean, and grows with the size"
+_TRANSPOSED = "TensorRT-RTX 1.7 multiplies no bytes in transposed convolutions"
+_SHARED = "its input is also read by one that is not int8"
+
+
+def write(
+    checkpoint: Checkpoint, request: Request, fft: Lowering, folder: Path, step: Callable[[str], None]
+) -> dict[Precision, Graph]:
+    """Calibrate at the graph's size (see :data:`SIZES` where it takes any) from weights of the same network that leave
+    its channels in like ranges, and write the graph for CPUs where a target wants it, and TensorRT's where one does."""
+    for_cpus = any(not target.startswith("trt") for target in request.targets)
+    for_tensorrt = any(target.startswith("trt") for target in request.targets)
+    if for_tensorrt:
+        graph_files.check_memory(checkpoint.config, request.size or request.profile.max)
+    calibration, checks = _samples(checkpoint, request, step)
+    whole = "predicted" if "predicted" in request.outputs else "inpainted"
+    parity = [_sample(case, request, whole) for case in samples.parity_cases(request.graph_sizes, request.largest)]
+    model = _built(checkpoint, request, fft)
+    weights = equalize.equalized(
+        checkpoint.config, checkpoint.weights, lambda names: quantize.ranges(model, names, calibration)
+    )
+    checkpoint = replace(checkpoint, weights=weights)
+    model = _built(checkpoint, request, fft)
+    outside = [node.name for node in model.graph.node if precision.full(node)]
+    never = {node.name: _SPECTRUM for node in model.graph.node if node.name.endswith(graph.SPECTRUM)}
+    lacking: dict[str, str] = {}
+    if for_tensorrt:
+        lacking = {node.name: _TRANSPOSED for node in model.graph.node if node.op_type == "ConvTranspose"}
+    # what no target multiplies in bytes should not count against the other places
+    ignored = [*outside, *never, *(() if for_cpus else lacking)]
+    found = quantize.quantize(model, calibration, checks, parity, ignore=ignored, step=step)
+    kept = never | found.kept
+    written: dict[Precision, Graph] = {}
+    if for_cpus:
+        written["int8"] = graph_files.write(folder, found.model, "int8", kept)
+    if for_tensorrt:
+        full = _out_of_fp16(checkpoint, model, request, fft, step)
+        step("writing int8 and fp16 into the graph")
+        quantized = quantize.without(found.model, model, lacking.keys() | full.keys())
+        mixed = precision.typed(symmetric.symmetric(quantized), "fp16", full)
+        kept = _reasons(quantized, kept | lacking, full)
+        written["int8+fp16"] = graph_files.write(folder, mixed, "int8+fp16", kept)
+    return written
+
+
+def _samples(
+    checkpoint: Checkpoint, request: Request, step: Callable[[str], None]
+) -> tuple[list[quantize.Sample], list[quantize.Sample]]:
+    """Photos to calibrate on and to measure on."""
+    assert request.calibration is not None
+    size, largest = (request.size,) * 2 if request.size else SIZES
+    graph_files.check_memory(checkpoint.config, largest)
+    step(f"calibrating int8 at {size[0]}x{size[1]}")
+    calibration, checks = (
+        [_sample(case, request) for case in cases]
+        for cases in samples.int8_cases(request.calibration, size, largest, request.calibration_images)
+    )
+    return calibration, checks
+
+
+def _sample(case: samples.Case, request: Request, whole: str | None = None) -> quantize.Sample:
+    """A case as the graph takes it; measured are its missing pixels, or all of the output `whole`, but for the padding
+    that the graph's input has."""
+    image, mask = case.tensors(request.io)
+    height, width = case.missing.shape[1:]
+    measured = np.zeros(mask.shape if request.io == "uint8" else (mask.shape[0], *mask.shape[2:]), bool)
+    measured[:, :height, :width] = True if whole else case.missing
+    return quantize.Sample({"image": image, "mask": mask}, measured, whole or "inpainted")
+
+
+def _built(checkpoint: Checkpoint, request: Request, fft: Lowering) -> onnx.ModelProto:
+    return graph.build(checkpoint.config, checkpoint.weights, request.size, request.outputs, fft, request.io)
+
+
+def _out_of_fp16(
+    checkpoint: Checkpoint, model: onnx.ModelProto, request: Request, fft: Lowering, step: Callable[[str], None]
+) -> dict[str, str]:
+    """The nodes that stay fp32 in TensorRT's graph, each with the reason."""
+    height, width = request.size or request.profile.max
+    step(f"calibrating fp16 at {height}x{width}")
+    return graph_files.calibrate(checkpoint, model, "fp16", fft, (height, width), request.calibration, _FP16_PHOTOS)
+
+
+def _reasons(quantized: onnx.ModelProto, known: dict[str, str], full: dict[str, str]) -> dict[str, str]:
+    """Why each convolution is not int8, and why each node is fp32."""
+    in_bytes = quantize.in_bytes(quantized)
+    convolutions = [node.name for node in quantized.graph.node if node.op_type in quantize.CONVOLUTIONS]
+    return {name: known.get(name, _SHARED) for name in convolutions if name not in in_bytes} | full

@@ -1,0 +1,137 @@
+"""Which network a file's parameters belong to: by the config that the file declares, or by names and shapes alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from glama_deploy.errors import CheckpointError
+from glama_deploy.network import NetworkConfig, parameter_shapes
+from glama_deploy.text.excerpts import excerpt
+
+#: The parameter that every generator has; its name ends the prefix of a generator in a file.
+STEM = "model.1.ffc.convl2l.weight"
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+#: Fields and properties that a config and its parameters can disagree about.
+_COMPARED = ("ngf", "n_downsampling", "n_blocks", "bottleneck_channels", "global_channels")
+
+
+def find_config(shapes: Shapes, declared: Mapping[str, Any] | None) -> NetworkConfig:
+    """Return the config of the network that parameters of these names and shapes belong to.
+
+    Args:
+        shapes: the shape of each parameter, under the generator's own names.
+        declared: the fields of the config that stands in the file, or None. The declared config is returned as it is
+            where it implies exactly these shapes.
+
+    Raises:
+        CheckpointError: the declared config is not valid or contradicts the shapes (the message names the field),
+            parameters are missing or left over (named and counted), or a shape is another one.
+    """
+    config = _infer(shapes) if declared is None else _validate(declared)
+    if parameter_shapes(config) != shapes:
+        if declared is not None:
+            _check_agreement(config, _infer(shapes))
+        check_shapes(config, shapes)
+    return config
+
+
+def check_shapes(config: NetworkConfig, shapes: Shapes) -> None:
+    """Raise CheckpointError where names or shapes are not those of a config's parameters."""
+    expected = parameter_shapes(config)
+    if missing := expected.keys() - shapes.keys():
+        raise CheckpointError(f"{len(missing)} of {len(expected)} parameters are missing: {sample(missing)}")
+    if extra := shapes.keys() - expected.keys():
+        raise CheckpointError(f"parameters left over, which this network does not have ({len(extra)}): {sample(extra)}")
+    for name, shape in expected.items():
+        if shapes[name] != shape:
+            raise CheckpointError(f"{name} has shape {list(shapes[name])}, expected {list(shape)}")
+
+
+def sample(names: Iterable[str]) -> str:
+    """Return the first three names, for a message."""
+    names = sorted(names)
+    return ", ".join(excerpt(name) for name in names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def _validate(declared: Mapping[str, Any]) -> NetworkConfig:
+    _check_plain(declared)
+    try:
+        return NetworkConfig.model_validate(dict(declared))
+    except ValidationError as error:
+        raise CheckpointError(f"its config is not valid: {_problem(error)}") from error
+
+
+def _check_plain(fields: Mapping[str, Any], depth: int = 0) -> None:
+    """Raise CheckpointError where a config holds more than fields of numbers and strings, and a config in it."""
+    for name, value in fields.items():
+        if isinstance(value, dict) and depth < 2:
+            _check_plain(value, depth + 1)
+        elif value is not None and not isinstance(value, bool | int | float | str):
+            raise CheckpointError(f"its config is not valid: {excerpt(name)} is {excerpt(value)}")
+
+
+def _problem(error: ValidationError) -> str:
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(map(str, first["loc"])) or "config"
+    return f"{excerpt(where)}: {excerpt(first['msg'].removeprefix('Value error, '), 200)}"
+
+
+def _check_agreement(declared: NetworkConfig, inferred: NetworkConfig, prefix: str = "") -> None:
+    """Raise CheckpointError for the first field that the parameters contradict."""
+    if (declared.coarse is None) != (inferred.coarse is None):
+        says, holds = ("one stage", "two") if declared.coarse is None else ("two stages", "one")
+        raise CheckpointError(
+            f"the config says {says}, the parameters hold {holds}; they are of two different networks"
+        )
+    for name in _COMPARED:
+        said, held = getattr(declared, name), getattr(inferred, name)
+        if said != held:
+            raise CheckpointError(
+                f"the config says {prefix}{name} {said}, the parameters hold {held}; they are of two different networks"
+            )
+    if declared.coarse is not None and inferred.coarse is not None:
+        _check_agreement(declared.coarse, inferred.coarse, "coarse.")
+
+
+def _infer(shapes: Shapes) -> NetworkConfig:
+    """Return the config that names and shapes imply. Of `max_features` they tell a value that has the same effect."""
+
+    def count(first: int, suffix: str) -> int:
+        n = 0
+        while f"model.{first + n}.{suffix}" in shapes:
+            n += 1
+        return n
+
+    def width(name: str) -> int:
+        shape = shapes.get(name, ())
+        return shape[0] if len(shape) == 4 else 0
+
+    n_down = count(2, "ffc.convl2l.weight")
+    n_blocks = count(2 + n_down, "conv1.ffc.convl2l.weight")
+    globl = width(f"model.{1 + n_down}.ffc.convl2g.weight")
+    bottleneck, ngf = width(f"model.{1 + n_down}.ffc.convl2l.weight") + globl, width(STEM)
+    fields: dict[str, Any] = {"ngf": ngf, "n_downsampling": n_down, "n_blocks": n_blocks}
+    coarse = {name.removeprefix("coarse."): shape for name, shape in shapes.items() if name.startswith("coarse.")}
+    if coarse:
+        fields["coarse"] = _infer(coarse)
+    if bottleneck:
+        fields["ratio"] = _ratio(globl, bottleneck)
+    if bottleneck != min(NetworkConfig.model_fields["max_features"].default, ngf * 2**n_down):
+        fields["max_features"] = bottleneck
+    try:
+        return NetworkConfig(**fields)
+    except ValidationError as error:
+        found = ", ".join(f"{name} {value}" for name, value in fields.items() if name != "coarse")
+        raise CheckpointError(f"its parameters are of another network ({_problem(error)}; found {found})") from error
+
+
+def _ratio(part: int, whole: int) -> float:
+    """Return a ratio whose product with `whole`, cut to an integer, is `part`: the quotient may be rounded down."""
+    ratio = part / whole
+    return ratio if int(whole * ratio) == part else math.nextafter(ratio, 1.0)

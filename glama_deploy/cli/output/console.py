@@ -1,0 +1,29 @@
+"""The console that the commands print to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import rich.console
+from rich.text import Text
+
+from glama_deploy.cli.output.streams import as_encodable
+from glama_deploy.text.escapes import escape_controls
+
+
+class Console(rich.console.Console):
+    """A console that prints text as it is: no markup, emoji codes or highlighting, and controls are escaped.
+
+    Colours are for objects that carry a style (:class:`rich.text.Text`), so brackets in a file name stay brackets.
+    """
+
+    def __init__(self, *, stderr: bool = False, width: int | None = None, style: str | None = None) -> None:
+        super().__init__(stderr=stderr, width=width, style=style, markup=False, emoji=False, highlight=False)
+
+    def render_str(self, text: str, **settings: Any) -> Text:
+        """Return the text, as print and tables call for it, with characters that the terminal can show."""
+        return super().render_str(as_encodable(escape_controls(text), self.encoding), **settings)
+
+    def on_broken_pipe(self) -> None:
+        """Leave the error to the command, which knows the exit code of a closed pipe."""
+        raise

@@ -1,0 +1,1 @@
+"""The results of an evaluation: figures, tables, pictures and the HTML page."""

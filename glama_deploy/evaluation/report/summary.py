@@ -1,0 +1,228 @@
+"""From records to figures: means over images, their spread and bootstrap intervals, and changes against a method."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import product
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.stats import bootstrap
+
+from glama_deploy.evaluation.metrics.scores import REGIONS, Gaussian, Metric, Region, frechet_distance, gaussian
+from glama_deploy.evaluation.protocol import Protocol
+from glama_deploy.evaluation.records import Folder, Record
+
+#: Of the bootstrap: intervals of 95 % by percentiles.
+_RESAMPLES, _LEVEL = 1000, 0.95
+
+
+#: Values by `metric/region` and image.
+_Values = dict[str, dict[str, float]]
+
+
+class Statistic(BaseModel):
+    """Of n images: the mean, the standard deviation, and where the mean lies in 95 of 100 samples of so many images. Of
+    a metric of all images together (FID) the value alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mean: float
+    n: int
+    std: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Cell(BaseModel):
+    """A metric of a method with a mask on a dataset; `change` is that against the reference, image by image."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    method: str
+    mask: str
+    metric: Metric
+    region: Region
+    value: Statistic
+    change: Statistic | None = None
+
+
+class Ring(BaseModel):
+    """The spectrum's error of a method with a mask on a dataset by ring of frequencies, averaged over images."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    method: str
+    mask: str
+    region: Region
+    errors: tuple[float | None, ...]
+
+
+class Summary(BaseModel):
+    """What an evaluation found."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    protocol: Protocol
+    images: dict[str, int] = Field(description="that were evaluated, by dataset")
+    reference: str | None = None
+    cells: tuple[Cell, ...]
+    rings: tuple[Ring, ...]
+    failures: tuple[str, ...] = Field(default=(), description="of images, and of methods on images, one line each")
+    refused: dict[str, str] = Field(default_factory=dict, description="methods that do not run here, with the reason")
+    lacking: dict[Metric, str] = Field(default_factory=dict, description="metrics without weights, with the reason")
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """A line for each thing that was asked for and is not there."""
+        missing = self.lacking | self.refused
+        return *(f"{name} is not computed: {reason}" for name, reason in missing.items()), *self.failures
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str, str, Metric, Region], Cell]:
+        return {(c.dataset, c.method, c.mask, c.metric, c.region): c for c in self.cells}
+
+    def cell(self, dataset: str, method: str, mask: str, metric: Metric, region: Region) -> Cell | None:
+        return self._places.get((dataset, method, mask, metric, region))
+
+
+def summarize(
+    protocol: Protocol,
+    records: Sequence[Record],
+    folder: Folder,
+    reference: str | None = None,
+    *,
+    refused: dict[str, str] | None = None,
+    lacking: dict[Metric, str] | None = None,
+    step: Callable[[str], None] = lambda text: None,
+) -> Summary:
+    """All figures of the records. `reference` is the method that changes are taken against."""
+    cells: list[Cell] = []
+    rings: list[Ring] = []
+    whole = [record for record in records if not record.broken]
+    labels = [method.label for method in protocol.methods]
+    for dataset, mask in product(protocol.datasets, protocol.masks):
+        here = [record for record in whole if record.dataset == dataset.name]
+        theirs = {label: _by_metric(here, mask, label) for label in labels}
+        for label in labels:
+            place = {"dataset": dataset.name, "method": label, "mask": mask}
+            other = theirs[reference] if reference not in (None, label) else {}
+            cells += _cells(place, protocol, theirs[label], other)
+            if "spectrum" in protocol.metrics:
+                rings += [Ring(**place, region=r, errors=_rings(here, mask, label, r)) for r in REGIONS]
+    if "fid" in protocol.metrics:
+        cells += _frechet(protocol, whole, folder, reference, step)
+    return Summary(
+        protocol=protocol,
+        images={d.name: sum(record.dataset == d.name for record in whole) for d in protocol.datasets},
+        reference=reference,
+        cells=tuple(cells),
+        rings=tuple(rings),
+        failures=tuple(_failures(records)),
+        refused=refused or {},
+        lacking=lacking or {},
+    )
+
+
+def _cells(place: dict[str, str], protocol: Protocol, mine: _Values, other: _Values) -> Iterator[Cell]:
+    """A method's cells at a place of the table, with what changes against another's values."""
+    for metric in protocol.metrics:
+        for region in REGIONS:
+            values, theirs = mine.get(f"{metric}/{region}", {}), other.get(f"{metric}/{region}", {})
+            differences = [values[image] - theirs[image] for image in values if image in theirs]
+            if values:
+                change = statistic(differences) if differences else None
+                value = statistic(list(values.values()))
+                yield Cell(**place, metric=metric, region=region, value=value, change=change)
+
+
+def statistic(values: Sequence[float]) -> Statistic:
+    """Of at least one value; of one alone there is no spread."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return Statistic(mean=mean, n=len(values))
+    spread = float(np.std(values, ddof=1))
+    if spread == 0:  # which has no distribution to resample
+        return Statistic(mean=mean, n=len(values), std=0.0, low=mean, high=mean)
+    found = bootstrap(
+        (np.asarray(values),),
+        np.mean,
+        n_resamples=_RESAMPLES,
+        confidence_level=_LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Statistic(mean=mean, n=len(values), std=spread, low=float(found.low), high=float(found.high))
+
+
+def _by_metric(records: Iterable[Record], mask: str, label: str) -> _Values:
+    found: dict[str, dict[str, float]] = defaultdict(dict)
+    for record in records:
+        for name, value in record.results[mask][label].values.items():
+            found[name][record.image] = value
+    return found
+
+
+def _frechet(
+    protocol: Protocol,
+    records: Sequence[Record],
+    folder: Folder,
+    reference: str | None,
+    step: Callable[[str], None],
+) -> Iterator[Cell]:
+    """FID of each method with each mask on each dataset, of the images that it has a result of, two at least. There is
+    a change where method and reference have results of the same images."""
+    for dataset in protocol.datasets:
+        theirs = [record for record in records if record.dataset == dataset.name and not record.empty]
+        if len(theirs) < 2:
+            continue
+        whole: dict[bytes, Gaussian] = {}  # of the truth, by the images that it is of
+        for mask, (number, region) in product(protocol.masks, enumerate(REGIONS)):
+            # the truth's and each method's, [images, 2048]
+            truth, *results = np.stack([folder.features(record, mask)[:, number] for record in theirs], axis=1)
+            known = whole if region == "whole" else {}
+            values: dict[str, tuple[bytes, Statistic]] = {}
+            for method, result in zip(protocol.methods, results, strict=True):
+                step(f"FID of {method.label}, {mask}, {region}")
+                there = np.isfinite(result).all(axis=1)
+                if there.sum() < 2:
+                    continue
+                images = there.tobytes()
+                if images not in known:
+                    known[images] = gaussian(truth[there])
+                mean = frechet_distance(gaussian(result[there]), known[images])
+                values[method.label] = images, Statistic(mean=mean, n=int(there.sum()))
+            for label, (images, value) in values.items():
+                change = None
+                if reference in values and label != reference and values[reference][0] == images:
+                    change = Statistic(mean=value.mean - values[reference][1].mean, n=value.n)
+                place = {"dataset": dataset.name, "method": label, "mask": mask}
+                yield Cell(**place, metric="fid", region=region, value=value, change=change)
+
+
+def _rings(records: Iterable[Record], mask: str, label: str, region: Region) -> tuple[float | None, ...]:
+    """The mean over images of each ring; of one that no image has, None."""
+    found = [record.results[mask][label].rings.get(region, ()) for record in records]
+    columns = zip(*(rings for rings in found if rings), strict=True)
+    there = [[value for value in column if value is not None] for column in columns]
+    return tuple(float(np.mean(column)) if column else None for column in there)
+
+
+def _failures(records: Iterable[Record]) -> list[str]:
+    """A line for each broken image, and for each reason that a method gave, with the image that it was of."""
+    found: list[str] = []
+    for record in records:
+        if record.broken:
+            found.append(record.broken)
+        reasons: dict[str, list[str]] = defaultdict(list)
+        for mask, results in record.results.items():
+            for label, result in results.items():
+                if result.error:
+                    reasons[f"{label}: {result.error}"].append(mask)
+        for reason, masks in reasons.items():
+            found.append(f"{record.dataset}/{record.image}, {', '.join(masks)}: {reason}")
+    return found

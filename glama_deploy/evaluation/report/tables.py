@@ -1,0 +1,178 @@
+"""The figures as tables in the paper's layout, datasets × methods × masks: for the terminal, Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from glama_deploy.evaluation.metrics.scores import COMMON, REGIONS, TITLES, UPWARD, Metric, Region
+from glama_deploy.evaluation.report.summary import Cell, Statistic, Summary
+from glama_deploy.text.escapes import escape_controls
+
+#: What stands where there is no result, and where there could be none here.
+NONE, NOT_COMPUTED = "–", "not computed"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A cell as text, the number that it is sorted by, and whether it is the best of its dataset and mask."""
+
+    text: str
+    number: float | None
+    best: bool
+
+
+@dataclass(frozen=True)
+class Table:
+    """A metric of a region: a row for each dataset and method, a column for each mask. Without rows, where the metric
+    is not computed, the reason."""
+
+    title: str
+    metric: Metric
+    region: Region
+    masks: tuple[str, ...]
+    rows: tuple[tuple[str, str, tuple[Entry, ...]], ...]
+    reason: str = ""
+
+
+def tables(summary: Summary) -> Iterator[Table]:
+    """A table for each metric and region, and behind it, with a reference, one of the changes against that."""
+    for metric in summary.protocol.metrics:
+        for region in REGIONS:
+            title, _ = TITLES[metric]
+            of = f"{title}, {'missing pixels' if region == 'missing' else 'whole image'}"
+            arrow = "more" if metric in UPWARD else "less"
+            yield _table(summary, metric, region, f"{of} ({arrow} is better)", change=False)
+            if summary.reference is not None and len(summary.protocol.methods) > 1:
+                yield _table(summary, metric, region, f"{of}: change against {summary.reference}", change=True)
+    for metric, reason in summary.lacking.items():
+        yield Table(f"{TITLES[metric][0]}: {NOT_COMPUTED}", metric, "whole", summary.protocol.masks, (), reason)
+
+
+def _table(summary: Summary, metric: Metric, region: Region, title: str, *, change: bool) -> Table:
+    rows = []
+    for dataset in summary.protocol.datasets:
+        for method in summary.protocol.methods:
+            if change and method.label == summary.reference:
+                continue
+            cells = [summary.cell(dataset.name, method.label, mask, metric, region) for mask in summary.protocol.masks]
+            entries = tuple(_entry(summary, cell, change=change) for cell in cells)
+            rows.append((dataset.name, method.label, entries))
+        nothing = Entry(NOT_COMPUTED, None, best=False)
+        rows += [(dataset.name, label, (nothing,) * len(summary.protocol.masks)) for label in summary.refused]
+    return Table(title, metric, region, summary.protocol.masks, tuple(rows))
+
+
+def _entry(summary: Summary, cell: Cell | None, *, change: bool) -> Entry:
+    shown = None if cell is None else cell.change if change else cell.value
+    if cell is None or shown is None:
+        return Entry(NONE, None, best=False)
+    decimals = TITLES[cell.metric][1]
+    text = _number(shown.mean, decimals, signed=change)
+    if shown.low is not None and shown.high is not None:
+        text += " [" + ", ".join(_number(bound, decimals, signed=change) for bound in (shown.low, shown.high)) + "]"
+    if shown.n < summary.images[cell.dataset]:
+        text += f" ({shown.n} of {summary.images[cell.dataset]} images)"
+    return Entry(text, shown.mean, best=not change and _best(summary, cell))
+
+
+def _number(value: float, decimals: int, *, signed: bool) -> str:
+    rounded = round(value, decimals)
+    if rounded == 0:  # of either sign
+        return f"{0:.{decimals}f}"
+    return f"{rounded:{'+' if signed else ''}.{decimals}f}"
+
+
+def _best(summary: Summary, cell: Cell) -> bool:
+    """Whether no other method has a mean that reads better, where there are others; of as many images as any has."""
+    decimals = TITLES[cell.metric][1]
+    labels = (method.label for method in summary.protocol.methods)
+    found = (summary.cell(cell.dataset, label, cell.mask, cell.metric, cell.region) for label in labels)
+    beside = [other.value for other in found if other is not None]
+    most = max(value.n for value in beside)
+    means = [round(value.mean, decimals) for value in beside if value.n == most]
+    better = max if cell.metric in UPWARD else min
+    return cell.value.n == most and len(means) > 1 and round(cell.value.mean, decimals) == better(means)
+
+
+def show(console: Console, summary: Summary) -> None:
+    """Print the means, each metric's of the region that it is commonly told of; the rest is in the files."""
+    masks = [re.sub(r"(?<=[a-z])(?=[A-Z])", "\n", mask) for mask in summary.protocol.masks]
+    first = ["dataset", "method"] if len(summary.protocol.datasets) > 1 else ["method"]
+    for table in tables(summary):
+        if not table.rows or table.region != COMMON[table.metric]:
+            continue
+        shown = RichTable(*first, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # 80 columns or so
+        for mask in masks:
+            shown.add_column(Text(mask), justify="right")
+        for dataset, method, entries in table.rows:
+            texts = (entry.text.partition(" [")[0] for entry in entries)
+            cells = (Text(text, "bold" if e.best else "") for text, e in zip(texts, entries, strict=True))
+            names = (Text(escape_controls(name)) for name in (dataset, method)[-len(first) :])
+            shown.add_row(*names, *cells)
+        console.print(Text(escape_controls(table.title), "italic"))
+        console.print(shown)
+
+
+def markdown(summary: Summary) -> str:
+    """All of it as text: what was evaluated, how, the tables, what failed and what was not computed."""
+    asked = summary.protocol
+    size = "the images' own sizes" if asked.size is None else f"{asked.size[0]}×{asked.size[1]}"
+    images = ", ".join(f"{count} images of {name}" for name, count in summary.images.items())
+    lines = [
+        "# Evaluation",
+        "",
+        f"{images}; {size}; masks of seed {asked.seed}; networks see "
+        f"{'the whole image' if asked.region == 'full' else f'region {asked.region}'}.",
+        "Means over images; in brackets where the mean lies in 95 of 100 samples of as many images (bootstrap). "
+        "FID is of all images at once and has no such interval; of few images (the paper has 2000 and more) it is too "
+        "high and tells little. FID and the spectrum's error of the missing pixels are as this project defines them.",
+        "",
+        *(f"- {_plain(method.label)}: {method.description}" for method in asked.methods),
+        *(f"- {_plain(label)}: {NOT_COMPUTED}: {reason}" for label, reason in summary.refused.items()),
+        "",
+    ]
+    for table in tables(summary):
+        if table.reason:
+            lines += [f"**{table.title}**: {table.reason}", ""]
+            continue
+        lines += [f"**{_plain(table.title)}**", "", "| dataset | method | " + " | ".join(table.masks) + " |"]
+        lines.append("|---|---|" + "---|" * len(table.masks))
+        for dataset, method, entries in table.rows:
+            cells = (f"**{entry.text}**" if entry.best else entry.text for entry in entries)
+            lines.append(f"| {_plain(dataset)} | {_plain(method)} | " + " | ".join(cells) + " |")
+        lines.append("")
+    if summary.failures:
+        lines += ["**Failed**", "", *(f"- {_plain(line)}" for line in summary.failures), ""]
+    return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    return re.sub(r"([\\|<*`])", r"\\\1", text)
+
+
+def text(summary: Summary) -> str:
+    """The cells as CSV, a line each."""
+    file = io.StringIO(newline="")
+    writer = csv.writer(file, lineterminator="\n")
+    parts = ("mean", "std", "low", "high", "n")
+    writer.writerow(("dataset", "method", "mask", "metric", "region", *parts, *(f"change_{part}" for part in parts)))
+    for cell in summary.cells:
+        values = [value for statistic in (cell.value, cell.change) for value in _values(statistic)]
+        writer.writerow((cell.dataset, cell.method, cell.mask, cell.metric, cell.region, *values))
+    return file.getvalue()
+
+
+def _values(statistic: Statistic | None) -> tuple[float | int | None, ...]:
+    if statistic is None:
+        return (None,) * 5
+    return statistic.mean, statistic.std, statistic.low, statistic.high, statistic.n

@@ -1,0 +1,1 @@
+"""The split FFT as steps, without ONNX."""

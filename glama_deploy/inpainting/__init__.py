@@ -1,0 +1,1 @@
+"""Image in, image out: boxes, tiles, tensors and compositing around a runner."""

@@ -1,0 +1,357 @@
+"""Image files in, image files out: one pair, or two folders paired by stem."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from glama_deploy import memory
+from glama_deploy.errors import GlamaError, ImageError
+from glama_deploy.inpainting.inpainter import check_sides
+from glama_deploy.inpainting.transparency import Fill, fill_picture
+from glama_deploy.io import decoding, images
+from glama_deploy.io.files import check_path, check_writable, remove_leftovers_once, write_error
+from glama_deploy.io.images import Picture
+from glama_deploy.io.mask_files import read_mask
+from glama_deploy.network import NetworkConfig
+from glama_deploy.system.processors import count_processors
+
+log = logging.getLogger("glama_deploy")
+
+#: An image, and its mask as bool H×W.
+_Inputs = tuple[Picture, np.ndarray]
+
+#: Images that are read or written while others are filled, at most; each is held in memory.
+MOST_AT_ONCE = 4
+
+#: Images of a folder that an engine fills at once where that pays, and how many times the memory that they take must be
+#: free: engines keep what earlier sizes took.
+STREAMS, _SPARE = 2, 4
+
+#: The share of the free memory that images which are read ahead may take.
+_READ_AHEAD_SHARE = 0.5
+
+#: A mask that marks a larger share of its image as missing is worth a note: it may be inverted.
+_MUCH_MISSING = 0.9
+
+#: Names of left out files that are printed, of each kind.
+_NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to inpaint; `mask` is None where the folder of masks has none for it."""
+
+    image: Path
+    mask: Path | None
+    out: Path
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a job; `reason` is the one line for a failure."""
+
+    job: Job
+    state: Literal["written", "skipped", "failed"]
+    reason: str = ""
+
+
+def plan(image: Path, mask: Path, out: Path, *, overwrite: bool = False) -> list[Job]:
+    """Return the jobs for a file and its mask, or for two folders, paired by stem and written as PNG.
+
+    Raises:
+        GlamaError: a path does not exist, or paths do not go together; a folder has no images, or two of one stem; a
+            place cannot be written, or is a single output that exists and may not be overwritten.
+    """
+    kinds = {path: _kind(path) for path in (image, mask, out)}
+    for path, what in ((image, "image"), (mask, "mask")):
+        if kinds[path] is None:
+            raise GlamaError(f"no {what} at {path}; check the path")
+    if kinds[image] != kinds[mask]:
+        raise GlamaError(f"--image {image} and --mask {mask} must be two files or two folders")
+    if image.samefile(mask):
+        raise GlamaError(f"--image {image} and --mask {mask} are the same {kinds[image]}; pass the masks' own")
+    if kinds[image] == "file":
+        target = out / f"{image.stem}.png" if kinds[out] == "folder" else out
+        there = _kind(target) is not None
+        if there and (target.samefile(image) or target.samefile(mask)):
+            raise GlamaError(f"{target} is an input itself; choose another output")
+        if there and not overwrite:
+            raise GlamaError(f"{target} exists already; choose another output or pass --overwrite")
+        check_writable(target)
+        return [Job(image, mask, target)]
+    if kinds[out] == "file":
+        raise GlamaError(f"--out {out} is a file; a folder is needed for a folder of images")
+    if kinds[out] == "folder" and (out.samefile(image) or out.samefile(mask)):
+        raise GlamaError(f"--out {out} is a folder of the inputs; choose another")
+    sources, masks = _by_stem(image), _masks_by_stem(mask)
+    if not sources:
+        left = "".join(f"; it has {part}" for part in left_out(image, mask, out))
+        raise GlamaError(f"{image} has no images ({', '.join(sorted(images.SUFFIXES))}){left}")
+    check_writable(out)
+    return [Job(path, masks.get(stem), out / f"{stem}.png") for stem, path in sources.items()]
+
+
+def _kind(path: Path) -> Literal["file", "folder"] | None:
+    """Return what is at a path, None for nothing. Raises GlamaError for a path that cannot be looked at."""
+    check_path(path)
+    if path.is_dir():
+        return "folder"
+    return "file" if path.exists() else None
+
+
+def _is_image(path: Path) -> bool:
+    """Return whether an entry of a folder is taken for an image, by its name."""
+    return path.suffix.lower() in images.SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in sorted(filter(_is_image, folder.iterdir())):
+        if path.stem in found:
+            raise GlamaError(
+                f"{found[path.stem]} and {path.name} have one stem, which pairs images with masks; rename one"
+            )
+        found[path.stem] = path
+    return found
+
+
+def _masks_by_stem(folder: Path) -> dict[str, Path]:
+    """Return the masks by stem. A file of another kind is one where no image has its stem: reading it says its kind."""
+    others = {path.stem: path for path in sorted(folder.iterdir()) if _is_other_file(path)}
+    return others | _by_stem(folder)
+
+
+def _is_other_file(path: Path) -> bool:
+    return not (_is_image(path) or path.name.startswith(".") or path.is_dir())
+
+
+def left_out(image: Path, mask: Path, out: Path) -> list[str]:
+    """Return what a run over two folders does not read, as parts of a sentence; empty where it reads everything.
+
+    Args:
+        image: the folder of images.
+        mask: the folder of masks.
+        out: the folder of outputs. It is not counted, and neither is a folder on the way to it.
+    """
+    own = {each for path in (image, mask, out) for each in (path.resolve(), *path.resolve().parents)}
+    entries = [path for path in sorted(image.iterdir()) if path.resolve() not in own]
+    hidden = [path for path in entries if path.name.startswith(".")]
+    folders = [path for path in entries if path.is_dir() and path not in hidden]
+    others = [path for path in entries if _is_other_file(path)]
+    stems = {path.stem for path in entries if _is_image(path)}
+    unused = [path for stem, path in sorted(_masks_by_stem(mask).items()) if stem not in stems]
+    no_masks = [path for path in unused if _is_other_file(path)]
+    parts = [
+        _counted(others, "file that is not a supported image", "files that are not supported images"),
+        _counted(folders, "subfolder", "subfolders"),
+        _counted([path for path in unused if _is_image(path)], "mask without an image", "masks without an image"),
+        _counted(no_masks, "file that is not a supported mask", "files that are not supported masks"),
+    ]
+    if hidden:
+        parts.append(f"{len(hidden)} hidden {'file' if len(hidden) == 1 else 'files'}")
+    return [part for part in parts if part]
+
+
+def _counted(paths: Sequence[Path], one: str, several: str) -> str:
+    """Return for example "2 subfolders (a, b)"; empty for none."""
+    if not paths:
+        return ""
+    names = [path.name for path in paths[:_NAMES_SHOWN]] + ["…"] * (len(paths) > _NAMES_SHOWN)
+    return f"{len(paths)} {one if len(paths) == 1 else several} ({', '.join(names)})"
+
+
+def run(fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False, at_once: int = 1) -> Iterator[Result]:
+    """Do the jobs, and give their results in the same order; a bad file is a result like the others. An output that
+    exists is skipped, unless `overwrite`: a run that was cut short goes on where it stopped.
+
+    `at_once` images are filled at a time, in threads of their own. Beside them the next and the last are read and
+    written: as many as there are processors, MOST_AT_ONCE at most. A run that is cut short writes the images that were
+    filled. The fills under way are given up, because one fill can take minutes: their threads end by themselves, and
+    write nothing.
+    """
+    todo = iter(jobs)
+    job: Job | None = None
+    under_way: deque[_UnderWay] = deque()
+    fills = ThreadPoolExecutor(at_once, "glama-fill")
+    beside = min(MOST_AT_ONCE, count_processors())
+    files = ThreadPoolExecutor(beside, "glama-files")
+    try:
+        while True:
+            job = job or next(todo, None)
+            while job is not None and len(under_way) < at_once + beside and _has_room(under_way, job):
+                under_way.append(_begin(fill, job, fills, files, skip=job.out.exists() and not overwrite))
+                job = next(todo, None)
+            if not under_way:
+                break
+            yield under_way.popleft().end()
+    finally:
+        for begun in under_way:
+            begun.cancel()
+        fills.shutdown(wait=False)
+        files.shutdown()  # what was filled is written
+
+
+@dataclass(frozen=True)
+class _UnderWay:
+    """A job that was begun: what is read, and then filled, which gives what is written; None where it is skipped."""
+
+    job: Job
+    read: Future[_Inputs] | None = None
+    filled: Future[Future[None]] | None = None
+
+    def end(self) -> Result:
+        if self.filled is None:
+            return Result(self.job, "skipped")
+        try:
+            self.filled.result().result()
+        except _FAILURES as error:
+            return _failed(self.job, error)
+        return Result(self.job, "written")
+
+    def cancel(self) -> None:
+        for future in (self.filled, self.read):
+            if future is not None:
+                future.cancel()
+
+
+def _begin(fill: Fill, job: Job, fills: Executor, files: Executor, *, skip: bool) -> _UnderWay:
+    if skip:
+        remove_leftovers_once(job.out.parent)  # no output may be left to write there
+        return _UnderWay(job)
+    inputs = files.submit(read, job)
+
+    def filled() -> Future[None]:
+        picture, mask = inputs.result()
+        return files.submit(write, job, _filled(fill, job, picture, mask))
+
+    return _UnderWay(job, inputs, fills.submit(filled))
+
+
+def _has_room(under_way: Iterable[_UnderWay], job: Job) -> bool:
+    """Return whether the memory has room for one more image beside those under way; for a single one it has."""
+    others = [begun.job for begun in under_way if begun.read is not None]
+    free = memory.available()
+    if not others or free is None:
+        return True
+    needed = decoding.DECODED_BYTES * sum(_count_pixels(each.image) for each in (*others, job))
+    return needed <= _READ_AHEAD_SHARE * free
+
+
+def _count_pixels(path: Path) -> int:
+    """Return how many pixels an image file says that it has; 0 where its header cannot be read."""
+    try:
+        height, width = decoding.read_size(path)
+    except ImageError:
+        return 0
+    return height * width
+
+
+def streams(jobs: Sequence[Job], threads: int | None) -> int:
+    """Return how many images to fill at once.
+
+    Two fills with half of the threads each are faster than one fill after the other with all threads, because threads
+    of one fill wait for one another.
+
+    Args:
+        jobs: the jobs of the run.
+        threads: threads of the engine; None for one for each processor.
+
+    Returns:
+        STREAMS. 1 for a single job, for a single thread, or where images are so large that memory could become short.
+    """
+    if len(jobs) < 2 or (threads or count_processors()) < 2:
+        return 1
+    largest = max((_count_pixels(job.image) for job in jobs), default=0)
+    free = memory.available()
+    several = STREAMS * memory.estimate(1, largest, NetworkConfig())  # of LaMa, the widest of the networks
+    return STREAMS if free is None or _SPARE * several <= free else 1
+
+
+#: What a file, or the lack of memory for it, can do to a job.
+_FAILURES = (GlamaError, OSError, MemoryError)
+
+
+def _failed(job: Job, error: BaseException) -> Result:
+    if isinstance(error, GlamaError):
+        return Result(job, "failed", str(error))
+    return Result(job, "failed", f"{job.image}: {str(error) or 'not enough memory'}")
+
+
+def read(job: Job) -> _Inputs:
+    """Read the job's image and its mask (bool H×W), of one size; sizes are checked before anything is decoded.
+
+    A mask that marks nothing, or nearly everything, is worth a note.
+
+    Raises:
+        ImageError: a file cannot be read, or the two do not go together.
+    """
+    images.check_suffix(job.out)
+    if job.mask is None:
+        raise ImageError(f"{job.image} has no mask: the folder of masks has no {job.image.stem}.png (or .jpg, …)")
+    stored = decoding.read_size(job.image), decoding.read_size(job.mask)
+    _check_sizes(job, *stored)
+    picture, mask = images.read_image(job.image), read_mask(job.mask)
+    images.check_takes(job.out, picture)
+    if mask.shape != picture.rgb.shape[:2]:
+        turned = [shape != size for shape, size in zip((picture.rgb.shape[:2], mask.shape), stored, strict=True)]
+        raise ImageError(_mismatch(job, picture.rgb.shape, mask.shape, *turned))
+    if not mask.any():
+        log.warning("%s marks no pixel as missing", job.mask)
+    elif mask.mean() > _MUCH_MISSING:
+        log.warning("%s marks %.1f %% of the pixels as missing; is it inverted?", job.mask, 100 * mask.mean())
+    return picture, mask
+
+
+def _check_sizes(job: Job, image_size: tuple[int, int], mask_size: tuple[int, int]) -> None:
+    """Raise ImageError for (height, width) that are not supported, or that differ even if one of the two is turned."""
+    try:
+        check_sides(*image_size)
+    except ImageError as error:
+        raise ImageError(f"{job.image}: {error}") from error
+    if sorted(image_size) != sorted(mask_size):
+        raise ImageError(_mismatch(job, image_size, mask_size))
+
+
+def _mismatch(
+    job: Job,
+    image_size: Sequence[int],
+    mask_size: Sequence[int],
+    image_turned: bool = False,
+    mask_turned: bool = False,
+) -> str:
+    """Return the one line for an image and a mask of two sizes; an EXIF orientation turned an image that is turned."""
+    sizes = [
+        f"{height}x{width}{' (turned upright by its EXIF orientation)' if turned else ''}"
+        for (height, width), turned in ((mask_size[:2], mask_turned), (image_size[:2], image_turned))
+    ]
+    remedy = ": make the mask of the upright image" if image_turned or mask_turned else ""
+    return f"{job.image}: the mask is {sizes[0]}, the image {sizes[1]}; they must be of one size{remedy}"
+
+
+def finish(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> None:
+    """Inpaint and write; raises GlamaError with nothing written."""
+    write(job, _filled(fill, job, picture, mask))
+
+
+def _filled(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> Picture:
+    try:
+        return fill_picture(fill, picture, mask)
+    except ImageError as error:
+        raise ImageError(f"{job.image}: {error}") from error
+
+
+def write(job: Job, picture: Picture) -> None:
+    """Write the job's output, and its folder where there is none. Raises GlamaError with nothing written."""
+    try:
+        job.out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(job.out, error) from error
+    images.write_image(job.out, picture)

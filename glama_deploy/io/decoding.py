@@ -1,0 +1,204 @@
+"""Open image files: the kind is told by content, and sizes are checked before anything is decoded.
+
+Pillow's own limit of 178.9 megapixels is not used: sides up to MAX_SIDE are decoded if the memory is free. Decoders
+that run other programs (Ghostscript) are never reached.
+"""
+
+from __future__ import annotations
+
+import codecs
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from PIL import Image, ImageOps, PngImagePlugin
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from glama_deploy import memory
+from glama_deploy.bundle import MAX_SIDE
+from glama_deploy.errors import ImageError
+from glama_deploy.io.files import check_path
+
+#: Pillow's modes that are taken as they are, or converted without loss.
+_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
+
+#: Supported formats: Pillow's reader, and the bytes that a file begins with. A JPEG of several pictures (MPO, of phones
+#: with two lenses) is read as its first.
+_READERS: tuple[tuple[type[ImageFile], tuple[bytes, ...]], ...] = (
+    (PngImagePlugin.PngImageFile, (b"\x89PNG\r\n\x1a\n",)),
+    (JpegImageFile, (b"\xff\xd8\xff",)),
+    (WebPImageFile, (b"RIFF",)),
+    (BmpImageFile, (b"BM",)),
+    (TiffImageFile, (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+)
+
+EXPECTED = "a PNG, JPEG, WebP, BMP or TIFF is expected"
+
+#: Other kinds of files, by the bytes that they begin with.
+_OTHER_KINDS = (
+    ("GIF", (b"GIF87a", b"GIF89a")),
+    ("JPEG 2000", (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")),
+    ("JPEG XL", (b"\0\0\0\x0cJXL ", b"\xff\x0a")),
+    ("Photoshop (PSD)", (b"8BPS",)),
+    ("PDF", (b"%PDF",)),
+    ("PostScript", (b"%!PS", b"\xc5\xd0\xd3\xc6")),
+    ("SVG", (b"<svg", b"<?xml")),
+    ("web page (HTML)", (b"<!doctype html", b"<html")),
+    ("Git LFS pointer", (b"version https://git-lfs",)),
+    ("ICO", (b"\0\0\1\0",)),
+    ("OpenEXR", (b"\x76\x2f\x31\x01",)),
+    ("Radiance HDR", (b"#?radiance",)),
+    ("PNM", (b"P1\n", b"P2\n", b"P3\n", b"P4\n", b"P5\n", b"P6\n", b"P7\n")),
+    ("QOI", (b"qoif",)),
+)
+
+#: Brands of the ISO container (ISO/IEC 23008-12) that images use.
+_BRANDS = (("AVIF", (b"avif", b"avis")), ("HEIC", (b"heic", b"heix", b"heim", b"hevc", b"mif1", b"msf1")))
+
+#: Bytes of the beginning that tell the kind.
+_HEAD_BYTES = 64
+
+#: Bytes that decoding takes for each pixel at most: Pillow's image, its conversion, and the arrays made of them. 8 to
+#: 16 were measured, the most for gray with alpha. A progressive JPEG holds its coefficients besides.
+DECODED_BYTES = 20
+
+#: Text and colour profiles of a PNG may have so many bytes (Pillow: 1 MB each). More is refused, as a bomb.
+_PNG_TEXT_BYTES = 64 << 20
+PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, _PNG_TEXT_BYTES)
+PngImagePlugin.MAX_TEXT_MEMORY = max(PngImagePlugin.MAX_TEXT_MEMORY, _PNG_TEXT_BYTES)
+
+#: What Pillow raises for damaged files.
+_DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """Return (height, width) as the file's header says, before any EXIF orientation; pixels are not decoded.
+
+    Raises:
+        ImageError: the file is missing, damaged or of a kind that is not supported.
+    """
+    with _readable(path) as file, _parsed(file, path) as image:
+        return image.height, image.width
+
+
+def decode_file(path: Path) -> Image.Image:
+    """Return the decoded image of a file, upright. Raises ImageError as :func:`decode` does, or for no file."""
+    with _readable(path) as file:
+        return decode(file, path)
+
+
+def decode(file: BinaryIO, name: object) -> Image.Image:
+    """Return the decoded image, turned upright by its EXIF orientation.
+
+    Args:
+        file: the open file, which is not closed.
+        name: what errors call the file.
+
+    Raises:
+        ImageError: the file is damaged, of a kind that is not supported, or too large.
+    """
+    with _parsed(file, name) as image:
+        _check_size(image, name)
+        _check_mode(image, name)
+        ImageOps.exif_transpose(image, in_place=True)
+        image.load()
+        return image
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[BinaryIO]:
+    check_path(path)
+    if not path.is_file():
+        raise ImageError(f"no image at {path}; check the path")
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read ({error.strerror}); check the path and its permissions") from error
+    with file:
+        yield file
+
+
+@contextmanager
+def _parsed(file: BinaryIO, name: object) -> Iterator[ImageFile]:
+    """Yield the image with its header read. What Pillow raises for it until the block ends becomes an ImageError."""
+    head = file.read(_HEAD_BYTES)
+    file.seek(0)
+    reader = next((reader for reader, starts in _READERS if head.startswith(starts)), None)
+    if reader is None or (reader is WebPImageFile and head[8:12] != b"WEBP"):
+        raise ImageError(_refusal(head, name))
+    try:
+        yield reader(file, "")
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise ImageError(
+            f"{name}: Pillow's {reader.format} decoder does not take so many pixels ({error}); convert it to PNG, "
+            f"which may have {MAX_SIDE}x{MAX_SIDE}"
+        ) from error
+    except MemoryError as error:
+        raise ImageError(f"{name} needs more memory than is free; scale it down first") from error
+    except _DAMAGED as error:
+        if "MAX_TEXT" in str(error):
+            raise ImageError(
+                f"{name} has more than {_PNG_TEXT_BYTES >> 20} MB of text or colour profile; remove its metadata first"
+            ) from error
+        raise ImageError(f"{name} is not a supported image, or is damaged ({error}); {EXPECTED}") from error
+
+
+def _refusal(head: bytes, name: object) -> str:
+    """Return the one line for a file that begins so, which is of no supported kind."""
+    if not head:
+        return f"{name} is not a supported image, or is damaged (the file is empty); {EXPECTED}"
+    kind = _kind(head)
+    if kind is None:
+        return f"{name} is not a supported image, or is damaged (its first bytes are of no known format); {EXPECTED}"
+    return f"{name}: format not supported: {kind}; {EXPECTED}: convert it first"
+
+
+def _kind(head: bytes) -> str | None:
+    """Return the name of the kind of file that begins so, if it is one that people take for an image."""
+    if head[4:8] == b"ftyp":
+        brands = {head[8:12], *(head[start : start + 4] for start in range(16, len(head), 4))}
+        return next((kind for kind, names in _BRANDS if brands & set(names)), None)
+    text = head.removeprefix(codecs.BOM_UTF8).lstrip().lower()
+    for kind, starts in _OTHER_KINDS:
+        if head.startswith(starts) or (starts[0].isascii() and text.startswith(starts)):
+            return kind
+    return None
+
+
+def _check_size(image: ImageFile, name: object) -> None:
+    """Raise ImageError where the image has more pixels than are supported, or than there is memory for."""
+    height, width = image.height, image.width
+    if height * width > MAX_SIDE**2:
+        raise ImageError(
+            f"{name} is {height}x{width}; at most {MAX_SIDE}x{MAX_SIDE} pixels are supported: scale or cut it"
+        )
+    memory.check(DECODED_BYTES * height * width, f"{name} is {height}x{width}", "scale it down or cut it")
+
+
+def _check_mode(image: ImageFile, name: object) -> None:
+    """Raise ImageError where known pixels could not come back as they were."""
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise ImageError(f"{name} has {frames} frames; split it into single images first")
+    raw_modes = {str(tile[3]) for tile in image.tile}
+    if image.mode not in _MODES or any(";16" in raw for raw in raw_modes):
+        kind = "16 bits a channel" if any("16" in raw for raw in raw_modes) else f"mode {image.mode}"
+        raise ImageError(
+            f"{name} is an image of {kind}; 8-bit gray, RGB, RGBA or palette is expected: convert it first"
+        )
+    alphas = image.info.get("transparency")
+    if image.mode == "P" and isinstance(alphas, bytes) and image.palette is not None:
+        colours = len(image.palette.palette) // len(image.palette.mode)
+        if len(alphas) > colours:
+            raise ImageError(
+                f"{name} has transparency for {len(alphas)} colours, but a palette of {colours}; save it anew as RGBA"
+            )

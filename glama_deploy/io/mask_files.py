@@ -1,0 +1,215 @@
+"""Read mask files: which pixels are missing, by the values in the file and never by its format.
+
+The rule, for each pixel's largest colour channel:
+
+1. Black is the commonest value up to MAX_BLACK, white the largest value. So 3 and 255, 16 and 235 (video range), 0 and
+   1 are black and white. A file whose pixels all have one value up to MAX_BLACK marks nothing. A mask without black is
+   refused.
+2. Every pixel more than halfway from black to white is missing.
+3. A gray pixel lies below halfway, but more than SOFT_ABOVE_BLACK above black. Gray pixels are missing, too: they are a
+   class of their own, a soft brush, or the faint edge of what is to be removed. There is one exception.
+4. Gray pixels beside a hard edge are the ringing of a JPEG or a lossy WebP, and known. So all formats give the same
+   mask. An edge is where neighbours lie on different sides of halfway. Ringing ends within 8 pixels of an edge, is not
+   flat, and hardly ever reaches the middle between black and white.
+
+Rule 4 is applied by cells of CELL pixels. Gray pixels are missing in and near a cell that
+
+- holds gray pixels and lies farther from an edge than one cell,
+- holds 3x3 gray pixels of nearly one value, or
+- holds gray pixels and lies beside a soft edge. Of the pixels beside the edges around, many are in the middle, or about
+  half are gray.
+
+If more than MAX_MIDDLE_SHARE of the pixels beside all other edges are in the middle, these edges are soft, too. A file
+with few values (MAX_CLASSES) was drawn and has no ringing: all its gray pixels are missing.
+
+The numbers were measured with shapes, strokes, text, lines and noise, in JPEG of quality 30 to 95 and WebP of quality
+50 to 80. Black and white were 128 to 255 apart.
+
+| share of the pixels beside edges | hard edges, JPEG 75 or better, WebP | antialiased edges |
+|---|---|---|
+| in the middle, in the file | at most 0.009 | at least 0.09 |
+| in the middle, around a cell | at most 0.09, and 0.01 from LOW_CONTRAST on | 0.13 (median) |
+| gray, around a cell | at most 0.37 | 0.5 (of edges along an axis, which may have no middle) |
+
+No ringing above SOFT_ABOVE_BLACK lies 8 pixels or more from an edge. Ringing may be taken for a soft edge in small
+parts of a JPEG of lower quality, and beside specks of a few pixels where black and white differ by less than
+LOW_CONTRAST. There the hole grows by less than 8 pixels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageChops
+
+from glama_deploy.errors import ImageError
+from glama_deploy.io.decoding import decode_file
+from glama_deploy.io.edges import count_in_cells, find_edges, sum_around
+
+#: Values from 0 to 255. The largest that may be black; the least that may be white, where there are more than two.
+MAX_BLACK = 32
+MIN_WHITE = 64
+
+#: A pixel is gray above this much more than black. The rounding of lossy formats on black lies below.
+SOFT_ABOVE_BLACK = 16
+
+#: The middle between black (0) and white (1).
+MIDDLE = (0.375, 0.625)
+
+#: Largest share of the pixels beside hard edges that is in the middle; the same around one cell of a mask whose black
+#: and white differ by less than LOW_CONTRAST, because ringing does not shrink with the contrast.
+MAX_MIDDLE_SHARE, MAX_LOCAL_MIDDLE_SHARE = 0.03, 0.1
+LOW_CONTRAST = 192
+
+#: Largest share of the pixels beside the hard edges around a cell that is gray.
+MAX_LOCAL_GRAY_SHARE = 0.45
+
+#: Side of the cells in which edges are judged, in pixels: a block of JPEG, in which its ringing ends.
+CELL = 8
+
+#: Gray pixels are missing as far as this from a cell with soft or flat gray, in cells. A gray region beside a hard edge
+#: is found two cells from the edge, and reaches back to the edge.
+_SOFT_REACH_CELLS = 2
+
+#: Flat: the values of 3x3 pixels differ by this at most.
+_FLAT = 2
+
+#: A file with at most this many values has no ringing that is gray. Ringing at an edge along one axis has up to 16
+#: values, and stays below gray from a JPEG quality of 75 on.
+MAX_CLASSES = 8
+
+#: A mask with more values between black and white, in more than half of its pixels, is a photo.
+_MAX_GRAY_VALUES, _NEARLY = 16, 8
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Read a mask file.
+
+    Args:
+        path: a file of any supported format. Black is known and white is missing.
+
+    Returns:
+        bool H×W, True = missing; at least one pixel is known.
+
+    Raises:
+        ImageError: the file cannot be read, has transparent pixels (which may mean either), or values that
+            :func:`find_missing` refuses.
+    """
+    image = decode_file(path)
+    if "A" in image.mode or "transparency" in image.info:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema()[0] != 255:
+            raise ImageError(
+                f"{path}: the mask has transparent pixels, which may mean missing or known; "
+                "save it as black (known) and white (missing)"
+            )
+    if image.mode in ("1", "L"):
+        brightest = image.convert("L")
+    else:
+        red, green, blue = image.convert("RGB").split()
+        brightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
+    return find_missing(np.asarray(brightest), str(path))
+
+
+def find_missing(values: np.ndarray, name: str) -> np.ndarray:
+    """Return the missing pixels of a mask, bool H×W, by the rule of this module.
+
+    Args:
+        values: uint8 H×W.
+        name: what errors call the mask.
+
+    Raises:
+        ImageError: the mask has no black, no white, looks like a photo, or marks every pixel as missing.
+    """
+    counts = np.array(Image.fromarray(values).histogram())
+    levels = np.flatnonzero(counts).tolist()
+    if len(levels) == 1 and levels[0] <= MAX_BLACK:
+        return np.zeros(values.shape, bool)
+    darkest, white = levels[0], levels[-1]
+    _check_levels(levels, name)
+    black = int(counts[: MAX_BLACK + 1].argmax()) if len(levels) > 2 else darkest
+    _check_no_photo(counts, black, white, name)
+    halfway = values > black + (white - black) / 2
+    if len(levels) == 2:
+        return halfway
+    above = values > black + SOFT_ABOVE_BLACK
+    if len(levels) <= MAX_CLASSES:
+        return above | halfway
+    gray = above & ~halfway
+    if not gray.any():
+        return halfway
+    first, last = (round(black + (white - black) * share) for share in MIDDLE)
+    in_middle = (values > first) & (values < last)
+    local_share = MAX_MIDDLE_SHARE if white - black >= LOW_CONTRAST else MAX_LOCAL_MIDDLE_SHARE
+    soft = _find_soft_cells(gray & _find_flat(values), gray, in_middle, find_edges(halfway), local_share)
+    return halfway | (gray & _enlarge(soft, values.shape))
+
+
+def _find_soft_cells(
+    flat: np.ndarray, gray: np.ndarray, in_middle: np.ndarray, beside: np.ndarray, middle_share: float
+) -> np.ndarray:
+    """Return the cells in which gray pixels are missing, bool h×w, by rule 4 of this module.
+
+    Args:
+        flat: bool H×W, the gray pixels in a neighbourhood of nearly one value.
+        gray: bool H×W, the gray pixels.
+        in_middle: bool H×W, the pixels in the middle between black and white.
+        beside: bool H×W, the pixels beside an edge.
+        middle_share: largest share in the middle of the pixels beside hard edges, around a cell.
+    """
+    edges = count_in_cells(beside, CELL)
+    middle, gray_beside = (count_in_cells(where & beside, CELL) for where in (in_middle, gray))
+    has_gray = count_in_cells(gray, CELL) > 0
+    away = has_gray & (sum_around(edges) == 0)
+    around, middle_around, gray_around = (sum_around(sum_around(counts)) for counts in (edges, middle, gray_beside))
+    beside_soft = (middle_around > middle_share * around) | (gray_around > MAX_LOCAL_GRAY_SHARE * around)
+    soft = _spread(away | (count_in_cells(flat, CELL) > 0) | (has_gray & beside_soft))
+    if middle[~soft].sum() > MAX_MIDDLE_SHARE * edges[~soft].sum():
+        return np.ones_like(soft)
+    return soft
+
+
+def _spread(cells: np.ndarray) -> np.ndarray:
+    """Return these cells (bool h×w) and those within _SOFT_REACH_CELLS of them."""
+    for _ in range(_SOFT_REACH_CELLS):
+        cells = sum_around(cells.astype(np.int64)) > 0
+    return cells
+
+
+def _find_flat(values: np.ndarray) -> np.ndarray:
+    """Return bool H×W: the pixels (uint8 H×W) whose 3x3 neighbourhood has nearly one value."""
+    width = values.shape[1]
+    low = high = np.pad(values, 1, mode="edge")
+    low = np.minimum(np.minimum(low[:-2], low[1:-1]), low[2:])
+    high = np.maximum(np.maximum(high[:-2], high[1:-1]), high[2:])
+    low = np.minimum(np.minimum(low[:, :width], low[:, 1:-1]), low[:, 2:])
+    high = np.maximum(np.maximum(high[:, :width], high[:, 1:-1]), high[:, 2:])
+    return np.asarray(high - low <= _FLAT)
+
+
+def _enlarge(cells: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return bool H×W of `shape`: the pixels of these cells (bool h×w)."""
+    return cells.repeat(CELL, axis=0)[: shape[0]].repeat(CELL, axis=1)[:, : shape[1]]
+
+
+def _check_levels(levels: list[int], name: str) -> None:
+    darkest, brightest = levels[0], levels[-1]
+    expected = "0 (black) is expected where pixels are known and 255 (white) where they are missing"
+    if darkest >= 255 - MAX_BLACK:
+        raise ImageError(f"{name} marks every pixel as missing (its darkest value is {darkest}); {expected}")
+    if len(levels) == 1:
+        raise ImageError(f"{name} has a single value, {darkest}; {expected}")
+    if darkest > MAX_BLACK:
+        raise ImageError(f"{name} has no black pixel (its darkest value is {darkest}); {expected}")
+    if len(levels) > 2 and brightest < MIN_WHITE:
+        raise ImageError(f"{name} has no white pixel ({len(levels)} values from {darkest} to {brightest}); {expected}")
+
+
+def _check_no_photo(counts: np.ndarray, black: int, white: int, name: str) -> None:
+    between = counts[black + _NEARLY + 1 : max(black, white - _NEARLY)]
+    if between.sum() > counts.sum() / 2 and np.count_nonzero(between) > _MAX_GRAY_VALUES:
+        raise ImageError(
+            f"{name} looks like a photo, not a mask (most of it is neither black nor white); "
+            "are image and mask exchanged?"
+        )

@@ -1,0 +1,145 @@
+"""A checkpoint as an inpainter: exported once into the user's cache, or run by PyTorch itself."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from glama_deploy import runtime
+from glama_deploy.bundle import MANIFEST, SCHEMA_VERSION, Bundle
+from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.errors import BundleError, CheckpointError, EngineError
+from glama_deploy.inpainting.inpainter import Inpainter
+from glama_deploy.io import cache, locks
+from glama_deploy.io.files import PREFIX, remove, sha256, write_error
+from glama_deploy.runtime.base import Request, installed
+
+log = logging.getLogger("glama_deploy")
+
+
+def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpainter:
+    """An inpainter for a checkpoint or `default`; see :func:`glama_deploy.load`."""
+    if request.precision.startswith("int8"):
+        raise EngineError(
+            f"{model} is a checkpoint, and int8 is measured on photographs; export it with glama-export --ckpt {model} "
+            "--target openvino --precision int8 --calib PHOTOS --out BUNDLE, and load that"
+        )
+    if backend != "torch" and not installed("onnx") and not (backend == "auto" and installed("torch")):
+        raise EngineError(
+            f"{model} is a checkpoint, which the onnx package exports first: pip install onnx, or give a bundle that "
+            "glama-export made"
+        )
+    if backend == "torch" or not installed("onnx"):
+        if backend == "auto":
+            log.warning("the onnx package is not installed, so the checkpoint is not exported; using PyTorch")
+        return _with_torch(model, request)
+    try:
+        bundle = cached_bundle(model)
+        runner = runtime.open_bundle(bundle, backend, request)
+    except EngineError as error:
+        if backend != "auto":
+            raise
+        log.warning("%s; using PyTorch", error)
+        return _with_torch(model, request)
+    return Inpainter(runner, bundle.manifest.network)
+
+
+def cached_bundle(model: str | Path) -> Bundle:
+    """Return the checkpoint's bundle in the cache (fp32, any size, parity not measured), with all files verified.
+
+    Where the bundle is missing it is exported, and where it is damaged it is replaced. Of several processes that ask
+    for the same bundle at once, one exports and the others wait.
+
+    Raises:
+        GlamaError: the cache cannot be written, or the checkpoint cannot be read or changes during the export.
+    """
+    source = checkpoint.weights_file(model)
+    folder = cache.folder("bundles") or cache.temporary_folder()
+    digests = read_digests(model)
+    path = folder / _name_export(digests)
+    with suppress(BundleError):
+        return _whole_bundle(path, digests)
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locks.hold(path.with_name(f"{PREFIX}{path.name}.lock"), f"the export of {source}"))
+        except OSError as error:
+            raise write_error(path, error) from error
+        return _made(model, source, path, digests)
+
+
+@dataclass(frozen=True)
+class Digests:
+    """The SHA-256 of each file that a checkpoint is read from; `config` is empty but for a LaMa model folder."""
+
+    weights: str
+    config: str = ""
+
+    @property
+    def combined(self) -> str:
+        """One SHA-256 that tells the checkpoint from another: without a config, that of the weights."""
+        return hashlib.sha256(f"{self.weights} {self.config}".encode()).hexdigest() if self.config else self.weights
+
+
+def read_digests(model: str | Path) -> Digests:
+    """Return the digests of a checkpoint, a LaMa model folder, or `default`.
+
+    Raises:
+        CheckpointError: a file is missing or cannot be read.
+    """
+    weights, config = checkpoint.weights_file(model), Path(model) / "config.yaml"
+    try:
+        has_config = str(model) != "default" and config.is_file()  # (a folder may be called default)
+        return Digests(sha256(weights), sha256(config) if has_config else "")
+    except OSError as error:
+        path = error.filename or weights
+        raise CheckpointError(f"{path} cannot be read: {error.strerror}; check its permissions") from error
+
+
+def _name_export(digests: Digests) -> str:
+    """Name the export of a checkpoint: by all files that it is read from, and by this version of the exporter."""
+    from glama_deploy.export.pipeline import tool_versions
+
+    return f"{digests.combined[:32]}-{tool_versions('glama-deploy')['glama-deploy']}-{SCHEMA_VERSION}"
+
+
+def _whole_bundle(path: Path, digests: Digests) -> Bundle:
+    """Open a bundle and verify all of its files. Raises BundleError, also where it is of another checkpoint."""
+    bundle = Bundle.open(path)
+    if bundle.manifest.checkpoint.sha256 != digests.weights:
+        raise BundleError(f"{path} is of another checkpoint; export the bundle again")
+    bundle.verify()
+    return bundle
+
+
+def _made(model: str | Path, source: Path, path: Path, digests: Digests) -> Bundle:
+    """Export into the cache, unless another process has done that meanwhile. The caller holds the export's lock.
+
+    Raises CheckpointError where the checkpoint changed since its digests were read; the export is removed.
+    """
+    from glama_deploy.export.pipeline import Request as ExportRequest
+    from glama_deploy.export.pipeline import export
+
+    if path.exists():
+        try:
+            return _whole_bundle(path, digests)
+        except BundleError as error:
+            log.warning("the cached export of %s is damaged and is made again: %s", source, error)
+            if not (path / MANIFEST).is_file():  # the exporter replaces bundles alone
+                remove(path)
+    log.info("exporting %s into the cache", source)
+    targets = ("onnx", "openvino") if installed("openvino") else ("onnx",)
+    bundle = export(ExportRequest(model, path, targets, parity=False, overwrite=True)).bundle
+    if bundle.manifest.checkpoint.sha256 != digests.weights or read_digests(model) != digests:
+        remove(path)
+        raise CheckpointError(f"{source} changed while it was exported; run again once it is written")
+    return bundle
+
+
+def _with_torch(model: str | Path, request: Request) -> Inpainter:
+    from glama_deploy.runtime import torch as torch_runtime
+
+    source = checkpoint.read(model)
+    return Inpainter(torch_runtime.open(source, request), source.config)

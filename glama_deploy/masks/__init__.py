@@ -1,0 +1,1 @@
+"""The seven mask types of GLaMa, LaMa's masks, and their mixtures."""

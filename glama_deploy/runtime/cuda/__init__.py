@@ -1,0 +1,1 @@
+"""CUDA through cuda-python or pycuda, and arrays in device memory."""

@@ -1,0 +1,137 @@
+"""CUDA through cuda-python's runtime bindings."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from glama_deploy.errors import EngineError
+from glama_deploy.runtime.base import require
+from glama_deploy.runtime.cuda.device import Graph, OutOfMemory
+
+
+class Cuda:
+    """The GPU that is current when this is made, and a stream on it, for every thread; see
+    :class:`glama_deploy.runtime.cuda.device.Device`."""
+
+    def __init__(self, api: Any = None) -> None:
+        """`api`: the module `cuda.bindings.runtime`. Raises EngineError: no driver, no GPU, no cuda-python."""
+        self._api = api or require("cuda.bindings.runtime", "cuda-python", "pip install cuda-python")
+        status, count = self._api.cudaGetDeviceCount()
+        if status != self._api.cudaError_t.cudaSuccess or not count:
+            raise EngineError(f"no NVIDIA driver or GPU here ({self._message(status)})")
+        self._gpu = int(self._call("cudaGetDevice"))
+        # Work in CUDA's default stream would wait for an ordinary stream, and fail while that one is being captured.
+        self.stream = int(self._call("cudaStreamCreateWithFlags", self._api.cudaStreamNonBlocking))
+        self._event: Any = None
+
+    def name(self) -> str:
+        text: bytes = self._properties().name
+        return text.decode().rstrip("\0")
+
+    def compute_capability(self) -> tuple[int, int]:
+        properties = self._properties()
+        return properties.major, properties.minor
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        current = int(self._call("cudaGetDevice"))  # each thread has one of its own
+        if current == self._gpu:
+            yield
+            return
+        self._call("cudaSetDevice", self._gpu)
+        try:
+            yield
+        finally:
+            self._call("cudaSetDevice", current)
+
+    def allocate(self, size: int) -> int:
+        return int(self._call("cudaMalloc", size))
+
+    def free(self, address: int) -> None:
+        self._call("cudaFree", address)
+
+    def pin(self, size: int) -> np.ndarray:
+        address = int(self._call("cudaMallocHost", size))
+        return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+
+    def unpin(self, block: np.ndarray) -> None:
+        self._call("cudaFreeHost", block.ctypes.data)
+
+    def upload(self, address: int, block: np.ndarray) -> None:
+        self._copy(address, block.ctypes.data, block.nbytes, "cudaMemcpyHostToDevice")
+
+    def download(self, block: np.ndarray, address: int) -> None:
+        self._copy(block.ctypes.data, address, block.nbytes, "cudaMemcpyDeviceToHost")
+
+    def copy(self, target: int, source: int, size: int) -> None:
+        self._copy(target, source, size, "cudaMemcpyDeviceToDevice")
+
+    def wait_for(self, stream: int) -> None:
+        if self._event is None:
+            self._event = self._call("cudaEventCreateWithFlags", self._api.cudaEventDisableTiming)
+        self._call("cudaEventRecord", self._event, stream)
+        self._call("cudaStreamWaitEvent", self.stream, self._event, 0)
+
+    def capture(self, work: Callable[[], bool]) -> Graph | None:
+        success = self._api.cudaError_t.cudaSuccess
+        # Thread-local: other threads may allocate meanwhile; this one must not.
+        (status,) = self._api.cudaStreamBeginCapture(
+            self.stream, self._api.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        )
+        if status != success:
+            return None
+        done = False
+        try:
+            done = work()
+        finally:
+            status, graph = self._api.cudaStreamEndCapture(self.stream)
+        if status != success:
+            return None
+        status, executable = self._api.cudaGraphInstantiate(graph, 0) if done else (None, None)
+        self._call("cudaGraphDestroy", graph)
+        return _Graph(self, executable) if status == success else None
+
+    def synchronize(self) -> None:
+        self._call("cudaStreamSynchronize", self.stream)
+
+    def close(self) -> None:
+        with self.active():
+            if self._event is not None:
+                self._call("cudaEventDestroy", self._event)
+            self._call("cudaStreamDestroy", self.stream)
+
+    def _properties(self) -> Any:
+        return self._call("cudaGetDeviceProperties", self._gpu)
+
+    def _copy(self, target: int, source: int, size: int, kind: str) -> None:
+        self._call("cudaMemcpyAsync", target, source, size, getattr(self._api.cudaMemcpyKind, kind), self.stream)
+
+    def _call(self, name: str, *arguments: Any) -> Any:
+        status, *results = getattr(self._api, name)(*arguments)
+        if status == self._api.cudaError_t.cudaErrorMemoryAllocation:
+            raise OutOfMemory(f"{name} failed: {self._message(status)}")
+        if status != self._api.cudaError_t.cudaSuccess:
+            raise EngineError(f"{name} failed: {self._message(status)}")
+        return results[0] if results else None
+
+    def _message(self, status: Any) -> str:
+        text = self._api.cudaGetErrorString(status)[1]
+        return text.decode() if isinstance(text, bytes) else str(text)
+
+
+class _Graph:
+    """What was captured from a device's stream; see :class:`glama_deploy.runtime.cuda.device.Graph`."""
+
+    def __init__(self, device: Cuda, executable: Any) -> None:
+        self._device, self._executable = device, executable
+
+    def launch(self) -> None:
+        self._device._call("cudaGraphLaunch", self._executable, self._device.stream)
+
+    def discard(self) -> None:
+        self._device._call("cudaGraphExecDestroy", self._executable)

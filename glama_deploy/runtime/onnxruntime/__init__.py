@@ -1,0 +1,1 @@
+"""ONNX Runtime: the runner, and its execution providers."""

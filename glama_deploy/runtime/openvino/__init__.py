@@ -1,0 +1,1 @@
+"""OpenVINO: the runner, and the rewrites of its graphs."""

@@ -1,0 +1,62 @@
+"""Compiled OpenVINO models on disk, each behind the SHA-256 of its bytes.
+
+OpenVINO's own cache (`CACHE_DIR`) does not check its files: some flipped bits give another image without an error.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from pathlib import Path
+
+from glama_deploy.errors import GlamaError
+from glama_deploy.io.files import atomic_file
+
+log = logging.getLogger("glama_deploy")
+
+SUFFIX = ".compiled"
+
+
+def read(path: Path) -> bytes | None:
+    """Return the compiled model that :func:`write` left at `path`.
+
+    A file that is damaged or cannot be read is removed, with a note.
+
+    Args:
+        path: The file, which need not exist.
+
+    Returns:
+        The model for `Core.import_model`; None where there is no whole file.
+    """
+    try:
+        with path.open("rb") as file:
+            digest, model = file.read(hashlib.sha256().digest_size), file.read()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        discard(path, error.strerror or str(error))
+        return None
+    if hashlib.sha256(model).digest() != digest:
+        discard(path, "its SHA-256 differs")
+        return None
+    return model
+
+
+def write(path: Path, model: bytes) -> None:
+    """Write a compiled model, whole or not at all. A place that cannot be written is a note: the model is there."""
+    try:
+        with atomic_file(path) as temporary, temporary.open("wb") as file:
+            file.write(hashlib.sha256(model).digest())
+            file.write(model)
+    except GlamaError as error:
+        log.warning("%s; the model is compiled again at the next start", error)
+
+
+def discard(path: Path, reason: str) -> None:
+    """Remove a file that is of no use, and say so."""
+    try:
+        path.unlink(missing_ok=True)
+        done = "it was removed"
+    except OSError as error:
+        done = f"it cannot be removed ({error.strerror})"
+    log.warning("the compiled model %s is damaged (%s); %s, and the model is compiled again", path, reason, done)

@@ -1,0 +1,349 @@
+"""OpenVINO on CPUs: the bundle's IR, or its ONNX model where it has no IR."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+import platform
+import queue
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from glama_deploy import memory
+from glama_deploy.bundle import Bundle, EngineName
+from glama_deploy.errors import EngineError
+from glama_deploy.fourier import split
+from glama_deploy.io import cache
+from glama_deploy.runtime.base import Request, installed, require
+from glama_deploy.runtime.openvino import column_convolutions as columns
+from glama_deploy.runtime.openvino import compiled_models, winograd
+from glama_deploy.runtime.openvino import split_fft as splits
+from glama_deploy.system import cpu
+from glama_deploy.text.excerpts import MAX_ENGINE_LINE, last_line
+
+_TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
+
+#: Compiled sizes that are kept.
+_MAX_COMPILED = 4
+
+#: Seconds that the runs of a size take before it is compiled where it need not be: a fifth of them would have been
+#: saved, and compiling LaMa takes about one.
+PATIENCE = 3.0
+
+#: How many times the weights must be free for it: it packs them anew (LaMa's 108 MB as 350).
+_ROOM = 4
+
+#: Entries of the CPU plugin's cache of primitives, for each stream. An entry holds what one layer needs at one size,
+#: up to 0.7 MB with the embedded network. With OpenVINO's default of 5,000 entries memory grows by 3 MB for each new
+#: size. Measured on 2026-11-29 with OpenVINO 2026.4.1 on a 2-core AVX2 machine (EPYC, Zen 3): after 150 sizes from
+#: 128x128 up memory had grown by 517 MB with 5,000 entries, by 243 with 256, by 108 with 64, by 79 with 16, by 74 with
+#: 4. The CPU time of a picture was the same within the noise, for one size and for 2 or 4 sizes in turn. With 16
+#: entries memory stayed flat from the 80th to the 400th size (222 to 226 MB, a network of ngf 8).
+_RUNTIME_CACHE_ENTRIES = 16
+
+_first = threading.Lock()
+_core: list[Any] = []
+
+
+def core() -> Any:
+    """The process's one OpenVINO core, which lives as long as the process.
+
+    The core is made under a lock, together with the first conversions between NumPy arrays and OpenVINO tensors.
+    OpenVINO's tables of types are C++ function-local statics whose initialisers run Python code. Two threads that enter
+    an initialiser at once wait for each other for ever: one holds the static's guard, the other the interpreter.
+
+    The CPU plugin gives the thread that loads it a signal stack, and takes that away with the last reference to the
+    core (2026.4). Where another thread holds that, the first is left on unmapped memory, and its next signal, a Ctrl-C
+    or a child's end, is a segmentation fault.
+    """
+    with _first:
+        if not _core:
+            import openvino
+
+            # The tensor of an array reads one table, its `data` the other. Later calls initialise no more such statics.
+            _ = openvino.Tensor(np.zeros(1, np.float32), shared_memory=True).data
+            _core.append(openvino.Core())
+    return _core[0]
+
+
+def absent(bundle: Bundle, request: Request) -> bool:
+    return not installed("openvino") or not _serves(bundle)
+
+
+def open(bundle: Bundle, request: Request) -> OpenVINORunner:
+    """Compile the bundle for this CPU, or take it from the cache of compiled models."""
+    require("openvino", "OpenVINO", "pip install openvino", "Core")
+    if not _serves(bundle):
+        raise EngineError(f"{bundle.path} has FFTs as a TensorRT plugin's nodes; for OpenVINO export --fft matmul")
+    return OpenVINORunner(bundle, request)
+
+
+def _serves(bundle: Bundle) -> bool:
+    """A bundle of a plugin's nodes has neither."""
+    return bundle.engine("openvino") is not None or bundle.engine("onnx") is not None
+
+
+#: The modules that change the model of one size before it is compiled.
+_REWRITERS = (columns, split, splits, winograd, sys.modules[__name__])
+
+
+def _multiplies_bytes() -> bool:
+    """Whether the CPU has int8 dot products (VNNI on x86, dotprod on Arm), as far as Linux says."""
+    features = cpu.features()
+    return not features or not features.isdisjoint(("avx512_vnni", "avx_vnni", "amx_int8", "asimddp"))
+
+
+def _multiplies_dearly(computed: str) -> bool:
+    """Whether products cost enough that fewer of them are worth some sums. On CPUs whose matrix units make them in a
+    half type, and on other CPUs than x86, nobody has measured it."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    return computed == "fp32" or cpu.features().isdisjoint(("amx_bf16", "amx_fp16"))
+
+
+#: The compiled model that takes every size.
+_ANY = ()
+
+
+class _Compiled:
+    """A compiled model with its infer requests, each of which serves one caller at a time, and how many there are."""
+
+    def __init__(self, model: Any, requests: int) -> None:
+        self._model, self.users = model, 0
+        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(requests):
+            self._idle.put(model.create_infer_request())
+
+    def run(self, inputs: dict[str, np.ndarray], output: str) -> np.ndarray:
+        request = self._idle.get()
+        try:
+            # `infer` reports no failed allocation and leaves the output of the run before (2026.4); `wait` reports it
+            request.start_async(inputs, share_inputs=True)
+            request.wait()
+            result = np.array(request.get_tensor(output).data)
+        finally:
+            self._idle.put(request)
+        if result.shape != inputs["image"].shape:
+            raise RuntimeError(f"the output has the shape {result.shape}, the image {inputs['image'].shape}")
+        return result
+
+    def release(self) -> None:
+        """Give back the memory of the feature maps, where nobody uses it."""
+        if not self.users:
+            self._model.release_memory()
+
+
+class OpenVINORunner:
+    """In fp32 one compiled model serves every size. In bf16 or fp16 each size is compiled: fixing the size folds the
+    DFT bases, which must be made in fp32 (in bf16 their angles lose their digits).
+
+    In fp32, too, a compiled size is faster: where the network is wide, its convolutions have half of the
+    multiplications (:mod:`.winograd`), which OpenVINO takes well where the size is known alone; and where the image is
+    large, its transforms are split (:mod:`.splits`). That is done once it pays, for few sizes: each has a copy of the
+    weights, and so they are not cached on disk but for a bundle's only one.
+
+    The compiled model that ran last alone holds memory for its feature maps, once no other runs."""
+
+    backend = "openvino"
+
+    def __init__(self, bundle: Bundle, request: Request) -> None:
+        import openvino
+
+        name: EngineName = "openvino" if bundle.engine("openvino") else "onnx"
+        self.sizes, self.io = bundle.manifest.engines[name].sizes, bundle.manifest.io
+        self._inputs = bundle.manifest.inputs
+        self._core, self._lock = core(), threading.Lock()
+        self.streams, self._turns = request.streams, threading.Semaphore(request.streams)
+        quantized = _takes_int8(bundle, name, request.precision)
+        other = bundle.manifest.engines[name].precision == "int8" and not quantized
+        file = bundle.graph("fp32") if other else bundle.files(name)[0]
+        computed, note = self._choose(request.precision, quantized)
+        self.precision = computed if not quantized else "int8" if computed == "fp32" else f"int8+{computed}"
+        self._config: dict[str, Any] = {
+            **({"PERFORMANCE_HINT": "LATENCY"} if self.streams == 1 else {"NUM_STREAMS": self.streams}),
+            "INFERENCE_PRECISION_HINT": _TYPES[computed],
+            # Else its threads are bound to the first cores, those of a second process to the same ones, and both take
+            # twice as long. Alone, it makes no difference that could be measured.
+            "ENABLE_CPU_PINNING": False,
+            "CPU_RUNTIME_CACHE_CAPACITY": _RUNTIME_CACHE_ENTRIES,
+        }
+        if request.threads:
+            self._config["INFERENCE_NUM_THREADS"] = request.threads
+        self._half = computed != "fp32"
+        self._down = 2**bundle.manifest.network.n_downsampling
+        self._patience = {None: PATIENCE, True: 0.0, False: float("inf")}[request.compile_sizes]
+        self._spent: dict[tuple[int, ...], float] = {}
+        self._compiled: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
+        self.holder: tuple[int, ...] = _ANY
+        self._folder = cache.folder("openvino")
+        graphs, engines = bundle.manifest.graphs, bundle.manifest.engines
+        artifacts = (graphs["fp32"].file,) if other else engines[name].files
+        self._source = tuple(artifact.sha256 for artifact in artifacts)
+        self._weights = sum(path.stat().st_size for path in (file, file.with_suffix(".bin")) if path.is_file())
+        try:
+            self._model = self._core.read_model(str(file))
+            self._outputs = {port.get_any_name() for port in self._model.outputs}
+            self._wide = _multiplies_dearly(computed) and winograd.serves(self._model)
+            self._fixes_sizes = self._half or (self.sizes.static and self._wide)
+            self.compiles_sizes = self._fixes_sizes or (self._patience == 0 and self._wide)
+            if not self._fixes_sizes:
+                self._compiled[_ANY] = self._compile_key(_ANY, 1, 0, 0)
+            elif self.sizes.static and self.sizes.max is not None:
+                self._for(self._inputs[0].shape_for(1, *self.sizes.max))
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot compile {file}: {last_line(error, MAX_ENGINE_LINE)}") from error
+        version = openvino.__version__.split("-")[0]
+        self.description = f"OpenVINO {version} CPU {self.precision}{note}"
+
+    def run(self, image: np.ndarray, mask: np.ndarray, output: str = "inpainted") -> np.ndarray:
+        if output not in self._outputs:
+            raise EngineError(f"the bundle has no output {output!r}; export it again with --predicted")
+        try:
+            with self._turns:
+                with self._lock:
+                    key, model = self._for(image.shape)
+                    model.users += 1
+                start = time.perf_counter()
+                try:
+                    return model.run({"image": image, "mask": mask}, output)
+                except RuntimeError:
+                    with self._lock:
+                        if self._compiled.get(key) is model:  # its requests may fail from now on
+                            del self._compiled[key]
+                    raise
+                finally:
+                    with self._lock:
+                        model.users -= 1
+                        if key == _ANY:
+                            spent = self._spent.get(image.shape, 0.0)
+                            self._spent[image.shape] = spent + time.perf_counter() - start
+                        if key != self.holder:  # another thread went on with another
+                            model.release()
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO failed: {last_line(error, MAX_ENGINE_LINE)}") from error
+
+    def _compile(self, make: Callable[[], Any], stored: Path | None = None) -> _Compiled:
+        """Compile the model that `make` gives, or import it from the file where it was stored before."""
+        if stored and (data := compiled_models.read(stored)) is not None:
+            try:
+                return _Compiled(self._core.import_model(data, "CPU", self._config), self.streams)
+            except RuntimeError as error:
+                compiled_models.discard(stored, last_line(error, MAX_ENGINE_LINE))
+        model = self._core.compile_model(make(), "CPU", self._config)
+        if stored:
+            data = model.export_model()
+            compiled_models.write(stored, data if isinstance(data, bytes) else data.getvalue())
+        return _Compiled(model, self.streams)
+
+    def _stored(self, *size: int) -> Path | None:
+        """The file of the compiled model of any size, or of one size; its name covers all that the model depends on."""
+        if self._folder is None:
+            return None
+        import openvino
+
+        rewriters = [inspect.getsource(module) for module in _REWRITERS] if size else []
+        processor = self._core.get_property("CPU", "FULL_DEVICE_NAME"), sorted(cpu.features())
+        isa = os.environ.get("ONEDNN_MAX_CPU_ISA"), os.environ.get("DNNL_MAX_CPU_ISA")
+        parts = (openvino.__version__, self._source, size, rewriters, sorted(self._config.items()), processor, isa)
+        return self._folder / f"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}{compiled_models.SUFFIX}"
+
+    def _for(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], _Compiled]:
+        height, width = shape[1:3] if self.io == "uint8" else shape[2:]
+        key = shape if self._has_own(shape, height, width) else _ANY
+        if key != self.holder and self.holder in self._compiled:
+            self._compiled[self.holder].release()
+        if key not in self._compiled:
+            self._compiled[key] = self._compile_key(key, shape[0], height, width)
+            for oldest in [kept for kept in self._compiled if kept != _ANY][:-_MAX_COMPILED]:
+                del self._compiled[oldest]
+                self._spent.pop(oldest, None)
+                self._patience *= 2  # with more sizes than are kept, compiling pays later
+        self._compiled.move_to_end(key)
+        self.holder = key
+        return key, self._compiled[key]
+
+    def _compile_key(self, key: tuple[int, ...], batch: int, height: int, width: int) -> _Compiled:
+        """Compile the model of any size, or of one size."""
+        if key == _ANY:
+            return self._compile(lambda: self._model, self._stored())
+        stored = self._stored(height, width) if self.sizes.static and batch == 1 else None
+        return self._compile(lambda: self._of(batch, height, width), stored)
+
+    def _has_own(self, shape: tuple[int, ...], height: int, width: int) -> bool:
+        """Whether images of this shape have a compiled model of their own, or are to have one."""
+        if self._fixes_sizes or shape in self._compiled:
+            return True
+        if self._spent.get(shape, 0.0) < self._patience or not self.gains(height, width):
+            return False
+        return not self._patience or memory.fits(_ROOM * self._weights)
+
+    def gains(self, height: int, width: int) -> bool:
+        """Whether an image of any size is computed in another way, and faster, where its size is compiled."""
+        sides = -(-height // self._down), -(-width // self._down)
+        return not self._fixes_sizes and (self._wide or (not self.sizes.static and split.pays(*sides)))
+
+    def _of(self, batch: int, height: int, width: int) -> Any:
+        """The model for one size alone."""
+        model = self._model.clone()
+        model.reshape({tensor.name: list(tensor.shape_for(batch, height, width)) for tensor in self._inputs})
+        if self._half:
+            columns.as_convolutions(model)  # which cost less than split ones, and rounding once less
+        else:
+            splits.rewrite(model)
+        if self._wide:
+            winograd.rewrite(model, half=self._half)
+        return model
+
+    def profile(self, height: int, width: int, runs: int) -> Iterator[list[tuple[str, str, float]]]:
+        """Of each run of a blank image, what the engine spent its time on: node, its kind in the engine, seconds.
+        Raises EngineError where it fails."""
+        own = self._has_own(self._inputs[0].shape_for(1, height, width), height, width)
+        model = self._of(1, height, width) if own else self._model
+        blank = {tensor.name: np.zeros(tensor.shape_for(1, height, width), tensor.dtype) for tensor in self._inputs}
+        try:
+            compiled = self._core.compile_model(model, "CPU", {**self._config, "PERF_COUNT": True})
+            request = compiled.create_infer_request()
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot profile: {last_line(error, MAX_ENGINE_LINE)}") from error
+        for _ in range(runs):
+            try:
+                request.start_async(blank)
+                request.wait()
+            except RuntimeError as error:
+                raise EngineError(f"OpenVINO failed: {last_line(error, MAX_ENGINE_LINE)}") from error
+            yield [(n.node_name, n.node_type, n.real_time.total_seconds()) for n in request.profiling_info]
+
+    def _choose(self, precision: str, quantized: bool) -> tuple[str, str]:
+        """What this CPU computes in (of a quantized graph, all that is not int8), and a note where it is not what was
+        asked for."""
+        notes, computed = [], "fp32"
+        if quantized and not _multiplies_bytes():
+            notes.append("no VNNI: no faster than fp32")
+        wanted = precision.removeprefix("int8+")
+        if wanted in _CAPABILITIES:
+            if _CAPABILITIES[wanted] in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+                computed = wanted
+            else:
+                notes.append(f"no {wanted}")
+        return computed, f" (this CPU has {', '.join(notes)})" if notes else ""
+
+
+def _takes_int8(bundle: Bundle, name: EngineName, precision: str) -> bool:
+    """Whether the engine's int8 is what is asked for; a bundle in int8 has the fp32 graph, too. Raises EngineError
+    where it is asked for and not there."""
+    there = bundle.manifest.engines[name].precision == "int8"
+    if precision.startswith("int8") and not there:
+        remedy = "export it with --precision int8 --calib FOLDER --target openvino"
+        if "int8" in bundle.manifest.graphs:
+            remedy = f"glama-build {bundle.path} --target openvino --precision int8"
+        raise EngineError(f"{bundle.path} is not in int8 for OpenVINO; {remedy}")
+    return there and (precision == "auto" or precision.startswith("int8"))

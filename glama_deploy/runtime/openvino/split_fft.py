@@ -1,0 +1,73 @@
+"""OpenVINO's transforms in split form, where a size is compiled for which that is cheaper.
+
+The split form is in :mod:`glama_deploy.fourier.split`.
+
+A graph of any size has them as whole products, whose work grows with the side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from glama_deploy.fourier import split
+
+
+def rewrite(model: Any) -> bool:
+    """Rewrite those of an `openvino.Model` of static shapes in place, where it pays; says whether it did."""
+    nodes = {node.get_friendly_name(): node for node in model.get_ordered_ops()}
+    bases: dict[tuple[int, int], dict[str, Any]] = {}
+    for name, row in nodes.items():
+        if not name.endswith("/rfft/row") or row.get_type_name() != "MatMul":
+            continue
+        prefix, x = name.removesuffix("rfft/row"), row.input_value(0)
+        _, channels, height, width = list(x.get_shape())
+        if not split.pays(height, width):
+            continue
+        if (height, width) not in bases:
+            bases[height, width] = _constants(height, width)
+        size = height, width
+        _replace(nodes[f"{prefix}rfft/interleave"], x, split.forward(size, channels), bases[size], f"{prefix}rfft/")
+        z = nodes[f"{prefix}irfft/deinterleave"].input_value(0)
+        _infer(z, back_to=f"{prefix}rfft/interleave")
+        _replace(nodes[f"{prefix}irfft/row"], z, split.inverse(size, channels), bases[size], f"{prefix}irfft/")
+    if bases:
+        model.validate_nodes_and_infer_types()
+    return bool(bases)
+
+
+def _constants(height: int, width: int) -> dict[str, Any]:
+    from openvino import opset13
+
+    bases = split.bases(height, width)
+    return {name: opset13.constant(np.ascontiguousarray(basis, np.float32)) for name, basis in bases.items()}
+
+
+def _replace(node: Any, x: Any, steps: Iterable[split.Step], bases: dict[str, Any], prefix: str) -> None:
+    """Give the readers of a node what the steps make of x."""
+    from openvino import opset13
+
+    readers = node.output(0).get_target_inputs()
+    for step in steps:
+        if step.kind == "product":
+            x = opset13.matmul(bases[step.name], x, transpose_a=False, transpose_b=False)
+        elif step.kind == "reshape":
+            x = opset13.reshape(x, np.array(step.shape, np.int64), special_zero=False)
+        else:
+            x = opset13.transpose(x, np.array(step.shape, np.int64))
+        x.set_friendly_name(f"{prefix}{step.name.removesuffix('_inverse')}")
+    for reader in readers:
+        reader.replace_source_output(x.output(0))
+
+
+def _infer(value: Any, back_to: str) -> None:
+    """Bring the shapes up to date that lie between a node and a value that is made from it: the split spectrum has more
+    columns."""
+    node, behind = value.get_node(), []
+    while node.get_friendly_name() != back_to:
+        behind.append(node)
+        node = node.input_value(0).get_node()
+    for node in reversed(behind):
+        node.validate_and_infer_types()

@@ -1,0 +1,1 @@
+"""TensorRT and TensorRT-RTX: the runner, execution contexts and the FFT plugins."""

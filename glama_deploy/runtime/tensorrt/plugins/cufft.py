@@ -1,0 +1,161 @@
+"""cuFFT through ctypes: the library, and batched two-dimensional plans, real to complex and complex to real.
+
+A plan allocates nothing for its intermediate results (cufftSetAutoAllocation(0)): whoever runs it brings a work area.
+So a plan serves all nodes of its size, and each run has a work area of its own, which cuFFT's guide asks of concurrent
+runs. Running is a launch in the given stream and nothing else, so it may be captured in a CUDA graph (the guide:
+"supported on single GPU plans"); making a plan loads kernels and tables, so it belongs before the capture. A captured
+graph goes on pointing into its plan's tables: the plan must outlive it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import threading
+import weakref
+from ctypes import POINTER, c_int, c_longlong, c_size_t, c_void_p
+from pathlib import Path
+from typing import Any, Literal
+
+from glama_deploy.errors import EngineError
+from glama_deploy.runtime.tensorrt.plugins.fft import Size
+
+Kind = Literal["R2C", "C2R"]
+
+#: cuFFT of CUDA 13, 12 and 11, and of a toolkit's development files.
+_FILES = ("libcufft.so.12", "libcufft.so.11", "libcufft.so.10", "libcufft.so")
+
+#: cufftType of cufft.h.
+_TYPES: dict[Kind, int] = {"R2C": 0x2A, "C2R": 0x2C}
+
+_LONGS = POINTER(c_longlong)
+_LAYOUT = (_LONGS, c_longlong, c_longlong)
+_SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "cufftGetVersion": (POINTER(c_int),),
+    "cufftCreate": (POINTER(c_int),),
+    "cufftSetAutoAllocation": (c_int, c_int),
+    "cufftMakePlanMany64": (c_int, c_int, _LONGS, *_LAYOUT, *_LAYOUT, c_int, c_longlong, POINTER(c_size_t)),
+    "cufftSetStream": (c_int, c_void_p),
+    "cufftSetWorkArea": (c_int, c_void_p),
+    "cufftExecR2C": (c_int, c_void_p, c_void_p),
+    "cufftExecC2R": (c_int, c_void_p, c_void_p),
+    "cufftDestroy": (c_int,),
+}
+
+#: cufftResult of cufft.h, in words.
+_STATUS = {
+    1: "invalid plan",
+    2: "out of GPU memory",
+    3: "invalid type",
+    4: "invalid value",
+    5: "internal error: no NVIDIA driver, or one too old for this cuFFT",
+    6: "execution failed on the GPU",
+    7: "it could not be initialised: no NVIDIA driver, or one too old for this cuFFT",
+    8: "unsupported size",
+    9: "unaligned data",
+    10: "incomplete parameters",
+    11: "another GPU than the plan's",
+    13: "no work area",
+    14: "not implemented",
+    16: "not supported",
+    17: "a library that it needs is missing",
+    18: "run-time compilation failed",
+    19: "run-time linking failed",
+    20: "NVSHMEM failed",
+}
+
+
+class Cufft:
+    """The library; every call is checked."""
+
+    def __init__(self, library: Any, path: str) -> None:
+        """`library` has cuFFT's functions as attributes; `path` is what errors call it.
+
+        Raises EngineError where one of them is missing.
+        """
+        self._library, self.path = library, path
+        for name, arguments in _SIGNATURES.items():
+            try:
+                function = getattr(library, name)
+            except AttributeError as error:
+                raise EngineError(f"{path} has no {name}; install cuFFT of CUDA 11 or newer") from error
+            function.argtypes, function.restype = list(arguments), c_int
+
+    def call(self, name: str, *arguments: Any) -> None:
+        """Raises EngineError, in words, for any status but success."""
+        status = getattr(self._library, name)(*arguments)
+        if status:
+            meaning = _STATUS.get(status, "a status unknown here")
+            raise EngineError(f"{name} of {self.path} failed with status {status}: {meaning}")
+
+    def version(self) -> int:
+        """As cufft.h counts: 1000·major + 100·minor + patch."""
+        version = c_int()
+        self.call("cufftGetVersion", ctypes.byref(version))
+        return version.value
+
+
+def load() -> Cufft:
+    """The first cuFFT that loads: the system's, which fits its driver, before those of pip's wheels.
+
+    Raises EngineError, with what to do, where there is none.
+    """
+    reasons = []
+    for path in _candidates():
+        try:
+            return Cufft(ctypes.CDLL(path), path)
+        except OSError as error:
+            reasons.append(str(error))
+    broken = [reason for reason in reasons if "cannot open shared object" not in reason]
+    raise EngineError(
+        "cuFFT is not installed"
+        + (f" or does not load ({broken[0]})" if broken else "")
+        + "; install the CUDA toolkit and have libcufft.so on LD_LIBRARY_PATH, or: pip install nvidia-cufft-cu12 "
+        "(CUDA 13: nvidia-cufft); or export with --fft matmul, which needs none"
+    )
+
+
+def _candidates() -> list[str]:
+    """Names for the dynamic loader (LD_LIBRARY_PATH, ldconfig), then files of the toolkit, then of pip's wheels."""
+    roots = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    toolkit = [Path(root) / "lib64" for root in (*roots, "/usr/local/cuda")]
+    spec = importlib.util.find_spec("nvidia")
+    wheels = [
+        folder
+        for root in (spec.submodule_search_locations or () if spec else ())
+        for folder in sorted(Path(root).glob("*/lib"))
+    ]
+    files = [folder / name for folders in (toolkit, wheels) for name in _FILES for folder in folders]
+    return [*_FILES, *(str(file) for file in files if file.is_file())]
+
+
+class Plan:
+    """One kind and size of transform on the GPU that is current when it is made. Safe to share between threads.
+
+    `work_bytes` is what a run needs as work area. The plan is destroyed with the last reference to it.
+    """
+
+    def __init__(self, cufft: Cufft, kind: Kind, size: Size) -> None:
+        """Raises EngineError without a driver, memory or such a size in cuFFT."""
+        self._cufft, self._execute = cufft, f"cufftExec{kind}"
+        self._lock = threading.Lock()
+        handle, work = c_int(), c_size_t()
+        cufft.call("cufftCreate", ctypes.byref(handle))
+        # at exit the driver takes everything back, and may be gone before us
+        weakref.finalize(self, cufft.call, "cufftDestroy", handle.value).atexit = False
+        self._handle = handle.value
+        cufft.call("cufftSetAutoAllocation", self._handle, 0)
+        real, spectrum = (c_longlong * 2)(size.height, size.width), (c_longlong * 2)(size.height, size.half)
+        source, target = (real, spectrum) if kind == "R2C" else (spectrum, real)
+        layouts = [part for sides in (source, target) for part in (sides, 1, sides[0] * sides[1])]
+        plan = (self._handle, 2, real, *layouts, _TYPES[kind], size.batch, ctypes.byref(work))
+        cufft.call("cufftMakePlanMany64", *plan)
+        self.work_bytes = work.value
+
+    def run(self, source: int, target: int, work: int, stream: int) -> None:
+        """Launch in `stream`; all four are addresses. R2C leaves `source` as it is, C2R may consume it."""
+        with self._lock:  # stream and work area are the plan's until the launch
+            self._cufft.call("cufftSetStream", self._handle, stream)
+            self._cufft.call("cufftSetWorkArea", self._handle, work)
+            self._cufft.call(self._execute, self._handle, source, target)

@@ -1,0 +1,119 @@
+"""A node's transform of one size: its plans, its scratch memory, its launches.
+
+Scratch memory is TensorRT's workspace, asked for at build time for the largest size of a profile, and it must do for
+every smaller one. What cuFFT needs does not grow with the size: its guide speaks of up to eight times as much for large
+primes as for a power of two near them. So the workspace is a formula that does grow (twice the spectra, at least those
+of sixteen arrays and a mebibyte), and a size whose plan needs more runs in several parts, each of fewer arrays.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import replace
+from typing import Protocol
+
+from glama_deploy.errors import EngineError
+from glama_deploy.runtime.tensorrt.plugins.cufft import Cufft, Kind, Plan
+from glama_deploy.runtime.tensorrt.plugins.fft import Size
+
+#: A multiple of every alignment that CUDA asks for; TensorRT's workspace begins at one.
+_ALIGNMENT = 256
+
+#: Plans kept though no node uses their size any more, so that a return to it costs nothing.
+_KEPT = 64
+
+
+class Copy(Protocol):
+    """What the inverse asks of the GPU; :class:`hermitian.HermitianCopy` is the real one."""
+
+    def prepare(self) -> int: ...
+    def run(self, device: int, source: int, target: int, size: Size, stream: int) -> None: ...
+
+
+class Transform(Protocol):
+    """A prepared transform; `run` takes addresses and only launches: it allocates nothing and waits for nothing."""
+
+    size: Size
+
+    def run(self, source: int, target: int, workspace: int, stream: int) -> None: ...
+
+
+def work_bytes(size: Size) -> int:
+    """The work area that a transform has for cuFFT; grows with each of batch, height and width."""
+    return _aligned(max(2 * max(size.batch, 16) * size.spectrum_bytes, 1 << 20))
+
+
+def forward_workspace(size: Size) -> int:
+    """Bytes of scratch memory for RFFT2."""
+    return work_bytes(size)
+
+
+def inverse_workspace(size: Size) -> int:
+    """Bytes of scratch memory for IRFFT2: the copy that cuFFT consumes, then its work area."""
+    return _copy_bytes(size) + work_bytes(size)
+
+
+class Transforms:
+    """What all nodes of a process share: the library, the copy's kernel and the plans."""
+
+    def __init__(self, cufft: Cufft, copy: Copy) -> None:
+        self._copy = copy
+
+        @functools.lru_cache(maxsize=_KEPT)
+        def plan(device: int, kind: Kind, size: Size) -> Plan:
+            return Plan(cufft, kind, size)
+
+        self._plan = plan
+
+    def forward(self, size: Size) -> Transform:
+        """RFFT2 of this size on the current GPU. Raises EngineError where cuFFT cannot plan it."""
+        return _Forward(size, self._parts(self._copy.prepare(), "R2C", size))
+
+    def inverse(self, size: Size) -> Transform:
+        """IRFFT2 of this size on the current GPU. Raises EngineError where cuFFT cannot plan it."""
+        device = self._copy.prepare()
+        return _Inverse(size, self._parts(device, "C2R", size), self._copy, device)
+
+    def _parts(self, device: int, kind: Kind, size: Size) -> list[tuple[int, Plan]]:
+        """The first array and the plan of each part, whose work areas all fit."""
+        room, batch = work_bytes(size), size.batch
+        while True:
+            starts = range(0, size.batch, batch)
+            sizes = [replace(size, batch=min(batch, size.batch - start)) for start in starts]
+            parts = [(start, self._plan(device, kind, part)) for start, part in zip(starts, sizes, strict=True)]
+            if all(plan.work_bytes <= room for _, plan in parts):
+                return parts
+            if batch <= 2:
+                sides = f"{size.height}×{size.width}"
+                raise EngineError(f"cuFFT wants a larger work area than {room} bytes for {batch} arrays of {sides}")
+            # half of it, rounded up to even, since cuFFT wants every part to begin at a multiple of 8 bytes
+            batch = -(-batch // 4) * 2
+
+
+class _Forward:
+    def __init__(self, size: Size, parts: list[tuple[int, Plan]]) -> None:
+        self.size, self._parts = size, parts
+
+    def run(self, source: int, target: int, workspace: int, stream: int) -> None:
+        size = self.size
+        for start, plan in self._parts:
+            plan.run(source + start * size.real_bytes, target + start * size.spectrum_bytes, workspace, stream)
+
+
+class _Inverse:
+    def __init__(self, size: Size, parts: list[tuple[int, Plan]], copy: Copy, device: int) -> None:
+        self.size, self._parts, self._copy, self._device = size, parts, copy, device
+
+    def run(self, source: int, target: int, workspace: int, stream: int) -> None:
+        size, work = self.size, workspace + _copy_bytes(self.size)
+        self._copy.run(self._device, source, workspace, size, stream)
+        for start, plan in self._parts:
+            plan.run(workspace + start * size.spectrum_bytes, target + start * size.real_bytes, work, stream)
+
+
+def _copy_bytes(size: Size) -> int:
+    return _aligned(size.batch * size.spectrum_bytes)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT

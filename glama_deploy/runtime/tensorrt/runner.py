@@ -1,0 +1,318 @@
+"""TensorRT and TensorRT-RTX engines on an NVIDIA GPU."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from glama_deploy.bundle import BuildSettings, Bundle, Engine, EngineName, SizeRange, Tensor
+from glama_deploy.errors import EngineError
+from glama_deploy.runtime.base import Request, require
+from glama_deploy.runtime.cuda.buffers import Blocks
+from glama_deploy.runtime.cuda.device import Device, OutOfMemory, open_device
+from glama_deploy.runtime.cuda.device_arrays import DeviceTensor, device_array, on_device
+from glama_deploy.runtime.tensorrt.contexts import Plans
+from glama_deploy.runtime.tensorrt.deserialization import deserialize
+from glama_deploy.runtime.tensorrt.kernel_cache import KernelCache, runtime_config
+from glama_deploy.runtime.tensorrt.refit import refit
+
+log = logging.getLogger("glama_deploy")
+
+#: The bundle's engines that this runs, the best first, each with its package and the target that builds it.
+_PACKAGES: dict[EngineName, tuple[str, str]] = {
+    "tensorrt": ("tensorrt", "trt"),
+    "tensorrt-rtx": ("tensorrt_rtx", "trt-rtx"),
+}
+
+
+def absent(bundle: Bundle, request: Request) -> bool:
+    return not any(bundle.engine(name) for name in _PACKAGES)
+
+
+def open(bundle: Bundle, request: Request) -> TensorRTRunner:
+    """Deserialize the bundle's TensorRT engine (or its TensorRT-RTX engine) on the GPU.
+
+    Raises EngineError: no such engine, package, matching version, driver or GPU. With several reasons, each is named.
+    """
+    names = [request.engine] if request.engine else [name for name in _PACKAGES if bundle.engine(name)]
+    asked = [name for name in names if _computes_in(bundle.engine(name), request.precision)]
+    if names and not asked:
+        raise EngineError(
+            f"a TensorRT engine computes in what it was built in; {request.precision} is chosen at export"
+        )
+    if not names:
+        rtx = "" if bundle.manifest.fft in ("dft", "plugin") else " (or trt-rtx)"
+        raise EngineError(f"{bundle.path} has no TensorRT engine; add one: glama-build {bundle.path} --target trt{rtx}")
+    refused = []
+    for name in asked:
+        try:
+            return _open_engine(bundle, name, request)
+        except EngineError as error:
+            refused.append(f"{name}: {error}")
+    raise EngineError("; ".join(refused))
+
+
+def _computes_in(engine: Engine | None, precision: str) -> bool:
+    """Whether it is what is asked for, or there is none, which is said when it is opened; int8+fp16 is int8, too."""
+    return engine is None or precision in ("auto", engine.precision, engine.precision.partition("+")[0])
+
+
+def _open_engine(bundle: Bundle, name: EngineName, request: Request) -> TensorRTRunner:
+    package, target = _PACKAGES[name]
+    engine = bundle.engine(name)
+    rebuild = f"glama-build {bundle.path} --target {target}"
+    if engine is None:
+        raise EngineError(f"the bundle has no such engine; add it with: {rebuild}")
+    trt = require(package, package, f"pip install {name} cuda-python")
+    check_version(engine, package, trt.__version__, rebuild)
+    device = open_device()
+    try:
+        with device.active():
+            check_gpu(engine, device, rebuild)
+            loaded = _load(bundle, engine, trt, rebuild, request)
+            plans, kernels = _prepare(bundle, trt, name, loaded, device)
+    except BaseException:
+        device.close()
+        raise
+    return TensorRTRunner(bundle, name, plans, device, kernels)
+
+
+def check_version(engine: Engine, package: str, installed: str, rebuild: str) -> None:
+    """Raise EngineError unless the package of that version runs the engine.
+
+    It takes the very version that built it. A version-compatible engine of TensorRT runs on later ones of the same
+    major version too; TensorRT-RTX has no such engines.
+    """
+    built = engine.versions.get(package, "unknown")
+    if built == installed:
+        return
+    if package == "tensorrt" and (engine.settings or BuildSettings()).version_compatible:
+        was, now = ([int(part) for part in re.findall(r"\d+", version)] for version in (built, installed))
+        if was and was[0] == now[0] and was <= now:
+            return
+    raise EngineError(f"the engine was built with {package} {built}, {installed} is installed; rebuild with: {rebuild}")
+
+
+def check_gpu(engine: Engine, device: Device, rebuild: str) -> None:
+    """Raise EngineError unless the GPU has one of the compute capabilities that the engine was built for."""
+    has = device.compute_capability()
+    for entry in engine.compute_capabilities:
+        major, minor = map(int, entry.rstrip("+").split("."))
+        if has == (major, minor) or (entry.endswith("+") and has > (major, minor)):
+            return
+    if engine.compute_capabilities:
+        remedy = f"{rebuild} --gpu {has[0]}.{has[1]}" if engine.name == "tensorrt-rtx" else rebuild
+        raise EngineError(
+            f"the engine is for GPUs of compute capability {', '.join(engine.compute_capabilities)}, "
+            f"{device.name()} has {has[0]}.{has[1]}; rebuild with: {remedy}"
+        )
+
+
+def _load(bundle: Bundle, engine: Engine, trt: Any, rebuild: str, request: Request) -> Any:
+    """The engine on the GPU, with its weights."""
+    (path,) = bundle.files(engine.name)
+    logger = trt.Logger(trt.Logger.ERROR)
+    settings = engine.settings or BuildSettings()
+    allowed = request.allow_engine_code
+    loaded = deserialize(trt, logger, path.read_bytes(), settings, bundle.manifest.fft, allow_engine_code=allowed)
+    if loaded is None:
+        raise EngineError(f"{path} was not accepted on this GPU; rebuild with: {rebuild}")
+    if settings.stripped:
+        refit(trt, logger, loaded, bundle.graph(engine.precision), f"rebuild with: {rebuild}")
+    return loaded
+
+
+def _prepare(
+    bundle: Bundle, trt: Any, name: EngineName, loaded: Any, device: Device
+) -> tuple[Plans, KernelCache | None]:
+    """How contexts of the engine are made: TensorRT-RTX captures graphs by itself and has kernels to keep."""
+    if name == "tensorrt-rtx":
+        config = runtime_config(trt, loaded)
+        kernels = KernelCache(bundle, config)
+        return Plans(loaded, device, config, capture=False), kernels
+    return Plans(loaded, device, trt.ExecutionContextAllocationStrategy.USER_MANAGED, capture=True), None
+
+
+def tightest(profiles: tuple[SizeRange, ...], batch: int, height: int, width: int) -> int | None:
+    """Which of the optimization profiles takes that size and was tuned for the least beyond it; None: none does."""
+    fitting = [
+        (profile.max[0] * profile.max[1], profile.max_batch or float("inf"), index)
+        for index, profile in enumerate(profiles)
+        if profile.covers(height, width) and (profile.max_batch is None or batch <= profile.max_batch)
+    ]
+    return min(fitting)[2] if fitting else None
+
+
+def _release(plans: Plans, pinned: Blocks[np.ndarray], kernels: KernelCache | None, device: Device) -> None:
+    """Keep what was compiled and give everything back when the runner is gone; the engine before its GPU."""
+    try:
+        with device.active():
+            device.synchronize()
+            if kernels is not None:
+                kernels.save()
+            plans.close()
+            pinned.release()
+        device.close()
+    except EngineError as error:  # the GPU is gone, and what was on it too
+        log.info("the GPU's memory was not given back: %s", error)
+
+
+class TensorRTRunner:
+    """One engine, a plan for each of the sizes seen last, memory that grows to the largest size seen, one stream.
+
+    Host memory is page-locked, so that copies are asynchronous: a run is waited for once, at its end.
+    """
+
+    backend = "tensorrt"
+    #: `run` takes arrays in device memory too (`__cuda_array_interface__`) and uses them where they lie.
+    takes_device_arrays = True
+    #: RTX compiles kernels for a size that it meets, and each size has a plan and a graph of its own.
+    compiles_sizes = True
+    holder, streams = None, 1
+
+    def __init__(
+        self, bundle: Bundle, name: EngineName, plans: Plans, device: Device, kernels: KernelCache | None = None
+    ) -> None:
+        """From here on the runner owns `device` and what was made on it. `kernels`: of TensorRT-RTX."""
+        manifest, engine = bundle.manifest, bundle.manifest.engines[name]
+        self.sizes, self.precision, self.io = engine.sizes, engine.precision, manifest.io
+        version = engine.versions.get(_PACKAGES[name][0], "")
+        self.description = f"{'TensorRT-RTX' if name == 'tensorrt-rtx' else 'TensorRT'} {version} {self.precision}"
+        self._profiles = engine.profiles or (engine.sizes,)
+        self._inputs, self._outputs = manifest.inputs, {tensor.name: tensor for tensor in manifest.outputs}
+        self._plans, self._device, self._kernels = plans, device, kernels
+        self._pinned: Blocks[np.ndarray] = Blocks(device.pin, device.unpin)
+        self._lock = threading.Lock()  # one stream, one set of memory: one run at a time
+        self._finish = weakref.finalize(self, _release, plans, self._pinned, kernels, device)
+        with self._running("the engine's usual size"):
+            usual = dict(zip(("batch", "height", "width"), (1, *engine.sizes.opt), strict=True))
+            self._reserve(usual)
+            for tensor in (*manifest.inputs, manifest.outputs[0]):
+                self._pinned.get(tensor.name, _bytes(tensor, usual))
+
+    def close(self) -> None:
+        """Give the GPU's memory back now, not when nothing refers to the runner any more."""
+        with self._lock:
+            self._finish()
+
+    def run(self, image: Any, mask: Any, output: str = "inpainted") -> np.ndarray:
+        """As :class:`glama_deploy.runtime.base.Runner` says, from arrays in host or device memory; the result is a
+        fresh array in host memory."""
+        if output not in self._outputs:
+            raise EngineError(f"the bundle has no output {output!r}; export it again with --predicted")
+        arrays = {
+            tensor.name: device_array(tensor.name, array) if on_device(array) else array
+            for tensor, array in zip(self._inputs, (image, mask), strict=True)
+        }
+        sides = self._sides(arrays)
+        profile = self._profile(sides)
+        with self._running(f"{sides['batch']} × {sides['height']}x{sides['width']}"):
+            return self._run(arrays, sides, profile, self._outputs[output])
+
+    def _run(
+        self, arrays: dict[str, np.ndarray | DeviceTensor], sides: dict[str, int], profile: int, output: Tensor
+    ) -> np.ndarray:
+        addresses = self._reserve(sides)
+        for name, array in arrays.items():
+            if isinstance(array, DeviceTensor) and array.aligned:
+                addresses[name] = array.address
+        plan = self._plans.plan(profile, {tensor.name: tensor.shape_for(**sides) for tensor in self._inputs})
+        first = not plan.addresses
+        shape, dtype = output.shape_for(**sides), np.dtype(output.dtype)
+        result = self._pinned.get(output.name, _bytes(output, sides))[: _bytes(output, sides)]
+        try:
+            for name, array in arrays.items():
+                self._bring(name, array, addresses[name])
+            if not self._plans.run(plan, addresses):
+                raise EngineError(f"{self.description} failed to run; its log above says why")
+            self._device.download(result, addresses[output.name])
+        finally:
+            self._device.synchronize()  # after a failure too: the stream still reads what may be freed next
+        if first and self._kernels is not None:
+            self._kernels.save()
+        return result.view(dtype).reshape(shape).copy()
+
+    def _bring(self, name: str, array: np.ndarray | DeviceTensor, address: int) -> None:
+        """Have an input at its address by the time that the stream gets there."""
+        if isinstance(array, DeviceTensor):
+            if array.stream is not None:
+                self._device.wait_for(array.stream)
+            if array.address != address:
+                self._device.copy(address, array.address, array.nbytes)
+            return
+        block = self._pinned.get(name, array.nbytes)[: array.nbytes]
+        block.view(array.dtype).reshape(array.shape)[...] = array
+        self._device.upload(address, block)
+
+    def _reserve(self, sides: dict[str, int]) -> dict[str, int]:
+        """Device memory for every tensor of that size."""
+        tensors = (*self._inputs, *self._outputs.values())
+        return {tensor.name: self._plans.memory(tensor.name, _bytes(tensor, sides)) for tensor in tensors}
+
+    def _sides(self, arrays: dict[str, np.ndarray | DeviceTensor]) -> dict[str, int]:
+        """What batch, height and width are in these inputs. Raises EngineError: not as the graph takes them."""
+        sides: dict[str, int] = {}
+        for tensor in self._inputs:
+            array = arrays[tensor.name]
+            if len(array.shape) == len(tensor.shape):
+                for symbol, side in zip(tensor.shape, array.shape, strict=True):
+                    if isinstance(symbol, str):
+                        sides.setdefault(symbol, side)
+            expected = tuple(sides.get(side, side) if isinstance(side, str) else side for side in tensor.shape)
+            if array.dtype != tensor.dtype or array.shape != expected:
+                raise EngineError(
+                    f"{tensor.name} is {array.dtype} {_listed(array.shape)}, {tensor.dtype} {_listed(expected)} "
+                    f"({tensor.layout}) is expected; cast or reshape it"
+                )
+        height, width = (self._inputs[0].layout.index(axis) for axis in "HW")
+        shape = arrays[self._inputs[0].name].shape
+        return {"batch": shape[0], "height": shape[height], "width": shape[width]}
+
+    def _profile(self, sides: dict[str, int]) -> int:
+        batch, height, width = sides["batch"], sides["height"], sides["width"]
+        profile = tightest(self._profiles, batch, height, width)
+        if profile is not None:
+            return profile
+        most = max(profile.max_batch or batch for profile in self._profiles)
+        if batch > most:
+            raise EngineError(f"the batch is {batch}, this engine takes up to {most}; build it again with --max-batch")
+        raise EngineError(
+            f"the image is {height}x{width}, the batch {batch}; this engine takes "
+            f"{' or '.join(map(_described, self._profiles))}; build it again with --min-size and --max-size around it"
+        )
+
+    @contextmanager
+    def _running(self, what: str) -> Iterator[None]:
+        """One run at a time; where memory is short, all of it is given back and what to do is said."""
+        with self._lock:
+            if not self._finish.alive:  # asked here: another thread may have closed it while this one waited
+                raise EngineError(f"{self.description} was closed; open the bundle again")
+            with self._device.active():
+                try:
+                    yield
+                except OutOfMemory as error:
+                    self._plans.release()
+                    self._pinned.release()
+                    raise EngineError(
+                        f"{self.description} has no memory for {what} ({error}); "
+                        "use a smaller image or export with smaller --max-size"
+                    ) from error
+
+
+def _bytes(tensor: Tensor, sides: dict[str, int]) -> int:
+    return int(np.prod(tensor.shape_for(**sides))) * np.dtype(tensor.dtype).itemsize
+
+
+def _listed(shape: tuple[int | str, ...]) -> str:
+    return f"[{', '.join(map(str, shape))}]"
+
+
+def _described(profile: SizeRange) -> str:
+    return f"{profile} (batch up to {profile.max_batch})" if profile.max_batch else str(profile)

@@ -1,0 +1,1 @@
+"""The machine and its limits: processors, control groups, processes and privacy."""

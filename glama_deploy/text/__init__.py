@@ -1,0 +1,1 @@
+"""Text from elsewhere: escapes, excerpts and plain YAML."""

@@ -1,0 +1,509 @@
+"""TensorRT-RTX builds engines without a GPU, so these are real builds; running one needs a driver (`gpu`)."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter
+
+import glama_deploy
+from glama_deploy.bundle import DEFAULT_PROFILE, BuildSettings, Bundle, SizeRange
+from glama_deploy.engines.build import add
+from glama_deploy.engines.tensorrt import builder as tensorrt
+from glama_deploy.engines.tensorrt import gpus
+from glama_deploy.engines.tensorrt.builder import Task
+from glama_deploy.engines.tensorrt.inspection import Report
+from glama_deploy.engines.tensorrt.options import Options
+from glama_deploy.errors import EngineError, GlamaError
+from glama_deploy.export.pipeline import Request, export
+
+tensorrt_rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+
+
+@pytest.fixture(scope="module")
+def bundle(tiny, make_bundle) -> Bundle:
+    return make_bundle(tiny, ("openvino", "trt-rtx"))
+
+
+def test_an_engine_is_built_for_the_profile(bundle):
+    engine = bundle.manifest.engines["tensorrt-rtx"]
+    (path,) = bundle.files("tensorrt-rtx")
+    assert path.stat().st_size > 100_000  # the network's weights are in it
+    assert str(engine.sizes) == "64x64…2048x2048"
+    assert engine.precision == "fp32"
+    assert engine.versions.keys() == {"tensorrt_rtx", "polygraphy"}
+
+
+def test_a_static_graph_makes_a_static_engine(tiny, make_bundle):
+    bundle = make_bundle(tiny, ("trt-rtx",), size=(64, 96))
+    assert bundle.manifest.engines["tensorrt-rtx"].sizes.static
+
+
+def test_batches_are_part_of_the_profile(tiny, make_bundle):
+    profile = SizeRange(min=(64, 64), opt=(128, 128), max=(256, 256), max_batch=4)
+    engine = make_bundle(tiny, ("trt-rtx",), profile=profile).manifest.engines["tensorrt-rtx"]
+    assert engine.sizes == profile
+
+
+STATIC = SizeRange(min=(64, 64), opt=(64, 64), max=(64, 64))
+
+
+def task(onnx: Path, engine: Path, package: tensorrt.Package = "tensorrt_rtx", **changes: Any) -> Task:
+    settings: dict[str, Any] = {"precision": "fp32", "profiles": (STATIC,), **changes}
+    return Task(package=package, onnx=onnx, engine=engine, **settings)
+
+
+def log_of(task: Task, **environment: str) -> str:
+    """What the process that builds prints, run by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "glama_deploy.engines.tensorrt.builder", TypeAdapter(Task).dump_json(task).decode()],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, **environment},
+    ).stdout
+
+
+@pytest.fixture
+def shim(tmp_path, monkeypatch) -> Path:
+    """TensorRT itself cannot be installed without a GPU's environment: TensorRT-RTX under its name, which has the same
+    Python interface, shows that the configuration for TensorRT 10 is one that Polygraphy takes."""
+    folder = tmp_path / "shim"
+    (folder / "tensorrt").mkdir(parents=True)
+    (folder / "tensorrt" / "__init__.py").write_text(
+        "import tensorrt_rtx\n"
+        "from tensorrt_rtx import *\n"
+        "__version__ = '10.13.0'\n"
+        "def __getattr__(name):\n"
+        "    return getattr(tensorrt_rtx, name)\n"
+    )
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    return folder
+
+
+@pytest.fixture
+def onnx_only(tiny, make_bundle, tmp_path) -> Bundle:
+    shutil.copytree(make_bundle(tiny, ("onnx",)).path, tmp_path / "bundle")
+    return Bundle.open(tmp_path / "bundle")
+
+
+SMALL = SizeRange(min=(64, 64), opt=(128, 128), max=(256, 256), max_batch=2)
+
+
+def test_an_fp32_engine_is_strongly_typed_and_without_tf32(tiny_bundle, tmp_path):
+    log = log_of(task(tiny_bundle.path / "model.onnx", tmp_path / "e"))
+    (flags,) = [line for line in log.splitlines() if "Flags" in line]
+    assert "STRONGLY_TYPED" in flags
+    assert "TF32" not in flags
+
+
+def test_the_same_code_drives_the_package_tensorrt(shim, onnx_only):
+    engine = add(onnx_only, "trt", SMALL).manifest.engines["tensorrt"]
+    assert engine.versions["tensorrt"] == "10.13.0"
+    assert engine.files[0].bytes > 100_000
+
+
+def test_a_dynamic_engine_of_tensorrt_has_profiles_for_small_middle_and_large_sizes(shim, onnx_only):
+    sizes = SMALL.model_copy(update={"max": (512, 512)})
+    engine = add(onnx_only, "trt", sizes).manifest.engines["tensorrt"]
+    assert engine.sizes == sizes
+    assert [profile.opt for profile in engine.profiles] == [(64, 64), (128, 128), (360, 360)]
+    assert [profile.max for profile in engine.profiles] == [(96, 96), (256, 256), (512, 512)]
+    assert {profile.max_batch for profile in engine.profiles} == {2}
+
+
+def test_an_engine_of_tensorrt_rtx_has_one_profile_unless_three_are_asked_for(onnx_only):
+    engine = add(onnx_only, "trt-rtx", SMALL).manifest.engines["tensorrt-rtx"]
+    assert engine.profiles == (SMALL,)
+    three = add(onnx_only, "trt-rtx", SMALL, options=Options(profiles="three")).manifest.engines["tensorrt-rtx"]
+    assert [str(profile) for profile in three.profiles] == ["64x64…96x96", "64x64…256x256"]
+    assert three.sizes == SMALL
+
+
+def test_the_settings_reach_the_builder_and_the_manifest(shim, onnx_only, tmp_path):
+    settings = BuildSettings(optimization_level=1, workspace_mib=2048, hardware_compatible=True)
+    log = log_of(task(onnx_only.path / "model.onnx", tmp_path / "e", "tensorrt", settings=settings))
+    assert "WORKSPACE: 2048.00 MiB" in log
+    engine = add(onnx_only, "trt", STATIC, options=Options(settings)).manifest.engines["tensorrt"]
+    assert engine.settings == settings
+    assert Bundle.open(onnx_only.path).manifest.engines["tensorrt"] == engine
+
+
+@pytest.mark.parametrize(
+    ("settings", "flag"),
+    [
+        (BuildSettings(version_compatible=True), "VERSION_COMPATIBLE"),
+        (BuildSettings(stripped=True), "STRIP_PLAN"),
+        (BuildSettings(refittable=True), "REFIT"),
+    ],
+)
+def test_flags_that_cannot_be_built_without_a_gpu_reach_the_builder(shim, tiny_bundle, tmp_path, settings, flag):
+    asked = task(tiny_bundle.path / "model.onnx", tmp_path / "e", "tensorrt", settings=settings)
+    with pytest.raises(subprocess.CalledProcessError) as error:  # TensorRT-RTX, which the shim is, builds none of them
+        log_of(asked)
+    (flags,) = [line for line in error.value.stdout.splitlines() if "Flags" in line]
+    assert flag in flags
+
+
+def test_a_timing_cache_is_made_and_read_again(shim, onnx_only, tmp_path):
+    cache = tmp_path / "timings" / "cache"
+    cache.parent.mkdir()
+    add(onnx_only, "trt", STATIC, options=Options(timing_cache=cache))
+    assert cache.stat().st_size > 0
+    add(onnx_only, "trt", STATIC, options=Options(timing_cache=cache))
+    assert [path.name for path in cache.parent.iterdir()] == ["cache"]
+
+
+@pytest.mark.parametrize("accepted", [False, None])
+def test_a_timing_cache_that_tensorrt_refuses_is_named(tmp_path, accepted):
+    class Config:
+        def create_timing_cache(self, data: bytes) -> object:
+            return None if accepted is None else data
+
+        def set_timing_cache(self, cache: object, ignore_mismatch: bool) -> bool:
+            return False
+
+    (tmp_path / "cache").write_bytes(b"damaged")
+    with pytest.raises(EngineError, match=r"--timing-cache .*cache is damaged or of another GPU.*; delete it"):
+        tensorrt._read_timing_cache(Config(), tmp_path / "cache")
+
+
+def test_gpus_are_recorded_by_capability(onnx_only):
+    options = Options(BuildSettings(gpus=("rtx-5090", "rtx-4090", "RTX 4070")))
+    engine = add(onnx_only, "trt-rtx", STATIC, options=options).manifest.engines["tensorrt-rtx"]
+    assert engine.compute_capabilities == ("8.9", "12.0")
+    assert engine.settings == options.settings
+
+
+def test_without_names_an_engine_of_tensorrt_rtx_is_for_ampere_and_later(bundle):
+    assert bundle.manifest.engines["tensorrt-rtx"].compute_capabilities == ("8.0+",)
+
+
+@pytest.mark.parametrize(("hardware_compatible", "expected"), [(False, ("8.7",)), (True, ("8.0+",))])
+def test_an_engine_of_tensorrt_is_for_the_gpu_that_built_it(monkeypatch, tmp_path, hardware_compatible, expected):
+    monkeypatch.setattr(gpus, "present", lambda: "8.7")
+    settings = BuildSettings(hardware_compatible=hardware_compatible)
+    assert tensorrt._runs_on(task(tmp_path, tmp_path, "tensorrt", settings=settings)) == expected
+
+
+def test_a_gpu_that_tensorrt_rtx_does_not_build_for_is_named(onnx_only):
+    options = Options(BuildSettings(gpus=("rtx-4090", "jetson-orin")))
+    with pytest.raises(EngineError, match=r"builds for compute capabilities 7\.5, .*, not for 8\.7 \(jetson-orin\)"):
+        add(onnx_only, "trt-rtx", STATIC, options=options)
+
+
+def test_turing_computes_in_fp16_only(tiny, make_bundle, onnx_only, int8_bundle):
+    turing = Options(BuildSettings(gpus=("rtx-2080",)))
+    with pytest.raises(EngineError, match=r"computes in int8\+fp16 from .* 8\.0 up, 7\.5 \(rtx-2080\) is below"):
+        add(int8_bundle, "trt-rtx", STATIC, options=turing)
+    with pytest.raises(EngineError, match=r"computes in fp32 from .* 8\.0 up, 7\.5 \(rtx-2080\) is below: export with"):
+        add(onnx_only, "trt-rtx", STATIC, options=turing)
+    half = make_bundle(tiny, ("onnx", "trt-rtx"), precision="fp16", profile=SMALL).path
+    shutil.copytree(half, onnx_only.path, dirs_exist_ok=True)
+    engine = add(Bundle.open(onnx_only.path), "trt-rtx", STATIC, options=turing).manifest.engines["tensorrt-rtx"]
+    assert (engine.precision, engine.compute_capabilities) == ("fp16", ("7.5",))
+
+
+@pytest.mark.without_gpu
+@pytest.mark.parametrize("settings", [BuildSettings(stripped=True), BuildSettings(refittable=True)])
+def test_weights_are_left_out_by_tensorrt_rtx_only_where_a_gpu_is(onnx_only, settings):
+    with pytest.raises(EngineError, match="only where an NVIDIA GPU is, and finds none; build on a machine with one"):
+        add(onnx_only, "trt-rtx", STATIC, options=Options(settings))
+    assert not (onnx_only.path / "tensorrt-rtx").exists()
+
+
+@pytest.mark.gpu
+def test_an_engine_without_weights_is_smaller(onnx_only):
+    whole = add(onnx_only, "trt-rtx", STATIC).manifest.engines["tensorrt-rtx"]
+    options = Options(BuildSettings(stripped=True))
+    stripped = add(onnx_only, "trt-rtx", STATIC, options=options).manifest.engines["tensorrt-rtx"]
+    assert stripped.files[0].bytes < whole.files[0].bytes
+
+
+def test_too_small_a_workspace_is_said_to_be_that(onnx_only):
+    options = Options(BuildSettings(workspace_mib=1))
+    with pytest.raises(EngineError, match=r"cannot do with --workspace 1 MiB at these sizes; give more"):
+        add(onnx_only, "trt-rtx", SizeRange(min=(64, 64), opt=(512, 512), max=(2048, 2048)), options=options)
+
+
+def test_a_graph_whose_types_are_not_what_was_asked_for_is_not_built(tiny_bundle, tmp_path):
+    with pytest.raises(EngineError, match=r"layer stem/l2l \(convolution\) has fp32 where fp16 was asked for"):
+        tensorrt.build(task(tiny_bundle.path / "model.onnx", tmp_path / "e", precision="fp16"))
+    assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.parametrize(("fft", "says"), [("dft", "no DFT operator"), ("plugin", "no plugins")])
+def test_custom_nodes_never_reach_tensorrt_rtx(tmp_path, monkeypatch, fft, says):
+    monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("a process was started"))
+    with pytest.raises(EngineError, match=rf"TensorRT-RTX has {says}, .*; export it again with --fft matmul"):
+        tensorrt.build(task(tmp_path / "x.onnx", tmp_path / "e", fft=fft))
+
+
+def test_dft_nodes_need_a_tensorrt_that_has_them(shim, tiny_bundle, tmp_path):
+    with pytest.raises(EngineError, match=r"TensorRT 10\.13\.0 has no DFT operator, 11\.2 and later have"):
+        tensorrt.build(task(tiny_bundle.path / "model.onnx", tmp_path / "e", "tensorrt", fft="dft"))
+
+
+def test_the_plugin_is_registered_before_the_graph_is_parsed(tmp_path, monkeypatch):
+    package = SimpleNamespace(__version__="10.3.0")
+    registered: list[object] = []
+
+    def parsing(package: str) -> None:
+        assert registered == [sys.modules["tensorrt"]]
+        raise EngineError("parsing")
+
+    monkeypatch.setitem(sys.modules, "tensorrt", package)
+    monkeypatch.setattr("glama_deploy.runtime.tensorrt.plugins.register", registered.append)
+    monkeypatch.setattr(tensorrt, "_polygraphy", parsing)
+    with pytest.raises(EngineError, match="parsing"):
+        tensorrt._build_here(task(tmp_path / "x.onnx", tmp_path / "e", "tensorrt", fft="plugin"))
+
+
+def test_a_tensorrt_before_10_is_too_old(shim, tiny_bundle, tmp_path):
+    init = shim / "tensorrt" / "__init__.py"
+    init.write_text(init.read_text().replace("10.13.0", "8.5.2.2"))
+    with pytest.raises(EngineError, match=r"TensorRT 8\.5\.2\.2 is here, 10\.0 or later is needed"):
+        tensorrt.build(task(tiny_bundle.path / "model.onnx", tmp_path / "e", "tensorrt"))
+
+
+@pytest.mark.without_gpu
+def test_the_report_is_of_the_network_where_the_engine_cannot_be_opened(onnx_only):
+    heard: list[Report] = []
+    engine = add(onnx_only, "trt-rtx", SMALL, report=heard.append).manifest.engines["tensorrt-rtx"]
+    (report,) = heard
+    assert report.contents.source == "network"
+    assert report.contents.casts == 0
+    assert report.engine_bytes == engine.files[0].bytes
+    assert report.profiles == engine.profiles
+    assert report.seconds > 0
+
+
+@pytest.mark.parametrize("settings", [BuildSettings(), BuildSettings(version_compatible=True)])
+def test_a_finished_engine_is_opened_with_what_it_brings_along(tmp_path, monkeypatch, settings):
+    class Runtime:
+        engine_host_code_allowed = False
+
+        def __init__(self, logger: object) -> None: ...
+
+        def deserialize_cuda_engine(self, data: bytes) -> tuple[bytes, bool]:
+            return data, self.engine_host_code_allowed
+
+    class Logger:
+        ERROR = 0
+
+        def __init__(self, level: int) -> None: ...
+
+    monkeypatch.setattr(gpus, "present", lambda: "8.7")
+    monkeypatch.setattr(tensorrt.inspection, "of_engine", lambda package, engine: engine)
+    asked = task(tmp_path / "x.onnx", tmp_path / "e", "tensorrt", settings=settings)
+    seen = tensorrt._look_into(asked, SimpleNamespace(Runtime=Runtime, Logger=Logger), b"engine")
+    assert seen == (b"engine", settings.version_compatible)
+
+
+@pytest.mark.gpu
+def test_the_report_is_of_the_engine_where_a_gpu_is(onnx_only):
+    heard: list[Report] = []
+    add(onnx_only, "trt-rtx", SMALL, report=heard.append)
+    assert heard[0].contents.source == "engine"
+    assert heard[0].contents.layers > 0
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8+fp16"])
+def test_on_the_device_an_engine_is_built_without_torch_and_every_other_engines_package(
+    onnx_only, int8_bundle, tmp_path, precision
+):
+    """The block is sitecustomize's, so it holds in the process that builds, too."""
+    if precision != "fp32":
+        shutil.copytree(int8_bundle.path, onnx_only.path, dirs_exist_ok=True)
+    blocked = (
+        "torch",
+        "nncf",
+        "onnx",
+        "onnxruntime",
+        "openvino",
+        "onnx_graphsurgeon",
+        "cuda",
+        "pycuda",
+        "ml_dtypes",
+        "safetensors",
+    )
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Block:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] in {blocked}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r} (blocked)', name=name)\n"
+        "sys.meta_path.insert(0, Block())\n"
+    )
+    code = "import sys; from glama_deploy.cli.build import main; sys.exit(main.run(sys.argv[1:]))"
+    built = subprocess.run(
+        [sys.executable, "-c", code, str(onnx_only.path), "--target", "trt-rtx", "--max-size", "128x128", "--report"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert built.returncode == 0, built.stderr
+    assert f"tensorrt-rtx: {precision}" in built.stdout
+    assert ("convolution int8" in " ".join(built.stdout.split())) == (precision != "fp32")
+
+
+def test_a_graph_that_the_parser_refuses_is_one_line(tmp_path):
+    (tmp_path / "x.onnx").write_bytes(b"no onnx")
+    with pytest.raises(EngineError, match=r"^TensorRT-RTX did not build the engine \(.*\)[^\n]*$"):
+        tensorrt.build(task(tmp_path / "x.onnx", tmp_path / "e" / "x.engine"))
+    assert not (tmp_path / "e" / "x.engine").exists()
+
+
+def test_a_builder_that_dies_is_an_error_not_the_end(tiny_bundle, tmp_path, monkeypatch):
+    run = subprocess.run
+
+    def die(command, **settings):
+        return run([sys.executable, "-c", "import os; os.abort()"], **settings)
+
+    monkeypatch.setattr(subprocess, "run", die)
+    with pytest.raises(EngineError, match="ended with status -6"):
+        tensorrt.build(task(tiny_bundle.path / "model.onnx", tmp_path / "x.engine"))
+
+
+@pytest.mark.without_gpu
+def test_without_a_driver_the_engine_fails_in_one_clear_line(bundle):
+    with pytest.raises(EngineError, match=r"^tensorrt-rtx: no NVIDIA driver or GPU here[^\n]*$"):
+        glama_deploy.load(bundle.path, "tensorrt")
+
+
+@pytest.mark.without_gpu
+@pytest.mark.parametrize("precision", ["int8", "int8+fp16", "auto"])
+def test_an_engine_in_int8_is_opened_where_int8_is_asked_for(int8_bundle, precision):
+    with pytest.raises(EngineError, match="no NVIDIA driver or GPU here"):
+        glama_deploy.load(int8_bundle.path, "tensorrt", precision)
+    with pytest.raises(EngineError, match="fp32 is chosen at export"):
+        glama_deploy.load(int8_bundle.path, "tensorrt", "fp32")
+
+
+@pytest.mark.without_gpu
+def test_auto_falls_through_to_the_next_engine_and_says_so(bundle, caplog):
+    assert glama_deploy.load(bundle.path).backend == "openvino"
+    (message,) = caplog.messages
+    assert "no NVIDIA driver or GPU here" in message
+    assert "using OpenVINO" in message
+
+
+@pytest.mark.without_gpu
+def test_parity_of_an_engine_that_cannot_run_here_says_why(tiny, tmp_path):
+    outcome = export(Request(tiny, tmp_path / "b", ("trt-rtx",)))
+    parity = outcome.bundle.manifest.engines["tensorrt-rtx"].parity
+    assert not parity.measured
+    assert "no NVIDIA driver" in parity.reason
+
+
+def test_an_engine_of_another_version_says_how_to_rebuild(bundle):
+    engine = bundle.manifest.engines["tensorrt-rtx"]
+    old = engine.model_copy(update={"versions": {"tensorrt_rtx": "1.0.0"}})
+    manifest = bundle.manifest.model_copy(update={"engines": {**bundle.manifest.engines, "tensorrt-rtx": old}})
+    from glama_deploy.runtime import open_bundle
+
+    with pytest.raises(
+        EngineError, match=r"built with tensorrt_rtx 1\.0\.0.*rebuild with: glama-build .* --target trt-rtx"
+    ):
+        open_bundle(Bundle(bundle.path, manifest), "tensorrt")
+
+
+def test_a_bundle_without_an_engine_says_how_to_build_one(tiny_bundle):
+    with pytest.raises(EngineError, match=r"add one: glama-build .* --target trt \(or trt-rtx\)"):
+        glama_deploy.load(tiny_bundle.path, "tensorrt")
+
+
+@pytest.mark.gpu
+def test_the_engine_is_the_reference(tiny, bundle, photo, hole):
+    reference = glama_deploy.load(tiny, "torch").predict(photo, hole)
+    # fp32 without TF32: as for the engines on a CPU
+    assert np.abs(glama_deploy.load(bundle.path, "tensorrt").predict(photo, hole) - reference).max() < 2e-5
+
+
+def test_profiles_out_of_order_are_refused():
+    from glama_deploy.cli.options.sizes import profile
+
+    with pytest.raises(GlamaError, match="sizes opt and max are 512x512 and 256x256; min ≤ opt ≤ max"):
+        profile(None, "512x512", "256x256", 1)
+    drawn_in = profile(None, None, "256x256", 2)
+    assert (drawn_in.min, drawn_in.opt, drawn_in.max, drawn_in.max_batch) == ((64, 64), (256, 256), (256, 256), 2)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"io": "uint8"},
+        {"io": "uint8", "predicted": False, "size": (64, 96), "fft": "split"},
+        {"fft": "split", "size": (128, 128)},
+    ],
+    ids=["bytes of any size", "bytes of one size, split", "split"],
+)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_each_way_to_write_the_graph_builds(tiny, make_bundle, settings, precision):
+    bundle = make_bundle(tiny, ("trt-rtx",), precision=precision, profile=SMALL, **settings)
+    assert bundle.manifest.engines["tensorrt-rtx"].precision == precision
+
+
+class Listener(tensorrt_rtx.ILogger):
+    """What the builder says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def log(self, severity: tensorrt_rtx.ILogger.Severity, message: str) -> None:
+        self.said.append(message)
+
+
+def factors(model: Path) -> dict[str, tuple[str, ...]]:
+    """The types of both factors of each convolution in a finished engine: those that its builder lists, GPU or none."""
+    listener = Listener()
+    builder = tensorrt_rtx.Builder(listener)
+    network = builder.create_network(1 << int(tensorrt_rtx.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = tensorrt_rtx.OnnxParser(network, listener)
+    assert parser.parse_from_file(str(model))
+    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
+    for name, channels in (("image", 3), ("mask", 1)):
+        profile.set_shape(name, *((1, channels, side, side) for side in (64, 128, 256)))
+    config.add_optimization_profile(profile)
+    config.profiling_verbosity = tensorrt_rtx.ProfilingVerbosity.DETAILED
+    assert builder.build_serialized_network(network, config) is not None
+    (layers,) = (text for text in listener.said if text.startswith("Layers:"))
+    found = {}
+    for line in layers.splitlines():
+        layer = re.match(r"Name: (\S+?)(?:_U\d+)?_myl\S*, LayerType: (?:correlation|deconv),", line)
+        if layer is not None:
+            found[layer[1]] = tuple(re.findall(r"Datatype: (\w+)", line)[:2])
+    return found
+
+
+def test_the_finished_engine_multiplies_bytes(int8_bundle):
+    """In the layers that TensorRT-RTX compiled, not only in the network that it parsed."""
+    found = factors(int8_bundle.graph("int8+fp16"))
+    kept = int8_bundle.manifest.graphs["int8+fp16"].kept
+    assert kept.keys() < found.keys()
+    others = {name: types for name, types in found.items() if types != ("Int8", "Int8")}
+    assert others == dict.fromkeys(kept, ("Half", "Half"))
+
+
+@pytest.mark.slow
+def test_lama_in_fp16_for_all_sizes_is_at_most_60_megabytes(lama9, tmp_path):
+    """The range is calibrated at a small size, which moves no byte."""
+    small = SizeRange(min=(64, 64), opt=(256, 256), max=(256, 256), max_batch=1)
+    export(Request(lama9, tmp_path / "b", ("onnx",), "fp16", profile=small, parity=False))
+    bundle = add(Bundle.open(tmp_path / "b"), "trt-rtx", DEFAULT_PROFILE)
+    engine = bundle.manifest.engines["tensorrt-rtx"]
+    assert engine.sizes.max == (2048, 2048)
+    assert engine.files[0].bytes <= 60_000_000
+    assert not bundle.manifest.graphs["fp16"].kept  # every convolution and product is fp16, which the build checks

@@ -1,0 +1,409 @@
+"""Boxes around holes: what they promise, and what an inpainter makes of them."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import glama_deploy
+from glama_deploy import memory
+from glama_deploy.bundle import ANY_SIZE, SizeRange
+from glama_deploy.cli.inpaint import main
+from glama_deploy.errors import GlamaError, ImageError
+from glama_deploy.inpainting import boxes as regions
+from glama_deploy.inpainting import clusters
+from glama_deploy.inpainting.boxes import Rule, Span
+from glama_deploy.inpainting.inpainter import Inpainter
+
+
+@st.composite
+def masks(draw):
+    """Some boxes and specks in an image of any size."""
+    height, width = draw(st.integers(16, 700)), draw(st.integers(16, 700))
+    mask = np.zeros((height, width), bool)
+    for _ in range(draw(st.integers(0, 6))):
+        top, left = draw(st.integers(0, height - 1)), draw(st.integers(0, width - 1))
+        mask[top : top + draw(st.integers(1, 120)), left : left + draw(st.integers(1, 120))] = True
+    rng = np.random.default_rng(draw(st.integers(0, 9)))
+    specks = draw(st.sampled_from([0, 3, 60]))
+    mask[rng.integers(0, height, specks), rng.integers(0, width, specks)] = True
+    return mask
+
+
+def find_boxes(rule: Rule, missing: np.ndarray) -> list[regions.Box]:
+    """Return the boxes of a mask as an inpainter makes them where no memory is short and no tiles are cheaper."""
+    boxes, large = rule.parted(missing)
+    assert not large
+    return rule.share(boxes, missing.shape)
+
+
+def has_large_hole(rule: Rule, missing: np.ndarray) -> bool:
+    """Return whether a hole with its context is too large for the engine."""
+    return bool(rule.parted(missing)[1])
+
+
+def test_boxes_are_squared_only_as_far_as_the_engine_goes():
+    missing = np.zeros((4000, 4000), bool)
+    missing[2000:2100, 1000:1700] = True
+    wide = SizeRange(min=(64, 64), opt=(512, 512), max=(1024, 2048))
+    (box,) = find_boxes(Rule(wide, square=True), missing)
+    assert box.span.size == (1024, 1536)
+    missing[1000:2100, 1000:1700] = True
+    assert has_large_hole(Rule(wide, square=True), missing)
+
+
+def shown(box: regions.Box, hole: Span, shape: tuple[int, ...]) -> bool:
+    """Whether a box contains a hole with its context, as far as the image goes."""
+    margin = regions.margin(hole)
+    wanted = Span(
+        max(0, hole.top - margin),
+        max(0, hole.left - margin),
+        min(shape[0], hole.bottom + margin),
+        min(shape[1], hole.right + margin),
+    )
+    return box.hole.contains(hole) and box.span.contains(wanted)
+
+
+@given(masks(), st.sampled_from([0.0, 1 / 2500]), st.booleans())
+@settings(max_examples=150)
+def test_every_hole_is_in_a_box_with_its_context(missing, long_side, square):
+    found = find_boxes(Rule(ANY_SIZE, long_side=long_side, square=square), missing)
+    filled = np.zeros_like(missing)
+    for box in found:
+        filled[box.hole.slices] = True
+        assert missing[box.hole.slices].any()
+        assert Span(0, 0, *missing.shape).contains(box.span)
+        assert box.span.contains(box.hole)
+        for side, extent in zip(box.span.size, missing.shape, strict=True):
+            assert side in regions.STEPS or side == extent
+    assert filled[missing].all()
+    for hole in regions.holes(missing):
+        assert any(shown(box, hole, missing.shape) for box in found)
+
+
+@given(masks(), st.sampled_from([0.0, 1 / 2500]), st.booleans())
+@settings(max_examples=100)
+def test_shared_boxes_cost_no_more_than_one_for_each_hole(missing, long_side, square):
+    rule = Rule(ANY_SIZE, long_side=long_side, square=square)
+    each, _ = rule.parted(missing)
+    found = rule.share(each, missing.shape)
+    assert regions.cost(found) <= regions.cost(each)
+    assert max((box.pixels for box in found), default=0) <= max([regions.LARGE_BOX, *(box.pixels for box in each)])
+    assert found == find_boxes(rule, np.asfortranarray(missing))
+
+
+@given(masks())
+@settings(max_examples=60)
+def test_holes_are_the_components_that_opencv_finds(missing):
+    cell = regions.CELL
+    padded = np.pad(missing, ((0, -missing.shape[0] % cell), (0, -missing.shape[1] % cell)))
+    cells = padded.reshape(padded.shape[0] // cell, cell, -1, cell).any(axis=(1, 3))
+    count, labels = cv2.connectedComponents(cells.astype(np.uint8), connectivity=8)
+    labels = labels.repeat(cell, axis=0).repeat(cell, axis=1)[: missing.shape[0], : missing.shape[1]]
+    expected = {regions.bounds(missing & (labels == label)) for label in range(1, count)}
+    found = regions.holes(missing)
+    assert len(found) == len(expected)
+    assert set(found) == expected
+    turned = {Span(hole.left, hole.top, hole.right, hole.bottom) for hole in regions.holes(missing.T)}
+    assert turned == expected
+
+
+def test_a_hole_that_winds_through_the_image_is_one():
+    spiral = np.zeros((1600, 1600), bool)
+    for turn in range(0, 800, 64):
+        spiral[turn : turn + 16, turn : 1600 - turn] = True
+        spiral[turn : 1600 - turn, 1584 - turn : 1600 - turn] = True
+        spiral[1584 - turn : 1600 - turn, turn : 1600 - turn] = True
+        spiral[turn + 64 : 1600 - turn, turn : turn + 16] = True
+        spiral[turn + 64 : turn + 80, turn : turn + 80] = True
+    assert regions.holes(spiral) == [Span(0, 0, 1600, 1600)]
+
+
+def test_holes_close_together_share_a_box_and_those_far_apart_do_not():
+    missing = np.zeros((1024, 1024), bool)
+    missing[100:120, 100:130] = True
+    missing[122:140, 140:160] = True  # in a cell that touches
+    missing[800:810, 700:720] = True
+    near, far = find_boxes(Rule(ANY_SIZE), missing)
+    assert near.hole == Span(100, 100, 140, 160)
+    assert far.hole == Span(800, 700, 810, 720)
+    missing[160:165, 100:105] = True  # two boxes of 192x192, or one of 256x192
+    assert [box.hole for box in find_boxes(Rule(ANY_SIZE), missing)] == [Span(100, 100, 165, 160), far.hole]
+    missing[365:370, 100:105] = True  # a box of 512x192 would cost more than one of 256x192 and one of 192x192
+    assert len(find_boxes(Rule(ANY_SIZE), missing)) == 3
+
+
+def test_a_box_of_two_holes_shows_what_each_needs_and_no_more():
+    missing = np.zeros((1024, 1024), bool)
+    missing[500:510, 200:210] = missing[500:510, 500:510] = True
+    for box in find_boxes(Rule(ANY_SIZE, extra=512**2), missing):
+        # 64 pixels around both make 138x438; half of their distance, 155 pixels, would make 512x768
+        assert box.span.size == (192, 512)
+
+
+@pytest.mark.parametrize("square", [False, True])
+def test_the_twenty_fifth_speck_costs_as_much_as_the_others(square):
+    rule, costs = Rule(ANY_SIZE, square=square), {}
+    for count in (1, 24, 25, 60):
+        missing = np.zeros((3000, 4000), bool)
+        for number in range(count):
+            top, left = 200 + 400 * (number // 9), 200 + 400 * (number % 9)
+            missing[top : top + 8, left : left + 8] = True
+        costs[count] = regions.cost(find_boxes(rule, missing))
+    assert {count: price / costs[1] for count, price in costs.items()} == {1: 1, 24: 24, 25: 25, 60: 60}
+
+
+def specks(count: int) -> np.ndarray:
+    """24 megapixels with specks of 3 to 12 pixels, anywhere."""
+    rng, missing = np.random.default_rng(0), np.zeros((4000, 6000), bool)
+    for _ in range(count):
+        side = int(rng.integers(3, 13))
+        top, left = int(rng.integers(4000 - side)), int(rng.integers(6000 - side))
+        missing[top : top + side, left : left + side] = True
+    return missing
+
+
+def need(missing: np.ndarray) -> int:
+    """Pixels that the holes need: the area that their bounding boxes cover together, each with its context."""
+    covered = np.zeros_like(missing)
+    for hole in regions.holes(missing):
+        around = hole.grown(regions.margin(hole))
+        covered[max(0, around.top) : around.bottom, max(0, around.left) : around.right] = True
+    return int(covered.sum())
+
+
+@pytest.fixture
+def comparisons(monkeypatch):
+    """Counts the boxes that are compared with those that they would replace."""
+    counts = [0]
+
+    def counted(boxes, merge, reach):
+        def merge_and_count(parts):
+            counts[0] += 1
+            return merge(parts)
+
+        return clusters.merge_boxes(boxes, merge_and_count, reach)
+
+    monkeypatch.setattr(regions, "merge_boxes", counted)
+    return counts
+
+
+@pytest.mark.parametrize(("long_side", "square", "sizes"), [(0.0, False, 12), (1 / 2500, False, 12), (0.0, True, 4)])
+def test_five_hundred_specks_need_little_work_and_few_sizes(long_side, square, sizes, comparisons):
+    missing = specks(500)
+    holes = len(regions.holes(missing))
+    found = find_boxes(Rule(ANY_SIZE, long_side=long_side, square=square), missing)
+    assert sum(box.pixels for box in found) <= 3 * need(missing)  # the union, which is less than the sum
+    assert len({box.span.size for box in found}) <= sizes
+    assert comparisons[0] <= 8 * holes  # NEIGHBOURS for each box; most pairs are found from both sides
+
+
+@pytest.mark.parametrize("square", [False, True])
+def test_thousands_of_specks_need_work_in_proportion_and_no_great_box(square, comparisons):
+    """Dust on a scan: together the boxes are a few times the image, and each takes little memory."""
+    missing = specks(9000)
+    holes = len(regions.holes(missing))
+    assert holes > clusters.MANY_BOXES
+    found = find_boxes(Rule(ANY_SIZE, square=square), missing)
+    assert comparisons[0] <= 12 * holes
+    assert max(box.pixels for box in found) <= regions.LARGE_BOX
+    assert sum(box.pixels for box in found) <= 3 * missing.size
+
+
+def test_specks_within_a_large_hole_s_box_cost_nothing(comparisons):
+    missing = specks(3000)
+    missing[500:3500, 500:5500] = True
+    (box,) = find_boxes(Rule(ANY_SIZE), missing)
+    assert box.span == Span(0, 0, 4000, 6000)
+    assert comparisons[0] <= 12 * len(regions.holes(missing))
+
+
+def test_noise_is_one_hole():
+    missing = np.random.default_rng(0).random((1000, 1500)) < 0.3
+    assert len(regions.holes(missing)) == 1
+
+
+def test_an_engine_of_one_size_gets_boxes_of_that_size():
+    sizes = SizeRange(min=(256, 256), opt=(256, 256), max=(256, 256))
+    missing = np.zeros((600, 800), bool)
+    missing[300:320, 20:40] = True
+    (box,) = find_boxes(Rule(sizes), missing)
+    assert box.span.size == (256, 256)
+    missing[100:500, 300:600] = True
+    assert has_large_hole(Rule(sizes), missing)
+    assert has_large_hole(Rule(sizes), missing[:, :200])  # an image that is narrower than the engine
+
+
+def test_the_engines_largest_size_is_a_box_too():
+    sizes = SizeRange(min=(64, 64), opt=(512, 512), max=(1280, 1280))
+    missing = np.zeros((3000, 3000), bool)
+    missing[1000:1540, 1000:1540] = True  # wants 1080; the next step is 1536
+    (box,) = find_boxes(Rule(sizes), missing)
+    assert box.span.size == (1280, 1280)
+    missing[1000:1700, 1000:1540] = True
+    assert has_large_hole(Rule(sizes), missing)
+    large = np.zeros((9000, 6000), bool)
+    large[3000:5100, 3000:5100] = True  # wants 4200, beyond the steps
+    (box,) = find_boxes(Rule(ANY_SIZE), large)
+    assert box.span.size == (5120, 5120)
+
+
+def test_square_boxes_are_of_few_sizes():
+    missing = np.zeros((900, 1000), bool)
+    missing[100:110, 100:300] = True
+    (box,) = find_boxes(Rule(ANY_SIZE, square=True), missing)
+    assert box.span.size == (512, 512)
+    (box,) = find_boxes(Rule(ANY_SIZE), missing)
+    assert box.span.size == (256, 512)
+
+
+def pays(rule: Rule, missing: np.ndarray) -> bool:
+    boxes = find_boxes(rule, missing)
+    return rule.pays(regions.cost(boxes), missing.shape, max(box.pixels for box in boxes))
+
+
+def test_stage_one_of_two_counts_for_every_box():
+    missing = np.zeros((512, 512), bool)
+    for top in (20, 400):
+        for left in (20, 400):
+            missing[top : top + 10, left : left + 10] = True
+    assert pays(Rule(ANY_SIZE), missing)
+    assert not pays(Rule(ANY_SIZE, extra=regions.OVERHEAD + 256**2), missing)
+
+
+def test_boxes_pay_for_a_small_hole_and_not_for_a_grid():
+    small, grid = np.zeros((512, 512), bool), np.zeros((512, 512), bool)
+    small[200:230, 300:340] = True
+    grid[::2] = True
+    assert pays(Rule(ANY_SIZE), small)
+    assert not pays(Rule(ANY_SIZE), grid)
+
+
+@pytest.mark.parametrize(
+    ("shape", "worth"),
+    [
+        ((1024, 1024), 0.75),
+        ((1024, 1040), 1),
+        ((2048, 2048), 1),
+        ((2048, 2064), 2),
+        ((15000, 800), 2),
+    ],
+)
+def test_boxes_may_cost_the_more_the_more_memory_the_image_needs(shape, worth):
+    rule = Rule(ANY_SIZE, long_side=1 / 2500)
+    cost, pixels = rule.whole(shape).cost, shape[0] * shape[1]
+    assert rule.pays(0.999 * worth * cost, shape, 256**2)
+    assert not rule.pays(1.001 * worth * cost, shape, 256**2)
+    assert not rule.pays(1.001 * min(worth, 1) * cost, shape, pixels // 2)  # which saves little memory
+
+
+def test_boxes_of_one_size_run_together_as_far_as_a_batch_goes():
+    missing = np.zeros((900, 900), bool)
+    for n in range(3):
+        missing[300 * n + 100, 300 * n + 100] = True
+    missing[800, 100:300] = True
+    found = find_boxes(Rule(ANY_SIZE), missing)
+    groups = list(regions.alike(found, None))
+    assert sorted(len(group) for group in groups) == [1, 3]
+    assert sorted(len(group) for group in regions.alike(found, 2)) == [1, 1, 2]
+    for group in groups:
+        assert len({box.span.size for box in group}) == 1
+
+
+@pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
+def inpainter(request, tiny_bundle):
+    return glama_deploy.load(tiny_bundle.path, request.param)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """uint8 400×420×3 and a mask of three holes far apart, two of which have boxes of one size."""
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 256, (400, 420, 3), np.uint8)
+    mask = np.zeros((400, 420), bool)
+    mask[40:60, 30:50] = mask[330:350, 360:380] = mask[200:206, 180:240] = True
+    return image, mask
+
+
+def test_a_box_is_filled_as_if_it_were_an_image_of_its_own(inpainter, scene):
+    image, mask = scene
+    found = find_boxes(Rule(ANY_SIZE), mask)
+    assert len(found) == 3
+    filled = inpainter(image, mask, region="crop")
+    assert (filled[~mask] == image[~mask]).all()
+    for box in found:
+        alone = inpainter(np.ascontiguousarray(image[box.span.slices]), mask[box.span.slices], region="full")
+        own = np.zeros_like(mask)
+        own[box.hole.slices] = mask[box.hole.slices]
+        difference = filled[own].astype(int) - alone[own[box.span.slices]]
+        assert np.abs(difference).max() <= 1  # a batch may sum in another order, next to a rounding
+
+
+def test_auto_takes_boxes_where_they_pay_and_the_whole_image_where_not(inpainter, scene):
+    image, mask = scene
+    many = mask.copy()
+    many[60:90, 300:330] = True  # four boxes
+    np.testing.assert_array_equal(inpainter(image, many), inpainter(image, many, region="full"))
+    one = np.zeros_like(mask)
+    one[40:60, 30:50] = True
+    np.testing.assert_array_equal(inpainter(image, one), inpainter(image, one, region="crop"))
+    assert (inpainter(image, one) != inpainter(image, one, region="full")).any()
+
+
+def test_an_image_that_is_too_large_for_an_engine_is_filled_by_boxes(tiny, make_bundle, scene):
+    image, mask = scene
+    small = glama_deploy.load(make_bundle(tiny, ("onnx",), size=(192, 192)).path)
+    filled = small(image, mask)
+    assert (filled[~mask] == image[~mask]).all()
+    assert (filled[mask] != image[mask]).mean() > 0.9
+    with pytest.raises(ImageError, match=r"this engine takes 192x192; .*, or use region auto, which fills large holes"):
+        small(image, mask, region="full")
+
+
+def test_an_image_that_memory_does_not_hold_is_filled_by_boxes(inpainter, scene, monkeypatch):
+    image, mask = scene
+    many = mask.copy()
+    many[60:90, 300:330] = True  # four boxes, which do not pay
+    network = inpainter._network
+    monkeypatch.setattr(memory, "available", lambda: memory.estimate(200, 200, network, backend=inpainter.backend))
+    monkeypatch.setattr(regions, "MOST_TOGETHER", 1)
+    filled = inpainter(image, many)
+    assert (filled[~many] == image[~many]).all()
+    inpainter = Inpainter(inpainter._runner, network)  # which knows of nothing that its engine holds
+    with pytest.raises(ImageError, match=r"the image is 400x424 and needs about .*, or use region auto"):
+        inpainter(image, many, region="full")
+    monkeypatch.setattr(memory, "available", lambda: 1000)
+    with pytest.raises(ImageError, match=r"what is looked at around a hole is 128x128 and needs about"):
+        inpainter(image, many, region="crop")
+
+
+def test_the_graphs_own_bytes_are_cropped_alike(tiny, make_bundle, scene):
+    image, mask = scene
+    whole = glama_deploy.load(make_bundle(tiny).path, "onnxruntime")
+    given = glama_deploy.load(make_bundle(tiny, io="uint8").path, "onnxruntime")
+    difference = whole(image, mask, region="crop").astype(int) - given(image, mask, region="crop")
+    assert np.abs(difference).max() <= 1
+
+
+def test_an_unknown_region_is_one_line(inpainter, scene, tmp_path, capsys):
+    with pytest.raises(GlamaError, match="region is 'some'; expected auto, full, crop"):
+        inpainter(*scene, region="some")
+    arguments = ["--image", "a.png", "--mask", "b.png", "--out", str(tmp_path / "c.png"), "--region", "some"]
+    assert main.run(arguments) == 2
+    assert "region is 'some'; expected auto, full, crop" in capsys.readouterr().err
+
+
+def test_boxes_that_do_not_fit_into_memory_together_are_filled_one_by_one(inpainter, scene, monkeypatch):
+    image, _ = scene
+    many = np.zeros(image.shape[:2], bool)
+    for top in range(20, 380, 120):
+        for left in range(20, 400, 120):
+            many[top : top + 6, left : left + 6] = True
+    one = memory.estimate(192, 192, inpainter.network, backend=inpainter.backend)
+    monkeypatch.setattr(memory, "available", lambda: 2 * one)  # of twelve boxes
+    filled = inpainter(image, many, region="crop")
+    monkeypatch.setattr(regions, "MOST_TOGETHER", 1)
+    assert (filled == inpainter(image, many, region="crop")).all()

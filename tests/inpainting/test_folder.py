@@ -1,0 +1,384 @@
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
+
+import glama_deploy
+from glama_deploy import memory
+from glama_deploy.errors import GlamaError, ImageError
+from glama_deploy.inpainting import folder as batch
+from glama_deploy.io import decoding, files
+
+
+@pytest.fixture
+def folders(tmp_path: Path, photo, hole) -> tuple[Path, Path, Path]:
+    """Images a (JPEG), b, broken, c (without a mask), small; their masks; a folder for the outputs."""
+    images, masks, out = (tmp_path / name for name in ("images", "masks", "out"))
+    images.mkdir()
+    masks.mkdir()
+    Image.fromarray(photo).save(images / "a.jpg", quality=95)
+    Image.fromarray(photo[::-1]).save(images / "b.png")
+    (images / "broken.png").write_bytes(b"no image")
+    Image.fromarray(photo).save(images / "c.png")
+    Image.fromarray(photo[:8, :8]).save(images / "small.png")
+    (images / "notes.txt").write_text("not an image")
+    for stem in ("a", "b", "broken"):
+        Image.fromarray(hole).save(masks / f"{stem}.png")
+    Image.fromarray(hole[:8, :8]).save(masks / "small.png")
+    return images, masks, out
+
+
+@pytest.fixture(scope="module")
+def inpainter(tiny_bundle):
+    return glama_deploy.load(tiny_bundle.path, "openvino")
+
+
+def test_a_folder_goes_on_after_bad_files_and_says_what_failed(folders, inpainter, photo, hole):
+    images, masks, out = folders
+    results = list(batch.run(inpainter, batch.plan(images, masks, out)))
+    assert [(r.job.image.name, r.state) for r in results] == [
+        ("a.jpg", "written"),
+        ("b.png", "written"),
+        ("broken.png", "failed"),
+        ("c.png", "failed"),
+        ("small.png", "failed"),
+    ]
+    reasons = {r.job.image.stem: r.reason for r in results}
+    assert "not a supported image, or is damaged" in reasons["broken"]
+    assert "has no mask: the folder of masks has no c.png" in reasons["c"]
+    assert "8x8" in reasons["small"]
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png"]
+    done = np.asarray(Image.open(out / "b.png"))
+    np.testing.assert_array_equal(done[~hole], photo[::-1][~hole])
+    np.testing.assert_array_equal(done, inpainter(np.ascontiguousarray(photo[::-1]), hole))
+
+
+def test_a_second_run_does_only_what_is_missing(folders, inpainter):
+    images, masks, out = folders
+    list(batch.run(inpainter, batch.plan(images, masks, out)))
+    (out / "a.png").unlink()
+    before = (out / "b.png").stat().st_mtime_ns
+    states = {r.job.image.stem: r.state for r in batch.run(inpainter, batch.plan(images, masks, out))}
+    assert (states["a"], states["b"]) == ("written", "skipped")
+    assert (out / "b.png").stat().st_mtime_ns == before
+    states = {r.job.image.stem: r.state for r in batch.run(inpainter, batch.plan(images, masks, out), overwrite=True)}
+    assert (states["a"], states["b"]) == ("written", "written")
+    assert (out / "b.png").stat().st_mtime_ns > before
+
+
+def test_a_run_that_finds_all_images_written_removes_what_a_killed_run_left(folders, inpainter, monkeypatch):
+    images, masks, out = folders
+    jobs = [job for job in batch.plan(images, masks, out) if job.image.stem in "ab"]
+    list(batch.run(inpainter, jobs))
+    (out / ".glama-1.lock").write_bytes(b"")
+    monkeypatch.setattr(files, "_cleaned", set())  # as in the next process
+    assert [result.state for result in batch.run(inpainter, jobs)] == ["skipped", "skipped"]
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png"]
+
+
+def test_paths_that_do_not_go_together_are_refused(folders):
+    images, masks, out = folders
+    (images.parent / "link").symlink_to(images)
+    for arguments, says in (
+        ((images / "nothing.png", masks, out), "no image at"),
+        ((images, masks / "nothing", out), "no mask at"),
+        ((images / "b.png", masks, out), "two files or two folders"),
+        ((images, masks, images / "b.png"), "is a file; a folder is needed"),
+        ((images, masks, masks), "a folder of the inputs"),
+        ((images, images, out), "are the same folder"),
+        ((images, images.parent / "masks" / ".." / "images", out), "are the same folder"),
+        ((images, images.parent / "link", out), "are the same folder"),
+        ((images / "b.png", images / "b.png", out), "are the same file"),
+        ((images / "b.png", images.parent / "link" / "b.png", out), "are the same file"),
+        ((images / "b.png", masks / "b.png", masks / "b.png"), "is an input itself"),
+        ((images, masks, images), "a folder of the inputs"),
+        ((images / "b.png", masks / "b.png", images / "b.png"), "is an input itself"),
+        ((images / "b.png", masks / "b.png", images / "c.png"), "exists already"),
+        ((images.parent / "empty", masks, out), "has no images"),
+    ):
+        (images.parent / "empty").mkdir(exist_ok=True)
+        with pytest.raises(GlamaError, match=says):
+            batch.plan(*arguments)
+
+
+def test_two_images_of_one_stem_are_refused(folders, photo):
+    images, masks, out = folders
+    Image.fromarray(photo).save(images / "b.bmp")
+    with pytest.raises(GlamaError, match="one stem"):
+        batch.plan(images, masks, out)
+
+
+def test_a_single_image_may_go_into_a_folder(folders):
+    images, masks, out = folders
+    out.mkdir()
+    (job,) = batch.plan(images / "a.jpg", masks / "a.png", out)
+    assert job.out == out / "a.png"
+
+
+def test_the_next_images_are_read_and_the_last_written_while_one_is_filled(
+    folders, photo, hole, monkeypatch, wait_until
+):
+    """Where they were not, `fill` would wait in vain."""
+    images, masks, out = folders
+    (images / "broken.png").unlink()
+    for stem in ("d", "e"):
+        Image.fromarray(photo).save(images / f"{stem}.png")
+        Image.fromarray(hole).save(masks / f"{stem}.png")
+    read = {stem: threading.Event() for stem in "abcde"}
+    plain = batch.read
+
+    def noted(job: batch.Job):
+        read[job.image.stem].set() if job.image.stem in read else None
+        return plain(job)
+
+    monkeypatch.setattr(batch, "read", noted)
+    monkeypatch.setattr(batch, "count_processors", lambda: 2)
+    filled = []
+
+    def fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        filled.append(threading.current_thread())
+        if len(filled) == 1:
+            assert read["b"].wait(600)
+        if len(filled) == 2:
+            wait_until((out / "a.png").exists)
+        return image
+
+    results = list(batch.run(fill, batch.plan(images, masks, out)))
+    assert [(r.job.image.stem, r.state) for r in results if r.state == "written"] == [(s, "written") for s in "abde"]
+    assert len(set(filled)) == 1
+
+
+def test_several_images_are_filled_at_once_and_come_in_order(folders, photo):
+    images, masks, out = folders
+    met, seen = threading.Barrier(2, timeout=600), []
+
+    def fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        met.wait()  # for another one, which alone would be in vain
+        seen.append(threading.current_thread())
+        return image
+
+    (images / "c.png").unlink(missing_ok=True)
+    jobs = [job for job in batch.plan(images, masks, out) if job.image.stem in "ab"]
+    results = list(batch.run(fill, jobs, at_once=2))
+    assert [(r.job.image.stem, r.state) for r in results] == [("a", "written"), ("b", "written")]
+    assert len(set(seen)) == 2
+
+
+@pytest.mark.parametrize(
+    ("side", "threads", "free", "expected"),
+    [(512, None, 24e9, 2), (512, 1, 24e9, 1), (4096, None, 24e9, 1), (512, None, 1e9, 1), (512, None, None, 2)],
+)
+def test_two_images_at_once_where_there_are_threads_and_memory_for_it(
+    tmp_path, monkeypatch, side, threads, free, expected
+):
+    monkeypatch.setattr(batch, "count_processors", lambda: 2)
+    monkeypatch.setattr(memory, "available", lambda: free)
+    for name in "ab":
+        Image.fromarray(np.zeros((side, side), np.uint8)).save(tmp_path / f"{name}.png")
+    jobs = [batch.Job(tmp_path / f"{name}.png", None, tmp_path) for name in ("a", "b", "missing")]
+    assert batch.streams(jobs, threads) == expected
+    assert batch.streams(jobs[:1], threads) == 1
+
+
+def test_a_run_that_is_given_up_leaves_whole_files_alone(folders, inpainter, photo):
+    images, masks, out = folders
+    results = batch.run(inpainter, batch.plan(images, masks, out))
+    next(results)
+    results.close()
+    written = sorted(path.name for path in out.iterdir())
+    assert written[0] == "a.png"
+    assert set(written) <= {"a.png", "b.png"}  # and no temporary names
+    for path in out.iterdir():
+        assert np.asarray(Image.open(path)).shape == photo.shape
+
+
+def test_what_was_filled_is_written_even_if_the_run_is_cut_short(folders, photo, hole, monkeypatch):
+    images, masks, out = folders
+    for stem in "abcdef":
+        Image.fromarray(photo).save(images / f"{stem}.png")
+        Image.fromarray(hole).save(masks / f"{stem}.png")
+    for name in ("a.jpg", "broken.png", "small.png"):
+        (images / name).unlink()
+    plain, filled = batch.write, []
+
+    def slow(*arguments) -> None:
+        time.sleep(0.2)
+        plain(*arguments)
+
+    def fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        if len(filled) == 3:
+            raise KeyboardInterrupt
+        filled.append(image)
+        return image
+
+    monkeypatch.setattr(batch, "write", slow)
+    with pytest.raises(KeyboardInterrupt):
+        list(batch.run(fill, batch.plan(images, masks, out)))
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png", "c.png"]
+
+
+def test_an_error_that_is_no_files_stops_the_run(folders):
+    images, masks, out = folders
+
+    def fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(batch.run(fill, batch.plan(images, masks, out)))
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["out", "out/a.png"])
+def test_a_place_that_cannot_be_written_is_said_before_the_work_and_nothing_is_made(tmp_path, name):
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(tmp_path / folder / "a.png")
+    single = name.endswith(".png")
+    given = [tmp_path / folder / ("a.png" if single else "") for folder in ("images", "masks")]
+    with pytest.raises(GlamaError, match=r"cannot write /proc/out"):
+        batch.plan(*given, Path("/proc") / name)
+    batch.plan(*given, tmp_path / "new" / name)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_path_that_no_file_can_have_is_one_line(folders, place):
+    path, says = "x" * 5000, "File name too long"
+    paths = [folders[0] / "b.png", folders[1] / "b.png", folders[2]]
+    paths[place] = Path(path)
+    with pytest.raises(GlamaError, match=says) as error:
+        batch.plan(*paths)
+    assert len(str(error.value)) < 400
+    paths = list(folders)
+    paths[place] = Path(path)
+    with pytest.raises(GlamaError, match=says):
+        batch.plan(*paths)
+
+
+def test_what_is_left_out_of_a_folder_is_counted_and_named(folders):
+    images, masks, out = folders
+    assert batch.left_out(images, masks, out) == ["1 file that is not a supported image (notes.txt)"]
+    for name in ("d.avif", "e.gif", "f.jp2", "g.heic", "h.svg", ".DS_Store", "._b.png"):
+        (images / name).write_bytes(b"")
+    for name in ("old", "x.png"):  # a folder may be called like an image
+        (images / name).mkdir()
+    Image.new("L", (9, 9)).save(masks / "g.png")
+    (masks / "Thumbs.db").write_bytes(b"")
+    Image.new("RGB", (9, 9)).save(images / "phone.jfif")
+    assert [job.image.name for job in batch.plan(images, masks, images / "out")] == [
+        "a.jpg", "b.png", "broken.png", "c.png", "phone.jfif", "small.png"
+    ]  # fmt: skip
+    (images / "out").mkdir()
+    assert batch.left_out(images, masks, images / "out") == [
+        "6 files that are not supported images (d.avif, e.gif, f.jp2, g.heic, h.svg, …)",
+        "2 subfolders (old, x.png)",
+        "1 mask without an image (g.png)",
+        "1 file that is not a supported mask (Thumbs.db)",
+        "2 hidden files",
+    ]
+
+
+def test_a_folder_on_the_way_to_the_outputs_is_not_left_out(folders):
+    images, masks, _ = folders
+    (images / "out" / "deep").mkdir(parents=True)
+    (images / "sub").mkdir()
+    assert batch.left_out(images, masks, images / "out" / "deep")[1:] == ["1 subfolder (sub)"]
+
+
+def test_a_process_on_one_processor_reads_and_fills_one_image_at_a_time(folders, monkeypatch):
+    """The machine may have more of them than the process may use."""
+    images, masks, out = folders
+    monkeypatch.setattr(batch, "count_processors", lambda: 1)
+    jobs = [job for job in batch.plan(images, masks, out) if job.image.stem in "ab"]
+    assert batch.streams(jobs, None) == 1
+    pools = []
+    pool = batch.ThreadPoolExecutor
+    monkeypatch.setattr(batch, "ThreadPoolExecutor", lambda *given: pools.append(given) or pool(*given))
+    assert [result.state for result in batch.run(lambda image, mask: image, jobs)] == ["written"] * 2
+    assert pools == [(1, "glama-fill"), (1, "glama-files")]
+
+
+def test_a_folder_without_supported_images_says_what_it_has(folders):
+    _, masks, out = folders
+    other = masks.parent / "other"
+    (other / "sub").mkdir(parents=True)
+    (other / "a.gif").write_bytes(b"GIF89a")
+    with pytest.raises(GlamaError, match=r"has no images \(.*it has 1 file .* \(a\.gif\); it has 1 subfolder \(sub\)"):
+        batch.plan(other, masks, out)
+
+
+def test_a_mask_of_an_unsupported_kind_is_named(folders, hole):
+    images, masks, out = folders
+    Image.fromarray(hole).save(masks / "c.gif")
+    job = next(job for job in batch.plan(images, masks, out) if job.image.stem == "c")
+    with pytest.raises(ImageError, match=r"c\.gif: format not supported: GIF"):
+        batch.read(job)
+
+
+def test_a_mask_that_marks_everything_fails_and_nearly_everything_is_a_note(folders, inpainter, photo, caplog):
+    images, masks, out = folders
+    Image.fromarray(np.full(photo.shape[:2], 255, np.uint8)).save(masks / "a.png")
+    nearly = np.full(photo.shape[:2], 255, np.uint8)
+    nearly[:, :5] = 0
+    Image.fromarray(nearly).save(masks / "b.png")
+    results = {r.job.image.stem: r for r in batch.run(inpainter, batch.plan(images, masks, out))}
+    assert results["a"].state == "failed"
+    assert "a.png marks every pixel as missing" in results["a"].reason
+    assert results["b"].state == "written"
+    assert not (out / "a.png").exists()
+    assert "b.png marks 95.8 % of the pixels as missing; is it inverted?" in caplog.text
+
+
+def pair(folder: Path, image: Image.Image, mask: Image.Image, image_exif: int = 1, mask_exif: int = 1) -> batch.Job:
+    for name, made, orientation in (("image", image, image_exif), ("mask", mask, mask_exif)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        made.save(folder / f"{name}.png", exif=exif)
+    return batch.Job(folder / "image.png", folder / "mask.png", folder / "out.png")
+
+
+def test_a_mask_of_the_picture_before_it_was_turned_is_told_so(tmp_path, photo, hole):
+    image, mask = Image.fromarray(photo), Image.fromarray(hole)
+    batch.read(pair(tmp_path, image, mask.transpose(Image.Transpose.ROTATE_270), 6))
+    batch.read(pair(tmp_path, image, mask, 6, 6))
+    with pytest.raises(
+        ImageError,
+        match=r"the mask is 96x120, the image 120x96 \(turned upright by its EXIF orientation\); they must be of one "
+        "size: make the mask of the upright image",
+    ):
+        batch.read(pair(tmp_path, image, mask, 6))
+    with pytest.raises(ImageError, match=r"the mask is 120x96 \(turned .* EXIF orientation\), the image 96x120;"):
+        batch.read(pair(tmp_path, image, mask, 1, 8))
+    with pytest.raises(ImageError, match=r"the mask is 120x96, the image 96x120; they must be of one size$"):
+        batch.read(pair(tmp_path, image, mask.transpose(Image.Transpose.ROTATE_270)))
+
+
+def test_sizes_are_compared_before_anything_is_decoded(tmp_path, photo, monkeypatch):
+    job = pair(tmp_path, Image.fromarray(photo), Image.new("1", (3000, 3000)))
+    monkeypatch.setattr(PngImageFile, "load", lambda self: pytest.fail("it was decoded"))
+    with pytest.raises(ImageError, match="the mask is 3000x3000, the image 96x120"):
+        batch.read(job)
+
+
+def test_large_images_are_read_one_at_a_time(folders, photo, monkeypatch):
+    """What is read ahead is at most half of the free memory."""
+    images, masks, out = folders
+    jobs = [job for job in batch.plan(images, masks, out) if job.image.stem in "ab"]
+    read, filled = [], []
+    plain = batch.read
+    monkeypatch.setattr(batch, "read", lambda job: read.append(job.image.stem) or plain(job))
+    monkeypatch.setattr(batch, "count_processors", lambda: 4)
+    monkeypatch.setattr(memory, "available", lambda: 3 * decoding.DECODED_BYTES * photo.shape[0] * photo.shape[1])
+
+    def fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        filled.append(list(read))
+        return image
+
+    assert [result.state for result in batch.run(fill, jobs)] == ["written", "written"]
+    assert filled == [["a"], ["a", "b"]]

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glama_deploy.errors import GlamaError, ImageError
+from glama_deploy.io import images
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (20, 30, 3), np.uint8)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".webp"])
+def test_a_lossless_file_goes_in_and_out_bit_exact(tmp_path, suffix):
+    Image.fromarray(RGB).save(tmp_path / f"in{suffix}", lossless=True)
+    picture = images.read_image(tmp_path / f"in{suffix}")
+    np.testing.assert_array_equal(picture.rgb, RGB)
+    images.write_image(tmp_path / f"out{suffix}", picture)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / f"out{suffix}").convert("RGB")), RGB)
+
+
+def test_grayscale_comes_back_as_grayscale(tmp_path):
+    Image.fromarray(RGB[..., 0]).save(tmp_path / "gray.png")
+    picture = images.read_image(tmp_path / "gray.png")
+    assert picture.gray
+    np.testing.assert_array_equal(picture.rgb, np.repeat(RGB[..., :1], 3, axis=2))
+    images.write_image(tmp_path / "out.png", picture)
+    with Image.open(tmp_path / "out.png") as out:
+        assert out.mode == "L"
+        np.testing.assert_array_equal(np.asarray(out), RGB[..., 0])
+
+
+def test_alpha_is_kept(tmp_path):
+    alpha = RNG.integers(0, 256, (20, 30), np.uint8)
+    Image.fromarray(np.dstack([RGB, alpha])).save(tmp_path / "rgba.png")
+    picture = images.read_image(tmp_path / "rgba.png")
+    np.testing.assert_array_equal(picture.rgb, RGB)
+    images.write_image(tmp_path / "out.png", picture)
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out.png")), np.dstack([RGB, alpha]))
+    for ending, encoder in ((".jpg", "JPEG"), (".bmp", "BMP")):
+        with pytest.raises(ImageError, match=f"{encoder} has no transparency"):
+            images.write_image(tmp_path / f"out{ending}", picture)
+
+
+def test_a_palette_is_looked_up(tmp_path):
+    palette = Image.fromarray(RGB).quantize(16)
+    palette.save(tmp_path / "p.png")
+    np.testing.assert_array_equal(images.read_image(tmp_path / "p.png").rgb, np.asarray(palette.convert("RGB")))
+
+
+def test_a_rotated_photo_is_turned_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 90° clockwise to see it upright
+    Image.fromarray(RGB).save(tmp_path / "turned.png", exif=exif)
+    np.testing.assert_array_equal(images.read_image(tmp_path / "turned.png").rgb, np.rot90(RGB, -1))
+
+
+def test_the_colour_profile_is_kept(tmp_path):
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(RGB).save(tmp_path / "in.png", icc_profile=profile)
+    picture = images.read_image(tmp_path / "in.png")
+    images.write_image(tmp_path / "out.png", picture)
+    assert Image.open(tmp_path / "out.png").info["icc_profile"] == profile
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".ico", ".pdf", ".avif", ".eps", ""])
+def test_formats_that_would_change_known_pixels_are_refused(tmp_path, suffix):
+    with pytest.raises(ImageError, match=r"\.png is a good choice"):
+        images.write_image(tmp_path / f"x{suffix}", images.Picture(RGB, None, False, None))
+
+
+def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
+    picture = images.Picture(RGB, None, False, None)
+    with pytest.raises(ImageError, match=r"ends in '\.tar'"):
+        images.write_image(tmp_path / "x.tar", picture)
+    with pytest.raises(GlamaError, match="folder on the way does not exist"):
+        images.write_image(tmp_path / "no" / "x.png", picture)
+
+    def full(self, *args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(GlamaError, match="no space is left"):
+        images.write_image(tmp_path / "x.png", picture)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,225 @@
+"""The two devices over a driver in memory: what they ask of their packages, and who is chosen."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from glama_deploy.errors import EngineError
+from glama_deploy.runtime.cuda import device as devices
+from glama_deploy.runtime.cuda.cuda_python import Cuda
+from glama_deploy.runtime.cuda.device import OutOfMemory
+from glama_deploy.runtime.cuda.pycuda import PyCuda
+
+
+@pytest.fixture(params=["cuda-python", "pycuda"])
+def device(request, memory_runtime, memory_pycuda):
+    runtime = memory_runtime(room=4096)
+    made = Cuda(runtime) if request.param == "cuda-python" else PyCuda(memory_pycuda(runtime))
+    with made.active():
+        yield made, runtime
+    made.close()
+    assert not runtime.leaked
+
+
+def test_what_is_uploaded_comes_back(device):
+    gpu, runtime = device
+    there, back = gpu.pin(256), gpu.pin(256)
+    there[:] = np.arange(256, dtype=np.uint8)
+    first, second = gpu.allocate(256), gpu.allocate(256)
+    gpu.upload(first, there)
+    gpu.copy(second, first, 256)
+    gpu.download(back, second)
+    assert not runtime.names().count("synchronize")
+    gpu.synchronize()
+    np.testing.assert_array_equal(back, there)
+    for address in (first, second):
+        gpu.free(address)
+    for block in (there, back):
+        gpu.unpin(block)
+
+
+def test_the_gpu_has_a_name_and_a_compute_capability(device):
+    gpu, _ = device
+    assert gpu.name().startswith("Memory")
+    assert gpu.compute_capability() == (8, 9)
+
+
+def test_too_much_memory_is_its_own_error(device):
+    gpu, _ = device
+    with pytest.raises(OutOfMemory, match="out of memory"):
+        gpu.allocate(8192)
+
+
+@pytest.mark.parametrize("stream", [1, 2])
+def test_the_stream_waits_for_another_one(device, stream):
+    gpu, runtime = device
+    done = []
+    runtime.streams[stream].put(lambda: done.append("theirs"))
+    gpu.wait_for(stream)
+    runtime.streams[gpu.stream].put(lambda: done.append("ours"))
+    gpu.synchronize()
+    assert done == ["theirs", "ours"]
+
+
+def test_captured_work_runs_when_its_graph_is_launched_and_not_before(memory_runtime):
+    runtime = memory_runtime()
+    gpu, done = Cuda(runtime), []
+
+    def work() -> bool:
+        runtime.streams[gpu.stream].put(lambda: done.append(1))
+        return True
+
+    graph = gpu.capture(work)
+    gpu.synchronize()
+    assert not done
+    graph.launch()
+    graph.launch()
+    gpu.synchronize()
+    assert done == [1, 1]
+    graph.discard()
+    gpu.close()
+    assert not runtime.leaked
+
+
+@pytest.mark.parametrize("why", ["the work fails", "the work breaks the capture", "the driver does not capture"])
+def test_what_cannot_be_captured_gives_no_graph_and_harms_nothing(memory_runtime, why):
+    runtime = memory_runtime()
+    runtime.captures_at_all = why != "the driver does not capture"
+    gpu = Cuda(runtime)
+
+    def work() -> bool:
+        if why == "the work breaks the capture":
+            runtime.cudaMalloc(16)
+        return why != "the work fails"
+
+    assert gpu.capture(work) is None
+    gpu.synchronize()
+    gpu.close()
+    assert not runtime.leaked
+
+
+def test_pycuda_captures_nothing(memory_runtime, memory_pycuda):
+    assert PyCuda(memory_pycuda(memory_runtime())).capture(lambda: True) is None
+
+
+def test_pycuda_gives_the_primary_context_back_and_leaves_no_other_current(memory_runtime, memory_pycuda):
+    driver = memory_pycuda(memory_runtime())
+    gpu = PyCuda(driver)
+    with gpu.active():
+        assert len(driver.stack) == 1
+    gpu.close()
+    assert (driver.stack, driver.retained) == ([], 0)
+
+
+def test_without_a_gpu_each_says_so(memory_runtime, memory_pycuda):
+    runtime = memory_runtime(count=0)
+    with pytest.raises(EngineError, match=r"^no NVIDIA driver or GPU here \(CUDA driver version is insufficient"):
+        Cuda(runtime)
+    with pytest.raises(EngineError, match=r"^no NVIDIA driver or GPU here \(pycuda counts none\)$"):
+        PyCuda(memory_pycuda(runtime))
+
+
+@pytest.mark.parametrize(
+    ("there", "chosen"), [({"cuda", "pycuda"}, "Cuda"), ({"cuda"}, "Cuda"), ({"pycuda"}, "PyCuda"), (set(), None)]
+)
+def test_cuda_python_comes_before_pycuda_and_both_are_named_where_neither_is(monkeypatch, there, chosen):
+    monkeypatch.setattr(devices, "installed", lambda package: package.split(".")[0] in there)
+    monkeypatch.setattr("glama_deploy.runtime.cuda.cuda_python.Cuda", lambda: "Cuda")
+    monkeypatch.setattr("glama_deploy.runtime.cuda.pycuda.PyCuda", lambda: "PyCuda")
+    if chosen:
+        assert devices.open_device() == chosen
+    else:
+        with pytest.raises(EngineError, match=r"pip install cuda-python \(on Jetson: pip install pycuda\)"):
+            devices.open_device()
+
+
+NO_DRIVER = EngineError("no NVIDIA driver or GPU here (CUDA driver version is insufficient for CUDA runtime version)")
+
+
+def failing(error: EngineError):
+    def make() -> None:
+        raise error
+
+    return make
+
+
+def test_where_cuda_python_does_not_fit_the_driver_pycuda_is_taken(monkeypatch):
+    monkeypatch.setattr(devices, "installed", lambda package: True)
+    monkeypatch.setattr("glama_deploy.runtime.cuda.cuda_python.Cuda", failing(NO_DRIVER))
+    monkeypatch.setattr("glama_deploy.runtime.cuda.pycuda.PyCuda", lambda: "PyCuda")
+    assert devices.open_device() == "PyCuda"
+
+
+def test_where_both_fail_one_line_has_both_reasons(monkeypatch):
+    there = {"cuda.bindings.runtime", "pycuda.driver"}
+    monkeypatch.setattr(devices, "installed", there.__contains__)
+    monkeypatch.setattr("glama_deploy.runtime.cuda.cuda_python.Cuda", failing(NO_DRIVER))
+    monkeypatch.setattr("glama_deploy.runtime.cuda.pycuda.PyCuda", failing(EngineError("pycuda counts none")))
+    with pytest.raises(EngineError, match=r"^cuda-python: no NVIDIA .* runtime version\); pycuda: pycuda counts none$"):
+        devices.open_device()
+    there.remove("pycuda.driver")
+    with pytest.raises(EngineError, match=r"^no NVIDIA driver or GPU here [^;]*$"):
+        devices.open_device()
+
+
+def in_another_thread(work) -> list:
+    """What `work` gives in a new thread, whose current GPU is the first one."""
+    results: list = []
+    thread = threading.Thread(target=lambda: results.append(work()))
+    thread.start()
+    thread.join()
+    return results
+
+
+def test_every_thread_works_on_the_gpu_that_was_current_at_opening_and_keeps_its_own(memory_runtime):
+    runtime = memory_runtime(count=2)
+    runtime.cudaSetDevice(1)
+    gpu = Cuda(runtime)
+
+    def work() -> tuple[int, int, int]:
+        with gpu.active():
+            address = gpu.allocate(16)
+            gpu.wait_for(1)
+            during = runtime.cudaGetDevice()[1]
+        return runtime.gpus[address], during, runtime.cudaGetDevice()[1]
+
+    assert in_another_thread(work) == [(1, 1, 0)]
+    assert runtime.cudaGetDevice()[1] == 1
+
+
+def test_a_thread_keeps_its_gpu_where_the_work_fails(memory_runtime):
+    runtime = memory_runtime(room=16, count=2)
+    gpu = Cuda(runtime)
+    runtime.cudaSetDevice(1)
+    with pytest.raises(OutOfMemory), gpu.active():
+        gpu.allocate(32)
+    assert runtime.cudaGetDevice()[1] == 1
+
+
+def test_the_memory_driver_has_the_real_bindings_functions_and_values(memory_runtime):
+    """So that what passes over memory asks for nothing that cuda-python has not."""
+    real = pytest.importorskip("cuda.bindings.runtime", reason="cuda-python is not installed")
+    functions = [name for name in vars(memory_runtime) if re.fullmatch(r"cuda[A-Z]\w+", name)]
+    assert len(functions) > 25
+    for name in functions:
+        ours, theirs = getattr(memory_runtime, name), getattr(real, name)
+        if isinstance(ours, int):
+            assert ours == theirs, name
+        elif isinstance(ours, type):
+            assert {member.name: member.value for member in ours}.items() <= {
+                member: value.value for member, value in theirs.__members__.items()
+            }.items()
+        else:
+            parameters = re.search(r"\((.*?)\)", theirs.__doc__.splitlines()[0]).group(1)
+            assert len(list(filter(None, parameters.split(",")))) == ours.__code__.co_argcount - 1, name
+
+
+def test_neither_package_is_imported_with_the_runner():
+    importlib.import_module("glama_deploy.runtime.tensorrt.runner")
+    assert "pycuda" not in sys.modules
