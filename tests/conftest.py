@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,12 @@ hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatabl
 
 #: The smallest network of the family: for tests that are about files and flow, not about numbers.
 TINY = NetworkConfig(ngf=8, n_blocks=1)
+
+
+# A shell starts a background job with SIGINT ignored, and every process inherits that. The commands that the tests
+# interrupt must have the default action, which a child gets where the parent has a handler.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
