@@ -40,7 +40,7 @@ generator:
 EXPORTER = """
 import logging, sys
 import onnx, openvino
-from glama_deploy import from_checkpoint
+from glama_deploy import loading as from_checkpoint
 from glama_deploy.export import pipeline
 logging.basicConfig(level=logging.INFO)
 print("ready", flush=True)

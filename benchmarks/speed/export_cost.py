@@ -24,7 +24,7 @@ TARGETS = ("onnx", "openvino", "trt-rtx")
 MAKE = """
 import sys
 from glama_deploy.network import NAMED
-from glama_deploy.reference import checkpoint
+from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.reference.random_weights import untrained
 checkpoint.save(sys.argv[2], NAMED[sys.argv[1]], untrained(NAMED[sys.argv[1]]))
 """

@@ -347,7 +347,7 @@ import resource, signal, sys
 import numpy as np
 from glama_deploy.cli.entry import Command
 from glama_deploy.network import NetworkConfig, parameter_shapes
-from glama_deploy.reference import checkpoint
+from glama_deploy.checkpoints import formats as checkpoint
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))

@@ -62,10 +62,9 @@ def test_auto_goes_through_its_order_and_says_what_failed(tiny_bundle, monkeypat
 
 
 def test_where_nothing_runs_every_reason_is_in_the_one_line(tiny_bundle, monkeypatch):
-    for module in (openvino, onnxruntime, tensorrt):
-        what = module.__name__.rpartition(".")[2]
+    for name, module in (("openvino", openvino), ("onnxruntime", onnxruntime), ("tensorrt", tensorrt)):
         monkeypatch.setattr(module, "absent", lambda bundle, request: False)
-        monkeypatch.setattr(module, "open", failing(what))
+        monkeypatch.setattr(module, "open", failing(name))
     with pytest.raises(EngineError, match=r"^tensorrt is broken.*; onnxruntime is .*; openvino is .*; onnxruntime is"):
         glama_deploy.load(tiny_bundle.path)
 

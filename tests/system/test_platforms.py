@@ -46,8 +46,10 @@ torch_fidelity torchmetrics.image torchvision typer yaml concurrent.futures.proc
 
 RUN = """
 import numpy as np
-from glama_deploy import memory, processors
-from glama_deploy.benchmarks import machine, subjects
+from glama_deploy import memory
+from glama_deploy.system import processors
+from glama_deploy.benchmarks.bench import machine
+from glama_deploy.benchmarks.bench import contenders as subjects
 from glama_deploy.cli.inpaint import main
 from PIL import Image
 

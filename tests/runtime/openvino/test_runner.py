@@ -148,7 +148,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from glama_deploy.bundle import Bundle
-from glama_deploy.runtime import openvino
+from glama_deploy.runtime.openvino import runner as openvino
 from glama_deploy.runtime.base import Request
 
 def held():

@@ -672,7 +672,7 @@ def test_the_classes_fit_the_binding():
     code = """
 import gc
 import tensorrt_rtx as trt
-from glama_deploy.runtime.tensorrt.plugins import tensorrt
+from glama_deploy.runtime.tensorrt.plugins import registration as tensorrt
 
 for node, shapes in ((tensorrt._Forward, [(1, 2, 8, 9)]), (tensorrt._Inverse, [(1, 2, 8, 5, 2), (1, 2, 8, 9)])):
     registry = trt.get_plugin_registry()
