@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test fuzz soak kill starts lint install clean
+.PHONY: demo test docs fuzz soak kill starts lint packages install clean
 
 demo: install
 	$(BIN)/glama-demo --out demo
@@ -35,14 +35,21 @@ kill: install
 starts: install
 	GLAMA_STARTS=100 $(BIN)/pytest -q tests/runtime/test_first_calls.py
 
-# ruff reads the checkout; mypy reads the packages under the names they are installed by
-lint: install
+lint: install packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p glama_deploy -p fuzz
+
+# the site in build/site; a broken link, an unknown name in the API reference and a file of another host fail
+docs: install packages
+	$(BIN)/zensical build --strict --clean
+	! grep -rnE '<(script|link|img|iframe)[^>]+(src|href)="?(https?:)?//' build/site --include=*.html
+
+# ruff reads the checkout; mypy and the API reference read the packages under the names they are installed by
+packages:
 	rm -rf build/types && mkdir -p build/types/glama_deploy
 	ln -s $(CURDIR)/glama_deploy/* $(CURDIR)/export $(CURDIR)/engines $(CURDIR)/benchmarks build/types/glama_deploy/
-	rm -rf build/types/fuzz && ln -s $(CURDIR)/tests/fuzz build/types/fuzz
-	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p glama_deploy -p fuzz
+	ln -s $(CURDIR)/tests/fuzz build/types/fuzz
 
 install: .venv/installed
 
