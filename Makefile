@@ -59,4 +59,4 @@ install: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv build demo demo.png *.egg-info
+	rm -rf .venv .cache build demo demo.png *.egg-info
