@@ -11,7 +11,7 @@ from glama_deploy.bundle import ANY_SIZE, Io, SizeRange
 from glama_deploy.errors import GlamaError
 from glama_deploy.inpainting import tensors
 from glama_deploy.io import images
-from glama_deploy.masks.kinds import by_name
+from glama_deploy.masks import by_name
 from glama_deploy.network import MIN_SIDE
 
 SAMPLE = Path(images.__file__).parents[1] / "assets" / "sample.jpg"

@@ -181,7 +181,7 @@ def on_gpu(subject: str) -> bool:
 
 def scene(task: Task) -> tuple[np.ndarray, np.ndarray]:
     """uint8 [B, H, W, 3] and bool [B, H, W]: noise, and strokes or the hole."""
-    from glama_deploy.masks.kinds import by_name
+    from glama_deploy.masks import by_name
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (task.batch, *task.size, 3), np.uint8)

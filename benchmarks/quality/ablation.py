@@ -26,7 +26,7 @@ from glama_deploy.evaluation.evaluate import Request, evaluate
 from glama_deploy.evaluation.metrics.scores import COMMON, Metric
 from glama_deploy.evaluation.report.summary import Summary
 from glama_deploy.io.files import atomic_file
-from glama_deploy.masks.kinds import TYPES
+from glama_deploy.masks import TYPES
 from glama_deploy.training import checkpoints, config
 from glama_deploy.training.run import train
 

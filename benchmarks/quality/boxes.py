@@ -26,7 +26,7 @@ from glama_deploy.bundle import ANY_SIZE
 from glama_deploy.inpainting import boxes as regions
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.io.images import SUFFIXES, read_image
-from glama_deploy.masks.kinds import by_name
+from glama_deploy.masks import by_name
 
 #: Holes for each photograph.
 HOLES = 4

@@ -28,7 +28,7 @@ from glama_deploy.evaluation.report.pictures import Shown, sheet, strip
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.io.files import atomic_file
 from glama_deploy.io.images import SUFFIXES
-from glama_deploy.masks.kinds import TYPES, by_name
+from glama_deploy.masks import TYPES, by_name
 
 WAYS = (("openvino", "bf16"), ("openvino", "int8"), ("openvino", "int8+bf16"), ("onnxruntime:cpu", "int8"))
 

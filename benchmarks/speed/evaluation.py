@@ -23,7 +23,7 @@ from glama_deploy.evaluation.metrics.scores import Judge, Metric
 from glama_deploy.evaluation.protocol import Dataset, Identity, Item, Protocol
 from glama_deploy.evaluation.records import Folder
 from glama_deploy.evaluation.run import Evaluator, Setting
-from glama_deploy.masks.kinds import TYPES
+from glama_deploy.masks import TYPES
 from glama_deploy.runtime.torch import threads
 
 METRICS: tuple[Metric, ...] = ("psnr", "ssim", "spectrum")

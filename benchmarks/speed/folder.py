@@ -25,7 +25,7 @@ from glama_deploy.benchmarks.quality.classical import PHOTOS
 from glama_deploy.evaluation.protocol import truth
 from glama_deploy.inpainting import folder as batch
 from glama_deploy.inpainting.transparency import Fill
-from glama_deploy.masks.kinds import by_name
+from glama_deploy.masks import by_name
 
 
 def make(folder: Path, count: int, size: int, kind: str) -> tuple[Path, Path]:

@@ -13,7 +13,7 @@ import numpy as np
 
 import glama_deploy
 from glama_deploy.inpainting.inpainter import Inpainter
-from glama_deploy.masks.kinds import by_name
+from glama_deploy.masks import by_name
 
 
 def share(inpainter: Inpainter, size: int, runs: int) -> float:

@@ -10,8 +10,7 @@ from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.output.console import Console
 from glama_deploy.errors import GlamaError
 from glama_deploy.io.files import atomic_file
-from glama_deploy.masks import contact_sheet
-from glama_deploy.masks.kinds import NAMED
+from glama_deploy.masks import NAMED, contact_sheet
 
 
 def glama_masks(

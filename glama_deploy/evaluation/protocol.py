@@ -16,7 +16,7 @@ from glama_deploy.evaluation.metrics.scores import Metric
 from glama_deploy.inpainting.inpainter import Region
 from glama_deploy.io.files import check_path, sha256
 from glama_deploy.io.images import SUFFIXES, read_image
-from glama_deploy.masks.kinds import RANDOM_TYPES, TYPES, by_name
+from glama_deploy.masks import RANDOM_TYPES, TYPES, by_name
 
 
 class _Record(BaseModel):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from glama_deploy.masks.kinds import by_name
+from glama_deploy.masks.named import by_name
 
 _MARGIN, _LABEL = 8, 190
 

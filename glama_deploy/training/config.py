@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from glama_deploy.errors import GlamaError
-from glama_deploy.masks.kinds import by_name
+from glama_deploy.masks import by_name
 from glama_deploy.network import NAMED, SIZE_MULTIPLE, NetworkConfig
 from glama_deploy.text import plain_yaml
 from glama_deploy.text.excerpts import excerpt, quoted

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.io.decoding import decode
 from glama_deploy.io.images import SUFFIXES
-from glama_deploy.masks.kinds import Mask, by_name
+from glama_deploy.masks import Mask, by_name
 from glama_deploy.system.spawning import for_workers
 from glama_deploy.text.excerpts import excerpt
 from glama_deploy.training import distortions

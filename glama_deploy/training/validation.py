@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from glama_deploy.masks.kinds import TYPES
+from glama_deploy.masks import TYPES
 from glama_deploy.reference.generator import inpaint
 from glama_deploy.training.config import Config
 from glama_deploy.training.data import Positions, Squares, batches

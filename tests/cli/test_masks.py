@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from glama_deploy.cli.masks import main
-from glama_deploy.masks.kinds import NAMED, by_name
+from glama_deploy.masks import NAMED, by_name
 
 
 def run(*arguments: object) -> int:

@@ -14,7 +14,7 @@ from PIL import Image
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.evaluation import methods, protocol
 from glama_deploy.evaluation.protocol import Dataset, Identity, Protocol
-from glama_deploy.masks.kinds import RANDOM_TYPES, TYPES
+from glama_deploy.masks import RANDOM_TYPES, TYPES
 
 
 def asked(folder: Path, **changes: object) -> Protocol:

@@ -9,7 +9,7 @@ import torch
 import glama_deploy
 from glama_deploy import runtime
 from glama_deploy.checkpoints import formats as checkpoint
-from glama_deploy.masks.kinds import by_name
+from glama_deploy.masks import by_name
 from glama_deploy.reference.generator import inpaint, predict
 from glama_deploy.runtime import torch as torch_runtime
 from glama_deploy.runtime.base import Request

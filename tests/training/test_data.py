@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from glama_deploy.errors import GlamaError
-from glama_deploy.masks.kinds import by_name
+from glama_deploy.masks import by_name
 from glama_deploy.training import data
 from glama_deploy.training.config import Data
 

@@ -12,27 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glama_deploy.errors import GlamaError
-from glama_deploy.masks.kinds import (
-    MIXTURES,
-    NAMED,
-    RANDOM_TYPES,
-    Boxes,
-    BySide,
-    Completion,
-    EveryNLines,
-    Expand,
-    Mask,
-    NearestNeighbor,
-    OneOf,
-    Painted,
+from glama_deploy.masks import MIXTURES, NAMED, RANDOM_TYPES, Mask, by_name
+from glama_deploy.masks.fixed import Completion, EveryNLines, Expand, NearestNeighbor
+from glama_deploy.masks.mixtures import BySide, OneOf, Union
+from glama_deploy.masks.random_settings import (
     RandomCompletion,
     RandomEveryNLines,
     RandomExpand,
     RandomNearestNeighbor,
-    Strokes,
-    Union,
-    by_name,
 )
+from glama_deploy.masks.strokes import Boxes, Painted, Strokes
 
 sides = st.integers(16, 200)
 seeds = st.integers(0, 2**32 - 1)

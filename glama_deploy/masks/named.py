@@ -1,0 +1,143 @@
+"""The masks that have a name. A new one needs one entry here, in the table of its group.
+
+The truth of the settings is the code of the NTIRE 2022 challenge (affromero/NTIRE22_Inpainting, `mask_generation`) and
+of LaMa (advimman/lama, `saicinpainting/training/data/masks.py`). Both draw lengths in pixels, whatever the image's
+size. Here lengths grow with the image's smaller side: a mask at 128×128 is a mask at 256×256 made half as large.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from glama_deploy.errors import GlamaError
+from glama_deploy.masks.base import Mask
+from glama_deploy.masks.fixed import Completion, EveryNLines, Expand, NearestNeighbor
+from glama_deploy.masks.mixtures import BySide, OneOf, Union
+from glama_deploy.masks.random_settings import (
+    RandomCompletion,
+    RandomEveryNLines,
+    RandomExpand,
+    RandomNearestNeighbor,
+)
+from glama_deploy.masks.strokes import Boxes, Painted, Strokes
+
+#: The version of what the names below draw. Runs and results of other versions are not continued. Version 1, of
+#: glama-deploy 0.1, had strokes of its own, and mixtures whose lines, grids, halves and squares were always the same.
+DEFINITIONS = 2
+
+#: The weights of strokes and boxes in the challenge's medium and thick strokes.
+_STROKES_WEIGHT, _BOXES_WEIGHT = 1.0, 0.3
+
+_THIN = BySide(
+    (
+        Painted(((Strokes((4, 51), (5, 14), (10, 49)), 1.0),)),
+        Painted(((Strokes((4, 71), (5, 24), (10, 109)), 1.0),), side=512),
+    )
+)
+_MEDIUM = BySide(
+    (
+        Painted(
+            (
+                (Strokes((4, 6), (5, 54), (10, 109)), _STROKES_WEIGHT),
+                (Boxes((1, 5), (10, 50)), _BOXES_WEIGHT),
+            )
+        ),
+        Painted(
+            (
+                (Strokes((4, 11), (5, 104), (10, 209)), _STROKES_WEIGHT),
+                (Boxes((1, 5), (30, 150)), _BOXES_WEIGHT),
+            ),
+            side=512,
+        ),
+    )
+)
+_THICK = BySide(
+    (
+        Painted(
+            (
+                (Strokes((1, 6), (5, 104), (10, 209)), _STROKES_WEIGHT),
+                (Boxes((1, 3), (30, 150), margin=10), _BOXES_WEIGHT),
+            )
+        ),
+        Painted(
+            (
+                (Strokes((1, 6), (5, 254), (10, 459)), _STROKES_WEIGHT),
+                (Boxes((1, 4), (30, 300), margin=10), _BOXES_WEIGHT),
+            ),
+            side=512,
+        ),
+    )
+)
+
+#: What LaMa's own networks are trained with at 256×256 (`abl-04-256-mh-dist.yaml`): strokes and boxes in equal shares.
+#: LaMa also keeps a mask that covers all of the image, which 20,000 draws did not bring; here it is drawn anew.
+_LAMA = Painted(
+    (
+        (Strokes((1, 6), (5, 104), (10, 209)), 1.0),
+        (Boxes((1, 4), (30, 150), margin=10), 1.0),
+    ),
+    max_coverage=1.0,
+)
+
+#: Rectangles of any aspect ratio, for the combinations of Figure 6. The paper gives no settings of theirs.
+_RECTANGLES = Painted(((Boxes((1, 4), (30, 150)), 1.0),))
+
+_STROKES: dict[str, Mask] = {"ThinStrokes": _THIN, "MediumStrokes": _MEDIUM, "ThickStrokes": _THICK}
+
+#: The types of the paper's tables, with the public settings.
+TYPES: dict[str, Mask] = {
+    "Completion": Completion(),
+    "Expand": Expand(),
+    "EveryNLines": EveryNLines(),
+    "NearestNeighbor": NearestNeighbor(),
+    **_STROKES,
+}
+
+#: The same types as the challenge's `RandomAttribute` draws them. Its lines and grids begin at the first pixel. Here
+#: they begin at any, since a network that has seen one phase alone fills the others worse.
+RANDOM_TYPES: dict[str, Mask] = {
+    "RandomCompletion": RandomCompletion(),
+    "RandomExpand": RandomExpand(),
+    "RandomEveryNLines": RandomEveryNLines(),
+    "RandomNearestNeighbor": RandomNearestNeighbor(),
+    **_STROKES,
+}
+
+_RANDOM_GRIDS: tuple[Mask, ...] = (RandomEveryNLines(), RandomNearestNeighbor())
+_RANDOM_SEVEN = tuple(RANDOM_TYPES.values())
+
+#: What LaMa trains with, what the paper trains with (Table 4: five and all seven types), and what it generalizes to
+#: (Figure 6). `random-attribute` is `general` by the name that the challenge's code gives to its settings.
+MIXTURES: dict[str, Mask] = {
+    "lama": _LAMA,
+    "lama-plus": OneOf((*_STROKES.values(), *_RANDOM_GRIDS)),
+    "general": OneOf(_RANDOM_SEVEN),
+    "random-attribute": OneOf(_RANDOM_SEVEN),
+    "unseen": Union((*_RANDOM_SEVEN, _RECTANGLES)),
+}
+
+#: Every mask that has a name.
+NAMED: dict[str, Mask] = TYPES | RANDOM_TYPES | MIXTURES
+
+
+def by_name(name: str) -> Mask:
+    """Return the type or mixture of a name.
+
+    Args:
+        name: A key of :data:`NAMED`, or several joined by +, each as likely as any other
+            (`general+RandomEveryNLines`: one half of all seven, one half lines).
+
+    Returns:
+        The mask.
+
+    Raises:
+        GlamaError: The name is unknown. The message has the name that was probably meant.
+    """
+    if "+" in name:
+        return OneOf(tuple(by_name(part) for part in name.split("+")))
+    if name in NAMED:
+        return NAMED[name]
+    by_lower = {candidate.lower(): candidate for candidate in NAMED}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    advice = f"did you mean {by_lower[near[0]]!r}?" if near else f"known are {', '.join(NAMED)}"
+    raise GlamaError(f"unknown mask {name!r}; {advice}")
