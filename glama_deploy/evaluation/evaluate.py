@@ -24,7 +24,7 @@ from glama_deploy.evaluation.report.summary import Summary, summarize
 from glama_deploy.evaluation.run import Evaluator, Setting, processes, run
 from glama_deploy.inpainting.inpainter import Region, check_region
 from glama_deploy.io.files import atomic_file, sha256
-from glama_deploy.masks import DEFINITIONS as MASK_DEFINITIONS
+from glama_deploy.masks import MASKS_VERSION
 
 #: Masks whose spectra are shown rather than others': of a grid or of lines, whose ripples the paper's are.
 _RIPPLED = ("NearestNeighbor", "EveryNLines")
@@ -95,7 +95,7 @@ def evaluate(request: Request, heard: Heard = lambda done, total, text: None) ->
         metrics=metrics,
         weights=tuple(Weights(metric=metric, digest=sha256(path)) for metric, path in weights.items()),
         definitions=DEFINITIONS,
-        mask_definitions=MASK_DEFINITIONS,
+        mask_definitions=MASKS_VERSION,
         size=request.size,
         limit=request.limit,
         seed=request.seed,

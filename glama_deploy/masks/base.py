@@ -1,4 +1,4 @@
-"""What every mask kind shares: the call, checks of settings, and drawing until a mask is accepted."""
+"""Helpers of all mask kinds: the type of a mask, checks of settings, and drawing until a mask is accepted."""
 
 from __future__ import annotations
 
@@ -9,31 +9,58 @@ import numpy as np
 
 from glama_deploy.errors import GlamaError
 
+#: A mask kind: called with height, width and a generator of random numbers. The result is bool H×W, True = missing.
 Mask = Callable[[int, int, np.random.Generator], np.ndarray]
 Direction = Literal["vertical", "horizontal"]
 
-#: A mask is drawn anew so many times before the image counts as too small for it. Of the strokes' masks six in ten or
-#: more are accepted, from 16×16 to 512×512.
+#: After this many masks that were not accepted, the image counts as too small. From 16×16 to 512×512, at least six in
+#: ten masks of strokes are accepted.
 MAX_DRAWS = 100
 
 DIRECTIONS: tuple[Direction, ...] = ("vertical", "horizontal")
 
 
 def require(condition: bool, message: str) -> None:
+    """Check a setting of a mask.
+
+    Args:
+        condition: Whether the setting is valid.
+        message: The error's text: which setting was found, and which values are valid.
+
+    Raises:
+        GlamaError: The condition is false.
+    """
     if not condition:
         raise GlamaError(message)
 
 
 def require_range(name: str, field: str, bounds: tuple[int, int]) -> None:
+    """Check a range of whole numbers from 1.
+
+    Args:
+        name: Name of the mask kind.
+        field: Name of the setting.
+        bounds: Smallest and largest value, both included.
+
+    Raises:
+        GlamaError: A bound is below 1, or the first is larger than the second.
+    """
     low, high = bounds
     require(1 <= low <= high, f"{name}: {field} is {low}…{high}; give two numbers from 1, the smaller first")
 
 
 def draw_until(draw: Callable[[], np.ndarray], is_accepted: Callable[[np.ndarray], bool]) -> np.ndarray:
-    """Return the first mask that is accepted.
+    """Draw masks until one is accepted.
+
+    Args:
+        draw: Draws a mask, bool H×W.
+        is_accepted: Tells whether a mask may be used.
+
+    Returns:
+        The first accepted mask, bool H×W.
 
     Raises:
-        GlamaError: None of :data:`MAX_DRAWS` masks was accepted.
+        GlamaError: None of `MAX_DRAWS` masks was accepted.
     """
     for _ in range(MAX_DRAWS):
         mask = draw()
@@ -44,4 +71,13 @@ def draw_until(draw: Callable[[], np.ndarray], is_accepted: Callable[[np.ndarray
 
 
 def draw_integer(rng: np.random.Generator, bounds: tuple[int, int]) -> int:
+    """Draw a whole number uniformly.
+
+    Args:
+        rng: Generator of random numbers.
+        bounds: Smallest and largest number, both included.
+
+    Returns:
+        The number.
+    """
     return int(rng.integers(bounds[0], bounds[1] + 1))

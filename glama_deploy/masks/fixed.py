@@ -1,4 +1,4 @@
-"""The four mask types without chance: Completion, Expand, Every N Lines, Nearest Neighbor."""
+"""The four mask types that draw nothing at random: Completion, Expand, Every N Lines, Nearest Neighbor."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ from glama_deploy.masks.base import DIRECTIONS, Direction, require
 
 @dataclass(frozen=True)
 class Completion:
-    """The first `int(ratio·H)` rows (vertical) or `int(ratio·W)` columns (horizontal) are missing.
+    """Masks whose first rows or columns are missing.
 
-    With `reverse` these rows or columns are known, and all others are missing.
+    Attributes:
+        ratio: Share of the missing rows or columns, between 0 and 1: `int(ratio·H)` rows, or `int(ratio·W)` columns.
+        direction: Rows (vertical) or columns (horizontal).
+        reverse: Exchange missing and known pixels.
+
+    Raises:
+        GlamaError: A setting is out of range.
     """
 
     ratio: float = 0.5
@@ -35,9 +41,15 @@ class Completion:
 
 @dataclass(frozen=True)
 class Expand:
-    """Everything is missing but a square in the middle: 2·s rows and columns around H//2 and W//2.
+    """Masks whose only known pixels are a square in the middle.
 
-    s is half of `share` of the smaller side, rounded down.
+    The square has 2·s rows and columns around H//2 and W//2, with `s = int(share·min(H, W))//2`.
+
+    Attributes:
+        share: Side of the square as a share of the image's smaller side, between 0 and 1.
+
+    Raises:
+        GlamaError: The share is out of range.
     """
 
     share: float = 0.5
@@ -55,7 +67,16 @@ class Expand:
 
 @dataclass(frozen=True)
 class EveryNLines:
-    """Every `n`-th line is missing, from line `offset` on: columns (vertical) or rows (horizontal)."""
+    """Masks in which every n-th line is missing.
+
+    Attributes:
+        n: Distance of missing lines in pixels, at least 2.
+        direction: Columns (vertical) or rows (horizontal).
+        offset: The first missing line, 0 to n - 1.
+
+    Raises:
+        GlamaError: A setting is out of range.
+    """
 
     n: int = 2
     direction: Direction = "vertical"
@@ -77,7 +98,15 @@ class EveryNLines:
 
 @dataclass(frozen=True)
 class NearestNeighbor:
-    """Every `scale`-th pixel of every `scale`-th row is known, from the row and column of `offset` on."""
+    """Masks whose only known pixels form a regular grid.
+
+    Attributes:
+        scale: Distance of known rows and columns in pixels, at least 2.
+        offset: The first known row and column, each 0 to scale - 1.
+
+    Raises:
+        GlamaError: A setting is out of range.
+    """
 
     scale: int = 4
     offset: tuple[int, int] = (0, 0)

@@ -1,4 +1,4 @@
-"""Masks made of other masks: one of several, the union of several, and the one for an image's side."""
+"""Masks that are made of other masks: one of several, a union of several, and a choice by the image's size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from glama_deploy.masks.strokes import Painted
 
 @dataclass(frozen=True)
 class OneOf:
-    """One of `parts`, each as likely as any other."""
+    """Draw a mask of one of several kinds.
+
+    Attributes:
+        parts: The kinds, each as likely as any other.
+    """
 
     parts: tuple[Mask, ...]
 
@@ -23,7 +27,12 @@ class OneOf:
 
 @dataclass(frozen=True)
 class Union:
-    """The pixels that any of `count` masks out of `parts` misses, drawn anew until a pixel stays known."""
+    """Draw several masks and join their missing pixels, until at least one pixel is known.
+
+    Attributes:
+        parts: The kinds, each as likely as any other.
+        count: Range of the number of masks, both ends included.
+    """
 
     parts: tuple[Mask, ...]
     count: tuple[int, int] = (2, 3)
@@ -39,7 +48,11 @@ class Union:
 
 @dataclass(frozen=True)
 class BySide:
-    """Of several settings those made for the side that is nearest (by ratio) to the image's smaller side."""
+    """Draw a mask with the settings for the image's size.
+
+    Attributes:
+        settings: The settings. The mask takes those whose `side` is nearest, by ratio, to the image's smaller side.
+    """
 
     settings: tuple[Painted, ...]
 

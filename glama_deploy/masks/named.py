@@ -1,8 +1,8 @@
-"""The masks that have a name. A new one needs one entry here, in the table of its group.
+"""The named masks. A new mask needs one entry here, in the table of its group.
 
-The truth of the settings is the code of the NTIRE 2022 challenge (affromero/NTIRE22_Inpainting, `mask_generation`) and
-of LaMa (advimman/lama, `saicinpainting/training/data/masks.py`). Both draw lengths in pixels, whatever the image's
-size. Here lengths grow with the image's smaller side: a mask at 128×128 is a mask at 256×256 made half as large.
+The settings are those of the code of the NTIRE 2022 challenge (affromero/NTIRE22_Inpainting, `mask_generation`) and of
+LaMa (advimman/lama, `saicinpainting/training/data/masks.py`). Both draw lengths in pixels, independent of the image's
+size. Here lengths grow with the image's smaller side: a mask at 128×128 is a mask at 256×256 at half the scale.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from glama_deploy.masks.random_settings import (
 )
 from glama_deploy.masks.strokes import Boxes, Painted, Strokes
 
-#: The version of what the names below draw. Runs and results of other versions are not continued. Version 1, of
-#: glama-deploy 0.1, had strokes of its own, and mixtures whose lines, grids, halves and squares were always the same.
-DEFINITIONS = 2
+#: The version of the settings below. Training runs and evaluation results of another version are not continued.
+MASKS_VERSION = 2
 
-#: The weights of strokes and boxes in the challenge's medium and thick strokes.
+#: Probability weights of strokes and boxes in the challenge's medium and thick strokes.
 _STROKES_WEIGHT, _BOXES_WEIGHT = 1.0, 0.3
 
 _THIN = BySide(
@@ -69,8 +68,8 @@ _THICK = BySide(
     )
 )
 
-#: What LaMa's own networks are trained with at 256×256 (`abl-04-256-mh-dist.yaml`): strokes and boxes in equal shares.
-#: LaMa also keeps a mask that covers all of the image, which 20,000 draws did not bring; here it is drawn anew.
+#: The masks with which LaMa trains at 256×256 (`abl-04-256-mh-dist.yaml`): strokes and boxes in equal shares. LaMa also
+#: accepts a mask of the whole image, which did not occur in 20,000 draws. Here such a mask is drawn again.
 _LAMA = Painted(
     (
         (Strokes((1, 6), (5, 104), (10, 209)), 1.0),
@@ -79,12 +78,12 @@ _LAMA = Painted(
     max_coverage=1.0,
 )
 
-#: Rectangles of any aspect ratio, for the combinations of Figure 6. The paper gives no settings of theirs.
+#: Rectangles of any aspect ratio, for the combinations of Figure 6. The paper does not give their settings.
 _RECTANGLES = Painted(((Boxes((1, 4), (30, 150)), 1.0),))
 
 _STROKES: dict[str, Mask] = {"ThinStrokes": _THIN, "MediumStrokes": _MEDIUM, "ThickStrokes": _THICK}
 
-#: The types of the paper's tables, with the public settings.
+#: The seven types of the paper's tables, with the public settings.
 TYPES: dict[str, Mask] = {
     "Completion": Completion(),
     "Expand": Expand(),
@@ -93,8 +92,8 @@ TYPES: dict[str, Mask] = {
     **_STROKES,
 }
 
-#: The same types as the challenge's `RandomAttribute` draws them. Its lines and grids begin at the first pixel. Here
-#: they begin at any, since a network that has seen one phase alone fills the others worse.
+#: The seven types with the random settings of the challenge's `RandomAttribute`. The challenge's lines and grids begin
+#: at the first pixel. Here they begin at any pixel: a network that was trained with one phase is worse at the others.
 RANDOM_TYPES: dict[str, Mask] = {
     "RandomCompletion": RandomCompletion(),
     "RandomExpand": RandomExpand(),
@@ -106,8 +105,8 @@ RANDOM_TYPES: dict[str, Mask] = {
 _RANDOM_GRIDS: tuple[Mask, ...] = (RandomEveryNLines(), RandomNearestNeighbor())
 _RANDOM_SEVEN = tuple(RANDOM_TYPES.values())
 
-#: What LaMa trains with, what the paper trains with (Table 4: five and all seven types), and what it generalizes to
-#: (Figure 6). `random-attribute` is `general` by the name that the challenge's code gives to its settings.
+#: Mixtures: LaMa's training, the paper's training (Table 4: five and all seven types), and the paper's test of
+#: generalization (Figure 6). `random-attribute` is the challenge's name of `general`.
 MIXTURES: dict[str, Mask] = {
     "lama": _LAMA,
     "lama-plus": OneOf((*_STROKES.values(), *_RANDOM_GRIDS)),
@@ -116,22 +115,22 @@ MIXTURES: dict[str, Mask] = {
     "unseen": Union((*_RANDOM_SEVEN, _RECTANGLES)),
 }
 
-#: Every mask that has a name.
+#: All named masks.
 NAMED: dict[str, Mask] = TYPES | RANDOM_TYPES | MIXTURES
 
 
 def by_name(name: str) -> Mask:
-    """Return the type or mixture of a name.
+    """Return the mask of a name.
 
     Args:
-        name: A key of :data:`NAMED`, or several joined by +, each as likely as any other
-            (`general+RandomEveryNLines`: one half of all seven, one half lines).
+        name: A key of `NAMED`, or several keys joined by +, each as likely as any other. For example, in half of the
+            draws `general+RandomEveryNLines` is `general`.
 
     Returns:
-        The mask.
+        The mask, a callable.
 
     Raises:
-        GlamaError: The name is unknown. The message has the name that was probably meant.
+        GlamaError: The name is unknown. The message suggests a similar name.
     """
     if "+" in name:
         return OneOf(tuple(by_name(part) for part in name.split("+")))

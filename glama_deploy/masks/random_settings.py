@@ -12,7 +12,11 @@ from glama_deploy.masks.fixed import Completion, EveryNLines, Expand, NearestNei
 
 @dataclass(frozen=True)
 class RandomCompletion:
-    """:class:`Completion` with a ratio from `ratio` (uniform), in either direction, from either side."""
+    """Draw :class:`Completion` masks in both directions and from both sides.
+
+    Attributes:
+        ratio: Range of the ratio, drawn uniformly.
+    """
 
     ratio: tuple[float, float] = (0.2, 0.8)
 
@@ -23,7 +27,11 @@ class RandomCompletion:
 
 @dataclass(frozen=True)
 class RandomExpand:
-    """:class:`Expand` with one of `shares`."""
+    """Draw :class:`Expand` masks.
+
+    Attributes:
+        shares: The shares, each as likely as any other.
+    """
 
     shares: tuple[float, ...] = (1 / 4, 1 / 3, 1 / 2)
 
@@ -33,7 +41,11 @@ class RandomExpand:
 
 @dataclass(frozen=True)
 class RandomEveryNLines:
-    """:class:`EveryNLines` with an n from `n` (both ends included), in either direction, from any line on."""
+    """Draw :class:`EveryNLines` masks in both directions, with any first line.
+
+    Attributes:
+        n: Range of n in pixels, both ends included.
+    """
 
     n: tuple[int, int] = (2, 5)
 
@@ -44,7 +56,11 @@ class RandomEveryNLines:
 
 @dataclass(frozen=True)
 class RandomNearestNeighbor:
-    """:class:`NearestNeighbor` with a scale from `scale` (both ends included), from any row and column on."""
+    """Draw :class:`NearestNeighbor` masks, with any first row and column.
+
+    Attributes:
+        scale: Range of the scale in pixels, both ends included.
+    """
 
     scale: tuple[int, int] = (2, 4)
 

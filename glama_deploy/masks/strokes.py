@@ -9,23 +9,30 @@ import numpy as np
 
 from glama_deploy.masks.base import draw_integer, draw_until, require, require_range
 
-#: OpenCV draws a line of width w as the pixels within (w + 1)//2 + 0.28 of it. 0.28 was measured: the areas of 1000
-#: lines of the widths of thin and thick strokes are then equal to 0.2 %.
+#: OpenCV draws a line of width w as all pixels at a distance of at most (w + 1)//2 + 0.28. With 0.28, the areas of 1000
+#: lines of the widths of thin and thick strokes differ from OpenCV's by 0.2 % (measured).
 LINE_EDGE_PIXELS = 0.28
 
-#: Angles of strokes in radians, clockwise from downwards. Every other stroke takes 2π minus one of them.
+#: Angles of segments in radians, from downwards to the right. Every other stroke takes 2π minus one of these angles.
 STROKE_ANGLES = (0.01, 1.01, 2.01, 3.01)
 
-#: A stroke has 1 to so many straight segments.
+#: The largest number of straight segments of a stroke.
 MAX_SEGMENTS = 5
 
 
 @dataclass(frozen=True)
 class Strokes:
-    """Brush strokes: `count` of them, each of 1 to 5 straight segments with round ends.
+    """Brush strokes of 1 to `MAX_SEGMENTS` straight segments with round ends.
 
-    A stroke starts anywhere. Each of its segments has its own angle (of :data:`STROKE_ANGLES`), `length` and `width`
-    in pixels. Ranges include both ends.
+    A stroke starts at any pixel. Each segment has its own angle of `STROKE_ANGLES`. Ranges include both ends.
+
+    Attributes:
+        count: Range of the number of strokes.
+        width: Range of a segment's width in pixels.
+        length: Range of a segment's length in pixels.
+
+    Raises:
+        GlamaError: A range is empty or begins below 1.
     """
 
     count: tuple[int, int]
@@ -37,7 +44,13 @@ class Strokes:
             require_range("Strokes", field, getattr(self, field))
 
     def paint(self, mask: np.ndarray, scale: float, rng: np.random.Generator) -> None:
-        """Add the strokes to a mask, bool H×W, with all lengths multiplied by `scale`."""
+        """Add the strokes to a mask.
+
+        Args:
+            mask: bool H×W, changed in place.
+            scale: Factor of all lengths and widths.
+            rng: Generator of random numbers.
+        """
         height, width = mask.shape
         for stroke in range(draw_integer(rng, self.count)):
             x, y = int(rng.integers(width)), int(rng.integers(height))
@@ -53,9 +66,15 @@ class Strokes:
 
 @dataclass(frozen=True)
 class Boxes:
-    """Rectangles of any aspect ratio: `count` of them, each side drawn from `size`, at least `margin` from the edges.
+    """Rectangles of any aspect ratio. Ranges include both ends.
 
-    Sizes and the margin are in pixels. Ranges include both ends.
+    Attributes:
+        count: Range of the number of rectangles.
+        size: Range of each side in pixels.
+        margin: Smallest distance from the image's edges in pixels.
+
+    Raises:
+        GlamaError: A range is empty or begins below 1, or the margin is negative.
     """
 
     count: tuple[int, int]
@@ -68,7 +87,13 @@ class Boxes:
         require(self.margin >= 0, f"Boxes: margin is {self.margin}; give 0 or more")
 
     def paint(self, mask: np.ndarray, scale: float, rng: np.random.Generator) -> None:
-        """Add the boxes to a mask, bool H×W, with all lengths multiplied by `scale`."""
+        """Add the boxes to a mask.
+
+        Args:
+            mask: bool H×W, changed in place.
+            scale: Factor of all sizes and of the margin.
+            rng: Generator of random numbers.
+        """
         height, width = mask.shape
         margin = min(round(self.margin * scale), (min(height, width) - 1) // 2)
         for _ in range(draw_integer(rng, self.count)):
@@ -78,12 +103,12 @@ class Boxes:
             top = draw_integer(rng, (margin, height - margin - box_height))
             mask[top : top + box_height, left : left + box_width] = True
 
-    def _draw_side(self, room: int, scale: float, rng: np.random.Generator) -> int:
-        return min(max(1, round(draw_integer(rng, self.size) * scale)), room)
+    def _draw_side(self, largest: int, scale: float, rng: np.random.Generator) -> int:
+        return min(max(1, round(draw_integer(rng, self.size) * scale)), largest)
 
 
 def _paint_segment(mask: np.ndarray, start: tuple[int, int], end: tuple[int, int], reach: float) -> None:
-    """Add the pixels that are at most `reach` from a straight line between two points (x, y), and the line's own."""
+    """Add the pixels that are at most `reach` from the straight line between two points (x, y)."""
     reach = max(reach, 0.5)
     (x0, y0), (x1, y1) = start, end
     beyond = math.ceil(reach)
@@ -99,10 +124,12 @@ def _paint_segment(mask: np.ndarray, start: tuple[int, int], end: tuple[int, int
 
 @dataclass(frozen=True)
 class Painted:
-    """Strokes or boxes, drawn anew until at most `max_coverage` of the image, and not all of it, is missing.
+    """Draw strokes or boxes until a part of the image, and at most `max_coverage`, is missing.
 
-    `kinds` are the two with their weights: a kind is drawn as often as its share of their sum. Their lengths are
-    pixels of an image whose smaller side is `side`.
+    Attributes:
+        kinds: Strokes or boxes, each with the weight of its probability.
+        max_coverage: The largest missing share of the image, 0 to 1. A mask of the whole image is never accepted.
+        side: The smaller side in pixels of the images for which the lengths of the kinds are meant.
     """
 
     kinds: tuple[tuple[Strokes | Boxes, float], ...]
