@@ -1,24 +1,27 @@
-"""The FFT of one fixed size in split form: each side N = a·b in two steps, O(a + b) work an element instead of O(N).
+"""The FFT of one fixed size in split form: each side N = a·b takes two steps.
 
-With n = b·i + j and k = p + a·q (i, p < a and j, q < b; Cooley and Tukey 1965)
+The work for each element is O(a + b) instead of O(N). With n = b·i + j and k = p + a·q (i, p < a and j, q < b; Cooley
+and Tukey 1965)
 
     W_N^(n·k) = W_a^(i·p) · W_N^(j·(p + a·q)),      W_N = e^(−2πi/N)
 
-so a side is a product with one a×a matrix over i, then with one of a matrices b×b over j, into which the twiddle
-factors are multiplied: no pass over the data for them. The frequencies come out in the order (p, q), not sorted. Nobody
-minds: between the two transforms everything is pointwise in frequency, and the inverse takes the same order back.
+First the data is multiplied by one a×a matrix over i, then by one of a matrices b×b over j. These b×b matrices contain
+the twiddle factors, which therefore take no pass over the data. The frequencies have the order (p, q) and are not
+sorted. The order does not matter: all operations between the two transforms are pointwise in frequency, and the inverse
+takes the same order.
 
-Width first, of real values: k ≤ W/2 needs q ≤ b/2 only, so q has b//2 + 1 values; the few frequencies above W/2 that
-come along (at most a − 1) have weight 0 in the inverse. Each product has the transformed digit on its left and all else
-on its right, as one wide matrix; in between, transposes bring the next digit there. Real and imaginary parts count as a
-digit (r). For x [B, C, H, W], H = c·d, with u, v the digits of the vertical frequency:
+The width is transformed first. Its values are real, so only k ≤ W/2 is needed, and q has b//2 + 1 values. At most a − 1
+frequencies above W/2 are computed as well; their weight in the inverse is 0. In each product the transformed digit
+stands on the left, and all other digits form one wide matrix on the right. Transposes bring the next digit to the left.
+The real and the imaginary part count as a digit (r). For x [B, C, H, W], H = c·d, with the digits u, v of the vertical
+frequency:
 
     x [B,C,(l m),(i j)]  → transpose → [B,C,i,(j l m)] → A → [B,C,(p r),(j l m)] = [B,C,p,(r j),(l m)]
     → T → [B,C,p,(q r),(l m)] → transpose → [B,C,(l r),(m p q)] → A′ → [B,C,(u r),(m p q)] = [B,C,u,(r m),(p q)]
     → T′ → [B,C,u,(r v),(p q)] → transpose → [B,2C,(u v),(p q)]
 
-The spectrum is [B, 2C, H, a·(b//2+1)]; the inverse runs the same way backwards. ONNX graphs are written from this, and
-OpenVINO's where a size is compiled.
+The spectrum is [B, 2C, H, a·(b//2+1)]. The inverse takes the same steps backwards. The exporter writes ONNX graphs from
+these steps, and the OpenVINO runtime rewrites a model with them when it compiles one size.
 """
 
 from __future__ import annotations
@@ -30,28 +33,60 @@ import numpy as np
 
 
 def factors(n: int) -> tuple[int, int]:
-    """(a, b) with a·b = n, a ≤ b and a + b least; the frequencies that come along in vain number at most a − 1."""
+    """Find the two factors of a side with the smallest sum.
+
+    Args:
+        n: Height or width of the feature map, at least 1.
+
+    Returns:
+        (a, b) with a·b = n and a ≤ b.
+    """
     a = max(d for d in range(1, int(n**0.5) + 1) if n % d == 0)
     return a, n // a
 
 
 def columns(n: int) -> int:
-    """Columns of the spectrum of a width n: n//2 + 1 and those that come along."""
+    """Count the columns of the spectrum.
+
+    Args:
+        n: Width of the feature map, at least 1.
+
+    Returns:
+        a·(b//2 + 1), at most a − 1 more than n//2 + 1.
+    """
     a, b = factors(n)
     return a * (b // 2 + 1)
 
 
-#: The bases whose shapes tell the size that they were made for.
+#: Names of the two bases whose shapes give the size of the feature map.
 MINOR = ("column_minor", "row_minor")
 
 
 def size_of(column_minor: tuple[int, ...], row_minor: tuple[int, ...]) -> tuple[int, int]:
-    """(height, width) that bases of these shapes are for."""
+    """Find the size of the feature map for which bases were made.
+
+    Args:
+        column_minor: Shape of the basis `column_minor`.
+        row_minor: Shape of the basis `row_minor`.
+
+    Returns:
+        (height, width).
+    """
     return column_minor[0] * column_minor[2] // 2, row_minor[0] * row_minor[2] // 2
 
 
 def bases(height: int, width: int) -> dict[str, np.ndarray]:
-    """The matrices of a size by name, float64. Each is orthonormal by itself, so that no step outgrows a half type."""
+    """Compute the matrices of all products for one size.
+
+    Every matrix is orthonormal, so the values stay in the range of fp16 and bf16 after each step.
+
+    Args:
+        height: Height of the feature map, at least 1.
+        width: Width of the feature map, at least 1.
+
+    Returns:
+        The matrices by name, float64. The names of the inverse's matrices end in `_inverse`.
+    """
     (a, b), (c, d) = factors(width), factors(height)
     major = _rotation(np.outer(np.arange(a), np.arange(a)), a)  # [p, i, r′, r]
     row_major = major[..., 0].transpose(0, 2, 1).reshape(2 * a, a)
@@ -72,13 +107,13 @@ def bases(height: int, width: int) -> dict[str, np.ndarray]:
 
 
 def _minor(a: int, outputs: int, b: int, n: int) -> np.ndarray:
-    """The second step with the twiddle factors in it: [p, q, j, r′, r] for the first `outputs` of q."""
+    """Return the matrices [p, q, j, r′, r] of the second step, with twiddle factors, for the first `outputs` of q."""
     p, q, j = np.arange(a)[:, None, None], np.arange(outputs)[:, None], np.arange(b)
     return _rotation(j * (p + a * q), n) * np.sqrt(n / b)
 
 
 def _rotation(product: np.ndarray, n: int) -> np.ndarray:
-    """exp(−2πi·product/n)/√n as real 2×2 matrices on (re, im): [..., r′, r]."""
+    """Return exp(−2πi·product/n)/√n as real 2×2 matrices on (re, im): [..., r′, r]."""
     angle = 2 * np.pi * (product % n) / n
     cos, sin = np.cos(angle) / np.sqrt(n), np.sin(angle) / np.sqrt(n)
     return np.stack([np.stack([cos, sin], axis=-1), np.stack([-sin, cos], axis=-1)], axis=-2)
@@ -86,7 +121,13 @@ def _rotation(product: np.ndarray, n: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Step:
-    """Of a transform: `reshape` to `shape`, `transpose` by `shape`, or the `product` of the basis `name` with it."""
+    """One step of a transform.
+
+    Attributes:
+        kind: `reshape`, `transpose` or `product`.
+        name: Name of the step. For a product, also the name of its basis, which stands on the left.
+        shape: New shape of a reshape, or order of the axes of a transpose.
+    """
 
     kind: str
     name: str
@@ -94,7 +135,15 @@ class Step:
 
 
 def forward(size: tuple[int, int], channels: int) -> Iterator[Step]:
-    """rfft2 of x [B, C, H, W]: [B, 2C, H, columns(W)], the frequencies in the order of their digits."""
+    """Yield the steps of the forward transform: [B, C, H, W] to [B, 2C, H, columns(W)].
+
+    Args:
+        size: (H, W) of the feature map.
+        channels: C.
+
+    Yields:
+        The steps, in order. The frequencies of the spectrum have the order of their digits.
+    """
     (height, width), (a, b), (c, d) = size, factors(size[1]), factors(size[0])
     half, f = b // 2 + 1, columns(width)
     yield Step("transpose", "width_first", (0, 1, 3, 2))
@@ -114,7 +163,15 @@ def forward(size: tuple[int, int], channels: int) -> Iterator[Step]:
 
 
 def inverse(size: tuple[int, int], channels: int) -> Iterator[Step]:
-    """irfft2 of z [B, 2C, H, columns(W)]: [B, C, H, W]."""
+    """Yield the steps of the inverse transform: [B, 2C, H, columns(W)] to [B, C, H, W].
+
+    Args:
+        size: (H, W) of the feature map.
+        channels: C.
+
+    Yields:
+        The steps, in order.
+    """
     (height, width), (a, b), (c, d) = size, factors(size[1]), factors(size[0])
     half, f = b // 2 + 1, columns(width)
     yield Step("reshape", "deinterleave", (-1, 2, c, d * f))
@@ -133,29 +190,43 @@ def inverse(size: tuple[int, int], channels: int) -> Iterator[Step]:
     yield Step("transpose", "height_by_width", (0, 1, 3, 2))
 
 
-# ---------------------------------------------------------------- what it costs
+# ---------------------------------------------------------------- cost
 
-#: Multiply-adds that an element could have had in the time in which it is written: what a pass over the data (a product
-#: or a transpose) costs at least, however few products go into it. Fitted on a CPU (OpenVINO, float32, 192 channels,
-#: 128×128 to 256×256, where it came out at 53 to 60; benchmarks/speed/fourier.py); a GPU's own is not known here.
-MOVED = 56
+#: The smallest cost of a pass over the data (a product or a transpose), in multiply-adds for each written element. The
+#: value was fitted on a CPU by benchmarks/speed/fourier.py (OpenVINO, float32, 192 channels, 128×128 to 256×256), which
+#: gave 53 to 60. No value was measured on a GPU.
+MIN_PASS_MULTIPLY_ADDS = 56
 
 
 @dataclass(frozen=True)
 class Pass:
-    """A pass over the data of one channel, forward: elements written, and multiply-adds for each."""
+    """One pass over the data of one channel.
+
+    Attributes:
+        written: Number of written elements.
+        products: Multiply-adds for each written element.
+    """
 
     written: int
     products: int
 
     @property
     def cost(self) -> int:
-        return self.written * max(self.products, MOVED)
+        """Cost of the pass in multiply-adds."""
+        return self.written * max(self.products, MIN_PASS_MULTIPLY_ADDS)
 
 
 def passes(fft: str, height: int, width: int) -> list[Pass]:
-    """The forward transform of a size; the inverse has the same passes backwards. `matmul` is the form that is not
-    split. A library's transform (`dft`, `plugin`) has no products that could be counted: none."""
+    """List the passes of the forward transform. The inverse has the same passes backwards.
+
+    Args:
+        fft: The lowering: `matmul` (one matrix for each side), `split`, `dft` or `plugin`.
+        height: Height of the feature map.
+        width: Width of the feature map.
+
+    Returns:
+        The passes. The list is empty for `dft` and `plugin`, whose products a library computes.
+    """
     half = width // 2 + 1
     if fft == "matmul":
         return [Pass(2 * height * half, width), Pass(2 * height * half, 2 * height)]
@@ -170,6 +241,14 @@ def passes(fft: str, height: int, width: int) -> list[Pass]:
 
 
 def pays(height: int, width: int) -> bool:
-    """Whether a transform of this size is cheaper in split form."""
+    """Tell whether the split form is cheaper than one matrix for each side.
+
+    Args:
+        height: Height of the feature map.
+        width: Width of the feature map.
+
+    Returns:
+        True where `split` costs less than `matmul`.
+    """
     whole, parts = (sum(each.cost for each in passes(kind, height, width)) for kind in ("matmul", "split"))
     return parts < whole

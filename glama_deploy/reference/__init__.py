@@ -1,5 +1,4 @@
-"""The PyTorch networks: what every exported artifact is measured against.
+"""The PyTorch networks, the reference for every exported artifact.
 
-Importing this package does not import torch; its modules do, but for :mod:`checkpoint`, which reads and writes
-safetensors without it.
+Importing this package does not import torch. Importing one of its modules does.
 """

@@ -6,21 +6,26 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-#: Channels never grow beyond this.
-_MOST_CHANNELS = 512
+#: The largest number of channels of a layer.
+_MAX_CHANNELS = 512
 
 
 class PatchDiscriminator(nn.Module):
-    """image [B, 3, H, W] (0…1) → (logits [B, 1, h, w], the features before them, for feature matching).
+    """A network that tells real from generated patches: image [B, 3, H, W] (0…1) to logits [B, 1, h, w].
 
-    Each logit judges a patch: positive is real. `n_layers` convolutions of stride 2, then two of stride 1, all 4×4 with
-    a padding of 2, batch norm on all but the first and the last: h = H/2^n_layers + 3 for sides that are multiples of
-    2^n_layers. Parameters are `model0.0`, `model1.0`, `model1.1`, … as in published LaMa checkpoints.
+    Each logit judges one patch; a positive logit means real. The network has `n_layers` convolutions of stride 2, then
+    two of stride 1. All are 4×4 with a padding of 2, so h = H/2^n_layers + 3 for sides that are multiples of
+    2^n_layers. All convolutions except the first and the last are followed by batch norm. Parameters are named
+    `model0.0`, `model1.0`, `model1.1`, … as in published LaMa checkpoints.
+
+    Args:
+        channels: Channels of the first layer. Each further layer has twice as many, up to 512.
+        n_layers: Number of convolutions of stride 2.
     """
 
     def __init__(self, channels: int = 64, n_layers: int = 4) -> None:
         super().__init__()
-        widths = [min(channels * 2**n, _MOST_CHANNELS) for n in range(n_layers + 1)]
+        widths = [min(channels * 2**n, _MAX_CHANNELS) for n in range(n_layers + 1)]
         stages = [nn.Sequential(_conv(3, widths[0], 2), _activation())]
         for n, (before, after) in enumerate(pairwise(widths), start=1):
             stride = 2 if n < n_layers else 1
@@ -31,6 +36,14 @@ class PatchDiscriminator(nn.Module):
             self.add_module(f"model{n}", stage)
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Judge images.
+
+        Args:
+            image: float [B, 3, H, W], 0…1.
+
+        Returns:
+            Logits [B, 1, h, w], and the features of all layers before the logits, for feature matching.
+        """
         features, x = [], image
         for n in range(self._count):
             x = self.get_submodule(f"model{n}")(x)
@@ -43,4 +56,4 @@ def _conv(before: int, after: int, stride: int) -> nn.Conv2d:
 
 
 def _activation() -> nn.LeakyReLU:
-    return nn.LeakyReLU(0.2)  # (not in place: the R1 penalty differentiates twice)
+    return nn.LeakyReLU(0.2)  # not in place, because the R1 penalty differentiates twice

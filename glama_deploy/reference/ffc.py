@@ -1,7 +1,7 @@
 """Fast Fourier Convolution (Chi et al., NeurIPS 2020) as LaMa uses it, with LaMa's parameter names.
 
-A feature map is a pair (local, global): plain convolutions see the local channels, a spectral transform the global
-ones, and two more convolutions carry each into the other.
+A feature map is a pair of tensors (local, global). Plain convolutions map local to local channels, and a spectral
+transform maps global to global channels. Two more convolutions map local to global and global to local channels.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ from torch import Tensor, nn
 
 
 class FourierUnit(nn.Module):
-    """A 1×1 convolution, norm and ReLU on the half spectrum: [B, C, H, W] → [B, C, H, W].
+    """A 1×1 convolution, batch norm and ReLU on the half spectrum: [B, C, H, W] to [B, C, H, W].
 
-    Real and imaginary parts interleave as channels (c0.re, c0.im, c1.re, …); the transform is orthonormal. Any H and
-    W ≥ 1, even or odd, work. Runs in float32 (or float64) even under autocast: half-precision FFTs lose the spectrum.
+    Real and imaginary parts interleave as channels (c0.re, c0.im, c1.re, …). The transform is orthonormal. H and W may
+    be even or odd, at least 1. The FFTs run in float32 or float64 even under autocast, because FFTs in half precision
+    are not accurate enough.
+
+    Args:
+        channels: C.
     """
 
     def __init__(self, channels: int) -> None:
@@ -37,12 +41,19 @@ class FourierUnit(nn.Module):
 
 
 def hermitian(spectrum: Tensor, width: int) -> Tensor:
-    """The half spectrum [B, C, H, W//2+1] of the real array [B, C, H, W] that a CPU's inverse makes of any such tensor.
+    """Make the inverse FFT on a GPU agree with the inverse FFT on a CPU.
 
-    What the convolution leaves is no real array's spectrum. The CPU's inverse (NumPy's rule) reads the first column,
-    and for even W the last, only through their Hermitian part along H, (z[h] + conj(z[−h])) / 2. cuFFT takes that
-    symmetry for granted, and gives something else without it, of a size that varies with the shape: at 512×512 the
-    embedded network's output was 0.048 off on an H100 (PyTorch 2.11, CUDA 13.0).
+    The output of the spectral convolution is not the spectrum of a real array. On a CPU, the inverse (NumPy's rule)
+    reads only the Hermitian part along H, (z[h] + conj(z[−h])) / 2, of the first column and, for even W, of the last
+    column. cuFFT assumes that these columns are Hermitian and gives another result if they are not. At 512×512 the
+    output of the embedded network differed by 0.048 on an H100 (PyTorch 2.11, CUDA 13.0).
+
+    Args:
+        spectrum: complex [B, C, H, W//2+1], any values.
+        width: W.
+
+    Returns:
+        complex [B, C, H, W//2+1], with the Hermitian part in the first column and, for even W, in the last column.
     """
     made = spectrum.clone()
     for column in (0, width // 2) if width % 2 == 0 else (0,):
@@ -52,7 +63,12 @@ def hermitian(spectrum: Tensor, width: int) -> Tensor:
 
 
 class SpectralTransform(nn.Module):
-    """The global-to-global path: halve the channels, add a Fourier unit's output, project: [B, Cin] → [B, Cout]."""
+    """The path from global to global channels: halve the channels, add the output of a Fourier unit, and project.
+
+    Args:
+        in_channels: Channels of the input [B, in_channels, H, W].
+        out_channels: Channels of the output [B, out_channels, H, W].
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -69,12 +85,19 @@ class SpectralTransform(nn.Module):
 
 
 def _conv(cin: int, cout: int, kernel: int, stride: int) -> nn.Conv2d:
-    padding = 0 if kernel == 7 else 1  # the 7×7 stem stands behind a reflection padding of its own
+    padding = 0 if kernel == 7 else 1  # a layer of its own pads before the 7×7 stem
     return nn.Conv2d(cin, cout, kernel, stride, padding, bias=False, padding_mode="reflect")
 
 
 class FFC(nn.Module):
-    """The four paths between local and global channels; a path with no channels at one end does not exist."""
+    """The four paths between local and global channels. A path without input or output channels does not exist.
+
+    Args:
+        cin: Local and global input channels.
+        cout: Local and global output channels.
+        kernel: Side of the convolutions' kernels in pixels.
+        stride: Stride of the convolutions.
+    """
 
     def __init__(self, cin: tuple[int, int], cout: tuple[int, int], kernel: int, stride: int) -> None:
         super().__init__()
@@ -96,7 +119,14 @@ class FFC(nn.Module):
 
 
 class FFCNormAct(nn.Module):
-    """FFC, then batch norm and ReLU on either part."""
+    """FFC, then batch norm and ReLU on the local and on the global part.
+
+    Args:
+        cin: Local and global input channels.
+        cout: Local and global output channels.
+        kernel: Side of the convolutions' kernels in pixels.
+        stride: Stride of the convolutions.
+    """
 
     def __init__(self, cin: tuple[int, int], cout: tuple[int, int], kernel: int, stride: int = 1) -> None:
         super().__init__()
@@ -114,7 +144,11 @@ class FFCNormAct(nn.Module):
 
 
 class FFCResidualBlock(nn.Module):
-    """Two FFC layers and a skip connection around them."""
+    """Two FFC layers and a skip connection around them.
+
+    Args:
+        split: Local and global channels of the input and of the output.
+    """
 
     def __init__(self, split: tuple[int, int]) -> None:
         super().__init__()

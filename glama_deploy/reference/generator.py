@@ -1,4 +1,4 @@
-"""LaMa's ResNet-like generator; the named configs are in :mod:`glama_deploy.network`."""
+"""LaMa's ResNet-like generator. The named configs are in :mod:`glama_deploy.network`."""
 
 from __future__ import annotations
 
@@ -11,25 +11,28 @@ from glama_deploy.reference.ffc import FFCNormAct, FFCResidualBlock
 
 
 class PadStem(nn.Module):
-    """Reflection padding of 3 before the 7×7 stem, then the pair."""
+    """Pad by 3 pixels before the 7×7 stem: [B, C, H, W] to (local [B, C, H+6, W+6], no global part)."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, None]:
         return nn.functional.pad(x, (3, 3, 3, 3), mode="reflect"), None
 
 
 class Concat(nn.Module):
-    """The pair (local, global) as one tensor."""
+    """Concatenate the local and the global channels."""
 
     def forward(self, parts: tuple[Tensor, Tensor]) -> Tensor:
         return torch.cat(parts, dim=1)
 
 
 class Generator(nn.Module):
-    """[B, 4, H, W] (image × (1 − mask), then mask; float, 0…1) → [B, 3, H, W] (0…1).
+    """The generator: [B, 4, H, W] to [B, 3, H, W], float, 0…1.
 
-    H and W are multiples of 8, at least 16. Parameters bear the names of published LaMa checkpoints. With a coarse
-    network in its config it first makes that one's picture, and refines it; with `fill` it interpolates one and
-    corrects it.
+    The input is image × (1 − mask), then the mask. H and W are multiples of 8, at least 16. Parameters have the names
+    of published LaMa checkpoints. With `config.coarse` the network refines the picture of a coarse network. With
+    `config.fill` the network corrects an interpolated picture.
+
+    Args:
+        config: The network's config.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -51,7 +54,7 @@ class Generator(nn.Module):
                 nn.ReLU(inplace=True),
             ]
         head = nn.Conv2d(config.ngf, 3, 7)
-        if config.fill is not None:  # nothing to add, so training begins with the interpolated picture
+        if config.fill is not None:  # with a head of zeros the first output is the interpolated picture
             for parameter in head.parameters():
                 nn.init.zeros_(parameter)
         layers += [nn.ReflectionPad2d(3), head, nn.Sigmoid()]
@@ -59,38 +62,95 @@ class Generator(nn.Module):
         self.coarse = Generator(config.coarse) if config.coarse is not None else None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Predict the whole image.
+
+        Args:
+            x: float [B, 4, H, W], as :func:`masked_input` makes.
+
+        Returns:
+            float [B, 3, H, W], 0…1.
+        """
         if self.coarse is not None:
             return self.refine(x, *self.guess(x))
         return self.model(x) if self.config.fill is None else self.complete(x)
 
     def complete(self, x: Tensor) -> Tensor:
-        """[B, 3, H, W] by what the network adds to the log odds of the interpolated picture, which it sees."""
+        """Predict with an interpolated picture, to whose log odds the network adds its output.
+
+        Args:
+            x: float [B, 4, H, W], the generator's input.
+
+        Returns:
+            float [B, 3, H, W], 0…1.
+        """
         picture = pull_push.fill(x)
         added = self.model[:-1](torch.cat([picture, x[:, 3:]], dim=1))
         return torch.sigmoid(added + pull_push.log_odds(picture))
 
     def guess(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Stage one for x [B, 4, H, W]: what the coarse network sees [B, 4, S, S], and predicts [B, 3, S, S]."""
+        """Run stage one, the coarse network, on a shrunk image. S is `config.coarse_side`.
+
+        Args:
+            x: float [B, 4, H, W], the generator's input.
+
+        Returns:
+            The coarse network's input [B, 4, S, S] and its prediction [B, 3, S, S].
+        """
         assert self.coarse is not None
         small = two_stage.shrink(x, self.config.coarse_side)
         return small, self.coarse(small)
 
     def refine(self, x: Tensor, small: Tensor, predicted: Tensor) -> Tensor:
-        """Stage two, [B, 3, H, W]: x again, with the coarse picture, which is the prediction where nothing is known."""
+        """Run stage two, which refines the coarse picture.
+
+        Args:
+            x: float [B, 4, H, W], the generator's input.
+            small: float [B, 4, S, S], the coarse network's input.
+            predicted: float [B, 3, S, S], the coarse network's prediction. Only its missing pixels are used.
+
+        Returns:
+            float [B, 3, H, W], 0…1.
+        """
         picture = small[:, :3] + small[:, 3:] * predicted
         return self.model(torch.cat([two_stage.enlarge(picture, *x.shape[2:]), x], dim=1))
 
 
 def masked_input(image: Tensor, mask: Tensor) -> Tensor:
-    """The network's input [B, 4, H, W] from image [B, 3, H, W] (0…1) and mask [B, 1, H, W] (1 = missing)."""
+    """Build the network's input.
+
+    Args:
+        image: float [B, 3, H, W], 0…1.
+        mask: float [B, 1, H, W], 1 = missing, 0 = known.
+
+    Returns:
+        float [B, 4, H, W]: image × (1 − mask), then the mask.
+    """
     return torch.cat([image * (1 - mask), mask], dim=1)
 
 
 def predict(generator: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
-    """The network's own output, [B, 3, H, W], for image [B, 3, H, W] (0…1) and mask [B, 1, H, W] (1 = missing)."""
+    """Run the network and return its whole output.
+
+    Args:
+        generator: A :class:`Generator`, or a module with its input and output.
+        image: float [B, 3, H, W], 0…1.
+        mask: float [B, 1, H, W], 1 = missing, 0 = known.
+
+    Returns:
+        float [B, 3, H, W], 0…1. Known pixels are predicted too.
+    """
     return generator(masked_input(image, mask))
 
 
 def inpaint(generator: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
-    """`mask · prediction + (1 − mask) · image`, [B, 3, H, W] (LaMa, section 2): what the exported graph computes."""
+    """Fill the missing pixels (LaMa, section 2). The exported graph computes the same.
+
+    Args:
+        generator: A :class:`Generator`, or a module with its input and output.
+        image: float [B, 3, H, W], 0…1.
+        mask: float [B, 1, H, W], 1 = missing, 0 = known.
+
+    Returns:
+        float [B, 3, H, W]: mask · prediction + (1 − mask) · image.
+    """
     return mask * predict(generator, image, mask) + (1 - mask) * image

@@ -1,9 +1,10 @@
-"""The picture that a network with `fill` begins with: the missing pixels interpolated by pull-push.
+"""Pull-push interpolation of missing pixels, the first picture of a network with `fill`.
 
-After Gortler et al., "The Lumigraph", SIGGRAPH 1996, section 3.6.2. Pull: level by level the known pixels of each 2×2
-are averaged, and a pixel is known as far as any of them was. Push: from the coarsest level to the finest, unknown
-pixels take the level above, and are smoothed by box means (Gortler's filter is a tent instead; the box needs no weights
-and is the same in every engine). The network then predicts what is to be added to the log odds of that picture.
+The method is that of Gortler et al., "The Lumigraph", SIGGRAPH 1996, section 3.6.2. Pull: each level has the means of
+the known pixels in blocks of 2×2, and a weight that says how far a pixel is known. Push: from the coarsest level to the
+finest, unknown pixels take the value of the coarser level and are smoothed by box means. Gortler uses a tent filter
+instead; a box needs no weights and is the same in every engine. The network then predicts a term that is added to the
+log odds of this picture.
 """
 
 from __future__ import annotations
@@ -15,8 +16,14 @@ from glama_deploy.network import FILL_LEAST, FILL_LEAST_KNOWN, FILL_SMOOTHINGS
 
 
 def fill(masked: Tensor) -> Tensor:
-    """The picture [B, 3, H, W] (0…1) of a network's input [B, 4, H, W] (masked image, then mask): known pixels as they
-    are, missing ones interpolated. In float32 even under autocast; no gradient."""
+    """Interpolate the missing pixels, in float32 even under autocast, and without a gradient.
+
+    Args:
+        masked: float [B, 4, H, W], 0…1: image × (1 − mask), then the mask.
+
+    Returns:
+        float32 [B, 3, H, W], 0…1. Known pixels are not changed.
+    """
     with torch.no_grad(), torch.autocast(masked.device.type, enabled=False):
         masked = masked.float()
         levels = [torch.cat([masked[:, :3], 1 - masked[:, 3:]], dim=1)]
@@ -39,6 +46,13 @@ def fill(masked: Tensor) -> Tensor:
 
 
 def log_odds(picture: Tensor) -> Tensor:
-    """log(p / (1 − p)) of each value, which is first brought within FILL_LEAST of 0 and of 1."""
+    """Compute log(p / (1 − p)) of each value p.
+
+    Args:
+        picture: float, any shape, 0…1. Values are first limited to FILL_LEAST…1 − FILL_LEAST.
+
+    Returns:
+        float, of the same shape.
+    """
     bounded = picture.clamp(FILL_LEAST, 1 - FILL_LEAST)
     return torch.log(bounded / (1 - bounded))

@@ -1,8 +1,8 @@
-"""Weights of a network that was never trained but behaves like one that was: for tests and benchmarks.
+"""Random weights for tests and benchmarks, with activations of the size that a trained network has.
 
-PyTorch's defaults let activations fade through the blocks until every engine agrees on a constant. Here the norms'
-running statistics are those of a forward pass, so that every layer sees values of ordinary size and the output uses the
-range 0…1: an error of an engine shows.
+With PyTorch's default weights, activations shrink from block to block until the output is nearly constant, and an error
+of an engine does not show. Here the running statistics of the norms come from a forward pass. Every layer then has
+activations of ordinary size, and the output uses the range 0…1.
 """
 
 from __future__ import annotations
@@ -16,7 +16,15 @@ from glama_deploy.reference.generator import Generator
 
 
 def untrained(config: NetworkConfig, seed: int = 0) -> dict[str, np.ndarray]:
-    """Parameters and statistics by name, float32, the same for a seed."""
+    """Draw the weights of a network.
+
+    Args:
+        config: The network's config.
+        seed: Seed of the generator of random numbers. The same seed gives the same weights.
+
+    Returns:
+        Parameters and running statistics by name, float32.
+    """
     rng = torch.Generator().manual_seed(seed)
     generator = Generator(config)
     for module in generator.modules():
@@ -27,7 +35,7 @@ def untrained(config: NetworkConfig, seed: int = 0) -> dict[str, np.ndarray]:
         elif isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5, generator=rng)
             nn.init.uniform_(module.bias, -0.3, 0.3, generator=rng)
-            module.momentum = 1.0  # the statistics of the last forward pass, whole
+            module.momentum = 1.0  # the running statistics are those of the last forward pass alone
     with torch.no_grad():
         generator.train()
         generator(torch.rand(2, 4, 64, 64, generator=rng))
@@ -35,7 +43,7 @@ def untrained(config: NetworkConfig, seed: int = 0) -> dict[str, np.ndarray]:
             if stage is not None:
                 head = stage.model[stage.config.head]
                 assert isinstance(head, nn.Conv2d)
-                head.weight *= 0.2  # keeps the sigmoid off its ends
+                head.weight *= 0.2  # keeps the sigmoid away from 0 and 1
     return {
         name: values.numpy()
         for name, values in generator.state_dict().items()
