@@ -8,9 +8,8 @@ Both networks then take a step of Adam, and the running average follows the gene
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +17,7 @@ import torch
 from lightning_fabric import Fabric
 from pydantic import ValidationError
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.errors import CheckpointError, GlamaError
@@ -62,7 +62,10 @@ class Trainer:
             for network in (generator, discriminator)
         )
         self._generator, self._discriminator = generator, discriminator
-        self.average = copy.deepcopy(generator).eval().requires_grad_(False)  # strides alike, or it follows one by one
+        self._averaged = AveragedModel(generator, multi_avg_fn=self._move_average, use_buffers=True)
+        self._averaged.n_averaged += 1  # the weights at the start count, so the first step does not replace them
+        #: The running average of the generator.
+        self.average = cast(Generator, self._averaged.module).eval().requires_grad_(False)
         if self._several:
             for network in (generator, discriminator):
                 share_statistics(network)
@@ -102,7 +105,7 @@ class Trainer:
                 torch.nn.utils.clip_grad_norm_(network.parameters(), optimization.clip)
         self._generator_adam.step()
         self._discriminator_adam.step()
-        self._follow()
+        self._averaged.update_parameters(self._generator)
         self.step += 1
         means = {name: sum(scalars[name] for scalars in found) / parts for name in found[0]}
         if self._several:
@@ -251,16 +254,13 @@ class Trainer:
             "gradient_penalty": losses.gradient_penalty(real, image),
         }
 
-    @torch.no_grad()
-    def _follow(self) -> None:
-        """Move the average a little towards the generator, batch norm's statistics too; at first by more, so that it
-        does not hold on to where training began."""
+    def _move_average(self, means: Sequence[Tensor], values: Sequence[Tensor], _: Tensor | int) -> None:
+        """Move tensors of the average towards those of the generator, in the first steps by more.
+
+        So the average does not keep the weights that training began with.
+        """
         decay = min(self.config.optimization.average, (1 + self.step) / (10 + self.step))
-        pairs = list(zip(self.average.state_dict().values(), self._generator.state_dict().values(), strict=True))
-        means, values = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
-        torch._foreach_lerp_(means, values, 1 - decay)  # on a GPU one launch, not one for each of hundreds
-        for count, value in (pair for pair in pairs if not pair[0].is_floating_point()):
-            count.copy_(value)
+        get_ema_multi_avg_fn(decay)(means, values, self.step)
 
 
 def rate(step: int, optimization: Optimization) -> float:
