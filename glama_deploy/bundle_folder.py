@@ -1,20 +1,21 @@
-"""The folder of a bundle while it is written: at every instant the folder holds the old bundle or the new one.
+"""Write a bundle's folder so that it holds the old bundle or the new bundle at every instant.
 
-One process at a time writes: it holds a lock file in the folder, which readers do not need. A new bundle appears by one
-rename of a whole folder. A bundle that exists is changed in place, in four steps:
+One process at a time writes. This process holds a lock file in the folder; readers need no lock. A new bundle appears
+by one rename of a whole folder. An existing bundle is changed in place, in four steps:
 
-1. The new files and the new manifest are made in the folder `.glama-work`, and flushed to the disk.
+1. The new files and the new manifest are written in the folder `.glama-work`, and flushed to the disk.
 2. `.glama-work` is renamed to `.glama-next`.
-3. `.glama-next/manifest.json` replaces `manifest.json`. This one rename is the commit: before it the bundle is the old
-   one, after it the new one. A reader looks for a file of the manifest at its place and, where the file there has
-   another SHA-256, in `.glama-next` (:meth:`glama_deploy.bundle.Bundle.files`).
-4. The files of the old bundle that the new one does not have are removed, the files in `.glama-next` move to their
+3. `.glama-next/manifest.json` replaces `manifest.json`. This rename is the commit: the bundle is the old bundle before
+   the rename and the new bundle after the rename. A reader looks for each file of the manifest at the file's place. If
+   the file there has another SHA-256, the reader looks in `.glama-next`
+   (:meth:`glama_deploy.bundle.Bundle.files`).
+4. Files of the old bundle that the new bundle does not have are removed. The files in `.glama-next` move to their
    places, and `.glama-next` is removed.
 
-A process can be killed between any two system calls. The next writer calls :func:`settle`: a `.glama-next` that still
-has a manifest was not committed and is removed; one without a manifest was committed, and step 4 is done to its end.
-Only renames within one folder are used, which every operating system and file system has. Files in the folder that are
-not the bundle's own stay.
+A process can be killed between any two system calls. The next writer calls :func:`settle`. A `.glama-next` with a
+manifest was not committed and is removed. A `.glama-next` without a manifest was committed, and step 4 is completed.
+All renames stay within one folder, so they work on every operating system and file system. Other files in the folder
+are not changed.
 """
 
 from __future__ import annotations
@@ -41,35 +42,38 @@ from glama_deploy.io.files import (
     write_error,
 )
 
-#: The lock file, and the folder in which new files are made, both within the bundle's folder.
+#: Name of the lock file in the bundle's folder.
 LOCK = ".glama-lock"
+
+#: Name of the folder in the bundle's folder in which new files are written.
 WORK = ".glama-work"
 
-#: In `.glama-next`: the paths, relative to the bundle, of the files that go with the commit, one a line.
+#: Name of the file in `.glama-next` that lists the files to remove after the commit: one path relative to the bundle's
+#: folder for each line.
 _OBSOLETE = ".glama-obsolete"
 
-#: The engines that have a folder of their own.
+#: The engines that have their own folder.
 _ENGINES: tuple[EngineName, ...] = tuple(name for name in get_args(EngineName) if name != "onnx")
 
-#: A script that is the bundle's own, though the manifest does not name it (see
-#: :mod:`glama_deploy.engines.tensorrt.build_script`).
+#: A script that belongs to the bundle, although the manifest does not list it. See
+#: :mod:`glama_deploy.engines.tensorrt.build_script`.
 SCRIPT = "build.sh"
 
 
 @contextmanager
 def whole(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Yield an empty folder for a whole bundle, which stands at `path` when the block ends well.
+    """Yield an empty folder for a new bundle, which appears at `path` when the block ends without an exception.
 
     Args:
-        path: the bundle's folder. Of a link, the folder that the link points to is written.
-        overwrite: whether a bundle at `path` may be replaced. It stays usable until the new one counts.
+        path: The bundle's folder. Where `path` is a link, the folder behind the link is written.
+        overwrite: Replace an existing bundle at `path`, which stays usable until the new bundle is complete.
 
     Yields:
-        The folder in which the block makes all files of the bundle, `manifest.json` among them.
+        The folder in which the block writes all files of the bundle, including `manifest.json`.
 
     Raises:
-        GlamaError: there is a bundle at `path` already, or the place cannot be written. What was at `path` stays, and
-            nothing else is left.
+        GlamaError: A bundle exists at `path`, or the folder cannot be written. The content of `path` is not changed,
+            and no other file is left.
     """
     if not is_free(path) and not overwrite:
         raise GlamaError(f"{path} exists already; choose another folder or pass --overwrite")
@@ -92,9 +96,16 @@ def whole(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def is_free(path: Path) -> bool:
-    """Whether a new bundle can be made at `path`: nothing is there, or only what a killed process left.
+    """Tell whether a new bundle can be written at a path.
 
-    Raises GlamaError where no file can have the path.
+    Args:
+        path: The bundle's folder.
+
+    Returns:
+        True where nothing exists at `path`, or only files that a killed process left.
+
+    Raises:
+        GlamaError: The path is too long, or in a folder without permission.
     """
     check_path(path)
     if not path.is_dir():
@@ -103,7 +114,7 @@ def is_free(path: Path) -> bool:
 
 
 def _appear(temporary: Path, path: Path, *, overwrite: bool) -> None:
-    """Give a whole bundle its name; another process may have made a bundle of that name meanwhile."""
+    """Rename a complete bundle to `path`. Another process may have written a bundle at `path` meanwhile."""
     try:
         temporary.rename(path)
     except OSError as error:
@@ -122,10 +133,19 @@ def _appear(temporary: Path, path: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def changed(path: Path) -> Iterator[Path]:
-    """Hold the bundle at `path` for writing, and yield an empty folder in it for new files.
+    """Lock the bundle at `path` for writing, and yield an empty folder for new files.
 
-    What a killed process left is finished or removed first. The folder is removed at the end of the block: new files
-    count when the block gives them to :func:`publish`. Raises OSError where the bundle's folder cannot be written.
+    Changes of a killed process are completed or removed first. The yielded folder is removed at the end of the block.
+    New files become part of the bundle when the block calls :func:`publish`.
+
+    Args:
+        path: The bundle's folder.
+
+    Yields:
+        The folder for new files.
+
+    Raises:
+        OSError: The bundle's folder cannot be written.
     """
     with locks.hold(path / LOCK, str(path)):
         settle(path)
@@ -138,12 +158,13 @@ def changed(path: Path) -> Iterator[Path]:
 
 
 def publish(path: Path, work: Path, obsolete: Iterable[str]) -> None:
-    """Make what is in `work`, which :func:`changed` gave, count in the bundle at `path`.
+    """Commit new files to the bundle at `path`.
 
     Args:
-        path: the bundle's folder, which this process holds.
-        work: new files, at their paths relative to the bundle, and the new `manifest.json`.
-        obsolete: the paths, relative to the bundle, of files that go, but for those that `work` has, too.
+        path: The bundle's folder, which this process has locked.
+        work: The folder that :func:`changed` yielded, with the new `manifest.json` and the new files at their paths
+            relative to the bundle's folder.
+        obsolete: Paths, relative to the bundle's folder, of files to remove. A path that exists in `work` is ignored.
     """
     new = {file.relative_to(work).as_posix() for file in _files(work)}
     (work / _OBSOLETE).write_text("\n".join(sorted(set(obsolete) - new)), encoding="utf-8")
@@ -158,13 +179,17 @@ def publish(path: Path, work: Path, obsolete: Iterable[str]) -> None:
 
 
 def settle(path: Path) -> None:
-    """Finish what was committed to the bundle at `path`, and remove what was not. The caller holds the bundle."""
+    """Complete a committed change of a bundle, and remove changes that were not committed.
+
+    Args:
+        path: The bundle's folder, which this process has locked.
+    """
     remove(path / WORK)
     remove_leftovers(path)
-    if (path / NEXT).is_symlink():  # not of this module: it would lead out of the bundle
+    if (path / NEXT).is_symlink():  # this module makes no links, and the link may lead out of the bundle
         remove(path / NEXT)
     if (path / NEXT / MANIFEST).exists():
-        # Removed file by file under this name, a folder that a kill left without its manifest would count as committed.
+        # Without the rename, a kill between two removals could leave a folder without a manifest, as after a commit.
         (path / NEXT).rename(path / WORK)
         remove(path / WORK)
     elif (path / NEXT).is_dir():
@@ -173,9 +198,10 @@ def settle(path: Path) -> None:
 
 
 def _move_in(path: Path) -> None:
-    """Step 4 of a change that was committed. A bundle may come from elsewhere: nothing outside of its folder changes.
+    """Do step 4 of a committed change. Nothing outside of the bundle's folder is changed.
 
-    Raises BundleError for a file whose place is outside, by a link.
+    Raises:
+        BundleError: A file's place is outside of the bundle's folder because of a link.
     """
     obsolete = path / NEXT / _OBSOLETE
     if obsolete.is_file():
@@ -201,7 +227,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _own(path: Path) -> set[str]:
-    """The paths, relative to the bundle's folder, of all files there that are the bundle's own."""
+    """Return the paths of all files of the bundle, relative to the bundle's folder."""
     names = {SCRIPT, *(graph_name(precision) for precision in get_args(Precision))}
     for engine in _ENGINES:
         names |= engine_files(path, engine)
@@ -209,7 +235,15 @@ def _own(path: Path) -> set[str]:
 
 
 def engine_files(path: Path, engine: EngineName) -> set[str]:
-    """The paths, relative to the bundle's folder, of the files in an engine's folder, but for temporary ones."""
+    """List the files in an engine's folder, except temporary files.
+
+    Args:
+        path: The bundle's folder.
+        engine: The engine, which is also the name of the folder.
+
+    Returns:
+        Paths relative to the bundle's folder.
+    """
     if (path / engine).is_symlink():
         return {engine}
     files = _files(path / engine)
@@ -217,7 +251,7 @@ def engine_files(path: Path, engine: EngineName) -> set[str]:
 
 
 def _undo_exchange(path: Path) -> None:
-    """Undo or finish the exchange of an engine that version 0.1 was killed in (`.openvino.tmp`, `.openvino.old`)."""
+    """Undo or complete the replacement of an engine after a kill of version 0.1 (`.openvino.tmp`, `.openvino.old`)."""
     for name in _ENGINES:
         remove(path / f".{name}.tmp")
         aside = path / f".{name}.old"

@@ -1,4 +1,4 @@
-"""What the network costs, by part, and which FFT lowering is the cheapest for a size."""
+"""The network's cost in multiply-adds by part, and the cheapest FFT lowering for a size."""
 
 from __future__ import annotations
 
@@ -8,15 +8,22 @@ from glama_deploy.bundle import Lowering
 from glama_deploy.fourier import split
 from glama_deploy.network import NetworkConfig
 
-#: The network's parts in the order in which they run; of two stages, the second's.
+#: The network's parts in the order in which they run. In a network of two stages, these are the parts of stage two.
 PARTS = ("stem", "down", "local", "spectral", "fft", "up", "head")
 
 
 def choose(size: tuple[int, int] | None, n_downsampling: int = 3) -> Lowering:
-    """`split` where it is cheaper than `matmul` for an image of this (height, width); `matmul` where the size is open.
+    """Choose the FFT lowering with fewer multiply-adds.
 
-    DFT nodes and the plugin are not chosen: on CPUs they are slower wherever it was measured
-    (benchmarks/speed/fourier.py), and on GPUs nothing was.
+    DFT nodes and the plugin are never chosen. On CPUs both were slower in all measurements
+    (benchmarks/speed/fourier.py); on GPUs neither was measured.
+
+    Args:
+        size: (height, width) of the image in pixels, or None for a graph of any size.
+        n_downsampling: Number of stride-2 convolutions before the FFTs.
+
+    Returns:
+        `split` where it is cheaper than `matmul`. Otherwise, and for a graph of any size, `matmul`.
     """
     if size is None:
         return "matmul"
@@ -25,8 +32,15 @@ def choose(size: tuple[int, int] | None, n_downsampling: int = 3) -> Lowering:
 
 
 def of_coarse(fft: Lowering, config: NetworkConfig) -> Lowering:
-    """How stage one's transforms are written where stage two's are `fft`: it is of one size always, so the cheapest for
-    that one, unless a library computes them all."""
+    """Choose the FFT lowering of stage one, which always has one size.
+
+    Args:
+        fft: The lowering of stage two.
+        config: The config of stage two, with a coarse network.
+
+    Returns:
+        The cheapest lowering for the coarse network's size, or `fft` where a library computes the transforms.
+    """
     assert config.coarse is not None
     if fft in ("dft", "plugin"):
         return fft
@@ -34,10 +48,19 @@ def of_coarse(fft: Lowering, config: NetworkConfig) -> Lowering:
 
 
 def multiply_adds(config: NetworkConfig, size: tuple[int, int], fft: Lowering) -> dict[str, int]:
-    """Multiply-adds of one image of this (height, width), by part of :data:`PARTS`, as the graph has them (the head as
-    the 8×8 convolution that it is there; an interpolated picture is sums and has none). `local` are the 3×3
-    convolutions of the blocks, `spectral` their 1×1 ones; `coarse`, of two stages, is the whole of the first, with the
-    resampling."""
+    """Count the multiply-adds of one image in the exported graph.
+
+    In the graph the head is an 8×8 convolution. An interpolated picture consists of sums and counts 0.
+
+    Args:
+        config: The network's config.
+        size: (height, width) of the image in pixels.
+        fft: The FFT lowering.
+
+    Returns:
+        Multiply-adds for each of `PARTS`. `local` are the blocks' 3×3 convolutions, `spectral` their 1×1 convolutions.
+        A network of two stages has one more part, `coarse`: all of stage one with its resampling.
+    """
     total = dict.fromkeys(PARTS if config.coarse is None else ("coarse", *PARTS), 0)
     for part, count in _layers(config, size, fft):
         total[part] += count
@@ -45,11 +68,15 @@ def multiply_adds(config: NetworkConfig, size: tuple[int, int], fft: Lowering) -
 
 
 def long_side(config: NetworkConfig) -> float:
-    """Return what the Fourier transforms cost in a large image, where they are products with one matrix a side.
+    """Return how fast the share of the Fourier transforms grows with the image's sides, for the lowering `matmul`.
+
+    Args:
+        config: The network's config.
 
     Returns:
-        Cost for each pixel of the image and each pixel of (width + 2·height), as a share of what the other layers cost
-        for each pixel. Stage one of two stages, whose size is fixed, is left out.
+        Multiply-adds of the transforms for each pixel of the image and each pixel of (width + 2·height), divided by the
+        multiply-adds of the other layers for each pixel. Stage one of a network of two stages, whose size is fixed, is
+        not counted.
     """
     side = 512
     parts = multiply_adds(config, (side, side), "matmul")
@@ -77,6 +104,6 @@ def _layers(config: NetworkConfig, size: tuple[int, int], fft: Lowering) -> Iter
     yield "fft", convolutions * 2 * half * sum(each.written * each.products for each in split.passes(fft, h, w))
     for step in range(config.n_downsampling):
         level = config.n_downsampling - step
-        # each input pixel of a transposed convolution meets all nine weights once
+        # a transposed convolution multiplies each input pixel by all nine weights
         yield "up", (height >> level) * (width >> level) * config.channels(level) * config.channels(level - 1) * 9
     yield "head", (height // 2) * (width // 2) * config.ngf * 12 * 64

@@ -1,7 +1,7 @@
-"""Errors for a reason that the user can mend.
+"""Errors that the user can mend.
 
-Every message is one line: what was found, what was expected, what to do. The commands print the message and leave with
-:attr:`GlamaError.exit_code`. They catch no bugs, so a bug keeps its traceback.
+Every message is one line: what was found, what is expected, and what to do. The commands print the message and exit
+with :attr:`GlamaError.exit_code`. The commands do not catch other exceptions, so a bug keeps its traceback.
 """
 
 from __future__ import annotations
@@ -12,7 +12,10 @@ from glama_deploy.text.escapes import escape_controls
 class GlamaError(Exception):
     """Bad input or a missing piece.
 
-    The text is one line. Line breaks and terminal escapes in names from elsewhere are escaped.
+    The text is one line. Line breaks and terminal escapes, which a file name may contain, are escaped.
+
+    Attributes:
+        exit_code: Exit code of a command that ends with this error.
     """
 
     exit_code = 2
@@ -22,22 +25,22 @@ class GlamaError(Exception):
 
 
 class CheckpointError(GlamaError):
-    """A checkpoint that is missing, damaged, of another network or at odds with its own config."""
+    """A checkpoint that is missing, damaged, of another network, or contradicts its own config."""
 
 
 class BundleError(GlamaError):
-    """A bundle that is missing, incomplete, tampered with or of another schema."""
+    """A bundle that is missing, incomplete, changed after the export, or of another schema."""
 
 
 class ImageError(GlamaError):
-    """An image or mask that cannot be inpainted as it is."""
+    """An image or mask that is missing, damaged, or not supported."""
 
 
 class EngineError(GlamaError):
-    """An engine that cannot be built or run here; the text says which piece is missing."""
+    """An engine that cannot be built or run on this machine. The text names the missing piece."""
 
 
 class NotBuiltError(EngineError):
-    """The one engine that a command was to build cannot be built here, while its input is sound."""
+    """The only engine that a command builds cannot be built on this machine, and the input is valid."""
 
     exit_code = 4

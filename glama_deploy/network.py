@@ -1,6 +1,6 @@
-"""What a generator network is made of: its config, the named ones, and the parameters that a config implies.
+"""The config of a generator network, the named configs, and the parameters that a config implies.
 
-Needs neither torch nor numpy: bundles, engines and the exporter read networks through this file alone.
+This module needs neither torch nor numpy. Bundles, engines and the exporter describe networks only with this module.
 """
 
 from __future__ import annotations
@@ -10,63 +10,73 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-#: Height and width of what the network sees must be multiples of this (three stride-2 downsamplings).
+#: Height and width of the network's input must be multiples of this, because of three stride-2 downsamplings.
 SIZE_MULTIPLE = 8
 
-#: Smallest height and width: the bottleneck is then 2×2, the least that a reflection padding of 1 takes.
+#: Smallest height and width in pixels. The bottleneck is then 2×2, the smallest size for a reflection padding of 1.
 MIN_SIDE = 16
 
-#: What `fill: pull-push` is; no checkpoint holds it, so other values need another name beside that one. Box means at
-#: each level of the pyramid, the finest first.
+#: Number of box means at each level of the pyramid of `fill: pull-push`, the finest level first. Checkpoints do not
+#: store these constants, so other values need another name than `pull-push`.
 FILL_SMOOTHINGS = (2, 4, 4, 4, 4, 8, 8)
 
-#: And how near to 0 and 1 its values may come where their log odds are taken; half of a step of 8 bits.
+#: Smallest distance of interpolated values from 0 and 1 before their log odds are taken: half of a step of 8 bits.
 FILL_LEAST = 2.0**-9
 
-#: And the least share that its mean colour is divided by: less than a single known cell of the coarsest level has.
+#: Smallest divisor of the mean colour, below the known share of one known cell of the coarsest level.
 FILL_LEAST_KNOWN = 2.0**-20
 
 
 def next_side(side: int) -> int:
-    """The smallest height or width that a network takes and that holds `side`."""
+    """Round a side up to the next height or width that a network accepts.
+
+    Args:
+        side: Height or width in pixels.
+
+    Returns:
+        A multiple of `SIZE_MULTIPLE`, at least `MIN_SIDE` and at least `side`.
+    """
     return max(MIN_SIDE, -(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE)
 
 
 class NetworkConfig(BaseModel):
-    """A LaMa-like generator (Suvorov et al., WACV 2022): stem, downsampling, FFC residual blocks, upsampling, head.
+    """The config of a generator like LaMa's (Suvorov et al., WACV 2022).
 
-    It maps [B, 4, H, W] (masked image and mask, 0…1) to [B, 3, H, W] (0…1).
+    The network consists of a stem, downsampling, FFC residual blocks, upsampling and a head. The input is
+    [B, 4, H, W] (masked image and mask, 0…1), the output is [B, 3, H, W] (0…1).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    ngf: int = Field(default=64, ge=1, le=1024, description="channels behind the stem")
+    ngf: int = Field(default=64, ge=1, le=1024, description="channels after the stem")
     n_blocks: int = Field(default=9, ge=1, le=64, description="FFC residual blocks")
     n_downsampling: int = Field(default=3, ge=1, le=3, description="stride-2 convolutions before the blocks")
     ratio: float = Field(default=0.75, gt=0.0, lt=1.0, description="share of global channels in the blocks")
     max_features: int = Field(default=1024, ge=1, description="upper bound of the channels of any layer")
     fill: Literal["pull-push"] | None = Field(
-        default=None, description="missing pixels are interpolated first, and the network predicts what is to be added"
+        default=None, description="interpolation of missing pixels; the network predicts a correction of its log odds"
     )
     coarse: NetworkConfig | None = Field(
         default=None, description="stage one of GLaMa-2stage (section 4.5), whose picture this network refines"
     )
-    coarse_side: int = Field(default=256, ge=MIN_SIDE, le=1024, multiple_of=SIZE_MULTIPLE, description="of its picture")
+    coarse_side: int = Field(
+        default=256, ge=MIN_SIDE, le=1024, multiple_of=SIZE_MULTIPLE, description="side of the coarse picture"
+    )
 
     @model_validator(mode="after")
     def _two_stages(self) -> NetworkConfig:
         if self.coarse is not None and self.coarse.coarse is not None:
-            raise ValueError("the coarse network has a coarse one of its own; two stages are the most")
+            raise ValueError("the coarse network has a coarse network itself; at most two stages are supported")
         if self.coarse is not None and self.fill is not None:
-            raise ValueError("a network with a coarse one begins with its picture; fill may be the coarse network's")
+            raise ValueError("fill is set beside coarse; set coarse.fill instead")
         if self.coarse is None and self.coarse_side != type(self).model_fields["coarse_side"].default:
-            raise ValueError(f"coarse_side is {self.coarse_side}, and there is no coarse network; leave it out")
+            raise ValueError(f"coarse_side is {self.coarse_side}, but coarse is not set; remove coarse_side")
         return self
 
     @model_validator(mode="after")
     def _stem_fits(self) -> NetworkConfig:
         if self.max_features < self.ngf:
-            raise ValueError(f"max_features {self.max_features} is below ngf {self.ngf}: no layer fits behind the stem")
+            raise ValueError(f"max_features is {self.max_features}, below ngf ({self.ngf}); give at least ngf")
         return self
 
     @model_validator(mode="after")
@@ -74,33 +84,42 @@ class NetworkConfig(BaseModel):
         if not 1 < self.global_channels < self.bottleneck_channels or self.global_channels % 2:
             raise ValueError(
                 f"ratio {self.ratio:.4g} of {self.bottleneck_channels} bottleneck channels gives "
-                f"{self.global_channels} global ones; an even number below {self.bottleneck_channels} is needed"
+                f"{self.global_channels} global channels; give a ratio that makes them even and fewer than "
+                f"{self.bottleneck_channels}"
             )
         return self
 
     def channels(self, level: int) -> int:
-        """Channels after `level` downsamplings (level 0 is the stem)."""
+        """Return the number of channels at a level.
+
+        Args:
+            level: Number of downsamplings before; 0 is the stem.
+
+        Returns:
+            The number of channels, at most `max_features`.
+        """
         return min(self.max_features, self.ngf * 2**level)
 
     @model_serializer(mode="wrap")
-    def _without_what_it_lacks(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A network without `coarse` or `fill` is written as it was before there were such."""
-        lacking = {"coarse", "coarse_side"} if self.coarse is None else set()
-        lacking |= {"fill"} if self.fill is None else set()
-        return {name: value for name, value in dump(self).items() if name not in lacking}
+    def _leave_out_unset(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write the config without `coarse` and `fill` where they are not set, as versions without these fields did."""
+        unset = {"coarse", "coarse_side"} if self.coarse is None else set()
+        unset |= {"fill"} if self.fill is None else set()
+        return {name: value for name, value in dump(self).items() if name not in unset}
 
     @property
     def input_channels(self) -> int:
-        """Masked image and mask, and in front of them the coarse picture where there is one."""
+        """Channels of the input: the masked image and the mask, after the coarse picture if the network has one."""
         return 4 if self.coarse is None else 7
 
     @property
     def bottleneck_channels(self) -> int:
+        """Channels of the blocks, local and global."""
         return self.channels(self.n_downsampling)
 
     @property
     def global_channels(self) -> int:
-        """Channels of the global (spectral) branch in the bottleneck."""
+        """Global (spectral) channels of the blocks."""
         return int(self.bottleneck_channels * self.ratio)
 
     @property
@@ -115,15 +134,16 @@ class NetworkConfig(BaseModel):
 
     @property
     def first_up(self) -> int:
-        """Index of the first transposed convolution; its norm and activation follow, three entries a level."""
+        """Index of the first transposed convolution. Its norm and activation follow: three entries for each level."""
         return self.first_block + self.n_blocks + 1
 
     @property
     def head(self) -> int:
-        """Index of the last convolution (its reflection padding stands before it, the sigmoid after)."""
+        """Index of the last convolution, which stands between a reflection padding and the sigmoid."""
         return self.first_up + 3 * self.n_downsampling + 1
 
 
+#: The named configs.
 NAMED: dict[str, NetworkConfig] = {
     "lama": NetworkConfig(n_blocks=9),
     "big-lama": NetworkConfig(n_blocks=18),
@@ -134,9 +154,18 @@ NAMED: dict[str, NetworkConfig] = {
 
 
 def named(name: str, n_blocks: int | None = None) -> NetworkConfig:
-    """The named config, optionally with another depth (`glama` is defined for 6 to 18 blocks, GLaMa section 4.1).
+    """Return a named config.
 
-    Raises ValueError for a name that is not known or a depth that the paper's family does not have.
+    Args:
+        name: A key of `NAMED`.
+        n_blocks: Number of residual blocks, or None for the number of the named config. `glama` has 6 to 18 blocks
+            (GLaMa, section 4.1).
+
+    Returns:
+        The config.
+
+    Raises:
+        ValueError: The name is unknown, or `glama` does not have this number of blocks.
     """
     if name not in NAMED:
         raise ValueError(f"unknown network {name!r}; known are {', '.join(NAMED)}")
@@ -149,9 +178,14 @@ def named(name: str, n_blocks: int | None = None) -> NetworkConfig:
 
 
 def parameter_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every parameter and buffer of the network, in the checkpoint's names and order.
+    """List the parameters and buffers of a network.
 
-    `num_batches_tracked`, which only training reads, is left out.
+    Args:
+        config: The network's config.
+
+    Returns:
+        Shapes by name, with the names and the order of a checkpoint. `num_batches_tracked`, which only training reads,
+        is left out.
     """
     shapes: dict[str, tuple[int, ...]] = {}
 
@@ -160,7 +194,7 @@ def parameter_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
             shapes[f"{name}.{part}"] = (channels,)
 
     def ffc(name: str, cin: tuple[int, int], cout: tuple[int, int], kernel: int) -> None:
-        """An FFC layer with (local, global) input and output channels."""
+        # cin and cout are (local, global) channels
         (in_l, in_g), (out_l, out_g) = cin, cout
         shapes[f"{name}.ffc.convl2l.weight"] = (out_l, in_l, kernel, kernel)
         if out_g:
@@ -201,5 +235,12 @@ def parameter_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
 
 
 def parameter_count(config: NetworkConfig) -> int:
-    """Trainable parameters (running statistics not counted)."""
+    """Count the trainable parameters. Running statistics are not trainable.
+
+    Args:
+        config: The network's config.
+
+    Returns:
+        The number of values.
+    """
     return sum(math.prod(shape) for name, shape in parameter_shapes(config).items() if ".running_" not in name)

@@ -98,5 +98,5 @@ def test_a_config_of_other_stages_is_an_error(tmp_path, said, held, message):
 
 
 def test_three_stages_are_refused():
-    with pytest.raises(ValueError, match="two stages are the most"):
+    with pytest.raises(ValueError, match="at most two stages are supported"):
         NetworkConfig(coarse=TWO)
