@@ -1,4 +1,4 @@
-"""The folder for files that can be made again: `$GLAMA_CACHE`, else `glama-deploy` in the user's cache folder."""
+"""The cache folder: `$GLAMA_CACHE`, or `glama-deploy` in the user's cache folder."""
 
 from __future__ import annotations
 
@@ -18,9 +18,14 @@ log = logging.getLogger("glama_deploy")
 
 
 def folder(name: str) -> Path | None:
-    """Return the cache's folder of that name, made if needed, without what killed processes left in it.
+    """Return a folder in the cache, and remove leftovers of killed processes from the folder.
 
-    Where the cache cannot be written, log one note and return None: the work goes on without a cache.
+    Args:
+        name: Name of the folder, which is created if needed.
+
+    Returns:
+        The folder, or None where the cache cannot be written. In this case one warning is logged, and the caller works
+        without a cache.
     """
     try:
         path = _base() / name
@@ -37,24 +42,32 @@ def folder(name: str) -> Path | None:
 
 @cache
 def temporary_folder() -> Path:
-    """Return a folder for files that must lie somewhere, which is removed when the process ends."""
+    """Create a temporary folder.
+
+    Returns:
+        The folder, the same for each call. The folder is removed when the process ends.
+    """
     path = Path(tempfile.mkdtemp(prefix="glama-"))
     atexit.register(shutil.rmtree, path, ignore_errors=True)
     return path
 
 
 def _base() -> Path:
-    """Return the cache's folder as an absolute path. Raises RuntimeError where a user without a home has none."""
+    """Return the cache's folder as an absolute path.
+
+    Raises:
+        RuntimeError: The user has no home folder.
+    """
     asked = os.environ.get("GLAMA_CACHE")
     if asked:
         return Path(asked).expanduser().absolute()
     base = platformdirs.user_cache_path("glama-deploy", appauthor=False)
-    if not base.is_absolute():  # "~" was not expanded, and would become a folder of that name
-        raise RuntimeError("this user has no home folder")
+    if not base.is_absolute():  # platformdirs did not expand "~", which would become a folder of this name
+        raise RuntimeError("the user has no home folder")
     return base
 
 
 @cache
 def _note(reason: str) -> None:
-    """Log why nothing is cached; each reason is logged once in a process."""
-    log.warning("the cache cannot be used (%s), so nothing is kept; set GLAMA_CACHE to a folder that can be", reason)
+    """Log why nothing is cached. Each reason is logged once in a process."""
+    log.warning("the cache cannot be used (%s); set GLAMA_CACHE to a folder that can be written", reason)

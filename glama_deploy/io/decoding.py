@@ -1,7 +1,7 @@
-"""Open image files: the kind is told by content, and sizes are checked before anything is decoded.
+"""Decode image files. The format is identified by content, and the size is checked before pixels are decoded.
 
-Pillow's own limit of 178.9 megapixels is not used: sides up to MAX_SIDE are decoded if the memory is free. Decoders
-that run other programs (Ghostscript) are never reached.
+Pillow's limit of 178.9 megapixels does not apply: sides up to MAX_SIDE are decoded if enough memory is free. Decoders
+that run other programs (Ghostscript) are never used.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from glama_deploy.bundle import MAX_SIDE
 from glama_deploy.errors import ImageError
 from glama_deploy.io.files import check_path
 
-#: Pillow's modes that are taken as they are, or converted without loss.
+#: Supported modes of Pillow: they are used directly or converted without loss.
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
 
-#: Supported formats: Pillow's reader, and the bytes that a file begins with. A JPEG of several pictures (MPO, of phones
-#: with two lenses) is read as its first.
+#: Supported formats: Pillow's reader, and the first bytes of a file. Of a JPEG with several pictures (MPO, from phones
+#: with two lenses) the first picture is read.
 _READERS: tuple[tuple[type[ImageFile], tuple[bytes, ...]], ...] = (
     (PngImagePlugin.PngImageFile, (b"\x89PNG\r\n\x1a\n",)),
     (JpegImageFile, (b"\xff\xd8\xff",)),
@@ -39,9 +39,10 @@ _READERS: tuple[tuple[type[ImageFile], tuple[bytes, ...]], ...] = (
     (TiffImageFile, (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
 )
 
+#: The end of messages about formats.
 EXPECTED = "a PNG, JPEG, WebP, BMP or TIFF is expected"
 
-#: Other kinds of files, by the bytes that they begin with.
+#: Formats that are not supported, by the first bytes of a file.
 _OTHER_KINDS = (
     ("GIF", (b"GIF87a", b"GIF89a")),
     ("JPEG 2000", (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")),
@@ -59,50 +60,69 @@ _OTHER_KINDS = (
     ("QOI", (b"qoif",)),
 )
 
-#: Brands of the ISO container (ISO/IEC 23008-12) that images use.
+#: Image formats that are not supported, by the brand of the ISO container (ISO/IEC 23008-12).
 _BRANDS = (("AVIF", (b"avif", b"avis")), ("HEIC", (b"heic", b"heix", b"heim", b"hevc", b"mif1", b"msf1")))
 
-#: Bytes of the beginning that tell the kind.
+#: Number of first bytes that are read to identify the format.
 _HEAD_BYTES = 64
 
-#: Bytes that decoding takes for each pixel at most: Pillow's image, its conversion, and the arrays made of them. 8 to
-#: 16 were measured, the most for gray with alpha. A progressive JPEG holds its coefficients besides.
+#: Upper bound of the memory for decoding, in bytes for each pixel: Pillow's image, its conversion, and the arrays. 8 to
+#: 16 bytes were measured, 16 for gray with alpha. A progressive JPEG also needs memory for its coefficients.
 DECODED_BYTES = 20
 
-#: Text and colour profiles of a PNG may have so many bytes (Pillow: 1 MB each). More is refused, as a bomb.
+#: Upper bound of the text and of the colour profile of a PNG, in bytes. (Pillow's own bound is 1 MB.)
 _PNG_TEXT_BYTES = 64 << 20
 PngImagePlugin.MAX_TEXT_CHUNK = max(PngImagePlugin.MAX_TEXT_CHUNK, _PNG_TEXT_BYTES)
 PngImagePlugin.MAX_TEXT_MEMORY = max(PngImagePlugin.MAX_TEXT_MEMORY, _PNG_TEXT_BYTES)
 
-#: What Pillow raises for damaged files.
+#: Exceptions that Pillow raises for damaged files.
 _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Return (height, width) as the file's header says, before any EXIF orientation; pixels are not decoded.
+    """Read the size of an image without decoding its pixels.
+
+    Args:
+        path: The image file.
+
+    Returns:
+        (height, width) in the file's header, before EXIF orientation is applied.
 
     Raises:
-        ImageError: the file is missing, damaged or of a kind that is not supported.
+        ImageError: The file is missing, damaged, or its format is not supported.
     """
     with _readable(path) as file, _parsed(file, path) as image:
         return image.height, image.width
 
 
 def decode_file(path: Path) -> Image.Image:
-    """Return the decoded image of a file, upright. Raises ImageError as :func:`decode` does, or for no file."""
+    """Decode an image file.
+
+    Args:
+        path: The image file.
+
+    Returns:
+        The decoded image, with EXIF orientation applied.
+
+    Raises:
+        ImageError: The file is missing, damaged, too large, or its format is not supported.
+    """
     with _readable(path) as file:
         return decode(file, path)
 
 
 def decode(file: BinaryIO, name: object) -> Image.Image:
-    """Return the decoded image, turned upright by its EXIF orientation.
+    """Decode an open image file.
 
     Args:
-        file: the open file, which is not closed.
-        name: what errors call the file.
+        file: The file, open for reading in binary mode. The file is not closed.
+        name: Name of the file in error messages.
+
+    Returns:
+        The decoded image, with EXIF orientation applied.
 
     Raises:
-        ImageError: the file is damaged, of a kind that is not supported, or too large.
+        ImageError: The file is damaged, too large, or its format is not supported.
     """
     with _parsed(file, name) as image:
         _check_size(image, name)
@@ -127,7 +147,7 @@ def _readable(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _parsed(file: BinaryIO, name: object) -> Iterator[ImageFile]:
-    """Yield the image with its header read. What Pillow raises for it until the block ends becomes an ImageError."""
+    """Yield the image with only its header read. Pillow's exceptions in the block become an ImageError."""
     head = file.read(_HEAD_BYTES)
     file.seek(0)
     reader = next((reader for reader, starts in _READERS if head.startswith(starts)), None)
@@ -139,31 +159,31 @@ def _parsed(file: BinaryIO, name: object) -> Iterator[ImageFile]:
         raise
     except Image.DecompressionBombError as error:
         raise ImageError(
-            f"{name}: Pillow's {reader.format} decoder does not take so many pixels ({error}); convert it to PNG, "
-            f"which may have {MAX_SIDE}x{MAX_SIDE}"
+            f"{name}: Pillow's {reader.format} decoder does not support so many pixels ({error}); convert the file to "
+            f"PNG, which may have {MAX_SIDE}x{MAX_SIDE} pixels"
         ) from error
     except MemoryError as error:
-        raise ImageError(f"{name} needs more memory than is free; scale it down first") from error
+        raise ImageError(f"{name} needs more memory than is free; scale the image down first") from error
     except _DAMAGED as error:
         if "MAX_TEXT" in str(error):
             raise ImageError(
-                f"{name} has more than {_PNG_TEXT_BYTES >> 20} MB of text or colour profile; remove its metadata first"
+                f"{name} has more than {_PNG_TEXT_BYTES >> 20} MB of text or colour profile; remove the metadata first"
             ) from error
         raise ImageError(f"{name} is not a supported image, or is damaged ({error}); {EXPECTED}") from error
 
 
 def _refusal(head: bytes, name: object) -> str:
-    """Return the one line for a file that begins so, which is of no supported kind."""
+    """Return the message for a file whose first bytes do not belong to a supported format."""
     if not head:
         return f"{name} is not a supported image, or is damaged (the file is empty); {EXPECTED}"
     kind = _kind(head)
     if kind is None:
         return f"{name} is not a supported image, or is damaged (its first bytes are of no known format); {EXPECTED}"
-    return f"{name}: format not supported: {kind}; {EXPECTED}: convert it first"
+    return f"{name}: format not supported: {kind}; {EXPECTED}: convert the file first"
 
 
 def _kind(head: bytes) -> str | None:
-    """Return the name of the kind of file that begins so, if it is one that people take for an image."""
+    """Return the name of a known format that is not supported, by the first bytes of a file, or None."""
     if head[4:8] == b"ftyp":
         brands = {head[8:12], *(head[start : start + 4] for start in range(16, len(head), 4))}
         return next((kind for kind, names in _BRANDS if brands & set(names)), None)
@@ -175,30 +195,30 @@ def _kind(head: bytes) -> str | None:
 
 
 def _check_size(image: ImageFile, name: object) -> None:
-    """Raise ImageError where the image has more pixels than are supported, or than there is memory for."""
+    """Raise ImageError where the image has too many pixels, or needs more memory than is free."""
     height, width = image.height, image.width
     if height * width > MAX_SIDE**2:
         raise ImageError(
-            f"{name} is {height}x{width}; at most {MAX_SIDE}x{MAX_SIDE} pixels are supported: scale or cut it"
+            f"{name} is {height}x{width}; at most {MAX_SIDE}x{MAX_SIDE} pixels are supported: scale or crop the image"
         )
-    memory.check(DECODED_BYTES * height * width, f"{name} is {height}x{width}", "scale it down or cut it")
+    memory.check(DECODED_BYTES * height * width, f"{name} is {height}x{width}", "scale the image down or crop it")
 
 
 def _check_mode(image: ImageFile, name: object) -> None:
-    """Raise ImageError where known pixels could not come back as they were."""
+    """Raise ImageError for an image whose known pixels could not be written back bit-exact."""
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
-        raise ImageError(f"{name} has {frames} frames; split it into single images first")
+        raise ImageError(f"{name} has {frames} frames; split the file into single images first")
     raw_modes = {str(tile[3]) for tile in image.tile}
     if image.mode not in _MODES or any(";16" in raw for raw in raw_modes):
         kind = "16 bits a channel" if any("16" in raw for raw in raw_modes) else f"mode {image.mode}"
         raise ImageError(
-            f"{name} is an image of {kind}; 8-bit gray, RGB, RGBA or palette is expected: convert it first"
+            f"{name} is an image of {kind}; 8-bit gray, RGB, RGBA or palette is expected: convert the image first"
         )
     alphas = image.info.get("transparency")
     if image.mode == "P" and isinstance(alphas, bytes) and image.palette is not None:
         colours = len(image.palette.palette) // len(image.palette.mode)
         if len(alphas) > colours:
             raise ImageError(
-                f"{name} has transparency for {len(alphas)} colours, but a palette of {colours}; save it anew as RGBA"
+                f"{name} has transparency for {len(alphas)} colours, but a palette of {colours}; save the image as RGBA"
             )

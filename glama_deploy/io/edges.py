@@ -6,10 +6,10 @@ import numpy as np
 
 
 def add_neighbours(where: np.ndarray) -> np.ndarray:
-    """Return these pixels and their neighbours, four each.
+    """Add the four neighbours of each pixel to a set of pixels.
 
     Args:
-        where: bool H×W.
+        where: bool H×W, the set.
 
     Returns:
         bool H×W.
@@ -23,13 +23,13 @@ def add_neighbours(where: np.ndarray) -> np.ndarray:
 
 
 def find_edges(where: np.ndarray) -> np.ndarray:
-    """Return the pixels with one of four neighbours on the other side of an edge.
+    """Find the pixels on both sides of the edges of a set of pixels.
 
     Args:
-        where: bool H×W, the pixels on one side.
+        where: bool H×W, the set.
 
     Returns:
-        bool H×W, pixels of both sides.
+        bool H×W: pixels in the set with one of their four neighbours outside, and pixels outside with one inside.
     """
     beside = np.zeros_like(where)
     for here, there in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
@@ -40,11 +40,11 @@ def find_edges(where: np.ndarray) -> np.ndarray:
 
 
 def count_in_cells(where: np.ndarray, side: int) -> np.ndarray:
-    """Return how many of these pixels each cell has.
+    """Count the pixels of a set in each square cell.
 
     Args:
-        where: bool H×W.
-        side: side of a cell in pixels, at most 255.
+        where: bool H×W, the set.
+        side: Side of a cell in pixels, at most 255.
 
     Returns:
         int64 h×w, with h = ceil(H / side) and w = ceil(W / side).
@@ -56,7 +56,14 @@ def count_in_cells(where: np.ndarray, side: int) -> np.ndarray:
 
 
 def sum_around(counts: np.ndarray) -> np.ndarray:
-    """Return the sums over each cell and its eight neighbours, of the shape of the counts."""
+    """Sum counts over each cell and its eight neighbours.
+
+    Args:
+        counts: h×w, the count of each cell.
+
+    Returns:
+        The sums, with the shape and dtype of the counts. Cells outside count 0.
+    """
     padded = np.pad(counts, 1)
     rows = padded[:-2] + padded[1:-1] + padded[2:]
     return np.asarray(rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:])

@@ -1,8 +1,8 @@
-"""Files and folders that are whole or not there at all: written under a temporary name, flushed, then renamed.
+"""Write files and folders completely or not at all: under a temporary name first, then flushed and renamed.
 
 A temporary file or folder `.glama-<number>.tmp` has a lock file `.glama-<number>.lock` beside it, which its process
-holds. A temporary whose lock nobody holds was left by a killed process; the next process that writes into the same
-folder removes it. The age of a file plays no part.
+holds. If no process holds the lock, a killed process left the temporary. The next process that writes into the same
+folder removes such temporaries. The age of a file does not matter.
 """
 
 from __future__ import annotations
@@ -24,49 +24,74 @@ from glama_deploy.text.excerpts import excerpt
 
 log = logging.getLogger("glama_deploy")
 
+#: The reason of a failed write and the remedy, by error number.
 _REASONS = {
     errno.ENOSPC: "no space is left on the disk; free some and run again",
     errno.EFBIG: "the file is larger than the file system or this account's limit (ulimit -f) allows; raise the limit",
     errno.EROFS: "the file system is read-only; choose another place",
     errno.EACCES: "permission denied; choose a place you may write to",
     errno.EPERM: "permission denied; choose a place you may write to",
-    errno.ENOENT: "a folder on the way does not exist; create it first",
+    errno.ENOENT: "a folder of the path does not exist; create the folder first",
     errno.EEXIST: "a file of that name is in the way; choose another place",
     errno.ENOTDIR: "a part of the path is a file, not a folder; choose another place",
     errno.EDQUOT: "the disk quota is used up; free some space and run again",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
 
-#: A longer path is cut in messages.
-_PATH_SHOWN_CHARACTERS = 200
+#: A longer path is shortened in messages.
+_MAX_SHOWN_PATH_CHARACTERS = 200
 
-#: What every temporary name begins with, and the names of temporaries: `.old` is of version 0.1.
+#: The first characters of every temporary name.
 PREFIX = ".glama-"
+
+#: Suffixes of temporaries and of their locks. Only version 0.1 wrote `.old`.
 _SUFFIXES = (".tmp", ".lock", ".old")
 
-#: Folders in which this process has looked for what killed processes left.
+#: Folders from which this process has removed the leftovers of killed processes.
 _cleaned: set[Path] = set()
 
 
 def write_error(path: Path, error: OSError) -> GlamaError:
-    """The one line for a failed write of `path`."""
+    """Build the error for a failed write.
+
+    Args:
+        path: The file or folder that was written.
+        error: The operating system's error.
+
+    Returns:
+        An error whose message names the path, the reason and the remedy.
+    """
     reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
     return GlamaError(f"cannot write {path}: {reason}")
 
 
 def check_path(path: Path) -> None:
-    """Raise GlamaError for a path that cannot be looked at: too long, or in a folder without permission."""
+    """Check that the operating system accepts a path.
+
+    Args:
+        path: The path. It need not exist.
+
+    Raises:
+        GlamaError: The path is too long, or lies in a folder without permission.
+    """
     try:
         path.exists()
     except OSError as error:
         length = len(str(path))
-        size = f" ({length} characters)" if length > _PATH_SHOWN_CHARACTERS else ""
-        shown = excerpt(str(path), _PATH_SHOWN_CHARACTERS + 1)  # with the ellipsis
+        size = f" ({length} characters)" if length > _MAX_SHOWN_PATH_CHARACTERS else ""
+        shown = excerpt(str(path), _MAX_SHOWN_PATH_CHARACTERS + 1)  # with the ellipsis
         raise GlamaError(f"{shown}{size}: {error.strerror}; check the path") from error
 
 
 def check_writable(path: Path) -> None:
-    """Raise GlamaError where a file of this name, or files in a folder of it, cannot be written. Makes nothing."""
+    """Check that a file or folder can be written, without creating one.
+
+    Args:
+        path: The file or folder to write later.
+
+    Raises:
+        GlamaError: The file, or a file in the folder, cannot be written.
+    """
     check_path(path)
     above = path.absolute().parents
     there = path if path.is_dir() else next(folder for folder in above if folder.exists())
@@ -79,17 +104,20 @@ def check_writable(path: Path) -> None:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; rename the file to `path` when the block ends well, else remove the file.
+    """Write a file completely or not at all.
+
+    The block writes a temporary file, which is renamed to `path` when the block ends without an exception. Otherwise
+    the temporary file is removed and `path` is not changed.
 
     Args:
-        path: the file to write. Its folder must exist.
+        path: The file to write. Its folder must exist.
 
     Yields:
-        A name that no file has. The block writes the file of that name.
+        The path of the temporary file, which does not exist yet.
 
     Raises:
-        GlamaError: the place cannot be written (read-only, full, missing), also where a library hid the reason behind
-            an exception of its own. Nothing is left behind, and what was at `path` stays.
+        GlamaError: The file cannot be written: the folder is read-only, full or missing. The reason is also found where
+            a library raised an exception of its own from the operating system's error.
     """
     try:
         with temporary_beside(path) as temporary:
@@ -107,7 +135,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 
 def _os_error(error: BaseException | None) -> OSError | None:
-    """The first OSError among an exception and those that it was raised from, as `torch.save` hides one."""
+    """Return the first OSError among an exception and its causes, which `torch.save` hides behind another one."""
     while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return error
@@ -115,9 +143,16 @@ def _os_error(error: BaseException | None) -> OSError | None:
 
 @contextmanager
 def temporary_beside(path: Path) -> Iterator[Path]:
-    """Yield a free temporary name beside `path`, which no other process takes or removes during the block.
+    """Reserve a temporary name beside a path. No other process uses or removes the name during the block.
 
-    What has the name when the block ends is removed. Raises OSError where the folder cannot be written.
+    Args:
+        path: The path. Its folder must exist.
+
+    Yields:
+        A path that does not exist. A file or folder that has this path when the block ends is removed.
+
+    Raises:
+        OSError: The folder is missing or cannot be written.
     """
     folder = path.parent
     if not folder.is_dir():
@@ -137,22 +172,37 @@ def temporary_beside(path: Path) -> Iterator[Path]:
 
 
 def has_only_leftovers(path: Path) -> bool:
-    """Whether `path` is a folder with nothing in it but temporaries and lock files, or with nothing at all."""
+    """Tell whether a folder is empty, except for temporaries and lock files.
+
+    Args:
+        path: The path to check.
+
+    Returns:
+        True for such a folder. False for other folders, for files, and where nothing exists.
+    """
     return path.is_dir() and all(entry.name.startswith(PREFIX) for entry in path.iterdir())
 
 
 def remove_leftovers_once(folder: Path) -> None:
-    """Do as :func:`remove_leftovers` at this process's first call for `folder`, and nothing at later ones."""
+    """Call :func:`remove_leftovers` once for each folder in a process.
+
+    Args:
+        folder: The folder. Later calls with the same folder do nothing.
+    """
     if folder.resolve() not in _cleaned:
         _cleaned.add(folder.resolve())
         remove_leftovers(folder)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files and folders in `folder` whose lock no process holds."""
+    """Remove temporary files and folders whose lock no process holds.
+
+    Args:
+        folder: The folder that contains the temporaries.
+    """
     try:
         found = {path for path in folder.iterdir() if path.name.startswith(PREFIX)}
-    except PermissionError:  # a folder may be open for writing and closed for reading
+    except PermissionError:  # a folder may be writable without being readable
         return
     for lock in sorted({path.with_suffix(".lock") for path in found if path.suffix in _SUFFIXES}):
         try:
@@ -161,22 +211,30 @@ def remove_leftovers(folder: Path) -> None:
                     leftover = lock.with_suffix(suffix)
                     if leftover in found:
                         remove(leftover)
-                        log.info("removed %s, which a process left that did not end by itself", leftover)
-        except OSError as error:  # another account's
+                        log.info("removed %s, a leftover of a killed process", leftover)
+        except OSError as error:  # a file of another account
             log.info("%s cannot be removed: %s", lock, error.strerror)
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it, as far as that is possible."""
+    """Remove a file, or a folder with its contents. Files that cannot be removed stay, without an error.
+
+    Args:
+        path: The file or folder. It need not exist.
+    """
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
-        with suppress(OSError):  # where nothing can be written there is nothing to remove
+        with suppress(OSError):  # if the folder is not writable, this process wrote nothing
             path.unlink(missing_ok=True)
 
 
 def flush(path: Path) -> None:
-    """Have the disk hold the contents of a file, or of all files in a folder, before a rename makes them count."""
+    """Flush a file, or all files in a folder, to the disk.
+
+    Args:
+        path: The file or folder.
+    """
     if path.is_dir():
         for entry in sorted(path.iterdir()):
             flush(entry)
@@ -187,7 +245,11 @@ def flush(path: Path) -> None:
 
 
 def flush_folder(folder: Path) -> None:
-    """Have the disk hold the names in a folder, where the operating system can flush folders (not on Windows)."""
+    """Flush the names of a folder to the disk. On Windows, which cannot flush folders, nothing is done.
+
+    Args:
+        folder: The folder.
+    """
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -197,7 +259,14 @@ def flush_folder(folder: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The file's SHA-256, in hexadecimal."""
+    """Compute the SHA-256 of a file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        64 hexadecimal digits.
+    """
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

@@ -1,7 +1,7 @@
-"""Read and write pictures; the output is of the same kind as the input, and known pixels come back bit-exact.
+"""Read and write pictures. Colour mode, alpha and colour profile of the input are kept, known pixels bit-exact.
 
-8-bit colour, grayscale and palette files are supported, with their alpha and colour profile. 16-bit, CMYK and animated
-files are refused, because their known pixels could not come back bit-exact.
+8-bit colour, grayscale and palette files are supported. 16-bit, CMYK and animated files are not supported, because
+their known pixels could not be written back bit-exact.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from glama_deploy.errors import ImageError
 from glama_deploy.io.decoding import decode_file
 from glama_deploy.io.files import atomic_file
 
-#: Formats without transparency. (Pillow writes it to a BMP, and reads the BMP back without.)
+#: Pillow's names of formats without transparency. (Pillow writes an alpha channel to a BMP, but does not read it back.)
 _OPAQUE = ("JPEG", "BMP")
 
-#: Endings of files that are written, and that folders are searched for.
+#: Suffixes of the images that are written, and that are read from folders.
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"}
 
 
@@ -30,8 +30,8 @@ class Picture:
     Attributes:
         rgb: uint8 H×W×3, upright.
         alpha: uint8 H×W, or None for a picture without transparency.
-        gray: whether the file is grayscale, so that the output is.
-        icc_profile: the colour profile, if the file has one.
+        gray: Whether the file is grayscale. The output is then grayscale, too.
+        icc_profile: The colour profile, or None.
     """
 
     rgb: np.ndarray
@@ -41,10 +41,16 @@ class Picture:
 
 
 def read_image(path: Path) -> Picture:
-    """Decode an image file.
+    """Read an image file.
+
+    Args:
+        path: The image file.
+
+    Returns:
+        The picture, with EXIF orientation applied.
 
     Raises:
-        ImageError: the file is missing, damaged, too large, or of a kind that is not supported.
+        ImageError: The file is missing, damaged, too large, or its format is not supported.
     """
     image = decode_file(path)
     has_alpha = "A" in image.mode or "transparency" in image.info
@@ -56,15 +62,15 @@ def read_image(path: Path) -> Picture:
 
 
 def write_image(path: Path, picture: Picture) -> None:
-    """Write a picture; a half-written file never appears.
+    """Write a picture completely or not at all.
 
     Args:
-        path: its ending says the format. A JPEG is written at quality 95, and is lossy like any JPEG.
-        picture: the picture.
+        path: The image file. The suffix selects the format. JPEG is lossy and has the quality 95.
+        picture: The picture.
 
     Raises:
-        ImageError: the ending is not supported, or the format cannot hold the picture.
-        GlamaError: the place cannot be written.
+        ImageError: The suffix is not supported, or the format does not support the picture.
+        GlamaError: The file cannot be written.
     """
     encoder = check_takes(path, picture)
     image = Image.fromarray(picture.rgb, "RGB")
@@ -81,25 +87,39 @@ def write_image(path: Path, picture: Picture) -> None:
         with atomic_file(path) as temporary:
             image.save(temporary, format=encoder, **options)
     except ValueError as error:
-        raise ImageError(f"{path}: {encoder} does not take this image ({error}); write a .png") from error
+        raise ImageError(f"{path}: {encoder} does not support this image ({error}); write a .png") from error
 
 
 def check_suffix(path: Path) -> None:
-    """Raise ImageError where the name's ending is not one of SUFFIXES."""
+    """Check that images with a suffix are written.
+
+    Args:
+        path: The image file. It need not exist.
+
+    Raises:
+        ImageError: The suffix is not one of `SUFFIXES`.
+    """
     if path.suffix.lower() not in SUFFIXES:
-        found = f"ends in {path.suffix!r}" if path.suffix else "has no ending"
+        found = f"has the suffix {path.suffix!r}" if path.suffix else "has no suffix"
         raise ImageError(f"{path} {found}; one of {', '.join(sorted(SUFFIXES))} is expected: .png is a good choice")
 
 
 def check_takes(path: Path, picture: Picture) -> str:
-    """Return Pillow's name of the format that a file of this name is written in.
+    """Check that a file can store a picture.
+
+    Args:
+        path: The image file. It need not exist.
+        picture: The picture.
+
+    Returns:
+        Pillow's name of the file's format.
 
     Raises:
-        ImageError: the ending is not supported, or the format cannot hold the picture's transparency.
+        ImageError: The suffix is not supported, or the format does not support the picture's transparency.
     """
     check_suffix(path)
     Image.init()
     encoder = Image.registered_extensions()[path.suffix.lower()]
     if encoder in _OPAQUE and picture.alpha is not None:
-        raise ImageError(f"{path}: {encoder} has no transparency, and the input has; write a .png")
+        raise ImageError(f"{path}: {encoder} does not support the input's transparency; write a .png")
     return encoder

@@ -1,9 +1,9 @@
-"""Lock files: one process at a time writes, and a process that ends in any way no longer holds its locks.
+"""Lock files, with which one process at a time writes.
 
-The locks are the operating system's (:class:`filelock.FileLock`: flock, LockFileEx), so a process that is killed frees
-them. A holder removes its lock file before the lock is released. A waiting process then holds a lock on a file without
-a name, which filelock notices (from version 3.21 on) and starts over with the file that has the name now. Windows
-does not remove a file that is open: there the file is removed after the release, if no other process has opened it.
+The locks are those of the operating system (:class:`filelock.FileLock`: flock, LockFileEx), so a killed process frees
+its locks. A holder removes its lock file before it releases the lock. A waiting process then holds a lock on a removed
+file. filelock, from version 3.21 on, notices the removal and starts again with the new lock file. Windows does not
+remove an open file: there, the file is removed after the release if no other process has opened the file.
 """
 
 from __future__ import annotations
@@ -16,25 +16,28 @@ from pathlib import Path
 
 log = logging.getLogger("glama_deploy")
 
-#: A process that waits longer says for what.
+#: A process that waits longer for a lock logs a warning.
 SECONDS_BEFORE_NOTE = 1.0
 
 
 @contextmanager
 def hold(path: Path, subject: str) -> Iterator[None]:
-    """Hold the lock file `path` during the block. A process that waits logs one line after a second.
+    """Hold a lock during the block. A process that waits longer than `SECONDS_BEFORE_NOTE` logs one warning.
 
     Args:
-        path: the lock file. Its folder must exist.
-        subject: what the lock is for, as the log line names it.
+        path: The lock file. Its folder must exist.
+        subject: The locked file or folder, for the warning.
+
+    Yields:
+        None, while the lock is held.
 
     Raises:
-        OSError: the lock file cannot be made.
+        OSError: The lock file cannot be created.
     """
-    # filelock imports asyncio and more, which reading a bundle need not wait for.
+    # imported here because filelock imports asyncio, which would slow down reading a bundle
     from filelock import FileLock, Timeout
 
-    _make(path)
+    _create(path)
     lock = FileLock(path)
     try:
         lock.acquire(timeout=SECONDS_BEFORE_NOTE)
@@ -44,19 +47,25 @@ def hold(path: Path, subject: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _let_go(lock)
+        _release(lock)
 
 
 @contextmanager
 def try_hold(path: Path) -> Iterator[bool]:
-    """Hold the lock file `path` during the block where no other process does, and yield whether it is held.
+    """Hold a lock during the block, if no other process holds the lock.
+
+    Args:
+        path: The lock file. Its folder must exist.
+
+    Yields:
+        Whether this process holds the lock.
 
     Raises:
-        OSError: the lock file cannot be made.
+        OSError: The lock file cannot be created.
     """
     from filelock import FileLock, Timeout
 
-    _make(path)
+    _create(path)
     lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
@@ -66,18 +75,22 @@ def try_hold(path: Path) -> Iterator[bool]:
     try:
         yield True
     finally:
-        _let_go(lock)
+        _release(lock)
 
 
-def _make(path: Path) -> None:
-    """Make a lock file where none is. Raises OSError where that fails, which filelock may report as a lock held."""
+def _create(path: Path) -> None:
+    """Create a lock file, because filelock may report a file that cannot be created as a held lock.
+
+    Raises:
+        OSError: The lock file cannot be created.
+    """
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o666))
 
 
-def _let_go(lock) -> None:  # type: ignore[no-untyped-def]  # (filelock is imported where it is used)
+def _release(lock) -> None:  # type: ignore[no-untyped-def]  # (filelock is imported where it is used)
     path = Path(lock.lock_file)
     if os.name != "nt":
-        with suppress(OSError):  # a folder that was removed, or became read-only, has nothing to remove
+        with suppress(OSError):  # the folder was removed or became read-only
             path.unlink()
     lock.release()
     if os.name == "nt":

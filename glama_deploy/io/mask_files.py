@@ -1,23 +1,23 @@
-"""Read mask files: which pixels are missing, by the values in the file and never by its format.
+"""Read mask files. The values of the pixels, and never the file's format, decide which pixels are missing.
 
 The rule, for each pixel's largest colour channel:
 
-1. Black is the commonest value up to MAX_BLACK, white the largest value. So 3 and 255, 16 and 235 (video range), 0 and
-   1 are black and white. A file whose pixels all have one value up to MAX_BLACK marks nothing. A mask without black is
-   refused.
+1. Black is the most frequent value up to MAX_BLACK, and white is the largest value. Black and white may for example be
+   3 and 255, 16 and 235 (video range), or 0 and 1. In a file whose pixels all have one value up to MAX_BLACK, no pixel
+   is missing. A mask without black is refused.
 2. Every pixel more than halfway from black to white is missing.
-3. A gray pixel lies below halfway, but more than SOFT_ABOVE_BLACK above black. Gray pixels are missing, too: they are a
-   class of their own, a soft brush, or the faint edge of what is to be removed. There is one exception.
-4. Gray pixels beside a hard edge are the ringing of a JPEG or a lossy WebP, and known. So all formats give the same
-   mask. An edge is where neighbours lie on different sides of halfway. Ringing ends within 8 pixels of an edge, is not
-   flat, and hardly ever reaches the middle between black and white.
+3. A gray pixel is below halfway, but more than SOFT_ABOVE_BLACK above black. Gray pixels are missing, too: they belong
+   to a class of their own, to a soft brush, or to the faint edge of an object. Rule 4 is the exception.
+4. Gray pixels beside a hard edge are the ringing of a JPEG or a lossy WebP. They are known, so that all formats give
+   the same mask. An edge is where neighbours lie on different sides of halfway. Ringing ends within 8 pixels of an
+   edge, is not flat, and rarely reaches the middle between black and white.
 
-Rule 4 is applied by cells of CELL pixels. Gray pixels are missing in and near a cell that
+Rule 4 is applied by square cells with sides of CELL_PIXELS. Gray pixels are missing in and near a cell that
 
-- holds gray pixels and lies farther from an edge than one cell,
-- holds 3x3 gray pixels of nearly one value, or
-- holds gray pixels and lies beside a soft edge. Of the pixels beside the edges around, many are in the middle, or about
-  half are gray.
+- contains gray pixels and lies farther from an edge than one cell,
+- contains 3x3 gray pixels of nearly one value, or
+- contains gray pixels and lies beside a soft edge: of the pixels beside the edges around the cell, many are in the
+  middle, or about half are gray.
 
 If more than MAX_MIDDLE_SHARE of the pixels beside all other edges are in the middle, these edges are soft, too. A file
 with few values (MAX_CLASSES) was drawn and has no ringing: all its gray pixels are missing.
@@ -47,54 +47,62 @@ from glama_deploy.errors import ImageError
 from glama_deploy.io.decoding import decode_file
 from glama_deploy.io.edges import count_in_cells, find_edges, sum_around
 
-#: Values from 0 to 255. The largest that may be black; the least that may be white, where there are more than two.
+#: The largest value (0 to 255) that may be black.
 MAX_BLACK = 32
+
+#: The smallest value (0 to 255) that may be white in a mask of more than two values.
 MIN_WHITE = 64
 
-#: A pixel is gray above this much more than black. The rounding of lossy formats on black lies below.
+#: Values more than this above black are gray. Lossy formats round black to values below.
 SOFT_ABOVE_BLACK = 16
 
-#: The middle between black (0) and white (1).
+#: The range of the middle between black (0) and white (1).
 MIDDLE = (0.375, 0.625)
 
-#: Largest share of the pixels beside hard edges that is in the middle; the same around one cell of a mask whose black
-#: and white differ by less than LOW_CONTRAST, because ringing does not shrink with the contrast.
-MAX_MIDDLE_SHARE, MAX_LOCAL_MIDDLE_SHARE = 0.03, 0.1
+#: Largest share in the middle of the pixels beside hard edges, in a whole file.
+MAX_MIDDLE_SHARE = 0.03
+
+#: The same share around one cell, if black and white differ by less than LOW_CONTRAST: ringing does not shrink with the
+#: contrast.
+MAX_LOCAL_MIDDLE_SHARE = 0.1
 LOW_CONTRAST = 192
 
-#: Largest share of the pixels beside the hard edges around a cell that is gray.
+#: Largest gray share of the pixels beside the hard edges around a cell.
 MAX_LOCAL_GRAY_SHARE = 0.45
 
-#: Side of the cells in which edges are judged, in pixels: a block of JPEG, in which its ringing ends.
-CELL = 8
+#: Side of the cells of rule 4 in pixels. The ringing of JPEG ends within a block of this size.
+CELL_PIXELS = 8
 
-#: Gray pixels are missing as far as this from a cell with soft or flat gray, in cells. A gray region beside a hard edge
-#: is found two cells from the edge, and reaches back to the edge.
+#: Gray pixels are missing up to this distance, in cells, from a cell with soft or flat gray. A gray region beside a
+#: hard edge is found two cells from the edge, and reaches back to the edge.
 _SOFT_REACH_CELLS = 2
 
-#: Flat: the values of 3x3 pixels differ by this at most.
-_FLAT = 2
+#: Largest difference of the values of 3x3 pixels that count as flat.
+_MAX_FLAT_DIFFERENCE = 2
 
-#: A file with at most this many values has no ringing that is gray. Ringing at an edge along one axis has up to 16
-#: values, and stays below gray from a JPEG quality of 75 on.
+#: A file with at most this many values has no gray ringing. Ringing at an edge along one axis has up to 16 values, and
+#: is not gray in a JPEG of quality 75 or more.
 MAX_CLASSES = 8
 
-#: A mask with more values between black and white, in more than half of its pixels, is a photo.
-_MAX_GRAY_VALUES, _NEARLY = 16, 8
+#: A mask is a photo if more than half of its pixels lie between black and white and have more values than this.
+_MAX_GRAY_VALUES = 16
+
+#: Values at most this far from black or white do not count as between black and white.
+_NEARLY_BLACK_OR_WHITE = 8
 
 
 def read_mask(path: Path) -> np.ndarray:
     """Read a mask file.
 
     Args:
-        path: a file of any supported format. Black is known and white is missing.
+        path: An image file of a supported format. Black is known and white is missing.
 
     Returns:
-        bool H×W, True = missing; at least one pixel is known.
+        bool H×W, True = missing. At least one pixel is known.
 
     Raises:
-        ImageError: the file cannot be read, has transparent pixels (which may mean either), or values that
-            :func:`find_missing` refuses.
+        ImageError: The file cannot be read, has transparent pixels (which may be meant as missing or as known), or has
+            values that :func:`find_missing` refuses.
     """
     image = decode_file(path)
     if "A" in image.mode or "transparency" in image.info:
@@ -113,14 +121,17 @@ def read_mask(path: Path) -> np.ndarray:
 
 
 def find_missing(values: np.ndarray, name: str) -> np.ndarray:
-    """Return the missing pixels of a mask, bool H×W, by the rule of this module.
+    """Find the missing pixels of a mask by the rule of this module.
 
     Args:
-        values: uint8 H×W.
-        name: what errors call the mask.
+        values: uint8 H×W, black is known and white is missing.
+        name: Name of the mask in error messages.
+
+    Returns:
+        bool H×W, True = missing.
 
     Raises:
-        ImageError: the mask has no black, no white, looks like a photo, or marks every pixel as missing.
+        ImageError: The mask has no black, no white, looks like a photo, or marks every pixel as missing.
     """
     counts = np.array(Image.fromarray(values).histogram())
     levels = np.flatnonzero(counts).tolist()
@@ -149,22 +160,22 @@ def find_missing(values: np.ndarray, name: str) -> np.ndarray:
 def _find_soft_cells(
     flat: np.ndarray, gray: np.ndarray, in_middle: np.ndarray, beside: np.ndarray, middle_share: float
 ) -> np.ndarray:
-    """Return the cells in which gray pixels are missing, bool h×w, by rule 4 of this module.
+    """Return the cells (bool h×w) in which gray pixels are missing, by rule 4 of this module.
 
     Args:
         flat: bool H×W, the gray pixels in a neighbourhood of nearly one value.
         gray: bool H×W, the gray pixels.
         in_middle: bool H×W, the pixels in the middle between black and white.
         beside: bool H×W, the pixels beside an edge.
-        middle_share: largest share in the middle of the pixels beside hard edges, around a cell.
+        middle_share: Largest share in the middle of the pixels beside hard edges, around a cell.
     """
-    edges = count_in_cells(beside, CELL)
-    middle, gray_beside = (count_in_cells(where & beside, CELL) for where in (in_middle, gray))
-    has_gray = count_in_cells(gray, CELL) > 0
+    edges = count_in_cells(beside, CELL_PIXELS)
+    middle, gray_beside = (count_in_cells(where & beside, CELL_PIXELS) for where in (in_middle, gray))
+    has_gray = count_in_cells(gray, CELL_PIXELS) > 0
     away = has_gray & (sum_around(edges) == 0)
     around, middle_around, gray_around = (sum_around(sum_around(counts)) for counts in (edges, middle, gray_beside))
     beside_soft = (middle_around > middle_share * around) | (gray_around > MAX_LOCAL_GRAY_SHARE * around)
-    soft = _spread(away | (count_in_cells(flat, CELL) > 0) | (has_gray & beside_soft))
+    soft = _spread(away | (count_in_cells(flat, CELL_PIXELS) > 0) | (has_gray & beside_soft))
     if middle[~soft].sum() > MAX_MIDDLE_SHARE * edges[~soft].sum():
         return np.ones_like(soft)
     return soft
@@ -178,19 +189,19 @@ def _spread(cells: np.ndarray) -> np.ndarray:
 
 
 def _find_flat(values: np.ndarray) -> np.ndarray:
-    """Return bool H×W: the pixels (uint8 H×W) whose 3x3 neighbourhood has nearly one value."""
+    """Return the pixels (bool H×W) whose 3x3 neighbourhood in `values` (uint8 H×W) has nearly one value."""
     width = values.shape[1]
     low = high = np.pad(values, 1, mode="edge")
     low = np.minimum(np.minimum(low[:-2], low[1:-1]), low[2:])
     high = np.maximum(np.maximum(high[:-2], high[1:-1]), high[2:])
     low = np.minimum(np.minimum(low[:, :width], low[:, 1:-1]), low[:, 2:])
     high = np.maximum(np.maximum(high[:, :width], high[:, 1:-1]), high[:, 2:])
-    return np.asarray(high - low <= _FLAT)
+    return np.asarray(high - low <= _MAX_FLAT_DIFFERENCE)
 
 
 def _enlarge(cells: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return bool H×W of `shape`: the pixels of these cells (bool h×w)."""
-    return cells.repeat(CELL, axis=0)[: shape[0]].repeat(CELL, axis=1)[:, : shape[1]]
+    """Return the pixels (bool, of `shape`) of these cells (bool h×w)."""
+    return cells.repeat(CELL_PIXELS, axis=0)[: shape[0]].repeat(CELL_PIXELS, axis=1)[:, : shape[1]]
 
 
 def _check_levels(levels: list[int], name: str) -> None:
@@ -207,7 +218,7 @@ def _check_levels(levels: list[int], name: str) -> None:
 
 
 def _check_no_photo(counts: np.ndarray, black: int, white: int, name: str) -> None:
-    between = counts[black + _NEARLY + 1 : max(black, white - _NEARLY)]
+    between = counts[black + _NEARLY_BLACK_OR_WHITE + 1 : max(black, white - _NEARLY_BLACK_OR_WHITE)]
     if between.sum() > counts.sum() / 2 and np.count_nonzero(between) > _MAX_GRAY_VALUES:
         raise ImageError(
             f"{name} looks like a photo, not a mask (most of it is neither black nor white); "

@@ -1,4 +1,4 @@
-"""What this machine's CPU computes with."""
+"""The instruction sets of this machine's CPU."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import platform
 from functools import cache
 from pathlib import Path
 
-#: What `ONEDNN_MAX_CPU_ISA` may be set to that leaves OpenVINO without AVX2.
+#: Values of the variable `ONEDNN_MAX_CPU_ISA` with which OpenVINO does not use AVX2.
 _BELOW_AVX2 = ("SSE41", "AVX")
 
-#: How x86 and Arm name the lines of /proc/cpuinfo that list features.
+#: Names of the lines of /proc/cpuinfo that list features, on x86 and on Arm.
 _FEATURE_LINES = ("flags", "Features")
 
 
 @cache
 def features() -> frozenset[str]:
-    """Return the CPU's features as Linux names them (for example `avx2`); empty on other systems."""
+    """Read the CPU's features.
+
+    Returns:
+        The features by Linux's names, for example `avx2`. On other systems the set is empty.
+    """
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -26,7 +30,11 @@ def features() -> frozenset[str]:
 
 
 def lacks_avx2() -> bool:
-    """Return whether OpenVINO computes on an x86 CPU without AVX2; False where the system does not name features."""
+    """Tell whether OpenVINO computes without AVX2 on an x86 CPU.
+
+    Returns:
+        True without AVX2. False on other CPUs, and where the system does not list the features.
+    """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
     asked = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()

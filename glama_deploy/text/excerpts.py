@@ -1,4 +1,4 @@
-"""Short, printable excerpts of what a file says, for messages of one line."""
+"""Short, printable excerpts of values from files and users, for messages of one line."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from glama_deploy.text.escapes import escape_controls
 
 #: Longest excerpt in a message, in characters.
 MAX_EXCERPT = 80
-#: Longest line of an engine's own error, which may name files with their whole paths.
+
+#: Longest excerpt of an engine's error in characters. The error may contain whole paths.
 MAX_ENGINE_LINE = 500
 
 
 def excerpt(value: object, limit: int = MAX_EXCERPT) -> str:
-    """Return a short printable form of a value that a file or a user gave.
+    """Return a short printable form of a value from a file or a user.
 
     Args:
-        value: a string is shown without quotes. Numbers, booleans and None are shown as Python writes them. Any other
-            object is shown by the name of its class, because its `repr` may be of any size.
-        limit: the longest result, in characters.
+        value: A string is shown without quotes. Numbers, booleans and None are shown as Python writes them. Any other
+            object is shown by the name of its class, because its `repr` may have any size.
+        limit: Largest number of characters of the result.
 
     Returns:
-        One line, escaped by :func:`~glama_deploy.text.escapes.escape_controls`. An ellipsis stands for what was cut
-        off.
+        One line, escaped by :func:`~glama_deploy.text.escapes.escape_controls`. If text was cut off, the line ends in
+        an ellipsis.
     """
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 256:
         return f"an integer of {value.bit_length()} bits"
@@ -33,17 +34,41 @@ def excerpt(value: object, limit: int = MAX_EXCERPT) -> str:
 
 
 def quoted(value: object, limit: int = MAX_EXCERPT) -> str:
-    """Return :func:`excerpt` with quotes around a string."""
+    """Return a short printable form of a value, with quotes around a string.
+
+    Args:
+        value: See :func:`excerpt`.
+        limit: Largest number of characters between the quotes.
+
+    Returns:
+        One line.
+    """
     return f"'{excerpt(value, limit)}'" if isinstance(value, str) else excerpt(value, limit)
 
 
 def first_line(error: BaseException, limit: int = 2 * MAX_EXCERPT) -> str:
-    """Return the first line of an exception's text, or the name of its class where it has no text."""
+    """Return the first line of an exception's text.
+
+    Args:
+        error: The exception.
+        limit: Largest number of characters of the result.
+
+    Returns:
+        One line. Where the exception has no text, the line is the name of its class.
+    """
     return excerpt(_lines(error)[0], limit)
 
 
 def last_line(error: BaseException, limit: int = 2 * MAX_EXCERPT) -> str:
-    """Return the last line, where OpenVINO says the reason; see :func:`first_line`."""
+    """Return the last line of an exception's text, in which OpenVINO gives the reason.
+
+    Args:
+        error: The exception.
+        limit: Largest number of characters of the result.
+
+    Returns:
+        One line. Where the exception has no text, the line is the name of its class.
+    """
     return excerpt(_lines(error)[-1], limit)
 
 

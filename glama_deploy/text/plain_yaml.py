@@ -1,7 +1,7 @@
-"""Plain YAML: mappings, lists and scalars, read with bounds on size and depth.
+"""Read plain YAML: mappings, lists and scalars, with bounds on size and depth.
 
-Configs come from elsewhere. A few lines of full YAML can stand for gigabytes (aliases, merge keys), and its tags make
-the reader's constructors fail in many ways. No config of LaMa or of this project uses them.
+Configs come from files that are not trusted. A few lines of full YAML can expand to gigabytes (aliases, merge keys),
+and tags make the reader's constructors fail in many ways. Configs of LaMa and of this project do not use these parts.
 """
 
 from __future__ import annotations
@@ -13,34 +13,39 @@ import yaml
 
 from glama_deploy.text.excerpts import excerpt, first_line
 
-#: A training config is some kilobytes.
+#: Largest size of a file. A training config has some kilobytes.
 MAX_YAML_BYTES = 64 << 10
-#: Nested mappings and lists. LaMa's deepest value is at 6.
+
+#: Largest number of nested mappings and lists. LaMa's config has 6 levels.
 MAX_YAML_DEPTH = 32
+
+#: Longest string.
 MAX_SCALAR_CHARACTERS = 10_000
+
+#: Longest number.
 MAX_NUMBER_CHARACTERS = 100
 
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
-#: Dates, merge keys and the value key `=` stay strings: no config has a field for them.
+#: Types of YAML that are read as strings, because no config has a field of these types.
 _STRINGS = ("tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:merge", "tag:yaml.org,2002:value")
 
 
 class PlainYamlError(ValueError):
-    """Text that is not plain YAML; the message is one line."""
+    """The text is not plain YAML. The message is one line."""
 
 
 def parse(text: str) -> Any:
-    """Return the value that a text of plain YAML stands for.
+    """Parse a text of plain YAML.
 
     Args:
-        text: one YAML document.
+        text: One YAML document.
 
     Returns:
         Dicts, lists, strings, numbers, booleans and None. A date such as 2024-12-31 is a string.
 
     Raises:
-        PlainYamlError: not YAML, more than `MAX_YAML_DEPTH` levels, an anchor, an alias, a tag, a merge key, a key that
-            stands twice in a mapping, or a number that cannot be read.
+        PlainYamlError: The text is not YAML, has more than `MAX_YAML_DEPTH` levels, or contains an anchor, an alias, a
+            tag, a merge key, a repeated key of a mapping, or a number that cannot be read.
     """
     try:
         return yaml.load(text, _PlainLoader)
@@ -52,10 +57,16 @@ def parse(text: str) -> Any:
 
 
 def read(path: Path) -> Any:
-    """Return the value of a file of plain YAML; see :func:`parse`.
+    """Read a file of plain YAML.
+
+    Args:
+        path: The file, in UTF-8.
+
+    Returns:
+        The value, as :func:`parse` returns.
 
     Raises:
-        PlainYamlError: not plain YAML, not UTF-8, more than `MAX_YAML_BYTES`, or a file that cannot be read.
+        PlainYamlError: The file cannot be read, is not UTF-8, is larger than `MAX_YAML_BYTES`, or is not plain YAML.
     """
     try:
         with path.open("rb") as file:
@@ -63,7 +74,7 @@ def read(path: Path) -> Any:
     except OSError as error:
         raise PlainYamlError(error.strerror or type(error).__name__) from error
     if len(data) > MAX_YAML_BYTES:
-        raise PlainYamlError(f"the file is larger than {MAX_YAML_BYTES >> 10} KiB; a config is some kilobytes")
+        raise PlainYamlError(f"the file is larger than {MAX_YAML_BYTES >> 10} KiB; a config of some KiB is expected")
     try:
         return parse(data.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -71,7 +82,11 @@ def read(path: Path) -> Any:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Refuses all that plain YAML does not have before anything is built from it."""
+    """Refuse everything that is not plain YAML, before a value is constructed.
+
+    Args:
+        stream: The text.
+    """
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own name and type)
         first: [(tag, pattern) for tag, pattern in resolvers if tag not in _STRINGS]
@@ -89,25 +104,29 @@ class _PlainLoader(yaml.SafeLoader):
         if getattr(event, "tag", None) is not None:
             raise _refusal(event, "tags (!) are not supported; write the plain value")
         if isinstance(event, yaml.ScalarEvent) and len(event.value) > MAX_SCALAR_CHARACTERS:
-            raise _refusal(event, f"a value of {len(event.value)} characters; at most {MAX_SCALAR_CHARACTERS} are read")
+            raise _refusal(
+                event, f"a value has {len(event.value)} characters; at most {MAX_SCALAR_CHARACTERS} are supported"
+            )
         if self._depth == MAX_YAML_DEPTH:
-            raise _refusal(event, f"more than {MAX_YAML_DEPTH} nested levels")
+            raise _refusal(event, f"more than {MAX_YAML_DEPTH} nested levels are not supported")
         self._depth += 1
         node: Any = super().compose_node(parent, index)
         self._depth -= 1
         if node.tag in _NUMBERS and len(node.value) > MAX_NUMBER_CHARACTERS:
-            raise _refusal(event, f"a number of {len(node.value)} characters")
+            raise _refusal(
+                event, f"a number has {len(node.value)} characters; at most {MAX_NUMBER_CHARACTERS} are supported"
+            )
         return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[tuple[str, str]] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise _refusal(key, "a key that is a mapping or a list")
+                raise _refusal(key, "a key is a mapping or a list; a string is expected")
             if key.value == "<<" and key.style is None:
                 raise _refusal(key, "merge keys (<<) are not supported; write the values out")
             if (key.tag, key.value) in seen:
-                raise _refusal(key, f"the key {excerpt(key.value, 40)} stands twice in one mapping")
+                raise _refusal(key, f"the key {excerpt(key.value, 40)} is repeated in one mapping; remove one")
             seen.add((key.tag, key.value))
         return super().construct_mapping(node, deep)
 

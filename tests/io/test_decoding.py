@@ -137,7 +137,7 @@ def test_a_format_that_is_not_supported_is_named(tmp_path, read):
     assert {"GIF", "JPEG 2000"} <= set(kinds)
     for kind, content in kinds.items():
         (tmp_path / "x.png").write_bytes(content)
-        with pytest.raises(ImageError, match=f"x.png: format not supported: {kind}.*a PNG, JPEG.*convert it first"):
+        with pytest.raises(ImageError, match=f"x.png: format not supported: {kind}.*a PNG.*convert the file first"):
             read(tmp_path / "x.png")
 
 
@@ -188,7 +188,7 @@ def test_a_small_file_of_many_pixels_is_refused_before_it_is_decoded(tmp_path, s
     assert (tmp_path / "x.png").stat().st_size < 30_000
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda self: pytest.fail("it was decoded"))
     for read in (read_image, read_mask):
-        with pytest.raises(ImageError, match=r"13000x13000 and needs about 3\.4 GB, 1\.0 GB are free; scale it down"):
+        with pytest.raises(ImageError, match=r"13000x13000 and needs about 3\.4 GB, 1\.0 GB are free; scale the image down"):
             read(tmp_path / "x.png")
 
 

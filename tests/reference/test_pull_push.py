@@ -84,7 +84,7 @@ def test_a_checkpoint_says_that_its_network_begins_so(tmp_path, suffix, config):
 
 
 def test_two_stages_begin_with_the_first_ones_picture():
-    with pytest.raises(ValidationError, match="fill may be the coarse network's"):
+    with pytest.raises(ValidationError, match=r"set coarse\.fill instead"):
         NetworkConfig(ngf=8, n_blocks=1, fill="pull-push", coarse=FILLED)
 
 

@@ -81,7 +81,7 @@ def test_a_process_of_multiprocessing_runs_no_file_of_the_current_folder(trap, t
 
 
 def test_a_folder_that_python_3_10_would_run_files_of_is_refused(trap, tmp_path):
-    with pytest.raises(GlamaError, match=r"inspect\.py has the name of a module of Python, which helper processes"):
+    with pytest.raises(GlamaError, match=r"inspect\.py has the name of a module of Python, and helper processes"):
         check_folder(trap)
     (tmp_path / "json").mkdir()  # no package: Python prefers its own module
     (tmp_path / "signal.txt").write_text("", encoding="utf-8")

@@ -77,7 +77,7 @@ def test_a_file_stands_on_a_base_and_overrides_stand_on_both(tmp_path):
         ("glama", ["optimization.generator_rate=.inf"], "optimization.generator_rate is inf: .*finite number"),
         ("glama", ["optimization.clip=.nan"], "optimization.clip is nan: .*finite number"),
         ("glama", ["data.side=!!int x"], "not YAML that can be read .*tags"),
-        ("glama", ["data.side=" + "9" * 5000], "a number of 5000 characters"),
+        ("glama", ["data.side=" + "9" * 5000], "a number has 5000 characters"),
         ("glama", ["data.side=0x" + "f" * 90], "data.side is an integer of 360 bits"),
         ("glama", ["data.train=" + "[" * 5000], "more than 32 nested levels"),
         ("glama", ["network" + ".coarse" * 5000 + "=1"], "more than 8 parts"),
@@ -105,7 +105,7 @@ def test_a_typo_is_one_line_with_what_was_meant(source, overrides, says):
         ("base: glama\ndata: {side: 2024-99-99}\n", "data.side is '2024-99-99'"),
         ("base: glama\ndata: &x {side: 64}\n", "line 2: anchors and aliases"),
         ("base: glama\ndata: {side: !!bool x}\n", "line 2: tags"),
-        ("base: glama\ndata: {side: 64}\ndata: {side: 32}\n", "line 3: the key data stands twice"),
+        ("base: glama\ndata: {side: 64}\ndata: {side: 32}\n", "line 3: the key data is repeated"),
         ("base: glama\n1: 2\n", "the config has no 1"),
     ],
 )
