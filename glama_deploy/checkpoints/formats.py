@@ -1,17 +1,17 @@
-"""Generator checkpoints: the four kinds that are read, and the two that are written.
+"""Read four formats of generator checkpoints, and write two.
 
-1. ours: safetensors with the config in its metadata, or `.pt` holding `{"config": …, "state_dict": …}`;
-2. a LaMa model folder: `config.yaml` and `models/best.ckpt`, the generator under `generator.`;
-3. bare parameters under LaMa's names, any prefix: names and shapes imply the config;
-4. TorchScript (`big-lama.pt`): its parameters. Its code is never run
-   (:mod:`glama_deploy.checkpoints.script_code` looks in the code's text for settings that are not supported).
+1. Our own format: safetensors with the config in the metadata, or `.pt` with `{"config": …, "state_dict": …}`.
+2. A LaMa model folder: `config.yaml`, and `models/best.ckpt` with the generator under `generator.`.
+3. Bare parameters under LaMa's names with any prefix. Names and shapes imply the config.
+4. TorchScript (`big-lama.pt`), of which only the parameters are read. The code is never run, but
+   :mod:`glama_deploy.checkpoints.script_code` searches its text for settings that are not supported.
 
-Names and shapes do not tell everything. Kinds 3 and 4 are taken for LaMa as published: a sigmoid behind the head,
-orthonormal transforms, no dilation, no interpolated picture at the start, and 256 pixels for the picture of a coarse
-network. The published big-lama.pt is such a network. A network that differs needs kind 1 or 2.
+Names and shapes do not imply all settings. For formats 3 and 4, the settings of the published LaMa are assumed: a
+sigmoid after the head, orthonormal transforms, no dilation, no interpolated picture, and 256 pixels for the picture of
+a coarse network. The published big-lama.pt has these settings. A network with other settings needs format 1 or 2.
 
-A file is told by its content, not by its suffix. Reading runs no code from a file
-(:mod:`glama_deploy.checkpoints.torch_zip`) and needs no torch; :func:`load` needs torch for the module that it returns.
+A file is identified by its content, not by its suffix. Reading does not run code from a file
+(:mod:`glama_deploy.checkpoints.torch_zip`) and needs no torch. Only :func:`load` and :func:`module` need torch.
 """
 
 from __future__ import annotations
@@ -40,12 +40,16 @@ from glama_deploy.text.excerpts import excerpt
 if TYPE_CHECKING:
     from glama_deploy.reference.generator import Generator
 
+#: The checkpoint of the embedded network.
 DEFAULT = Path(__file__).parent.parent / "assets" / "default.safetensors"
 
-#: LaMa's trainer keeps a running average of its generator under this name, and its predictor reads the other one.
-_GENERATOR, _AVERAGE = "generator.", "generator_average."
+#: Prefix of the generator in a checkpoint of LaMa's trainer. LaMa's predictor reads this generator.
+_GENERATOR = "generator."
 
-#: Words in the names of tensors that only training uses. Tensors beside the generator have to have one in their name.
+#: Prefix of the generator's running average in a checkpoint of LaMa's trainer.
+_AVERAGE = "generator_average."
+
+#: Words in the names of tensors that only training uses. Other tensors beside the generator are not supported.
 _TRAINING_WORDS = re.compile(
     r"(?:^|[._])"
     r"(?:callbacks|criterion|dis|disc|discr|discriminator|epoch|evaluators?|fid|inception|iteration|loops|loss|losses|"
@@ -54,13 +58,21 @@ _TRAINING_WORDS = re.compile(
     re.IGNORECASE,
 )
 
-#: Types of counters and of random states, which only training has, as torch and as safetensors name the types.
+#: Types of counters and random states, which only training has, by the names of torch and of safetensors.
 _WHOLE_NUMBERS = re.compile(r"u?int\d+|bool|[UI]\d+|BOOL")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A generator's config and its float32 parameters, in the order of `parameter_shapes(config)`."""
+    """The content of a generator's checkpoint.
+
+    Attributes:
+        path: The file or folder.
+        kind: Name of the format.
+        sha256: SHA-256 of the file with the parameters, in hexadecimal.
+        config: The network's config.
+        weights: float32 parameters by name, in the order of `parameter_shapes(config)`.
+    """
 
     path: Path
     kind: str
@@ -71,7 +83,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class _Source:
-    """What a file holds before anything is checked: named tensors not yet read, and the config it declares."""
+    """The content of a file before the checks: named tensors that are not read yet, and the declared config."""
 
     file: Path
     kind: str
@@ -80,16 +92,19 @@ class _Source:
 
 
 def read(path: str | Path) -> Checkpoint:
-    """Return a checkpoint of any of the four kinds.
+    """Read a checkpoint of any of the four formats.
 
     Args:
-        path: a file, a LaMa model folder, or `default` for the embedded network.
+        path: A file, a LaMa model folder, or `default` for the embedded network.
+
+    Returns:
+        The config and the parameters.
 
     Raises:
-        CheckpointError: missing, damaged, truncated, another network, more than one generator, missing or left-over
-            parameters (named and counted), a config that contradicts the shapes or says what is not supported (the
-            field is named), parameters of another type than float16, bfloat16, float32 and float64, or values that
-            are not finite.
+        CheckpointError: The file is missing, damaged or truncated, contains another network or several generators, or
+            has missing, additional or infinite parameters. Parameters of other types than float16, bfloat16, float32
+            and float64, and configs that are not supported or contradict the shapes, are also refused. The message
+            names the parameters or the field.
     """
     path = DEFAULT if str(path) == "default" else Path(path)
     source = _open(path)
@@ -98,13 +113,23 @@ def read(path: str | Path) -> Checkpoint:
         config = find_config({name: tensor.shape for name, tensor in found.items()}, source.declared)
         values_in_all = sum(math.prod(tensor.shape) for tensor in found.values())
         if values_in_all > source.file.stat().st_size:  # no type is smaller than a byte
-            raise CheckpointError(f"it has {values_in_all} values in fewer bytes; the file is damaged")
+            raise CheckpointError(f"the file has {values_in_all} values in fewer bytes; fetch or save the file again")
         weights = {name: _read_values(name, found[name]) for name in parameter_shapes(config)}
     return Checkpoint(path, source.kind, sha256(source.file), config, weights)
 
 
 def weights_file(path: str | Path) -> Path:
-    """The file that holds a checkpoint's parameters: the embedded one, LaMa's `best.ckpt`, or the path itself."""
+    """Find the file with a checkpoint's parameters.
+
+    Args:
+        path: A file, a LaMa model folder, or `default` for the embedded network.
+
+    Returns:
+        The file: the embedded checkpoint, `models/best.ckpt` of a LaMa folder, or `path`.
+
+    Raises:
+        CheckpointError: The file does not exist.
+    """
     path = DEFAULT if str(path) == "default" else Path(path)
     file = path / "models" / "best.ckpt" if os.path.isdir(path) else path
     _check_is_file(file)
@@ -112,19 +137,36 @@ def weights_file(path: str | Path) -> Path:
 
 
 def _check_is_file(path: Path) -> None:
-    if not os.path.isfile(path):  # unlike Path.is_file, False for a name that no file can have
+    if not os.path.isfile(path):  # unlike Path.is_file, returns False for a name that is too long
         raise CheckpointError(
             f"no checkpoint at {excerpt(str(path), 200)}; give a file, a LaMa model folder or 'default'"
         )
 
 
 def load(path: str | Path) -> Generator:
-    """The generator of a checkpoint, on the CPU, float32, in eval mode; see :func:`read` for what is raised."""
+    """Read a checkpoint's generator as a torch module.
+
+    Args:
+        path: A file, a LaMa model folder, or `default` for the embedded network.
+
+    Returns:
+        The generator, float32, on the CPU, in eval mode.
+
+    Raises:
+        CheckpointError: See :func:`read`.
+    """
     return module(read(path))
 
 
 def module(checkpoint: Checkpoint) -> Generator:
-    """A checkpoint's generator as a torch module, on the CPU, float32, in eval mode."""
+    """Build a torch module from a checkpoint.
+
+    Args:
+        checkpoint: The checkpoint.
+
+    Returns:
+        The generator, float32, on the CPU, in eval mode.
+    """
     import torch
 
     from glama_deploy.reference.generator import Generator
@@ -140,10 +182,16 @@ def module(checkpoint: Checkpoint) -> Generator:
 
 
 def save(path: str | Path, config: NetworkConfig, weights: Mapping[str, np.ndarray]) -> None:
-    """Write our own checkpoint, whole or not at all: `.safetensors` (dtypes kept), or `.pt` for any other suffix.
+    """Write a checkpoint of our own format, completely or not at all.
 
-    `weights` holds an array for every name of `parameter_shapes(config)`. Raises CheckpointError if it does not, or
-    where the place cannot be written.
+    Args:
+        path: The file. The suffix `.safetensors` selects safetensors, any other suffix selects `.pt`.
+        config: The network's config.
+        weights: Arrays by name, with the names and shapes of `parameter_shapes(config)`. Their dtypes are kept.
+
+    Raises:
+        CheckpointError: Names or shapes are not those of the config.
+        GlamaError: The file cannot be written.
     """
     path = Path(path)
     with archive.named(path):
@@ -157,11 +205,11 @@ def save(path: str | Path, config: NetworkConfig, weights: Mapping[str, np.ndarr
             import torch
 
             state = {name: torch.from_numpy(np.array(values)) for name, values in ordered.items()}
-            with temporary.open("wb") as file:  # torch's own file would hide why a write failed
+            with temporary.open("wb") as file:  # if torch opened the file, it would hide the reason of a failed write
                 torch.save({"config": config.model_dump(), "state_dict": state}, file)
 
 
-# ---------------------------------------------------------------- opening a file of each kind
+# ---------------------------------------------------------------- open a file of each format
 
 
 def _open(path: Path) -> _Source:
@@ -189,15 +237,17 @@ def _open_safetensors(path: Path) -> _Source:
     try:
         declared = json.loads(metadata["config"])
     except (KeyError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: its metadata has no readable config; save it again") from error
+        raise CheckpointError(f"{path}: its metadata has no readable config; save the file again") from error
     if not isinstance(declared, dict):
-        raise CheckpointError(f"{path}: the config in its metadata is {excerpt(declared)}; save it again")
+        raise CheckpointError(f"{path}: the config in its metadata is {excerpt(declared)}; save the file again")
     return _Source(path, "safetensors", declared, tensors)
 
 
 def _split(tree: Any) -> tuple[str, dict[str, Any] | None, Any]:
-    """Return what a file's content is, the config that it declares, and the part with the generator's tensors. Ours
-    from a training holds other networks too, under `training`."""
+    """Return the format's name, the declared config, and the part with the generator's tensors.
+
+    A checkpoint of a training run also contains other networks, under `training`.
+    """
     if isinstance(tree, dict) and isinstance(tree.get("config"), dict) and "state_dict" in tree:
         return "pt", tree["config"], tree["state_dict"]
     return "bare parameters", None, tree
@@ -206,34 +256,34 @@ def _split(tree: Any) -> tuple[str, dict[str, Any] | None, Any]:
 def _open_lama_folder(folder: Path) -> _Source:
     config_file, weights_file = folder / "config.yaml", folder / "models" / "best.ckpt"
     if (folder / "manifest.json").is_file():
-        raise CheckpointError(f"{folder} is a bundle already; a checkpoint is expected")
+        raise CheckpointError(f"{folder} is a bundle; a checkpoint is expected")
     for file in (config_file, weights_file):
         if not file.is_file():
-            raise CheckpointError(f"{folder} has no {file.relative_to(folder)}; a LaMa model folder has it")
+            raise CheckpointError(f"{folder} has no {file.relative_to(folder)}; a LaMa model folder is expected")
     declared = lama_config.read(config_file)
     source = _open(weights_file)
     return _Source(source.file, "LaMa folder", declared, source.tensors)
 
 
-# ---------------------------------------------------------------- from named tensors to parameters
+# ---------------------------------------------------------------- find the parameters among the tensors
 
 
 def _find_generator(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
     """Return the generator's tensors under their own names.
 
     Raises:
-        CheckpointError: no generator, several of which none is the obvious one, tensors beside the generator that
-            are of no training (they may change what the network computes), or a parameter of another type than those
-            of `FLOAT_TYPES`.
+        CheckpointError: The tensors contain no generator, several generators without an obvious choice, a parameter of
+            a type that is not in `FLOAT_TYPES`, or tensors beside the generator that training does not use and that may
+            change the network's output.
     """
     ends = [name[: -len(STEM)] for name in tensors if name.endswith(STEM)]
     prefixes = {prefix for prefix in ends if prefix == "" or prefix.endswith(".")}
     prefixes -= {f"{prefix}coarse." for prefix in prefixes}
     if not prefixes:
         whole = any(name.startswith("_modules.") for name in tensors)
-        hint = "; it is a whole module, of which the state_dict() alone is read" if whole else ""
+        hint = "; the file contains a whole module: save its state_dict() instead" if whole else ""
         raise CheckpointError(
-            f"it holds no LaMa or GLaMa generator: no tensor in it is called …{STEM} (tensors found: {len(tensors)}"
+            f"the file has no LaMa or GLaMa generator: no tensor is called …{STEM} (tensors found: {len(tensors)}"
             f"{': ' if tensors else ''}{sample(tensors)}){hint}"
         )
     prefix = _choose(prefixes)
@@ -241,8 +291,8 @@ def _find_generator(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTens
     others = [name for name, tensor in tensors.items() if not name.startswith(parts) and _may_compute(name, tensor)]
     if others:
         raise CheckpointError(
-            f"tensors beside the generator ({len(others)}): {sample(others)}; they may change what the network "
-            "computes and are not supported; if they do not, save the generator's parameters alone"
+            f"tensors beside the generator ({len(others)}): {sample(others)}; they may change the network's output and "
+            "are not supported; if they do not change the output, save only the generator's parameters"
         )
     found = {
         name[len(prefix) :]: tensor
@@ -256,24 +306,24 @@ def _find_generator(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTens
 
 
 def _may_compute(name: str, tensor: StoredTensor) -> bool:
-    """Whether a tensor beside the generator may change what the network computes: no training state, no single value.
+    """Tell whether a tensor beside the generator may change the network's output.
 
-    A tensor whose values cannot be read may have a shape that is not known.
+    Training state and single values do not change the output. The shape of a tensor that cannot be read may be unknown.
     """
     single = tensor.shape == () and tensor.dtype in FLOAT_TYPES
     return not (single or _WHOLE_NUMBERS.fullmatch(tensor.dtype) or _TRAINING_WORDS.search(name))
 
 
 def _choose(prefixes: set[str]) -> str:
-    """Return the prefix of the generator that is meant: the only one, or LaMa's beside its running average."""
+    """Return the prefix of the only generator, or of LaMa's generator beside its running average."""
     if len(prefixes) == 1:
         return next(iter(prefixes))
     first, second = sorted(prefixes, key=len)[:2]
     if len(prefixes) == 2 and first.endswith(_GENERATOR) and second == first.removesuffix(_GENERATOR) + _AVERAGE:
         return first
     raise CheckpointError(
-        f"it holds {len(prefixes)} generators, under {sample(f'{prefix}model' for prefix in prefixes)}; "
-        "save the parameters of one alone"
+        f"the file has {len(prefixes)} generators, under {sample(f'{prefix}model' for prefix in prefixes)}; "
+        "save the parameters of only one"
     )
 
 
@@ -281,12 +331,14 @@ def _read_values(name: str, tensor: StoredTensor) -> np.ndarray:
     """Return a parameter's values as float32.
 
     Raises:
-        CheckpointError: damaged, not finite in float32, or a variance below 0.
+        CheckpointError: The data is damaged, a value is not finite in float32, or a variance is below 0.
     """
-    with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite, which is an error below
+    with np.errstate(over="ignore"):  # a float64 beyond float32's range becomes infinite and is refused below
         values = tensor.read().astype(np.float32, order="C")
     if not np.isfinite(values).all():
-        raise CheckpointError(f"{name} has values that are not finite; training went wrong there")
+        raise CheckpointError(f"{name} has values that are not finite; take an earlier checkpoint of the training")
     if name.endswith("running_var") and values.min() < 0:
-        raise CheckpointError(f"{name} has negative values; a variance has none")
+        raise CheckpointError(
+            f"{name} has negative values; a variance cannot be negative: fetch or save the file again"
+        )
     return values

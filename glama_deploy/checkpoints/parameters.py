@@ -1,4 +1,4 @@
-"""Which network a file's parameters belong to: by the config that the file declares, or by names and shapes alone."""
+"""Find the network to which a file's parameters belong, by the declared config or by names and shapes."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from glama_deploy.errors import CheckpointError
 from glama_deploy.network import NetworkConfig, parameter_shapes
 from glama_deploy.text.excerpts import excerpt
 
-#: The parameter that every generator has; its name ends the prefix of a generator in a file.
+#: A parameter that every generator has. Everything before this name in a file is the prefix of a generator.
 STEM = "model.1.ffc.convl2l.weight"
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-#: Fields and properties that a config and its parameters can disagree about.
+#: Fields and properties in which a config may contradict the parameters.
 _COMPARED = ("ngf", "n_downsampling", "n_blocks", "bottleneck_channels", "global_channels")
 
 
 def find_config(shapes: Shapes, declared: Mapping[str, Any] | None) -> NetworkConfig:
-    """Return the config of the network that parameters of these names and shapes belong to.
+    """Find the config of the network to which parameters belong.
 
     Args:
-        shapes: the shape of each parameter, under the generator's own names.
-        declared: the fields of the config that stands in the file, or None. The declared config is returned as it is
-            where it implies exactly these shapes.
+        shapes: The shape of each parameter, under the generator's own names.
+        declared: Fields of the config in the file, or None.
+
+    Returns:
+        The declared config where it implies exactly these shapes, or the config that the shapes imply.
 
     Raises:
-        CheckpointError: the declared config is not valid or contradicts the shapes (the message names the field),
-            parameters are missing or left over (named and counted), or a shape is another one.
+        CheckpointError: The declared config is not valid or contradicts the shapes, or parameters are missing,
+            additional, or of another shape. The message names the field or the parameters.
     """
     config = _infer(shapes) if declared is None else _validate(declared)
     if parameter_shapes(config) != shapes:
@@ -42,19 +44,34 @@ def find_config(shapes: Shapes, declared: Mapping[str, Any] | None) -> NetworkCo
 
 
 def check_shapes(config: NetworkConfig, shapes: Shapes) -> None:
-    """Raise CheckpointError where names or shapes are not those of a config's parameters."""
+    """Check that names and shapes are those of a config's parameters.
+
+    Args:
+        config: The network's config.
+        shapes: The shape of each parameter, under the generator's own names.
+
+    Raises:
+        CheckpointError: Parameters are missing, additional, or of another shape.
+    """
     expected = parameter_shapes(config)
     if missing := expected.keys() - shapes.keys():
         raise CheckpointError(f"{len(missing)} of {len(expected)} parameters are missing: {sample(missing)}")
     if extra := shapes.keys() - expected.keys():
-        raise CheckpointError(f"parameters left over, which this network does not have ({len(extra)}): {sample(extra)}")
+        raise CheckpointError(f"this network does not have {len(extra)} of the parameters: {sample(extra)}")
     for name, shape in expected.items():
         if shapes[name] != shape:
             raise CheckpointError(f"{name} has shape {list(shapes[name])}, expected {list(shape)}")
 
 
 def sample(names: Iterable[str]) -> str:
-    """Return the first three names, for a message."""
+    """List the first three names for a message.
+
+    Args:
+        names: Any number of names.
+
+    Returns:
+        Up to three names in alphabetical order, with an ellipsis where names were left out.
+    """
     names = sorted(names)
     return ", ".join(excerpt(name) for name in names[:3]) + (", …" if len(names) > 3 else "")
 
@@ -64,19 +81,19 @@ def _validate(declared: Mapping[str, Any]) -> NetworkConfig:
     try:
         return NetworkConfig.model_validate(dict(declared))
     except ValidationError as error:
-        raise CheckpointError(f"its config is not valid: {_problem(error)}") from error
+        raise CheckpointError(f"the config is not valid: {_describe(error)}") from error
 
 
 def _check_plain(fields: Mapping[str, Any], depth: int = 0) -> None:
-    """Raise CheckpointError where a config holds more than fields of numbers and strings, and a config in it."""
+    """Raise CheckpointError where a config has a field that is not a number, a string or a nested config."""
     for name, value in fields.items():
         if isinstance(value, dict) and depth < 2:
             _check_plain(value, depth + 1)
         elif value is not None and not isinstance(value, bool | int | float | str):
-            raise CheckpointError(f"its config is not valid: {excerpt(name)} is {excerpt(value)}")
+            raise CheckpointError(f"the config is not valid: {excerpt(name)} is {excerpt(value)}")
 
 
-def _problem(error: ValidationError) -> str:
+def _describe(error: ValidationError) -> str:
     first = error.errors(include_input=False, include_url=False)[0]
     where = ".".join(map(str, first["loc"])) or "config"
     return f"{excerpt(where)}: {excerpt(first['msg'].removeprefix('Value error, '), 200)}"
@@ -85,22 +102,23 @@ def _problem(error: ValidationError) -> str:
 def _check_agreement(declared: NetworkConfig, inferred: NetworkConfig, prefix: str = "") -> None:
     """Raise CheckpointError for the first field that the parameters contradict."""
     if (declared.coarse is None) != (inferred.coarse is None):
-        says, holds = ("one stage", "two") if declared.coarse is None else ("two stages", "one")
+        stages, found = ("one stage", "two") if declared.coarse is None else ("two stages", "one")
         raise CheckpointError(
-            f"the config says {says}, the parameters hold {holds}; they are of two different networks"
+            f"the config has {stages}, the parameters have {found}; give the config and the parameters of one network"
         )
     for name in _COMPARED:
         said, held = getattr(declared, name), getattr(inferred, name)
         if said != held:
             raise CheckpointError(
-                f"the config says {prefix}{name} {said}, the parameters hold {held}; they are of two different networks"
+                f"the config has {prefix}{name} {said}, the parameters have {held}; give the config and the parameters "
+                "of one network"
             )
     if declared.coarse is not None and inferred.coarse is not None:
         _check_agreement(declared.coarse, inferred.coarse, "coarse.")
 
 
 def _infer(shapes: Shapes) -> NetworkConfig:
-    """Return the config that names and shapes imply. Of `max_features` they tell a value that has the same effect."""
+    """Return the config that names and shapes imply. `max_features` is a value with the same effect."""
 
     def count(first: int, suffix: str) -> int:
         n = 0
@@ -128,10 +146,12 @@ def _infer(shapes: Shapes) -> NetworkConfig:
         return NetworkConfig(**fields)
     except ValidationError as error:
         found = ", ".join(f"{name} {value}" for name, value in fields.items() if name != "coarse")
-        raise CheckpointError(f"its parameters are of another network ({_problem(error)}; found {found})") from error
+        raise CheckpointError(
+            f"the parameters are not those of LaMa or GLaMa ({_describe(error)}; found {found})"
+        ) from error
 
 
 def _ratio(part: int, whole: int) -> float:
-    """Return a ratio whose product with `whole`, cut to an integer, is `part`: the quotient may be rounded down."""
+    """Return a ratio with `int(whole * ratio) == part`. The quotient may be rounded down, which gives `part - 1`."""
     ratio = part / whole
     return ratio if int(whole * ratio) == part else math.nextafter(ratio, 1.0)

@@ -1,8 +1,8 @@
-"""Pickles read as data: dicts, lists, tuples, numbers and strings; nothing in them is imported, called or hashed.
+"""Read pickles as data: dicts, lists, tuples, numbers and strings. Nothing is imported, called or hashed.
 
-Python's own unpickler has to be told what not to run. This reader has nothing to run: a class or function is a
-:class:`Global`, an object of a foreign class is a :class:`Stub`, and of the keys of a dict only strings are kept. The
-work is bounded by the pickle's length, whatever refers to whatever inside of it.
+Python's own unpickler runs code unless it is restricted. This reader cannot run code: a class or function becomes a
+:class:`Global`, and an object of an unknown class becomes a :class:`Stub`. Only strings are kept as keys of a dict. The
+work is bounded by the pickle's length, independent of references inside the pickle.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any, BinaryIO
 from glama_deploy.errors import CheckpointError
 from glama_deploy.text.excerpts import excerpt, first_line
 
-#: A training checkpoint of LaMa with 18 blocks and its optimizers' state has about 100,000.
+#: Largest number of operations. A training checkpoint of LaMa with 18 blocks and optimizers has about 100,000.
 MAX_OPERATIONS = 1_000_000
 
-#: Operations that push their argument, and those that push a constant.
+#: Operations that push their argument.
 _ARGUMENTS = frozenset(
     (
         *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
@@ -26,57 +26,79 @@ _ARGUMENTS = frozenset(
         *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
     )
 )
+
+#: Operations that push a constant.
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "EMPTY_TUPLE": ()}
+
+#: Operations that make a tuple, and its length.
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 
 
 @dataclass(frozen=True)
 class Global:
-    """The name of a class or function that a pickle refers to."""
+    """A class or function in a pickle.
+
+    Attributes:
+        module: Name of the module.
+        name: Name in the module.
+    """
 
     module: str
     name: str
 
 
 class Stub:
-    """Stands for an object of a foreign class; `state` holds the attributes and entries that have a string as name."""
+    """A placeholder for an object of an unknown class.
+
+    Attributes:
+        state: Attributes and entries whose names are strings.
+    """
 
     def __init__(self) -> None:
         self.state: dict[str, Any] = {}
 
 
-#: Returns what a call of a known function is read as, from its arguments.
+#: Returns the value of a call of a known function, from the call's arguments.
 Rebuild = Callable[[tuple[Any, ...]], Any]
 
 
 def read(file: BinaryIO, rebuild: Mapping[Global, Rebuild], persistent: Callable[[Any], Any]) -> Any:
-    """Return the object that a pickle describes; the file stands behind the pickle then.
+    """Read one pickle. The position of the file is then after the pickle.
 
     Args:
-        file: a file in memory. (Of a file on disk, a few bytes can ask for a read of gigabytes.)
-        rebuild: the functions whose calls are read. A call of any other one becomes a Stub.
-        persistent: returns what a persistent id stands for.
+        file: A file in memory. (With a file on disk, a few bytes of a pickle could cause a read of gigabytes.)
+        rebuild: Readers of calls, by function. A call of any other function becomes a :class:`Stub`.
+        persistent: Returns the value of a persistent id.
+
+    Returns:
+        The object in the pickle.
 
     Raises:
-        CheckpointError: not a pickle, damaged, an operation that torch does not write, or more than `MAX_OPERATIONS`.
+        CheckpointError: The data is not a pickle, is damaged, has an operation that torch does not write, or has more
+            than `MAX_OPERATIONS` operations.
     """
     machine = _Machine(rebuild, persistent)
     try:
         for number, (operation, argument, _) in enumerate(pickletools.genops(file)):
             if number == MAX_OPERATIONS:
-                raise CheckpointError(f"its pickle has more than {MAX_OPERATIONS} operations; no checkpoint does")
+                raise CheckpointError(f"the pickle has more than {MAX_OPERATIONS} operations; a checkpoint has fewer")
             if operation.name == "STOP":
                 return machine.pop()
-            machine.do(operation.name, argument)
+            machine.run(operation.name, argument)
     except (IndexError, KeyError) as error:
-        raise CheckpointError("its pickle is damaged (it takes what it has not put there)") from error
+        raise CheckpointError("the pickle is damaged (an operation reads a value that does not exist)") from error
     except (ValueError, TypeError, ArithmeticError) as error:
-        raise CheckpointError(f"its pickle is damaged ({first_line(error)})") from error
-    raise CheckpointError("its pickle has no end; the file is truncated")
+        raise CheckpointError(f"the pickle is damaged ({first_line(error)})") from error
+    raise CheckpointError("the pickle has no end; the file is truncated")
 
 
 class _Machine:
-    """The stack, the marks and the memo of a pickle."""
+    """The stack, the marks and the memo of a pickle.
+
+    Args:
+        rebuild: Readers of calls, by function.
+        persistent: Returns the value of a persistent id.
+    """
 
     def __init__(self, rebuild: Mapping[Global, Rebuild], persistent: Callable[[Any], Any]) -> None:
         self._rebuild, self._persistent = rebuild, persistent
@@ -88,8 +110,8 @@ class _Machine:
     def pop(self) -> Any:
         return self._stack.pop()
 
-    def do(self, name: str, argument: Any) -> None:
-        """Run one operation; raises IndexError or KeyError where it takes what is not there."""
+    def run(self, name: str, argument: Any) -> None:
+        # Raises IndexError or KeyError where the operation reads a value that does not exist.
         if name in _ARGUMENTS:
             self._stack.append(argument)
         elif name in _CONSTANTS:
@@ -99,7 +121,7 @@ class _Machine:
         elif (operation := getattr(self, f"_{name.lower()}", None)) is not None:
             operation() if argument is None else operation(argument)
         else:
-            raise CheckpointError(f"its pickle uses {name}, which torch does not write")
+            raise CheckpointError(f"the pickle uses {name}, which torch does not write")
 
     def _last(self, count: int) -> list[Any]:
         if len(self._stack) < count:
@@ -130,7 +152,7 @@ class _Machine:
     def _dup(self) -> None:
         self._stack.append(self._stack[-1])
 
-    # the memo: a number for each object that is met again
+    # the memo: numbered objects that later operations read again
 
     def _put(self, index: int) -> None:
         self._memo[index] = self._stack[-1]
@@ -187,19 +209,19 @@ class _Machine:
     _additems = _appends
 
     def _store(self, items: list[Any]) -> None:
-        """Put keys and values, by turns, into the container on top; keys that are not strings are left out."""
+        """Put alternating keys and values into the container on top. Keys that are not strings are left out."""
         target = self._stack[-1]
         entries = target.state if isinstance(target, Stub) else target
         if not isinstance(entries, dict) or len(items) % 2:
-            raise TypeError("entries are put into something that is not a dict")
+            raise TypeError("entries are added to an object that is not a dict")
         entries.update((key, value) for key, value in zip(items[::2], items[1::2], strict=True) if type(key) is str)
 
     def _extend(self, items: list[Any]) -> None:
         target = self._stack[-1]
         if isinstance(target, list):
             target += items
-        elif not isinstance(target, Stub):  # the items of foreign lists are of no interest
-            raise TypeError("items are added to something that is not a list")
+        elif not isinstance(target, Stub):  # items of objects of unknown classes are not kept
+            raise TypeError("items are added to an object that is not a list")
 
     # classes, functions and their objects
 
@@ -241,12 +263,12 @@ class _Machine:
                     self._copied += len(part)
                     if self._copied > MAX_OPERATIONS:
                         raise CheckpointError(
-                            f"its pickle copies more than {MAX_OPERATIONS} entries; no checkpoint does"
+                            f"the pickle copies more than {MAX_OPERATIONS} entries; a checkpoint has fewer"
                         )
                     target.state.update(part)
         elif not isinstance(target, dict):  # the state of an OrderedDict is torch's _metadata
             raise CheckpointError(
-                f"its pickle sets the state of {excerpt(target)}; only objects with attributes are supported"
+                f"the pickle sets the state of {excerpt(target)}; only objects with attributes are supported"
             )
 
     def _binpersid(self) -> None:

@@ -1,8 +1,7 @@
-"""What the source text of a TorchScript archive says about the network, without running a line of the text.
+"""Search the code of a TorchScript archive for settings that are not supported, without running the code.
 
-Names and shapes of parameters do not tell how the network computes: an FFT norm, a dilation, the kind of padding. The
-code does. A setting that our network does not support is refused here, for its parameters would be read without an
-error and give another picture.
+Names and shapes of parameters do not imply the FFT norm, the dilation or the padding mode, but the code contains them.
+A network with other settings has the same parameters and gives another picture, so such a network is refused.
 """
 
 from __future__ import annotations
@@ -13,27 +12,34 @@ from collections.abc import Iterator
 from glama_deploy.errors import CheckpointError
 from glama_deploy.text.excerpts import excerpt
 
-#: Functions that no supported network calls.
+#: Functions that supported networks do not call.
 _FOREIGN_FUNCTION = re.compile(
     r"_*(?:upsample\w*|interpolate|grid_sampler\w*|replication_pad\dd|leaky_relu_?|prelu|elu_?|selu_?|gelu_?|silu_?)"
 )
-_TRANSFORM = re.compile(r"fft_i?[rh]?fft[2n]?")
-_PAD_MODES_REFUSED = ('"replicate"', '"circular"')
 
-#: The place of an argument of each convolution, and the values that are supported. An absent argument is supported:
-#: torch's default is one of the values.
+#: FFTs.
+_TRANSFORM = re.compile(r"fft_i?[rh]?fft[2n]?")
+
+#: Padding modes that are not supported.
+_REFUSED_PAD_MODES = ('"replicate"', '"circular"')
+
+#: Positions of the checked arguments of each convolution. A missing argument is supported, because torch's default is a
+#: supported value.
 _CONVOLUTIONS = {
     "_convolution": {"dilation": 5},
     "convolution": {"dilation": 5},
     "conv2d": {"padding": 4, "dilation": 5},
     "conv_transpose2d": {"dilation": 7},
 }
+
+#: Supported values of these arguments.
 _SUPPORTED = {"dilation": ("[1, 1]", "[1]", "1"), "padding": ("[0, 0]", "[0]", "0")}
 
-#: A literal argument is short; of a longer argument only its length counts.
+#: A longer argument is not a literal.
 _MAX_LITERAL_CHARACTERS = 40
 
-#: No alternative begins again inside of a word or of a string, so that the time is linear in the length of the text.
+#: Tokens of the code. No alternative can begin inside of a word or of a string, so the time is linear in the length of
+#: the code.
 _TOKEN = re.compile(
     r"^ *(?P<assigned>\w+) = (?P<literal>\"[^\"\n]{0,40}\"|\[[-\d, ]{0,40}\])$"
     r"|^ *(?P<function>def) "
@@ -47,26 +53,28 @@ _TOKEN = re.compile(
 
 
 def check(code: str, two_stages: bool = False) -> None:
-    """Raise CheckpointError where TorchScript code computes what our network does not compute.
+    """Check that our network gives the same output as TorchScript code.
 
     Args:
-        code: the source text, as torch prints the code of a traced or scripted network.
-        two_stages: whether the file holds a coarse network, whose picture the other network enlarges.
+        code: The source text, as torch prints the code of a traced or scripted network.
+        two_stages: Whether the file has a coarse network, whose picture is enlarged by interpolation.
 
     Raises:
-        CheckpointError: another activation behind the head than a sigmoid, an FFT norm other than "ortho", a dilation
-            other than 1, a convolution that pads with zeros, a padding other than by reflection, another activation
-            than a ReLU, or an interpolation. The message names what was found.
+        CheckpointError: The code has an activation after the head that is not a sigmoid, an FFT norm other than
+            "ortho", a dilation other than 1, padding with zeros, replication or repetition, an activation other than
+            ReLU, or an interpolation. The message names the function and the setting.
     """
     if "tanh" in code or "sigmoid" not in code:
         found = "a tanh" if "tanh" in code else "no sigmoid"
-        raise CheckpointError(f"its code has {found}; only networks that end in a sigmoid are supported")
+        raise CheckpointError(f"the code has {found}; only networks that end in a sigmoid are supported")
     for function, arguments in _calls(code):
         if _FOREIGN_FUNCTION.fullmatch(function) and not (two_stages and function == "upsample_bilinear2d"):
-            raise CheckpointError(f"its code calls {excerpt(function)}; LaMa as published does not")
+            raise CheckpointError(
+                f"the code calls {excerpt(function)}; only the functions of the published LaMa are supported"
+            )
         if _TRANSFORM.fullmatch(function):
             _check(function, "norm", arguments[3] if len(arguments) > 3 else "None", ('"ortho"',))
-        elif function == "pad" and arguments[2:3] and arguments[2] in _PAD_MODES_REFUSED:
+        elif function == "pad" and arguments[2:3] and arguments[2] in _REFUSED_PAD_MODES:
             _check(function, "mode", arguments[2], ('"reflect"',))
         for name, place in _CONVOLUTIONS.get(function, {}).items():
             if len(arguments) > place:
@@ -78,14 +86,14 @@ def check(code: str, two_stages: bool = False) -> None:
 def _check(function: str, name: str, found: str, supported: tuple[str, ...]) -> None:
     if found not in supported:
         raise CheckpointError(
-            f"its code calls {function} with {name} {excerpt(found, 40)}; only {supported[0]} is supported"
+            f"the code calls {function} with {name} {excerpt(found, 40)}; only {supported[0]} is supported"
         )
 
 
 def _calls(code: str) -> Iterator[tuple[str, list[str]]]:
-    """Yield each call's function, without the modules in front, and its arguments: one pass, whatever the nesting.
+    """Yield the function of each call, without its module, and the arguments. Nested calls are found in one pass.
 
-    An argument that is a variable of a literal value is given as that literal.
+    A variable with a literal value is replaced by the literal.
     """
     literals: dict[str, str] = {}
     stack: list[tuple[str, list[str], int]] = []

@@ -1,4 +1,4 @@
-"""A tensor in a file: its type and shape are known, its values are read when they are asked for."""
+"""Tensors in a file with a known type and shape, whose values are read on demand."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ import numpy as np
 
 from glama_deploy.errors import CheckpointError
 
-#: The types that parameters may have, and how NumPy reads them. NumPy has no bfloat16: its bits are widened.
+#: Supported types of parameters, and the NumPy types that read them. NumPy does not support bfloat16, which is read as
+#: integers and widened to float32.
 FLOAT_TYPES = {"float32": "<f4", "float64": "<f8", "float16": "<f2", "bfloat16": "<u2"}
 
+#: Largest number of a tensor's dimensions.
 MAX_DIMENSIONS = 8
-#: Of a tensor's whole name, with the names of what holds the tensor.
+
+#: Longest name of a tensor, including the names of the objects that contain the tensor.
 MAX_NAME_CHARACTERS = 512
-#: No side and no offset of a tensor is larger.
+
+#: Largest extent, stride or offset of a tensor, in elements.
 MAX_EXTENT = 1 << 48
 
 
@@ -25,10 +29,11 @@ class StoredTensor:
     """A tensor that has not been read yet.
 
     Attributes:
-        dtype: torch's name of the element type, such as `float32`, or what the tensor is instead, such as `quantized`.
-        shape: the extents.
-        read: return the values in the type of the file (bfloat16 widened to float32), perhaps as a view that cannot be
-            written to. Raises CheckpointError.
+        dtype: torch's name of the element type, such as `float32`, or the reason why the tensor is not supported, such
+            as `quantized`.
+        shape: The extents.
+        read: Returns the values in the type of the file, with bfloat16 widened to float32. The array may be read-only.
+            Raises CheckpointError where the data is damaged.
     """
 
     dtype: str
@@ -37,7 +42,15 @@ class StoredTensor:
 
 
 def unreadable(dtype: str, shape: tuple[int, ...] = ()) -> StoredTensor:
-    """Return a tensor of a type that is not supported: it has a name in the file, but its values cannot be read."""
+    """Describe a tensor that is not supported.
+
+    Args:
+        dtype: The type of the tensor, for messages.
+        shape: The extents, if they are known.
+
+    Returns:
+        A tensor whose `read` raises CheckpointError.
+    """
 
     def refuse() -> np.ndarray:
         raise CheckpointError(f"a tensor is {dtype}; {', '.join(FLOAT_TYPES)} are supported")
@@ -46,13 +59,27 @@ def unreadable(dtype: str, shape: tuple[int, ...] = ()) -> StoredTensor:
 
 
 def widen(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Return values that were read as `FLOAT_TYPES[dtype]`; those of bfloat16, which are bits so far, as float32."""
+    """Widen bfloat16 to float32.
+
+    Args:
+        values: Values of the type `FLOAT_TYPES[dtype]`.
+        dtype: torch's name of the type.
+
+    Returns:
+        float32 where `dtype` is bfloat16, otherwise `values`.
+    """
     return (values.astype(np.uint32) << 16).view(np.float32) if dtype == "bfloat16" else values
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a tensor's elements lie in its storage, in elements."""
+    """The positions of a tensor's elements in its storage.
+
+    Attributes:
+        offset: Position of the first element.
+        shape: The extents.
+        strides: Distance of neighbours along each dimension, in elements.
+    """
 
     offset: int
     shape: tuple[int, ...]
@@ -60,29 +87,45 @@ class Layout:
 
     @classmethod
     def checked(cls, offset: object, shape: object, strides: object) -> Layout:
-        """Return the layout that a file states.
+        """Check the layout in a file.
+
+        Args:
+            offset: An integer from 0 to `MAX_EXTENT`.
+            shape: A tuple of such integers.
+            strides: A tuple of as many such integers.
+
+        Returns:
+            The layout.
 
         Raises:
-            CheckpointError: not one integer, and two tuples of as many integers, each from 0 to `MAX_EXTENT`.
+            CheckpointError: An argument has another type or range.
         """
         for part, values in (("offset", (offset,)), ("shape", shape), ("strides", strides)):
             if not isinstance(values, tuple) or not all(_is_extent(value) for value in values):
-                raise CheckpointError(f"a tensor's {part} is not made of integers from 0 upwards; the file is damaged")
+                raise CheckpointError(
+                    f"a tensor's {part} does not consist of integers from 0 to 2**48; the file is damaged"
+                )
         assert isinstance(offset, int)
         assert isinstance(shape, tuple)
         assert isinstance(strides, tuple)
         if len(shape) != len(strides) or len(shape) > MAX_DIMENSIONS:
             raise CheckpointError(
-                f"a tensor has {len(shape)} extents and {len(strides)} strides; the file is damaged "
-                f"(at most {MAX_DIMENSIONS} of each, and as many of one as of the other)"
+                f"a tensor has {len(shape)} extents and {len(strides)} strides; equal numbers of at most "
+                f"{MAX_DIMENSIONS} are expected: the file is damaged"
             )
         return cls(offset, shape, strides)
 
     def take(self, storage: np.ndarray) -> np.ndarray:
-        """Return a view of a 1-D storage: the tensor's values, never more than the storage holds.
+        """Return the tensor's values in a storage.
+
+        Args:
+            storage: 1-D array.
+
+        Returns:
+            A read-only view of the storage.
 
         Raises:
-            CheckpointError: the tensor reaches past its storage, or repeats the storage's values.
+            CheckpointError: The tensor reaches past its storage, or has more values than its storage.
         """
         if 0 in self.shape:
             return np.empty(self.shape, storage.dtype)

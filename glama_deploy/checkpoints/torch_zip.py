@@ -1,10 +1,9 @@
-"""Tensors out of a file that `torch.save` or TorchScript wrote, without running a line of the file.
+"""Read tensors of files that `torch.save` or TorchScript wrote, without running code of the file.
 
-Since torch 1.6 both write a zip with a pickle (`data.pkl`) that refers to raw storages (`data/0`, …). Before, the
-pickle and its storages stood one after another in one file. The pickle is read as data
-(:mod:`glama_deploy.checkpoints.pickles`), and TorchScript is never compiled or executed. Storages are read when a
-tensor is asked for, and only then: an optimizer's state in the same file costs nothing. The last storage is kept, since
-tensors may share one.
+Since torch 1.6, both write a zip with a pickle (`data.pkl`) that refers to raw storages (`data/0`, …). Older files
+contain the pickle and then the storages. The pickle is read as data (:mod:`glama_deploy.checkpoints.pickles`), and
+TorchScript is never compiled or executed. A storage is read when the values of its tensor are read, so an optimizer's
+state in the same file takes no time. The last storage is kept in memory, because several tensors may share one storage.
 """
 
 from __future__ import annotations
@@ -35,22 +34,28 @@ from glama_deploy.checkpoints.stored_tensors import (
 from glama_deploy.errors import CheckpointError
 from glama_deploy.text.excerpts import excerpt, first_line
 
-#: A pickle of tensors' names and shapes is some kilobytes; a longer one is not a checkpoint's.
+#: Largest pickle. The names and shapes of a checkpoint's tensors take some kilobytes.
 MAX_PICKLE_BYTES = 8 << 20
+
+#: Largest number of entries of a zip.
 MAX_ENTRIES = 100_000
-#: A network of 18 blocks has less than 1 MiB of code.
+
+#: Largest code. A network of 18 blocks has less than 1 MiB.
 MAX_CODE_BYTES = 8 << 20
-#: Of nested dicts and modules.
+
+#: Largest number of nested dicts and modules.
 MAX_DEPTH = 64
+
+#: Largest number of tensors.
 MAX_TENSORS = 50_000
 
-#: How each file of torch < 1.6 begins: its magic number as a pickle.
+#: First bytes of a file of torch < 1.6: its magic number as a pickle.
 LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19."
 
-#: In front of each entry of a zip: its signature, and the lengths of the name and the extra field that follow.
+#: Header of an entry of a zip: the signature, and the lengths of the name and of the extra field after the header.
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 
-#: What a damaged zip makes its reader raise.
+#: Exceptions that readers of a damaged zip raise.
 _DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -63,7 +68,7 @@ _DAMAGE = (
     OverflowError,
 )
 
-#: Classes of storages in pickles, with torch's name of the element type and the size of an element in bytes.
+#: torch's name of the element type, and the size of an element in bytes, by the class of a storage in a pickle.
 _STORAGES = {
     "FloatStorage": ("float32", 4),
     "DoubleStorage": ("float64", 8),
@@ -86,7 +91,15 @@ _STORAGES = {
 
 @dataclass(frozen=True)
 class _Storage:
-    """What a pickle's persistent id stands for."""
+    """The storage of a persistent id in a pickle.
+
+    Attributes:
+        key: Name of the storage in the file.
+        dtype: torch's name of the element type.
+        offset: Offset of the storage in a larger storage, in elements.
+        count: Number of elements in the pickle, or None where the pickle does not have this number.
+        read: Returns the bytes of the storage.
+    """
 
     key: str
     dtype: str
@@ -96,24 +109,37 @@ class _Storage:
 
 
 def read_zip(path: Path) -> Any:
-    """Return the object in a torch zip archive: dicts and Stubs of StoredTensors.
+    """Read a zip archive of torch or TorchScript.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The object in the archive: dicts and Stubs of StoredTensors.
 
     Raises:
-        CheckpointError: damaged, truncated, not torch's, compressed, of a big-endian machine, or past a bound above.
+        CheckpointError: The archive is damaged, truncated, compressed, not one of torch, from a big-endian machine, or
+            exceeds a bound of this module.
     """
     with _damage(path), zipfile.ZipFile(path) as archive:
         entries = {info.filename: info for info in archive.infolist()}
-        if len(entries) < len(archive.infolist()):  # readers differ in which of two entries they take
+        if len(entries) < len(archive.infolist()):  # of two entries with one name, readers choose different ones
             raise CheckpointError(f"{path} has two entries of one name; save the checkpoint again")
         root = _find_root(path, entries)
         storages = [info for name, info in entries.items() if name.startswith(f"{root}/data/")]
         if any(info.compress_type != zipfile.ZIP_STORED for info in (entries[f"{root}/data.pkl"], *storages)):
-            raise CheckpointError(f"{path} has compressed tensors, which torch never writes; save it again")
+            raise CheckpointError(
+                f"{path} has compressed tensors, which torch does not write; save the checkpoint again"
+            )
         if f"{root}/byteorder" in entries and _head(archive, f"{root}/byteorder", 16) != b"little":
-            raise CheckpointError(f"{path} was saved on a big-endian machine; save it again on a little-endian one")
+            raise CheckpointError(
+                f"{path} was saved on a big-endian machine; save the checkpoint on a little-endian machine"
+            )
         pickled = _head(archive, f"{root}/data.pkl", MAX_PICKLE_BYTES + 1)
         if len(pickled) > MAX_PICKLE_BYTES:
-            raise CheckpointError(f"{path}: its pickle is over {MAX_PICKLE_BYTES >> 20} MiB; no checkpoint is")
+            raise CheckpointError(
+                f"{path}: the pickle is larger than {MAX_PICKLE_BYTES >> 20} MiB; a checkpoint's is smaller"
+            )
 
     @lru_cache(maxsize=1)  # all parameters may be views of one storage
     def read_storage(key: str) -> bytes:
@@ -128,10 +154,16 @@ def read_zip(path: Path) -> Any:
 
 
 def read_code(path: Path) -> bytes:
-    """Return the source text of a TorchScript archive, which is never run; nothing of any other zip archive.
+    """Read the code of a TorchScript archive, which is never run.
+
+    Args:
+        path: A zip archive.
+
+    Returns:
+        The source text. It is empty for other zip archives.
 
     Raises:
-        CheckpointError: damaged, or more than `MAX_CODE_BYTES` of text.
+        CheckpointError: The archive is damaged, or has more than `MAX_CODE_BYTES` of code.
     """
     parts: list[bytes] = []
     room = MAX_CODE_BYTES
@@ -142,17 +174,22 @@ def read_code(path: Path) -> bytes:
                 room -= len(parts[-1])
                 if room < 0:
                     raise CheckpointError(
-                        f"{path} has more than {MAX_CODE_BYTES >> 20} MiB of code; no checkpoint does"
+                        f"{path} has more than {MAX_CODE_BYTES >> 20} MiB of code; a checkpoint has less"
                     )
     return b"\n".join(parts)
 
 
 def read_legacy(path: Path) -> Any:
-    """Return the object in a file of torch < 1.6, as :func:`read_zip` does.
+    """Read a file of torch < 1.6.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The object in the file: dicts and Stubs of StoredTensors.
 
     Raises:
-        CheckpointError: damaged, truncated (with the bytes that were found and expected), of a big-endian machine, or
-            past a bound above.
+        CheckpointError: The file is damaged, truncated, from a big-endian machine, or exceeds a bound of this module.
     """
     places: dict[str, tuple[int, int]] = {}
 
@@ -171,20 +208,28 @@ def read_legacy(path: Path) -> Any:
     with named(path):
         _, _, system = (pickles.read(stream, {}, lambda _: Stub()) for _ in range(3))
         if isinstance(system, dict) and system.get("little_endian") is False:
-            raise CheckpointError("it was saved on a big-endian machine; save it again on a little-endian one")
+            raise CheckpointError(
+                "the file was saved on a big-endian machine; save the checkpoint on a little-endian machine"
+            )
         tree = pickles.read(stream, _REBUILD, _persistent(read_storage, sizes))
         keys = pickles.read(stream, {}, lambda _: Stub())
         if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
-            raise CheckpointError("its list of storages is damaged")
+            raise CheckpointError("the list of storages is damaged; fetch or save the file again")
         places |= _place_storages(path, stream.tell(), keys, sizes)
     return tree
 
 
 def tensors(tree: Any) -> Iterator[tuple[str, StoredTensor]]:
-    """Yield every tensor in nested dicts and Stubs with its dotted name; a container that is met twice counts once.
+    """Walk nested dicts and Stubs and yield all tensors. A container that occurs twice is walked once.
+
+    Args:
+        tree: The object in a file.
+
+    Yields:
+        The dotted name of each tensor, and the tensor.
 
     Raises:
-        CheckpointError: more tensors, deeper or under longer names than a checkpoint has.
+        CheckpointError: The tensors exceed `MAX_TENSORS`, `MAX_DEPTH` or `MAX_NAME_CHARACTERS`.
     """
     seen: set[int] = set()
     stack: list[tuple[str, int, Any]] = [("", 0, tree)]
@@ -194,7 +239,7 @@ def tensors(tree: Any) -> Iterator[tuple[str, StoredTensor]]:
         if isinstance(node, StoredTensor):
             found += 1
             if found > MAX_TENSORS:
-                raise CheckpointError(f"it holds more than {MAX_TENSORS} tensors; no checkpoint does")
+                raise CheckpointError(f"the file has more than {MAX_TENSORS} tensors; a checkpoint has fewer")
             yield prefix, node
             continue
         items = node.state if isinstance(node, Stub) else node
@@ -202,13 +247,13 @@ def tensors(tree: Any) -> Iterator[tuple[str, StoredTensor]]:
             continue
         seen.add(id(items))
         if depth == MAX_DEPTH:
-            raise CheckpointError(f"it holds more than {MAX_DEPTH} nested dicts; no checkpoint does")
+            raise CheckpointError(f"the file has more than {MAX_DEPTH} nested dicts; a checkpoint has fewer")
         for key, value in reversed(items.items()):
             if not isinstance(value, dict | Stub | StoredTensor):
                 continue
             if len(prefix) + len(key) >= MAX_NAME_CHARACTERS:
                 raise CheckpointError(
-                    f"a name in it, {excerpt(prefix + key, 40)}, has more than {MAX_NAME_CHARACTERS} characters"
+                    f"the tensor name {excerpt(prefix + key, 40)} has more than {MAX_NAME_CHARACTERS} characters"
                 )
             stack.append((f"{prefix}.{key}" if prefix else key, depth + 1, value))
 
@@ -217,29 +262,29 @@ def tensors(tree: Any) -> Iterator[tuple[str, StoredTensor]]:
 
 
 def _find_root(path: Path, entries: Mapping[str, Any]) -> str:
-    """Return the folder in the zip that holds `data.pkl`."""
+    """Return the folder of the zip that contains `data.pkl`."""
     if len(entries) > MAX_ENTRIES:
-        raise CheckpointError(f"{path} is a zip of {len(entries)} entries; a checkpoint has less than {MAX_ENTRIES}")
+        raise CheckpointError(f"{path} is a zip of {len(entries)} entries; a checkpoint has at most {MAX_ENTRIES}")
     roots = [name[: -len("/data.pkl")] for name in entries if name.endswith("/data.pkl")]
     if len(roots) == 1:
         return roots[0]
     if any(name.endswith("models/best.ckpt") for name in entries):
-        raise CheckpointError(f"{path} is a zip of a LaMa model folder; unpack it and give the folder")
+        raise CheckpointError(f"{path} is a zip of a LaMa model folder; unpack the zip and give the folder")
     sample = ", ".join(excerpt(name, 40) for name in list(entries)[:3]) or "nothing"
     raise CheckpointError(f"{path} is a zip of {sample}, without a torch data.pkl; a checkpoint is expected")
 
 
 def _head(archive: zipfile.ZipFile, name: str, length: int) -> bytes:
-    """Return the first bytes of an entry, whatever its size."""
+    """Return the first `length` bytes of an entry."""
     with archive.open(name) as file:
         return file.read(length)
 
 
 def _read_stored(path: Path, info: zipfile.ZipInfo) -> bytes:
-    """Return the data of an entry that is not compressed; no handle of the file stays open.
+    """Return the data of an entry that is not compressed. The file is opened for this entry and closed again.
 
     Raises:
-        zipfile.BadZipFile: damaged, encrypted or truncated.
+        zipfile.BadZipFile: The entry is damaged, encrypted or truncated.
     """
     if info.file_size != info.compress_size or info.flag_bits & 1 or info.file_size > path.stat().st_size:
         raise zipfile.BadZipFile("its size is wrong, or it is encrypted")
@@ -255,18 +300,28 @@ def _read_stored(path: Path, info: zipfile.ZipInfo) -> bytes:
 
 @contextmanager
 def _damage(place: Any) -> Iterator[None]:
-    """Turn whatever a damaged file makes its readers raise into one line."""
+    """Turn exceptions of readers of a damaged file into a CheckpointError."""
     try:
         yield
     except _DAMAGE as error:
         raise CheckpointError(
-            f"{place} is damaged or truncated ({first_line(error)}); fetch or save it again"
+            f"{place} is damaged or truncated ({first_line(error)}); fetch or save the file again"
         ) from error
 
 
 @contextmanager
 def named(path: Path) -> Iterator[None]:
-    """Put the file's name in front of what is wrong with its pickle."""
+    """Put a file's name in front of messages of CheckpointErrors.
+
+    Args:
+        path: The file.
+
+    Yields:
+        None.
+
+    Raises:
+        CheckpointError: The block raised a CheckpointError.
+    """
     try:
         yield
     except CheckpointError as error:
@@ -277,35 +332,35 @@ def named(path: Path) -> Iterator[None]:
 
 
 def _place_storages(path: Path, start: int, keys: list[str], sizes: Mapping[str, int]) -> dict[str, tuple[int, int]]:
-    """Return where each storage begins, and its length in bytes. A record is a count of elements and the elements."""
+    """Return the offset and the length of each storage in bytes. Each storage follows its number of elements."""
     places = {}
     size = path.stat().st_size
     with _damage(path), path.open("rb") as file:
         for key in keys:
             if key not in sizes or key in places:
-                raise CheckpointError("its list of storages does not fit its tensors; the file is damaged")
+                raise CheckpointError("the list of storages does not fit the tensors; the file is damaged")
             file.seek(start)
             head = file.read(8)
             if len(head) < 8:
-                raise CheckpointError(f"it is truncated: {size} bytes found, at least {start + 8} expected")
+                raise CheckpointError(f"the file is truncated: {size} bytes found, at least {start + 8} expected")
             (count,) = struct.unpack("<q", head)
             if count < 0:
                 raise CheckpointError("a storage has a negative size; the file is damaged")
             end = start + 8 + count * sizes[key]
             if end > size:
-                raise CheckpointError(f"it is truncated: {size} bytes found, at least {end} expected")
+                raise CheckpointError(f"the file is truncated: {size} bytes found, at least {end} expected")
             places[key] = (start + 8, end - start - 8)
             start = end
     return places
 
 
-# ---------------------------------------------------------------- what a pickle's calls are read as
+# ---------------------------------------------------------------- read the calls of a pickle
 
 
 def _persistent(read: Callable[[str], bytes], sizes: dict[str, int] | None = None) -> Callable[[Any], Any]:
-    """Return the reader of persistent ids; it notes the size of each storage's elements in `sizes`.
+    """Return the reader of persistent ids, which stores the size of each storage's elements in `sizes`.
 
-    An id is ("storage", class, key, location, count) and, of old files, a view (key, offset, count) of the storage.
+    An id is ("storage", class, key, location, count). In old files, a view (key, offset, count) follows.
     """
 
     def resolve(identity: Any) -> Any:
@@ -316,7 +371,7 @@ def _persistent(read: Callable[[str], bytes], sizes: dict[str, int] | None = Non
             return Stub()
         dtype, size = _STORAGES.get(storage.name, (excerpt(storage.name, 40), 0))
         if sizes is not None and not size:
-            raise CheckpointError(f"its pickle refers to a storage of an unknown kind, {dtype}")
+            raise CheckpointError(f"the pickle refers to a storage of an unknown type, {dtype}; save the file again")
         if sizes is not None:
             sizes.setdefault(key, size)
         view = identity[5] if len(identity) > 5 else None
@@ -328,10 +383,10 @@ def _persistent(read: Callable[[str], bytes], sizes: dict[str, int] | None = Non
 
 
 def _rebuild_tensor(arguments: tuple[Any, ...]) -> StoredTensor:
-    """torch._utils._rebuild_tensor and _rebuild_tensor_v2: storage, offset, shape, strides, …"""
+    """Read calls of torch._utils._rebuild_tensor and _rebuild_tensor_v2: storage, offset, shape, strides and more."""
     storage, offset, shape, strides = arguments[:4]
     if not isinstance(storage, _Storage):
-        return unreadable("of a storage that is not in the file")
+        return unreadable("in a storage that is not in the file")
     layout = Layout.checked(offset, shape, strides)
     within = Layout.checked(storage.offset, (), ())
     layout = Layout(layout.offset + within.offset, layout.shape, layout.strides)
@@ -343,8 +398,8 @@ def _rebuild_tensor(arguments: tuple[Any, ...]) -> StoredTensor:
         stored = np.dtype(FLOAT_TYPES[storage.dtype])
         if storage.count is not None and storage.count != len(data) / stored.itemsize:
             raise CheckpointError(
-                f"a storage of {len(data)} bytes is said to have {excerpt(storage.count)} values of {storage.dtype}; "
-                "the file is damaged"
+                f"a storage has {len(data)} bytes, but the pickle says {excerpt(storage.count)} values of "
+                f"{storage.dtype}; the file is damaged"
             )
         return widen(layout.take(np.frombuffer(data, stored, len(data) // stored.itemsize)), storage.dtype)
 
@@ -352,13 +407,13 @@ def _rebuild_tensor(arguments: tuple[Any, ...]) -> StoredTensor:
 
 
 def _rebuild_typed(arguments: tuple[Any, ...]) -> StoredTensor:
-    """torch._utils._rebuild_tensor_v3, which says the type beside the storage: a type that has no storage class."""
+    """Read calls of torch._utils._rebuild_tensor_v3, whose types have no storage class and are not supported."""
     named = [argument.name for argument in arguments if isinstance(argument, Global)]
     return unreadable(excerpt(named[-1] if named else "of an unknown type", 40))
 
 
 def _rebuild_from_type(arguments: tuple[Any, ...]) -> Any:
-    """torch._tensor._rebuild_from_type_v2: a function, the class, the function's arguments, attributes."""
+    """Read calls of torch._tensor._rebuild_from_type_v2: a function, a class, the function's arguments, attributes."""
     function, _, inner = arguments[:3]
     known = _REBUILD.get(function) if isinstance(function, Global) else None
     if known in (None, _rebuild_from_type) or not isinstance(inner, tuple):
@@ -368,12 +423,12 @@ def _rebuild_from_type(arguments: tuple[Any, ...]) -> Any:
 
 def _rebuild_ordered_dict(arguments: tuple[Any, ...]) -> dict[str, Any]:
     if arguments:
-        raise CheckpointError("it was written by Python 2; load it and save it again with Python 3")
+        raise CheckpointError("the file was written by Python 2; load and save the checkpoint with Python 3")
     return {}
 
 
-def _kind(name: str) -> pickles.Rebuild:
-    """Return a reader of tensors of a kind that is not supported."""
+def _refuse(name: str) -> pickles.Rebuild:
+    """Return a reader of calls that make tensors of a kind that is not supported."""
     return lambda _: unreadable(name)
 
 
@@ -385,12 +440,12 @@ _REBUILD: dict[Global, pickles.Rebuild] = {
     Global("torch._utils", "_rebuild_parameter"): lambda arguments: arguments[0],
     Global("torch._utils", "_rebuild_parameter_with_state"): lambda arguments: arguments[0],
     Global("torch._tensor", "_rebuild_from_type_v2"): _rebuild_from_type,
-    Global("torch._utils", "_rebuild_qtensor"): _kind("quantized"),
-    Global("torch._utils", "_rebuild_sparse_tensor"): _kind("sparse"),
-    Global("torch._utils", "_rebuild_sparse_csr_tensor"): _kind("sparse"),
-    Global("torch._utils", "_rebuild_nested_tensor"): _kind("nested"),
-    Global("torch._utils", "_rebuild_meta_tensor_no_storage"): _kind("without values (meta)"),
-    Global("torch._utils", "_rebuild_wrapper_subclass"): _kind("of a class of its own"),
-    Global("torch._utils", "_rebuild_device_tensor_from_numpy"): _kind("of another device"),
-    Global("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): _kind("of another device"),
+    Global("torch._utils", "_rebuild_qtensor"): _refuse("quantized"),
+    Global("torch._utils", "_rebuild_sparse_tensor"): _refuse("sparse"),
+    Global("torch._utils", "_rebuild_sparse_csr_tensor"): _refuse("sparse"),
+    Global("torch._utils", "_rebuild_nested_tensor"): _refuse("nested"),
+    Global("torch._utils", "_rebuild_meta_tensor_no_storage"): _refuse("without values (meta)"),
+    Global("torch._utils", "_rebuild_wrapper_subclass"): _refuse("of a class of its own"),
+    Global("torch._utils", "_rebuild_device_tensor_from_numpy"): _refuse("of another device"),
+    Global("torch._utils", "_rebuild_device_tensor_from_cpu_tensor"): _refuse("of another device"),
 }

@@ -84,14 +84,14 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:344c77bb\nsize 20
         (b"<!-- a proxy -->\n<!doctype html>", "web page"),
         (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "web page"),
         (b'{"error": "Repository not found"}', "JSON text of 33 bytes"),
-        (b"PK\x03\x04" + bytes(100), "truncated: 104 bytes found of a zip archive whose end is missing"),
+        (b"PK\x03\x04" + bytes(100), "truncated: 104 bytes found of a zip archive without its end"),
         (gzip.compress(b"x" * 100, mtime=0), "gzip archive; unpack it first"),
         (b"\x89PNG\r\n\x1a\n" + bytes(50), "a PNG image"),
         (b"\x93NUMPY\x01\x00" + bytes(50), "a NumPy array"),
-        (b"\x80\x02}.", r"\(4 bytes\) is damaged, truncated or no checkpoint"),
-        (b"\x08\x00\x00\x00\x00\x00\x00\x00{", "truncated: 9 bytes found, its header alone takes 16"),
+        (b"\x80\x02}.", r"\(4 bytes\) is damaged, truncated or not a checkpoint"),
+        (b"\x08\x00\x00\x00\x00\x00\x00\x00{", "truncated: 9 bytes found, the header alone has 16"),
         (b"\x02\x00\x00\x00\x00\x00\x00\x00{]", "header is not JSON"),
-        (b"\xff" * 100, r"\(100 bytes\) is damaged, truncated or no checkpoint"),
+        (b"\xff" * 100, r"\(100 bytes\) is damaged, truncated or not a checkpoint"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -113,9 +113,9 @@ def test_a_tar_archive_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        (["big-lama/config.yaml", "big-lama/models/best.ckpt"], "zip of a LaMa model folder; unpack it"),
+        (["big-lama/config.yaml", "big-lama/models/best.ckpt"], "zip of a LaMa model folder; unpack the zip"),
         (["a.npy", "b.npy"], r"zip of a\.npy, b\.npy, without a torch data\.pkl"),
-        ([], "damaged, truncated or no checkpoint"),
+        ([], "damaged, truncated or not a checkpoint"),
         (["a/data.pkl", "b/data.pkl"], "without a torch data"),
     ],
 )
@@ -165,7 +165,7 @@ def test_placeholders_in_a_lama_folder_are_told(tmp_path):
         ('{"ngf": ' + "9" * 4000 + "}", "ngf"),
         ('{"\\u001b[31m": 1}', r"\\x1b\[31m"),
         ('{"ratio": NaN}', "ratio"),
-        ('{"ngf": 8, "max_features": 4}', "max_features 4 is below ngf 8"),
+        ('{"ngf": 8, "max_features": 4}', "max_features is 4, below ngf \\(8\\)"),
     ],
 )
 def test_a_config_in_metadata_that_cannot_be_is_one_line(tmp_path, state, config, says):

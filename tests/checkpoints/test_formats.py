@@ -139,7 +139,7 @@ def test_a_file_that_would_run_code_runs_none(tmp_path, weights):
 def test_a_legacy_file_that_would_run_code_is_refused_and_runs_none(tmp_path):
     marker, path = tmp_path / "marker", tmp_path / "bomb.pth"
     path.write_bytes(pickle.dumps({"state_dict": Bomb(marker)}))
-    with pytest.raises(CheckpointError, match="no checkpoint"):
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
         checkpoint.read(path)
     assert not marker.exists()
 
@@ -162,7 +162,7 @@ def test_a_tensor_that_reaches_past_its_storage_is_refused(tmp_path, weights):
         for info in source.infolist():
             data = source.read(info)
             target.writestr(info.filename, data[:8] if info.filename.endswith("data/0") else data)
-    with pytest.raises(CheckpointError, match="a storage of 8 bytes is said to have 1568 values of float32"):
+    with pytest.raises(CheckpointError, match="a storage has 8 bytes, but the pickle says 1568 values"):
         checkpoint.read(tmp_path / "short.pt")
 
 
@@ -216,7 +216,7 @@ def test_legacy_files_may_hold_parameters_and_a_config(tmp_path, weights):
     assert_same(path, weights, "pt")
     config = {**TINY.model_dump(), "n_blocks": 3}
     torch.save({"config": config, "state_dict": state}, path, _use_new_zipfile_serialization=False)
-    with pytest.raises(CheckpointError, match="n_blocks 3, the parameters hold 1"):
+    with pytest.raises(CheckpointError, match="n_blocks 3, the parameters have 1"):
         checkpoint.read(path)
 
 
@@ -234,14 +234,14 @@ def test_missing_parameters_are_named_and_counted(tmp_path, weights):
 def test_left_over_parameters_are_named_and_counted(tmp_path, weights):
     extra = {"model.5.conv1.ffc.gate.weight": np.zeros(3, np.float32)}
     torch.save(state_of(weights | extra), tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match=r"left over.* \(1\): model\.5\.conv1\.ffc\.gate\.weight"):
+    with pytest.raises(CheckpointError, match=r"does not have 1 of the parameters: model\.5\.conv1\.ffc\.gate\.weight"):
         checkpoint.read(tmp_path / "x.pt")
 
 
 @pytest.mark.parametrize(
     ("field", "value", "says"),
     [
-        ("n_blocks", 3, "n_blocks 3, the parameters hold 1"),
+        ("n_blocks", 3, "n_blocks 3, the parameters have 1"),
         ("ngf", 16, "ngf 16"),
         ("ratio", 0.5, "global_channels"),
     ],
@@ -258,7 +258,7 @@ def test_a_lama_folder_whose_config_contradicts_the_shapes_says_which_field(tmp_
     shutil.copytree(lama_small, folder)
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config.replace("n_blocks: 2", "n_blocks: 9"))
-    with pytest.raises(CheckpointError, match="n_blocks 9, the parameters hold 2"):
+    with pytest.raises(CheckpointError, match="n_blocks 9, the parameters have 2"):
         checkpoint.read(folder)
     (folder / "config.yaml").write_text(config.replace("kind: ffc_resnet", "kind: pix2pixhd_global"))
     with pytest.raises(CheckpointError, match="pix2pixhd_global"):
@@ -299,7 +299,7 @@ def test_a_config_that_is_no_yaml_is_an_error(tmp_path, lama_small, text):
 
 def test_a_checkpoint_of_another_network_is_an_error(tmp_path):
     torch.save(torch.nn.Conv2d(3, 3, 3).state_dict(), tmp_path / "x.pt")
-    with pytest.raises(CheckpointError, match="holds no LaMa or GLaMa generator"):
+    with pytest.raises(CheckpointError, match="has no LaMa or GLaMa generator"):
         checkpoint.read(tmp_path / "x.pt")
 
 

@@ -94,7 +94,7 @@ def refusal(path: Path) -> str:
             + text("model.1.ffc.convl2l.weight")
             + ONE_VALUE
             + b"ss.",
-            "its config is not valid: ngf is a tuple",
+            "the config is not valid: ngf is a tuple",
             id="config of nested tuples",
         ),
         pytest.param(
@@ -130,25 +130,29 @@ def refusal(path: Path) -> str:
         pytest.param(b"K\x01Nb.", "sets the state of 1", id="BUILD on a number"),
         pytest.param(
             REBUILD + b"(" + FLOAT_STORAGE + b"K\x00G?\xf0\x00\x00\x00\x00\x00\x00\x85K\x01\x85tR.",
-            "shape is not made of integers",
+            "shape does not consist of integers",
             id="float shape",
         ),
-        pytest.param(REBUILD + b"(" + FLOAT_STORAGE + b"K\x00NNtR.", "shape is not made of", id="None as shape"),
+        pytest.param(REBUILD + b"(" + FLOAT_STORAGE + b"K\x00NNtR.", "shape does not consist of", id="None as shape"),
         pytest.param(REBUILD + b"(" + FLOAT_STORAGE + b"tR.", "pickle is damaged", id="missing shape"),
         pytest.param(
-            REBUILD + b"(" + FLOAT_STORAGE + b"J\xff\xff\xff\xff))tR.", "offset is not made of", id="negative offset"
+            REBUILD + b"(" + FLOAT_STORAGE + b"J\xff\xff\xff\xff))tR.",
+            "offset does not consist of",
+            id="negative offset",
         ),
         pytest.param(
             REBUILD + b"(" + FLOAT_STORAGE + b"K\x00K\x01\x85)tR.", "1 extents and 0 strides", id="other strides"
         ),
-        pytest.param(b"ctorch._utils\n_rebuild_parameter\n)R.", "takes what it has not", id="parameter of nothing"),
-        pytest.param(b"}K\x01s.", "takes what it has not", id="entry without a value"),
-        pytest.param(b"(K\x01u.", "takes what it has not", id="entries of nothing"),
+        pytest.param(
+            b"ctorch._utils\n_rebuild_parameter\n)R.", "a value that does not exist", id="parameter of nothing"
+        ),
+        pytest.param(b"}K\x01s.", "a value that does not exist", id="entry without a value"),
+        pytest.param(b"(K\x01u.", "a value that does not exist", id="entries of nothing"),
         pytest.param(b"N(K\x01K\x02u.", "not a dict", id="entries of None"),
         pytest.param(b"}(K\x01u.", "not a dict", id="an odd number of entries"),
         pytest.param(b"NK\x01a.", "not a list", id="item of None"),
-        pytest.param(b"h\x07.", "takes what it has not", id="unknown memo"),
-        pytest.param(b".", "takes what it has not", id="nothing"),
+        pytest.param(b"h\x07.", "a value that does not exist", id="unknown memo"),
+        pytest.param(b".", "a value that does not exist", id="nothing"),
         pytest.param(b"K\x01K\x02\x93.", "the name of a class is not a string", id="class of numbers"),
         pytest.param(b"(ios\nsystem\n.", "uses INST", id="INST"),
         pytest.param(b"\x82\x01.", "uses EXT1", id="EXT1"),
@@ -339,7 +343,7 @@ def test_a_whole_module_is_told_from_its_parameters(tmp_path, tiny):
     with io.BytesIO() as buffer:
         torch.save(checkpoint.load(tiny), buffer)
         (tmp_path / "x.pt").write_bytes(buffer.getvalue())
-    assert "state_dict() alone" in refusal(tmp_path / "x.pt")
+    assert "save its state_dict()" in refusal(tmp_path / "x.pt")
 
 
 # ---------------------------------------------------------------- several generators, and parts that are not known
@@ -415,7 +419,7 @@ def test_torchscript_with_a_tanh_behind_the_head_is_refused(tmp_path, tiny):
     generator.model[-1] = torch.nn.Tanh()
     with pytest.warns(match="deprecated"):
         torch.jit.trace(generator, torch.rand(1, 4, 32, 32)).save(str(tmp_path / "x.pt"))
-    assert "its code has a tanh" in refusal(tmp_path / "x.pt")
+    assert "the code has a tanh" in refusal(tmp_path / "x.pt")
 
 
 def test_names_of_a_file_are_short_and_printable_in_messages(tmp_path, state):

@@ -188,7 +188,9 @@ def test_a_small_file_of_many_pixels_is_refused_before_it_is_decoded(tmp_path, s
     assert (tmp_path / "x.png").stat().st_size < 30_000
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", lambda self: pytest.fail("it was decoded"))
     for read in (read_image, read_mask):
-        with pytest.raises(ImageError, match=r"13000x13000 and needs about 3\.4 GB, 1\.0 GB are free; scale the image down"):
+        with pytest.raises(
+            ImageError, match=r"13000x13000 and needs about 3\.4 GB, 1\.0 GB are free; scale the image down"
+        ):
             read(tmp_path / "x.png")
 
 

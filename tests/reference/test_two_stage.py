@@ -85,9 +85,9 @@ def test_bare_parameters_are_known_for_two_stages(tmp_path):
 @pytest.mark.parametrize(
     ("said", "held", "message"),
     [
-        (NetworkConfig(ngf=8, n_blocks=1), TWO, "says one stage, the parameters hold two"),
-        (TWO, NetworkConfig(ngf=8, n_blocks=1), "says two stages, the parameters hold one"),
-        (TWO.model_copy(update={"coarse": NetworkConfig(ngf=8, n_blocks=3)}), TWO, "coarse.n_blocks 3, .* hold 2"),
+        (NetworkConfig(ngf=8, n_blocks=1), TWO, "has one stage, the parameters have two"),
+        (TWO, NetworkConfig(ngf=8, n_blocks=1), "has two stages, the parameters have one"),
+        (TWO.model_copy(update={"coarse": NetworkConfig(ngf=8, n_blocks=3)}), TWO, "coarse.n_blocks 3, .* have 2"),
     ],
 )
 def test_a_config_of_other_stages_is_an_error(tmp_path, said, held, message):
