@@ -1,7 +1,7 @@
-"""A run's checkpoints: whole or not there, the last few and the best.
+"""Write and read the checkpoints of a training run: the last few and the best.
 
-Each is a `.pt` that `glama-export` takes as it is (`config` and `state_dict` are the averaged generator's); all else
-that the run needs to go on is under `training`.
+Each checkpoint is a `.pt` file that the exporter reads: `config` and `state_dict` are those of the averaged generator.
+The state that a resumed run needs is under `training`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from glama_deploy.errors import CheckpointError
 from glama_deploy.io.files import atomic_file
 from glama_deploy.text.excerpts import first_line
 
+#: Name of the best checkpoint.
 BEST = "best.pt"
-#: What a damaged file makes `torch.load` raise: its unpickler takes what the file says without a check.
+
+#: Exceptions that `torch.load` raises for damaged files, which its unpickler does not check.
 DAMAGE = (
     OSError,
     RuntimeError,
@@ -38,14 +40,29 @@ _NAME = re.compile(r"step-(\d+)\.pt")
 
 
 class Checkpoints:
-    """The checkpoints in a folder, of which `keep` stay beside the best."""
+    """The checkpoints in a folder.
+
+    Args:
+        folder: The run's folder.
+        keep: Number of checkpoints that are kept, in addition to the best one.
+    """
 
     def __init__(self, folder: Path, keep: int) -> None:
         self._folder, self._keep = folder, keep
 
     def save(self, step: int, state: dict[str, Any]) -> Path:
-        """Write the checkpoint of a step, then remove those that are too many. Raises GlamaError where the disk is full
-        or cannot be written; what was there stays."""
+        """Write the checkpoint of a step, then remove the oldest checkpoints.
+
+        Args:
+            step: Number of the step.
+            state: The state of the run (:meth:`glama_deploy.training.trainer.Trainer.state`).
+
+        Returns:
+            The checkpoint.
+
+        Raises:
+            GlamaError: The file cannot be written. No checkpoint is removed.
+        """
         path = self._folder / f"step-{step:08}.pt"
         _write(path, state)
         for old in self.steps()[: -self._keep]:
@@ -53,14 +70,31 @@ class Checkpoints:
         return path
 
     def save_best(self, state: dict[str, Any]) -> None:
+        """Write the best checkpoint.
+
+        Args:
+            state: The state of the run.
+
+        Raises:
+            GlamaError: The file cannot be written. The best checkpoint before is not changed.
+        """
         _write(self._folder / BEST, state)
 
     def steps(self) -> list[int]:
-        """Of the checkpoints that are there, in order."""
+        """List the steps of all checkpoints except the best one.
+
+        Returns:
+            The steps in ascending order.
+        """
         names = (_NAME.fullmatch(path.name) for path in self._folder.glob("step-*.pt"))
         return sorted(int(match.group(1)) for match in names if match)
 
     def latest(self) -> Path | None:
+        """Find the last checkpoint.
+
+        Returns:
+            The checkpoint, or None where the folder has no checkpoint.
+        """
         steps = self.steps()
         return self._path(steps[-1]) if steps else None
 
@@ -69,23 +103,33 @@ class Checkpoints:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What :meth:`Checkpoints.save` was given. Raises CheckpointError: damaged, or no checkpoint of a run."""
+    """Read a checkpoint of a training run.
+
+    Args:
+        path: The checkpoint.
+
+    Returns:
+        The state of the run.
+
+    Raises:
+        CheckpointError: The file is damaged, or is not a checkpoint of a training run.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGE as error:
         raise CheckpointError(
-            f"{path} is damaged ({first_line(error)}); remove it to go on from the one before"
+            f"{path} is damaged ({first_line(error)}); remove the file to resume from the checkpoint before"
         ) from error
     if not isinstance(state, dict) or "training" not in state:
-        raise CheckpointError(f"{path} is no checkpoint of a training run; give the folder of one to --out")
+        raise CheckpointError(f"{path} is not a checkpoint of a training run; give the folder of a run")
     return state
 
 
 def _write(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint; see :meth:`Checkpoints.save`.
+    """Write a checkpoint completely or not at all.
 
-    torch writes a file that it opens itself in C++, where the reason of a failure is lost. Of a file that Python
-    opened, torch raises a RuntimeError that carries the OSError, which `atomic_file` finds.
+    If torch opens the file itself, the reason of a failed write is lost in C++. If Python opens the file, torch raises
+    a RuntimeError from the OSError, which `atomic_file` finds.
     """
     with atomic_file(path) as temporary, temporary.open("wb") as file:
         torch.save(state, file)

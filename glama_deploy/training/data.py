@@ -1,8 +1,8 @@
-"""Photographs and masks for training: squares cut or resized from folders or WebDataset shards, masks made beside them.
+"""Photographs and masks for training. Photographs come from folders or WebDataset shards, masks are drawn.
 
-A sample is a function of the seed and its position in the run alone: which photograph (each once an epoch, in an order
-of the epoch's own), which square of it, mirrored or not, and which mask. So the workers need no seeds of theirs, their
-number changes nothing, and a run that is resumed at a position goes on as if it had never stopped.
+A sample depends only on the seed and on the sample's position in the run. Both determine the photograph (each one once
+an epoch, in a new order for each epoch), the square, mirroring, and the mask. Workers need no seeds of their own, and
+their number does not change the samples. A run that is resumed at a position continues with the same samples.
 """
 
 from __future__ import annotations
@@ -32,14 +32,16 @@ from glama_deploy.text.excerpts import excerpt
 from glama_deploy.training import distortions
 from glama_deploy.training.config import Data
 
-#: What a picture that cannot be read makes its reader raise.
+#: Exceptions for a picture that cannot be read.
 _BROKEN = (ImageError, OSError)
 
-#: Of one source. The largest public sets of images have some ten thousand shards.
+#: Largest number of files of one source. The largest public sets of images have some ten thousand shards.
 MAX_SHARDS = 100_000
+
+#: Largest number of nested braces of a source.
 _MAX_NESTED_BRACES = 8
 
-#: What counts in a source with braces: an escaped character, a range of numbers or letters, a brace, a comma.
+#: Tokens of a source with braces: an escaped character, a range of numbers or letters, a brace, a comma.
 _BRACES = re.compile(
     r"\\."
     r"|\{(?P<first>-?\d+)\.\.(?P<last>-?\d+)(?:\.\.(?P<step>-?\d+))?\}"
@@ -47,19 +49,33 @@ _BRACES = re.compile(
     r"|[{},]"
 )
 
-#: So many photographs one after the other that cannot be read end the run.
-_MOST_BROKEN = 100
+#: A run ends when this number of photographs in succession cannot be read.
+_MAX_BROKEN = 100
 
 
 @dataclass(frozen=True)
 class Photo:
-    """Where a photograph is: a file, or so many bytes of a tar file."""
+    """The place of a photograph: a file, or a part of a tar file.
+
+    Attributes:
+        path: The file, or the tar file.
+        offset: First byte of the photograph.
+        size: Number of bytes, or -1 for all bytes from the offset on.
+    """
 
     path: Path
     offset: int = 0
     size: int = -1
 
     def read(self) -> bytes:
+        """Read the encoded photograph.
+
+        Returns:
+            The bytes of the image file.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
         with self.path.open("rb") as file:
             file.seek(self.offset)
             return file.read(self.size)
@@ -70,8 +86,13 @@ class Photo:
 
 @dataclass(frozen=True)
 class Batch:
-    """image float32 [B, 3, S, S] (0…1), mask float32 [B, 1, S, S] (1 = missing), and the photographs that could not be
-    read and were replaced by others."""
+    """A batch of samples.
+
+    Attributes:
+        image: float32 [B, 3, S, S], 0…1.
+        mask: float32 [B, 1, S, S], 1 = missing.
+        broken: Names of photographs that cannot be read and were replaced by others.
+    """
 
     image: Tensor
     mask: Tensor
@@ -79,47 +100,51 @@ class Batch:
 
 
 def photos(sources: Sequence[str]) -> list[Photo]:
-    """Every picture of the folders (with all that is in them) and of the shards, in a fixed order.
+    """List the photographs of folders and shards.
 
-    A source is a folder, a tar file, or tar files by WebDataset's braces (x-{000..123}.tar). Raises GlamaError: none
-    given, one that is not there, one without a picture, a tar file that is damaged.
+    Args:
+        sources: Folders (with their subfolders), tar files, or tar files with WebDataset's braces (x-{000..123}.tar).
+
+    Returns:
+        The photographs in a fixed order.
+
+    Raises:
+        GlamaError: There are no sources, a source does not exist or has no pictures, or a tar file is damaged.
     """
     if not sources:
         raise GlamaError("no photographs are given; set data.train to folders or shards, such as data.train=[photos]")
     found: list[Photo] = []
     for source in sources:
-        here = [photo for path in _expanded(source) for photo in _of(path)]
-        if not here:
-            raise GlamaError(f"{source} has no pictures ({', '.join(sorted(SUFFIXES))}); give a folder that has")
-        found += here
+        of_source = [photo for path in _expand(source) for photo in _list_photos(path)]
+        if not of_source:
+            raise GlamaError(f"{source} has no pictures ({', '.join(sorted(SUFFIXES))}); give a folder with pictures")
+        found += of_source
     return found
 
 
-def _expanded(source: str) -> Iterator[Path]:
-    """Yield the paths of a source one after another, so that the first that is missing ends the reading.
+def _expand(source: str) -> Iterator[Path]:
+    """Yield the paths of a source one by one, so that reading ends at the first missing file.
 
     Raises:
-        GlamaError: braces that cannot be expanded, or that stand for more than `MAX_SHARDS` paths.
+        GlamaError: The braces cannot be expanded, or give more than `MAX_SHARDS` paths.
     """
     try:
-        count = _count(source)
+        count = _count_paths(source)
         names = iter(braceexpand(source)) if count <= MAX_SHARDS else iter(())
     except ValueError as error:
         raise GlamaError(
-            f"{excerpt(source, 200)} has unbalanced braces, or too many in each other; x-{{000..123}}.tar is expected"
+            f"{excerpt(source, 200)} has unbalanced or too deeply nested braces; x-{{000..123}}.tar is expected"
         ) from error
     if count > MAX_SHARDS:
-        raise GlamaError(
-            f"{excerpt(source, 200)} stands for more than {MAX_SHARDS} files; give fewer and larger shards"
-        )
+        raise GlamaError(f"{excerpt(source, 200)} gives more than {MAX_SHARDS} files; give fewer and larger shards")
     yield from map(Path, names)
 
 
-def _count(source: str) -> int:
-    """Return how many paths the braces of a source stand for. (The library makes lists of all values of a range.)
+def _count_paths(source: str) -> int:
+    """Count the paths of a source without expanding its braces, which would make lists of all values of a range.
 
     Raises:
-        ValueError: more than `_MAX_NESTED_BRACES` braces in each other, or a number of thousands of digits.
+        ValueError: More than `_MAX_NESTED_BRACES` braces are nested, or a number has thousands of digits.
     """
     sums, products = [0], [1]
     for token in _BRACES.finditer(source):
@@ -130,7 +155,7 @@ def _count(source: str) -> int:
             products[-1] *= abs(ord(token["other"]) - ord(token["letter"])) + 1
         elif token[0] == "{":
             if len(sums) > _MAX_NESTED_BRACES:
-                raise ValueError("braces that are nested too deep")
+                raise ValueError("the braces are nested too deeply")
             sums.append(0)
             products.append(1)
         elif token[0] == "," and len(sums) > 1:
@@ -142,21 +167,32 @@ def _count(source: str) -> int:
     return products[0]
 
 
-def _of(path: Path) -> list[Photo]:
+def _list_photos(path: Path) -> list[Photo]:
     if path.is_dir():
         return [Photo(file) for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES and file.is_file()]
     if not path.is_file():
-        raise GlamaError(f"{path} is neither a folder nor a tar file; give photographs that are there")
+        raise GlamaError(f"{path} is neither a folder nor a tar file; give photographs that exist")
     try:
-        with tarfile.open(path, "r:") as archive:  # uncompressed, so that a picture can be read by itself
+        with tarfile.open(path, "r:") as archive:  # uncompressed, because single pictures are read by their offset
             members = [m for m in archive if m.isfile() and Path(m.name).suffix.lower() in SUFFIXES]
             return [Photo(path, member.offset_data, member.size) for member in members]
     except tarfile.TarError as error:
-        raise GlamaError(f"{path} is no uncompressed tar file ({error}); give a folder or WebDataset shards") from error
+        raise GlamaError(
+            f"{path} is not an uncompressed tar file ({error}); give a folder or WebDataset shards"
+        ) from error
 
 
 class Squares(Dataset[tuple[np.ndarray, np.ndarray, tuple[str, ...]]]):
-    """Samples by their position in the run: image uint8 S×S×3, mask bool S×S, and what could not be read on the way."""
+    """Samples by their position in the run: image uint8 S×S×3, mask bool S×S, names of photographs that cannot be read.
+
+    Args:
+        sources: Folders or shards, as :func:`photos` takes them.
+        data: The side S, the masks, and the changes of photographs.
+        seed: Seed of all random choices.
+
+    Raises:
+        GlamaError: The sources cannot be read, or the mask is unknown.
+    """
 
     def __init__(self, sources: Sequence[str], data: Data, seed: int) -> None:
         self._photos, self._data, self._seed = photos(sources), data, seed
@@ -171,43 +207,43 @@ class Squares(Dataset[tuple[np.ndarray, np.ndarray, tuple[str, ...]]]):
         broken: list[str] = []
         rng = np.random.default_rng((self._seed, 1, position))
         epoch, place = divmod(position, len(self._photos))
-        while len(broken) < _MOST_BROKEN:
-            photo = self._photos[self._shuffled(epoch)[place]]
+        while len(broken) < _MAX_BROKEN:
+            photo = self._photos[self._shuffle(epoch)[place]]
             try:
-                image = square(self._picture(photo), self._data, rng)
+                image = square(self._read(photo), self._data, rng)
             except _BROKEN:
                 broken.append(str(photo))
                 place = int(rng.integers(len(self._photos)))
                 continue
             return image, self._mask(self._data.side, self._data.side, rng), tuple(broken)
         raise GlamaError(
-            f"{_MOST_BROKEN} pictures one after the other cannot be read, the last {broken[-1]}; check the photographs"
+            f"{_MAX_BROKEN} pictures in succession cannot be read, the last {broken[-1]}; check the photographs"
         )
 
-    def _picture(self, photo: Photo) -> Image.Image:
-        picture = self._kept.get(photo) or _decoded(photo)
+    def _read(self, photo: Photo) -> Image.Image:
+        picture = self._kept.get(photo) or _decode(photo)
         if len(self._kept) < self._data.keep:
             self._kept[photo] = picture
         return picture
 
-    def _shuffled(self, epoch: int) -> np.ndarray:
+    def _shuffle(self, epoch: int) -> np.ndarray:
         if epoch != self._epoch:
             self._epoch, self._order = epoch, np.random.default_rng((self._seed, 0, epoch)).permutation(len(self))
         return self._order
 
 
-def _decoded(photo: Photo) -> Image.Image:
+def _decode(photo: Photo) -> Image.Image:
     return decode(io.BytesIO(photo.read()), photo).convert("RGB")
 
 
 def square(picture: Image.Image, data: Data, rng: np.random.Generator) -> np.ndarray:
-    """Return a square of a photograph as it is trained on.
+    """Make a training image from a photograph.
 
     Args:
         picture: The photograph, RGB.
-        data: The square's side S, and how the photograph is cropped, resized and changed. With a zoom below 1 the crop
-            is S to S/zoom pixels wide (log-uniformly, at most the smaller side) and made smaller.
-        rng: Draws the crop and the changes.
+        data: The side S, and settings of cropping, resizing and changes. With a zoom below 1, the crop is S to S/zoom
+            pixels wide (log-uniform, at most the smaller side) and is then scaled down.
+        rng: Generator of random numbers.
 
     Returns:
         uint8 S×S×3.
@@ -236,8 +272,16 @@ def square(picture: Image.Image, data: Data, rng: np.random.Generator) -> np.nda
 
 
 class Positions(Sampler[list[int]]):
-    """The positions of one process, a batch of them after the other, without end: of each group of `world` × `batch`
-    positions of the run the part of this process."""
+    """The positions of one process, in endless batches.
+
+    The positions of the run are divided into groups of `world` × `batch`. Each process takes its part of each group.
+
+    Args:
+        batch: Number of positions in each batch of this process.
+        start: The first position of the run.
+        rank: Number of this process, from 0.
+        world: Number of processes.
+    """
 
     def __init__(self, batch: int, start: int = 0, rank: int = 0, world: int = 1) -> None:
         self._batch, self._start, self._rank, self._world = batch, start, rank, world
@@ -252,12 +296,22 @@ class Positions(Sampler[list[int]]):
 def batches(
     squares: Squares, positions: Positions, workers: int, device: str | torch.device = "cpu"
 ) -> Iterator[Batch]:
-    """Batches on the device, without end, read by so many processes beside this one."""
+    """Read batches without end.
+
+    Args:
+        squares: The samples.
+        positions: The positions of this process.
+        workers: Number of processes that read samples; 0 reads in this process.
+        device: Device of the batches.
+
+    Yields:
+        The batches.
+    """
     loader: DataLoader[Any] = DataLoader(
         squares,
         batch_sampler=positions,
         num_workers=workers,
-        collate_fn=_collated,
+        collate_fn=_collate,
         persistent_workers=workers > 0,
         pin_memory=torch.device(device).type == "cuda",
         worker_init_fn=_use_one_thread,
@@ -270,14 +324,14 @@ def batches(
 
 
 def _use_one_thread(_worker: int) -> None:
-    """Keep OpenCV to the worker's own thread: a forked process does not have the threads of the one before it."""
+    """Restrict OpenCV to one thread, because a forked process does not have the threads of its parent."""
     cv2.setNumThreads(0)
 
 
-def _collated(
+def _collate(
     samples: list[tuple[np.ndarray, np.ndarray, tuple[str, ...]]],
 ) -> tuple[Tensor, Tensor, tuple[str, ...]]:
-    """uint8 [B, S, S, 3], bool [B, S, S]: a quarter of the floats that a process would hand over, and a GPU copy."""
+    """Join samples to uint8 [B, S, S, 3] and bool [B, S, S], which have a quarter of the bytes of floats."""
     images, masks, broken = zip(*samples, strict=True)
     unread = tuple(name for names in broken for name in names)
     return torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks)), unread

@@ -1,8 +1,8 @@
-"""φ of the high-receptive-field perceptual loss (equation 2): a dilated ResNet-50 for scene parsing (Zhou et al.,
-ADE20K), whose features see far because its last two stages dilate instead of striding.
+"""The network φ of the perceptual loss with a high receptive field (equation 2).
 
-The weights are a file of the user's: `encoder_epoch_20.pth` of `ade20k-resnet50dilated-ppm_deepsup`
-(http://sceneparsing.csail.mit.edu/model/pytorch/), which LaMa takes too.
+φ is a dilated ResNet-50 for scene parsing (Zhou et al., ADE20K). Its receptive field is large, because the last two
+stages have dilated convolutions instead of strides. The user supplies the weights: `encoder_epoch_20.pth` of
+`ade20k-resnet50dilated-ppm_deepsup` (http://sceneparsing.csail.mit.edu/model/pytorch/), which LaMa uses, too.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from glama_deploy.errors import CheckpointError
 from glama_deploy.text.excerpts import first_line
 from glama_deploy.training.checkpoints import DAMAGE
 
-#: ImageNet's statistics, which the network expects.
+#: Means and standard deviations of ImageNet's channels, with which the network normalizes images.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
+#: The end of messages about the weights.
 _REMEDY = (
     "get encoder_epoch_20.pth of ade20k-resnet50dilated-ppm_deepsup from sceneparsing.csail.mit.edu/model/pytorch, or "
     "set the perceptual loss's weight to 0"
@@ -27,10 +28,10 @@ _REMEDY = (
 
 
 class SceneParsingResNet(ResNet):
-    """image [B, 3, H, W] (0…1) → the outputs of its four stages, [B, 256…2048, H/4…H/8, W/4…W/8].
+    """The network φ, frozen and always in eval mode.
 
-    Frozen, always in eval mode. Parameters bear the names of the published file: a stem of three 3×3 convolutions
-    (conv1, conv2, conv3 with bn1, bn2, bn3), then layer1 … layer4.
+    Parameters have the names of the published file: a stem of three 3×3 convolutions (conv1, conv2, conv3 with bn1,
+    bn2, bn3), then layer1 to layer4.
     """
 
     def __init__(self) -> None:
@@ -39,7 +40,7 @@ class SceneParsingResNet(ResNet):
         self.conv2, self.bn2 = nn.Conv2d(64, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64)
         self.conv3, self.bn3 = nn.Conv2d(64, 128, 3, 1, 1, bias=False), nn.BatchNorm2d(128)
         self.inplanes, self.dilation = 128, 1
-        self.layer1 = self._make_layer(Bottleneck, 64, 3)  # behind a stem of 128 channels
+        self.layer1 = self._make_layer(Bottleneck, 64, 3)  # after a stem of 128 channels
         del self.fc, self.avgpool
         self.register_buffer("mean", torch.tensor(_MEAN).reshape(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(_STD).reshape(1, 3, 1, 1), persistent=False)
@@ -47,10 +48,25 @@ class SceneParsingResNet(ResNet):
         self.eval()
 
     def train(self, mode: bool = True) -> SceneParsingResNet:
-        """Stays in eval mode: its statistics are not ours to change."""
+        """Stay in eval mode, because training must not change the network's running statistics.
+
+        Args:
+            mode: Not used.
+
+        Returns:
+            The network.
+        """
         return super().train(False)
 
     def forward(self, image: Tensor) -> list[Tensor]:
+        """Compute features of images.
+
+        Args:
+            image: float [B, 3, H, W], 0…1.
+
+        Returns:
+            The outputs of the four stages: [B, 256, H/4, W/4] to [B, 2048, H/8, W/8].
+        """
         x = (image - self.mean) / self.std
         for conv, norm in ((self.conv1, self.bn1), (self.conv2, self.bn2), (self.conv3, self.bn3)):
             x = self.relu(norm(conv(x)))
@@ -63,15 +79,25 @@ class SceneParsingResNet(ResNet):
 
 
 def load(path: Path) -> SceneParsingResNet:
-    """The network with the published weights. Raises CheckpointError: no file, not a checkpoint, another network."""
+    """Read the published weights.
+
+    Args:
+        path: The file of the weights.
+
+    Returns:
+        The network, on the CPU.
+
+    Raises:
+        CheckpointError: The file does not exist, is damaged, or is of another network.
+    """
     if not path.is_file():
-        raise CheckpointError(f"the perceptual loss's weights are not at {path}: {_REMEDY}")
+        raise CheckpointError(f"the weights of the perceptual loss do not exist at {path}: {_REMEDY}")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except DAMAGE as error:
-        raise CheckpointError(f"{path} is no checkpoint ({first_line(error)}): {_REMEDY}") from error
+        raise CheckpointError(f"{path} is not a checkpoint, or is damaged ({first_line(error)}): {_REMEDY}") from error
     network = SceneParsingResNet()
-    counts = "num_batches_tracked"  # which only training reads
+    counts = "num_batches_tracked"  # only training reads this counter
     wanted = {n: tuple(v.shape) for n, v in network.state_dict().items() if not n.endswith(counts)}
     given = state if isinstance(state, dict) else {}
     found = {n: tuple(v.shape) for n, v in given.items() if n in wanted and isinstance(v, Tensor)}

@@ -1,8 +1,8 @@
-"""What several processes share in a step: batch norm's statistics, and the gradients.
+"""Share batch norm's statistics and gradients between the processes of a run.
 
-With these a step of N processes is the step of one with N times the batch, to a rounding. Gradients are averaged here
-and not by DistributedDataParallel, which does not know of a penalty on gradients (equation 5) or of two passes through
-the discriminator before one backward.
+Except for rounding, a step of N processes then gives the result of one process with N times the batch. Gradients are
+averaged here and not by DistributedDataParallel, which supports neither a penalty on gradients (equation 5) nor two
+passes through the discriminator before one backward pass.
 """
 
 from __future__ import annotations
@@ -15,12 +15,20 @@ from torch.distributed.nn.functional import all_reduce
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
-    """Batch norm over the batches of all processes; the same parameters and names as the plain one.
+    """Batch norm over the batches of all processes, with the parameters and names of plain batch norm.
 
-    (torch's SyncBatchNorm is for CUDA alone.)
+    torch's SyncBatchNorm supports only CUDA.
     """
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalize a batch, and update the running statistics in training mode.
+
+        Args:
+            x: float [B, C, H, W].
+
+        Returns:
+            A tensor of the same shape and dtype.
+        """
         if not self.training:
             return super().forward(x)
         wide = x if x.dtype == torch.float64 else x.float()
@@ -28,13 +36,13 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         sums = all_reduce(torch.stack([wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3))]))
         mean = sums[0] / count
         variance = (sums[1] / count - mean.square()).clamp_min(0)
-        self._remember(mean.detach(), variance.detach() * count / max(count - 1, 1))
+        self._update_running_statistics(mean.detach(), variance.detach() * count / max(count - 1, 1))
         scale = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - mean * scale
         return (wide * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
 
     @torch.no_grad()
-    def _remember(self, mean: Tensor, unbiased: Tensor) -> None:
+    def _update_running_statistics(self, mean: Tensor, unbiased: Tensor) -> None:
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
@@ -45,16 +53,24 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 
 
 def share_statistics(module: nn.Module) -> None:
-    """Let all batch norms of the module see the batches of all processes."""
+    """Make all batch norms of a module use the batches of all processes.
+
+    Args:
+        module: The module, changed in place.
+    """
     for child in module.modules():
         if type(child) is nn.BatchNorm2d:
             child.__class__ = SharedBatchNorm2d
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Every process's gradients, averaged, in one message."""
+    """Average gradients over all processes, in one message.
+
+    Args:
+        parameters: Parameters whose gradients are replaced by the mean.
+    """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if not gradients:  # of a discriminator that weighs nothing
+    if not gradients:  # the discriminator's loss has a weight of 0
         return
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     distributed.all_reduce(flat)

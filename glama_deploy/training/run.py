@@ -1,4 +1,4 @@
-"""A training run in a folder: steps, scalars, pictures, checkpoints, and going on where it stopped."""
+"""A training run in a folder: steps, logs, validation, checkpoints, and resuming."""
 
 from __future__ import annotations
 
@@ -28,14 +28,15 @@ from glama_deploy.training.validation import validate
 
 log = logging.getLogger("glama_deploy")
 
+#: Name of the config in the run's folder.
 CONFIG = "config.yaml"
 
-#: Devices that a run may ask for.
+#: Supported devices.
 DEVICES = ("auto", "cpu", "cuda")
 
 
 class Stopped(GlamaError):
-    """A run that was asked to end: its checkpoint is written."""
+    """The run was interrupted, after its checkpoint was written."""
 
     exit_code = 130
 
@@ -50,28 +51,41 @@ def train(
     processes: int = 1,
     heard: Callable[[int, Scalars], None] = lambda step, scalars: None,
 ) -> Path:
-    """Train to the config's last step, in the folder `out`; `heard` gets each step's losses. Gives the last checkpoint.
+    """Train to the config's last step.
 
-    With `resume` it goes on from the folder's last checkpoint; a new run begins with the generator of the checkpoint
-    `weights`, where one is given. With `processes` above 1, or under torchrun, several
-    share each batch; the first of them writes. Raises GlamaError: a folder that has a run already (or,
-    with resume, none), no photographs, a full disk; Stopped at a SIGINT, once the step is done and saved.
+    Args:
+        asked: The config.
+        out: The run's folder.
+        resume: Continue from the last checkpoint in the folder.
+        weights: A checkpoint with whose generator a new run begins.
+        device: `auto`, `cpu` or `cuda`.
+        processes: Number of processes that share each batch. Under torchrun, torchrun's number is used. The first
+            process writes.
+        heard: Called after each step with the number of the step and the losses.
+
+    Returns:
+        The last checkpoint.
+
+    Raises:
+        GlamaError: The folder has a run and `resume` is false, or has no run and `resume` is true. There are no
+            photographs, or a file cannot be written.
+        Stopped: The process received SIGINT or SIGTERM. The current step is completed and saved.
     """
     _check_name(out)
     kept = checkpoints.Checkpoints(out, asked.saving.keep)
     latest = kept.latest()
     if latest is not None and not resume:
-        raise GlamaError(f"{out} has a run already; go on with it with --resume, or choose another folder")
+        raise GlamaError(f"{out} contains a run; resume the run, or choose another folder")
     if latest is None and resume:
-        raise GlamaError(f"{out} has no checkpoint to go on from; leave out --resume, or give the run's folder")
+        raise GlamaError(f"{out} has no checkpoint to resume from; start a new run, or give the folder of a run")
     if weights is not None and resume:
-        raise GlamaError("--resume goes on with the weights of the run itself; leave out --weights")
-    trainer = Trainer(asked, _launched(asked, device, processes))
+        raise GlamaError("weights is set beside resume, but a resumed run has its own weights; leave weights out")
+    trainer = Trainer(asked, _launch(asked, device, processes))
     if weights is not None:
         trainer.start_from(weights)
     squares = Squares(asked.data.train, asked.data, asked.optimization.seed)
     if asked.data.valid:
-        Squares(asked.data.valid, asked.data, seed=0)  # what is wrong with them is said now, not after hours
+        Squares(asked.data.valid, asked.data, seed=0)  # checks the photographs before training begins
     if latest is not None:
         state = checkpoints.read(latest)
         with archive.named(latest):
@@ -87,7 +101,7 @@ def train(
 
 
 def _check_name(out: Path) -> None:
-    """Raise GlamaError for a folder whose name is not UTF-8: TensorBoard does not write into such a folder."""
+    """Raise GlamaError for a folder whose name is not UTF-8, into which TensorBoard cannot write."""
     try:
         str(out).encode("utf-8")
     except UnicodeEncodeError as error:
@@ -98,13 +112,15 @@ def _check_device(device: str, processes: int) -> None:
     """Raise GlamaError for a device that training does not support, or that this machine does not have."""
     if device not in DEVICES:
         raise GlamaError(f"the device is {excerpt(device)}; {', '.join(DEVICES)} are supported")
-    there = torch.cuda.device_count()
-    if device == "cuda" and there < processes:
-        raise GlamaError(f"{processes} processes need a CUDA device each, PyTorch finds {there} here; use device cpu")
+    found = torch.cuda.device_count()
+    if device == "cuda" and found < processes:
+        raise GlamaError(
+            f"{processes} processes need one CUDA device each, and PyTorch finds {found}; use the device cpu"
+        )
 
 
-def _launched(asked: Config, device: str, processes: int) -> Fabric:
-    """The processes of the run, this one among them."""
+def _launch(asked: Config, device: str, processes: int) -> Fabric:
+    """Start the processes of the run."""
     _check_device(device, processes)
     precision = "bf16-mixed" if asked.optimization.precision == "bf16" else "32-true"
     elastic = "TORCHELASTIC_RUN_ID" in os.environ
@@ -124,15 +140,15 @@ def _loop(
     stop: threading.Event,
     heard: Callable[[int, Scalars], None],
 ) -> Path:
-    """Step by step to the end; without a writer, a process that only takes part."""
+    """Train to the last step, and return the last checkpoint. A process without a writer does not write."""
     saving, last = trainer.config.saving, trainer.config.optimization.steps
-    there, broken = trainer.batches(squares), set[str]()
+    samples, broken = trainer.batches(squares), set[str]()
     while trainer.step < last:
-        scalars, unreadable = trainer.advance(there)
+        scalars, unreadable = trainer.advance(samples)
         for name in set(unreadable) - broken:
             log.warning("%s cannot be read and is left out", name)
         broken |= set(unreadable)
-        ending = _any(trainer.fabric, stop.is_set())
+        ending = _is_set_anywhere(trainer.fabric, stop.is_set())
         if writer is None:
             if ending and trainer.step < last:
                 raise Stopped("stopped")
@@ -146,25 +162,23 @@ def _loop(
         if trainer.step % saving.every == 0 or trainer.step == last or ending:
             path = kept.save(trainer.step, trainer.state())
         if ending and trainer.step < last:
-            raise Stopped(
-                f"stopped at step {trainer.step}, which is saved in {path}; go on with the same command and --resume"
-            )
+            raise Stopped(f"stopped at step {trainer.step}, which is saved in {path}; resume the run to continue")
     trainer.fabric.barrier()
     latest = kept.latest()
     if latest is None:
-        raise GlamaError("the run had no step to do; raise optimization.steps")
+        raise GlamaError("the run has no steps left; raise optimization.steps")
     return latest
 
 
-def _any(fabric: Fabric, flag: bool) -> bool:
-    """Whether the flag is up in any process, so that they all end at the same step."""
+def _is_set_anywhere(fabric: Fabric, flag: bool) -> bool:
+    """Tell whether the flag is set in any process, so that all processes end at the same step."""
     if fabric.world_size == 1:
         return flag
     return bool(cast(Tensor, fabric.all_reduce(torch.tensor(float(flag)), reduce_op="sum")) > 0)
 
 
 def _validate(trainer: Trainer, kept: checkpoints.Checkpoints, writer: SummaryWriter) -> None:
-    """Score the average, log it, and keep it where its mean PSNR is the best yet."""
+    """Score the averaged generator, log the scores, and save the checkpoint if its mean PSNR is the best so far."""
     scores, strips = validate(trainer.average, trainer.config, trainer.fabric.device)
     for name, found in scores.items():
         writer.add_scalar(f"psnr/{name}", found.psnr, trainer.step)
@@ -178,7 +192,7 @@ def _validate(trainer: Trainer, kept: checkpoints.Checkpoints, writer: SummaryWr
 
 @contextmanager
 def _stop_requested() -> Iterator[threading.Event]:
-    """An event that a SIGINT or SIGTERM sets, so that the step under way is finished and saved."""
+    """Yield an event that SIGINT and SIGTERM set, so that the current step is completed and saved."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop

@@ -1,4 +1,4 @@
-"""Whether what a run's checkpoint holds has the form that a run is gone on from."""
+"""Check the state in a run's checkpoint before the run is resumed."""
 
 from __future__ import annotations
 
@@ -11,44 +11,48 @@ from torch import Tensor
 from glama_deploy.errors import CheckpointError
 from glama_deploy.text.excerpts import quoted
 
-_REMEDY = "remove the file to go on from the checkpoint before"
+#: The end of messages.
+_REMEDY = "remove the file to resume from the checkpoint before"
 
 
 def check(state: dict[str, Any]) -> None:
-    """Check the form of a state of :meth:`glama_deploy.training.trainer.Trainer.state`.
+    """Check the types of a state of :meth:`glama_deploy.training.trainer.Trainer.state`.
 
     Args:
-        state: what the checkpoint holds. Networks of other shapes are no matter of this function.
+        state: The content of the checkpoint. The shapes of the networks are not checked.
 
     Raises:
-        CheckpointError: a part is missing or of another type or range. The message names the part.
+        CheckpointError: A part is missing or has another type or range. The message names the part.
     """
     training: Any = state.get("training")
-    _demand(isinstance(training, dict), "training", training, "a dict")
-    _demand(isinstance(state.get("config"), dict), "config", state.get("config"), "a dict")
-    _demand(_is_count(training.get("recipe", 1)), "training.recipe", training.get("recipe"), "an integer from 0")
-    _demand(_is_count(training.get("step")), "training.step", training.get("step"), "an integer from 0")
+    _require(isinstance(training, dict), "training", training, "a dict")
+    _require(isinstance(state.get("config"), dict), "config", state.get("config"), "a dict")
+    _require(_is_count(training.get("recipe", 1)), "training.recipe", training.get("recipe"), "an integer from 0")
+    _require(_is_count(training.get("step")), "training.step", training.get("step"), "an integer from 0")
     best = training.get("best", -math.inf)
-    _demand(type(best) in (int, float) and not math.isnan(best), "training.best", best, "a number")
+    _require(type(best) in (int, float) and not math.isnan(best), "training.best", best, "a number")
     networks = {f"training.{name}": training.get(name) for name in ("generator", "discriminator")}
     for name, found in {"state_dict": state.get("state_dict"), **networks}.items():
         is_network = isinstance(found, dict) and all(isinstance(value, Tensor) for value in found.values())
-        _demand(is_network, name, found, "a dict of tensors")
+        _require(is_network, name, found, "a dict of tensors")
 
 
 def adam_state(found: Any, adam: torch.optim.Adam, name: str) -> dict[str, Any]:
-    """Return what `adam.load_state_dict` takes. Rates and decays are the config's own, so they are not read.
+    """Check the state of an optimizer.
 
     Args:
-        found: what the checkpoint holds of the optimizer.
-        adam: the optimizer of the run, with one group of parameters.
-        name: of the optimizer in the checkpoint.
+        found: The optimizer's state in the checkpoint.
+        adam: The run's optimizer, with one group of parameters.
+        name: Name of the optimizer in the checkpoint.
+
+    Returns:
+        The state for `adam.load_state_dict`. Learning rates and decays are those of the run's config.
 
     Raises:
-        CheckpointError: not the state of an optimizer of these parameters.
+        CheckpointError: The state does not belong to an optimizer of these parameters.
     """
     moments: Any = found.get("state") if isinstance(found, dict) else None
-    _demand(isinstance(moments, dict), f"training.{name}", found, "an optimizer's state")
+    _require(isinstance(moments, dict), f"training.{name}", found, "an optimizer's state")
     own = adam.state_dict()["param_groups"]
     shapes = {number: parameter.shape for number, parameter in enumerate(adam.param_groups[0]["params"])}
     for number, entry in moments.items():
@@ -56,7 +60,7 @@ def adam_state(found: Any, adam: torch.optim.Adam, name: str) -> dict[str, Any]:
         fits = isinstance(entry, dict) and all(
             isinstance(entry.get(part), Tensor) and entry[part].shape == shape for part, shape in expected.items()
         )
-        _demand(fits, f"training.{name}.state[{quoted(number, 40)}]", entry, "Adam's moments of that parameter")
+        _require(fits, f"training.{name}.state[{quoted(number, 40)}]", entry, "Adam's moments of the parameter")
     return {"state": moments, "param_groups": own}
 
 
@@ -64,6 +68,6 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and value >= 0
 
 
-def _demand(fits: bool, name: str, found: Any, expected: str) -> None:
+def _require(fits: bool, name: str, found: Any, expected: str) -> None:
     if not fits:
         raise CheckpointError(f"{name} is {quoted(found, 40)}; {expected} is expected; {_REMEDY}")

@@ -3,7 +3,7 @@
     image, mask → generator → x̂ → (1), (2), (4), feature matching, (8), (10) → the generator's gradients
                               └→  discriminator on x and x̂ → (3), (5)       → the discriminator's gradients
 
-Both networks then take a step of Adam, and the running average follows the generator.
+Both networks then take a step of Adam, and the running average of the generator is updated.
 """
 
 from __future__ import annotations
@@ -31,26 +31,40 @@ from glama_deploy.training.config import Config, Optimization
 from glama_deploy.training.data import Batch, Positions, Squares, batches
 from glama_deploy.training.processes import average_gradients, share_statistics
 
+#: Losses by name.
 Scalars = dict[str, float]
 
-#: The version of what a step computes: masks, losses, clipping. A run of another version is not resumed, since it would
-#: not go on as it began. Version 1 is that of glama-deploy 0.1.
+#: The version of the training step: masks, losses, clipping. A run of another version is not resumed, because its steps
+#: would change. glama-deploy 0.1 had version 1.
 RECIPE = 2
 
 
 class Trainer:
-    """The networks, their optimizers, and the step that they are at."""
+    """The networks and optimizers of a run, and the number of completed steps.
+
+    Args:
+        config: The run's config.
+        fabric: The run's processes.
+
+    Attributes:
+        config: The run's config.
+        fabric: The run's processes.
+        step: Number of completed steps.
+        best: Best mean PSNR of a validation in dB.
+        average: The generator with averaged weights.
+
+    Raises:
+        GlamaError: The number of parts does not divide the batch, or the weights of equation (2) cannot be read.
+    """
 
     def __init__(self, config: Config, fabric: Fabric) -> None:
-        """Raises GlamaError: a batch that its parts do not divide, no weights for equation (2)."""
         parts = config.optimization.accumulate * fabric.world_size
         if config.optimization.batch % parts:
             raise GlamaError(
-                f"optimization.batch is {config.optimization.batch}, which {parts} parts (optimization.accumulate × "
-                f"{fabric.world_size} processes) cannot share; give a multiple"
+                f"optimization.batch is {config.optimization.batch}; a multiple of {parts} (optimization.accumulate × "
+                f"{fabric.world_size} processes) is expected"
             )
         self.config, self.fabric, self.step = config, fabric, 0
-        #: The best score of a validation so far.
         self.best = -math.inf
         self._several = fabric.world_size > 1
         self._judge = _judge(config, fabric)
@@ -64,14 +78,20 @@ class Trainer:
         self._generator, self._discriminator = generator, discriminator
         self._averaged = AveragedModel(generator, multi_avg_fn=self._move_average, use_buffers=True)
         self._averaged.n_averaged += 1  # the weights at the start count, so the first step does not replace them
-        #: The running average of the generator.
         self.average = cast(Generator, self._averaged.module).eval().requires_grad_(False)
         if self._several:
             for network in (generator, discriminator):
                 share_statistics(network)
 
     def batches(self, squares: Squares) -> Iterator[Batch]:
-        """The parts of the batches from the step on that the run is at."""
+        """Read the parts of this process's batches, from the current step on.
+
+        Args:
+            squares: The samples.
+
+        Returns:
+            An endless iterator of parts, `optimization.accumulate` for each step.
+        """
         optimization = self.config.optimization
         fabric = self.fabric
         part = optimization.batch // optimization.accumulate // fabric.world_size
@@ -79,8 +99,15 @@ class Trainer:
         positions = Positions(part, start, fabric.global_rank, fabric.world_size)
         return batches(squares, positions, self.config.data.workers, fabric.device)
 
-    def advance(self, there: Iterator[Batch]) -> tuple[Scalars, tuple[str, ...]]:
-        """One step of both networks: its losses, and the photographs that could not be read."""
+    def advance(self, samples: Iterator[Batch]) -> tuple[Scalars, tuple[str, ...]]:
+        """Do one step of both networks.
+
+        Args:
+            samples: The iterator of :meth:`batches`.
+
+        Returns:
+            The step's losses, and names of photographs that cannot be read.
+        """
         optimization = self.config.optimization
         parts, share = optimization.accumulate, rate(self.step, optimization)
         if optimization.freeze_norms is not None and self.step >= optimization.freeze_norms:
@@ -94,9 +121,9 @@ class Trainer:
         found: list[Scalars] = []
         broken: list[str] = []
         for _ in range(parts):
-            batch = next(there)
+            batch = next(samples)
             broken += batch.broken
-            found.append(self._part(batch.image, batch.mask, 1 / parts))
+            found.append(self._add_gradients(batch.image, batch.mask, 1 / parts))
         if self._several:
             for network in (self._generator, self._discriminator):
                 average_gradients(network.parameters())
@@ -114,8 +141,14 @@ class Trainer:
         return means, tuple(broken)
 
     def start_from(self, path: Path) -> None:
-        """Begin with the generator of a checkpoint, of any kind that `glama-export` reads; of two stages it may be the
-        first alone. Raises CheckpointError where it cannot be read or is of another network."""
+        """Take the generator's weights from a checkpoint.
+
+        Args:
+            path: A checkpoint of any format. For a network of two stages, the checkpoint may contain only stage one.
+
+        Raises:
+            CheckpointError: The checkpoint cannot be read, or is of another network.
+        """
         found = checkpoint.read(path)
         network = self.config.network
         if network.coarse is not None and _same(found.config, network.coarse):
@@ -124,7 +157,7 @@ class Trainer:
             into = [self._generator, self.average]
         else:
             raise CheckpointError(
-                f"{path} is of another network than the config's: {_differences(found.config, network)}"
+                f"{path} is of another network than the config's: {_list_differences(found.config, network)}"
             )
         state = checkpoint.module(found).state_dict()
         for each in into:
@@ -132,7 +165,11 @@ class Trainer:
             each.load_state_dict(state)
 
     def state(self) -> dict[str, Any]:
-        """All that a run needs to go on; `config` and `state_dict` are what `glama-export` reads."""
+        """Collect the state that a resumed run needs.
+
+        Returns:
+            The content of a checkpoint. `config` and `state_dict` are those of the averaged generator.
+        """
         return {
             "config": self.config.network.model_dump(),
             "state_dict": self.average.state_dict(),
@@ -149,28 +186,31 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue from a state of :meth:`state`.
+        """Resume from a state.
+
+        Args:
+            state: The result of :meth:`state`, as a checkpoint stores it.
 
         Raises:
-            CheckpointError: The state has another form, or is of another network or of another version of the training
-                step.
+            CheckpointError: The state has parts of other types, or is of another network or of another version of the
+                training step.
         """
         run_state.check(state)
         training = state["training"]
         recipe = training.get("recipe", 1)
         if recipe != RECIPE:
             raise CheckpointError(
-                f"the run was begun by another version of glama-deploy (recipe {recipe}, not {RECIPE}) with other "
-                "masks and losses; begin a new run with --weights and this checkpoint"
+                f"the run has the recipe {recipe} of another version of glama-deploy with other masks and losses "
+                f"(expected: recipe {RECIPE}); start a new run with the weights of this checkpoint"
             )
         try:
             network = NetworkConfig.model_validate(state["config"])
         except ValidationError as error:
-            raise CheckpointError(f"its config is not valid ({excerpt(error.errors()[0]['msg'])})") from error
+            raise CheckpointError(f"the config is not valid ({excerpt(error.errors()[0]['msg'])})") from error
         if not _same(network, self.config.network):
             raise CheckpointError(
                 "the checkpoint is of another network than the config's: "
-                f"{_differences(network, self.config.network)}; give the config that it was trained with"
+                f"{_list_differences(network, self.config.network)}; give the config of the run"
             )
         try:
             self.average.load_state_dict(state["state_dict"])
@@ -178,16 +218,15 @@ class Trainer:
             self._discriminator.load_state_dict(training["discriminator"])
         except (RuntimeError, KeyError) as error:
             raise CheckpointError(
-                "the checkpoint's discriminator is of another shape than the config's; give the config that it was "
-                "trained with"
+                "the checkpoint's discriminator has another shape than the config's; give the config of the run"
             ) from error
         adams = {"generator_adam": self._generator_adam, "discriminator_adam": self._discriminator_adam}
         for name, adam in adams.items():
             adam.load_state_dict(run_state.adam_state(training.get(name), adam, name))
         self.step, self.best = training["step"], training.get("best", -math.inf)
 
-    def _part(self, image: Tensor, mask: Tensor, share: float) -> Scalars:
-        """Add the gradients of one part of the batch to those that are there."""
+    def _add_gradients(self, image: Tensor, mask: Tensor, share: float) -> Scalars:
+        """Add the gradients of one part of the batch, weighted by `share`, and return the part's losses."""
         weights = self.config.weights
         with self.fabric.autocast():
             predicted, terms = self._predict(image, mask)
@@ -204,7 +243,7 @@ class Trainer:
         return {name: float(value.detach()) for name, value in {**terms, **judged, "total": total}.items()}
 
     def _predict(self, image: Tensor, mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The generator's prediction; of two stages, with the first one's own loss."""
+        """Return the generator's prediction and, for a network of two stages, the loss of stage one."""
         masked = masked_input(image, mask).contiguous(memory_format=torch.channels_last)
         if self._generator.coarse is None:
             return self._generator(masked), {}
@@ -214,8 +253,10 @@ class Trainer:
         return self._generator.refine(masked, small, coarse), {"coarse": own}
 
     def _picture_terms(self, predicted: Tensor, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """The terms of (7) and (11) that compare pictures, by their names in the weights; what weighs nothing is not
-        computed, but for the first."""
+        """Return the terms of (7) and (11) that compare pictures, by their names in the weights.
+
+        Except for `l1`, terms with a weight of 0 are not computed.
+        """
         weights = self.config.weights
         terms = {"l1": losses.l1_known(predicted, image, mask)}
         if weights.l1_missing:
@@ -229,7 +270,7 @@ class Trainer:
         return terms
 
     def _judged_terms(self, predicted: Tensor, image: Tensor) -> dict[str, Tensor]:
-        """Those that take a second network: the discriminator, or φ of (2)."""
+        """Return the terms of (7) that need a second network: the discriminator, or φ of (2)."""
         weights, terms = self.config.weights, dict[str, Tensor]()
         if weights.adversarial or weights.feature_matching:
             self._discriminator.requires_grad_(False)
@@ -255,16 +296,24 @@ class Trainer:
         }
 
     def _move_average(self, means: Sequence[Tensor], values: Sequence[Tensor], _: Tensor | int) -> None:
-        """Move tensors of the average towards those of the generator, in the first steps by more.
+        """Move tensors of the average towards those of the generator.
 
-        So the average does not keep the weights that training began with.
+        In the first steps, the decay is smaller than the config's, so the average soon forgets the first weights.
         """
         decay = min(self.config.optimization.average, (1 + self.step) / (10 + self.step))
         get_ema_multi_avg_fn(decay)(means, values, self.step)
 
 
 def rate(step: int, optimization: Optimization) -> float:
-    """The share of its full rate that a network learns with at a step: 0…1."""
+    """Compute the factor of the learning rates at a step.
+
+    Args:
+        step: Number of completed steps.
+        optimization: The schedule, and the number of steps of the warm-up.
+
+    Returns:
+        The factor, 0…1.
+    """
     share = min(1.0, (step + 1) / (optimization.warm_up + 1))
     if optimization.schedule == "cosine":
         share *= 0.5 * (1 + math.cos(math.pi * step / optimization.steps))
@@ -272,7 +321,7 @@ def rate(step: int, optimization: Optimization) -> float:
 
 
 def _same(one: NetworkConfig, other: NetworkConfig) -> bool:
-    """Whether two configs are of one network: 0.7 and 0.69921875 of 512 channels are the same share."""
+    """Tell whether two configs describe one network. For example, 0.7 and 0.69921875 of 512 channels are equal."""
     if parameter_shapes(one) != parameter_shapes(other) or one.fill != other.fill:
         return False
     if one.coarse is None or other.coarse is None:
@@ -280,14 +329,14 @@ def _same(one: NetworkConfig, other: NetworkConfig) -> bool:
     return one.coarse_side == other.coarse_side and one.coarse.fill == other.coarse.fill
 
 
-def _differences(found: NetworkConfig, asked: NetworkConfig) -> str:
+def _list_differences(found: NetworkConfig, asked: NetworkConfig) -> str:
     theirs, ours = found.model_dump(), asked.model_dump()
     names = dict.fromkeys((*ours, *theirs))
     return ", ".join(f"{n} is {theirs.get(n)}, not {ours.get(n)}" for n in names if theirs.get(n) != ours.get(n))
 
 
 def _judge(config: Config, fabric: Fabric) -> perceptual.SceneParsingResNet | None:
-    """φ of equation (2), where it weighs anything."""
+    """Return φ of equation (2), or None where the loss has a weight of 0."""
     if not config.weights.perceptual:
         return None
     if config.perceptual_weights is None:

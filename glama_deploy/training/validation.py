@@ -1,4 +1,4 @@
-"""How well a generator fills each of the seven kinds of holes in photographs that it was not trained on."""
+"""Measure PSNR and SSIM of a generator on validation photographs, with each of the seven masks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from glama_deploy.training.data import Positions, Squares, batches
 
 @dataclass(frozen=True)
 class Score:
-    """PSNR (dB, peak 1) and SSIM of the missing region, averaged over photographs."""
+    """PSNR and SSIM of the missing region.
+
+    Attributes:
+        psnr: PSNR in dB, for a peak value of 1.
+        ssim: SSIM.
+    """
 
     psnr: float
     ssim: float
@@ -24,17 +29,26 @@ class Score:
 
 @torch.inference_mode()
 def validate(generator: nn.Module, config: Config, device: torch.device) -> tuple[dict[str, Score], Tensor]:
-    """Each mask's score on the same squares, and of the first photograph a strip of pictures for each mask: holes in
-    grey, filled, and as it was; uint8 [7, 3, S, 3S]."""
+    """Score a generator with each mask on the same images.
+
+    Args:
+        generator: The generator, in eval mode.
+        config: The run's config, which names the photographs and their number.
+        device: Device of the generator.
+
+    Returns:
+        The mean score for each mask. Then pictures of the first photograph, uint8 [7, 3, S, 3S], one for each mask:
+        the image with gray missing pixels, the result, and the original image side by side.
+    """
     scores, strips = {}, []
     for name in TYPES:
         data = config.data.model_copy(update={"masks": name, "flip": False, "recolour": False, "distort": False})
         squares = Squares(config.data.valid, data, seed=0)
         count = min(len(squares), config.saving.validate_images)
-        there = batches(squares, Positions(1), workers=0, device=device)
+        samples = batches(squares, Positions(1), workers=0, device=device)
         found: list[Score] = []
         for _ in range(count):
-            batch = next(there)
+            batch = next(samples)
             image, mask = batch.image, batch.mask
             filled = inpaint(generator, image, mask)
             found.append(score(filled, image, mask))
@@ -46,7 +60,17 @@ def validate(generator: nn.Module, config: Config, device: torch.device) -> tupl
 
 
 def score(filled: Tensor, image: Tensor, mask: Tensor) -> Score:
-    """PSNR over the missing pixels of [B, 3, H, W], and the mean there of the SSIM map (windows reach beyond them)."""
+    """Score results on the missing pixels.
+
+    Args:
+        filled: Results [B, 3, H, W], 0…1.
+        image: Original images [B, 3, H, W], 0…1.
+        mask: Masks [B, 1, H, W], 1 = missing.
+
+    Returns:
+        PSNR of the missing pixels, and the mean of the SSIM map over the missing pixels. The windows of SSIM also
+        contain known pixels.
+    """
     missing = mask.expand_as(image)
     error = ((filled - image).square() * missing).sum() / missing.sum()
     _, map_ = structural_similarity_index_measure(filled, image, data_range=1.0, return_full_image=True)

@@ -188,7 +188,7 @@ def test_the_sum_has_the_papers_weights_or_lamas_own():
     assert losses.joint(terms, losses.WEIGHTS["lama"]).item() == pytest.approx(10 + 1 + 100 * 0.01 + 30 * 0.001)
     halved = losses.Weights(lama=0.5, total_variation=0, focal_frequency=0)
     assert losses.joint({"l1": torch.tensor(1.0)}, halved).item() == pytest.approx(5.0)
-    with pytest.raises(KeyError, match="l2 is no term"):
+    with pytest.raises(KeyError, match="l2 is not a term"):
         losses.joint({"l2": torch.tensor(1.0)}, losses.WEIGHTS["paper"])
 
 

@@ -69,13 +69,13 @@ def test_it_stays_frozen_and_in_eval_mode_but_passes_gradients_to_the_image(publ
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, r"weights are not at .*: get encoder_epoch_20\.pth"),
-        (b"no checkpoint", "is no checkpoint"),
+        (None, r"weights of the perceptual loss do not exist at .*: get encoder_epoch_20\.pth"),
+        (b"no checkpoint", "is not a checkpoint"),
         ({"conv1.weight": torch.zeros(64, 3, 7, 7)}, r"is of another network: (2\d\d) of \1 parameters .* conv1"),
         ([1, 2], "is of another network"),
         ({"conv1.weight": 1}, "is of another network"),
-        (b"", "is no checkpoint"),
-        (b"\x80\x02]q\x00q\x01h\x05.", "is no checkpoint"),
+        (b"", "is not a checkpoint"),
+        (b"\x80\x02]q\x00q\x01h\x05.", "is not a checkpoint"),
     ],
 )
 def test_a_file_that_will_not_do_is_one_line(tmp_path, content, says):
