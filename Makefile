@@ -38,6 +38,7 @@ starts: install
 lint: install packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/python -m pydoclint.main glama_deploy
 	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p glama_deploy -p fuzz
 
 # the site in build/site; a broken link, an unknown name in the API reference and a file of another host fail
@@ -45,7 +46,7 @@ docs: install packages
 	$(BIN)/zensical build --strict --clean
 	! grep -rnE '<(script|link|img|iframe)[^>]+(src|href)="?(https?:)?//' build/site --include=*.html
 
-# ruff reads the checkout; mypy and the API reference read the packages under the names they are installed by
+# ruff and pydoclint read the checkout; mypy and the API reference read the packages under the names they are installed by
 packages:
 	rm -rf build/types && mkdir -p build/types/glama_deploy
 	ln -s $(CURDIR)/glama_deploy/* $(CURDIR)/export $(CURDIR)/engines $(CURDIR)/benchmarks build/types/glama_deploy/
