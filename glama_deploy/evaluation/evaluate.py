@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from matplotlib.figure import Figure
 
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.evaluation import methods, protocol
@@ -225,7 +224,7 @@ def write(summary: Summary, items: Sequence[Item], folder: Folder) -> None:
     """The tables, the sheets, the spectra and the page; `items` are the images that have results."""
     asked, out = summary.protocol, folder.path
     folder.remove_pictures_but_of(items)
-    figures: dict[str, Figure] = {}
+    figures: dict[str, bytes] = {}
     slides: list[page.Slide] = []
     for dataset in asked.datasets:
         strips: list[pictures.Strip] = []
@@ -244,9 +243,9 @@ def write(summary: Summary, items: Sequence[Item], folder: Folder) -> None:
         if telling is not None:
             here[f"{SPECTRA}-{dataset.name}"] = f"{dataset.name}: of one image", pictures.spectra(telling)
         for name, (caption, figure) in here.items():
-            figures[caption] = figure
+            figures[caption] = pictures.render_png(figure)
             with atomic_file(out / f"{name}.png") as temporary:
-                figure.savefig(temporary, format="png", dpi=110)
+                temporary.write_bytes(figures[caption])
     texts = {
         JSON: summary.model_dump_json(indent=1) + "\n",
         CSV: tables.text(summary),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -140,19 +140,21 @@ def _tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(image / np.float32(255)).permute(2, 0, 1)[None]
 
 
-#: Mean and covariance of a set of features.
-Gaussian = dict[str, np.ndarray]
+def compute_fid(found: np.ndarray, truth: np.ndarray) -> float:
+    """Return the Fréchet distance of two sets of features (Heusel et al., NeurIPS 2017, equation 6).
 
+    torch-fidelity computes the distance from two D×D covariances. A basis of the space that both sets span leaves the
+    distance as it is, and for few images the space is much smaller than D.
 
-def gaussian(features: np.ndarray) -> Gaussian:
-    """Of [N, 2048], N ≥ 2."""
-    from torch_fidelity.metric_fid import fid_features_to_statistics
+    Args:
+        found: features of the results, float [N, D], N ≥ 2.
+        truth: features of the photographs, float [M, D], M ≥ 2.
+    """
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 
-    return cast(Gaussian, fid_features_to_statistics(torch.from_numpy(features)))
-
-
-def frechet_distance(found: Gaussian, truth: Gaussian) -> float:
-    """FID (Heusel et al., NeurIPS 2017, equation 6)."""
-    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
-
-    return float(fid_statistics_to_metric(found, truth, verbose=False)[KEY_METRIC_FID])
+    sets = [features.astype(np.float64) for features in (found, truth)]
+    if len(found) + len(truth) < found.shape[1]:
+        basis, _ = np.linalg.qr(np.concatenate(sets).T)
+        sets = [features @ basis for features in sets]
+    statistics = (fid_features_to_statistics(torch.from_numpy(features)) for features in sets)
+    return float(fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID])

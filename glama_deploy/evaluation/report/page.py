@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import jinja2
 import numpy as np
-from matplotlib.figure import Figure
 from PIL import Image
 
 from glama_deploy.evaluation.records import TRUTH
@@ -31,8 +30,8 @@ class Slide:
     images: dict[str, str]
 
 
-def page(summary: Summary, slides: Sequence[Slide], figures: dict[str, Figure]) -> str:
-    """The page's HTML; `figures` by their captions."""
+def page(summary: Summary, slides: Sequence[Slide], figures: dict[str, bytes]) -> str:
+    """The page's HTML; `figures` are PNG files by their captions."""
     loader = jinja2.PackageLoader("glama_deploy.evaluation.report", ".")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     return environment.get_template("page.html").render(
@@ -40,7 +39,7 @@ def page(summary: Summary, slides: Sequence[Slide], figures: dict[str, Figure]) 
         protocol=summary.protocol,
         tables=list(tables(summary)),
         slides=slides,
-        figures={caption: _figure(figure) for caption, figure in figures.items()},
+        figures={caption: _data_uri("png", content) for caption, content in figures.items()},
     )
 
 
@@ -54,10 +53,8 @@ def slide(row: Shown) -> Slide:
 def _picture(image: np.ndarray) -> str:
     file = io.BytesIO()
     Image.fromarray(image).save(file, format="WEBP", quality=_QUALITY)
-    return f"data:image/webp;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return _data_uri("webp", file.getvalue())
 
 
-def _figure(figure: Figure) -> str:
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=110)
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

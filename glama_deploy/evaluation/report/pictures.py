@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,9 @@ _STYLES = ("-", "--", ":", "-.")
 
 #: What a difference of log amplitudes is shown as the brightest at: e² times too much or too little.
 _BRIGHTEST = 2.0
+
+#: Pixels per inch of a figure as a PNG file.
+_FIGURE_DPI = 110
 
 
 @dataclass(frozen=True)
@@ -137,3 +141,10 @@ def rings(summary: Summary, dataset: str) -> Figure:
     figure.supxlabel("cycles a pixel", fontsize=9)
     figure.supylabel("|Δ log amplitude|, whole image", fontsize=9)
     return figure
+
+
+def render_png(figure: Figure) -> bytes:
+    """Return the figure as a PNG file."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=_FIGURE_DPI)
+    return file.getvalue()

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.stats import bootstrap
 
-from glama_deploy.evaluation.metrics.scores import REGIONS, Gaussian, Metric, Region, frechet_distance, gaussian
+from glama_deploy.evaluation.metrics.scores import REGIONS, Metric, Region, compute_fid
 from glama_deploy.evaluation.protocol import Protocol
 from glama_deploy.evaluation.records import Folder, Record
 
@@ -180,22 +180,17 @@ def _frechet(
         theirs = [record for record in records if record.dataset == dataset.name and not record.empty]
         if len(theirs) < 2:
             continue
-        whole: dict[bytes, Gaussian] = {}  # of the truth, by the images that it is of
         for mask, (number, region) in product(protocol.masks, enumerate(REGIONS)):
             # the truth's and each method's, [images, 2048]
             truth, *results = np.stack([folder.features(record, mask)[:, number] for record in theirs], axis=1)
-            known = whole if region == "whole" else {}
             values: dict[str, tuple[bytes, Statistic]] = {}
             for method, result in zip(protocol.methods, results, strict=True):
                 step(f"FID of {method.label}, {mask}, {region}")
                 there = np.isfinite(result).all(axis=1)
                 if there.sum() < 2:
                     continue
-                images = there.tobytes()
-                if images not in known:
-                    known[images] = gaussian(truth[there])
-                mean = frechet_distance(gaussian(result[there]), known[images])
-                values[method.label] = images, Statistic(mean=mean, n=int(there.sum()))
+                mean = compute_fid(result[there], truth[there])
+                values[method.label] = there.tobytes(), Statistic(mean=mean, n=int(there.sum()))
             for label, (images, value) in values.items():
                 change = None
                 if reference in values and label != reference and values[reference][0] == images:
