@@ -15,6 +15,7 @@ from glama_deploy.checkpoints.formats import Checkpoint, module
 from glama_deploy.errors import EngineError
 from glama_deploy.export.samples import Case
 from glama_deploy.inpainting.tensors import leave, padding
+from glama_deploy.psnr import compute_psnr
 from glama_deploy.runtime.base import Request, Runner, require
 from glama_deploy.runtime.openvino.runner import OpenVINORunner
 
@@ -140,7 +141,7 @@ def compare(runner: Runner, expected: Sequence[Measured], output: str, precision
         measured=True,
         output=output,
         max_abs_error=largest,
-        psnr=None if squares == 0 else float(-10 * np.log10(squares / count)),
+        psnr=None if squares == 0 else compute_psnr(squares / count),
         tolerance=TOLERANCE.get(precision),
         least_psnr=LEAST_PSNR if precision.startswith("int8") else None,
         cases=tuple(item.case.name for item in expected),

@@ -10,7 +10,6 @@ Each photograph gets one hole of strokes somewhere, in a square of a quarter of 
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from glama_deploy.inpainting import boxes as regions
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.io.images import SUFFIXES, read_image
 from glama_deploy.masks import by_name
+from glama_deploy.psnr import compute_mean_square, compute_psnr
 
 #: Holes for each photograph.
 HOLES = 4
@@ -76,8 +76,8 @@ def main() -> None:
                 filled = fill(inpainter, image, missing, spans)
                 seconds[way].append(time.perf_counter() - start)
                 shares[way].append(sum(h * w for h, w in (span.size for span in spans)) / missing.size)
-                mean = float((((filled.astype(float) - image) / 255) ** 2)[missing].mean())
-                psnr[way].append(-10 * math.log10(max(mean, 1e-10)))
+                mean_square = compute_mean_square(filled[missing], image[missing])
+                psnr[way].append(compute_psnr(max(mean_square, 1e-10)))
     table = Table("context", "pixels", "PSNR", "against the whole", "times as fast", title=inpainter.description)
     for way in ways:
         gains = [mine - whole for mine, whole in zip(psnr[way], psnr["whole image"], strict=True)]

@@ -29,6 +29,7 @@ from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.io.files import atomic_file
 from glama_deploy.io.images import SUFFIXES
 from glama_deploy.masks import TYPES, by_name
+from glama_deploy.psnr import compute_psnr
 
 WAYS = (("openvino", "bf16"), ("openvino", "int8"), ("openvino", "int8+bf16"), ("onnxruntime:cpu", "int8"))
 
@@ -50,10 +51,6 @@ def opened(model: str) -> dict[str, Inpainter]:
         else:
             print(f"{backend} {precision}: not measured: {inpainter.description}")
     return found
-
-
-def psnr(squares: list[float], counts: list[int]) -> float:
-    return float(-10 * np.log10(sum(squares) / sum(counts)))
 
 
 def shown(item: Item, truth: np.ndarray, missing: np.ndarray, found: dict[str, np.ndarray]) -> Shown:
@@ -99,8 +96,9 @@ def main() -> None:
                     item = Item(dataset="photos", folder=options.photos, image=path.name, shown=kind)
                     rows.append(shown(item, truth, missing, found))
         for name, squares in errors.items():
-            worst = min(psnr([s], [c]) for s, c in zip(squares, counts, strict=True))
-            cells = (f"{size}×{size}", name, f"{psnr(squares, counts):.1f} dB", f"{worst:.1f} dB")
+            worst = min(compute_psnr(s / c) for s, c in zip(squares, counts, strict=True))
+            together = compute_psnr(sum(squares) / sum(counts))
+            cells = (f"{size}×{size}", name, f"{together:.1f} dB", f"{worst:.1f} dB")
             table.add_row(*cells)
             text.append("| " + " | ".join(cells) + " |")
     console.print(table)

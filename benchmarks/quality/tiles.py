@@ -28,6 +28,7 @@ from glama_deploy.evaluation.report.pictures import Shown, sheet, strip
 from glama_deploy.inpainting import tiles
 from glama_deploy.io.files import atomic_file
 from glama_deploy.io.images import SUFFIXES, read_image
+from glama_deploy.psnr import compute_mean_square, compute_psnr
 
 #: Side of the hole, as a share of the smaller side; photographs on the sheet.
 HOLE, SHOWN = 0.6, 5
@@ -43,11 +44,6 @@ def without_draft() -> Iterator[None]:
         yield
     finally:
         tiles._draft, tiles._far = draft, far
-
-
-def psnr(found: np.ndarray, wanted: np.ndarray, missing: np.ndarray) -> float:
-    error = ((found[missing].astype(float) - wanted[missing]) / 255) ** 2
-    return float(-10 * np.log10(error.mean()))
 
 
 def main() -> None:
@@ -83,9 +79,10 @@ def main() -> None:
             else:
                 results[name] = inpainter(truth, missing, region="full" if name == "at once" else "auto")
             took = time.perf_counter() - start
-            whole = results["at once"]
-            same = float("inf") if name == "at once" else psnr(results[name], whole, missing)
-            found[name].append((psnr(results[name], truth, missing), same, took))
+            here = results[name][missing]
+            against = (truth[missing], results["at once"][missing])
+            quality, nearness = (compute_psnr(compute_mean_square(here, there)) for there in against)
+            found[name].append((quality, nearness, took))
         if len(rows) < SHOWN:
             item = Item(dataset="photos", folder=options.photos, image=path.name, shown="a square hole")
             known = np.where(missing[..., None], np.uint8(128), truth)
@@ -93,9 +90,9 @@ def main() -> None:
     table = Table("way", "PSNR", "PSNR against at once", "time")
     base = statistics.median(took for _, _, took in found["at once"])
     for name, values in found.items():
-        quality, nearness, times = (list(column) for column in zip(*values, strict=True))
+        qualities, nearnesses, times = (list(column) for column in zip(*values, strict=True))
         ratio = statistics.median(times) / base
-        table.add_row(name, f"{statistics.fmean(quality):.2f}", f"{statistics.fmean(nearness):.1f}", f"{ratio:.2f}")
+        table.add_row(name, f"{statistics.fmean(qualities):.2f}", f"{statistics.fmean(nearnesses):.1f}", f"{ratio:.2f}")
     Console(width=110).print(table)
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)

@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 
 from glama_deploy.errors import EngineError
+from glama_deploy.psnr import compute_psnr
 from glama_deploy.runtime.base import require
 from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
@@ -84,8 +85,8 @@ def quantize(
     def reached(taken_out: Iterable[_Group]) -> tuple[float, bool]:
         """The PSNR of the checks without these, and whether it is enough, and parity's too."""
         run = _runner(_without(full, model, taken_out))
-        psnr = _psnr(_error(run, checks, expected))
-        return psnr, psnr >= least and (not parity or _psnr(_error(run, parity, of_parity)) >= LEAST_PARITY)
+        psnr = compute_psnr(_error(run, checks, expected))
+        return psnr, psnr >= least and (not parity or compute_psnr(_error(run, parity, of_parity)) >= LEAST_PARITY)
 
     step("measuring int8 against fp32")
     psnr, enough_as_it_is = reached(())
@@ -108,7 +109,7 @@ def quantize(
         else:
             few = number
     kept = {
-        name: f"its error for its work: int8 there alone leaves {_psnr(alone[group]):.1f} dB"
+        name: f"its error for its work: int8 there alone leaves {compute_psnr(alone[group]):.1f} dB"
         for group in ranked[:enough]
         for name in group.convolutions
     }
@@ -268,10 +269,6 @@ def _error(run: Callable[[Sample], np.ndarray], samples: Sequence[Sample], expec
         difference = (run(sample) - wanted)[sample.measured]
         total, count = total + float((difference**2).sum()), count + difference.size
     return total / count
-
-
-def _psnr(error: float) -> float:
-    return -10 * math.log10(error) if error else math.inf
 
 
 def _runner(model: onnx.ModelProto) -> Callable[[Sample], np.ndarray]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from glama_deploy.masks import TYPES
+from glama_deploy.psnr import compute_psnr
 from glama_deploy.reference.generator import inpaint
 from glama_deploy.training.config import Config
 from glama_deploy.training.data import Positions, Squares, batches
@@ -74,4 +75,4 @@ def score(filled: Tensor, image: Tensor, mask: Tensor) -> Score:
     missing = mask.expand_as(image)
     error = ((filled - image).square() * missing).sum() / missing.sum()
     _, map_ = structural_similarity_index_measure(filled, image, data_range=1.0, return_full_image=True)
-    return Score(float(-10 * torch.log10(error.clamp_min(1e-10))), float((map_ * missing).sum() / missing.sum()))
+    return Score(compute_psnr(max(float(error), 1e-10)), float((map_ * missing).sum() / missing.sum()))

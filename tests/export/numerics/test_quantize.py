@@ -23,6 +23,7 @@ from glama_deploy.export.numerics import int8, quantize
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.io import images
 from glama_deploy.network import NetworkConfig
+from glama_deploy.psnr import compute_psnr
 from glama_deploy.reference.random_weights import untrained
 from glama_deploy.runtime.openvino import runner as openvino
 
@@ -121,7 +122,7 @@ def test_what_parity_measures_is_reached_too(monkeypatch):
 
     def psnr(found: onnx.ModelProto) -> float:
         expected = [quantize._runner(model)(sample) for sample in parity]
-        return quantize._psnr(quantize._error(quantize._runner(found), parity, expected))
+        return compute_psnr(quantize._error(quantize._runner(found), parity, expected))
 
     plain = quantize.quantize(model, calibration, checks, least=-math.inf)
     asked = psnr(plain.model) + 3

@@ -14,6 +14,7 @@ from glama_deploy.export.numerics.half import typed
 from glama_deploy.export.numerics.symmetric import symmetric
 from glama_deploy.export.samples import SAMPLE
 from glama_deploy.network import NetworkConfig
+from glama_deploy.psnr import compute_psnr
 from glama_deploy.reference.random_weights import untrained
 
 #: A scale that fp16 has, so that nothing is rounded on the way.
@@ -123,7 +124,7 @@ def test_around_zero_a_network_is_as_far_from_fp32_as_with_zero_points(network):
     model, full, checks = network
     expected = [quantize._runner(model)(sample) for sample in checks]
     runs = [quantize._runner(found) for found in (full, symmetric(full))]
-    before, after = (quantize._psnr(quantize._error(run, checks, expected)) for run in runs)
+    before, after = (compute_psnr(quantize._error(run, checks, expected)) for run in runs)
     # Half of the steps would cost 2 dB and more. fp16's rounding of scales moves a single sample by up to 1.5 dB, the
     # mean of 16 samples by less than 0.2.
     assert after == pytest.approx(before, abs=0.3)
