@@ -23,7 +23,7 @@ from rich.table import Table
 
 from glama_deploy.benchmarks.quality.classical import PHOTOS
 from glama_deploy.evaluation.evaluate import Request, evaluate
-from glama_deploy.evaluation.metrics.scores import COMMON, Metric
+from glama_deploy.evaluation.metrics.registry import METRICS
 from glama_deploy.evaluation.report.summary import Summary
 from glama_deploy.io.files import atomic_file
 from glama_deploy.masks import TYPES
@@ -75,12 +75,12 @@ def trained(name: str, changes: list[str], options: argparse.Namespace, progress
     )
 
 
-def mean(found: Summary, name: str, kinds: Sequence[str], metric: Metric) -> float:
+def mean(found: Summary, name: str, kinds: Sequence[str], metric: str) -> float:
     """A variant's mean over masks."""
     values = [
         c.value.mean
         for c in found.cells
-        if (c.method, c.metric, c.region) == (name, metric, COMMON[metric]) and c.mask in kinds
+        if (c.method, c.metric, c.region) == (name, metric, METRICS[metric].region) and c.mask in kinds
     ]
     return statistics.fmean(values)
 

@@ -19,14 +19,14 @@ from pathlib import Path
 from glama_deploy.benchmarks.speed.folder import make
 from glama_deploy.evaluation import methods, protocol
 from glama_deploy.evaluation.evaluate import Request, evaluate
-from glama_deploy.evaluation.metrics.scores import Judge, Metric
+from glama_deploy.evaluation.metrics.scores import Judge
 from glama_deploy.evaluation.protocol import Dataset, Identity, Item, Protocol
 from glama_deploy.evaluation.records import Folder
 from glama_deploy.evaluation.run import Evaluator, Setting
 from glama_deploy.masks import TYPES
 from glama_deploy.runtime.torch import threads
 
-METRICS: tuple[Metric, ...] = ("psnr", "ssim", "spectrum")
+METRICS = ("psnr", "ssim", "spectrum")
 
 #: Images of a turn, and turns.
 TURN = 8

@@ -12,6 +12,7 @@ from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.output.console import Console
 from glama_deploy.errors import GlamaError
+from glama_deploy.evaluation.metrics.registry import METRICS
 from glama_deploy.inpainting.inpainter import Region
 from glama_deploy.runtime.base import MAX_THREADS, require
 from glama_deploy.text.escapes import escape_controls
@@ -53,7 +54,7 @@ def glama_eval(
     ] = None,
     metric: Annotated[
         list[str] | None,
-        option("--metric", help="l1, psnr, ssim, lpips-alex, lpips-vgg, fid, spectrum; all by default."),
+        option("--metric", help=f"{', '.join(METRICS)}; all by default."),
     ] = None,
     size: Annotated[str | None, option("--size", help="HxW that images are cut and brought to.")] = None,
     limit: Annotated[int | None, option("--limit", help="Only the first so many images of each folder.", min=1)] = None,

@@ -14,8 +14,8 @@ from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.evaluation import methods, protocol
 from glama_deploy.evaluation.methods import Method
 from glama_deploy.evaluation.metrics import backbones
-from glama_deploy.evaluation.metrics.backbones import PUBLISHED, Backbone
-from glama_deploy.evaluation.metrics.scores import DEFINITIONS, Judge, Metric, known
+from glama_deploy.evaluation.metrics.registry import DEFINITIONS, METRICS, SPECTRUM, find_set_metrics, sort_metrics
+from glama_deploy.evaluation.metrics.scores import Judge
 from glama_deploy.evaluation.protocol import Identity, Item, Protocol, Weights
 from glama_deploy.evaluation.records import CSV, JSON, PAGE, RINGS, SHEET, SPECTRA, TEXT, TRUTH, Folder, Record
 from glama_deploy.evaluation.report import page, pictures, tables
@@ -42,7 +42,7 @@ class Request:
     masks: Sequence[str] = ("general",)
     backends: Sequence[str] = ("auto",)
     precisions: Sequence[str] = ("auto",)
-    metrics: Sequence[str] = field(default_factory=lambda: ("l1", "psnr", "ssim", *PUBLISHED, "spectrum"))
+    metrics: Sequence[str] = field(default_factory=lambda: tuple(METRICS))
     size: tuple[int, int] | None = None
     limit: int | None = None
     seed: int = 0
@@ -142,26 +142,29 @@ def _check_images(evaluator: Evaluator, items: Sequence[Item]) -> None:
     raise GlamaError(f"none of the {len(items)} images can be used; the first: {broken}")
 
 
-def _metrics(request: Request) -> tuple[tuple[Metric, ...], dict[Backbone, Path], dict[Metric, str]]:
-    """The metrics that can be computed, their files of weights, and why others cannot."""
-    metrics, weights, lacking = [], dict[Backbone, Path](), dict[Metric, str]()
-    for metric in known(tuple(dict.fromkeys(request.metrics))):
-        if metric == "lpips-alex" or metric == "lpips-vgg" or metric == "fid":
-            path, reason = backbones.find(metric, request.weights), backbones.absent(metric)
-            if path is None and request.download:
-                try:
-                    path = backbones.download(metric)
-                except GlamaError as error:
-                    reason = str(error)
-            if path is None:
-                lacking[metric] = reason
-                continue
-            weights[metric] = path
-        metrics.append(metric)
+def _metrics(request: Request) -> tuple[tuple[str, ...], dict[str, Path], dict[str, str]]:
+    """Return the metrics that can be computed, the files of those with weights, and why others cannot be computed."""
+    weights, lacking = dict[str, Path](), dict[str, str]()
+    names = sort_metrics(request.metrics)
+    for name in names:
+        needed = METRICS[name].weights
+        if needed is None:
+            continue
+        path, reason = backbones.find_file(needed, request.weights), backbones.describe_absence(needed)
+        if path is None and request.download:
+            try:
+                path = backbones.download(needed)
+            except GlamaError as error:
+                reason = str(error)
+        if path is None:
+            lacking[name] = reason
+        else:
+            weights[name] = path
+    metrics = tuple(name for name in names if name not in lacking)
     if not metrics:
-        reasons = "; ".join(f"{metric} is not computed: {reason}" for metric, reason in lacking.items())
+        reasons = "; ".join(f"{name} is not computed: {reason}" for name, reason in lacking.items())
         raise GlamaError(reasons or "no metric is asked for; give --metric psnr")
-    return tuple(metrics), weights, lacking
+    return metrics, weights, lacking
 
 
 def _opened(request: Request, specs: Sequence[methods.Spec]) -> tuple[list[Method], dict[str, str]]:
@@ -191,7 +194,7 @@ def _completed(
     that are new, or others than they were, or whose pictures are to be shown and were not kept, and those that failed.
     A broken image's record is not kept."""
     there = {(record.dataset, record.image): record for record in records}
-    seen = "fid" in setting.protocol.metrics
+    seen = bool(find_set_metrics(setting.protocol.metrics))
     kept = ((item, _kept(item, there, folder, seen)) for item in items)
     done = {(item.dataset, item.image): record for item, record in kept if record is not None}
     todo = [item for item in items if (item.dataset, item.image) not in done]
@@ -237,7 +240,7 @@ def write(summary: Summary, items: Sequence[Item], folder: Folder) -> None:
         if strips:
             with atomic_file(out / f"{SHEET}-{dataset.name}.png") as temporary:
                 pictures.sheet(strips, [method.label for method in asked.methods]).save(temporary, format="PNG")
-        if "spectrum" not in asked.metrics:
+        if SPECTRUM not in asked.metrics:
             continue
         here = {f"{RINGS}-{dataset.name}": (f"{dataset.name}: by frequency", pictures.rings(summary, dataset.name))}
         if telling is not None:

@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
 from glama_deploy.errors import GlamaError, ImageError
-from glama_deploy.evaluation.metrics.scores import Metric
+from glama_deploy.evaluation.metrics.registry import MetricName
 from glama_deploy.inpainting.inpainter import Region
 from glama_deploy.io.files import check_path, sha256
 from glama_deploy.io.images import SUFFIXES, read_image
@@ -41,7 +41,7 @@ class Identity(_Record):
 class Weights(_Record):
     """A file that a metric is computed with."""
 
-    metric: Metric
+    metric: MetricName
     digest: str
 
 
@@ -52,7 +52,7 @@ class Protocol(_Record):
     datasets: tuple[Dataset, ...]
     methods: tuple[Identity, ...]
     masks: tuple[str, ...]
-    metrics: tuple[Metric, ...]
+    metrics: tuple[MetricName, ...]
     weights: tuple[Weights, ...] = ()
     definitions: int = Field(default=1, description="the version of the metrics' definitions")
     mask_definitions: int = Field(default=1, description="the version of what the masks' names draw")

@@ -18,7 +18,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from glama_deploy.errors import GlamaError
-from glama_deploy.evaluation.metrics.scores import Region
+from glama_deploy.evaluation.metrics.pairs import Region
 from glama_deploy.evaluation.protocol import Item, Protocol
 from glama_deploy.io import locks
 from glama_deploy.io.files import PREFIX, atomic_file, write_error

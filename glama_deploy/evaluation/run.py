@@ -21,8 +21,8 @@ from glama_deploy import memory
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.evaluation import methods, protocol
 from glama_deploy.evaluation.methods import Method, Spec
-from glama_deploy.evaluation.metrics.backbones import Backbone
-from glama_deploy.evaluation.metrics.scores import Judge, Metric, Score
+from glama_deploy.evaluation.metrics.registry import METRICS
+from glama_deploy.evaluation.metrics.scores import Judge, Score
 from glama_deploy.evaluation.protocol import Item, Protocol
 from glama_deploy.evaluation.records import KNOWN, MASK, TRUTH, Folder, Record, Result
 from glama_deploy.inpainting.inpainter import check
@@ -31,18 +31,8 @@ from glama_deploy.system.processors import count_processors
 from glama_deploy.system.spawning import outside_current_folder
 from glama_deploy.text.escapes import escape_controls
 
-#: What a process takes beside what its images need: PyTorch, an engine, their weights; and, while it opens, VGG's.
-_PROCESS_BYTES, _VGG_BYTES = 1_000_000_000, 1_200_000_000
-
-#: What metrics take at most for each pixel of an image, one after the other (measured at 1536×1536).
-_METRIC_BYTES: dict[Metric, int] = {
-    "l1": 100,
-    "psnr": 100,
-    "ssim": 500,
-    "lpips-alex": 300,
-    "lpips-vgg": 2600,
-    "spectrum": 150,
-}
+#: What a process takes beside what its images need: PyTorch, an engine and their weights.
+_PROCESS_BYTES = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -52,7 +42,7 @@ class Setting:
 
     protocol: Protocol
     specs: tuple[Spec, ...]
-    weights: dict[Backbone, Path]
+    weights: dict[str, Path]
     out: Path
 
 
@@ -261,8 +251,9 @@ def processes(items: Sequence[Item], asked: Protocol, opened: Sequence[Method]) 
         sizes = {_size(item.path) if asked.size is None else asked.size for item in items}
         needs = [memory.estimate(*size, network) for size in sizes for network in networks]
         seen = max((height * width for height, width in sizes), default=0)
-        seen *= max((_METRIC_BYTES.get(metric, 0) for metric in asked.metrics), default=0)
-        opening = _VGG_BYTES if "lpips-vgg" in asked.metrics else 0
+        metrics = [METRICS[name] for name in asked.metrics]
+        seen *= max((metric.pixel_bytes for metric in metrics), default=0)  # one metric runs after the other
+        opening = max((metric.open_bytes for metric in metrics), default=0)
         cores = min(cores, free // (_PROCESS_BYTES + max(opening, seen, *needs)))
     return max(1, min(cores, len(items)))
 

@@ -26,7 +26,9 @@ from glama_deploy.errors import GlamaError
 from glama_deploy.evaluation import methods, protocol
 from glama_deploy.evaluation.evaluate import Request, evaluate
 from glama_deploy.evaluation.methods import telea
-from glama_deploy.evaluation.metrics.scores import REGIONS, Judge, compute_fid
+from glama_deploy.evaluation.metrics.pairs import REGIONS
+from glama_deploy.evaluation.metrics.perceptual import compute_fid
+from glama_deploy.evaluation.metrics.scores import Judge
 from glama_deploy.evaluation.records import Folder, Record
 from glama_deploy.evaluation.report import pictures, tables
 from glama_deploy.evaluation.report.summary import statistic
@@ -361,7 +363,6 @@ def test_weights_of_another_network_leave_the_results_that_are_there(photos, wei
 def test_what_a_process_cannot_open_is_said_by_the_first(photos, tmp_path, monkeypatch, capfd):
     """As it comes to lie between the opening here and there."""
     from glama_deploy.evaluation.methods import Spec, opened
-    from glama_deploy.evaluation.metrics.scores import Judge
     from glama_deploy.evaluation.run import Setting, run
 
     asked = evaluate(ask(photos, tmp_path / "out", "telea")).protocol
@@ -662,7 +663,8 @@ def test_results_in_the_data_are_refused(photos, tmp_path, capsys):
 
 def test_what_cannot_be_read_of_results_is_one_line(photos, tmp_path, capsys):
     out = tmp_path / "out"
-    arguments = ["--data", str(photos), "--model", "telea", "--masks", "Expand", "--metric", "psnr", "--out", str(out)]
+    arguments = ["--data", str(photos), "--model", "telea", "--masks", "Expand", "--metric", "psnr"]
+    arguments += ["--processes", "1", "--out", str(out)]
     assert main.run(arguments) == 0
     capsys.readouterr()
     (out / "protocol.json").write_bytes(b"\xff\xfe")

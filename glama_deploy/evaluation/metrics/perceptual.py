@@ -6,6 +6,7 @@ its pixels are missing. What is around a hole is seen, as always, but not counte
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,40 +15,60 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from glama_deploy.evaluation.metrics import backbones
-from glama_deploy.evaluation.metrics.backbones import Backbone
+from glama_deploy.evaluation.metrics.pairs import Measurement, Pair
+from glama_deploy.evaluation.metrics.registry import WeightFile
 
 
 class Lpips:
     """The distance of two images (Zhang et al., CVPR 2018, equation 1)."""
 
-    def __init__(self, backbone: Backbone, path: Path, device: torch.device) -> None:
-        """path: the backbone's file. Raises GlamaError for one that is damaged or of another network."""
-        self._metric = backbones.lpips(backbone, path).to(device)
+    def __init__(self, network: str, weights: WeightFile, path: Path, device: str) -> None:
+        """Open the network.
+
+        Args:
+            network: "alex" or "vgg".
+            weights: the record of the network's file.
+            path: the file.
+            device: where the network runs, as PyTorch names it.
+
+        Raises:
+            GlamaError: the file is damaged or holds another network.
+        """
+        self._metric = backbones.open_lpips(network, weights, path).to(device)
         self._maps = _Outputs(self._metric.net.lins)  # type: ignore[arg-type, union-attr]
 
-    def distances(self, found: Tensor, truth: Tensor, missing: Tensor) -> tuple[float, float]:
-        """Of the missing pixels and of the whole; images [1, 3, H, W], 0…1, missing bool [H, W]."""
+    def measure(self, pair: Pair) -> Measurement:
+        """Return the distances of the missing pixels and of the whole image."""
+        found, truth, missing = pair.tensors
         self._maps.clear()
         whole = float(self._metric(found, truth))
         self._metric.reset()  # type: ignore[operator]
         # as the authors' `spatial=True`: each layer's map is brought to the image's size
         maps = [functional.interpolate(m, missing.shape, mode="bilinear", align_corners=False) for m in self._maps]
-        within = sum(float(m[0, 0][missing].mean()) for m in maps)
-        return within, whole
+        return Measurement(sum(float(m[0, 0][missing].mean()) for m in maps), whole)
 
 
 class Inception:
-    """What the Inception network of the original FID sees in an image: the mean of the 8×8 positions of its last maps,
-    2048 features."""
+    """The features that the Inception network of the original FID sees in an image.
 
-    def __init__(self, path: Path, device: torch.device) -> None:
-        """path: its file. Raises GlamaError for one that is damaged or of another network."""
-        self._network, self._device = backbones.inception(path).to(device), device
+    The 2048 features are the mean of the 8×8 positions of the network's last maps.
+    """
+
+    def __init__(self, path: Path, device: str) -> None:
+        """Open the network from its file. Raises GlamaError for one that is damaged or holds another network."""
+        self._network, self._device = backbones.open_inception(path).to(device), device
         self._maps = _Outputs([self._network.Mixed_7c])  # type: ignore[list-item]
 
-    def features(self, image: np.ndarray, masks: list[np.ndarray]) -> np.ndarray:
-        """Of an image uint8 H×W×3, for each mask (bool H×W): float32 [masks, 2, 2048], of the missing pixels (NaN where
-        there are none) and of the whole."""
+    def features(self, image: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the features of an image with masks.
+
+        Args:
+            image: uint8 H×W×3.
+            masks: the missing pixels, bool H×W each.
+
+        Returns:
+            float32 [masks, 2, 2048], of the missing pixels (NaN where no pixel is missing) and of the whole image.
+        """
         self._maps.clear()
         pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())
         whole = self._network(pixels[None].to(self._device))[0][0]
@@ -67,3 +88,23 @@ class _Outputs(list[Tensor]):
         super().__init__()
         for module in modules:
             module.register_forward_hook(lambda module, inputs, output: self.append(output))
+
+
+def compute_fid(found: np.ndarray, truth: np.ndarray) -> float:
+    """Return the Fréchet distance of two sets of features (Heusel et al., NeurIPS 2017, equation 6).
+
+    torch-fidelity computes the distance from two D×D covariances. A basis of the space that both sets span leaves the
+    distance as it is, and for few images the space is much smaller than D.
+
+    Args:
+        found: features of the results, float [N, D], N ≥ 2.
+        truth: features of the photographs, float [M, D], M ≥ 2.
+    """
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
+
+    sets = [features.astype(np.float64) for features in (found, truth)]
+    if len(found) + len(truth) < found.shape[1]:
+        basis, _ = np.linalg.qr(np.concatenate(sets).T)
+        sets = [features @ basis for features in sets]
+    statistics = (fid_features_to_statistics(torch.from_numpy(features)) for features in sets)
+    return float(fid_statistics_to_metric(*statistics, verbose=False)[KEY_METRIC_FID])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from glama_deploy.evaluation.metrics.pairs import Measurement, Pair
+
 #: Rings of frequencies in which errors are averaged: equal widths from 0 to the corner, √½ cycles a pixel.
 RINGS = 16
 
@@ -50,3 +52,12 @@ def by_ring(error: np.ndarray) -> tuple[float | None, ...]:
     counts = np.bincount(ring, minlength=RINGS)
     sums = np.bincount(ring, error.ravel(), RINGS)
     return tuple(float(total / count) if count else None for total, count in zip(sums, counts, strict=True))
+
+
+def measure_spectrum(pair: Pair) -> Measurement:
+    """Return the mean of the errors over frequencies, and their means by ring."""
+    missing = errors_within(pair.found, pair.truth, pair.missing)
+    whole = errors(pair.found, pair.truth)
+    return Measurement(
+        float(missing.mean()), float(whole.mean()), {"missing": by_ring(missing), "whole": by_ring(whole)}
+    )

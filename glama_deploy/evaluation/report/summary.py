@@ -11,7 +11,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from scipy.stats import bootstrap
 
-from glama_deploy.evaluation.metrics.scores import REGIONS, Metric, Region, compute_fid
+from glama_deploy.evaluation.metrics.pairs import REGIONS, Region
+from glama_deploy.evaluation.metrics.registry import SPECTRUM, MetricName, SetMetric, find_set_metrics
 from glama_deploy.evaluation.protocol import Protocol
 from glama_deploy.evaluation.records import Folder, Record
 
@@ -44,7 +45,7 @@ class Cell(BaseModel):
     dataset: str
     method: str
     mask: str
-    metric: Metric
+    metric: MetricName
     region: Region
     value: Statistic
     change: Statistic | None = None
@@ -74,7 +75,7 @@ class Summary(BaseModel):
     rings: tuple[Ring, ...]
     failures: tuple[str, ...] = Field(default=(), description="of images, and of methods on images, one line each")
     refused: dict[str, str] = Field(default_factory=dict, description="methods that do not run here, with the reason")
-    lacking: dict[Metric, str] = Field(default_factory=dict, description="metrics without weights, with the reason")
+    lacking: dict[MetricName, str] = Field(default_factory=dict, description="metrics without weights, with the reason")
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -83,10 +84,10 @@ class Summary(BaseModel):
         return *(f"{name} is not computed: {reason}" for name, reason in missing.items()), *self.failures
 
     @cached_property
-    def _places(self) -> dict[tuple[str, str, str, Metric, Region], Cell]:
+    def _places(self) -> dict[tuple[str, str, str, str, Region], Cell]:
         return {(c.dataset, c.method, c.mask, c.metric, c.region): c for c in self.cells}
 
-    def cell(self, dataset: str, method: str, mask: str, metric: Metric, region: Region) -> Cell | None:
+    def cell(self, dataset: str, method: str, mask: str, metric: str, region: Region) -> Cell | None:
         return self._places.get((dataset, method, mask, metric, region))
 
 
@@ -97,7 +98,7 @@ def summarize(
     reference: str | None = None,
     *,
     refused: dict[str, str] | None = None,
-    lacking: dict[Metric, str] | None = None,
+    lacking: dict[MetricName, str] | None = None,
     step: Callable[[str], None] = lambda text: None,
 ) -> Summary:
     """All figures of the records. `reference` is the method that changes are taken against."""
@@ -112,10 +113,10 @@ def summarize(
             place = {"dataset": dataset.name, "method": label, "mask": mask}
             other = theirs[reference] if reference not in (None, label) else {}
             cells += _cells(place, protocol, theirs[label], other)
-            if "spectrum" in protocol.metrics:
+            if SPECTRUM in protocol.metrics:
                 rings += [Ring(**place, region=r, errors=_rings(here, mask, label, r)) for r in REGIONS]
-    if "fid" in protocol.metrics:
-        cells += _frechet(protocol, whole, folder, reference, step)
+    for metric in find_set_metrics(protocol.metrics):
+        cells += _compare_sets(metric, protocol, whole, folder, reference, step)
     return Summary(
         protocol=protocol,
         images={d.name: sum(record.dataset == d.name for record in whole) for d in protocol.datasets},
@@ -167,15 +168,18 @@ def _by_metric(records: Iterable[Record], mask: str, label: str) -> _Values:
     return found
 
 
-def _frechet(
+def _compare_sets(
+    metric: SetMetric,
     protocol: Protocol,
     records: Sequence[Record],
     folder: Folder,
     reference: str | None,
     step: Callable[[str], None],
 ) -> Iterator[Cell]:
-    """FID of each method with each mask on each dataset, of the images that it has a result of, two at least. There is
-    a change where method and reference have results of the same images."""
+    """Yield a metric's cell of each method with each mask on each dataset.
+
+    A method needs results of two images. A cell has a change where the reference has results of the same images.
+    """
     for dataset in protocol.datasets:
         theirs = [record for record in records if record.dataset == dataset.name and not record.empty]
         if len(theirs) < 2:
@@ -185,18 +189,18 @@ def _frechet(
             truth, *results = np.stack([folder.features(record, mask)[:, number] for record in theirs], axis=1)
             values: dict[str, tuple[bytes, Statistic]] = {}
             for method, result in zip(protocol.methods, results, strict=True):
-                step(f"FID of {method.label}, {mask}, {region}")
+                step(f"{metric.label} of {method.label}, {mask}, {region}")
                 there = np.isfinite(result).all(axis=1)
                 if there.sum() < 2:
                     continue
-                mean = compute_fid(result[there], truth[there])
+                mean = metric.compare(result[there], truth[there])
                 values[method.label] = there.tobytes(), Statistic(mean=mean, n=int(there.sum()))
             for label, (images, value) in values.items():
                 change = None
                 if reference in values and label != reference and values[reference][0] == images:
                     change = Statistic(mean=value.mean - values[reference][1].mean, n=value.n)
                 place = {"dataset": dataset.name, "method": label, "mask": mask}
-                yield Cell(**place, metric="fid", region=region, value=value, change=change)
+                yield Cell(**place, metric=metric.name, region=region, value=value, change=change)
 
 
 def _rings(records: Iterable[Record], mask: str, label: str, region: Region) -> tuple[float | None, ...]:

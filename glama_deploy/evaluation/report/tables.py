@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from glama_deploy.evaluation.metrics.scores import COMMON, REGIONS, TITLES, UPWARD, Metric, Region
+from glama_deploy.evaluation.metrics.pairs import REGIONS, Region
+from glama_deploy.evaluation.metrics.registry import METRICS, Metric
 from glama_deploy.evaluation.report.summary import Cell, Statistic, Summary
 from glama_deploy.text.escapes import escape_controls
 
@@ -45,16 +46,17 @@ class Table:
 
 def tables(summary: Summary) -> Iterator[Table]:
     """A table for each metric and region, and behind it, with a reference, one of the changes against that."""
-    for metric in summary.protocol.metrics:
+    for name in summary.protocol.metrics:
+        metric = METRICS[name]
         for region in REGIONS:
-            title, _ = TITLES[metric]
-            of = f"{title}, {'missing pixels' if region == 'missing' else 'whole image'}"
-            arrow = "more" if metric in UPWARD else "less"
-            yield _table(summary, metric, region, f"{of} ({arrow} is better)", change=False)
+            of = f"{metric.label}, {'missing pixels' if region == 'missing' else 'whole image'}"
+            better = "more" if metric.higher_is_better else "less"
+            yield _table(summary, metric, region, f"{of} ({better} is better)", change=False)
             if summary.reference is not None and len(summary.protocol.methods) > 1:
                 yield _table(summary, metric, region, f"{of}: change against {summary.reference}", change=True)
-    for metric, reason in summary.lacking.items():
-        yield Table(f"{TITLES[metric][0]}: {NOT_COMPUTED}", metric, "whole", summary.protocol.masks, (), reason)
+    for name, reason in summary.lacking.items():
+        metric = METRICS[name]
+        yield Table(f"{metric.label}: {NOT_COMPUTED}", metric, "whole", summary.protocol.masks, (), reason)
 
 
 def _table(summary: Summary, metric: Metric, region: Region, title: str, *, change: bool) -> Table:
@@ -63,7 +65,8 @@ def _table(summary: Summary, metric: Metric, region: Region, title: str, *, chan
         for method in summary.protocol.methods:
             if change and method.label == summary.reference:
                 continue
-            cells = [summary.cell(dataset.name, method.label, mask, metric, region) for mask in summary.protocol.masks]
+            masks = summary.protocol.masks
+            cells = [summary.cell(dataset.name, method.label, mask, metric.name, region) for mask in masks]
             entries = tuple(_entry(summary, cell, change=change) for cell in cells)
             rows.append((dataset.name, method.label, entries))
         nothing = Entry(NOT_COMPUTED, None, best=False)
@@ -75,7 +78,7 @@ def _entry(summary: Summary, cell: Cell | None, *, change: bool) -> Entry:
     shown = None if cell is None else cell.change if change else cell.value
     if cell is None or shown is None:
         return Entry(NONE, None, best=False)
-    decimals = TITLES[cell.metric][1]
+    decimals = METRICS[cell.metric].decimals
     text = _number(shown.mean, decimals, signed=change)
     if shown.low is not None and shown.high is not None:
         text += " [" + ", ".join(_number(bound, decimals, signed=change) for bound in (shown.low, shown.high)) + "]"
@@ -93,14 +96,14 @@ def _number(value: float, decimals: int, *, signed: bool) -> str:
 
 def _best(summary: Summary, cell: Cell) -> bool:
     """Whether no other method has a mean that reads better, where there are others; of as many images as any has."""
-    decimals = TITLES[cell.metric][1]
+    metric = METRICS[cell.metric]
     labels = (method.label for method in summary.protocol.methods)
     found = (summary.cell(cell.dataset, label, cell.mask, cell.metric, cell.region) for label in labels)
     beside = [other.value for other in found if other is not None]
     most = max(value.n for value in beside)
-    means = [round(value.mean, decimals) for value in beside if value.n == most]
-    better = max if cell.metric in UPWARD else min
-    return cell.value.n == most and len(means) > 1 and round(cell.value.mean, decimals) == better(means)
+    means = [round(value.mean, metric.decimals) for value in beside if value.n == most]
+    better = max if metric.higher_is_better else min
+    return cell.value.n == most and len(means) > 1 and round(cell.value.mean, metric.decimals) == better(means)
 
 
 def show(console: Console, summary: Summary) -> None:
@@ -108,7 +111,7 @@ def show(console: Console, summary: Summary) -> None:
     masks = [re.sub(r"(?<=[a-z])(?=[A-Z])", "\n", mask) for mask in summary.protocol.masks]
     first = ["dataset", "method"] if len(summary.protocol.datasets) > 1 else ["method"]
     for table in tables(summary):
-        if not table.rows or table.region != COMMON[table.metric]:
+        if not table.rows or table.region != table.metric.region:
             continue
         shown = RichTable(*first, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # 80 columns or so
         for mask in masks:

@@ -14,12 +14,14 @@ from scipy.signal import correlate
 
 from glama_deploy.errors import GlamaError
 from glama_deploy.evaluation.metrics import backbones, spectrum
-from glama_deploy.evaluation.metrics.scores import PLAIN, Judge, compute_fid, known
+from glama_deploy.evaluation.metrics.perceptual import compute_fid
+from glama_deploy.evaluation.metrics.registry import METRICS, WeightFile, sort_metrics
+from glama_deploy.evaluation.metrics.scores import Judge
 
 
 def test_an_identical_image_has_no_error(pair):
     truth, _, missing = pair
-    score = Judge(PLAIN, {}).score(truth, truth, missing)
+    score = Judge(("l1", "psnr", "ssim", "spectrum"), {}).score(truth, truth, missing)
     assert score.values["l1/missing"] == score.values["l1/whole"] == 0
     assert score.values["psnr/missing"] == score.values["psnr/whole"] == 100
     assert score.values["ssim/missing"] == pytest.approx(1, abs=1e-5)  # float32
@@ -213,7 +215,7 @@ def test_inception_sees_2048_features_of_a_whole_image_and_of_its_missing_pixels
     np.testing.assert_array_equal(of_truth[0, 1], of_truth[1, 1])
 
     maps = []
-    network = backbones.inception(path)
+    network = backbones.open_inception(path)
     network.Mixed_7c.register_forward_hook(lambda module, inputs, output: maps.append(output[0].numpy()))
     network(torch.from_numpy(found.transpose(2, 0, 1).copy())[None])
     shares = missing.reshape(8, 8, 8, 9).mean(axis=(1, 3))  # of 8×8 parts of the image
@@ -237,49 +239,47 @@ def test_where_nothing_is_missing_inception_sees_nothing_missing(weights):
 
 def test_a_file_is_found_in_the_folder_given_and_in_torch_s_own(weights, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    assert backbones.find("lpips-alex", weights) == weights / "alexnet-owt-7be5be79.pth"
-    assert backbones.find("lpips-alex", None) is None
-    assert "alexnet-owt-7be5be79.pth is neither in --weights nor in" in backbones.absent("lpips-alex")
+    alexnet = METRICS["lpips-alex"].weights
+    assert backbones.find_file(alexnet, weights) == weights / "alexnet-owt-7be5be79.pth"
+    assert backbones.find_file(alexnet, None) is None
+    assert "alexnet-owt-7be5be79.pth is neither in --weights nor in" in backbones.describe_absence(alexnet)
     (tmp_path / "checkpoints").mkdir()
     there = tmp_path / "checkpoints" / "pt_inception-2015-12-05-6726825d.pth"  # pytorch-fid's name of the same
     there.touch()
-    assert backbones.find("fid", None) == there
+    assert backbones.find_file(METRICS["fid"].weights, None) == there
 
 
 def test_loading_one_leaves_torch_s_folder_where_it_was(weights, monkeypatch):
     before = torch.hub.get_dir()
-    backbones.lpips("lpips-alex", weights / "alexnet-owt-7be5be79.pth")
+    METRICS["lpips-alex"].open(weights / "alexnet-owt-7be5be79.pth", "cpu")
     assert torch.hub.get_dir() == before
     monkeypatch.setenv("TORCH_HOME", "/elsewhere")
     assert torch.hub.get_dir() == "/elsewhere/hub"
 
 
-@pytest.mark.parametrize("backbone", ["lpips-alex", "fid"])
-def test_weights_of_another_network_and_what_is_no_weights_are_one_line(weights, tmp_path, backbone):
-    load = backbones.inception if backbone == "fid" else lambda path: backbones.lpips(backbone, path)
+@pytest.mark.parametrize("name", ["lpips-alex", "fid"])
+def test_weights_of_another_network_and_what_is_no_weights_are_one_line(weights, tmp_path, name):
     with pytest.raises(GlamaError, match=r"holds the weights of another network .*download it again") as found:
-        load(weights / "vgg16-397923af.pth")
+        METRICS[name].open(weights / "vgg16-397923af.pth", "cpu")
     assert "\n" not in str(found.value)
-    for name, content in (
+    for file, content in (
         ("empty.pth", b""),
         ("text.pth", b"not weights"),
         ("code.pth", b"cos\nsystem\n(S'true'\ntR."),
     ):
-        (tmp_path / name).write_bytes(content)
+        (tmp_path / file).write_bytes(content)
         with pytest.raises(GlamaError, match="damaged or no file of PyTorch's weights") as found:
-            load(tmp_path / name)
+            METRICS[name].open(tmp_path / file, "cpu")
         assert "\n" not in str(found.value)
 
 
 def test_a_download_that_fails_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    published = backbones.Published(("a-0.pth",), "http://127.0.0.1:9/a-0.pth")
-    monkeypatch.setitem(backbones.PUBLISHED, "lpips-alex", published)
     with pytest.raises(GlamaError, match="cannot be downloaded"):
-        backbones.download("lpips-alex")
+        backbones.download(WeightFile(names=("a-0.pth",), url="http://127.0.0.1:9/a-0.pth"))
     assert not (tmp_path / "checkpoints" / "a-0.pth").exists()
 
 
 def test_an_unknown_metric_is_named():
     with pytest.raises(GlamaError, match="unknown metric 'pnsr'; expected l1, psnr"):
-        known(("pnsr",))
+        sort_metrics(("pnsr",))

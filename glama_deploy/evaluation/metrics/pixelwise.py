@@ -1,0 +1,35 @@
+"""The metrics that compare two images pixel by pixel: L1, PSNR and SSIM."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from glama_deploy.evaluation.metrics.pairs import Measurement, Pair
+from glama_deploy.psnr import compute_mean_square, compute_psnr
+
+#: PSNR of an identical image, in place of infinity.
+MAX_PSNR_DB = 100.0
+
+
+def measure_l1(pair: Pair) -> Measurement:
+    """Return the mean absolute difference, 0…1, computed in float64."""
+    error = np.abs(pair.found.astype(np.float64) - pair.truth) / 255
+    return Measurement(float(error[pair.missing].mean()), float(error.mean()))
+
+
+def measure_psnr(pair: Pair) -> Measurement:
+    """Return the PSNR in dB, at most MAX_PSNR_DB, computed in float64."""
+    missing, whole = (
+        min(MAX_PSNR_DB, compute_psnr(compute_mean_square(pair.found[pixels], pair.truth[pixels])))
+        for pixels in (pair.missing, slice(None))
+    )
+    return Measurement(missing, whole)
+
+
+def measure_ssim(pair: Pair) -> Measurement:
+    """Return the mean of the SSIM map (Wang et al., IEEE TIP 2004), computed by torchmetrics in float32."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    found, truth, missing = pair.tensors
+    whole, of_each = structural_similarity_index_measure(found, truth, data_range=1.0, return_full_image=True)
+    return Measurement(float(of_each[0].mean(0)[missing].mean()), float(whole))

@@ -1,0 +1,234 @@
+"""The metrics: one record holds all that the evaluation knows of a metric.
+
+A new metric is a record in METRICS. Protocols, tables, the page, summaries and the command read the record. The module
+imports neither PyTorch nor a metric's package; a record's `open` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import AfterValidator
+
+from glama_deploy.errors import GlamaError
+from glama_deploy.evaluation.metrics import pixelwise, spectrum
+from glama_deploy.evaluation.metrics.pairs import Measurement, Pair, Region
+
+#: The version of the metrics' definitions. Results of another version are not added to.
+DEFINITIONS = 2
+
+#: The metric whose errors by frequency are drawn.
+SPECTRUM = "spectrum"
+
+#: Measures one image.
+Measure = Callable[[Pair], Measurement]
+
+#: Sees an image, uint8 H×W×3, with masks, bool H×W: float32 [masks, 2, D], features of the missing pixels (NaN where
+#: no pixel is missing) and of the whole image.
+Extract = Callable[[np.ndarray, Sequence[np.ndarray]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A published file of weights: its names, PyTorch's own first, and its address."""
+
+    names: tuple[str, ...]
+    url: str
+
+    @property
+    def digest(self) -> str:
+        """The first characters of the file's SHA-256, which end its name."""
+        return Path(self.names[0]).stem.rpartition("-")[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """What the evaluation knows of a metric.
+
+    Attributes:
+        name: what the command and the files call it.
+        label: what people read, with the unit.
+        decimals: the decimals that are worth reading. Two means that read the same count as equal.
+        higher_is_better: whether more is better.
+        region: the region that the metric is commonly told of, which the terminal shows.
+        weights: the file that the metric needs, if any.
+        pixel_bytes: memory that an image takes at most, in bytes for each pixel.
+        open_bytes: memory that opening the metric takes for a moment, in bytes.
+    """
+
+    name: str
+    label: str
+    decimals: int
+    higher_is_better: bool
+    region: Region
+    weights: WeightFile | None = None
+    pixel_bytes: int = 0
+    open_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageMetric(Metric):
+    """A metric of each image, whose mean over images is reported.
+
+    Attributes:
+        open: takes the file of weights (None without) and PyTorch's name of a device, and returns the function that
+            measures an image. Raises GlamaError for a file that is damaged or holds another network.
+        min_side: the smaller side of an image, in pixels, below which there is no value.
+    """
+
+    open: Callable[[Path | None, str], Measure]
+    min_side: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetMetric(Metric):
+    """A metric of all images together, which compares two sets of features.
+
+    Attributes:
+        open: as of an ImageMetric, but the function gives features of an image. A run extracts features once, by its
+            first such metric: all that it has must see the same.
+        compare: takes the features of the results and of the photographs, float32 [N, D] each, N ≥ 2.
+    """
+
+    open: Callable[[Path | None, str], Extract]
+    compare: Callable[[np.ndarray, np.ndarray], float]
+
+
+def _needs_nothing(measure: Measure) -> Callable[[Path | None, str], Measure]:
+    """Return the `open` of a metric without weights."""
+    return lambda path, device: measure
+
+
+def _open_lpips(network: str, weights: WeightFile) -> Callable[[Path | None, str], Measure]:
+    def open_lpips(path: Path | None, device: str) -> Measure:
+        from glama_deploy.evaluation.metrics.perceptual import Lpips
+
+        assert path is not None
+        return Lpips(network, weights, path, device).measure
+
+    return open_lpips
+
+
+def _open_inception(path: Path | None, device: str) -> Extract:
+    from glama_deploy.evaluation.metrics.perceptual import Inception
+
+    assert path is not None
+    return Inception(path, device).features
+
+
+def _compare_fid(found: np.ndarray, truth: np.ndarray) -> float:
+    from glama_deploy.evaluation.metrics.perceptual import compute_fid
+
+    return compute_fid(found, truth)
+
+
+_ALEXNET = WeightFile(
+    names=("alexnet-owt-7be5be79.pth",), url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+)
+_VGG16 = WeightFile(names=("vgg16-397923af.pth",), url="https://download.pytorch.org/models/vgg16-397923af.pth")
+_INCEPTION = WeightFile(
+    names=("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth"),
+    url="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+)
+
+_RECORDS: tuple[Metric, ...] = (
+    ImageMetric(
+        name="l1",
+        label="L1 (0…1)",
+        decimals=4,
+        higher_is_better=False,
+        region="missing",
+        pixel_bytes=100,
+        open=_needs_nothing(pixelwise.measure_l1),
+    ),
+    ImageMetric(
+        name="psnr",
+        label="PSNR (dB)",
+        decimals=2,
+        higher_is_better=True,
+        region="missing",
+        pixel_bytes=100,
+        open=_needs_nothing(pixelwise.measure_psnr),
+    ),
+    ImageMetric(
+        name="ssim",
+        label="SSIM",
+        decimals=4,
+        higher_is_better=True,
+        region="missing",
+        pixel_bytes=500,
+        open=_needs_nothing(pixelwise.measure_ssim),
+    ),
+    ImageMetric(
+        name="lpips-alex",
+        label="LPIPS (AlexNet)",
+        decimals=4,
+        higher_is_better=False,
+        region="whole",
+        weights=_ALEXNET,
+        pixel_bytes=300,
+        open=_open_lpips("alex", _ALEXNET),
+        min_side=31,  # a smaller image leaves nothing to pool
+    ),
+    ImageMetric(
+        name="lpips-vgg",
+        label="LPIPS (VGG)",
+        decimals=4,
+        higher_is_better=False,
+        region="whole",
+        weights=_VGG16,
+        pixel_bytes=2600,
+        open_bytes=1_200_000_000,
+        open=_open_lpips("vgg", _VGG16),
+        min_side=16,
+    ),
+    SetMetric(
+        name="fid",
+        label="FID",
+        decimals=3,
+        higher_is_better=False,
+        region="whole",
+        weights=_INCEPTION,
+        open=_open_inception,
+        compare=_compare_fid,
+    ),
+    ImageMetric(
+        name=SPECTRUM,
+        label="spectrum error",
+        decimals=4,
+        higher_is_better=False,
+        region="whole",
+        pixel_bytes=150,
+        open=_needs_nothing(spectrum.measure_spectrum),
+    ),
+)
+
+#: The metrics by their names, in the order of the tables. Memory was measured at 1536×1536.
+METRICS: dict[str, Metric] = {metric.name: metric for metric in _RECORDS}
+
+
+def sort_metrics(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names in the order of the tables, each once. Raises GlamaError for one that does not exist."""
+    for name in names:
+        if name not in METRICS:
+            raise GlamaError(f"unknown metric {name!r}; expected {', '.join(METRICS)}")
+    return tuple(name for name in METRICS if name in names)
+
+
+def find_set_metrics(names: Sequence[str]) -> list[SetMetric]:
+    """Return those of the metrics that are of all images together."""
+    return [metric for name in names if isinstance(metric := METRICS[name], SetMetric)]
+
+
+def _check_name(name: str) -> str:
+    if name not in METRICS:
+        raise ValueError(f"unknown metric {name!r}")
+    return name
+
+
+#: The name of a metric, in files.
+MetricName = Annotated[str, AfterValidator(_check_name)]
