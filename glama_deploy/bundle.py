@@ -10,9 +10,10 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from glama_deploy.errors import BundleError, GlamaError
+from glama_deploy.frozen import FrozenModel
 from glama_deploy.io.files import check_path, sha256
 from glama_deploy.network import MIN_SIDE, SIZE_MULTIPLE, NetworkConfig, next_side
 
@@ -52,11 +53,7 @@ Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIZE_MULTIPLE)
 Size = tuple[Side, Side]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Artifact(_Record):
+class Artifact(FrozenModel):
     """A file of the bundle: its path relative to the bundle, with its hash and length."""
 
     path: str
@@ -76,7 +73,7 @@ class Artifact(_Record):
         return path
 
 
-class Tensor(_Record):
+class Tensor(FrozenModel):
     """An input or output of the graph."""
 
     name: str
@@ -98,7 +95,7 @@ class Tensor(_Record):
         return tuple(free[side] if isinstance(side, str) else side for side in self.shape)
 
 
-class SizeRange(_Record):
+class SizeRange(FrozenModel):
     """The (height, width) that an engine takes, multiples of 8, and the batch. `opt` is what it is tuned for."""
 
     min: Size
@@ -137,7 +134,7 @@ DEFAULT_PROFILE = SizeRange(min=(64, 64), opt=(512, 512), max=(2048, 2048), max_
 ANY_SIZE = SizeRange(min=(MIN_SIDE, MIN_SIDE), opt=(512, 512), max=(MAX_SIDE, MAX_SIDE))
 
 
-class Parity(_Record):
+class Parity(FrozenModel):
     """How far an engine is from the PyTorch reference in fp32, or why that was not measured."""
 
     measured: bool
@@ -160,7 +157,7 @@ class Parity(_Record):
         return self.max_abs_error is not None and self.max_abs_error <= (self.tolerance or 0.0)
 
 
-class BuildSettings(_Record):
+class BuildSettings(FrozenModel):
     """What a TensorRT builder was asked for beside precision and sizes; the defaults are TensorRT's own."""
 
     gpus: tuple[str, ...] = Field(default=(), description="GPUs by name that a TensorRT-RTX engine is for; (): any")
@@ -172,7 +169,7 @@ class BuildSettings(_Record):
     stripped: bool = Field(default=False, description="without weights: they are put in from the graph at load")
 
 
-class Asked(_Record):
+class Asked(FrozenModel):
     """What its TensorRT engines were asked to be at the export; `glama-build` takes it where no more is said."""
 
     precision: Precision
@@ -181,7 +178,7 @@ class Asked(_Record):
     settings: BuildSettings = BuildSettings()
 
 
-class Engine(_Record):
+class Engine(FrozenModel):
     """One way to run the bundle's network."""
 
     name: EngineName
@@ -199,7 +196,7 @@ class Engine(_Record):
     parity: Parity
 
 
-class Graph(_Record):
+class Graph(FrozenModel):
     """An ONNX model of the bundle, from which engines of its precision are built."""
 
     file: Artifact
@@ -210,7 +207,7 @@ class Graph(_Record):
     parity: Parity | None = Field(default=None, description="of its arithmetic, emulated on a CPU (TensorRT's graphs)")
 
 
-class Checkpoint(_Record):
+class Checkpoint(FrozenModel):
     """Where the parameters came from."""
 
     file: str
@@ -218,7 +215,7 @@ class Checkpoint(_Record):
     sha256: str
 
 
-class Manifest(_Record):
+class Manifest(FrozenModel):
     """`manifest.json`."""
 
     schema_version: int = SCHEMA_VERSION

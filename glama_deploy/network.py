@@ -8,7 +8,9 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+from glama_deploy.frozen import FrozenModel
 
 #: Height and width of the network's input must be multiples of this, because of three stride-2 downsamplings.
 SIZE_MULTIPLE = 8
@@ -39,14 +41,12 @@ def next_side(side: int) -> int:
     return max(MIN_SIDE, -(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE)
 
 
-class NetworkConfig(BaseModel):
+class NetworkConfig(FrozenModel):
     """The config of a generator like LaMa's (Suvorov et al., WACV 2022).
 
     The network consists of a stem, downsampling, FFC residual blocks, upsampling and a head. The input is
     [B, 4, H, W] (masked image and mask, 0…1), the output is [B, 3, H, W] (0…1).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     ngf: int = Field(default=64, ge=1, le=1024, description="channels after the stem")
     n_blocks: int = Field(default=9, ge=1, le=64, description="FFC residual blocks")

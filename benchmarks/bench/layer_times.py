@@ -7,11 +7,10 @@ import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict
-
 from glama_deploy import cost
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import GlamaError
+from glama_deploy.frozen import FrozenModel
 from glama_deploy.runtime.base import Request, require
 from glama_deploy.runtime.openvino import runner as openvino
 
@@ -38,10 +37,8 @@ _NAMES = (
 _KINDS = {"Reorder": "reorders", "ConvolutionBackpropData": "up"}
 
 
-class Part(BaseModel):
+class Part(FrozenModel):
     """A part's time in a run (seconds, median), its share of the run, and FLOP/s (None where it has none)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     seconds: float

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict
-
 from glama_deploy import cost
 from glama_deploy.benchmarks.bench import layer_times as parts
 from glama_deploy.benchmarks.bench import machine
@@ -16,6 +14,7 @@ from glama_deploy.benchmarks.bench.contenders import HOLE, Running, Task, on_gpu
 from glama_deploy.benchmarks.bench.layer_times import Part
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import GlamaError
+from glama_deploy.frozen import FrozenModel
 
 #: What the others on a CPU and on a GPU are held against, where it runs: how the popular inpainting apps run LaMa.
 BASE = "torchscript"
@@ -25,11 +24,7 @@ _GPU_BASE = f"{BASE}:cuda"
 Found = TypeVar("Found")
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Row(_Record):
+class Row(FrozenModel):
     """A subject at a size, batch and number of threads; `reason` says why it was not measured, `parts` where the time
     of one image goes, if that was asked."""
 
@@ -51,7 +46,7 @@ class Row(_Record):
         return statistics.median(self.seconds)
 
 
-class Results(_Record):
+class Results(FrozenModel):
     """A whole run of `glama-bench`, as its JSON holds it."""
 
     schema_version: Literal[1] = 1

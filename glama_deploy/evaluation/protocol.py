@@ -9,28 +9,25 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.evaluation.metrics.registry import MetricName
+from glama_deploy.frozen import FrozenModel
 from glama_deploy.inpainting.inpainter import Region
 from glama_deploy.io.files import check_path, sha256
 from glama_deploy.io.images import SUFFIXES, read_image
 from glama_deploy.masks import RANDOM_TYPES, TYPES, by_name
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Dataset(_Record):
+class Dataset(FrozenModel):
     """A folder of photographs and its name in the tables."""
 
     name: str
     folder: Path
 
 
-class Identity(_Record):
+class Identity(FrozenModel):
     """A method: its name in the tables, what opened, and what tells its weights from others."""
 
     label: str
@@ -38,14 +35,14 @@ class Identity(_Record):
     digest: str = ""
 
 
-class Weights(_Record):
+class Weights(FrozenModel):
     """A file that a metric is computed with."""
 
     metric: MetricName
     digest: str
 
 
-class Protocol(_Record):
+class Protocol(FrozenModel):
     """All that a result depends on but the images' contents. Written beside the results, to which others are not
     added."""
 
@@ -89,7 +86,7 @@ def _short(value: object) -> str:
     return str(value)
 
 
-class Item(_Record):
+class Item(FrozenModel):
     """An image of a dataset, by its path below the folder, and the mask with which its results are kept as pictures."""
 
     dataset: str

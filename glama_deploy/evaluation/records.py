@@ -15,11 +15,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from glama_deploy.errors import GlamaError
 from glama_deploy.evaluation.metrics.pairs import Region
 from glama_deploy.evaluation.protocol import Item, Protocol
+from glama_deploy.frozen import FrozenModel
 from glama_deploy.io import locks
 from glama_deploy.io.files import PREFIX, atomic_file, write_error
 
@@ -35,22 +36,22 @@ PAGE, TEXT, JSON, CSV = "index.html", "RESULTS.md", "results.json", "results.csv
 SHEET, SPECTRA, RINGS = "sheet", "spectra", "rings"
 
 
-class Result(BaseModel):
+class Result(FrozenModel):
     """Of one method on one image with one mask: values by `metric/region` and the spectrum's error by region and ring,
     or why there are none."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(ser_json_inf_nan="constants")
 
     values: dict[str, float] = Field(default_factory=dict)
     rings: dict[Region, tuple[float | None, ...]] = Field(default_factory=dict)
     error: str = ""
 
 
-class Record(BaseModel):
+class Record(FrozenModel):
     """Of one image, which its file's SHA-256 tells from another of that name: results by mask and method, or why it
     could not be read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    model_config = ConfigDict(ser_json_inf_nan="constants")
 
     dataset: str
     image: str

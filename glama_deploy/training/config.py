@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from glama_deploy.errors import GlamaError
+from glama_deploy.frozen import FrozenModel
 from glama_deploy.masks import by_name
 from glama_deploy.network import NAMED, SIZE_MULTIPLE, NetworkConfig
 from glama_deploy.text import plain_yaml
@@ -22,8 +23,8 @@ from glama_deploy.training.losses import WEIGHTS, Weights
 _MAX_KEY_PARTS = 8
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class _Section(FrozenModel):
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class Data(_Section):

@@ -32,18 +32,20 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from glama_deploy.frozen import FrozenModel
 
-class Weights(BaseModel):
+
+class Weights(FrozenModel):
     """The λ of (7), the α of (11), and settings in which LaMa's code differs from the paper.
 
     The defaults are those of the paper.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
     l1: float = Field(default=10.0, ge=0, description="λ1: known pixels")
     l1_missing: float = Field(default=0.0, ge=0, description="L1 on the missing pixels, not in the paper")

@@ -8,13 +8,14 @@ from functools import cached_property
 from itertools import product
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from scipy.stats import bootstrap
 
 from glama_deploy.evaluation.metrics.pairs import REGIONS, Region
 from glama_deploy.evaluation.metrics.registry import SPECTRUM, MetricName, SetMetric, find_set_metrics
 from glama_deploy.evaluation.protocol import Protocol
 from glama_deploy.evaluation.records import Folder, Record
+from glama_deploy.frozen import FrozenModel
 
 #: Of the bootstrap: intervals of 95 % by percentiles.
 _RESAMPLES, _LEVEL = 1000, 0.95
@@ -24,11 +25,9 @@ _RESAMPLES, _LEVEL = 1000, 0.95
 _Values = dict[str, dict[str, float]]
 
 
-class Statistic(BaseModel):
+class Statistic(FrozenModel):
     """Of n images: the mean, the standard deviation, and where the mean lies in 95 of 100 samples of so many images. Of
     a metric of all images together (FID) the value alone."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mean: float
     n: int
@@ -37,10 +36,8 @@ class Statistic(BaseModel):
     high: float | None = None
 
 
-class Cell(BaseModel):
+class Cell(FrozenModel):
     """A metric of a method with a mask on a dataset; `change` is that against the reference, image by image."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: str
     method: str
@@ -51,10 +48,8 @@ class Cell(BaseModel):
     change: Statistic | None = None
 
 
-class Ring(BaseModel):
+class Ring(FrozenModel):
     """The spectrum's error of a method with a mask on a dataset by ring of frequencies, averaged over images."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset: str
     method: str
@@ -63,10 +58,8 @@ class Ring(BaseModel):
     errors: tuple[float | None, ...]
 
 
-class Summary(BaseModel):
+class Summary(FrozenModel):
     """What an evaluation found."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     protocol: Protocol
     images: dict[str, int] = Field(description="that were evaluated, by dataset")
