@@ -35,7 +35,7 @@ from glama_deploy.engines.build import build as build_engine
 from glama_deploy.engines.tensorrt import build_script as jetson
 from glama_deploy.engines.tensorrt.options import Options
 from glama_deploy.errors import EngineError, GlamaError
-from glama_deploy.io.files import PREFIX
+from glama_deploy.io.files import PREFIX, check_overwrite
 from glama_deploy.network import NetworkConfig
 from glama_deploy.runtime.base import installed, require
 from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
@@ -193,8 +193,7 @@ def _check_calibration(request: Request, folder: Path) -> None:
 
 def _check_out(request: Request) -> None:
     out = request.out
-    if not bundle_folder.is_free(out) and not request.overwrite:
-        raise GlamaError(f"{out} exists already; choose another folder or pass --overwrite")
+    check_overwrite(out, is_there=not bundle_folder.is_free(out), overwrite=request.overwrite)
     if out.exists() and not out.is_dir():
         raise GlamaError(f"{out} is a file; a folder is needed for the bundle")
     found = [] if not out.exists() else [path.name for path in out.iterdir() if not path.name.startswith(PREFIX)]

@@ -28,10 +28,11 @@ from pathlib import Path
 from typing import get_args
 
 from glama_deploy.bundle import MANIFEST, NEXT, Bundle, EngineName, Precision, graph_name
-from glama_deploy.errors import BundleError, GlamaError
+from glama_deploy.errors import BundleError
 from glama_deploy.io import locks
 from glama_deploy.io.files import (
     PREFIX,
+    check_overwrite,
     check_path,
     flush,
     flush_folder,
@@ -75,8 +76,7 @@ def whole(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         GlamaError: A bundle exists at `path`, or the folder cannot be written. The content of `path` is not changed,
             and no other file is left.
     """
-    if not is_free(path) and not overwrite:
-        raise GlamaError(f"{path} exists already; choose another folder or pass --overwrite")
+    check_overwrite(path, is_there=not is_free(path), overwrite=overwrite)
     path = path.resolve()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,10 +120,7 @@ def _appear(temporary: Path, path: Path, *, overwrite: bool) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-        if not overwrite:
-            raise GlamaError(
-                f"{path} appeared while it was being made; choose another folder or pass --overwrite"
-            ) from error
+        check_overwrite(path, is_there=True, overwrite=overwrite, found="appeared while it was being made")
         with changed(path) as work:
             work.rmdir()
             temporary.rename(work)

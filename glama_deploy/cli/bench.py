@@ -10,7 +10,7 @@ from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.output.console import Console
 from glama_deploy.errors import GlamaError
-from glama_deploy.io.files import atomic_file, check_path, check_writable
+from glama_deploy.io.files import atomic_file, check_overwrite, check_path, check_writable
 from glama_deploy.runtime.base import MAX_THREADS
 from glama_deploy.system.processors import count_processors
 
@@ -98,8 +98,7 @@ def _check_out(out: Path, overwrite: bool) -> None:
     check_path(out)
     if out.exists() and not out.is_dir():
         raise GlamaError(f"--out {out} is a file; a folder is needed")
-    if (out / _JSON).exists() and not overwrite:
-        raise GlamaError(f"{out} has results already; choose another folder or pass --overwrite")
+    check_overwrite(out, is_there=(out / _JSON).exists(), overwrite=overwrite, found="has results already")
     check_writable(out)
 
 

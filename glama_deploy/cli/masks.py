@@ -9,7 +9,7 @@ from glama_deploy.bundle import parse_size
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.output.console import Console
 from glama_deploy.errors import GlamaError
-from glama_deploy.io.files import atomic_file
+from glama_deploy.io.files import atomic_file, check_overwrite
 from glama_deploy.masks import NAMED, contact_sheet
 
 
@@ -27,8 +27,7 @@ def glama_masks(
     """Draw the seven masks, with fixed and with random settings, and their mixtures; missing pixels are white."""
     if out.suffix.lower() != ".png":
         raise GlamaError(f"--out is {out}; a .png is written")
-    if out.exists() and not overwrite:
-        raise GlamaError(f"{out} exists already; choose another name or pass --overwrite")
+    check_overwrite(out, is_there=out.exists(), overwrite=overwrite, place="name")
     sheet = contact_sheet.draw(masks or list(NAMED), count, *parse_size(size, "--size"), seed)
     with atomic_file(out) as temporary:
         sheet.save(temporary, format="PNG")

@@ -17,7 +17,7 @@ from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.inpainting.inpainter import check_sides
 from glama_deploy.inpainting.transparency import Fill, fill_picture
 from glama_deploy.io import decoding, images
-from glama_deploy.io.files import check_path, check_writable, remove_leftovers_once, write_error
+from glama_deploy.io.files import check_overwrite, check_path, check_writable, remove_leftovers_once, write_error
 from glama_deploy.io.images import Picture
 from glama_deploy.io.mask_files import read_mask
 from glama_deploy.network import NetworkConfig
@@ -83,8 +83,7 @@ def plan(image: Path, mask: Path, out: Path, *, overwrite: bool = False) -> list
         there = _kind(target) is not None
         if there and (target.samefile(image) or target.samefile(mask)):
             raise GlamaError(f"{target} is an input itself; choose another output")
-        if there and not overwrite:
-            raise GlamaError(f"{target} exists already; choose another output or pass --overwrite")
+        check_overwrite(target, is_there=there, overwrite=overwrite, place="output")
         check_writable(target)
         return [Job(image, mask, target)]
     if kinds[out] == "file":

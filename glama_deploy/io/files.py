@@ -102,6 +102,25 @@ def check_writable(path: Path) -> None:
         raise write_error(path, error) from error
 
 
+def check_overwrite(
+    path: Path, *, is_there: bool, overwrite: bool, place: str = "folder", found: str = "exists already"
+) -> None:
+    """Refuse to replace an output that is there, unless the caller may.
+
+    Args:
+        path: the output.
+        is_there: whether something is at the path that would be replaced.
+        overwrite: whether the output may be replaced.
+        place: what to choose another of, for the message.
+        found: what is at the path, for the message.
+
+    Raises:
+        GlamaError: the output is there and may not be replaced.
+    """
+    if is_there and not overwrite:
+        raise GlamaError(f"{path} {found}; choose another {place} or pass --overwrite")
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Write a file completely or not at all.

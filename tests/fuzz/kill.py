@@ -370,16 +370,13 @@ def _place(job: Job, template: Path, folder: Path) -> None:
 
 def _finish(command: Sequence[str], folder: Path) -> tuple[int, str]:
     """Run a command to its end; return the exit code and the last line that was said."""
-    child = subprocess.run(
-        _real(command),
-        cwd=folder,
-        env=_environment(folder),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        timeout=_HANG_SECONDS,
-        check=False,
-    )
-    lines = child.stderr.decode("utf-8", "replace").strip().splitlines()
+    child = _start(command, folder, subprocess.PIPE)
+    try:
+        _, said = child.communicate(timeout=_HANG_SECONDS)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        raise
+    lines = said.decode("utf-8", "replace").strip().splitlines()
     return child.returncode, lines[-1] if lines else ""
 
 
