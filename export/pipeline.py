@@ -7,7 +7,6 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import cast, get_args
 
@@ -39,6 +38,7 @@ from glama_deploy.io.files import PREFIX, check_overwrite
 from glama_deploy.network import NetworkConfig
 from glama_deploy.runtime.base import installed, require
 from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
+from glama_deploy.system.packages import read_versions
 
 #: What may be asked for.
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
@@ -274,7 +274,7 @@ def _manifest(
         io=request.io,
         inputs=inputs,
         outputs=outputs,
-        tools=tool_versions("glama-deploy", "onnx", "numpy", "torch"),
+        tools=read_versions("glama-deploy", "onnx", "numpy", "torch"),
         graphs=graphs,
         engines=engines,
         asked=Asked(
@@ -284,17 +284,6 @@ def _manifest(
             settings=request.options.settings,
         ),
     )
-
-
-def tool_versions(*packages: str) -> dict[str, str]:
-    """The versions of those packages that are installed."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _with_parity(

@@ -16,6 +16,7 @@ from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.io import cache, locks
 from glama_deploy.io.files import PREFIX, remove, sha256, write_error
 from glama_deploy.runtime.base import Request, installed
+from glama_deploy.system.packages import read_versions
 
 log = logging.getLogger("glama_deploy")
 
@@ -100,9 +101,7 @@ def read_digests(model: str | Path) -> Digests:
 
 def _name_export(digests: Digests) -> str:
     """Name the export of a checkpoint: by all files that it is read from, and by this version of the exporter."""
-    from glama_deploy.export.pipeline import tool_versions
-
-    return f"{digests.combined[:32]}-{tool_versions('glama-deploy')['glama-deploy']}-{SCHEMA_VERSION}"
+    return f"{digests.combined[:32]}-{read_versions('glama-deploy')['glama-deploy']}-{SCHEMA_VERSION}"
 
 
 def _whole_bundle(path: Path, digests: Digests) -> Bundle:

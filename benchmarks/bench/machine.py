@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import psutil
 
 from glama_deploy.runtime.base import installed
 from glama_deploy.runtime.openvino import runner as openvino
+from glama_deploy.system.packages import read_versions
 from glama_deploy.system.processors import count_processors
 
 #: What of a CPU's features decides how fast a network runs.
@@ -66,12 +66,7 @@ def describe() -> dict[str, str]:
     gpu = _gpu()
     if gpu:
         machine["GPU"] = gpu
-    for package in _PACKAGES:
-        try:
-            machine[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return machine
+    return machine | read_versions(*_PACKAGES)
 
 
 def busy(described: dict[str, str]) -> str | None:

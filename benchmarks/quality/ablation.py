@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from glama_deploy.benchmarks.quality.classical import PHOTOS
+from glama_deploy.benchmarks.quality.photos import PHOTOS
 from glama_deploy.evaluation.evaluate import Request, evaluate
 from glama_deploy.evaluation.metrics.registry import METRICS
 from glama_deploy.evaluation.report.summary import Summary

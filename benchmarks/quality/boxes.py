@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 import glama_deploy
-from glama_deploy.benchmarks.quality.classical import PHOTOS
+from glama_deploy.benchmarks.quality.photos import PHOTOS, list_photos
 from glama_deploy.bundle import ANY_SIZE
 from glama_deploy.inpainting import boxes as regions
 from glama_deploy.inpainting.inpainter import Inpainter
-from glama_deploy.io.images import SUFFIXES, read_image
+from glama_deploy.io.images import read_image
 from glama_deploy.masks import by_name
 from glama_deploy.psnr import compute_mean_square, compute_psnr
 
@@ -61,7 +61,7 @@ def main() -> None:
     ways: list[str | float] = ["whole image", *options.contexts]
     psnr, seconds, shares = ({way: list[float]() for way in ways} for _ in range(3))
     rng = np.random.default_rng(0)
-    for path in sorted(p for p in options.photos.iterdir() if p.suffix.lower() in SUFFIXES):
+    for path in list_photos(options.photos):
         image = read_image(path).rgb
         for _ in range(HOLES):
             missing = hole(image.shape[0], image.shape[1], rng)

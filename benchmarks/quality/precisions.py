@@ -19,7 +19,7 @@ from rich.progress import track
 from rich.table import Table
 
 import glama_deploy
-from glama_deploy.benchmarks.quality.classical import PHOTOS
+from glama_deploy.benchmarks.quality.photos import PHOTOS, list_photos
 from glama_deploy.errors import GlamaError
 from glama_deploy.evaluation import protocol
 from glama_deploy.evaluation.protocol import Item
@@ -27,7 +27,6 @@ from glama_deploy.evaluation.records import KNOWN, MASK, TRUTH
 from glama_deploy.evaluation.report.pictures import Shown, sheet, strip
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.io.files import atomic_file
-from glama_deploy.io.images import SUFFIXES
 from glama_deploy.masks import TYPES, by_name
 from glama_deploy.psnr import compute_psnr
 
@@ -76,7 +75,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     ways = opened(options.model)
-    paths = sorted(path for path in options.photos.iterdir() if path.suffix.lower() in SUFFIXES)
+    paths = list_photos(options.photos)
     console = Console(width=110)
     rows: list[Shown] = []
     text = ["| size | precision | PSNR against fp32 | worst picture |", "|---|---|---:|---:|"]

@@ -21,13 +21,13 @@ from rich.console import Console
 from rich.table import Table
 
 import glama_deploy
-from glama_deploy.benchmarks.quality.classical import PHOTOS
+from glama_deploy.benchmarks.quality.photos import PHOTOS, list_photos
 from glama_deploy.bundle import SizeRange
 from glama_deploy.evaluation.protocol import Item
 from glama_deploy.evaluation.report.pictures import Shown, sheet, strip
 from glama_deploy.inpainting import tiles
 from glama_deploy.io.files import atomic_file
-from glama_deploy.io.images import SUFFIXES, read_image
+from glama_deploy.io.images import read_image
 from glama_deploy.psnr import compute_mean_square, compute_psnr
 
 #: Side of the hole, as a share of the smaller side; photographs on the sheet.
@@ -63,7 +63,7 @@ def main() -> None:
         )
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in ways}
     rows: list[Shown] = []
-    for path in sorted(path for path in options.photos.iterdir() if path.suffix.lower() in SUFFIXES):
+    for path in list_photos(options.photos):
         truth = read_image(path).rgb
         missing = np.zeros(truth.shape[:2], bool)
         half = int(min(missing.shape) * HOLE / 2)

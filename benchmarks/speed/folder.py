@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 import glama_deploy
-from glama_deploy.benchmarks.quality.classical import PHOTOS
+from glama_deploy.benchmarks.quality.photos import PHOTOS
 from glama_deploy.evaluation.protocol import truth
 from glama_deploy.inpainting import folder as batch
 from glama_deploy.inpainting.transparency import Fill
