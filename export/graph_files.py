@@ -19,12 +19,13 @@ from glama_deploy.export.graph.network import build
 from glama_deploy.export.numerics import half as precision
 from glama_deploy.export.numerics import ranges
 from glama_deploy.network import NetworkConfig
+from glama_deploy.node_names import IMAGE, INPAINTED, MASK, PREDICTED
 
 _MEANING = {
-    "image": "RGB",
-    "mask": "1 = missing, 0 = known",
-    "inpainted": "the prediction where pixels are missing, the image where they are known",
-    "predicted": "the network's own output, before compositing",
+    IMAGE: "RGB",
+    MASK: "1 = missing, 0 = known",
+    INPAINTED: "the prediction where pixels are missing, the image where they are known",
+    PREDICTED: "the network's own output, before compositing",
 }
 
 
@@ -53,7 +54,7 @@ def calibrate(
     """The nodes of `model` that stay fp32 in a half type, each with the reason, from so many photos of this size."""
     cases = samples.calibration_cases(photos, size, most)
     # on float tensors, and on DFT nodes in a plugin's place: the network between has the same names
-    probed = build(checkpoint.config, checkpoint.weights, size, ("predicted",), "dft" if fft == "plugin" else fft)
+    probed = build(checkpoint.config, checkpoint.weights, size, (PREDICTED,), "dft" if fft == "plugin" else fft)
     largest = ranges.measure(probed, (case.tensors() for case in cases))
     return precision.lacking(model, half) | two_stage.products(model) | ranges.out_of_range(model, largest, half)
 
@@ -62,7 +63,7 @@ def with_predicted(bundle: Bundle, kind: Precision) -> onnx.ModelProto:
     """The bundle's graph of a precision, with an output `predicted` where it lacks that: bytes would not show a value
     that is not finite."""
     model = onnx.load(str(bundle.graph(kind)))
-    if not any(output.name == "predicted" for output in model.graph.output):
+    if not any(output.name == PREDICTED for output in model.graph.output):
         ENDS[bundle.manifest.io].give_predicted(model)
     return model
 
@@ -75,7 +76,7 @@ def tensors(
 
     def described(name: str, dtype: str, shape: tuple[int | str, ...]) -> Tensor:
         layout = "NCHW" if io == "float" else "NHWC" if len(shape) == 4 else "NHW"
-        meaning = "above 0 = missing, 0 = known" if name == "mask" and dtype == "uint8" else _MEANING[name]
+        meaning = "above 0 = missing, 0 = known" if name == MASK and dtype == "uint8" else _MEANING[name]
         return Tensor.model_validate(
             {
                 "name": name,

@@ -15,6 +15,7 @@ from glama_deploy.checkpoints.formats import Checkpoint, module
 from glama_deploy.errors import EngineError
 from glama_deploy.export.samples import Case
 from glama_deploy.inpainting.tensors import leave, padding
+from glama_deploy.node_names import INPAINTED, PREDICTED
 from glama_deploy.psnr import compute_psnr
 from glama_deploy.runtime.base import Request, Runner, require
 from glama_deploy.runtime.openvino.runner import OpenVINORunner
@@ -100,7 +101,7 @@ def emulate(model: onnx.ModelProto, precision: Precision, sizes: SizeRange, expe
     cases = _cases(expected, sizes, runner.io)
     if not cases:
         return Parity(measured=False, reason=f"no sample is of sizes {sizes}")
-    found = compare(runner, cases, "predicted", precision)
+    found = compare(runner, cases, PREDICTED, precision)
     return found.model_copy(update={"emulated": True, "reason": "emulated on a CPU"})
 
 
@@ -128,8 +129,8 @@ def compare(runner: Runner, expected: Sequence[Measured], output: str, precision
     """
     worst, largest, squares, count = "", 0.0, 0.0, 0
     pairs = [(item, output) for item in expected]
-    if output == "predicted":
-        pairs.append((expected[0], "inpainted"))
+    if output == PREDICTED:
+        pairs.append((expected[0], INPAINTED))
     for item, name in pairs:
         error = _errors(runner, item, name)
         if not np.isfinite(error).all():
@@ -153,7 +154,7 @@ def _errors(runner: Runner, item: Measured, output: str) -> np.ndarray:
     """|error| of each value of an output, float64 [B, H, W, 3]."""
     case = item.case
     found = leave(runner.run(*case.tensors(runner.io, runner.sizes), output), runner.io, *case.missing.shape[1:])
-    wanted = item.predicted if output == "predicted" else item.inpainted
+    wanted = item.predicted if output == PREDICTED else item.inpainted
     if found.dtype != np.uint8:
         return np.abs(found.astype(np.float64) - wanted)
     error = np.maximum(np.abs(found / 255.0 - wanted) - 0.5 / 255, 0)

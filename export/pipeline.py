@@ -36,6 +36,7 @@ from glama_deploy.engines.tensorrt.options import Options
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.io.files import PREFIX, check_overwrite
 from glama_deploy.network import NetworkConfig
+from glama_deploy.node_names import INPAINTED, PREDICTED
 from glama_deploy.runtime.base import installed, require
 from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
 from glama_deploy.system.packages import read_versions
@@ -69,7 +70,7 @@ class Request:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        return ("inpainted", "predicted") if self.predicted else ("inpainted",)
+        return (INPAINTED, PREDICTED) if self.predicted else (INPAINTED,)
 
     @property
     def graph_sizes(self) -> SizeRange:
@@ -309,7 +310,7 @@ def _with_parity(
     engines = {}
     for name, engine in manifest.engines.items():
         step(f"measuring the parity of {name}")
-        output = "predicted" if request.predicted else "inpainted"
+        output = PREDICTED if request.predicted else INPAINTED
         measured = parity.measure(bundle, engine, expected, output)
         _check_finite(name, engine.precision, measured)
         engines[name] = engine.model_copy(update={"parity": measured})

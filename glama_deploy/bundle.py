@@ -16,6 +16,7 @@ from glama_deploy.errors import BundleError, GlamaError
 from glama_deploy.frozen import FrozenModel
 from glama_deploy.io.files import check_path, sha256
 from glama_deploy.network import MIN_SIDE, SIZE_MULTIPLE, NetworkConfig, next_side
+from glama_deploy.node_names import BATCH, HEIGHT, WIDTH
 
 #: 2 added to 1: optimization profiles, build settings and compute capabilities; uint8 tensors; FFT lowerings.
 SCHEMA_VERSION = 2
@@ -91,7 +92,7 @@ class Tensor(FrozenModel):
 
     def shape_for(self, batch: int, height: int, width: int) -> tuple[int, ...]:
         """Its shape for so many images of one size."""
-        free = {"batch": batch, "height": height, "width": width}
+        free = {BATCH: batch, HEIGHT: height, WIDTH: width}
         return tuple(free[side] if isinstance(side, str) else side for side in self.shape)
 
 

@@ -25,6 +25,7 @@ import psutil
 from glama_deploy import memory
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import GlamaError
+from glama_deploy.node_names import IMAGE, MASK
 from glama_deploy.system.spawning import outside_current_folder
 from glama_deploy.text.excerpts import first_line
 
@@ -325,8 +326,8 @@ def _opencv(task: Task) -> _Opened:
     mask = masks[:, None].astype(np.float32)
 
     def run() -> None:
-        network.setInput(image, "image")
-        network.setInput(mask, "mask")
+        network.setInput(image, IMAGE)
+        network.setInput(mask, MASK)
         network.forward()
 
     return f"OpenCV DNN {cv2.__version__} fp32", "fp32", run

@@ -11,6 +11,25 @@ from glama_deploy import cost
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import GlamaError
 from glama_deploy.frozen import FrozenModel
+from glama_deploy.node_names import (
+    BOTTLENECK,
+    COARSE_PICTURE,
+    COARSE_PREFIX,
+    DOWN,
+    ENLARGE,
+    FFT,
+    GLOBAL,
+    GLOBAL_TO_GLOBAL,
+    GLOBAL_TO_LOCAL,
+    HEAD,
+    LOCAL,
+    LOCAL_TO_GLOBAL,
+    LOCAL_TO_LOCAL,
+    PAD,
+    SHRINK,
+    STEM,
+    UP,
+)
 from glama_deploy.runtime.base import Request, require
 from glama_deploy.runtime.openvino import runner as openvino
 
@@ -21,16 +40,16 @@ COLUMNS = ("part", "median", "share", "GFLOP/s")
 #: there is what multiplies nothing.
 _NAMES = (
     ("reorders", r"_abcd_|_acdb_|(?i:reorder)"),
-    ("pads", r"(_|/)pad$"),
-    ("coarse", r"^(coarse/|shrink|enlarge|coarse_picture)"),
-    ("stem", r"^stem"),
-    ("down", r"^down"),
-    ("up", r"^up"),
-    ("head", r"^head"),
-    ("fft", r"fft"),
-    ("spectral", r"/g2g/"),
-    ("local", r"/(l2l|l2g|g2l)"),
-    ("sums", r"/(local|global)|^bottleneck"),
+    ("pads", rf"(_|/){PAD}$"),
+    ("coarse", rf"^({COARSE_PREFIX}|{SHRINK}|{ENLARGE}|{COARSE_PICTURE})"),
+    ("stem", rf"^{STEM}"),
+    ("down", rf"^{DOWN}"),
+    ("up", rf"^{UP}"),
+    ("head", rf"^{HEAD}"),
+    ("fft", FFT),
+    ("spectral", rf"/{GLOBAL_TO_GLOBAL}/"),
+    ("local", rf"/({LOCAL_TO_LOCAL}|{LOCAL_TO_GLOBAL}|{GLOBAL_TO_LOCAL})"),
+    ("sums", rf"/({LOCAL}|{GLOBAL})|^{BOTTLENECK}"),
 )
 
 #: The part of a node whose name the engine made up, by its kind.

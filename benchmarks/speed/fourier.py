@@ -22,6 +22,7 @@ from glama_deploy.export.graph.builder import GraphBuilder, Value
 from glama_deploy.export.graph.fft_library import DftFFT
 from glama_deploy.export.graph.fft_matmul import MatmulFFT
 from glama_deploy.export.graph.fft_split import SplitFFT
+from glama_deploy.node_names import IRFFT, RFFT
 from glama_deploy.runtime.openvino import runner as openvino
 
 CHANNELS = 192
@@ -65,8 +66,8 @@ def model(kind: str, height: int, width: int) -> onnx.ModelProto:
         fft = SplitFFT(graph, size)
     else:
         fft = (MatmulFFT if kind == "matmul" else DftFFT)(graph, size, like="x")
-    spectrum = graph.add("Relu", [fft.forward("x", CHANNELS, "unit/rfft")], "relu")
-    graph.add("Identity", [fft.inverse(spectrum, CHANNELS, "unit/irfft", like="x")], "y")
+    spectrum = graph.add("Relu", [fft.forward("x", CHANNELS, f"unit/{RFFT}")], "relu")
+    graph.add("Identity", [fft.inverse(spectrum, CHANNELS, f"unit/{IRFFT}", like="x")], "y")
     shape = (1, CHANNELS, height, width)
     return graph.model([Value("x", "float32", shape)], [Value("y", "float32", shape)], {})
 

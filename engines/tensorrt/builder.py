@@ -26,6 +26,7 @@ from glama_deploy.engines.tensorrt import gpus, inspection
 from glama_deploy.engines.tensorrt.inspection import Report
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.io.files import atomic_file
+from glama_deploy.node_names import BATCH, HEIGHT, WIDTH
 from glama_deploy.runtime.base import installed
 from glama_deploy.runtime.tensorrt.deserialization import deserialize
 
@@ -279,7 +280,7 @@ def _profile(polygraphy: Any, network: Any, sizes: SizeRange) -> Any:
 
 def _shape(tensor: Any, batch: int, size: Size) -> tuple[int, ...]:
     """An input's shape for a batch and a (height, width): its free sides bear those names in the graph."""
-    free = {"batch": batch, "height": size[0], "width": size[1]}
+    free = {BATCH: batch, HEIGHT: size[0], WIDTH: size[1]}
     return tuple(free[tensor.get_dimension_name(axis)] if side < 0 else side for axis, side in enumerate(tensor.shape))
 
 

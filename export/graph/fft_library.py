@@ -20,6 +20,18 @@ import numpy as np
 
 from glama_deploy.errors import EngineError
 from glama_deploy.export.graph.builder import GraphBuilder, Value
+from glama_deploy.node_names import (
+    COLUMN,
+    COMPLEX,
+    DEINTERLEAVE,
+    FFT,
+    INTERLEAVE,
+    IRFFT,
+    PARTS_FIRST,
+    RFFT,
+    ROW,
+    SCALE,
+)
 from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
 from glama_deploy.runtime.tensorrt.plugins.fft import NAMESPACE, VERSION
 
@@ -27,7 +39,7 @@ from glama_deploy.runtime.tensorrt.plugins.fft import NAMESPACE, VERSION
 OPERATORS = ("DFT", "RFFT2", "IRFFT2")
 
 #: How the nodes end that belong to a library's transform: its scaling, and what stands between its two DFTs.
-INNER = ("fft/scale", "fft/complex")
+INNER = (f"/{RFFT}/{SCALE}", f"/{IRFFT}/{SCALE}", f"/{RFFT}/{COMPLEX}")
 
 
 class _NodeFFT(ABC):
@@ -38,28 +50,28 @@ class _NodeFFT(ABC):
         add, ints = graph.add, graph.ints
         if size is not None:
             area = np.float32(size[0] * size[1])
-            self._inverse_root = graph.constant("fft/inverse_root", 1 / np.sqrt(area))
-            self._width = graph.constant("fft/width", np.array(size[1], np.int64))
+            self._inverse_root = graph.constant(f"{FFT}/inverse_root", 1 / np.sqrt(area))
+            self._width = graph.constant(f"{FFT}/width", np.array(size[1], np.int64))
             return
-        width = add("Shape", [like], "fft/width_axis", start=3, end=4)
-        self._width = add("Squeeze", [width, ints(0)], "fft/width")
-        sides = add("Shape", [like], "fft/sides", start=2, end=4)
-        area = add("Cast", [add("ReduceProd", [sides], "fft/area", keepdims=0)], "fft/area_float", to=1)
-        self._inverse_root = add("Reciprocal", [add("Sqrt", [area], "fft/root")], "fft/inverse_root")
-        half = add("Add", [add("Div", [width, ints(2)], "fft/half_width"), ints(1)], "fft/half")
-        height = add("Shape", [like], "fft/height", start=2, end=3)
-        self._height_half = add("Concat", [height, half], "fft/height_half", axis=0)
+        width = add("Shape", [like], f"{FFT}/width_axis", start=3, end=4)
+        self._width = add("Squeeze", [width, ints(0)], f"{FFT}/width")
+        sides = add("Shape", [like], f"{FFT}/sides", start=2, end=4)
+        area = add("Cast", [add("ReduceProd", [sides], f"{FFT}/area", keepdims=0)], f"{FFT}/area_float", to=1)
+        self._inverse_root = add("Reciprocal", [add("Sqrt", [area], f"{FFT}/root")], f"{FFT}/inverse_root")
+        half = add("Add", [add("Div", [width, ints(2)], f"{FFT}/half_width"), ints(1)], f"{FFT}/half")
+        height = add("Shape", [like], f"{FFT}/height", start=2, end=3)
+        self._height_half = add("Concat", [height, half], f"{FFT}/height_half", axis=0)
 
     def forward(self, x: str, channels: int, name: str) -> str:
         """rfft2 of x [B, C, H, W]: [B, 2C, H, F], real and imaginary parts interleaved as channels."""
         y = self._transform(x, channels, name)
-        y = self._graph.add("Mul", [y, self._inverse_root], f"{name}/scale")
-        y = self._graph.add("Transpose", [y], f"{name}/parts_first", perm=[0, 1, 4, 2, 3])
-        return self._reshape(y, (0, 2 * channels), f"{name}/interleave")
+        y = self._graph.add("Mul", [y, self._inverse_root], f"{name}/{SCALE}")
+        y = self._graph.add("Transpose", [y], f"{name}/{PARTS_FIRST}", perm=[0, 1, 4, 2, 3])
+        return self._reshape(y, (0, 2 * channels), f"{name}/{INTERLEAVE}")
 
     def inverse(self, z: str, channels: int, name: str, like: str) -> str:
         """irfft2 of z [B, 2C, H, F]: [B, C, H, W], the shape of `like`."""
-        y = self._reshape(z, (0, channels, 2), f"{name}/deinterleave")
+        y = self._reshape(z, (0, channels, 2), f"{name}/{DEINTERLEAVE}")
         y = self._graph.add("Transpose", [y], f"{name}/parts_last", perm=[0, 1, 3, 4, 2])
         return self._back(y, channels, name, like)
 
@@ -68,7 +80,7 @@ class _NodeFFT(ABC):
         if self._size is not None:
             shape = self._graph.ints(*front, self._size[0], self._size[1] // 2 + 1)
         else:
-            shape = "fft/shape_" + "_".join(map(str, front))
+            shape = f"{FFT}/shape_{'_'.join(map(str, front))}"
             if not self._graph.has(shape):
                 self._graph.add("Concat", [self._graph.ints(*front), self._height_half], shape, axis=0)
         return self._graph.add("Reshape", [x, shape], name)
@@ -90,30 +102,30 @@ class DftFFT(_NodeFFT):
         if size is not None:
             real = 2 * np.arange(size[1] // 2 + 1) % size[1] == 0
             weight = np.stack([np.ones(len(real)), np.where(real, 0.0, 1.0)], axis=1) * np.sqrt(size[0] * size[1])
-            self._inverse_scale = graph.constant("fft/inverse_scale", weight.astype(np.float32))
+            self._inverse_scale = graph.constant(f"{FFT}/inverse_scale", weight.astype(np.float32))
             return
         add, ints = graph.add, graph.ints
-        twice = add("Mul", [graph.range("fft/half", "fft/f"), ints(2)], "fft/f_twice")
-        other = add("Cast", [add("Mod", [twice, "fft/width"], "fft/f_twice_mod")], "fft/f_float", to=1)
+        twice = add("Mul", [graph.range(f"{FFT}/half", f"{FFT}/f"), ints(2)], f"{FFT}/f_twice")
+        other = add("Cast", [add("Mod", [twice, f"{FFT}/width"], f"{FFT}/f_twice_mod")], f"{FFT}/f_float", to=1)
         one = graph.constant("const/one", np.array(1, np.float32))
-        imaginary = add("Mul", ["fft/root", add("Min", [other, one], "fft/f_imaginary")], "fft/imaginary_root")
-        full = add("Expand", ["fft/root", "fft/half"], "fft/real_root")
+        imaginary = add("Mul", [f"{FFT}/root", add("Min", [other, one], f"{FFT}/f_imaginary")], f"{FFT}/imaginary_root")
+        full = add("Expand", [f"{FFT}/root", f"{FFT}/half"], f"{FFT}/real_root")
         columns = [add("Unsqueeze", [part, ints(1)], f"{part}_column") for part in (full, imaginary)]
-        self._inverse_scale = add("Concat", columns, "fft/inverse_scale", axis=1)
+        self._inverse_scale = add("Concat", columns, f"{FFT}/inverse_scale", axis=1)
 
     def _transform(self, x: str, channels: int, name: str) -> str:
         add, ints = self._graph.add, self._graph.ints
         y = add("Unsqueeze", [x, ints(-1)], f"{name}/real")
-        y = add("DFT", [y], f"{name}/row", axis=3, onesided=1)
+        y = add("DFT", [y], f"{name}/{ROW}", axis=3, onesided=1)
         # as it is by the standard; OpenVINO leaves the real input's last axis of 1 in: [B, C, H, F, 1, 2]
-        y = add("Reshape", [y, ints(0, 0, 0, -1, 2)], f"{name}/complex")
-        return add("DFT", [y], f"{name}/column", axis=2)
+        y = add("Reshape", [y, ints(0, 0, 0, -1, 2)], f"{name}/{COMPLEX}")
+        return add("DFT", [y], f"{name}/{COLUMN}", axis=2)
 
     def _back(self, z: str, channels: int, name: str, like: str) -> str:
         add, ints = self._graph.add, self._graph.ints
-        y = add("DFT", [z], f"{name}/column", axis=2, inverse=1)
-        y = add("Mul", [y, self._inverse_scale], f"{name}/scale")
-        y = add("DFT", [y, self._width], f"{name}/row", axis=3, inverse=1, onesided=1)
+        y = add("DFT", [z], f"{name}/{COLUMN}", axis=2, inverse=1)
+        y = add("Mul", [y, self._inverse_scale], f"{name}/{SCALE}")
+        y = add("DFT", [y, self._width], f"{name}/{ROW}", axis=3, inverse=1, onesided=1)
         return add("Reshape", [y, ints(0, 0, 0, -1)], f"{name}/real")  # OpenVINO has dropped the last axis of 1 already
 
 
@@ -127,7 +139,7 @@ class PluginFFT(_NodeFFT):
     def _back(self, z: str, channels: int, name: str, like: str) -> str:
         width = self._size[1] if self._size else None
         y = self._own("IRFFT2", [z, like], f"{name}/fft", (channels, *self._sides(width)))
-        return self._graph.add("Mul", [y, self._inverse_root], f"{name}/scale")
+        return self._graph.add("Mul", [y, self._inverse_root], f"{name}/{SCALE}")
 
     def _sides(self, width: int | None) -> tuple[int | None, int | None]:
         return (self._size[0] if self._size else None), width
@@ -142,7 +154,7 @@ def check_onnxruntime() -> None:
     onnxruntime = require_onnxruntime()
 
     graph = GraphBuilder()
-    graph.add("Identity", [DftFFT(graph, (2, 2), "x").inverse("z", 1, "irfft", like="x")], "y")
+    graph.add("Identity", [DftFFT(graph, (2, 2), "x").inverse("z", 1, IRFFT, like="x")], "y")
     shapes = [Value("z", "float32", (1, 2, 2, 2))], [Value("y", "float32", (1, 1, 2, 2))]
     data = graph.model(*shapes, {}).SerializeToString()
     options = onnxruntime.SessionOptions()

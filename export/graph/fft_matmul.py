@@ -18,6 +18,17 @@ from __future__ import annotations
 import numpy as np
 
 from glama_deploy.export.graph.builder import GraphBuilder
+from glama_deploy.node_names import (
+    COLUMN,
+    COLUMN_BASIS,
+    COLUMN_INVERSE_BASIS,
+    DEINTERLEAVE,
+    FFT,
+    INTERLEAVE,
+    ROW,
+    ROW_BASIS,
+    ROW_INVERSE_BASIS,
+)
 
 
 def row_basis(n: int) -> np.ndarray:
@@ -64,27 +75,27 @@ class MatmulFFT:
         if size is not None:
             h, w = size
             self._bases = {
-                "row": graph.constant("fft/row", row_basis(w).astype(np.float32)),
-                "column": graph.constant("fft/column", column_basis(h).astype(np.float32)),
-                "column_inverse": graph.constant("fft/column_inverse", column_basis(h).T.astype(np.float32)),
-                "row_inverse": graph.constant("fft/row_inverse", inverse_row_basis(w).astype(np.float32)),
+                "row": graph.constant(ROW_BASIS, row_basis(w).astype(np.float32)),
+                "column": graph.constant(COLUMN_BASIS, column_basis(h).astype(np.float32)),
+                "column_inverse": graph.constant(COLUMN_INVERSE_BASIS, column_basis(h).T.astype(np.float32)),
+                "row_inverse": graph.constant(ROW_INVERSE_BASIS, inverse_row_basis(w).astype(np.float32)),
             }
         else:
             self._bases = _DynamicBases(graph, like).emit()
 
     def forward(self, x: str, channels: int, name: str) -> str:
         """rfft2 of x [B, C, H, W]: [B, 2C, H, F], real and imaginary parts interleaved as channels."""
-        y = self._graph.add("MatMul", [x, self._bases["row"]], f"{name}/row")
+        y = self._graph.add("MatMul", [x, self._bases["row"]], f"{name}/{ROW}")
         y = self._reshape(y, 0, 1, f"{name}/rows_by_part")
-        y = self._graph.add("MatMul", [self._bases["column"], y], f"{name}/column")
-        return self._reshape(y, 2 * channels, 1, f"{name}/interleave")
+        y = self._graph.add("MatMul", [self._bases["column"], y], f"{name}/{COLUMN}")
+        return self._reshape(y, 2 * channels, 1, f"{name}/{INTERLEAVE}")
 
     def inverse(self, z: str, channels: int, name: str, like: str) -> str:
         """irfft2 of z [B, 2C, H, F]: [B, C, H, W]."""
-        y = self._reshape(z, channels, 1, f"{name}/deinterleave")
-        y = self._graph.add("MatMul", [self._bases["column_inverse"], y], f"{name}/column")
+        y = self._reshape(z, channels, 1, f"{name}/{DEINTERLEAVE}")
+        y = self._graph.add("MatMul", [self._bases["column_inverse"], y], f"{name}/{COLUMN}")
         y = self._reshape(y, 0, 2, f"{name}/parts_by_row")
-        return self._graph.add("MatMul", [y, self._bases["row_inverse"]], f"{name}/row")
+        return self._graph.add("MatMul", [y, self._bases["row_inverse"]], f"{name}/{ROW}")
 
     def _reshape(self, x: str, channels: int, halves: int, name: str) -> str:
         """To [B, channels, −1, halves·F]; channels 0 keeps them."""
@@ -92,7 +103,7 @@ class MatmulFFT:
             half = self._size[1] // 2 + 1
             shape = self._graph.ints(0, channels, -1, halves * half)
         else:
-            shape = f"fft/shape_{channels}_{halves}"
+            shape = f"{FFT}/shape_{channels}_{halves}"
             if not self._graph.has(shape):
                 width = self._bases["half" if halves == 1 else "two_halves"]
                 self._graph.add("Concat", [self._graph.ints(0, channels, -1), width], shape, axis=0)
@@ -108,48 +119,48 @@ class _DynamicBases:
 
     def emit(self) -> dict[str, str]:
         add, ints = self._graph.add, self._graph.ints
-        height = add("Shape", [self._like], "fft/height", start=2, end=3)
-        width = add("Shape", [self._like], "fft/width", start=3, end=4)
-        half = add("Add", [add("Div", [width, ints(2)], "fft/half_width"), ints(1)], "fft/half")
-        h_range = self._graph.range(height, "fft/h/range")
-        w_range = self._graph.range(width, "fft/w/range")
-        f_range = self._graph.range(half, "fft/f/range")
+        height = add("Shape", [self._like], f"{FFT}/height", start=2, end=3)
+        width = add("Shape", [self._like], f"{FFT}/width", start=3, end=4)
+        half = add("Add", [add("Div", [width, ints(2)], f"{FFT}/half_width"), ints(1)], f"{FFT}/half")
+        h_range = self._graph.range(height, f"{FFT}/h/range")
+        w_range = self._graph.range(width, f"{FFT}/w/range")
+        f_range = self._graph.range(half, f"{FFT}/f/range")
 
-        cos, sin, minus_sin = self._cos_sin(h_range, h_range, height, "fft/columns")
+        cos, sin, minus_sin = self._cos_sin(h_range, h_range, height, f"{FFT}/columns")
         column = add(
             "Concat",
-            [self._alternate(cos, sin, "fft/column/re"), self._alternate(minus_sin, cos, "fft/column/im")],
-            "fft/column",
+            [self._alternate(cos, sin, f"{COLUMN_BASIS}/re"), self._alternate(minus_sin, cos, f"{COLUMN_BASIS}/im")],
+            COLUMN_BASIS,
             axis=0,
         )
-        re = add("Concat", [cos, minus_sin], "fft/column_inverse/re", axis=1)
-        im = add("Concat", [sin, cos], "fft/column_inverse/im", axis=1)
+        re = add("Concat", [cos, minus_sin], f"{COLUMN_INVERSE_BASIS}/re", axis=1)
+        im = add("Concat", [sin, cos], f"{COLUMN_INVERSE_BASIS}/im", axis=1)
         stacked = add(
             "Concat",
             [
-                add("Unsqueeze", [re, ints(1)], "fft/column_inverse/re_row"),
-                add("Unsqueeze", [im, ints(1)], "fft/column_inverse/im_row"),
+                add("Unsqueeze", [re, ints(1)], f"{COLUMN_INVERSE_BASIS}/re_row"),
+                add("Unsqueeze", [im, ints(1)], f"{COLUMN_INVERSE_BASIS}/im_row"),
             ],
-            "fft/column_inverse/stack",
+            f"{COLUMN_INVERSE_BASIS}/stack",
             axis=1,
         )
-        column_inverse = add("Flatten", [stacked], "fft/column_inverse", axis=2)
+        column_inverse = add("Flatten", [stacked], COLUMN_INVERSE_BASIS, axis=2)
 
-        cos, _, minus_sin = self._cos_sin(w_range, f_range, width, "fft/rows")
-        row = add("Concat", [cos, minus_sin], "fft/row", axis=1)
+        cos, _, minus_sin = self._cos_sin(w_range, f_range, width, f"{FFT}/rows")
+        row = add("Concat", [cos, minus_sin], ROW_BASIS, axis=1)
 
-        cos, _, minus_sin = self._cos_sin(f_range, w_range, width, "fft/rows_inverse")
-        twice = add("Mod", [add("Mul", [f_range, ints(2)], "fft/f_twice"), width], "fft/f_twice_mod")
-        single = add("Equal", [twice, ints(0)], "fft/f_single")
-        weight = add("Where", [single, self._scalar(1.0, "one"), self._scalar(2.0, "two")], "fft/f_weight")
-        weight = add("Unsqueeze", [weight, ints(1)], "fft/f_weight_column")
+        cos, _, minus_sin = self._cos_sin(f_range, w_range, width, f"{FFT}/rows_inverse")
+        twice = add("Mod", [add("Mul", [f_range, ints(2)], f"{FFT}/f_twice"), width], f"{FFT}/f_twice_mod")
+        single = add("Equal", [twice, ints(0)], f"{FFT}/f_single")
+        weight = add("Where", [single, self._scalar(1.0, "one"), self._scalar(2.0, "two")], f"{FFT}/f_weight")
+        weight = add("Unsqueeze", [weight, ints(1)], f"{FFT}/f_weight_column")
         row_inverse = add(
             "Concat",
             [
-                add("Mul", [cos, weight], "fft/row_inverse/re"),
-                add("Mul", [minus_sin, weight], "fft/row_inverse/im"),
+                add("Mul", [cos, weight], f"{ROW_INVERSE_BASIS}/re"),
+                add("Mul", [minus_sin, weight], f"{ROW_INVERSE_BASIS}/im"),
             ],
-            "fft/row_inverse",
+            ROW_INVERSE_BASIS,
             axis=0,
         )
         return {
@@ -158,7 +169,7 @@ class _DynamicBases:
             "column_inverse": column_inverse,
             "row_inverse": row_inverse,
             "half": half,
-            "two_halves": add("Mul", [half, ints(2)], "fft/two_halves"),
+            "two_halves": add("Mul", [half, ints(2)], f"{FFT}/two_halves"),
         }
 
     def _alternate(self, a: str, b: str, name: str) -> str:

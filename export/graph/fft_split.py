@@ -8,6 +8,7 @@ import numpy as np
 
 from glama_deploy.export.graph.builder import GraphBuilder
 from glama_deploy.fourier import split
+from glama_deploy.node_names import FFT, INVERSE_SUFFIX
 
 
 class SplitFFT:
@@ -16,7 +17,7 @@ class SplitFFT:
     def __init__(self, graph: GraphBuilder, size: tuple[int, int]) -> None:
         self._graph, self._size = graph, size
         bases = split.bases(*size)
-        self._bases = {name: graph.constant(f"fft/{name}", basis.astype(np.float32)) for name, basis in bases.items()}
+        self._bases = {name: graph.constant(f"{FFT}/{name}", basis.astype(np.float32)) for name, basis in bases.items()}
 
     def forward(self, x: str, channels: int, name: str) -> str:
         """rfft2 of x [B, C, H, W]: [B, 2C, H, split.columns(W)], the frequencies in the order of their digits."""
@@ -28,7 +29,7 @@ class SplitFFT:
 
     def _emit(self, x: str, steps: Iterable[split.Step], prefix: str) -> str:
         for step in steps:
-            name = f"{prefix}/{step.name.removesuffix('_inverse')}"
+            name = f"{prefix}/{step.name.removesuffix(INVERSE_SUFFIX)}"
             if step.kind == "product":
                 x = self._graph.add("MatMul", [self._bases[step.name], x], name)
             elif step.kind == "reshape":

@@ -19,9 +19,23 @@ from onnx import helper
 from glama_deploy.bundle import Io
 from glama_deploy.export.graph.builder import GraphBuilder, Value
 from glama_deploy.network import SIZE_MULTIPLE
+from glama_deploy.node_names import (
+    BATCH,
+    COMPOSE,
+    COMPOSE_CROPPED,
+    COMPOSE_PREDICTED,
+    HEIGHT,
+    IMAGE,
+    INPAINTED,
+    KEEP,
+    MASK,
+    MASKED,
+    PREDICTED,
+    WIDTH,
+)
 
 #: The parts of the graph that this file makes.
-PARTS = ("compose", "inpainted", "predicted")
+PARTS = (COMPOSE, INPAINTED, PREDICTED)
 
 
 class FloatEnds:
@@ -29,36 +43,36 @@ class FloatEnds:
 
     def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None) -> None:
         self._graph = graph
-        self._sides = size or ("height", "width")
+        self._sides = size or (HEIGHT, WIDTH)
 
     def enter(self) -> str:
         """The network's input [B, 4, H, W]: masked image and mask."""
         add = self._graph.add
-        keep = add("Sub", [_one(self._graph), "mask"], "compose/keep")
-        add("Mul", ["image", keep], "compose/masked")
-        return add("Concat", ["compose/masked", "mask"], "compose/stacked", axis=1)
+        keep = add("Sub", [_one(self._graph), MASK], KEEP)
+        add("Mul", [IMAGE, keep], MASKED)
+        return add("Concat", [MASKED, MASK], f"{COMPOSE}/stacked", axis=1)
 
     def leave(self, logits: str, outputs: Collection[str]) -> None:
         """The outputs from the network's, before the sigmoid."""
         add = self._graph.add
-        predicted = add("Sigmoid", [logits], "predicted" if "predicted" in outputs else "compose/predicted")
-        if "inpainted" in outputs:
-            filled = add("Mul", ["mask", predicted], "compose/filled")
-            add("Add", ["compose/masked", filled], "inpainted")
+        predicted = add("Sigmoid", [logits], PREDICTED if PREDICTED in outputs else COMPOSE_PREDICTED)
+        if INPAINTED in outputs:
+            filled = add("Mul", [MASK, predicted], f"{COMPOSE}/filled")
+            add("Add", [MASKED, filled], INPAINTED)
 
     @staticmethod
     def give_predicted(model: onnx.ModelProto) -> None:
         """Add the output `predicted` to a graph that was made without it."""
-        _add_output(model, helper.make_node("Identity", ["compose/predicted"], ["predicted"], name="predicted"))
+        _add_output(model, helper.make_node("Identity", [COMPOSE_PREDICTED], [PREDICTED], name=PREDICTED))
 
     def inputs(self) -> list[Value]:
         return [
-            Value("image", "float32", ("batch", 3, *self._sides)),
-            Value("mask", "float32", ("batch", 1, *self._sides)),
+            Value(IMAGE, "float32", (BATCH, 3, *self._sides)),
+            Value(MASK, "float32", (BATCH, 1, *self._sides)),
         ]
 
     def outputs(self, names: Sequence[str]) -> list[Value]:
-        return [Value(name, "float32", ("batch", 3, *self._sides)) for name in names]
+        return [Value(name, "float32", (BATCH, 3, *self._sides)) for name in names]
 
 
 class ByteEnds:
@@ -66,59 +80,59 @@ class ByteEnds:
 
     def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None) -> None:
         self._graph, self._dynamic = graph, size is None
-        self._sides = size or ("height", "width")
+        self._sides = size or (HEIGHT, WIDTH)
 
     def enter(self) -> str:
         """The network's input [B, 4, H, W], sides multiples of 8: masked image and mask."""
         graph = self._graph
         add = graph.add
-        image = add("Cast", ["image"], "compose/image_float", to=1)
-        image = add("Transpose", [image], "compose/image", perm=[0, 3, 1, 2])
-        mask = add("Cast", ["mask"], "compose/mask_float", to=1)
-        mask = add("Min", [mask, _one(graph)], "compose/mask_bounded")
-        mask = add("Unsqueeze", [mask, graph.ints(1)], "compose/mask")
+        image = add("Cast", [IMAGE], f"{COMPOSE}/image_float", to=1)
+        image = add("Transpose", [image], f"{COMPOSE}/image", perm=[0, 3, 1, 2])
+        mask = add("Cast", [MASK], f"{COMPOSE}/mask_float", to=1)
+        mask = add("Min", [mask, _one(graph)], f"{COMPOSE}/mask_bounded")
+        mask = add("Unsqueeze", [mask, graph.ints(1)], f"{COMPOSE}/mask")
         if self._dynamic:
-            for axis, side in ((2, "height"), (3, "width")):
+            for axis, side in ((2, HEIGHT), (3, WIDTH)):
                 index = self._mirrored(axis, side)
-                image = add("Gather", [image, index], f"compose/image_{side}", axis=axis)
-                mask = add("Gather", [mask, index], f"compose/mask_{side}", axis=axis)
+                image = add("Gather", [image, index], f"{COMPOSE}/image_{side}", axis=axis)
+                mask = add("Gather", [mask, index], f"{COMPOSE}/mask_{side}", axis=axis)
         levels = graph.constant("const/levels", np.array(255, np.float32))
-        unit = add("Div", [image, levels], "compose/unit")
-        keep = add("Sub", [_one(graph), mask], "compose/keep")
-        masked = add("Mul", [unit, keep], "compose/masked")
-        return add("Concat", [masked, mask], "compose/stacked", axis=1)
+        unit = add("Div", [image, levels], f"{COMPOSE}/unit")
+        keep = add("Sub", [_one(graph), mask], KEEP)
+        masked = add("Mul", [unit, keep], MASKED)
+        return add("Concat", [masked, mask], f"{COMPOSE}/stacked", axis=1)
 
     def leave(self, logits: str, outputs: Collection[str]) -> None:
         """The outputs from the network's, before the sigmoid."""
         graph = self._graph
         add = graph.add
-        predicted = add("Sigmoid", [logits], "compose/predicted")
+        predicted = add("Sigmoid", [logits], COMPOSE_PREDICTED)
         if self._dynamic:
-            sides = add("Shape", ["compose/image"], "compose/sides", start=2, end=4)
-            predicted = add("Slice", [predicted, graph.ints(0, 0), sides, graph.ints(2, 3)], "compose/cropped")
-        if "predicted" in outputs:
-            add("Transpose", [predicted], "predicted", perm=[0, 2, 3, 1])
-        if "inpainted" in outputs:
+            sides = add("Shape", [f"{COMPOSE}/image"], f"{COMPOSE}/sides", start=2, end=4)
+            predicted = add("Slice", [predicted, graph.ints(0, 0), sides, graph.ints(2, 3)], COMPOSE_CROPPED)
+        if PREDICTED in outputs:
+            add("Transpose", [predicted], PREDICTED, perm=[0, 2, 3, 1])
+        if INPAINTED in outputs:
             levels = graph.constant("const/levels", np.array(255, np.float32))
-            filled = add("Round", [add("Mul", [predicted, levels], "compose/scaled")], "compose/filled")
+            filled = add("Round", [add("Mul", [predicted, levels], f"{COMPOSE}/scaled")], f"{COMPOSE}/filled")
             half = graph.constant("const/half", np.array(0.5, np.float32))
-            missing = add("Greater", ["compose/mask", half], "compose/missing")
-            composed = add("Where", [missing, filled, "compose/image"], "compose/composed")
-            composed = add("Transpose", [composed], "compose/composed_last", perm=[0, 2, 3, 1])
-            add("Cast", [composed], "inpainted", to=2)
+            missing = add("Greater", [f"{COMPOSE}/mask", half], f"{COMPOSE}/missing")
+            composed = add("Where", [missing, filled, f"{COMPOSE}/image"], f"{COMPOSE}/composed")
+            composed = add("Transpose", [composed], f"{COMPOSE}/composed_last", perm=[0, 2, 3, 1])
+            add("Cast", [composed], INPAINTED, to=2)
 
     @staticmethod
     def give_predicted(model: onnx.ModelProto) -> None:
         """Add the output `predicted` to a graph that was made without it."""
-        dynamic = any(node.name == "compose/cropped" for node in model.graph.node)
-        source = "compose/cropped" if dynamic else "compose/predicted"
-        _add_output(model, helper.make_node("Transpose", [source], ["predicted"], name="predicted", perm=[0, 2, 3, 1]))
+        dynamic = any(node.name == COMPOSE_CROPPED for node in model.graph.node)
+        source = COMPOSE_CROPPED if dynamic else COMPOSE_PREDICTED
+        _add_output(model, helper.make_node("Transpose", [source], [PREDICTED], name=PREDICTED, perm=[0, 2, 3, 1]))
 
     def _mirrored(self, axis: int, side: str) -> str:
         """0, 1, …, n−1, n−1, n−2, …: as many as the next multiple of 8 (n ≥ 16, so they never reach back to 0)."""
-        graph, name = self._graph, f"compose/{side}"
+        graph, name = self._graph, f"{COMPOSE}/{side}"
         add, ints = graph.add, graph.ints
-        length = add("Shape", ["compose/image"], f"{name}/length", start=axis, end=axis + 1)
+        length = add("Shape", [f"{COMPOSE}/image"], f"{name}/length", start=axis, end=axis + 1)
         eighths = add(
             "Div",
             [add("Add", [length, ints(SIZE_MULTIPLE - 1)], f"{name}/more"), ints(SIZE_MULTIPLE)],
@@ -132,13 +146,13 @@ class ByteEnds:
 
     def inputs(self) -> list[Value]:
         return [
-            Value("image", "uint8", ("batch", *self._sides, 3)),
-            Value("mask", "uint8", ("batch", *self._sides)),
+            Value(IMAGE, "uint8", (BATCH, *self._sides, 3)),
+            Value(MASK, "uint8", (BATCH, *self._sides)),
         ]
 
     def outputs(self, names: Sequence[str]) -> list[Value]:
-        types = {"inpainted": "uint8", "predicted": "float32"}
-        return [Value(name, types[name], ("batch", *self._sides, 3)) for name in names]
+        types = {INPAINTED: "uint8", PREDICTED: "float32"}
+        return [Value(name, types[name], (BATCH, *self._sides, 3)) for name in names]
 
 
 def _add_output(model: onnx.ModelProto, node: onnx.NodeProto) -> None:

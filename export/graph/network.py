@@ -23,21 +23,48 @@ from glama_deploy.export.graph.fft_split import SplitFFT
 from glama_deploy.export.graph.inputs_outputs import ENDS
 from glama_deploy.export.graph.pull_push import PullPush
 from glama_deploy.network import MIN_SIDE, SIZE_MULTIPLE, NetworkConfig, next_side
+from glama_deploy.node_names import (
+    BLOCK,
+    BLOCK_LAYERS,
+    BOTTLENECK,
+    COARSE_PICTURE,
+    COARSE_PREFIX,
+    DOWN,
+    ENLARGE,
+    GLOBAL,
+    GLOBAL_TO_GLOBAL,
+    GLOBAL_TO_LOCAL,
+    HEAD,
+    INPAINTED,
+    IRFFT,
+    KEEP,
+    LOCAL,
+    LOCAL_TO_GLOBAL,
+    LOCAL_TO_LOCAL,
+    MASKED,
+    PAD,
+    PREDICTED,
+    RELU,
+    RFFT,
+    SHRINK,
+    SPECTRUM,
+    STEM,
+    SUM,
+    TRANSFORM_INPUT,
+    UP,
+)
 
 #: What batch norm adds to the variance (PyTorch's default, which LaMa keeps).
 BN_EPS = 1e-5
 
-OUTPUTS = ("inpainted", "predicted")
-
-#: How the names of the convolutions end that work on spectra.
-SPECTRUM = "/spectrum"
+OUTPUTS = (INPAINTED, PREDICTED)
 
 
 def build(
     config: NetworkConfig,
     weights: Mapping[str, np.ndarray],
     size: tuple[int, int] | None = None,
-    outputs: Sequence[str] = ("inpainted",),
+    outputs: Sequence[str] = (INPAINTED,),
     fft: Lowering = "matmul",
     io: Io = "float",
 ) -> onnx.ModelProto:
@@ -77,22 +104,24 @@ def _with_coarse_picture(
     assert config.coarse is not None
     add, side = graph.add, config.coarse_side
     resampling = two_stage.Resampling(graph, size, side, entered)
-    means = resampling.shrink(add("Concat", ["compose/masked", "compose/keep"], "shrink/known", axis=1))
+    means = resampling.shrink(add("Concat", [MASKED, KEEP], f"{SHRINK}/known", axis=1))
     least = graph.constant("const/least_known", np.array(two_stage.LEAST_KNOWN, np.float32))
     one = graph.constant("const/one", np.array(1, np.float32))
     sums, share = (
-        add("Slice", [means, graph.ints(first), graph.ints(last), graph.ints(1)], f"shrink/{name}")
+        add("Slice", [means, graph.ints(first), graph.ints(last), graph.ints(1)], f"{SHRINK}/{name}")
         for name, first, last in (("sums", 0, 3), ("share", 3, 4))
     )
-    missing = add("Cast", [add("Less", [share, least], "shrink/unknown")], "shrink/missing", to=1)
-    image = add("Div", [sums, add("Max", [share, least], "shrink/divisor")], "shrink/mean")
-    image = add("Mul", [image, add("Sub", [one, missing], "shrink/keep")], "shrink/masked")
+    missing = add("Cast", [add("Less", [share, least], f"{SHRINK}/unknown")], f"{SHRINK}/missing", to=1)
+    image = add("Div", [sums, add("Max", [share, least], f"{SHRINK}/divisor")], f"{SHRINK}/mean")
+    image = add("Mul", [image, add("Sub", [one, missing], f"{SHRINK}/keep")], f"{SHRINK}/masked")
     own = {name.removeprefix("coarse."): value for name, value in weights.items() if name.startswith("coarse.")}
-    stage = _Emitter(config.coarse, own, graph.scoped("coarse/"), (side, side), cost.of_coarse(fft, config))
-    logits = stage.generator(add("Concat", [image, missing], "shrink/stacked", axis=1))
-    predicted = add("Sigmoid", [logits], "coarse_picture/predicted")
-    picture = add("Add", [image, add("Mul", [missing, predicted], "coarse_picture/filled")], "coarse_picture/whole")
-    return add("Concat", [resampling.enlarge(picture), entered], "enlarge/stacked", axis=1)
+    stage = _Emitter(config.coarse, own, graph.scoped(COARSE_PREFIX), (side, side), cost.of_coarse(fft, config))
+    logits = stage.generator(add("Concat", [image, missing], f"{SHRINK}/stacked", axis=1))
+    predicted = add("Sigmoid", [logits], f"{COARSE_PICTURE}/predicted")
+    picture = add(
+        "Add", [image, add("Mul", [missing, predicted], f"{COARSE_PICTURE}/filled")], f"{COARSE_PICTURE}/whole"
+    )
+    return add("Concat", [resampling.enlarge(picture), entered], f"{ENLARGE}/stacked", axis=1)
 
 
 def check_size(size: tuple[int, int] | None) -> None:
@@ -136,20 +165,21 @@ class _Emitter:
 
     def _layers(self, x: str) -> str:
         config = self._config
-        local, globl = self._ffc("model.1", "stem", x, None, padding=3, stride=1)
+        local, globl = self._ffc("model.1", STEM, x, None, padding=3, stride=1)
         for level in range(config.n_downsampling):
-            local, globl = self._ffc(f"model.{2 + level}", f"down{level}", local, globl, padding=1, stride=2)
+            local, globl = self._ffc(f"model.{2 + level}", f"{DOWN}{level}", local, globl, padding=1, stride=2)
         assert globl is not None
         self._fft = self._transforms(globl)
         for block in range(config.n_blocks):
-            source, name = f"model.{config.first_block + block}", f"block{block}"
-            inner = self._ffc(f"{source}.conv1", f"{name}/conv1", local, globl, padding=1, stride=1)
-            inner = self._ffc(f"{source}.conv2", f"{name}/conv2", *inner, padding=1, stride=1)
-            local = self._graph.add("Add", [local, inner[0]], f"{name}/local")
-            globl = self._graph.add("Add", [globl, str(inner[1])], f"{name}/global")
-        x = self._graph.add("Concat", [local, globl], "bottleneck", axis=1)
+            source, name = f"model.{config.first_block + block}", f"{BLOCK}{block}"
+            inner: tuple[str, str | None] = (local, globl)
+            for layer in BLOCK_LAYERS:
+                inner = self._ffc(f"{source}.{layer}", f"{name}/{layer}", *inner, padding=1, stride=1)
+            local = self._graph.add("Add", [local, inner[0]], f"{name}/{LOCAL}")
+            globl = self._graph.add("Add", [globl, str(inner[1])], f"{name}/{GLOBAL}")
+        x = self._graph.add("Concat", [local, globl], BOTTLENECK, axis=1)
         for step in range(config.n_downsampling):
-            x = self._up(config.first_up + 3 * step, f"up{step}", x)
+            x = self._up(config.first_up + 3 * step, f"{UP}{step}", x)
         return self._head(x)
 
     def _transforms(self, like: str) -> MatmulFFT | SplitFFT | DftFFT | PluginFFT:
@@ -166,22 +196,22 @@ class _Emitter:
         """An FFC layer with its norms folded and its ReLUs; `source` is its name in the checkpoint."""
         weight = {path: self._weights.get(f"{source}.ffc.{path}.weight") for path in ("convl2l", "convl2g", "convg2l")}
         scale, shift = self._norm(f"{source}.bn_l")
-        padded = self._pad(local, padding, f"{name}/local_pad")
+        padded = self._pad(local, padding, f"{name}/{LOCAL}_{PAD}")
         assert weight["convl2l"] is not None
-        out_l = self._conv(padded, _scaled(weight["convl2l"], scale), shift, f"{name}/l2l", stride)
+        out_l = self._conv(padded, _scaled(weight["convl2l"], scale), shift, f"{name}/{LOCAL_TO_LOCAL}", stride)
         if globl is not None and weight["convg2l"] is not None:
-            padded_g = self._pad(globl, padding, f"{name}/global_pad")
-            from_g = self._conv(padded_g, _scaled(weight["convg2l"], scale), None, f"{name}/g2l", stride)
-            out_l = self._graph.add("Add", [out_l, from_g], f"{name}/local_sum")
-        out_l = self._graph.add("Relu", [out_l], f"{name}/local")
+            padded_g = self._pad(globl, padding, f"{name}/{GLOBAL}_{PAD}")
+            from_g = self._conv(padded_g, _scaled(weight["convg2l"], scale), None, f"{name}/{GLOBAL_TO_LOCAL}", stride)
+            out_l = self._graph.add("Add", [out_l, from_g], f"{name}/{LOCAL}_{SUM}")
+        out_l = self._graph.add("Relu", [out_l], f"{name}/{LOCAL}")
         if weight["convl2g"] is None:
             return out_l, None
         scale, shift = self._norm(f"{source}.bn_g")
-        out_g = self._conv(padded, _scaled(weight["convl2g"], scale), shift, f"{name}/l2g", stride)
+        out_g = self._conv(padded, _scaled(weight["convl2g"], scale), shift, f"{name}/{LOCAL_TO_GLOBAL}", stride)
         if globl is not None:
-            from_g = self._spectral(f"{source}.ffc.convg2g", f"{name}/g2g", globl, scale)
-            out_g = self._graph.add("Add", [out_g, from_g], f"{name}/global_sum")
-        return out_l, self._graph.add("Relu", [out_g], f"{name}/global")
+            from_g = self._spectral(f"{source}.ffc.convg2g", f"{name}/{GLOBAL_TO_GLOBAL}", globl, scale)
+            out_g = self._graph.add("Add", [out_g, from_g], f"{name}/{GLOBAL}_{SUM}")
+        return out_l, self._graph.add("Relu", [out_g], f"{name}/{GLOBAL}")
 
     def _spectral(self, source: str, name: str, x: str, out_scale: np.ndarray) -> str:
         """The global-to-global path; `out_scale` is the following norm's, folded into the last convolution."""
@@ -189,13 +219,13 @@ class _Emitter:
         add, channels = self._graph.add, self._config.spectral_channels
         scale, shift = self._norm(f"{source}.conv1.1")
         x = self._conv(x, _scaled(self._weights[f"{source}.conv1.0.weight"], scale), shift, f"{name}/in")
-        x = add("Relu", [x], f"{name}/in_relu")
-        z = self._fft.forward(x, channels, f"{name}/rfft")
+        x = add("Relu", [x], f"{name}/{TRANSFORM_INPUT}")
+        z = self._fft.forward(x, channels, f"{name}/{RFFT}")
         scale, shift = self._norm(f"{source}.fu.bn")
-        z = self._conv(z, _scaled(self._weights[f"{source}.fu.conv_layer.weight"], scale), shift, f"{name}{SPECTRUM}")
-        z = add("Relu", [z], f"{name}/spectrum_relu")
-        z = self._fft.inverse(z, channels, f"{name}/irfft", like=x)
-        x = add("Add", [x, z], f"{name}/sum")
+        z = self._conv(z, _scaled(self._weights[f"{source}.fu.conv_layer.weight"], scale), shift, f"{name}/{SPECTRUM}")
+        z = add("Relu", [z], f"{name}/{SPECTRUM}_{RELU}")
+        z = self._fft.inverse(z, channels, f"{name}/{IRFFT}", like=x)
+        x = add("Add", [x, z], f"{name}/{SUM}")
         return self._conv(x, _scaled(self._weights[f"{source}.conv2.weight"], out_scale), None, f"{name}/out")
 
     def _up(self, index: int, name: str, x: str) -> str:
@@ -216,7 +246,7 @@ class _Emitter:
             pads=[1, 1, 1, 1],
             output_padding=[1, 1],
         )
-        return self._graph.add("Relu", [x], f"{name}/relu")
+        return self._graph.add("Relu", [x], f"{name}/{RELU}")
 
     def _head(self, x: str) -> str:
         """The 7×7 convolution to three channels, as an 8×8 one of stride 2 to twelve and a depth-to-space: the same
@@ -226,9 +256,9 @@ class _Emitter:
         for row in range(2):
             for column in range(2):
                 wide[:, row, column, :, row : row + 7, column : column + 7] = kernel
-        x = self._pad(x, 3, "head/pad")
-        x = self._conv(x, wide.reshape(12, -1, 8, 8), np.repeat(bias, 4), "head/conv", stride=2)
-        return self._graph.add("DepthToSpace", [x], "head/pixels", blocksize=2, mode="CRD")
+        x = self._pad(x, 3, f"{HEAD}/{PAD}")
+        x = self._conv(x, wide.reshape(12, -1, 8, 8), np.repeat(bias, 4), f"{HEAD}/conv", stride=2)
+        return self._graph.add("DepthToSpace", [x], f"{HEAD}/pixels", blocksize=2, mode="CRD")
 
     def _pad(self, x: str, padding: int, name: str) -> str:
         pads = self._graph.ints(0, 0, padding, padding, 0, 0, padding, padding)

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 from glama_deploy.export.graph.builder import GraphBuilder
 from glama_deploy.network import FILL_LEAST, FILL_LEAST_KNOWN, FILL_SMOOTHINGS, SIZE_MULTIPLE
-
-#: The part of the graph that this file makes.
-PART = "fill"
+from glama_deploy.node_names import FILL
 
 
 class PullPush:
@@ -101,4 +99,4 @@ class PullPush:
         return self._add("Slice", [x, ints(first), ints(last), ints(1)], name)
 
     def _add(self, op: str, inputs: list[str], name: str, **attributes: object) -> str:
-        return self._graph.add(op, inputs, f"{PART}/{name}", **attributes)
+        return self._graph.add(op, inputs, f"{FILL}/{name}", **attributes)

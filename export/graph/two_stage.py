@@ -12,9 +12,10 @@ import numpy as np
 import onnx
 
 from glama_deploy.export.graph.builder import GraphBuilder
+from glama_deploy.node_names import COARSE_PICTURE, ENLARGE, SHRINK, get_part
 
 #: The parts of the graph that this file makes.
-PARTS = ("shrink", "coarse_picture", "enlarge")
+PARTS = (SHRINK, COARSE_PICTURE, ENLARGE)
 
 #: As in the reference: a cell is missing where less than this share of its area is known.
 LEAST_KNOWN = 2.0**-10
@@ -37,7 +38,7 @@ def bilinear(cells: int, extent: int) -> np.ndarray:
 def products(model: onnx.ModelProto) -> dict[str, str]:
     """The matrix products of both, which stay float32 at every precision, each with the reason."""
     reason = "it resamples the image between two stages, where cells may be known by a thousandth"
-    own = (node for node in model.graph.node if node.op_type == "MatMul" and node.name.split("/")[0] in PARTS)
+    own = (node for node in model.graph.node if node.op_type == "MatMul" and get_part(node.name) in PARTS)
     return {node.name: reason for node in own}
 
 
@@ -51,19 +52,19 @@ class Resampling:
         """The means of x [B, C, H, W] in each cell: [B, C, S, S]."""
         if self._size is not None:
             rows, columns = (area(extent, self._side) for extent in self._size)
-            names = self._constant(rows, "shrink/rows"), self._constant(columns.T, "shrink/columns")
+            names = self._constant(rows, f"{SHRINK}/rows"), self._constant(columns.T, f"{SHRINK}/columns")
         else:
-            names = self._area(0, "shrink/rows"), self._area(1, "shrink/columns")
-        return self._products(names, x, "shrink")
+            names = self._area(0, f"{SHRINK}/rows"), self._area(1, f"{SHRINK}/columns")
+        return self._products(names, x, SHRINK)
 
     def enlarge(self, x: str) -> str:
         """x [B, C, S, S] between its cells: [B, C, H, W]."""
         if self._size is not None:
             rows, columns = (bilinear(self._side, extent) for extent in self._size)
-            names = self._constant(rows, "enlarge/rows"), self._constant(columns.T, "enlarge/columns")
+            names = self._constant(rows, f"{ENLARGE}/rows"), self._constant(columns.T, f"{ENLARGE}/columns")
         else:
-            names = self._bilinear(0, "enlarge/rows"), self._bilinear(1, "enlarge/columns")
-        return self._products(names, x, "enlarge")
+            names = self._bilinear(0, f"{ENLARGE}/rows"), self._bilinear(1, f"{ENLARGE}/columns")
+        return self._products(names, x, ENLARGE)
 
     def _products(self, matrices: tuple[str, str], x: str, name: str) -> str:
         rows, columns = matrices

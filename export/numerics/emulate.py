@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from glama_deploy.bundle import Io, SizeRange
 from glama_deploy.errors import EngineError
+from glama_deploy.node_names import IMAGE, INPAINTED, MASK
 from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
 
@@ -68,11 +69,11 @@ class EmulatedRunner:
         self.io: Io = "uint8" if image == TensorProto.UINT8 else "float"
         self.description = f"{precision} emulated on a CPU"
 
-    def run(self, image: np.ndarray, mask: np.ndarray, output: str = "inpainted") -> np.ndarray:
+    def run(self, image: np.ndarray, mask: np.ndarray, output: str = INPAINTED) -> np.ndarray:
         if output not in self._outputs:
             raise EngineError(f"the graph has no output {output!r}")
         try:
-            return self._run(output, {"image": image, "mask": mask})
+            return self._run(output, {IMAGE: image, MASK: mask})
         except Exception as error:  # ONNX Runtime's own have no other base
             raise EngineError(f"the emulation failed: {first_line(error, MAX_ENGINE_LINE)}") from error
 

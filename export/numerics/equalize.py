@@ -16,6 +16,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from glama_deploy.network import NetworkConfig
+from glama_deploy.node_names import (
+    BLOCK,
+    BLOCK_LAYERS,
+    COARSE_PREFIX,
+    DOWN,
+    GLOBAL,
+    GLOBAL_TO_GLOBAL,
+    LOCAL,
+    RELU,
+    STEM,
+    SUM,
+    UP,
+)
 
 #: Factors are ranges to this power: 1 would make all ranges alike and the weights' ranges the more unlike.
 #: (plain, 0.3, 0.5, 0.7, 1 left 35.1, 36.5, 37.0, 37.2, 36.2 dB of an untrained LaMa all in int8; of the embedded
@@ -48,7 +61,7 @@ class _Place:
     def of_coarse(self) -> _Place:
         """The same of stage one, whose names begin so in the graph and in the checkpoint."""
         return _Place(
-            tuple(f"coarse/{name}" for name in self.tensors),
+            tuple(f"{COARSE_PREFIX}{name}" for name in self.tensors),
             tuple((f"coarse.{norm}", each) for norm, each in self.norms),
             tuple(replace(reader, weight=f"coarse.{reader.weight}") for reader in self.readers),
         )
@@ -89,30 +102,30 @@ def _places(config: NetworkConfig) -> Iterator[_Place]:
     local = config.bottleneck_channels - config.global_channels
     blocks = [f"model.{config.first_block + block}" for block in range(config.n_blocks)]
     up = f"model.{config.first_up}.weight"
-    yield _Place(("stem/local",), (("model.1.bn_l", 1),), tuple(_local_readers("model.2", last == 2)))
+    yield _Place((f"{STEM}/{LOCAL}",), (("model.1.bn_l", 1),), tuple(_local_readers("model.2", last == 2)))
     for level in range(config.n_downsampling - 1):
         source = f"model.{level + 2}.bn_l"
         readers = _local_readers(f"model.{level + 3}", level + 3 == last)
-        yield _Place((f"down{level}/local",), ((source, 1),), tuple(readers))
-    for kind, first, readers_of in (("local", 0, _local_readers), ("global", local, _global_readers)):
+        yield _Place((f"{DOWN}{level}/{LOCAL}",), ((source, 1),), tuple(readers))
+    for kind, first, readers_of in ((LOCAL, 0, _local_readers), (GLOBAL, local, _global_readers)):
         norm = f"bn_{kind[0]}"
-        tensors = (f"down{config.n_downsampling - 1}/{kind}", *(f"block{b}/{kind}" for b in range(config.n_blocks)))
+        tensors = (f"{DOWN}{config.n_downsampling - 1}/{kind}", *(f"{BLOCK}{b}/{kind}" for b in range(config.n_blocks)))
         norms = [f"model.{last}.{norm}", *(f"{block}.conv2.{norm}" for block in blocks)]
         readers = [reader for block in blocks for reader in readers_of(f"{block}.conv1")]
         yield _Place(tensors, tuple((name, 1) for name in norms), (*readers, _Reader(up, axis=0, first=first)))
         for number, block in enumerate(blocks):
             made = ((f"{block}.conv1.{norm}", 1),)
-            yield _Place((f"block{number}/conv1/{kind}",), made, tuple(readers_of(f"{block}.conv2")))
+            yield _Place((f"{BLOCK}{number}/{BLOCK_LAYERS[0]}/{kind}",), made, tuple(readers_of(f"{block}.conv2")))
     for number, block in enumerate(blocks):
-        for conv in ("conv1", "conv2"):
-            source = f"{block}.{conv}.ffc.convg2g"
+        for layer in BLOCK_LAYERS:
+            source = f"{block}.{layer}.ffc.convg2g"
             readers = [_Reader(f"{source}.conv2.weight"), _Reader(f"{source}.fu.conv_layer.weight", each=2)]
             norms_of_sum = ((f"{source}.conv1.1", 1), (f"{source}.fu.bn", 2))
-            yield _Place((f"block{number}/{conv}/g2g/sum",), norms_of_sum, tuple(readers))
+            yield _Place((f"{BLOCK}{number}/{layer}/{GLOBAL_TO_GLOBAL}/{SUM}",), norms_of_sum, tuple(readers))
     for step in range(config.n_downsampling):
         index, end = config.first_up + 3 * step, step == config.n_downsampling - 1
         reader = _Reader(f"model.{config.head}.weight") if end else _Reader(f"model.{index + 3}.weight", axis=0)
-        yield _Place((f"up{step}/relu",), ((f"model.{index + 1}", 1),), (reader,))
+        yield _Place((f"{UP}{step}/{RELU}",), ((f"model.{index + 1}", 1),), (reader,))
 
 
 def _local_readers(layer: str, both: bool = True) -> list[_Reader]:

@@ -19,9 +19,19 @@ from onnx import TensorProto, helper, numpy_helper
 
 from glama_deploy.export.graph import fft_library as fourier_nodes
 from glama_deploy.export.graph import inputs_outputs as ends
-from glama_deploy.export.graph import pull_push, two_stage
+from glama_deploy.export.graph import two_stage
 from glama_deploy.export.graph.fft_matmul import column_basis, inverse_row_basis, row_basis
 from glama_deploy.fourier import split
+from glama_deploy.node_names import (
+    COARSE_PREFIX,
+    COLUMN_BASIS,
+    COLUMN_INVERSE_BASIS,
+    FFT,
+    FILL,
+    ROW_BASIS,
+    ROW_INVERSE_BASIS,
+    get_part,
+)
 
 Half = Literal["fp16", "bf16"]
 
@@ -40,9 +50,9 @@ def full(node: onnx.NodeProto) -> bool:
     """Whether a node of the network is float32 at every precision: masking, interpolating, compositing, and the
     sigmoid, whose half steps would be visible; what stands between two stages; a library's transforms and their
     scaling."""
-    part = node.name.removeprefix("coarse/").split("/")[0]
+    part = get_part(node.name.removeprefix(COARSE_PREFIX))
     return (
-        part in (*ends.PARTS, *two_stage.PARTS, pull_push.PART)
+        part in (*ends.PARTS, *two_stage.PARTS, FILL)
         or node.op_type in fourier_nodes.OPERATORS
         or node.name.endswith(fourier_nodes.INNER)
     )
@@ -166,24 +176,24 @@ class _Pass:
 
     def _exact(self, name: str, values: np.ndarray) -> np.ndarray:
         """A DFT basis in float64, so that it is rounded once; any other constant as it is."""
-        scope = "coarse/" if name.startswith("coarse/") else ""
+        scope = COARSE_PREFIX if name.startswith(COARSE_PREFIX) else ""
         name = name.removeprefix(scope)
-        if name == "fft/row":
+        if name == ROW_BASIS:
             return row_basis(values.shape[0])
-        if name == "fft/row_inverse":
+        if name == ROW_INVERSE_BASIS:
             return inverse_row_basis(values.shape[1])
         if name in _BASES:
             basis = column_basis(values.shape[0] // 2)
-            return basis if name == "fft/column" else basis.T
+            return basis if name == COLUMN_BASIS else basis.T
         return self._split_bases(scope).get(name, values)
 
     def _split_bases(self, scope: str) -> dict[str, np.ndarray]:
         if scope not in self._split:
-            names = [f"{scope}fft/{name}" for name in split.MINOR]
+            names = [f"{scope}{FFT}/{name}" for name in split.MINOR]
             shapes = [tuple(self._constants[name].dims) for name in names if name in self._constants]
             bases = split.bases(*split.size_of(*shapes)) if shapes else {}
-            self._split[scope] = {f"fft/{basis}": values for basis, values in bases.items()}
+            self._split[scope] = {f"{FFT}/{basis}": values for basis, values in bases.items()}
         return self._split[scope]
 
 
-_BASES = {"fft/row", "fft/column", "fft/column_inverse", "fft/row_inverse"}
+_BASES = {ROW_BASIS, COLUMN_BASIS, COLUMN_INVERSE_BASIS, ROW_INVERSE_BASIS}

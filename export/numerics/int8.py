@@ -21,6 +21,7 @@ from glama_deploy.export import graph_files, samples
 from glama_deploy.export.graph import network as graph
 from glama_deploy.export.numerics import equalize, quantize, symmetric
 from glama_deploy.export.numerics import half as precision
+from glama_deploy.node_names import IMAGE, INPAINTED, MASK, PREDICTED, SPECTRUM
 
 if TYPE_CHECKING:
     from glama_deploy.export.pipeline import Request
@@ -47,7 +48,7 @@ def write(
     if for_tensorrt:
         graph_files.check_memory(checkpoint.config, request.size or request.profile.max)
     calibration, checks = _samples(checkpoint, request, step)
-    whole = "predicted" if "predicted" in request.outputs else "inpainted"
+    whole = PREDICTED if PREDICTED in request.outputs else INPAINTED
     parity = [_sample(case, request, whole) for case in samples.parity_cases(request.graph_sizes, request.largest)]
     model = _built(checkpoint, request, fft)
     weights = equalize.equalized(
@@ -56,7 +57,7 @@ def write(
     checkpoint = replace(checkpoint, weights=weights)
     model = _built(checkpoint, request, fft)
     outside = [node.name for node in model.graph.node if precision.full(node)]
-    never = {node.name: _SPECTRUM for node in model.graph.node if node.name.endswith(graph.SPECTRUM)}
+    never = {node.name: _SPECTRUM for node in model.graph.node if node.name.endswith(f"/{SPECTRUM}")}
     lacking: dict[str, str] = {}
     if for_tensorrt:
         lacking = {node.name: _TRANSPOSED for node in model.graph.node if node.op_type == "ConvTranspose"}
@@ -99,7 +100,7 @@ def _sample(case: samples.Case, request: Request, whole: str | None = None) -> q
     height, width = case.missing.shape[1:]
     measured = np.zeros(mask.shape if request.io == "uint8" else (mask.shape[0], *mask.shape[2:]), bool)
     measured[:, :height, :width] = True if whole else case.missing
-    return quantize.Sample({"image": image, "mask": mask}, measured, whole or "inpainted")
+    return quantize.Sample({IMAGE: image, MASK: mask}, measured, whole or INPAINTED)
 
 
 def _built(checkpoint: Checkpoint, request: Request, fft: Lowering) -> onnx.ModelProto:

@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 
 from glama_deploy.errors import EngineError
+from glama_deploy.node_names import IMAGE, INPAINTED
 from glama_deploy.psnr import compute_psnr
 from glama_deploy.runtime.base import require
 from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
@@ -47,7 +48,7 @@ class Sample:
 
     inputs: dict[str, np.ndarray]
     measured: np.ndarray
-    output: str = "inpainted"
+    output: str = INPAINTED
 
 
 @dataclass(frozen=True)
@@ -277,7 +278,7 @@ def _runner(model: onnx.ModelProto) -> Callable[[Sample], np.ndarray]:
 
     def run(sample: Sample) -> np.ndarray:
         found = session.run([sample.output], sample.inputs)[0]
-        if sample.inputs["image"].dtype == np.uint8:  # bytes in the order of an image, and so is what comes out
+        if sample.inputs[IMAGE].dtype == np.uint8:  # bytes in the order of an image, and so is what comes out
             return found / 255.0 if found.dtype == np.uint8 else found.astype(np.float64)
         return found.astype(np.float64).transpose(0, 2, 3, 1)
 

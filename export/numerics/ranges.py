@@ -18,6 +18,19 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from glama_deploy.export.numerics.half import full
+from glama_deploy.node_names import (
+    COLUMN,
+    COLUMN_MINOR,
+    FFT,
+    IMAGE,
+    INTERLEAVE,
+    MASK,
+    PARTS_FIRST,
+    RFFT,
+    SCALE,
+    TRANSFORM_INPUT,
+    get_part,
+)
 from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
 
 #: Largest finite and smallest normal value of each half type.
@@ -32,8 +45,8 @@ _COMPARISONS = ("Less", "Greater", "Equal")
 
 #: What a Fourier unit's forward transform takes (see :mod:`glama_deploy.export.graph.network`), and how the values are
 #: called that are the whole spectrum, in any lowering.
-_INPUT = "/in_relu"
-_SPECTRUM = ("/rfft/column", "/rfft/column_minor", "/rfft/parts_first", "/rfft/scale", "/rfft/interleave")
+_INPUT = f"/{TRANSFORM_INPUT}"
+_SPECTRUM = tuple(f"/{RFFT}/{step}" for step in (COLUMN, COLUMN_MINOR, PARTS_FIRST, SCALE, INTERLEAVE))
 
 
 def measure(model: onnx.ModelProto, inputs: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
@@ -46,7 +59,7 @@ def measure(model: onnx.ModelProto, inputs: Iterable[tuple[np.ndarray, np.ndarra
     parts = [_Part(*part) for part in _parts(model)]
     largest: dict[str, float] = {}
     for image, mask in inputs:
-        values = {"image": image, "mask": mask}
+        values = {IMAGE: image, MASK: mask}
         for index, part in enumerate(parts):
             needed = {name for later in parts[index + 1 :] for name in later.inputs}
             made, found = part.run({name: values[name] for name in part.inputs})
@@ -121,8 +134,8 @@ def _parts(model: onnx.ModelProto) -> Iterator[tuple[onnx.ModelProto, list[str],
     pieces: list[list[onnx.NodeProto]] = []
     part = ""
     for node in model.graph.node:
-        name = node.name.split("/")[0]
-        if name not in (part, "fft"):
+        name = get_part(node.name)
+        if name not in (part, FFT):
             pieces.append([])
             part = name
         pieces[-1].append(node)
@@ -176,7 +189,7 @@ def _with_probes(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str
             mean = add("ReduceMean", node.name, "probe/axes", keepdims=0)
             bound = add("Mul", add("Pow", sides, "probe/half"), add("ReduceMax", mean, keepdims=0))
             for name in spectra:
-                if name.startswith(node.name.removesuffix(_INPUT) + "/rfft/"):
+                if name.startswith(node.name.removesuffix(_INPUT) + f"/{RFFT}/"):
                     output(add("Identity", bound), name)
     return copy, probes
 
@@ -184,7 +197,7 @@ def _with_probes(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str
 def _values(model: onnx.ModelProto) -> list[str]:
     """The float values of a part that come from the image, other than by its shape, in order."""
     data = {v.name for v in model.graph.input if v.type.tensor_type.elem_type == TensorProto.FLOAT}
-    data -= {name for name in data if name.startswith("fft/")}
+    data -= {name for name in data if get_part(name) == FFT}
     names = []
     for node in model.graph.node:
         if node.op_type != "Shape" and any(name in data for name in node.input):

@@ -31,6 +31,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from glama_deploy.node_names import (
+    COLUMN_MAJOR,
+    COLUMN_MINOR,
+    DEINTERLEAVE,
+    INTERLEAVE,
+    INVERSE_SUFFIX,
+    PARTS_FIRST,
+    ROW_MAJOR,
+    ROW_MINOR,
+)
+
 
 def factors(n: int) -> tuple[int, int]:
     """Find the two factors of a side with the smallest sum.
@@ -59,7 +70,7 @@ def columns(n: int) -> int:
 
 
 #: Names of the two bases whose shapes give the size of the feature map.
-MINOR = ("column_minor", "row_minor")
+MINOR = (COLUMN_MINOR, ROW_MINOR)
 
 
 def size_of(column_minor: tuple[int, ...], row_minor: tuple[int, ...]) -> tuple[int, int]:
@@ -99,11 +110,11 @@ def bases(height: int, width: int) -> dict[str, np.ndarray]:
     major = _rotation(np.outer(np.arange(c), np.arange(c)), c)  # [u, l, r′, r]
     column_major = major.transpose(0, 2, 1, 3).reshape(2 * c, 2 * c)
     column_minor = _minor(c, d, d, height).transpose(0, 3, 1, 4, 2).reshape(c, 2 * d, 2 * d)
-    forward = {"row_major": row_major, "row_minor": row_minor}
-    forward |= {"column_major": column_major, "column_minor": column_minor}
-    inverse = {"row_major": row_major.T, "row_minor": weighted.swapaxes(1, 2)}
-    inverse |= {"column_major": column_major.T, "column_minor": column_minor.swapaxes(1, 2)}
-    return forward | {f"{name}_inverse": values for name, values in inverse.items()}
+    forward = {ROW_MAJOR: row_major, ROW_MINOR: row_minor}
+    forward |= {COLUMN_MAJOR: column_major, COLUMN_MINOR: column_minor}
+    inverse = {ROW_MAJOR: row_major.T, ROW_MINOR: weighted.swapaxes(1, 2)}
+    inverse |= {COLUMN_MAJOR: column_major.T, COLUMN_MINOR: column_minor.swapaxes(1, 2)}
+    return forward | {f"{name}{INVERSE_SUFFIX}": values for name, values in inverse.items()}
 
 
 def _minor(a: int, outputs: int, b: int, n: int) -> np.ndarray:
@@ -148,18 +159,18 @@ def forward(size: tuple[int, int], channels: int) -> Iterator[Step]:
     half, f = b // 2 + 1, columns(width)
     yield Step("transpose", "width_first", (0, 1, 3, 2))
     yield Step("reshape", "row_digits", (-1, a, b * height))
-    yield Step("product", "row_major")
+    yield Step("product", ROW_MAJOR)
     yield Step("reshape", "row_parts", (-1, a, 2 * b, height))
-    yield Step("product", "row_minor")
+    yield Step("product", ROW_MINOR)
     yield Step("reshape", "column_digits", (-1, a, half, 2, c, d))
     yield Step("transpose", "height_first", (0, 4, 3, 5, 1, 2))
     yield Step("reshape", "column_wide", (-1, 2 * c, d * f))
-    yield Step("product", "column_major")
+    yield Step("product", COLUMN_MAJOR)
     yield Step("reshape", "column_parts", (-1, c, 2 * d, f))
-    yield Step("product", "column_minor")
+    yield Step("product", COLUMN_MINOR)
     yield Step("reshape", "parts", (-1, c, 2, d * f))
-    yield Step("transpose", "parts_first", (0, 2, 1, 3))
-    yield Step("reshape", "interleave", (-1, 2 * channels, height, f))
+    yield Step("transpose", PARTS_FIRST, (0, 2, 1, 3))
+    yield Step("reshape", INTERLEAVE, (-1, 2 * channels, height, f))
 
 
 def inverse(size: tuple[int, int], channels: int) -> Iterator[Step]:
@@ -174,18 +185,18 @@ def inverse(size: tuple[int, int], channels: int) -> Iterator[Step]:
     """
     (height, width), (a, b), (c, d) = size, factors(size[1]), factors(size[0])
     half, f = b // 2 + 1, columns(width)
-    yield Step("reshape", "deinterleave", (-1, 2, c, d * f))
+    yield Step("reshape", DEINTERLEAVE, (-1, 2, c, d * f))
     yield Step("transpose", "parts_by_digit", (0, 2, 1, 3))
     yield Step("reshape", "column_parts", (-1, c, 2 * d, f))
-    yield Step("product", "column_minor_inverse")
+    yield Step("product", COLUMN_MINOR + INVERSE_SUFFIX)
     yield Step("reshape", "column_wide", (-1, 2 * c, d * f))
-    yield Step("product", "column_major_inverse")
+    yield Step("product", COLUMN_MAJOR + INVERSE_SUFFIX)
     yield Step("reshape", "column_digits", (-1, c, 2, d, a, half))
     yield Step("transpose", "width_first", (0, 4, 5, 2, 1, 3))
     yield Step("reshape", "row_parts", (-1, a, 2 * half, height))
-    yield Step("product", "row_minor_inverse")
+    yield Step("product", ROW_MINOR + INVERSE_SUFFIX)
     yield Step("reshape", "row_digits", (-1, 2 * a, b * height))
-    yield Step("product", "row_major_inverse")
+    yield Step("product", ROW_MAJOR + INVERSE_SUFFIX)
     yield Step("reshape", "columns", (-1, channels, width, height))
     yield Step("transpose", "height_by_width", (0, 1, 3, 2))
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from glama_deploy.bundle import EngineName, Io, SizeRange
 from glama_deploy.errors import EngineError
+from glama_deploy.node_names import INPAINTED
 
 #: How a remedy that installs a package becomes one for a package that is broken, which pip would leave as it is.
 _REINSTALL = ("pip install", "pip install --upgrade --force-reinstall")
@@ -76,7 +77,7 @@ class Runner(Protocol):
         """How many threads it serves at once."""
         ...
 
-    def run(self, image: np.ndarray, mask: np.ndarray, output: str = "inpainted") -> np.ndarray:
+    def run(self, image: np.ndarray, mask: np.ndarray, output: str = INPAINTED) -> np.ndarray:
         """With io `float`: image float32 [B, 3, H, W] and mask float32 [B, 1, H, W], both 0…1 → float32 [B, 3, H, W].
 
         With io `uint8`: image uint8 [B, H, W, 3], mask uint8 [B, H, W] (> 0 = missing) → `inpainted` uint8

@@ -11,6 +11,7 @@ import numpy as np
 from glama_deploy.bundle import ANY_SIZE, Io
 from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.errors import EngineError
+from glama_deploy.node_names import INPAINTED
 from glama_deploy.runtime.base import Request, require
 
 
@@ -63,12 +64,12 @@ class TorchRunner:
         self._generator = checkpoint.module(source).to(self._device)
         self.description = f"PyTorch {torch.__version__} {self._device.upper()} fp32"
 
-    def run(self, image: np.ndarray, mask: np.ndarray, output: str = "inpainted") -> np.ndarray:
+    def run(self, image: np.ndarray, mask: np.ndarray, output: str = INPAINTED) -> np.ndarray:
         import torch
 
         from glama_deploy.reference.generator import inpaint, predict
 
-        forward = inpaint if output == "inpainted" else predict
+        forward = inpaint if output == INPAINTED else predict
         try:
             # without TF32, which cuDNN's convolutions take by default: the reference is fp32 on a GPU too
             with (

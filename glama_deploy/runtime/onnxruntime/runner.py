@@ -8,6 +8,7 @@ import numpy as np
 
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import EngineError
+from glama_deploy.node_names import IMAGE, INPAINTED, MASK
 from glama_deploy.runtime.base import Request
 from glama_deploy.runtime.onnxruntime import providers
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
@@ -74,10 +75,10 @@ class OnnxRuntimeRunner:
         device = providers.LABELS[opened.provider]
         self.description = f"ONNX Runtime {onnxruntime.__version__} {device} {self.precision}"
 
-    def run(self, image: np.ndarray, mask: np.ndarray, output: str = "inpainted") -> np.ndarray:
+    def run(self, image: np.ndarray, mask: np.ndarray, output: str = INPAINTED) -> np.ndarray:
         if output not in self._outputs:
             raise EngineError(f"the bundle has no output {output!r}; export it again with --predicted")
         try:
-            return self._session.run([output], {"image": image, "mask": mask})[0]
+            return self._session.run([output], {IMAGE: image, MASK: mask})[0]
         except Exception as error:
             raise EngineError(f"ONNX Runtime failed: {first_line(error, MAX_ENGINE_LINE)}") from error

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from glama_deploy.node_names import is_in_transform
+
 
 def as_convolutions(model: Any) -> None:
     """Rewrite those of the transforms, which are called so, in an `openvino.Model` of static shapes: K [n, m] @ y
@@ -45,7 +47,7 @@ def _left(model: Any) -> dict[str, np.ndarray]:
     for node in folded.get_ordered_ops():
         if node.get_type_name() != "MatMul" or any(node.get_attributes()[f"transpose_{side}"] for side in "ab"):
             continue
-        if "fft/" not in node.get_friendly_name():
+        if not is_in_transform(node.get_friendly_name()):
             continue
         left, rank = node.input_value(0).get_node(), len(node.get_output_shape(0))
         if left.get_type_name() == "Constant" and left.data.ndim == 2 and rank > 2:

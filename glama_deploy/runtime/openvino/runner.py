@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from glama_deploy import memory
+from glama_deploy import memory, node_names
 from glama_deploy.bundle import Bundle, EngineName
 from glama_deploy.errors import EngineError
 from glama_deploy.fourier import split
 from glama_deploy.io import cache
+from glama_deploy.node_names import IMAGE, INPAINTED, MASK
 from glama_deploy.runtime.base import Request, installed, require
 from glama_deploy.runtime.openvino import column_convolutions as columns
 from glama_deploy.runtime.openvino import compiled_models, winograd
@@ -93,7 +94,7 @@ def _serves(bundle: Bundle) -> bool:
 
 
 #: The modules that change the model of one size before it is compiled.
-_REWRITERS = (columns, split, splits, winograd, sys.modules[__name__])
+_REWRITERS = (columns, node_names, split, splits, winograd, sys.modules[__name__])
 
 
 def _multiplies_bytes() -> bool:
@@ -132,7 +133,7 @@ class _Compiled:
             result = np.array(request.get_tensor(output).data)
         finally:
             self._idle.put(request)
-        if result.shape != inputs["image"].shape:
+        if result.shape != inputs[IMAGE].shape:
             raise RuntimeError(f"the output has the shape {result.shape}, the image {inputs['image'].shape}")
         return result
 
@@ -204,7 +205,7 @@ class OpenVINORunner:
         version = openvino.__version__.split("-")[0]
         self.description = f"OpenVINO {version} CPU {self.precision}{note}"
 
-    def run(self, image: np.ndarray, mask: np.ndarray, output: str = "inpainted") -> np.ndarray:
+    def run(self, image: np.ndarray, mask: np.ndarray, output: str = INPAINTED) -> np.ndarray:
         if output not in self._outputs:
             raise EngineError(f"the bundle has no output {output!r}; export it again with --predicted")
         try:
@@ -214,7 +215,7 @@ class OpenVINORunner:
                     model.users += 1
                 start = time.perf_counter()
                 try:
-                    return model.run({"image": image, "mask": mask}, output)
+                    return model.run({IMAGE: image, MASK: mask}, output)
                 except RuntimeError:
                     with self._lock:
                         if self._compiled.get(key) is model:  # its requests may fail from now on

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from glama_deploy.fourier import split
+from glama_deploy.node_names import DEINTERLEAVE, INTERLEAVE, INVERSE_SUFFIX, IRFFT, RFFT, ROW
 
 
 def rewrite(model: Any) -> bool:
@@ -20,19 +21,20 @@ def rewrite(model: Any) -> bool:
     nodes = {node.get_friendly_name(): node for node in model.get_ordered_ops()}
     bases: dict[tuple[int, int], dict[str, Any]] = {}
     for name, row in nodes.items():
-        if not name.endswith("/rfft/row") or row.get_type_name() != "MatMul":
+        if not name.endswith(f"/{RFFT}/{ROW}") or row.get_type_name() != "MatMul":
             continue
-        prefix, x = name.removesuffix("rfft/row"), row.input_value(0)
+        unit, x = name.removesuffix(f"/{RFFT}/{ROW}"), row.input_value(0)
+        forward, inverse = f"{unit}/{RFFT}/", f"{unit}/{IRFFT}/"
         _, channels, height, width = list(x.get_shape())
         if not split.pays(height, width):
             continue
         if (height, width) not in bases:
             bases[height, width] = _constants(height, width)
         size = height, width
-        _replace(nodes[f"{prefix}rfft/interleave"], x, split.forward(size, channels), bases[size], f"{prefix}rfft/")
-        z = nodes[f"{prefix}irfft/deinterleave"].input_value(0)
-        _infer(z, back_to=f"{prefix}rfft/interleave")
-        _replace(nodes[f"{prefix}irfft/row"], z, split.inverse(size, channels), bases[size], f"{prefix}irfft/")
+        _replace(nodes[f"{forward}{INTERLEAVE}"], x, split.forward(size, channels), bases[size], forward)
+        z = nodes[f"{inverse}{DEINTERLEAVE}"].input_value(0)
+        _infer(z, back_to=f"{forward}{INTERLEAVE}")
+        _replace(nodes[f"{inverse}{ROW}"], z, split.inverse(size, channels), bases[size], inverse)
     if bases:
         model.validate_nodes_and_infer_types()
     return bool(bases)
@@ -57,7 +59,7 @@ def _replace(node: Any, x: Any, steps: Iterable[split.Step], bases: dict[str, An
             x = opset13.reshape(x, np.array(step.shape, np.int64), special_zero=False)
         else:
             x = opset13.transpose(x, np.array(step.shape, np.int64))
-        x.set_friendly_name(f"{prefix}{step.name.removesuffix('_inverse')}")
+        x.set_friendly_name(f"{prefix}{step.name.removesuffix(INVERSE_SUFFIX)}")
     for reader in readers:
         reader.replace_source_output(x.output(0))
 

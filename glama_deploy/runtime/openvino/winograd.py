@@ -22,6 +22,8 @@ from typing import Any
 
 import numpy as np
 
+from glama_deploy.node_names import MASK
+
 #: Where the polynomials are evaluated, infinity besides.
 POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
 
@@ -119,7 +121,7 @@ class _Rewriting:
         op, constant = self._op, _floats(matrix)
         if not half:
             return constant
-        mask = op.convert(self._model.input("mask"), "f32")
+        mask = op.convert(self._model.input(MASK), "f32")
         first = op.gather(op.reshape(mask, _ints(-1), special_zero=False), op.constant(np.int64(0)), _ints(0))
         return op.add(constant, op.multiply(first, op.constant(np.float32(0))))
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from glama_deploy.bundle import BuildSettings, Bundle, Engine, EngineName, SizeRange, Tensor
 from glama_deploy.errors import EngineError
+from glama_deploy.node_names import BATCH, HEIGHT, INPAINTED, WIDTH
 from glama_deploy.runtime.base import Request, require
 from glama_deploy.runtime.cuda.buffers import Blocks
 from glama_deploy.runtime.cuda.device import Device, OutOfMemory, open_device
@@ -192,7 +193,7 @@ class TensorRTRunner:
         self._lock = threading.Lock()  # one stream, one set of memory: one run at a time
         self._finish = weakref.finalize(self, _release, plans, self._pinned, kernels, device)
         with self._running("the engine's usual size"):
-            usual = dict(zip(("batch", "height", "width"), (1, *engine.sizes.opt), strict=True))
+            usual = dict(zip((BATCH, HEIGHT, WIDTH), (1, *engine.sizes.opt), strict=True))
             self._reserve(usual)
             for tensor in (*manifest.inputs, manifest.outputs[0]):
                 self._pinned.get(tensor.name, _bytes(tensor, usual))
@@ -202,7 +203,7 @@ class TensorRTRunner:
         with self._lock:
             self._finish()
 
-    def run(self, image: Any, mask: Any, output: str = "inpainted") -> np.ndarray:
+    def run(self, image: Any, mask: Any, output: str = INPAINTED) -> np.ndarray:
         """As :class:`glama_deploy.runtime.base.Runner` says, from arrays in host or device memory; the result is a
         fresh array in host memory."""
         if output not in self._outputs:
@@ -213,7 +214,7 @@ class TensorRTRunner:
         }
         sides = self._sides(arrays)
         profile = self._profile(sides)
-        with self._running(f"{sides['batch']} × {sides['height']}x{sides['width']}"):
+        with self._running(f"{sides[BATCH]} × {sides[HEIGHT]}x{sides[WIDTH]}"):
             return self._run(arrays, sides, profile, self._outputs[output])
 
     def _run(
@@ -273,10 +274,10 @@ class TensorRTRunner:
                 )
         height, width = (self._inputs[0].layout.index(axis) for axis in "HW")
         shape = arrays[self._inputs[0].name].shape
-        return {"batch": shape[0], "height": shape[height], "width": shape[width]}
+        return {BATCH: shape[0], HEIGHT: shape[height], WIDTH: shape[width]}
 
     def _profile(self, sides: dict[str, int]) -> int:
-        batch, height, width = sides["batch"], sides["height"], sides["width"]
+        batch, height, width = sides[BATCH], sides[HEIGHT], sides[WIDTH]
         profile = tightest(self._profiles, batch, height, width)
         if profile is not None:
             return profile

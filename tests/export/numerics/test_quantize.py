@@ -18,11 +18,12 @@ from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.cli.export import main as glama_export
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.export import parity, samples
-from glama_deploy.export.graph.network import SPECTRUM, build
+from glama_deploy.export.graph.network import build
 from glama_deploy.export.numerics import int8, quantize
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.io import images
 from glama_deploy.network import NetworkConfig
+from glama_deploy.node_names import SPECTRUM
 from glama_deploy.psnr import compute_psnr
 from glama_deploy.reference.random_weights import untrained
 from glama_deploy.runtime.openvino import runner as openvino

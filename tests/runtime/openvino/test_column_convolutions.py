@@ -59,7 +59,7 @@ def test_a_product_of_any_rank_stays_what_it_is(shape):
     matrix = np.random.default_rng(0).random((7, 5), np.float32)
     given = opset13.parameter(list(shape), np.float32)
     product = opset13.matmul(opset13.constant(matrix), given, False, False)
-    product.set_friendly_name("fft/product")
+    product.set_friendly_name("unit/rfft/product")
     model = Model([product], [given])
     columns.as_convolutions(model)
     assert ("Convolution" in kinds(model)) == (len(shape) > 2)
@@ -74,7 +74,7 @@ def test_what_is_transposed_or_has_its_constant_on_the_right_is_left_alone(trans
     matrix = opset13.constant(np.eye(5, dtype=np.float32))
     products = [opset13.matmul(matrix, given, *transposed), opset13.matmul(given, matrix, False, False)]
     for number, product in enumerate(products):
-        product.set_friendly_name(f"fft/product{number}")
+        product.set_friendly_name(f"unit/rfft/product{number}")
     model = Model(products, [given])
     columns.as_convolutions(model)
     assert "Convolution" not in kinds(model)
