@@ -70,6 +70,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         os.environ["GLAMA_CACHE"] = before
 
 
+@pytest.fixture(autouse=True)
+def _graphs_have_their_transforms(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transform of OpenVINO's that does not find what the manifest promises fails the test, but for tests of that."""
+    if request.node.get_closest_marker("lacks_transforms") is None:
+        from glama_deploy.runtime.openvino import transform_checks
+
+        monkeypatch.setattr(transform_checks, "report_missing", pytest.fail)
+
+
 #: Seconds after which a wait counts as a hang. A machine under load may be a hundred times as slow as a quiet one.
 HANG_SECONDS = 600
 

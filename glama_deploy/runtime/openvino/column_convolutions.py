@@ -13,13 +13,21 @@ import numpy as np
 from glama_deploy.node_names import is_in_transform
 
 
-def as_convolutions(model: Any) -> None:
-    """Rewrite those of the transforms, which are called so, in an `openvino.Model` of static shapes: K [n, m] @ y
-    [..., m, w] becomes a convolution of m to n channels, of width 1, over y as [-1, m, w]. Other products stay as they
-    are: a network of two stages resamples with some, whose precision matters."""
+def as_convolutions(model: Any) -> int:
+    """Rewrite the products of Fourier transforms whose left factor is a constant matrix.
+
+    K [n, m] @ y [..., m, w] becomes a convolution from m to n channels, of width 1, over y as [-1, m, w]. Other
+    products stay: a network of two stages resamples images with products, and their precision matters.
+
+    Args:
+        model: An `openvino.Model` of static shapes, which is changed.
+
+    Returns:
+        The number of products that were rewritten.
+    """
     from openvino import opset13
 
-    constants = _left(model)
+    constants, count = _left(model), 0
     for node in model.get_ordered_ops():
         matrix = constants.get(node.get_friendly_name())
         if matrix is None or node.get_type_name() != "MatMul":
@@ -32,6 +40,8 @@ def as_convolutions(model: Any) -> None:
         product.set_friendly_name(node.get_friendly_name())
         for reader in node.output(0).get_target_inputs():
             reader.replace_source_output(shaped.output(0))
+        count += 1
+    return count
 
 
 def _left(model: Any) -> dict[str, np.ndarray]:

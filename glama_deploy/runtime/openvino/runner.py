@@ -27,6 +27,7 @@ from glama_deploy.runtime.base import Request, installed, require
 from glama_deploy.runtime.openvino import column_convolutions as columns
 from glama_deploy.runtime.openvino import compiled_models, winograd
 from glama_deploy.runtime.openvino import split_fft as splits
+from glama_deploy.runtime.openvino.transform_checks import TransformChecks, bottleneck_size
 from glama_deploy.system import cpu
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, last_line
 
@@ -180,7 +181,10 @@ class OpenVINORunner:
         if request.threads:
             self._config["INFERENCE_NUM_THREADS"] = request.threads
         self._half = computed != "fp32"
-        self._down = 2**bundle.manifest.network.n_downsampling
+        self._network = bundle.manifest.network
+        int8_graph = bundle.manifest.graphs.get("int8")
+        fp32_layers = (int8_graph.kept if int8_graph else ()) if quantized else None
+        self._checks = TransformChecks(bundle.path, bundle.manifest, fp32_layers)
         self._patience = {None: PATIENCE, True: 0.0, False: float("inf")}[request.compile_sizes]
         self._spent: dict[tuple[int, ...], float] = {}
         self._compiled: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
@@ -193,7 +197,7 @@ class OpenVINORunner:
         try:
             self._model = self._core.read_model(str(file))
             self._outputs = {port.get_any_name() for port in self._model.outputs}
-            self._wide = _multiplies_dearly(computed) and winograd.serves(self._model)
+            self._wide = _multiplies_dearly(computed) and self._find_wide_convolutions()
             self._fixes_sizes = self._half or (self.sizes.static and self._wide)
             self.compiles_sizes = self._fixes_sizes or (self._patience == 0 and self._wide)
             if not self._fixes_sizes:
@@ -240,7 +244,7 @@ class OpenVINORunner:
             except RuntimeError as error:
                 compiled_models.discard(stored, last_line(error, MAX_ENGINE_LINE))
         model = self._core.compile_model(make(), "CPU", self._config)
-        if stored:
+        if stored and self._checks.is_complete:  # else the next start would not warn
             data = model.export_model()
             compiled_models.write(stored, data if isinstance(data, bytes) else data.getvalue())
         return _Compiled(model, self.streams)
@@ -289,17 +293,24 @@ class OpenVINORunner:
 
     def gains(self, height: int, width: int) -> bool:
         """Whether an image of any size is computed in another way, and faster, where its size is compiled."""
-        sides = -(-height // self._down), -(-width // self._down)
+        sides = bottleneck_size(self._network, height, width)
         return not self._fixes_sizes and (self._wide or (not self.sizes.static and split.pays(*sides)))
+
+    def _find_wide_convolutions(self) -> bool:
+        """Return whether the graph has convolutions for Winograd's method; warn where it has fewer than it should."""
+        found = winograd.count_served(self._model)
+        self._checks.check_winograd(found)
+        return found > 0
 
     def _of(self, batch: int, height: int, width: int) -> Any:
         """The model for one size alone."""
         model = self._model.clone()
         model.reshape({tensor.name: list(tensor.shape_for(batch, height, width)) for tensor in self._inputs})
         if self._half:
-            columns.as_convolutions(model)  # which cost less than split ones, and rounding once less
+            # which cost less than split ones, and rounding once less
+            self._checks.check_columns(columns.as_convolutions(model))
         else:
-            splits.rewrite(model)
+            self._checks.check_split(splits.rewrite(model), height, width)
         if self._wide:
             winograd.rewrite(model, half=self._half)
         return model

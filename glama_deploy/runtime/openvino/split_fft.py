@@ -16,28 +16,39 @@ from glama_deploy.fourier import split
 from glama_deploy.node_names import DEINTERLEAVE, INTERLEAVE, INVERSE_SUFFIX, IRFFT, RFFT, ROW
 
 
-def rewrite(model: Any) -> bool:
-    """Rewrite those of an `openvino.Model` of static shapes in place, where it pays; says whether it did."""
+def rewrite(model: Any) -> int:
+    """Rewrite the Fourier units for which the split form is cheaper.
+
+    Args:
+        model: An `openvino.Model` of static shapes, which is changed.
+
+    Returns:
+        The number of Fourier units that were rewritten. A unit of which a node is not found stays as it is.
+    """
     nodes = {node.get_friendly_name(): node for node in model.get_ordered_ops()}
     bases: dict[tuple[int, int], dict[str, Any]] = {}
+    count = 0
     for name, row in nodes.items():
         if not name.endswith(f"/{RFFT}/{ROW}") or row.get_type_name() != "MatMul":
             continue
         unit, x = name.removesuffix(f"/{RFFT}/{ROW}"), row.input_value(0)
         forward, inverse = f"{unit}/{RFFT}/", f"{unit}/{IRFFT}/"
         _, channels, height, width = list(x.get_shape())
-        if not split.pays(height, width):
+        last, first, back = (
+            nodes.get(end) for end in (f"{forward}{INTERLEAVE}", f"{inverse}{DEINTERLEAVE}", f"{inverse}{ROW}")
+        )
+        if last is None or first is None or back is None or not split.pays(height, width):
             continue
         if (height, width) not in bases:
             bases[height, width] = _constants(height, width)
-        size = height, width
-        _replace(nodes[f"{forward}{INTERLEAVE}"], x, split.forward(size, channels), bases[size], forward)
-        z = nodes[f"{inverse}{DEINTERLEAVE}"].input_value(0)
-        _infer(z, back_to=f"{forward}{INTERLEAVE}")
-        _replace(nodes[f"{inverse}{ROW}"], z, split.inverse(size, channels), bases[size], inverse)
-    if bases:
+        size, z = (height, width), first.input_value(0)
+        _replace(last, x, split.forward(size, channels), bases[size], forward)
+        _infer(z, back_to=last.get_friendly_name())
+        _replace(back, z, split.inverse(size, channels), bases[size], inverse)
+        count += 1
+    if count:
         model.validate_nodes_and_infer_types()
-    return bool(bases)
+    return count
 
 
 def _constants(height: int, width: int) -> dict[str, Any]:

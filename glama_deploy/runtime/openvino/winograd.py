@@ -73,9 +73,9 @@ def _places(height: int, width: int) -> np.ndarray:
     return (rows[:, None, None] * width + across).astype(np.int32).ravel()
 
 
-def serves(model: Any) -> bool:
-    """Whether `rewrite` would find something in an `openvino.Model`."""
-    return any(map(_is_served, model.get_ordered_ops()))
+def count_served(model: Any) -> int:
+    """Return how many convolutions of an `openvino.Model` :func:`rewrite` would rewrite."""
+    return sum(map(_is_served, model.get_ordered_ops()))
 
 
 def rewrite(model: Any, *, half: bool = False) -> list[str]:
