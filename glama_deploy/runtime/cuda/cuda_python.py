@@ -11,12 +11,12 @@ import numpy as np
 
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.base import require
-from glama_deploy.runtime.cuda.device import Graph, OutOfMemory
+from glama_deploy.runtime.cuda.interface import Graph, OutOfMemory
 
 
 class Cuda:
     """The GPU that is current when this is made, and a stream on it, for every thread; see
-    :class:`glama_deploy.runtime.cuda.device.Device`."""
+    :class:`glama_deploy.runtime.cuda.interface.Device`."""
 
     def __init__(self, api: Any = None) -> None:
         """`api`: the module `cuda.bindings.runtime`. Raises EngineError: no driver, no GPU, no cuda-python."""
@@ -125,7 +125,7 @@ class Cuda:
 
 
 class _Graph:
-    """What was captured from a device's stream; see :class:`glama_deploy.runtime.cuda.device.Graph`."""
+    """What was captured from a device's stream; see :class:`glama_deploy.runtime.cuda.interface.Graph`."""
 
     def __init__(self, device: Cuda, executable: Any) -> None:
         self._device, self._executable = device, executable

@@ -10,7 +10,7 @@ import numpy as np
 
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.base import require
-from glama_deploy.runtime.cuda.device import OutOfMemory
+from glama_deploy.runtime.cuda.interface import OutOfMemory
 
 #: CU_STREAM_NON_BLOCKING, which pycuda has no name for: see :class:`glama_deploy.runtime.cuda.cuda_python.Cuda`.
 _NON_BLOCKING = 1
@@ -19,7 +19,7 @@ _NON_BLOCKING = 1
 class PyCuda:
     """The first GPU, in its primary context, which TensorRT uses too.
 
-    See :class:`glama_deploy.runtime.cuda.device.Device`.
+    See :class:`glama_deploy.runtime.cuda.interface.Device`.
 
     pycuda has no CUDA graphs, and no way to name another package's stream.
     """

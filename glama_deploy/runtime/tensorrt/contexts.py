@@ -7,7 +7,7 @@ from typing import Any
 
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.cuda.buffers import Blocks
-from glama_deploy.runtime.cuda.device import Device, Graph, OutOfMemory
+from glama_deploy.runtime.cuda.interface import Device, Graph, OutOfMemory
 
 
 @dataclass

@@ -17,8 +17,9 @@ from glama_deploy.errors import EngineError
 from glama_deploy.node_names import BATCH, HEIGHT, INPAINTED, WIDTH
 from glama_deploy.runtime.base import Request, require
 from glama_deploy.runtime.cuda.buffers import Blocks
-from glama_deploy.runtime.cuda.device import Device, OutOfMemory, open_device
+from glama_deploy.runtime.cuda.device import open_device
 from glama_deploy.runtime.cuda.device_arrays import DeviceTensor, device_array, on_device
+from glama_deploy.runtime.cuda.interface import Device, OutOfMemory
 from glama_deploy.runtime.tensorrt.contexts import Plans
 from glama_deploy.runtime.tensorrt.deserialization import deserialize
 from glama_deploy.runtime.tensorrt.kernel_cache import KernelCache, runtime_config

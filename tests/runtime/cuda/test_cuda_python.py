@@ -13,7 +13,7 @@ import pytest
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.cuda import device as devices
 from glama_deploy.runtime.cuda.cuda_python import Cuda
-from glama_deploy.runtime.cuda.device import OutOfMemory
+from glama_deploy.runtime.cuda.interface import OutOfMemory
 from glama_deploy.runtime.cuda.pycuda import PyCuda
 
 
@@ -130,8 +130,8 @@ def test_without_a_gpu_each_says_so(memory_runtime, memory_pycuda):
 )
 def test_cuda_python_comes_before_pycuda_and_both_are_named_where_neither_is(monkeypatch, there, chosen):
     monkeypatch.setattr(devices, "installed", lambda package: package.split(".")[0] in there)
-    monkeypatch.setattr("glama_deploy.runtime.cuda.cuda_python.Cuda", lambda: "Cuda")
-    monkeypatch.setattr("glama_deploy.runtime.cuda.pycuda.PyCuda", lambda: "PyCuda")
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.Cuda", lambda: "Cuda")
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.PyCuda", lambda: "PyCuda")
     if chosen:
         assert devices.open_device() == chosen
     else:
@@ -151,16 +151,16 @@ def failing(error: EngineError):
 
 def test_where_cuda_python_does_not_fit_the_driver_pycuda_is_taken(monkeypatch):
     monkeypatch.setattr(devices, "installed", lambda package: True)
-    monkeypatch.setattr("glama_deploy.runtime.cuda.cuda_python.Cuda", failing(NO_DRIVER))
-    monkeypatch.setattr("glama_deploy.runtime.cuda.pycuda.PyCuda", lambda: "PyCuda")
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.Cuda", failing(NO_DRIVER))
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.PyCuda", lambda: "PyCuda")
     assert devices.open_device() == "PyCuda"
 
 
 def test_where_both_fail_one_line_has_both_reasons(monkeypatch):
     there = {"cuda.bindings.runtime", "pycuda.driver"}
     monkeypatch.setattr(devices, "installed", there.__contains__)
-    monkeypatch.setattr("glama_deploy.runtime.cuda.cuda_python.Cuda", failing(NO_DRIVER))
-    monkeypatch.setattr("glama_deploy.runtime.cuda.pycuda.PyCuda", failing(EngineError("pycuda counts none")))
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.Cuda", failing(NO_DRIVER))
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.PyCuda", failing(EngineError("pycuda counts none")))
     with pytest.raises(EngineError, match=r"^cuda-python: no NVIDIA .* runtime version\); pycuda: pycuda counts none$"):
         devices.open_device()
     there.remove("pycuda.driver")

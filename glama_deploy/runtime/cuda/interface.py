@@ -1,0 +1,124 @@
+"""The interface through which the TensorRT runner uses CUDA.
+
+:mod:`.cuda_python` and :mod:`.pycuda` implement the interface. :mod:`.device` chooses between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+import numpy as np
+
+from glama_deploy.errors import EngineError
+
+
+class OutOfMemory(EngineError):
+    """The GPU has no free memory, or the host has no memory that can be page-locked."""
+
+
+class Graph(Protocol):
+    """A CUDA graph of captured work."""
+
+    def launch(self) -> None:
+        """Enqueue the work into the stream from which it was captured."""
+        ...
+
+    def discard(self) -> None:
+        """Destroy the graph."""
+        ...
+
+
+class Device(Protocol):
+    """One GPU and one stream on it.
+
+    Sizes are in bytes, addresses are device addresses. Every method raises EngineError where CUDA reports an error.
+    """
+
+    #: The stream's handle, as TensorRT takes it.
+    stream: int
+
+    def name(self) -> str:
+        """Return the GPU's name."""
+        ...
+
+    def compute_capability(self) -> tuple[int, int]:
+        """Return the GPU's compute capability as (major, minor)."""
+        ...
+
+    def active(self) -> AbstractContextManager[None]:
+        """Make the GPU current in this thread. All other methods, and TensorRT's, are called inside this context."""
+        ...
+
+    def allocate(self, size: int) -> int:
+        """Allocate device memory.
+
+        Returns:
+            The address, a multiple of 256.
+
+        Raises:
+            OutOfMemory: the GPU has no free memory.
+        """
+        ...
+
+    def free(self, address: int) -> None:
+        """Free memory from :meth:`allocate`."""
+        ...
+
+    def pin(self, size: int) -> np.ndarray:
+        """Allocate page-locked host memory, which CUDA copies while the host continues.
+
+        Returns:
+            The memory as uint8 [size].
+
+        Raises:
+            OutOfMemory: the host has no memory that can be page-locked.
+        """
+        ...
+
+    def unpin(self, block: np.ndarray) -> None:
+        """Free memory from :meth:`pin`."""
+        ...
+
+    def upload(self, address: int, block: np.ndarray) -> None:
+        """Enqueue a copy from page-locked host memory to the device.
+
+        The caller must not change either of them before :meth:`synchronize`.
+        """
+        ...
+
+    def download(self, block: np.ndarray, address: int) -> None:
+        """Enqueue a copy from the device to page-locked host memory, which is complete after :meth:`synchronize`."""
+        ...
+
+    def copy(self, target: int, source: int, size: int) -> None:
+        """Enqueue a copy from one device address to another."""
+        ...
+
+    def wait_for(self, stream: int) -> None:
+        """Let the stream wait until all work that is in another stream now is done.
+
+        Args:
+            stream: The other stream's handle. 1 and 2 are CUDA's two default streams.
+        """
+        ...
+
+    def capture(self, work: Callable[[], bool]) -> Graph | None:
+        """Capture what `work` enqueues, without running it.
+
+        Args:
+            work: Enqueues work into the stream; returns whether that succeeded.
+
+        Returns:
+            The CUDA graph, or None where the work cannot be captured.
+        """
+        ...
+
+    def synchronize(self) -> None:
+        """Wait until all work in the stream is done."""
+        ...
+
+    def close(self) -> None:
+        """Destroy the stream. No method may be called afterwards."""
+        ...
