@@ -15,7 +15,6 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from glama_deploy import cost
 from glama_deploy.export.graph.builder import GraphBuilder, Value
@@ -23,6 +22,7 @@ from glama_deploy.export.graph.fft_library import DftFFT
 from glama_deploy.export.graph.fft_matmul import MatmulFFT
 from glama_deploy.export.graph.fft_split import SplitFFT
 from glama_deploy.node_names import IRFFT, RFFT
+from glama_deploy.runtime.onnxruntime.providers import open_cpu_session
 from glama_deploy.runtime.openvino import runner as openvino
 
 CHANNELS = 192
@@ -80,7 +80,7 @@ def of_openvino(made: onnx.ModelProto) -> Callable[[np.ndarray], object]:
 
 
 def of_onnxruntime(made: onnx.ModelProto) -> Callable[[np.ndarray], object]:
-    session = onnxruntime.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = open_cpu_session(made.SerializeToString())
     return lambda x: session.run(None, {"x": x})
 
 

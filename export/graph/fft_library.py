@@ -32,7 +32,7 @@ from glama_deploy.node_names import (
     ROW,
     SCALE,
 )
-from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
+from glama_deploy.runtime.onnxruntime.providers import open_cpu_session, require_onnxruntime
 from glama_deploy.runtime.tensorrt.plugins.fft import NAMESPACE, VERSION
 
 #: Operators that stay float32: cuFFT has no half type for most sizes, and nobody else any.
@@ -157,10 +157,8 @@ def check_onnxruntime() -> None:
     graph.add("Identity", [DftFFT(graph, (2, 2), "x").inverse("z", 1, IRFFT, like="x")], "y")
     shapes = [Value("z", "float32", (1, 2, 2, 2))], [Value("y", "float32", (1, 1, 2, 2))]
     data = graph.model(*shapes, {}).SerializeToString()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session = open_cpu_session(data, is_silent=True)
         session.run(None, {"z": np.zeros((1, 2, 2, 2), np.float32)})
     except Exception as error:
         raise EngineError(

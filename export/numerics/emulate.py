@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 from glama_deploy.bundle import Io, SizeRange
 from glama_deploy.errors import EngineError
 from glama_deploy.node_names import IMAGE, INPAINTED, MASK
-from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
+from glama_deploy.runtime.onnxruntime.providers import open_cpu_session
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
 
 _HALF = {TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
@@ -80,13 +80,7 @@ class EmulatedRunner:
 
 def _session(model: onnx.ModelProto, threads: int | None) -> Callable[[str, dict[str, np.ndarray]], np.ndarray]:
     """The whole graph on ONNX Runtime, nothing fused; threads None: all."""
-    onnxruntime = require_onnxruntime()
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads or 0
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = open_cpu_session(model.SerializeToString(), threads=threads, is_optimized=False)
     return lambda output, feeds: session.run([output], feeds)[0]
 
 

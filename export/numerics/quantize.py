@@ -22,7 +22,7 @@ from glama_deploy.errors import EngineError
 from glama_deploy.node_names import IMAGE, INPAINTED
 from glama_deploy.psnr import compute_psnr
 from glama_deploy.runtime.base import require
-from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
+from glama_deploy.runtime.onnxruntime.providers import open_cpu_session
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
 
 #: PSNR (dB, peak 1) of the missing pixels against the fp32 graph that a quantized one must reach, root mean square two
@@ -287,8 +287,4 @@ def _runner(model: onnx.ModelProto) -> Callable[[Sample], np.ndarray]:
 
 def _session(model: onnx.ModelProto) -> Any:
     """A session that computes quantizers as they stand, in fp32: the same on every CPU, int8 products or none."""
-    onnxruntime = require_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.add_session_config_entry("session.disable_quant_qdq", "1")
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return open_cpu_session(model.SerializeToString(), multiplies_bytes=False)

@@ -31,7 +31,7 @@ from glama_deploy.node_names import (
     TRANSFORM_INPUT,
     get_part,
 )
-from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
+from glama_deploy.runtime.onnxruntime.providers import open_cpu_session
 
 #: Largest finite and smallest normal value of each half type.
 LARGEST = {"fp16": 65504.0, "bf16": 3.3895e38}
@@ -100,17 +100,10 @@ class _Part:
     """Some nodes of the graph as a session of their own, which also gives the range of each of their values."""
 
     def __init__(self, model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> None:
-        onnxruntime = require_onnxruntime()
-
         self.inputs, self._outputs = inputs, outputs
         probed, self._probes = _with_probes(model)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.enable_cpu_mem_arena = False  # a part's memory is given back when it is done
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(
-            probed.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        # a part's memory is given back when it is done
+        self._session = open_cpu_session(probed.SerializeToString(), keeps_memory=False)
 
     def run(self, feeds: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """The values that later parts need, and the largest magnitude of each value."""

@@ -48,6 +48,10 @@ _TYPED: dict[Name, tuple[Precision, ...]] = {
 }
 
 
+#: ONNX Runtime's levels of logging: errors, and errors that end the process.
+_LOG_ERRORS, _LOG_FATAL = 3, 4
+
+
 @dataclass(frozen=True)
 class Session:
     """An ONNX Runtime session on a provider: what it computes in, and the sizes that it takes."""
@@ -109,6 +113,56 @@ def listed(name: Name) -> bool:
     return _THEIRS[name] in package.get_available_providers()
 
 
+def open_cpu_session(
+    model: bytes,
+    *,
+    threads: int | None = None,
+    is_optimized: bool = True,
+    multiplies_bytes: bool = True,
+    keeps_memory: bool = True,
+    is_silent: bool = False,
+) -> Any:
+    """Open an ONNX model on ONNX Runtime's CPU provider.
+
+    Args:
+        model: The serialized model.
+        threads: Threads inside an operator. None: one for each core.
+        is_optimized: Whether ONNX Runtime may fuse nodes. Without fusions it rounds after each node.
+        multiplies_bytes: Whether quantized convolutions multiply bytes. Otherwise they compute in fp32 on bytes that
+            were dequantized, which gives the same result on every CPU.
+        keeps_memory: Whether memory for feature maps is kept between runs.
+        is_silent: Whether ONNX Runtime logs no errors. An error is raised in any case.
+
+    Returns:
+        The `onnxruntime.InferenceSession`.
+
+    Raises:
+        EngineError: ONNX Runtime is not installed or not usable.
+        Exception: ONNX Runtime's own exceptions, which have no common base: it does not accept the model.
+    """
+    onnxruntime = require_onnxruntime()
+    options = _make_options(onnxruntime, threads)
+    if not is_optimized:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if not multiplies_bytes:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+    options.enable_cpu_mem_arena = keeps_memory
+    if is_silent:
+        options.log_severity_level = _LOG_FATAL
+    return onnxruntime.InferenceSession(model, options, providers=[_THEIRS["cpu"]])
+
+
+def _make_options(onnxruntime: Any, threads: int | None) -> Any:
+    """Return session options that log errors only."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _LOG_ERRORS
+    # threads that wait for the next run take a core from whatever else runs meanwhile
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if threads:
+        options.intra_op_num_threads = threads
+    return options
+
+
 def start(bundle: Bundle, name: Name, precision: str, threads: int | None) -> Session:
     """A session for the bundle's graph of `precision` (auto: the half or int8 one where the provider computes in it).
 
@@ -119,15 +173,10 @@ def start(bundle: Bundle, name: Name, precision: str, threads: int | None) -> Se
         raise EngineError(f"this ONNX Runtime has no {LABELS[name]} provider; {_remedy(name)}")
     chosen = _precision(bundle, name, precision)
     path = bundle.graph(chosen)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # threads that wait for the next run take a core from whatever else runs meanwhile
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options = _make_options(onnxruntime, threads)
     if name == "cpu":
         # a plan for a size lies beside the memory of the run that it was made from: half as much again, and no faster
         options.enable_mem_pattern = False
-    if threads:
-        options.intra_op_num_threads = threads
     sizes = _sizes(bundle, name)
     try:
         if name == "tensorrt-rtx":
@@ -158,7 +207,7 @@ def _prepare_cuda(onnxruntime: Any) -> None:
     if hasattr(onnxruntime, "preload_dlls"):
         with redirect_stdout(None):
             onnxruntime.preload_dlls()
-    onnxruntime.set_default_logger_severity(4)  # fatal; what fails is raised all the same
+    onnxruntime.set_default_logger_severity(_LOG_FATAL)  # what fails is raised all the same
 
 
 def _remedy(name: Name) -> str:

@@ -14,7 +14,7 @@ import onnx
 from onnx import helper
 
 from glama_deploy.runtime.base import require
-from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
+from glama_deploy.runtime.onnxruntime.providers import open_cpu_session
 from glama_deploy.runtime.tensorrt.plugins import fft
 
 _REMEDY = "pip install polygraphy onnx-graphsurgeon onnx onnxruntime"
@@ -80,11 +80,9 @@ def _run_node(opset: int, node: Any, tensors: dict[str, np.ndarray]) -> dict[str
 @functools.lru_cache(maxsize=1024)
 def _session(node: bytes, inputs: tuple[tuple[str, int, int], ...], opset: int) -> Any:
     """An ONNX Runtime session of one node, for inputs of the given names, types and ranks."""
-    onnxruntime = require_onnxruntime()
-
     proto = onnx.NodeProto.FromString(node)
     sources = [helper.make_tensor_value_info(name, kind, [None] * rank) for name, kind, rank in inputs]
     targets = [onnx.ValueInfoProto(name=name) for name in proto.output if name]
     graph = helper.make_graph([proto], "node", sources, targets)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return open_cpu_session(model.SerializeToString())
