@@ -128,10 +128,24 @@ ROW_INVERSE_BASIS, COLUMN_INVERSE_BASIS = f"{ROW_BASIS}{INVERSE_SUFFIX}", f"{COL
 
 
 def get_part(name: str) -> str:
-    """Return the first word of a node's name: the part of the graph that the node belongs to."""
+    """Return the part of the graph that a node belongs to.
+
+    Args:
+        name: the node's name.
+
+    Returns:
+        The first word of the name.
+    """
     return name.partition("/")[0]
 
 
 def is_in_transform(name: str) -> bool:
-    """Return whether a node's name is that of a step of a forward or inverse Fourier transform."""
+    """Tell whether a node is a step of a forward or inverse Fourier transform.
+
+    Args:
+        name: the node's name.
+
+    Returns:
+        True for a step of a transform.
+    """
     return f"/{RFFT}/" in name or f"/{IRFFT}/" in name

@@ -25,5 +25,8 @@ def compute_mean_square(found: np.ndarray, truth: np.ndarray) -> float:
     Args:
         found: uint8, of any shape.
         truth: uint8 of the same shape.
+
+    Returns:
+        The mean, 0…1.
     """
     return float((((found.astype(np.float64) - truth) / 255) ** 2).mean())

@@ -6,7 +6,14 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def read_versions(*packages: str) -> dict[str, str]:
-    """Return the version of each of these packages that is installed, by the package's name."""
+    """Read the versions of installed packages.
+
+    Args:
+        *packages: names of distributions, as pip knows them.
+
+    Returns:
+        The version by name. A package that is not installed is left out.
+    """
     found = {}
     for package in packages:
         try:
