@@ -39,7 +39,7 @@ def main() -> None:
             overwrite=True,
         )
         summary = evaluate(request)
-        tables.show(Console(width=120), summary)
+        tables.print_tables(Console(width=120), summary)
         for line in summary.remarks:
             print(line)
         print(f"{side}×{side}: {options.out / str(side)}")

@@ -24,7 +24,7 @@ from glama_deploy.errors import GlamaError
 from glama_deploy.evaluation import protocol
 from glama_deploy.evaluation.protocol import Item
 from glama_deploy.evaluation.records import KNOWN, MASK, TRUTH
-from glama_deploy.evaluation.report.pictures import Shown, sheet, strip
+from glama_deploy.evaluation.report.pictures import Shown, draw_sheet, make_strip
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.io.files import atomic_file
 from glama_deploy.masks import TYPES, by_name
@@ -84,7 +84,7 @@ def main() -> None:
         errors: dict[str, list[float]] = {name: [] for name in ways if name != "fp32"}
         counts: list[int] = []
         for number, path in enumerate(track(paths, f"{size}×{size}", console=Console(stderr=True))):
-            truth = protocol.truth(path, (size, size))
+            truth = protocol.read_truth(path, (size, size))
             for kind in TYPES:
                 missing = by_name(kind)(size, size, np.random.default_rng(number))
                 found = {name: inpainter.predict(truth, missing) for name, inpainter in ways.items()}
@@ -106,7 +106,7 @@ def main() -> None:
         with atomic_file(options.out / "precisions.md") as temporary:
             temporary.write_text("\n".join(text) + "\n", encoding="utf-8")
         with atomic_file(options.out / "sheet.png") as temporary:
-            sheet([strip(row) for row in rows], ["fp32", "int8", DIFFERENCE]).save(temporary, format="png")
+            draw_sheet([make_strip(row) for row in rows], ["fp32", "int8", DIFFERENCE]).save(temporary, format="png")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import glama_deploy
 from glama_deploy.benchmarks.quality.photos import PHOTOS, list_photos
 from glama_deploy.bundle import SizeRange
 from glama_deploy.evaluation.protocol import Item
-from glama_deploy.evaluation.report.pictures import Shown, sheet, strip
+from glama_deploy.evaluation.report.pictures import Shown, draw_sheet, make_strip
 from glama_deploy.inpainting import tiles
 from glama_deploy.io.files import atomic_file
 from glama_deploy.io.images import read_image
@@ -97,7 +97,7 @@ def main() -> None:
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         with atomic_file(options.out / "sheet.png") as temporary:
-            sheet([strip(row) for row in rows], list(ways)).save(temporary, format="PNG")
+            draw_sheet([make_strip(row) for row in rows], list(ways)).save(temporary, format="PNG")
 
 
 if __name__ == "__main__":

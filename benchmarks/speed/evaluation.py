@@ -50,8 +50,8 @@ def main() -> None:
 
 def beside(model: str, images: Path, count: int, out: Path) -> None:
     """Print by how much longer the evaluation takes than inference and metrics, turn by turn."""
-    (spec,) = methods.parse([model], ["auto"], ["auto"])
-    method = methods.opened(spec, 1)
+    (spec,) = methods.parse_methods([model], ["auto"], ["auto"])
+    method = methods.open_method(spec, 1)
     asked = Protocol(
         datasets=(Dataset(name="a", folder=images),),
         methods=(Identity(label=spec.label, description=method.description),),
@@ -61,9 +61,9 @@ def beside(model: str, images: Path, count: int, out: Path) -> None:
     )
     judge = Judge(METRICS, {})
     evaluator = Evaluator(Setting(asked, (spec,), {}, out), [method], judge)
-    with Folder(out).held(asked):
+    with Folder(out).hold(asked):
         ratios = []
-        items = protocol.items(asked)
+        items = protocol.list_items(asked)
         inference(judge, method, items[:1])
         for first in range(0, len(items), TURN):
             turn = items[first : first + TURN]
@@ -90,9 +90,9 @@ def evaluation(evaluator: Evaluator, items: list[Item], out: Path) -> float:
 
 def inference(judge: Judge, method: methods.Method, items: list[Item]) -> float:
     """Seconds of the network and the metrics on images and masks that are in memory."""
-    truths = [protocol.truth(item.path, None) for item in items]
+    truths = [protocol.read_truth(item.path, None) for item in items]
     masks = [
-        {name: protocol.missing(name, item.image, truth.shape[0], truth.shape[1], 0) for name in TYPES}
+        {name: protocol.draw_missing(name, item.image, truth.shape[0], truth.shape[1], 0) for name in TYPES}
         for item, truth in zip(items, truths, strict=True)
     ]
     start = time.perf_counter()

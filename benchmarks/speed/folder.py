@@ -22,7 +22,7 @@ from PIL import Image
 
 import glama_deploy
 from glama_deploy.benchmarks.quality.photos import PHOTOS
-from glama_deploy.evaluation.protocol import truth
+from glama_deploy.evaluation.protocol import read_truth
 from glama_deploy.inpainting import folder as batch
 from glama_deploy.inpainting.transparency import Fill
 from glama_deploy.masks import by_name
@@ -36,7 +36,7 @@ def make(folder: Path, count: int, size: int, kind: str) -> tuple[Path, Path]:
     sources = sorted(PHOTOS.glob("*.jpg"))
     for number in range(count):
         rng = np.random.default_rng(number)
-        pixels = np.roll(truth(sources[number % len(sources)], (size, size)), rng.integers(size), axis=1)
+        pixels = np.roll(read_truth(sources[number % len(sources)], (size, size)), rng.integers(size), axis=1)
         Image.fromarray(pixels[:, :: rng.choice((-1, 1))]).save(images / f"{number:04}.png")
         Image.fromarray(by_name(kind)(size, size, rng)).save(masks / f"{number:04}.png")
     return images, masks

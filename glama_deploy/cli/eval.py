@@ -124,16 +124,16 @@ def glama_eval(
     )
     task = progress.add_task("opening the models", total=None)
 
-    def heard(done: int, total: int, text: str) -> None:
+    def on_progress(done: int, total: int, text: str) -> None:
         progress.update(task, completed=done, total=total, description=escape_controls(text))
 
     try:
         with progress:
-            summary = evaluate(asked, heard)
+            summary = evaluate(asked, on_progress)
     except KeyboardInterrupt as error:
         raise _Stopped(f"interrupted; images that are done are kept in {out}: the same command goes on") from error
     console = Console(width=max(Console().width, _WIDTH))
-    tables.show(console, summary)
+    tables.print_tables(console, summary)
     for line in summary.remarks:
         screen.print(f"glama-eval: {line}", soft_wrap=True)
     console.print(f"{out / PAGE}; tables and pictures beside it", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""From what was asked for to a folder with results: the way through the evaluation."""
+"""Evaluate methods on datasets and write a folder with results."""
 
 from __future__ import annotations
 
@@ -20,21 +20,44 @@ from glama_deploy.evaluation.protocol import Identity, Item, Protocol, Weights
 from glama_deploy.evaluation.records import CSV, JSON, PAGE, RINGS, SHEET, SPECTRA, TEXT, TRUTH, Folder, Record
 from glama_deploy.evaluation.report import page, pictures, tables
 from glama_deploy.evaluation.report.summary import Summary, summarize
-from glama_deploy.evaluation.run import Evaluator, Setting, processes, run
+from glama_deploy.evaluation.run import Evaluator, Setting, count_processes, evaluate_items
 from glama_deploy.inpainting.inpainter import Region, check_region
 from glama_deploy.io.files import atomic_file, sha256
 from glama_deploy.masks import MASKS_VERSION
 
-#: Masks whose spectra are shown rather than others': of a grid or of lines, whose ripples the paper's are.
-_RIPPLED = ("NearestNeighbor", "EveryNLines")
+#: Masks whose spectra are shown where there is a choice: grids and lines leave ripples, as in the paper's figure.
+_SPECTRUM_MASKS = ("NearestNeighbor", "EveryNLines")
 
-#: Hears how many of how many images are done, and what is being done.
-Heard = Callable[[int, int, str], None]
+#: Called with the number of images that are done, the number of all images, and the current step.
+OnProgress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to evaluate; names are those of `glama-eval`'s options. `processes` None: as many as there is room for."""
+    """What to evaluate.
+
+    Attributes:
+        data: folders of photographs, `FOLDER` or `NAME=FOLDER`.
+        models: methods, as :func:`~glama_deploy.evaluation.methods.parse_methods` takes them.
+        out: the folder of the results.
+        masks: masks and mixtures, or `general` for the seven types.
+        backends: backends of the models that name none.
+        precisions: precisions of the models that name none.
+        metrics: names of records in METRICS.
+        size: height and width that photographs are cut and brought to; None keeps their own.
+        limit: the number of images of each dataset; None takes all.
+        seed: the seed of the masks, together with the image's name.
+        region: what networks see of an image.
+        shown: the number of images of each dataset whose results are kept as pictures.
+        reference: the label of the method that changes are taken against.
+        weights: a folder with the files of weights that metrics need.
+        download: whether to download files of weights that are not there.
+        processes: the number of processes; None takes as many as the machine has room for.
+        threads: the number of threads of engines and metrics in each process.
+        device: where the metrics' networks run: cpu, cuda or cuda:N.
+        overwrite: whether to remove the results of another run first.
+        allow_engine_code: see :func:`glama_deploy.load`.
+    """
 
     data: Sequence[str]
     models: Sequence[str]
@@ -58,17 +81,24 @@ class Request:
     allow_engine_code: bool = False
 
 
-def evaluate(request: Request, heard: Heard = lambda done, total, text: None) -> Summary:
-    """Evaluate, or go on where an earlier run of the same stopped, and write everything into `request.out`.
+def evaluate(request: Request, on_progress: OnProgress = lambda done, total, text: None) -> Summary:
+    """Evaluate, or continue an earlier run of the same request, and write everything into `request.out`.
 
-    A method that cannot run here, a metric without its weights and a broken image are named in the result; the rest
-    comes out. Raises GlamaError for bad input, with the folder as it was.
+    Args:
+        request: what to evaluate.
+        on_progress: called after each image.
+
+    Returns:
+        All results. A method that cannot run here, a metric without its weights and a broken image are named in it.
+
+    Raises:
+        GlamaError: bad input. The folder is left as it was.
     """
     check_region(request.region)
     if request.weights is not None and not request.weights.is_dir():
         raise GlamaError(f"--weights {request.weights} is no folder; give the one that the files of weights are in")
-    datasets, masks = protocol.datasets(request.data), protocol.columns(request.masks)
-    specs = methods.parse(
+    datasets, masks = protocol.find_datasets(request.data), protocol.expand_masks(request.masks)
+    specs = methods.parse_methods(
         request.models, request.backends, request.precisions, allow_engine_code=request.allow_engine_code
     )
     if request.reference not in (None, *(spec.label for spec in specs)):
@@ -80,15 +110,16 @@ def evaluate(request: Request, heard: Heard = lambda done, total, text: None) ->
                 f"--out {request.out} lies in --data {dataset.folder}, all of which is evaluated; choose another folder"
             )
     _check_device(request.device)
-    metrics, weights, lacking = _metrics(request)
-    opened, refused = _opened(request, specs)
+    metrics, weights, lacking = _find_metrics(request)
+    opened, refused = _open_methods(request, specs)
     if request.reference in refused:
         raise GlamaError(f"--reference {request.reference} does not run here: {refused[request.reference]}")
     judge = Judge(metrics, weights, request.device)
     asked = Protocol(
         datasets=datasets,
         methods=tuple(
-            Identity(label=m.spec.label, description=m.description, digest=methods.digest(m.spec)) for m in opened
+            Identity(label=m.spec.label, description=m.description, digest=methods.compute_digest(m.spec))
+            for m in opened
         ),
         masks=masks,
         metrics=metrics,
@@ -103,11 +134,11 @@ def evaluate(request: Request, heard: Heard = lambda done, total, text: None) ->
         device=request.device,
         shown=request.shown,
     )
-    folder, items = Folder(request.out), protocol.items(asked)
+    folder, items = Folder(request.out), protocol.list_items(asked)
     setting = Setting(asked, tuple(m.spec for m in opened), weights, request.out.resolve())
     _check_images(Evaluator(setting, opened, judge), items)
-    with folder.held(asked, overwrite=request.overwrite) as records:
-        records = _completed(request, setting, items, opened, judge, records, folder, heard)
+    with folder.hold(asked, overwrite=request.overwrite) as records:
+        records = _evaluate_remaining(request, setting, items, opened, judge, records, folder, on_progress)
         summary = summarize(
             asked,
             records,
@@ -115,24 +146,24 @@ def evaluate(request: Request, heard: Heard = lambda done, total, text: None) ->
             request.reference,
             refused=refused,
             lacking=lacking,
-            step=lambda text: heard(len(items), len(items), text),
+            step=lambda text: on_progress(len(items), len(items), text),
         )
-        write(summary, [item for item, record in zip(items, records, strict=True) if not record.broken], folder)
+        write_results(summary, [item for item, record in zip(items, records, strict=True) if not record.broken], folder)
     return summary
 
 
 def _check_device(device: str) -> None:
-    """Raise GlamaError unless the metrics' networks can run there."""
+    """Raise GlamaError where the metrics' networks cannot run on the device."""
     kind, _, number = device.partition(":")
     if not re.fullmatch(r"cpu|cuda(:\d{1,4})?", device):
         raise GlamaError(f"--device is {device!r}; cpu, cuda or cuda:N is expected")
-    there = torch.cuda.device_count() if kind == "cuda" and torch.cuda.is_available() else 0
-    if kind == "cuda" and int(number or 0) >= there:
-        raise GlamaError(f"--device is {device}, and PyTorch finds {there} GPUs; use --device cpu")
+    gpus = torch.cuda.device_count() if kind == "cuda" and torch.cuda.is_available() else 0
+    if kind == "cuda" and int(number or 0) >= gpus:
+        raise GlamaError(f"--device is {device}, and PyTorch finds {gpus} GPUs; use --device cpu")
 
 
 def _check_images(evaluator: Evaluator, items: Sequence[Item]) -> None:
-    """Raise GlamaError where not one of them can be used."""
+    """Raise GlamaError where none of the images can be used."""
     broken = ""
     for item in items:
         found = evaluator.read(item)
@@ -142,7 +173,7 @@ def _check_images(evaluator: Evaluator, items: Sequence[Item]) -> None:
     raise GlamaError(f"none of the {len(items)} images can be used; the first: {broken}")
 
 
-def _metrics(request: Request) -> tuple[tuple[str, ...], dict[str, Path], dict[str, str]]:
+def _find_metrics(request: Request) -> tuple[tuple[str, ...], dict[str, Path], dict[str, str]]:
     """Return the metrics that can be computed, the files of those with weights, and why others cannot be computed."""
     weights, lacking = dict[str, Path](), dict[str, str]()
     names = sort_metrics(request.metrics)
@@ -167,12 +198,12 @@ def _metrics(request: Request) -> tuple[tuple[str, ...], dict[str, Path], dict[s
     return metrics, weights, lacking
 
 
-def _opened(request: Request, specs: Sequence[methods.Spec]) -> tuple[list[Method], dict[str, str]]:
-    """The methods that run here, and why others do not. Raises GlamaError where none does."""
+def _open_methods(request: Request, specs: Sequence[methods.Spec]) -> tuple[list[Method], dict[str, str]]:
+    """Return the methods that run here, and by label why others do not. Raises GlamaError where none does."""
     opened, refused = list[Method](), dict[str, str]()
     for spec in specs:
         try:
-            opened.append(methods.opened(spec, request.threads, request.region))
+            opened.append(methods.open_method(spec, request.threads, request.region))
         except GlamaError as error:
             refused[spec.label] = str(error)
     if not opened:
@@ -180,7 +211,7 @@ def _opened(request: Request, specs: Sequence[methods.Spec]) -> tuple[list[Metho
     return opened, refused
 
 
-def _completed(
+def _evaluate_remaining(
     request: Request,
     setting: Setting,
     items: Sequence[Item],
@@ -188,34 +219,41 @@ def _completed(
     judge: Judge,
     records: list[Record],
     folder: Folder,
-    heard: Heard,
+    on_progress: OnProgress,
 ) -> list[Record]:
-    """The records of all items, in their order: those that were there, and the rest, which is evaluated now: images
-    that are new, or others than they were, or whose pictures are to be shown and were not kept, and those that failed.
-    A broken image's record is not kept."""
-    there = {(record.dataset, record.image): record for record in records}
-    seen = bool(find_set_metrics(setting.protocol.metrics))
-    kept = ((item, _kept(item, there, folder, seen)) for item in items)
+    """Return the records of all items, in their order, and evaluate the items that have none that can be kept.
+
+    The record of a broken image is not written into the folder.
+    """
+    stored = {(record.dataset, record.image): record for record in records}
+    needs_features = bool(find_set_metrics(setting.protocol.metrics))
+    kept = ((item, _find_kept(item, stored, folder, needs_features)) for item in items)
     done = {(item.dataset, item.image): record for item, record in kept if record is not None}
     todo = [item for item in items if (item.dataset, item.image) not in done]
-    heard(len(done), len(items), "evaluating")
+    on_progress(len(done), len(items), "evaluating")
     if todo:
-        count = request.processes or processes(todo, setting.protocol, opened)
-        with closing(run(setting, todo, min(count, len(todo)), opened, judge)) as found:
+        count = request.processes or count_processes(todo, setting.protocol, opened)
+        with closing(evaluate_items(setting, todo, min(count, len(todo)), opened, judge)) as found:
             for record in found:
-                if not record.broken and record != there.get((record.dataset, record.image)):
+                if not record.broken and record != stored.get((record.dataset, record.image)):
                     folder.append(record)
                 done[record.dataset, record.image] = record
-                heard(len(done), len(items), "evaluating")
+                on_progress(len(done), len(items), "evaluating")
     return [done[item.dataset, item.image] for item in items]
 
 
-def _kept(item: Item, there: dict[tuple[str, str], Record], folder: Folder, seen: bool) -> Record | None:
-    """The record of an image that need not be looked at again; `seen`: with what Inception saw in it."""
-    record = there.get((item.dataset, item.image))
-    if record is None or record.failed or (item.shown and not folder.picture(item, TRUTH).is_file()):
+def _find_kept(
+    item: Item, stored: dict[tuple[str, str], Record], folder: Folder, needs_features: bool
+) -> Record | None:
+    """Return the stored record of an image that need not be evaluated again.
+
+    An image is evaluated again where a method failed on it, where its file has changed, and where its pictures or its
+    features are needed and are not there.
+    """
+    record = stored.get((item.dataset, item.image))
+    if record is None or record.failed or (item.shown and not folder.picture_path(item, TRUTH).is_file()):
         return None
-    if seen and not folder.has_features(item):
+    if needs_features and not folder.has_features(item):
         return None
     try:
         return record if record.digest == item.digest() else None
@@ -223,37 +261,47 @@ def _kept(item: Item, there: dict[tuple[str, str], Record], folder: Folder, seen
         return None
 
 
-def write(summary: Summary, items: Sequence[Item], folder: Folder) -> None:
-    """The tables, the sheets, the spectra and the page; `items` are the images that have results."""
+def write_results(summary: Summary, items: Sequence[Item], folder: Folder) -> None:
+    """Write the tables, the sheets, the spectra and the page.
+
+    Args:
+        summary: the results.
+        items: the images that have results.
+        folder: the folder of the run.
+    """
     asked, out = summary.protocol, folder.path
-    folder.remove_pictures_but_of(items)
+    folder.remove_other_pictures(items)
     figures: dict[str, bytes] = {}
     slides: list[page.Slide] = []
     for dataset in asked.datasets:
         strips: list[pictures.Strip] = []
-        telling: pictures.Shown | None = None
-        for row in pictures.shown(asked, [item for item in items if item.dataset == dataset.name], folder):
-            strips.append(pictures.strip(row))
-            slides.append(page.slide(row))
-            if telling is None or (row.item.shown in _RIPPLED and telling.item.shown not in _RIPPLED):
-                telling = row
+        spectra_row: pictures.Shown | None = None
+        for row in pictures.read_shown(asked, [item for item in items if item.dataset == dataset.name], folder):
+            strips.append(pictures.make_strip(row))
+            slides.append(page.make_slide(row))
+            if spectra_row is None or (
+                row.item.shown in _SPECTRUM_MASKS and spectra_row.item.shown not in _SPECTRUM_MASKS
+            ):
+                spectra_row = row
         if strips:
             with atomic_file(out / f"{SHEET}-{dataset.name}.png") as temporary:
-                pictures.sheet(strips, [method.label for method in asked.methods]).save(temporary, format="PNG")
+                pictures.draw_sheet(strips, [method.label for method in asked.methods]).save(temporary, format="PNG")
         if SPECTRUM not in asked.metrics:
             continue
-        here = {f"{RINGS}-{dataset.name}": (f"{dataset.name}: by frequency", pictures.rings(summary, dataset.name))}
-        if telling is not None:
-            here[f"{SPECTRA}-{dataset.name}"] = f"{dataset.name}: of one image", pictures.spectra(telling)
+        here = {
+            f"{RINGS}-{dataset.name}": (f"{dataset.name}: by frequency", pictures.draw_rings(summary, dataset.name))
+        }
+        if spectra_row is not None:
+            here[f"{SPECTRA}-{dataset.name}"] = f"{dataset.name}: of one image", pictures.draw_spectra(spectra_row)
         for name, (caption, figure) in here.items():
             figures[caption] = pictures.render_png(figure)
             with atomic_file(out / f"{name}.png") as temporary:
                 temporary.write_bytes(figures[caption])
     texts = {
         JSON: summary.model_dump_json(indent=1) + "\n",
-        CSV: tables.text(summary),
-        TEXT: tables.markdown(summary),
-        PAGE: page.page(summary, slides, figures),
+        CSV: tables.format_csv(summary),
+        TEXT: tables.format_markdown(summary),
+        PAGE: page.render_page(summary, slides, figures),
     }
     for name, text in texts.items():
         with atomic_file(out / name) as temporary:

@@ -1,4 +1,4 @@
-"""What is evaluated: networks on an engine, and classical inpainting, all as one function from image and mask to image.
+"""The methods that are evaluated, networks and classical inpainting, each as a function of an image and a mask.
 
 A network is written `[NAME=]MODEL[@BACKEND[/PRECISION]]`: `default`, `old=runs/a/best.pt`, `bundle@openvino/bf16`,
 `bundle@emulated/fp16` (a bundle's half graph for TensorRT, its arithmetic emulated on a CPU).
@@ -36,15 +36,20 @@ from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
 #: Image uint8 H×W×3 and missing bool H×W → image uint8 H×W×3.
 Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-#: The backend that a bundle's half graph is emulated by.
+#: The backend that emulates a bundle's half-precision graph.
 EMULATED = "emulated"
 
 
 @dataclass(frozen=True)
 class Spec:
-    """A method as it was asked for; a baseline has neither backend nor precision.
+    """A method as it was asked for. A baseline has neither backend nor precision.
 
-    `allow_engine_code`: see :func:`glama_deploy.load`.
+    Attributes:
+        label: the name in tables.
+        model: a bundle, a checkpoint, `default` or the name of a baseline.
+        backend: the backend, `auto` or EMULATED.
+        precision: the precision, or `auto`.
+        allow_engine_code: see :func:`glama_deploy.load`.
     """
 
     label: str
@@ -60,7 +65,15 @@ class Spec:
 
 @dataclass(frozen=True)
 class Method:
-    """A method that can be run here: engine, version, device and precision for people, and where it computes."""
+    """A method that is open.
+
+    Attributes:
+        spec: the method as it was asked for.
+        fill: the function that inpaints.
+        description: engine, version, device and precision, for people.
+        network: the network's configuration; None of a baseline.
+        on_gpu: whether a GPU computes.
+    """
 
     spec: Spec
     fill: Fill
@@ -69,23 +82,30 @@ class Method:
     on_gpu: bool = False
 
 
-def parse(
+def parse_methods(
     models: Sequence[str], backends: Sequence[str], precisions: Sequence[str], *, allow_engine_code: bool = False
 ) -> list[Spec]:
-    """The methods of `--model`, each on every backend in every precision, but for those that say their own.
+    """Return the methods of texts, each on every backend in every precision.
 
-    Raises GlamaError: a model that is not there, a backend or precision that does not exist, two of one name.
+    Args:
+        models: `[NAME=]MODEL[@BACKEND[/PRECISION]]` each. A model that names a backend runs on that alone.
+        backends: backends of the models that name none.
+        precisions: precisions of the models that name none.
+        allow_engine_code: see :func:`glama_deploy.load`.
+
+    Raises:
+        GlamaError: a model is not there, a backend or precision does not exist, or two methods have one name.
     """
     specs: list[Spec] = []
     for text in models:
-        name, model, how = _parts(text)
+        name, model, how = _split_text(text)
         check_path(Path(model))
         if model not in BASELINES and model != "default" and not Path(model).exists():
             raise GlamaError(
                 f"--model {text}: no bundle or checkpoint at {model}; a path, 'default', {', '.join(BASELINES)}: one "
                 "of these is expected"
             )
-        label = name or _label(model)
+        label = name or _derive_label(model)
         if model in BASELINES and how:
             raise GlamaError(f"--model {text}: {model} runs on no engine; leave out @{how}")
         if model in BASELINES:
@@ -107,9 +127,12 @@ def parse(
     return specs
 
 
-def _parts(text: str) -> tuple[str, str, str]:
-    """The name, the model, and how it is run; a path that exists is taken as it is. Raises GlamaError: a part of the
-    text is empty."""
+def _split_text(text: str) -> tuple[str, str, str]:
+    """Split a text into the name, the model and how it is run. A path that exists is not split.
+
+    Raises:
+        GlamaError: a part of the text is empty.
+    """
     name, equals, rest = text.partition("=") if "=" in text and not os.path.exists(text) else ("", "", text)
     model, at, how = rest.rpartition("@") if "@" in rest and not os.path.exists(rest) else (rest, "", "")
     if not model or (equals and not name) or (at and not how):
@@ -117,15 +140,15 @@ def _parts(text: str) -> tuple[str, str, str]:
     return name, model, how
 
 
-def _label(model: str) -> str:
-    """A name for tables: of a training run's checkpoint, the run's."""
+def _derive_label(model: str) -> str:
+    """Return a name for tables: the run's for a checkpoint of a training run, else the file's or folder's."""
     path = Path(model)
     if re.fullmatch(r"best|step-\d+", path.stem) and path.parent.name:
         return path.parent.name
     return path.name if path.is_dir() else path.stem
 
 
-def digest(spec: Spec) -> str:
+def compute_digest(spec: Spec) -> str:
     """Return what tells the model from another: a SHA-256 of a bundle's manifest or of all files of a checkpoint."""
     if spec.baseline:
         return ""
@@ -133,12 +156,21 @@ def digest(spec: Spec) -> str:
     return sha256(manifest) if manifest.is_file() else read_digests(spec.model).combined
 
 
-def opened(spec: Spec, threads: int, region: Region = "full") -> Method:
-    """The method, ready to run. Raises GlamaError where it cannot be run here, or not in the precision asked for."""
+def open_method(spec: Spec, threads: int, region: Region = "full") -> Method:
+    """Open a method.
+
+    Args:
+        spec: the method.
+        threads: the number of threads.
+        region: what a network sees of an image.
+
+    Raises:
+        GlamaError: the method does not run here, or not in the precision that is asked for.
+    """
     if spec.baseline:
-        return Method(spec, _told(BASELINES[spec.model]), _versions(spec.model))
+        return Method(spec, _report_failures(BASELINES[spec.model]), _describe_baseline(spec.model))
     if spec.backend == EMULATED:
-        inpainter = _emulated(spec, threads)
+        inpainter = _open_emulated(spec, threads)
     else:
         allowed = spec.allow_engine_code
         inpainter = glama_deploy.load(
@@ -147,25 +179,27 @@ def opened(spec: Spec, threads: int, region: Region = "full") -> Method:
     if spec.precision not in ("auto", inpainter.precision):
         raise EngineError(f"{spec.label} would run as {inpainter.description}, not in {spec.precision}")
     on_gpu = inpainter.backend == "tensorrt" or "CUDA" in inpainter.description
-    fill = _told(partial(inpainter, region=region))
+    fill = _report_failures(partial(inpainter, region=region))
     return Method(spec, fill, inpainter.description, inpainter.network, on_gpu)
 
 
-def _told(fill: Fill) -> Fill:
-    """The same, where what a library makes of a lack of memory, or of an image that it does not take, is an error of
-    this method on this image alone."""
+def _report_failures(fill: Fill) -> Fill:
+    """Return a function that turns a library's exceptions into an EngineError.
 
-    def told(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    A lack of memory, or an image that the library does not take, then is a failure of this method on this image alone.
+    """
+
+    def fill_or_report(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
         try:
             return fill(image, missing)
         except (RuntimeError, MemoryError, cv2.error) as error:
             reason = str(error).strip().splitlines() or ["no reason is given"]
             raise EngineError(f"{type(error).__name__}: {reason[0][:200]}") from error
 
-    return told
+    return fill_or_report
 
 
-def _emulated(spec: Spec, threads: int) -> Inpainter:
+def _open_emulated(spec: Spec, threads: int) -> Inpainter:
     if not (Path(spec.model) / MANIFEST).is_file():
         raise GlamaError(
             f"{spec.label}: a checkpoint has no graph to emulate; glama-export --precision fp16 makes a bundle of it"
@@ -183,7 +217,7 @@ def _emulated(spec: Spec, threads: int) -> Inpainter:
     return Inpainter(EmulatedRunner(graph, precision, bundle.sizes, threads), bundle.manifest.network)
 
 
-def _versions(baseline: str) -> str:
+def _describe_baseline(baseline: str) -> str:
     import scipy
 
     return f"SciPy {scipy.__version__}" if baseline == "interpolation" else f"OpenCV {cv2.__version__}"
@@ -193,18 +227,21 @@ def _versions(baseline: str) -> str:
 
 
 def telea(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """OpenCV's, radius 3 (Telea, J. Graphics Tools 2004)."""
+    """Inpaint with OpenCV, radius 3 pixels (Telea, J. Graphics Tools 2004)."""
     return cv2.inpaint(image, missing.astype(np.uint8), 3, cv2.INPAINT_TELEA)
 
 
 def navier_stokes(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """OpenCV's, radius 3 (Bertalmio et al., CVPR 2001)."""
+    """Inpaint with OpenCV, radius 3 pixels (Bertalmio et al., CVPR 2001)."""
     return cv2.inpaint(image, missing.astype(np.uint8), 3, cv2.INPAINT_NS)
 
 
 def interpolation(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """Linear between the known pixels up to two from the hole, on Delaunay triangles; outside of them, and where they
-    lie on one line, the nearest."""
+    """Interpolate linearly on Delaunay triangles of the known pixels up to two pixels from the hole.
+
+    Pixels outside of the triangles get the value of the nearest known pixel. All pixels do where the known pixels lie
+    on one line.
+    """
     edge = cv2.dilate(missing.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) & ~missing
     places, values, wanted = np.argwhere(edge), image[edge].astype(np.float64), np.argwhere(missing)
     try:
@@ -219,5 +256,5 @@ def interpolation(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
     return result
 
 
-#: What networks are held against, by the names that `--model` takes.
+#: Classical methods that networks are compared with, by the names that models are given by.
 BASELINES: dict[str, Fill] = {"telea": telea, "navier-stokes": navier_stokes, "interpolation": interpolation}

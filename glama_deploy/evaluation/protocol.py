@@ -1,4 +1,5 @@
-"""What is evaluated on what: photographs, masks, sizes, methods, metrics. Runs of one protocol see the same holes."""
+"""What an evaluation depends on: photographs, masks, sizes, methods and metrics. Runs of one protocol have the same
+holes."""
 
 from __future__ import annotations
 
@@ -43,8 +44,10 @@ class Weights(FrozenModel):
 
 
 class Protocol(FrozenModel):
-    """All that a result depends on but the images' contents. Written beside the results, to which others are not
-    added."""
+    """All that a result depends on, except the contents of the images.
+
+    The protocol is written beside the results. Results of another protocol are not added.
+    """
 
     datasets: tuple[Dataset, ...]
     methods: tuple[Identity, ...]
@@ -62,21 +65,21 @@ class Protocol(FrozenModel):
     shown: int = Field(default=14, ge=0, description="images of each dataset whose results are kept as pictures")
 
     def difference(self, other: Protocol) -> str:
-        """The first thing that differs, for people; empty where nothing does that an image's result depends on."""
+        """Describe the first difference that an image's result depends on, for people; empty without one."""
         for name in type(self).model_fields:
             here, there = getattr(self, name), getattr(other, name)
-            if here != there and name not in _CHOICES:
-                return f"{name} {_short(there)}, not {_short(here)}"
+            if here != there and name not in _IGNORED_FIELDS:
+                return f"{name} {_abbreviate(there)}, not {_abbreviate(here)}"
         return ""
 
 
-#: How many images are evaluated and shown.
-_CHOICES = {"limit", "shown"}
+#: Fields that no result of an image depends on: how many images are evaluated and shown.
+_IGNORED_FIELDS = {"limit", "shown"}
 
 
-def _short(value: object) -> str:
+def _abbreviate(value: object) -> str:
     if isinstance(value, tuple):
-        return ", ".join(map(_short, value)) or "none"
+        return ", ".join(map(_abbreviate, value)) or "none"
     if isinstance(value, Dataset):
         return f"{value.name}={value.folder}"
     if isinstance(value, Weights):
@@ -110,10 +113,10 @@ class Item(FrozenModel):
 
 
 #: Names that stand for several columns of the table.
-_SEVERAL = {"general": tuple(TYPES), "random-attribute": tuple(RANDOM_TYPES)}
+_MASK_GROUPS = {"general": tuple(TYPES), "random-attribute": tuple(RANDOM_TYPES)}
 
 
-def columns(names: Sequence[str]) -> tuple[str, ...]:
+def expand_masks(names: Sequence[str]) -> tuple[str, ...]:
     """Return the masks of the table, a column for each.
 
     Args:
@@ -123,15 +126,21 @@ def columns(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         GlamaError: A name is unknown. The message has the name that was probably meant.
     """
-    expanded = [column for name in names for column in _SEVERAL.get(name, (name,))]
+    expanded = [column for name in names for column in _MASK_GROUPS.get(name, (name,))]
     for name in expanded:
         by_name(name)
     return tuple(dict.fromkeys(expanded))
 
 
-def datasets(texts: Sequence[str]) -> tuple[Dataset, ...]:
-    """The datasets of `--data`, `FOLDER` or `NAME=FOLDER`. Raises GlamaError: not there, no images, two of one name, a
-    name that no file may have."""
+def find_datasets(texts: Sequence[str]) -> tuple[Dataset, ...]:
+    """Return the datasets of texts.
+
+    Args:
+        texts: `FOLDER` or `NAME=FOLDER` each. Without a name the dataset has the folder's.
+
+    Raises:
+        GlamaError: a folder does not exist or has no images, two datasets have one name, or a file cannot have it.
+    """
     found: dict[str, Dataset] = {}
     for text in texts:
         name, equals, folder = text.partition("=")
@@ -145,22 +154,22 @@ def datasets(texts: Sequence[str]) -> tuple[Dataset, ...]:
         if name in found:
             raise GlamaError(f"two datasets are called {name!r}; name them, as in --data A={folder}")
         found[name] = Dataset(name=name, folder=Path(folder).resolve())
-        if not _images(found[name].folder):
+        if not _list_images(found[name].folder):
             raise GlamaError(f"--data {folder} has no images ({', '.join(sorted(SUFFIXES))}); give a folder that has")
     return tuple(found.values())
 
 
-def _images(folder: Path) -> list[str]:
-    """The images below a folder, in a fixed order."""
+def _list_images(folder: Path) -> list[str]:
+    """Return the paths of the images below a folder, relative to it, sorted."""
     paths = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     return sorted(p.as_posix() for p in paths if not any(part.startswith(".") for part in p.parts))
 
 
-def items(protocol: Protocol) -> list[Item]:
-    """Every image of every dataset; pictures are kept of some, far apart, each with another mask."""
+def list_items(protocol: Protocol) -> list[Item]:
+    """Return every image of every dataset. Some, far apart, are shown, each with another mask."""
     found: list[Item] = []
     for dataset in protocol.datasets:
-        images = _images(dataset.folder)[: protocol.limit]
+        images = _list_images(dataset.folder)[: protocol.limit]
         chosen = np.linspace(0, len(images) - 1, min(protocol.shown, len(images))).round().astype(int).tolist()
         masks = {index: protocol.masks[n % len(protocol.masks)] for n, index in enumerate(chosen)}
         found += [
@@ -170,19 +179,30 @@ def items(protocol: Protocol) -> list[Item]:
     return found
 
 
-def truth(path: Path, size: tuple[int, int] | None) -> np.ndarray:
-    """The photograph, uint8 H×W×3; with a size, the largest part of that shape in its middle, brought to it.
+def read_truth(path: Path, size: tuple[int, int] | None) -> np.ndarray:
+    """Read a photograph.
 
-    Raises ImageError for a file that is damaged or refused.
+    Args:
+        path: the file.
+        size: height and width. The largest part of that shape in the middle of the photograph is brought to that size.
+            None keeps the photograph as it is.
+
+    Returns:
+        uint8 H×W×3.
+
+    Raises:
+        ImageError: the file is damaged or refused.
     """
     rgb = read_image(path).rgb
     if size is None:
         return rgb
     image, (height, width) = Image.fromarray(rgb), size
-    return np.asarray(image.resize((width, height), Image.Resampling.LANCZOS, _middle(image.size, (width, height))))
+    return np.asarray(
+        image.resize((width, height), Image.Resampling.LANCZOS, _find_middle(image.size, (width, height)))
+    )
 
 
-def _middle(there: tuple[int, int], shape: tuple[int, int]) -> tuple[float, float, float, float]:
+def _find_middle(there: tuple[int, int], shape: tuple[int, int]) -> tuple[float, float, float, float]:
     """Return the largest part of a picture that has a given shape and lies in its middle.
 
     Args:
@@ -199,8 +219,16 @@ def _middle(there: tuple[int, int], shape: tuple[int, int]) -> tuple[float, floa
     return starts[0], starts[1], stops[0], stops[1]
 
 
-def missing(mask: str, image: str, height: int, width: int, seed: int) -> np.ndarray:
-    """The mask, bool H×W, that an image of that name is given: a function of these alone."""
+def draw_missing(mask: str, image: str, height: int, width: int, seed: int) -> np.ndarray:
+    """Draw the missing pixels of an image, bool H×W, as a function of the arguments alone.
+
+    Args:
+        mask: the name of the mask.
+        image: the image's path below its dataset's folder.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        seed: the protocol's seed.
+    """
     entropy = hashlib.sha256(f"{mask}/{image}".encode()).digest()
     rng = np.random.default_rng([seed, *np.frombuffer(entropy, "<u4").tolist()])
     return by_name(mask)(height, width, rng)

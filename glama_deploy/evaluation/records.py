@@ -37,8 +37,13 @@ SHEET, SPECTRA, RINGS = "sheet", "spectra", "rings"
 
 
 class Result(FrozenModel):
-    """Of one method on one image with one mask: values by `metric/region` and the spectrum's error by region and ring,
-    or why there are none."""
+    """The result of one method on one image with one mask.
+
+    Attributes:
+        values: by `metric/region`.
+        rings: the spectrum's error by region and ring.
+        error: why there are no values; empty where there are.
+    """
 
     model_config = ConfigDict(ser_json_inf_nan="constants")
 
@@ -48,8 +53,17 @@ class Result(FrozenModel):
 
 
 class Record(FrozenModel):
-    """Of one image, which its file's SHA-256 tells from another of that name: results by mask and method, or why it
-    could not be read."""
+    """The results of one image.
+
+    Attributes:
+        dataset: the name of the dataset.
+        image: the path below the dataset's folder.
+        digest: the SHA-256 of the file, which tells a changed image.
+        height: in pixels, as evaluated.
+        width: in pixels, as evaluated.
+        results: by mask and method.
+        broken: why the image could not be read; empty where it was.
+    """
 
     model_config = ConfigDict(ser_json_inf_nan="constants")
 
@@ -73,45 +87,50 @@ class Record(FrozenModel):
 
 
 class Folder:
-    """The folder of a run, which one process at a time writes."""
+    """The folder of a run. One process at a time writes into it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     @contextmanager
-    def held(self, protocol: Protocol, *, overwrite: bool = False) -> Iterator[list[Record]]:
-        """The records that are there already of this protocol; nobody else writes into the folder meanwhile.
+    def hold(self, protocol: Protocol, *, overwrite: bool = False) -> Iterator[list[Record]]:
+        """Hold the folder during the block, and yield the records of this protocol that are there.
 
-        With `overwrite` what another run left is removed. Raises GlamaError: results of another protocol, a folder that
-        is no run's, in use, or cannot be written.
+        Args:
+            protocol: what is evaluated.
+            overwrite: whether to remove the results of another run.
+
+        Raises:
+            GlamaError: the folder has results of another protocol, or files that are not an evaluation's, is in use, or
+                cannot be written.
         """
         with self._locked():
             if overwrite:
                 os.truncate(self.path / RECORDS, 0)
             else:
-                self._check(protocol)
+                self._check_protocol(protocol)
             text = protocol.model_dump_json(indent=1).encode() + b"\n"
             if not (self.path / PROTOCOL).exists() or (self.path / PROTOCOL).read_bytes() != text:
                 with atomic_file(self.path / PROTOCOL) as temporary:
                     temporary.write_bytes(text)
             if overwrite:  # now that the folder says what it is of
                 self._clear()
-            yield self._read()
+            yield self._read_records()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the folder, which is made where it is not there. Raises GlamaError where another run holds it."""
+        """Make the folder where needed, and hold it. Raises GlamaError where another run holds it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if not self._ours():
+            if not self._is_evaluation():
                 raise GlamaError(f"{self.path} has files that are no evaluation's; choose another folder for --out")
-            lock = self._held_by_us()
+            lock = self._acquire()
         except OSError as error:
             raise write_error(self.path, error) from error
         with lock:
             yield
 
-    def _held_by_us(self) -> ExitStack:
+    def _acquire(self) -> ExitStack:
         """Hold the folder until the returned stack is closed."""
         with ExitStack() as stack:
             if not stack.enter_context(locks.try_hold(self.path / LOCK)):
@@ -119,20 +138,20 @@ class Folder:
             (self.path / RECORDS).touch()
             return stack.pop_all()
 
-    def _ours(self) -> bool:
-        """Whether the folder is an evaluation's, or empty but for what one leaves that is killed at once."""
+    def _is_evaluation(self) -> bool:
+        """Return whether the folder is an evaluation's, or has only what one leaves that is killed at once."""
         names = {path.name for path in self.path.iterdir() if not path.name.startswith(PREFIX)}
         return PROTOCOL in names or not names or (names == {RECORDS} and not (self.path / RECORDS).stat().st_size)
 
     def _clear(self) -> None:
-        """Remove what an evaluation keeps of its images, and what was made of that."""
+        """Remove features, pictures and everything that was made of records."""
         for name in (FEATURES, PICTURES):
             shutil.rmtree(self.path / name, ignore_errors=True)
         for name in (PAGE, TEXT, JSON, CSV, *(f"{kind}-*.png" for kind in (SHEET, SPECTRA, RINGS))):
             for path in self.path.glob(name):
                 path.unlink()
 
-    def _check(self, protocol: Protocol) -> None:
+    def _check_protocol(self, protocol: Protocol) -> None:
         path = self.path / PROTOCOL
         if not path.exists():
             return
@@ -149,8 +168,8 @@ class Folder:
                 "--overwrite"
             )
 
-    def _read(self) -> list[Record]:
-        """The whole lines, of an image that was looked at again the last; one that a kill cut off is removed."""
+    def _read_records(self) -> list[Record]:
+        """Read the whole lines, and cut off a last line that a kill left unfinished."""
         path = self.path / RECORDS
         found: list[Record] = []
         whole = 0
@@ -181,15 +200,19 @@ class Folder:
             raise write_error(path, error) from error
 
     def save_features(self, item: Item, features: dict[str, np.ndarray]) -> None:
-        """By mask, float32 [1 + methods, regions, 2048]: of the truth and of each method, NaN where there is no
-        result."""
-        path = self._features(item.dataset, item.image)
-        with _file(path) as temporary, temporary.open("wb") as file:
+        """Write the features of an image.
+
+        Args:
+            item: the image.
+            features: by mask, float32 [1 + methods, regions, D]: of the truth and of each method, NaN without a result.
+        """
+        path = self._features_path(item.dataset, item.image)
+        with _atomic_file_in_new_folder(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **features)  # type: ignore[arg-type]
 
-    def features(self, record: Record, mask: str) -> np.ndarray:
-        """What :meth:`save_features` was given. Raises GlamaError for a file that is damaged."""
-        path = self._features(record.dataset, record.image)
+    def load_features(self, record: Record, mask: str) -> np.ndarray:
+        """Read what :meth:`save_features` wrote of a mask. Raises GlamaError for a file that is damaged."""
+        path = self._features_path(record.dataset, record.image)
         try:
             with np.load(path) as arrays:  # which reads this mask's alone
                 return arrays[mask]
@@ -197,36 +220,36 @@ class Folder:
             raise GlamaError(f"{path} is damaged; remove it, and the same command makes it again") from error
 
     def has_features(self, item: Item) -> bool:
-        return self._features(item.dataset, item.image).is_file()
+        return self._features_path(item.dataset, item.image).is_file()
 
-    def _features(self, dataset: str, image: str) -> Path:
+    def _features_path(self, dataset: str, image: str) -> Path:
         return self.path / FEATURES / dataset / f"{image}.npz"
 
     def save_picture(self, item: Item, name: str, rgb: np.ndarray) -> None:
         """rgb uint8 H×W×3."""
-        with _file(self.picture(item, name)) as temporary:
+        with _atomic_file_in_new_folder(self.picture_path(item, name)) as temporary:
             Image.fromarray(rgb).save(temporary, format="PNG")
 
     def remove_pictures_of(self, item: Item) -> None:
-        """Remove what was kept of the image before."""
-        shutil.rmtree(self.picture(item, TRUTH).parent, ignore_errors=True)
+        """Remove the pictures that were kept of the image."""
+        shutil.rmtree(self.picture_path(item, TRUTH).parent, ignore_errors=True)
 
-    def remove_pictures_but_of(self, items: Iterable[Item]) -> None:
-        """Remove what was kept of other images, or with other masks."""
-        kept = {(self.picture(item, TRUTH).parent, item.shown) for item in items if item.shown}
+    def remove_other_pictures(self, items: Iterable[Item]) -> None:
+        """Remove the pictures that were kept of other images, or with other masks."""
+        kept = {(self.picture_path(item, TRUTH).parent, item.shown) for item in items if item.shown}
         for path in sorted((self.path / PICTURES).rglob("*.png")):
             if path.is_file() and (path.parent, path.name.partition("-")[0]) not in kept:
                 path.unlink()
                 with suppress(OSError):  # another is in it
                     path.parent.rmdir()
 
-    def picture(self, item: Item, name: str) -> Path:
+    def picture_path(self, item: Item, name: str) -> Path:
         return self.path / PICTURES / item.dataset / item.image / f"{item.shown}-{name}.png"
 
 
 @contextmanager
-def _file(path: Path) -> Iterator[Path]:
-    """A file that is there when it is whole, with its folder."""
+def _atomic_file_in_new_folder(path: Path) -> Iterator[Path]:
+    """Make the folder of a file, and yield a temporary name as :func:`atomic_file` does."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -235,5 +258,5 @@ def _file(path: Path) -> Iterator[Path]:
         yield temporary
 
 
-#: Names of the pictures that are kept beside each method's, which bears its number.
+#: Names of the pictures that are kept beside each method's. A method's picture has the number of the method as name.
 TRUTH, KNOWN, MASK = "truth", "known", "mask"

@@ -1,4 +1,4 @@
-"""Every image through every method with every mask, in one process or several."""
+"""Run every method on every image with every mask, in one process or several."""
 
 from __future__ import annotations
 
@@ -37,8 +37,14 @@ _PROCESS_BYTES = 1_000_000_000
 
 @dataclass(frozen=True)
 class Setting:
-    """What a process needs to evaluate an image: a protocol, its methods, files of weights, where pictures and features
-    go."""
+    """What a process needs to evaluate an image.
+
+    Attributes:
+        protocol: what is evaluated.
+        specs: the protocol's methods.
+        weights: files of weights by the metric's name.
+        out: the folder of the run, for pictures and features.
+    """
 
     protocol: Protocol
     specs: tuple[Spec, ...]
@@ -48,7 +54,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class _Inputs:
-    """An image that was read, its file's SHA-256, uint8 H×W×3, and its masks, bool H×W, by their names."""
+    """An image that was read.
+
+    Attributes:
+        item: the image's place.
+        digest: the SHA-256 of its file.
+        truth: uint8 H×W×3.
+        masks: the missing pixels, bool H×W, by the name of the mask.
+    """
 
     item: Item
     digest: str
@@ -57,25 +70,33 @@ class _Inputs:
 
 
 class Evaluator:
-    """Evaluates images one after the other; its methods are open."""
+    """Evaluates images one after the other with open methods and metrics."""
 
     def __init__(self, setting: Setting, opened: Sequence[Method] | None = None, judge: Judge | None = None) -> None:
-        """opened, judge: the methods and the metrics, where they are open already. Raises GlamaError as opening them
-        does."""
+        """Open the methods and metrics that are not given.
+
+        Args:
+            setting: what is evaluated.
+            opened: the methods, if they are open.
+            judge: the metrics, if they are open.
+
+        Raises:
+            GlamaError: a method or a metric cannot be opened.
+        """
         asked = setting.protocol
         self._setting, self._folder = setting, Folder(setting.out)
         self._judge = judge or Judge(asked.metrics, setting.weights, asked.device)
-        self._methods = opened or [methods.opened(spec, asked.threads, asked.region) for spec in setting.specs]
+        self._methods = opened or [methods.open_method(spec, asked.threads, asked.region) for spec in setting.specs]
 
     def read(self, item: Item) -> _Inputs | Record:
-        """The image and its masks; a record, where it cannot be read or is too small."""
+        """Read an image and draw its masks; return a record where the image cannot be read or is too small."""
         asked = self._setting.protocol
         try:
             digest = item.digest()
-            truth = protocol.truth(item.path, asked.size)
+            truth = protocol.read_truth(item.path, asked.size)
             height, width = truth.shape[:2]
             check(truth, np.zeros((height, width), bool))
-            masks = {name: protocol.missing(name, item.image, height, width, asked.seed) for name in asked.masks}
+            masks = {name: protocol.draw_missing(name, item.image, height, width, asked.seed) for name in asked.masks}
         except (ImageError, MemoryError) as error:
             reason = str(error) or "the memory that is free does not hold it"
             path = escape_controls(str(item.path))  # as the error has it
@@ -84,7 +105,7 @@ class Evaluator:
         return _Inputs(item, digest, truth, masks)
 
     def evaluate(self, inputs: _Inputs | Record) -> Record:
-        """Run and score every method with every mask; features and pictures are written."""
+        """Run and score every method with every mask, and write features and pictures."""
         if isinstance(inputs, Record):
             return inputs
         with threads(self._setting.protocol.threads):
@@ -95,11 +116,11 @@ class Evaluator:
         results: dict[str, dict[str, Result]] = {}
         self._folder.remove_pictures_of(item)
         try:
-            features = self._features(truth, inputs.masks)
+            features = self._extract_features(truth, inputs.masks)
         except (RuntimeError, MemoryError) as error:  # PyTorch's for a lack of memory
-            failed = Result(error=_of_metrics(error))
+            failed = Result(error=_describe_metric_failure(error))
             results = {mask: {m.spec.label: failed for m in self._methods} for mask in inputs.masks}
-            return self._record(inputs, results)
+            return self._make_record(inputs, results)
         for mask, missing in inputs.masks.items():
             results[mask] = {}
             if item.shown == mask:
@@ -108,32 +129,34 @@ class Evaluator:
                 self._folder.save_picture(item, KNOWN, np.where(hole, np.uint8(128), truth))
                 self._folder.save_picture(item, MASK, np.where(hole, np.uint8(255), np.zeros_like(truth)))
             for column, method in enumerate(self._methods):
-                result, score = self._one(method, truth, missing, item, column, mask)
+                result, score = self._evaluate_method(method, truth, missing, item, column, mask)
                 results[mask][method.spec.label] = result
                 if score is not None and score.features is not None:
                     features[mask][1 + column] = score.features
         if features:
             self._folder.save_features(item, features)
-        return self._record(inputs, results)
+        return self._make_record(inputs, results)
 
-    def _record(self, inputs: _Inputs, results: dict[str, dict[str, Result]]) -> Record:
+    def _make_record(self, inputs: _Inputs, results: dict[str, dict[str, Result]]) -> Record:
         height, width = inputs.truth.shape[:2]
         place = {"dataset": inputs.item.dataset, "image": inputs.item.image, "digest": inputs.digest}
         return Record(**place, height=height, width=width, results=results)
 
-    def _features(self, truth: np.ndarray, masks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """By mask, what Inception sees in the truth, with room for what it sees in each method's result (see
-        :meth:`Folder.save_features`); nothing without FID."""
-        seen = self._judge.features(truth, list(masks.values()))
+    def _extract_features(self, truth: np.ndarray, masks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return features of the truth by mask, with room for those of each method's result.
+
+        See :meth:`Folder.save_features`. Without a metric of a set the dictionary is empty.
+        """
+        seen = self._judge.extract_features(truth, list(masks.values()))
         if seen is None:
             return {}
         room = np.full((len(self._methods), *seen.shape[1:]), np.nan, np.float32)
         return {mask: np.concatenate([of_truth[None], room]) for mask, of_truth in zip(masks, seen, strict=True)}
 
-    def _one(
+    def _evaluate_method(
         self, method: Method, truth: np.ndarray, missing: np.ndarray, item: Item, number: int, mask: str
     ) -> tuple[Result, Score | None]:
-        """A method's result with one mask; one that fails on an image of this size says why."""
+        """Return a method's result with one mask, with the reason where the method or a metric fails."""
         if not missing.any():
             return Result(error="the mask misses no pixel of an image this small"), None
         given = np.where(missing[..., None], np.uint8(0), truth)  # what is missing is not there to be seen
@@ -143,13 +166,13 @@ class Evaluator:
         except GlamaError as error:
             return Result(error=str(error)), None
         except (RuntimeError, MemoryError) as error:
-            return Result(error=_of_metrics(error)), None
+            return Result(error=_describe_metric_failure(error)), None
         if item.shown == mask:
             self._folder.save_picture(item, str(number), found)
         return Result(values=score.values, rings=score.rings), score
 
-    def each(self, items: Iterable[Item]) -> Iterator[Record]:
-        """The items' records, in order; the next ones are read while one is evaluated."""
+    def evaluate_all(self, items: Iterable[Item]) -> Iterator[Record]:
+        """Yield the items' records, in order. A thread reads the next two images meanwhile."""
         todo, reading = iter(items), deque[Future[_Inputs | Record]]()
         with ThreadPoolExecutor(1, "glama-eval-read") as reader:
             while True:
@@ -160,30 +183,37 @@ class Evaluator:
                 yield self.evaluate(reading.popleft().result())
 
 
-def _of_metrics(error: Exception) -> str:
+def _describe_metric_failure(error: Exception) -> str:
     return f"the metrics failed: {str(error).strip()[:200] or type(error).__name__}"
 
 
-def run(
+def evaluate_items(
     setting: Setting, items: Sequence[Item], processes: int, opened: Sequence[Method], judge: Judge
 ) -> Generator[Record, None, None]:
-    """The records of these images, in order. `opened` and `judge` are the methods and the metrics of this process,
-    which evaluates itself where there is one.
+    """Yield the records of images, in order. Other processes end with the iterator.
 
-    Raises GlamaError where a process ends on its own (for lack of memory, mostly). Processes end with the iterator.
+    Args:
+        setting: what is evaluated.
+        items: the images.
+        processes: the number of processes; with 1, this process evaluates the images itself.
+        opened: the methods of this process.
+        judge: the metrics of this process.
+
+    Raises:
+        GlamaError: a process ends on its own, mostly for lack of memory.
     """
     if processes == 1:
-        yield from Evaluator(setting, opened, judge).each(items)
+        yield from Evaluator(setting, opened, judge).evaluate_all(items)
         return
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")  # engines and PyTorch do not survive a fork
-    with outside_current_folder(), ProcessPoolExecutor(processes, context, _begin, (setting,)) as pool:
+    with outside_current_folder(), ProcessPoolExecutor(processes, context, _start_worker, (setting,)) as pool:
         try:
             todo, running = iter(items), deque[Future[Record]]()
             while True:
-                with _uninterrupted():  # a Ctrl-C is this process's, which ends the others
+                with _block_interrupts():  # a Ctrl-C is this process's, which ends the others
                     while len(running) < 4 * processes and (item := next(todo, None)) is not None:
-                        running.append(pool.submit(_work, item))
+                        running.append(pool.submit(_evaluate_in_worker, item))
                 if not running:
                     return
                 yield running.popleft().result()
@@ -199,8 +229,8 @@ def run(
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """An interrupt waits until this is over; processes that are started meanwhile never hear one.
+def _block_interrupts() -> Iterator[None]:
+    """Hold an interrupt back during the block. Processes that the block starts never receive one.
 
     Windows cannot hold a signal back.
     """
@@ -214,41 +244,44 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-#: Of a process: what evaluates in it, or why there is nothing.
-_evaluator: list[Evaluator | GlamaError] = []
+#: In a worker process: its evaluator, or the reason why there is none.
+_worker_evaluator: list[Evaluator | GlamaError] = []
 
 
-def _begin(setting: Setting) -> None:
-    threading.Thread(target=_end_with_the_first, daemon=True).start()
+def _start_worker(setting: Setting) -> None:
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
-        _evaluator.append(Evaluator(setting))
+        _worker_evaluator.append(Evaluator(setting))
     except GlamaError as error:  # which an initializer cannot tell
-        _evaluator.append(error)
+        _worker_evaluator.append(error)
 
 
-def _end_with_the_first() -> None:
-    """A process that was killed says nothing to the others, which would go on writing."""
+def _exit_with_parent() -> None:
+    """End this process when its parent has ended. A parent that is killed cannot tell its workers to stop."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
-def _work(item: Item) -> Record:
-    (evaluator,) = _evaluator
+def _evaluate_in_worker(item: Item) -> Record:
+    (evaluator,) = _worker_evaluator
     if isinstance(evaluator, GlamaError):
         raise evaluator
     return evaluator.evaluate(evaluator.read(item))
 
 
-def processes(items: Sequence[Item], asked: Protocol, opened: Sequence[Method]) -> int:
-    """How many processes this machine has room for: its cores, as far as the memory goes; one, where a GPU computes."""
+def count_processes(items: Sequence[Item], asked: Protocol, opened: Sequence[Method]) -> int:
+    """Return how many processes this machine has room for.
+
+    The number is that of the processors, as far as memory allows, and 1 where a GPU computes.
+    """
     if asked.device != "cpu" or any(method.on_gpu for method in opened):
         return 1
     cores, free = count_processors(), memory.available()
     networks = [method.network for method in opened if method.network is not None]
     if free is not None:
-        sizes = {_size(item.path) if asked.size is None else asked.size for item in items}
+        sizes = {_read_size(item.path) if asked.size is None else asked.size for item in items}
         needs = [memory.estimate(*size, network) for size in sizes for network in networks]
         seen = max((height * width for height, width in sizes), default=0)
         metrics = [METRICS[name] for name in asked.metrics]
@@ -258,8 +291,8 @@ def processes(items: Sequence[Item], asked: Protocol, opened: Sequence[Method]) 
     return max(1, min(cores, len(items)))
 
 
-def _size(path: Path) -> tuple[int, int]:
-    """Height and width by the file's header; of one that has none, nothing."""
+def _read_size(path: Path) -> tuple[int, int]:
+    """Return height and width from the file's header, or (0, 0) for a file without one."""
     try:
         with Image.open(path) as image:
             return image.height, image.width

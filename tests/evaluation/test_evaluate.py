@@ -31,8 +31,8 @@ from glama_deploy.evaluation.metrics.perceptual import compute_fid
 from glama_deploy.evaluation.metrics.scores import Judge
 from glama_deploy.evaluation.records import Folder, Record
 from glama_deploy.evaluation.report import pictures, tables
-from glama_deploy.evaluation.report.summary import statistic
-from glama_deploy.evaluation.report.tables import markdown
+from glama_deploy.evaluation.report.summary import compute_statistic
+from glama_deploy.evaluation.report.tables import format_markdown
 from glama_deploy.evaluation.run import Evaluator
 
 MASKS = ("EveryNLines", "ThickStrokes")
@@ -79,7 +79,7 @@ def test_two_engines_of_one_network_agree_and_the_change_says_so(evaluated):
 def test_the_page_of_text_has_the_paper_s_layout(evaluated):
     out, summary = evaluated
     text = (out / "RESULTS.md").read_text()
-    assert text == markdown(summary)
+    assert text == format_markdown(summary)
     lines = text.splitlines()
     start = lines.index("**PSNR (dB), missing pixels (more is better)**")
     assert lines[start + 2] == "| dataset | method | EveryNLines | ThickStrokes |"
@@ -103,11 +103,11 @@ def test_a_sheet_shows_what_each_method_made(evaluated):
     out, summary = evaluated
     sheet = np.asarray(Image.open(out / "sheet-photos.png"))
     assert sheet.shape[1] == 6 * (80 + 4)  # known, mask, three methods, truth; the widest is 80
-    items = protocol.items(summary.protocol)
+    items = protocol.list_items(summary.protocol)
     folder = Folder(out)
     names = ("known", "mask", "0", "truth")
-    known, holes, found, truth = (np.asarray(Image.open(folder.picture(items[0], name))) for name in names)
-    mask = protocol.missing(items[0].shown, items[0].image, *truth.shape[:2], 0)
+    known, holes, found, truth = (np.asarray(Image.open(folder.picture_path(items[0], name))) for name in names)
+    mask = protocol.draw_missing(items[0].shown, items[0].image, *truth.shape[:2], 0)
     np.testing.assert_array_equal(found[~mask], truth[~mask])
     assert (known[mask] == 128).all()
     np.testing.assert_array_equal(holes, np.where(mask[..., None], [255] * 3, 0))
@@ -121,7 +121,7 @@ def test_the_names_of_the_rings_are_in_the_picture_with_one_mask_too(photos, tmp
     names = [f"the-network-of-last-month-{number}" for number in range(5)]
     settings = {"masks": ("Expand",), "metrics": ("spectrum",), "size": (32, 40), "limit": 1}
     summary = evaluate(ask(photos, tmp_path / "out", *(f"{name}=telea" for name in names), **settings))
-    figure = pictures.rings(summary, "photos")
+    figure = pictures.draw_rings(summary, "photos")
     FigureCanvasAgg(figure).draw()
     (legend,) = figure.legends
     there = legend.get_window_extent()
@@ -198,11 +198,11 @@ def test_fid_is_of_the_features_of_results_and_photographs(perceived, weights):
     judge = Judge(("fid",), {"fid": weights / "weights-inception-2015-12-05-6726825d.pth"})
     mask = MASKS[1]
     seen = np.empty((2, len(REGIONS), 3, 2048), np.float32)  # of truth and result
-    for row, item in enumerate(protocol.items(summary.protocol)):
-        image = protocol.truth(item.path, None)
-        missing = protocol.missing(mask, item.image, *image.shape[:2], 0)
+    for row, item in enumerate(protocol.list_items(summary.protocol)):
+        image = protocol.read_truth(item.path, None)
+        missing = protocol.draw_missing(mask, item.image, *image.shape[:2], 0)
         filled = telea(np.where(missing[..., None], np.uint8(0), image), missing)
-        seen[:, :, row] = [judge.features(each, [missing])[0] for each in (image, filled)]
+        seen[:, :, row] = [judge.extract_features(each, [missing])[0] for each in (image, filled)]
     for number, region in enumerate(REGIONS):
         value = summary.cell("photos", "telea", mask, "fid", region).value.mean
         # float32, in other batches
@@ -225,14 +225,14 @@ def test_features_that_are_lost_are_made_again_and_damaged_ones_are_named(percei
 
 def test_what_the_truth_cannot_be_scored_for_is_an_error_of_that_image(photos, weights, tmp_path, monkeypatch):
     asked = ask(photos, tmp_path / "out", "telea", metrics=("psnr", "fid"), weights=weights)
-    evaluation = Evaluator._features
+    evaluation = Evaluator._extract_features
 
     def full(self: Evaluator, truth: np.ndarray, masks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if truth.shape[:2] == (56, 80):
             raise RuntimeError("out of memory")
         return evaluation(self, truth, masks)
 
-    monkeypatch.setattr(Evaluator, "_features", full)
+    monkeypatch.setattr(Evaluator, "_extract_features", full)
     summary = evaluate(asked)
     reason = "photos/more/c.png, EveryNLines, ThickStrokes: telea: the metrics failed: out of memory"
     assert summary.failures == (reason,)
@@ -362,14 +362,14 @@ def test_weights_of_another_network_leave_the_results_that_are_there(photos, wei
 
 def test_what_a_process_cannot_open_is_said_by_the_first(photos, tmp_path, monkeypatch, capfd):
     """As it comes to lie between the opening here and there."""
-    from glama_deploy.evaluation.methods import Spec, opened
-    from glama_deploy.evaluation.run import Setting, run
+    from glama_deploy.evaluation.methods import Spec, open_method
+    from glama_deploy.evaluation.run import Setting, evaluate_items
 
     asked = evaluate(ask(photos, tmp_path / "out", "telea")).protocol
     setting = Setting(asked, (Spec("gone", str(tmp_path / "gone")),), {}, tmp_path)
-    methods = [opened(Spec("telea", "telea"), 1)]
+    methods = [open_method(Spec("telea", "telea"), 1)]
     with pytest.raises(GlamaError, match="gone"):
-        list(run(setting, protocol.items(asked), 2, methods, Judge(PLAIN, {})))
+        list(evaluate_items(setting, protocol.list_items(asked), 2, methods, Judge(PLAIN, {})))
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -425,7 +425,7 @@ def test_names_that_mean_something_to_a_renderer_are_names(photos, tmp_path, cap
     models = ("[/]|$_$=telea", "interpolation")
     metrics = ("psnr", "spectrum")  # the figures of the spectrum have names in them
     summary = evaluate(ask(folder, tmp_path / "out", *models, reference="[/]|$_$", shown=1, metrics=metrics))
-    tables.show(Console(width=200), summary)
+    tables.print_tables(Console(width=200), summary)
     assert "change against [/]|$_$" in capsys.readouterr().out
     assert r"| photos | [/]\|$_$ |" in (tmp_path / "out" / "RESULTS.md").read_text()
 
@@ -434,16 +434,16 @@ def test_there_are_as_many_processes_as_the_memory_holds(photos, tmp_path, monke
     from glama_deploy.evaluation import run
 
     summary = evaluate(ask(photos, tmp_path / "out", "telea"))
-    opened = [methods.opened(methods.Spec("telea", "telea"), 1)]
-    items = [item for item in protocol.items(summary.protocol) for _ in range(4)]
+    opened = [methods.open_method(methods.Spec("telea", "telea"), 1)]
+    items = [item for item in protocol.list_items(summary.protocol) for _ in range(4)]
     monkeypatch.setattr(run, "count_processors", lambda: 8)
     for metric, gigabytes, expected in (("psnr", 64, 8), ("psnr", 3.5, 3), ("lpips-vgg", 7, 3), ("psnr", 0.1, 1)):
         monkeypatch.setattr(run.memory, "available", lambda free=gigabytes: int(free * 1e9))
         asked = summary.protocol.model_copy(update={"metrics": (metric,)})
-        assert run.processes(items, asked, opened) == expected
+        assert run.count_processes(items, asked, opened) == expected
     large = summary.protocol.model_copy(update={"metrics": ("spectrum",), "size": (5000, 5000)})  # 3.75 GB each
     monkeypatch.setattr(run.memory, "available", lambda: 10_000_000_000)
-    assert run.processes(items, large, opened) == 2
+    assert run.count_processes(items, large, opened) == 2
 
 
 def test_interpolation_takes_known_pixels_on_one_line():
@@ -462,7 +462,7 @@ def test_a_method_that_fails_on_one_size_says_so_and_has_the_others(photos, tiny
     assert failure.startswith("photos/more/c.png, EveryNLines, ThickStrokes: fixed: the image is 56x80")
     counts = {c.method: c.value.n for c in summary.cells}
     assert counts == {"fixed": 2, "telea": 3}
-    for table in tables.tables(summary):  # a mean of other images is no better or worse
+    for table in tables.make_tables(summary):  # a mean of other images is no better or worse
         assert [entry.best for _, _, entries in table.rows for entry in entries] == [False] * 4
         assert all(entry.text.endswith(" (2 of 3 images)") for entry in table.rows[0][2])
 
@@ -564,7 +564,7 @@ def test_nothing_is_overwritten_by_a_run_that_has_no_image(photos, tmp_path):
 def test_a_folder_that_another_run_writes_is_refused(photos, tmp_path):
     summary = evaluate(ask(photos, tmp_path / "out", "telea"))
     with (
-        Folder(tmp_path / "out").held(summary.protocol),
+        Folder(tmp_path / "out").hold(summary.protocol),
         pytest.raises(GlamaError, match="is being written by another run"),
     ):
         evaluate(ask(photos, tmp_path / "out", "telea"))
@@ -580,14 +580,14 @@ def test_a_damaged_record_is_said(photos, tmp_path):
 
 def test_an_interval_holds_the_mean_and_narrows_with_more_images():
     rng = np.random.default_rng(0)
-    few, many = (statistic(rng.normal(20, 3, count).tolist()) for count in (10, 1000))
+    few, many = (compute_statistic(rng.normal(20, 3, count).tolist()) for count in (10, 1000))
     for found in (few, many):
         assert found.low < found.mean < found.high
     # of normal values the interval is ±1.96·σ/√n; the bootstrap of 1000 resamples is within some 10 % of that
     assert many.high - many.low == pytest.approx(2 * 1.96 * 3 / 1000**0.5, rel=0.15)
     assert few.high - few.low > 5 * (many.high - many.low)
-    assert statistic([3.0]).low is None
-    assert (statistic([3.0, 3.0]).low, statistic([3.0, 3.0]).std) == (3.0, 0.0)
+    assert compute_statistic([3.0]).low is None
+    assert (compute_statistic([3.0, 3.0]).low, compute_statistic([3.0, 3.0]).std) == (3.0, 0.0)
 
 
 # ---------------------------------------------------------------- the command

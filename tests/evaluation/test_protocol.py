@@ -28,27 +28,27 @@ def asked(folder: Path, **changes: object) -> Protocol:
 
 
 def test_a_mask_is_a_function_of_its_name_the_image_s_and_the_seed():
-    one = protocol.missing("ThinStrokes", "more/c.png", 64, 80, 0)
-    np.testing.assert_array_equal(one, protocol.missing("ThinStrokes", "more/c.png", 64, 80, 0))
+    one = protocol.draw_missing("ThinStrokes", "more/c.png", 64, 80, 0)
+    np.testing.assert_array_equal(one, protocol.draw_missing("ThinStrokes", "more/c.png", 64, 80, 0))
     for others in (("MediumStrokes", "more/c.png", 0), ("ThinStrokes", "c.png", 0), ("ThinStrokes", "more/c.png", 1)):
         name, image, seed = others
-        assert (one != protocol.missing(name, image, 64, 80, seed)).any()
+        assert (one != protocol.draw_missing(name, image, 64, 80, seed)).any()
 
 
 def test_general_is_its_seven_kinds_and_a_mixture_a_column_of_its_own():
-    assert protocol.columns(["general"]) == tuple(TYPES)
-    assert protocol.columns(["random-attribute"]) == tuple(RANDOM_TYPES)
-    assert protocol.columns(["general", "random-attribute"]) == tuple(TYPES | RANDOM_TYPES)
-    assert protocol.columns(["unseen", "Expand", "unseen"]) == ("unseen", "Expand")
+    assert protocol.expand_masks(["general"]) == tuple(TYPES)
+    assert protocol.expand_masks(["random-attribute"]) == tuple(RANDOM_TYPES)
+    assert protocol.expand_masks(["general", "random-attribute"]) == tuple(TYPES | RANDOM_TYPES)
+    assert protocol.expand_masks(["unseen", "Expand", "unseen"]) == ("unseen", "Expand")
     with pytest.raises(GlamaError, match="unknown mask 'ThinStroke'; did you mean 'ThinStrokes'"):
-        protocol.columns(["general", "ThinStroke"])
+        protocol.expand_masks(["general", "ThinStroke"])
 
 
 def test_datasets_are_folders_with_images_below_them(photos, tmp_path):
-    (one,) = protocol.datasets([str(photos)])
+    (one,) = protocol.find_datasets([str(photos)])
     assert one.name == photos.name
-    assert [item.image for item in protocol.items(asked(photos))] == ["a.png", "b.png", "more/c.png"]
-    two = protocol.datasets([f"faces={photos}", f"places={photos / 'more'}"])
+    assert [item.image for item in protocol.list_items(asked(photos))] == ["a.png", "b.png", "more/c.png"]
+    two = protocol.find_datasets([f"faces={photos}", f"places={photos / 'more'}"])
     assert [dataset.name for dataset in two] == ["faces", "places"]
     for texts, says in (
         ([str(tmp_path)], "has no images"),
@@ -57,14 +57,14 @@ def test_datasets_are_folders_with_images_below_them(photos, tmp_path):
         ([f"a={photos}", f"a={photos}"], "two datasets are called 'a'"),
     ):
         with pytest.raises(GlamaError, match=says):
-            protocol.datasets(texts)
+            protocol.find_datasets(texts)
 
 
 def test_pictures_are_kept_of_images_far_apart_each_with_another_mask(photos):
-    items = protocol.items(asked(photos, shown=2))
+    items = protocol.list_items(asked(photos, shown=2))
     assert [item.shown for item in items] == ["Completion", None, "Expand"]
-    assert [item.shown for item in protocol.items(asked(photos, shown=0))] == [None] * 3
-    assert len(protocol.items(asked(photos, limit=2))) == 2
+    assert [item.shown for item in protocol.list_items(asked(photos, shown=0))] == [None] * 3
+    assert len(protocol.list_items(asked(photos, limit=2))) == 2
 
 
 @settings(deadline=None, max_examples=25)
@@ -75,9 +75,9 @@ def test_a_size_is_cut_from_the_middle_in_that_shape(tmp_path_factory, height, w
     path = tmp_path_factory.mktemp("truth") / "a.png"
     y, x = np.mgrid[:height, :width]
     Image.fromarray(np.stack([y * 2, x * 2, y * 0], axis=2).astype(np.uint8)).save(path)
-    found = protocol.truth(path, (rows * 8, columns * 8)).astype(float)
+    found = protocol.read_truth(path, (rows * 8, columns * 8)).astype(float)
     assert found.shape == (rows * 8, columns * 8, 3)
-    assert protocol.truth(path, None).shape == (height, width, 3)
+    assert protocol.read_truth(path, None).shape == (height, width, 3)
     scale = min(height / rows, width / columns)
     for channel, side, cells in ((0, height, rows), (1, width, columns)):
         values = found[..., channel]
@@ -88,7 +88,7 @@ def test_a_size_is_cut_from_the_middle_in_that_shape(tmp_path_factory, height, w
 
 def test_the_part_in_the_middle_never_leaves_the_picture():
     for sides in product(range(16, 91, 3), range(16, 91), range(16, 97, 8), range(16, 97, 8)):
-        left, top, right, bottom = protocol._middle(sides[:2], sides[2:])
+        left, top, right, bottom = protocol._find_middle(sides[:2], sides[2:])
         assert 0 <= left < right <= sides[0]
         assert 0 <= top < bottom <= sides[1]
 
@@ -96,7 +96,7 @@ def test_the_part_in_the_middle_never_leaves_the_picture():
 def test_a_broken_file_is_an_image_error(tmp_path):
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
     with pytest.raises(ImageError):
-        protocol.truth(tmp_path / "a.png", None)
+        protocol.read_truth(tmp_path / "a.png", None)
 
 
 def test_what_differs_between_two_protocols_is_said(photos):
@@ -115,7 +115,7 @@ def test_a_model_says_how_it_is_run_or_takes_every_backend_in_every_precision():
     def labels(
         *models: str, backends: tuple[str, ...] = ("auto",), precisions: tuple[str, ...] = ("auto",)
     ) -> list[str]:
-        return [spec.label for spec in methods.parse(models, backends, precisions)]
+        return [spec.label for spec in methods.parse_methods(models, backends, precisions)]
 
     assert labels("default", "telea") == ["default", "telea"]
     assert labels("default", backends=("torch", "openvino")) == ["default torch", "default openvino"]
@@ -130,9 +130,9 @@ def test_a_model_says_how_it_is_run_or_takes_every_backend_in_every_precision():
 def test_a_path_with_signs_in_it_is_a_path(tmp_path, tiny_bundle):
     path = tmp_path / "a=b@c"
     path.symlink_to(tiny_bundle.path)
-    (spec,) = methods.parse([str(path)], ["auto"], ["auto"])
+    (spec,) = methods.parse_methods([str(path)], ["auto"], ["auto"])
     assert (spec.model, spec.label, spec.backend) == (str(path), "a=b@c", "auto")
-    (spec,) = methods.parse([f"x={path}@onnxruntime:cpu"], ["auto"], ["auto"])
+    (spec,) = methods.parse_methods([f"x={path}@onnxruntime:cpu"], ["auto"], ["auto"])
     assert (spec.model, spec.label, spec.backend) == (str(path), "x", "onnxruntime:cpu")
 
 
@@ -141,7 +141,7 @@ def test_a_run_s_checkpoint_bears_the_run_s_name(tmp_path):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).touch()
     models = [str(tmp_path / "faces/best.pt"), str(tmp_path / "places/step-00000100.pt")]
-    assert [spec.label for spec in methods.parse(models, ["auto"], ["auto"])] == ["faces", "places"]
+    assert [spec.label for spec in methods.parse_methods(models, ["auto"], ["auto"])] == ["faces", "places"]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_run_s_checkpoint_bears_the_run_s_name(tmp_path):
 )
 def test_a_model_that_is_not_there_or_not_told_apart_is_refused(models, says):
     with pytest.raises(GlamaError, match=says):
-        methods.parse(models, ["auto"], ["auto"])
+        methods.parse_methods(models, ["auto"], ["auto"])
 
 
 @pytest.mark.parametrize("name", methods.BASELINES)

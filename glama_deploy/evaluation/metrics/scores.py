@@ -68,11 +68,11 @@ class Judge:
                 measured = measure(pair)
                 values[f"{metric.name}/missing"], values[f"{metric.name}/whole"] = measured.missing, measured.whole
                 rings |= measured.rings
-        features = self.features(found, [missing])
+        features = self.extract_features(found, [missing])
         return Score(values, rings, None if features is None else features[0])
 
     @torch.inference_mode()
-    def features(self, image: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray | None:
+    def extract_features(self, image: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray | None:
         """Return what the metrics of a set see in an image.
 
         Args:

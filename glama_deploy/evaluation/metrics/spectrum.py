@@ -6,58 +6,86 @@ import numpy as np
 
 from glama_deploy.evaluation.metrics.pairs import Measurement, Pair
 
-#: Rings of frequencies in which errors are averaged: equal widths from 0 to the corner, √½ cycles a pixel.
-RINGS = 16
+#: Number of rings of frequencies, of equal widths from 0 to the corner, √½ cycles a pixel.
+RING_COUNT = 16
 
-#: Added to amplitudes, so that one of 0 has a logarithm; a thousandth of a step of 8 bits is 4e-6.
-_LEAST = 1e-6
+#: Added to amplitudes, because 0 has no logarithm. A thousandth of a step of 8 bits is 4e-6.
+_AMPLITUDE_OFFSET = 1e-6
 
-#: The same within holes, some of which are of one colour: what rounding to 8 bits leaves at each frequency, 1/255/√12.
-_LEAST_WITHIN = 1.1e-3
-
-
-def log_amplitudes(image: np.ndarray) -> np.ndarray:
-    """ln |F| of the channels' mean of an image (uint8 H×W×3 as 0…1), orthonormal; zero frequency in the middle,
-    float64 H×W."""
-    return _log_amplitudes(_gray(image))
+#: Added to amplitudes within holes, which may have one colour: the error of rounding to 8 bits, 1/255/√12.
+_HOLE_AMPLITUDE_OFFSET = 1.1e-3
 
 
-def _log_amplitudes(gray: np.ndarray, least: float = _LEAST) -> np.ndarray:
-    return np.log(np.abs(np.fft.fftshift(np.fft.fft2(gray, norm="ortho"))) + least)
+def compute_log_amplitudes(image: np.ndarray) -> np.ndarray:
+    """Return ln |F| of the mean of an image's channels.
+
+    Args:
+        image: uint8 H×W×3, which counts as 0…1.
+
+    Returns:
+        float64 H×W of the orthonormal transform, with the zero frequency in the middle.
+    """
+    return _compute_log_amplitudes(_average_channels(image))
 
 
-def _gray(image: np.ndarray) -> np.ndarray:
+def _compute_log_amplitudes(gray: np.ndarray, offset: float = _AMPLITUDE_OFFSET) -> np.ndarray:
+    return np.log(np.abs(np.fft.fftshift(np.fft.fft2(gray, norm="ortho"))) + offset)
+
+
+def _average_channels(image: np.ndarray) -> np.ndarray:
     return image.mean(axis=2) / 255
 
 
-def errors(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """|difference of log amplitudes| at each frequency, float64 H×W, of two images uint8 H×W×3."""
-    return np.abs(log_amplitudes(found) - log_amplitudes(truth))
+def compute_errors(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Return the absolute difference of the log amplitudes at each frequency, float64 H×W.
+
+    Args:
+        found: uint8 H×W×3.
+        truth: uint8 H×W×3.
+    """
+    return np.abs(compute_log_amplitudes(found) - compute_log_amplitudes(truth))
 
 
-def errors_within(found: np.ndarray, truth: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """The same of the missing pixels alone (bool H×W): in both images the known ones are put at the mean of the truth's
-    missing ones, so that they have no part in it, and the step at the hole's edge has little."""
-    found, truth = _gray(found), _gray(truth)
+def compute_errors_within(found: np.ndarray, truth: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Return the same of the missing pixels alone.
+
+    Known pixels of both images are set to the mean of the truth's missing pixels. They then add nothing, and the step
+    at the edge of the hole adds little.
+
+    Args:
+        found: uint8 H×W×3.
+        truth: uint8 H×W×3.
+        missing: bool H×W.
+    """
+    found, truth = _average_channels(found), _average_channels(truth)
     level = truth[missing].mean()
-    one, other = (_log_amplitudes(np.where(missing, gray, level), _LEAST_WITHIN) for gray in (found, truth))
+    one, other = (
+        _compute_log_amplitudes(np.where(missing, gray, level), _HOLE_AMPLITUDE_OFFSET) for gray in (found, truth)
+    )
     return np.abs(one - other)
 
 
-def by_ring(error: np.ndarray) -> tuple[float | None, ...]:
-    """The mean of what :func:`errors` gives in each of RINGS rings; None where an image so small has none."""
+def average_rings(error: np.ndarray) -> tuple[float | None, ...]:
+    """Return the mean error of each of RING_COUNT rings of frequencies.
+
+    Args:
+        error: float64 H×W, as :func:`compute_errors` returns.
+
+    Returns:
+        A value for each ring; None for a ring that has no frequency of a small image.
+    """
     rows, columns = (np.fft.fftshift(np.fft.fftfreq(side)) for side in error.shape)
     radius = np.hypot(rows[:, None], columns)
-    ring = np.minimum((radius / np.sqrt(0.5) * RINGS).astype(int), RINGS - 1).ravel()
-    counts = np.bincount(ring, minlength=RINGS)
-    sums = np.bincount(ring, error.ravel(), RINGS)
+    ring = np.minimum((radius / np.sqrt(0.5) * RING_COUNT).astype(int), RING_COUNT - 1).ravel()
+    counts = np.bincount(ring, minlength=RING_COUNT)
+    sums = np.bincount(ring, error.ravel(), RING_COUNT)
     return tuple(float(total / count) if count else None for total, count in zip(sums, counts, strict=True))
 
 
 def measure_spectrum(pair: Pair) -> Measurement:
     """Return the mean of the errors over frequencies, and their means by ring."""
-    missing = errors_within(pair.found, pair.truth, pair.missing)
-    whole = errors(pair.found, pair.truth)
+    missing = compute_errors_within(pair.found, pair.truth, pair.missing)
+    whole = compute_errors(pair.found, pair.truth)
     return Measurement(
-        float(missing.mean()), float(whole.mean()), {"missing": by_ring(missing), "whole": by_ring(whole)}
+        float(missing.mean()), float(whole.mean()), {"missing": average_rings(missing), "whole": average_rings(whole)}
     )

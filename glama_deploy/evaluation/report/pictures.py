@@ -16,14 +16,14 @@ from glama_deploy.evaluation.protocol import Item, Protocol
 from glama_deploy.evaluation.records import KNOWN, MASK, TRUTH, Folder
 from glama_deploy.evaluation.report.summary import Summary
 
-#: Larger pictures are shown smaller on a sheet.
-_SIDE = 256
+#: Longer side of a picture on a sheet, in pixels; a larger picture is shrunk.
+_MAX_SHEET_SIDE = 256
 
-#: Of lines, so that one that lies on another is seen.
-_STYLES = ("-", "--", ":", "-.")
+#: Styles of lines, by which lines that lie on each other are told apart.
+_LINE_STYLES = ("-", "--", ":", "-.")
 
-#: What a difference of log amplitudes is shown as the brightest at: e² times too much or too little.
-_BRIGHTEST = 2.0
+#: The difference of log amplitudes that is drawn brightest: e² times too much or too little.
+_MAX_SHOWN_ERROR = 2.0
 
 #: Pixels per inch of a figure as a PNG file.
 _FIGURE_DPI = 110
@@ -31,8 +31,13 @@ _FIGURE_DPI = 110
 
 @dataclass(frozen=True)
 class Shown:
-    """An image with one mask: what is known (holes gray), the mask (missing pixels white), each method's result that
-    there is, the truth; in this order, uint8 H×W×3, by name."""
+    """An image with one mask, as pictures.
+
+    Attributes:
+        item: the image.
+        images: uint8 H×W×3 by name, in the order of the sheet: what is known (holes gray), the mask (missing pixels
+            white), the result of each method that has one, the truth.
+    """
 
     item: Item
     images: dict[str, np.ndarray]
@@ -44,35 +49,35 @@ class Shown:
 
 @dataclass(frozen=True)
 class Strip:
-    """A row of a sheet: pictures no larger than its cells, by name, and what stands below them."""
+    """A row of a sheet: a caption, and pictures by name that fit the cells."""
 
     caption: str
     pictures: dict[str, Image.Image]
 
 
-def shown(protocol: Protocol, items: Sequence[Item], folder: Folder) -> Iterator[Shown]:
-    """Those of the items whose pictures were kept, read one after the other: they may be large."""
+def read_shown(protocol: Protocol, items: Sequence[Item], folder: Folder) -> Iterator[Shown]:
+    """Yield the items whose pictures were kept. Pictures may be large, so each item is read when it is asked for."""
     results = ((str(n), method.label) for n, method in enumerate(protocol.methods))
     names = [(KNOWN, KNOWN), (MASK, MASK), *results, (TRUTH, TRUTH)]
     for item in items:
-        if item.shown is None or not folder.picture(item, TRUTH).is_file():
+        if item.shown is None or not folder.picture_path(item, TRUTH).is_file():
             continue
-        paths = {label: folder.picture(item, name) for name, label in names}
-        yield Shown(item, {label: _read(path) for label, path in paths.items() if path.is_file()})
+        paths = {label: folder.picture_path(item, name) for name, label in names}
+        yield Shown(item, {label: _read_picture(path) for label, path in paths.items() if path.is_file()})
 
 
-def _read(path: Path) -> np.ndarray:
+def _read_picture(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         return np.asarray(image)
 
 
-def strip(row: Shown) -> Strip:
-    """Large pictures are shown smaller."""
-    return Strip(f"{row.item.image}, {row.item.shown}", {name: _fitted(image) for name, image in row.images.items()})
+def make_strip(row: Shown) -> Strip:
+    """Return the row of a sheet for an image, with large pictures shrunk."""
+    return Strip(f"{row.item.image}, {row.item.shown}", {name: _shrink(image) for name, image in row.images.items()})
 
 
-def sheet(rows: Sequence[Strip], labels: Sequence[str]) -> Image.Image:
-    """A row for each image; columns: what is known, the mask, each method, the truth."""
+def draw_sheet(rows: Sequence[Strip], labels: Sequence[str]) -> Image.Image:
+    """Draw a row for each image, with columns for what is known, the mask, each method and the truth."""
     names = [KNOWN, MASK, *labels, TRUTH]
     heights = [max(cell.height for cell in row.pictures.values()) for row in rows]
     width = max(cell.width for row in rows for cell in row.pictures.values()) + 4
@@ -89,23 +94,23 @@ def sheet(rows: Sequence[Strip], labels: Sequence[str]) -> Image.Image:
     return picture
 
 
-def _fitted(image: np.ndarray) -> Image.Image:
+def _shrink(image: np.ndarray) -> Image.Image:
     picture = Image.fromarray(image)
-    picture.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    picture.thumbnail((_MAX_SHEET_SIDE, _MAX_SHEET_SIDE), Image.Resampling.LANCZOS)
     return picture
 
 
-def spectra(row: Shown) -> Figure:
-    """Log amplitudes of the truth and of each result, and under them how far each is from the truth's."""
-    truth = spectrum.log_amplitudes(row.images[TRUTH])
-    columns = {TRUTH: truth} | {name: spectrum.log_amplitudes(image) for name, image in row.results.items()}
+def draw_spectra(row: Shown) -> Figure:
+    """Draw the log amplitudes of the truth and of each result, and below them the difference from the truth's."""
+    truth = spectrum.compute_log_amplitudes(row.images[TRUTH])
+    columns = {TRUTH: truth} | {name: spectrum.compute_log_amplitudes(image) for name, image in row.results.items()}
     figure = Figure(figsize=(2.4 * len(columns), 5.2), layout="constrained")
     axes = figure.subplots(2, len(columns), squeeze=False)
     for column, (name, values) in enumerate(columns.items()):
         axes[0, column].imshow(values, cmap="gray", vmin=truth.min(), vmax=truth.max())
         axes[0, column].set_title(name, fontsize=9, parse_math=False)
         error = np.abs(values - truth)
-        image = axes[1, column].imshow(error, cmap="magma", vmin=0, vmax=_BRIGHTEST)
+        image = axes[1, column].imshow(error, cmap="magma", vmin=0, vmax=_MAX_SHOWN_ERROR)
         axes[1, column].set_title(f"|Δ| {error.mean():.3f}", fontsize=9)
         axes[1, column].set_visible(name != TRUTH)
         for axis in axes[:, column]:
@@ -116,20 +121,20 @@ def spectra(row: Shown) -> Figure:
     return figure
 
 
-def rings(summary: Summary, dataset: str) -> Figure:
-    """The whole image's error of the spectrum by frequency, a plot for each mask, a line for each method."""
+def draw_rings(summary: Summary, dataset: str) -> Figure:
+    """Draw the error of the whole image's spectrum by frequency: a plot for each mask, a line for each method."""
     masks, labels = summary.protocol.masks, [method.label for method in summary.protocol.methods]
     columns = min(4, len(masks))
     rows = -(-len(masks) // columns)
     named = -(-len(labels) // columns)  # rows of the legend: a name is no wider than a plot
     figure = Figure(figsize=(3.2 * columns, 2.6 * rows + 0.17 * named + 0.45), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    centres = (np.arange(spectrum.RINGS) + 0.5) / spectrum.RINGS * np.sqrt(0.5)
+    centres = (np.arange(spectrum.RING_COUNT) + 0.5) / spectrum.RING_COUNT * np.sqrt(0.5)
     for axis, mask in zip(axes, masks, strict=False):
         for ring in summary.rings:
             if (ring.dataset, ring.mask, ring.region) == (dataset, mask, "whole") and ring.errors:
                 values = [np.nan if value is None else value for value in ring.errors]
-                style = _STYLES[labels.index(ring.method) % len(_STYLES)]
+                style = _LINE_STYLES[labels.index(ring.method) % len(_LINE_STYLES)]
                 axis.plot(centres, values, style, label=ring.method.replace("$", r"\$"), linewidth=1.4)
         axis.set_title(mask, fontsize=9)
         axis.set_ylim(bottom=0)

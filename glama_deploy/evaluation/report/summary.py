@@ -1,4 +1,4 @@
-"""From records to figures: means over images, their spread and bootstrap intervals, and changes against a method."""
+"""Summarize records: means over images, their spread and bootstrap intervals, and changes against a method."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from glama_deploy.evaluation.protocol import Protocol
 from glama_deploy.evaluation.records import Folder, Record
 from glama_deploy.frozen import FrozenModel
 
-#: Of the bootstrap: intervals of 95 % by percentiles.
-_RESAMPLES, _LEVEL = 1000, 0.95
+#: Samples of the bootstrap, and the share of them that an interval holds.
+_BOOTSTRAP_RESAMPLES, _CONFIDENCE_LEVEL = 1000, 0.95
 
 
 #: Values by `metric/region` and image.
@@ -26,8 +26,15 @@ _Values = dict[str, dict[str, float]]
 
 
 class Statistic(FrozenModel):
-    """Of n images: the mean, the standard deviation, and where the mean lies in 95 of 100 samples of so many images. Of
-    a metric of all images together (FID) the value alone."""
+    """The values of n images.
+
+    Attributes:
+        mean: the mean; of a metric of all images together (FID), the value.
+        n: the number of images.
+        std: the standard deviation; None of one image, and of a metric of all images together.
+        low: the interval's lower bound. The mean lies in the interval in 95 of 100 samples of as many images.
+        high: the interval's upper bound.
+    """
 
     mean: float
     n: int
@@ -94,20 +101,30 @@ def summarize(
     lacking: dict[MetricName, str] | None = None,
     step: Callable[[str], None] = lambda text: None,
 ) -> Summary:
-    """All figures of the records. `reference` is the method that changes are taken against."""
+    """Summarize the records of a run.
+
+    Args:
+        protocol: what was evaluated.
+        records: the records of all images.
+        folder: the folder of the run, which has the features.
+        reference: the label of the method that changes are taken against.
+        refused: by label, why methods do not run here.
+        lacking: by name, why metrics are not computed.
+        step: called with the current step.
+    """
     cells: list[Cell] = []
     rings: list[Ring] = []
     whole = [record for record in records if not record.broken]
     labels = [method.label for method in protocol.methods]
     for dataset, mask in product(protocol.datasets, protocol.masks):
         here = [record for record in whole if record.dataset == dataset.name]
-        theirs = {label: _by_metric(here, mask, label) for label in labels}
+        theirs = {label: _group_by_metric(here, mask, label) for label in labels}
         for label in labels:
             place = {"dataset": dataset.name, "method": label, "mask": mask}
             other = theirs[reference] if reference not in (None, label) else {}
-            cells += _cells(place, protocol, theirs[label], other)
+            cells += _make_cells(place, protocol, theirs[label], other)
             if SPECTRUM in protocol.metrics:
-                rings += [Ring(**place, region=r, errors=_rings(here, mask, label, r)) for r in REGIONS]
+                rings += [Ring(**place, region=r, errors=_average_rings(here, mask, label, r)) for r in REGIONS]
     for metric in find_set_metrics(protocol.metrics):
         cells += _compare_sets(metric, protocol, whole, folder, reference, step)
     return Summary(
@@ -116,26 +133,26 @@ def summarize(
         reference=reference,
         cells=tuple(cells),
         rings=tuple(rings),
-        failures=tuple(_failures(records)),
+        failures=tuple(_list_failures(records)),
         refused=refused or {},
         lacking=lacking or {},
     )
 
 
-def _cells(place: dict[str, str], protocol: Protocol, mine: _Values, other: _Values) -> Iterator[Cell]:
-    """A method's cells at a place of the table, with what changes against another's values."""
+def _make_cells(place: dict[str, str], protocol: Protocol, mine: _Values, other: _Values) -> Iterator[Cell]:
+    """Yield a method's cells at a place of the table, with the changes against another method's values."""
     for metric in protocol.metrics:
         for region in REGIONS:
             values, theirs = mine.get(f"{metric}/{region}", {}), other.get(f"{metric}/{region}", {})
             differences = [values[image] - theirs[image] for image in values if image in theirs]
             if values:
-                change = statistic(differences) if differences else None
-                value = statistic(list(values.values()))
+                change = compute_statistic(differences) if differences else None
+                value = compute_statistic(list(values.values()))
                 yield Cell(**place, metric=metric, region=region, value=value, change=change)
 
 
-def statistic(values: Sequence[float]) -> Statistic:
-    """Of at least one value; of one alone there is no spread."""
+def compute_statistic(values: Sequence[float]) -> Statistic:
+    """Return the statistic of at least one value. One value alone has no spread and no interval."""
     mean = float(np.mean(values))
     if len(values) < 2:
         return Statistic(mean=mean, n=len(values))
@@ -145,15 +162,15 @@ def statistic(values: Sequence[float]) -> Statistic:
     found = bootstrap(
         (np.asarray(values),),
         np.mean,
-        n_resamples=_RESAMPLES,
-        confidence_level=_LEVEL,
+        n_resamples=_BOOTSTRAP_RESAMPLES,
+        confidence_level=_CONFIDENCE_LEVEL,
         method="percentile",
         rng=np.random.default_rng(0),
     ).confidence_interval
     return Statistic(mean=mean, n=len(values), std=spread, low=float(found.low), high=float(found.high))
 
 
-def _by_metric(records: Iterable[Record], mask: str, label: str) -> _Values:
+def _group_by_metric(records: Iterable[Record], mask: str, label: str) -> _Values:
     found: dict[str, dict[str, float]] = defaultdict(dict)
     for record in records:
         for name, value in record.results[mask][label].values.items():
@@ -179,7 +196,7 @@ def _compare_sets(
             continue
         for mask, (number, region) in product(protocol.masks, enumerate(REGIONS)):
             # the truth's and each method's, [images, 2048]
-            truth, *results = np.stack([folder.features(record, mask)[:, number] for record in theirs], axis=1)
+            truth, *results = np.stack([folder.load_features(record, mask)[:, number] for record in theirs], axis=1)
             values: dict[str, tuple[bytes, Statistic]] = {}
             for method, result in zip(protocol.methods, results, strict=True):
                 step(f"{metric.label} of {method.label}, {mask}, {region}")
@@ -196,16 +213,16 @@ def _compare_sets(
                 yield Cell(**place, metric=metric.name, region=region, value=value, change=change)
 
 
-def _rings(records: Iterable[Record], mask: str, label: str, region: Region) -> tuple[float | None, ...]:
-    """The mean over images of each ring; of one that no image has, None."""
+def _average_rings(records: Iterable[Record], mask: str, label: str, region: Region) -> tuple[float | None, ...]:
+    """Return the mean over images of each ring; None for a ring that no image has."""
     found = [record.results[mask][label].rings.get(region, ()) for record in records]
     columns = zip(*(rings for rings in found if rings), strict=True)
     there = [[value for value in column if value is not None] for column in columns]
     return tuple(float(np.mean(column)) if column else None for column in there)
 
 
-def _failures(records: Iterable[Record]) -> list[str]:
-    """A line for each broken image, and for each reason that a method gave, with the image that it was of."""
+def _list_failures(records: Iterable[Record]) -> list[str]:
+    """Return a line for each broken image, and for each image and reason of a method that failed."""
     found: list[str] = []
     for record in records:
         if record.broken:

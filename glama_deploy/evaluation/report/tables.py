@@ -18,8 +18,8 @@ from glama_deploy.evaluation.metrics.registry import METRICS, Metric
 from glama_deploy.evaluation.report.summary import Cell, Statistic, Summary
 from glama_deploy.text.escapes import escape_controls
 
-#: What stands where there is no result, and where there could be none here.
-NONE, NOT_COMPUTED = "–", "not computed"
+#: Texts of a cell without a result, and of a method or metric that cannot be computed here.
+NO_RESULT, NOT_COMPUTED = "–", "not computed"
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """A metric of a region: a row for each dataset and method, a column for each mask. Without rows, where the metric
-    is not computed, the reason."""
+    """A metric of a region: a row for each dataset and method, a column for each mask.
+
+    Attributes:
+        title: with the metric, the region and the direction.
+        metric: the record.
+        region: the pixels that the values are of.
+        masks: the names of the columns.
+        rows: dataset, method and cells. No rows where the metric is not computed.
+        reason: why the metric is not computed.
+    """
 
     title: str
     metric: Metric
@@ -44,22 +52,22 @@ class Table:
     reason: str = ""
 
 
-def tables(summary: Summary) -> Iterator[Table]:
-    """A table for each metric and region, and behind it, with a reference, one of the changes against that."""
+def make_tables(summary: Summary) -> Iterator[Table]:
+    """Yield a table for each metric and region, each followed by the changes against the reference, if any."""
     for name in summary.protocol.metrics:
         metric = METRICS[name]
         for region in REGIONS:
             of = f"{metric.label}, {'missing pixels' if region == 'missing' else 'whole image'}"
             better = "more" if metric.higher_is_better else "less"
-            yield _table(summary, metric, region, f"{of} ({better} is better)", change=False)
+            yield _make_table(summary, metric, region, f"{of} ({better} is better)", change=False)
             if summary.reference is not None and len(summary.protocol.methods) > 1:
-                yield _table(summary, metric, region, f"{of}: change against {summary.reference}", change=True)
+                yield _make_table(summary, metric, region, f"{of}: change against {summary.reference}", change=True)
     for name, reason in summary.lacking.items():
         metric = METRICS[name]
         yield Table(f"{metric.label}: {NOT_COMPUTED}", metric, "whole", summary.protocol.masks, (), reason)
 
 
-def _table(summary: Summary, metric: Metric, region: Region, title: str, *, change: bool) -> Table:
+def _make_table(summary: Summary, metric: Metric, region: Region, title: str, *, change: bool) -> Table:
     rows = []
     for dataset in summary.protocol.datasets:
         for method in summary.protocol.methods:
@@ -67,35 +75,37 @@ def _table(summary: Summary, metric: Metric, region: Region, title: str, *, chan
                 continue
             masks = summary.protocol.masks
             cells = [summary.cell(dataset.name, method.label, mask, metric.name, region) for mask in masks]
-            entries = tuple(_entry(summary, cell, change=change) for cell in cells)
+            entries = tuple(_make_entry(summary, cell, change=change) for cell in cells)
             rows.append((dataset.name, method.label, entries))
         nothing = Entry(NOT_COMPUTED, None, best=False)
         rows += [(dataset.name, label, (nothing,) * len(summary.protocol.masks)) for label in summary.refused]
     return Table(title, metric, region, summary.protocol.masks, tuple(rows))
 
 
-def _entry(summary: Summary, cell: Cell | None, *, change: bool) -> Entry:
+def _make_entry(summary: Summary, cell: Cell | None, *, change: bool) -> Entry:
     shown = None if cell is None else cell.change if change else cell.value
     if cell is None or shown is None:
-        return Entry(NONE, None, best=False)
+        return Entry(NO_RESULT, None, best=False)
     decimals = METRICS[cell.metric].decimals
-    text = _number(shown.mean, decimals, signed=change)
+    text = _format_number(shown.mean, decimals, signed=change)
     if shown.low is not None and shown.high is not None:
-        text += " [" + ", ".join(_number(bound, decimals, signed=change) for bound in (shown.low, shown.high)) + "]"
+        text += (
+            " [" + ", ".join(_format_number(bound, decimals, signed=change) for bound in (shown.low, shown.high)) + "]"
+        )
     if shown.n < summary.images[cell.dataset]:
         text += f" ({shown.n} of {summary.images[cell.dataset]} images)"
-    return Entry(text, shown.mean, best=not change and _best(summary, cell))
+    return Entry(text, shown.mean, best=not change and _is_best(summary, cell))
 
 
-def _number(value: float, decimals: int, *, signed: bool) -> str:
+def _format_number(value: float, decimals: int, *, signed: bool) -> str:
     rounded = round(value, decimals)
     if rounded == 0:  # of either sign
         return f"{0:.{decimals}f}"
     return f"{rounded:{'+' if signed else ''}.{decimals}f}"
 
 
-def _best(summary: Summary, cell: Cell) -> bool:
-    """Whether no other method has a mean that reads better, where there are others; of as many images as any has."""
+def _is_best(summary: Summary, cell: Cell) -> bool:
+    """Return whether no method has a mean that reads better. A method of fewer images than another is never best."""
     metric = METRICS[cell.metric]
     labels = (method.label for method in summary.protocol.methods)
     found = (summary.cell(cell.dataset, label, cell.mask, cell.metric, cell.region) for label in labels)
@@ -106,11 +116,11 @@ def _best(summary: Summary, cell: Cell) -> bool:
     return cell.value.n == most and len(means) > 1 and round(cell.value.mean, metric.decimals) == better(means)
 
 
-def show(console: Console, summary: Summary) -> None:
-    """Print the means, each metric's of the region that it is commonly told of; the rest is in the files."""
+def print_tables(console: Console, summary: Summary) -> None:
+    """Print the means of each metric's usual region. The files have all others."""
     masks = [re.sub(r"(?<=[a-z])(?=[A-Z])", "\n", mask) for mask in summary.protocol.masks]
     first = ["dataset", "method"] if len(summary.protocol.datasets) > 1 else ["method"]
-    for table in tables(summary):
+    for table in make_tables(summary):
         if not table.rows or table.region != table.metric.region:
             continue
         shown = RichTable(*first, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # 80 columns or so
@@ -125,8 +135,8 @@ def show(console: Console, summary: Summary) -> None:
         console.print(shown)
 
 
-def markdown(summary: Summary) -> str:
-    """All of it as text: what was evaluated, how, the tables, what failed and what was not computed."""
+def format_markdown(summary: Summary) -> str:
+    """Return the evaluation as Markdown: what was evaluated and how, the tables, and what failed."""
     asked = summary.protocol
     size = "the images' own sizes" if asked.size is None else f"{asked.size[0]}×{asked.size[1]}"
     images = ", ".join(f"{count} images of {name}" for name, count in summary.images.items())
@@ -139,43 +149,43 @@ def markdown(summary: Summary) -> str:
         "FID is of all images at once and has no such interval; of few images (the paper has 2000 and more) it is too "
         "high and tells little. FID and the spectrum's error of the missing pixels are as this project defines them.",
         "",
-        *(f"- {_plain(method.label)}: {method.description}" for method in asked.methods),
-        *(f"- {_plain(label)}: {NOT_COMPUTED}: {reason}" for label, reason in summary.refused.items()),
+        *(f"- {_escape_markdown(method.label)}: {method.description}" for method in asked.methods),
+        *(f"- {_escape_markdown(label)}: {NOT_COMPUTED}: {reason}" for label, reason in summary.refused.items()),
         "",
     ]
-    for table in tables(summary):
+    for table in make_tables(summary):
         if table.reason:
             lines += [f"**{table.title}**: {table.reason}", ""]
             continue
-        lines += [f"**{_plain(table.title)}**", "", "| dataset | method | " + " | ".join(table.masks) + " |"]
+        lines += [f"**{_escape_markdown(table.title)}**", "", "| dataset | method | " + " | ".join(table.masks) + " |"]
         lines.append("|---|---|" + "---|" * len(table.masks))
         for dataset, method, entries in table.rows:
             cells = (f"**{entry.text}**" if entry.best else entry.text for entry in entries)
-            lines.append(f"| {_plain(dataset)} | {_plain(method)} | " + " | ".join(cells) + " |")
+            lines.append(f"| {_escape_markdown(dataset)} | {_escape_markdown(method)} | " + " | ".join(cells) + " |")
         lines.append("")
     if summary.failures:
-        lines += ["**Failed**", "", *(f"- {_plain(line)}" for line in summary.failures), ""]
+        lines += ["**Failed**", "", *(f"- {_escape_markdown(line)}" for line in summary.failures), ""]
     return "\n".join(lines)
 
 
-def _plain(text: str) -> str:
-    """Text that Markdown shows as it is."""
+def _escape_markdown(text: str) -> str:
+    """Return text that Markdown shows as it is."""
     return re.sub(r"([\\|<*`])", r"\\\1", text)
 
 
-def text(summary: Summary) -> str:
-    """The cells as CSV, a line each."""
+def format_csv(summary: Summary) -> str:
+    """Return the cells as CSV, a line each."""
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator="\n")
     parts = ("mean", "std", "low", "high", "n")
     writer.writerow(("dataset", "method", "mask", "metric", "region", *parts, *(f"change_{part}" for part in parts)))
     for cell in summary.cells:
-        values = [value for statistic in (cell.value, cell.change) for value in _values(statistic)]
+        values = [value for statistic in (cell.value, cell.change) for value in _list_values(statistic)]
         writer.writerow((cell.dataset, cell.method, cell.mask, cell.metric, cell.region, *values))
     return file.getvalue()
 
 
-def _values(statistic: Statistic | None) -> tuple[float | int | None, ...]:
+def _list_values(statistic: Statistic | None) -> tuple[float | int | None, ...]:
     if statistic is None:
         return (None,) * 5
     return statistic.mean, statistic.std, statistic.low, statistic.high, statistic.n

@@ -67,7 +67,7 @@ def test_a_new_metric_is_in_every_table_and_file_by_its_record_alone(toys, photo
     shifts = {region: rows["telea", "shift", region] for region in ("missing", "whole")}
     assert 0 < shifts["whole"] < shifts["missing"]
     assert rows["telea", "bias", "missing"] != rows["navier-stokes", "bias", "missing"]
-    tables.show(Console(width=120), summary)
+    tables.print_tables(Console(width=120), summary)
     texts = {"terminal": capsys.readouterr().out}
     texts |= {name: (out / name).read_text(encoding="utf-8") for name in ("RESULTS.md", "index.html")}
     for text in texts.values():

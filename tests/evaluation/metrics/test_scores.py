@@ -98,14 +98,14 @@ def test_a_step_of_8_bits_is_little_in_the_spectrum_of_missing_pixels(pair):
 def test_rings_hold_every_frequency_once(shape):
     rng = np.random.default_rng(1)
     one, other = (rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for _ in range(2))
-    errors = spectrum.errors(one, other)
+    errors = spectrum.compute_errors(one, other)
     ones = np.ones_like(errors)
     rows, columns = (np.fft.fftshift(np.fft.fftfreq(side)) for side in shape)
     ring = np.minimum(np.hypot(rows[:, None], columns) / math.sqrt(0.5) * 16, 15.999).astype(int)
-    for index, value in enumerate(spectrum.by_ring(errors)):
+    for index, value in enumerate(spectrum.average_rings(errors)):
         within = ring == index
         assert value is None if not within.any() else value == pytest.approx(errors[within].mean())
-    assert all(value in (None, 1.0) for value in spectrum.by_ring(ones))
+    assert all(value in (None, 1.0) for value in spectrum.average_rings(ones))
 
 
 # ---------------------------------------------------------------- LPIPS in NumPy
@@ -208,7 +208,7 @@ def test_inception_sees_2048_features_of_a_whole_image_and_of_its_missing_pixels
     assert score.features is not None
     assert score.features.shape == (2, 2048)
     assert np.isfinite(score.features).all()
-    of_truth = judge.features(truth, [missing, np.ones_like(missing)])
+    of_truth = judge.extract_features(truth, [missing, np.ones_like(missing)])
     assert np.abs(score.features - of_truth[0]).max(axis=1).min() > 1e-3
     # of all pixels, and of all that are missing where all are, it is the mean of the same 64 positions in float32
     np.testing.assert_allclose(of_truth[1, 0], of_truth[1, 1], rtol=1e-5, atol=1e-6)
@@ -228,7 +228,7 @@ def test_where_nothing_is_missing_inception_sees_nothing_missing(weights):
     image = np.random.default_rng(0).integers(0, 256, (23, 37, 3), dtype=np.uint8)  # no multiples of 8
     masks = [np.zeros((23, 37), bool), np.ones((23, 37), bool)]
     judge = Judge(("fid",), {"fid": weights / "weights-inception-2015-12-05-6726825d.pth"})
-    (none, whole), (every, same) = judge.features(image, masks)
+    (none, whole), (every, same) = judge.extract_features(image, masks)
     assert np.isnan(none).all()
     np.testing.assert_array_equal(whole, same)
     np.testing.assert_allclose(every, whole, rtol=1e-5, atol=1e-6)
