@@ -1,4 +1,4 @@
-"""The machine that a benchmark runs on: what it is, and the most that it can multiply."""
+"""The machine that a benchmark runs on: its description, and its peak throughput of multiplications."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from glama_deploy.runtime.openvino import runner as openvino
 from glama_deploy.system.packages import read_versions
 from glama_deploy.system.processors import count_processors
 
-#: What of a CPU's features decides how fast a network runs.
-FEATURES = (
+#: Features of a CPU that decide how fast a network runs.
+CPU_FEATURES = (
     "avx2",
     "avx512f",
     "avx512_vnni",
@@ -32,10 +32,10 @@ FEATURES = (
     "i8mm",
 )
 
-_LOAD = "load before"
+_LOAD_KEY = "load before"
 
-#: Side of the square matrices whose product is timed; large enough that nothing but multiplying counts.
-SIDE = 1536
+#: Side of the square matrices whose product is timed. They are so large that only multiplying counts.
+MATRIX_SIDE = 1536
 
 PRECISIONS = ("fp32", "bf16", "int8")
 
@@ -51,36 +51,40 @@ _PACKAGES = (
 )
 
 
-def describe() -> dict[str, str]:
-    """CPU, cores, features, memory, system and the versions of the packages that were measured."""
-    info = _cpuinfo()
+def describe_machine() -> dict[str, str]:
+    """Return the CPU, cores, features, memory, system, load and the versions of the measured packages."""
+    info = _read_cpu_info()
     flags = set((info.get("flags") or info.get("Features") or "").split())
     machine = {
         "CPU": info.get("model name") or platform.processor() or platform.machine(),
         "cores": str(count_processors()),
-        "features": " ".join(name for name in FEATURES if name in flags) or "unknown",
+        "features": " ".join(name for name in CPU_FEATURES if name in flags) or "unknown",
         "memory": f"{psutil.virtual_memory().total / 1e9:.0f} GB",
         "system": f"{platform.system()}, Python {platform.python_version()}",
-        _LOAD: f"{psutil.getloadavg()[0]:.1f}",
+        _LOAD_KEY: f"{psutil.getloadavg()[0]:.1f}",
     }
-    gpu = _gpu()
+    gpu = _read_gpu()
     if gpu:
         machine["GPU"] = gpu
     return machine | read_versions(*_PACKAGES)
 
 
-def busy(described: dict[str, str]) -> str | None:
-    """What to say where a machine did other things before: PyTorch's threads wait for one another then, ours less."""
-    if float(described[_LOAD]) < 0.5:
+def warn_of_load(machine: dict[str, str]) -> str | None:
+    """Return a warning where the machine was busy before a run, else None.
+
+    Args:
+        machine: what :func:`describe_machine` returned before the run.
+    """
+    if float(machine[_LOAD_KEY]) < 0.5:
         return None
     return (
-        f"the load is {described[_LOAD]} already: PyTorch loses more by what else runs than the engines do, and the "
+        f"the load is {machine[_LOAD_KEY]} already: PyTorch loses more by what else runs than the engines do, and the "
         "ratios are too high; measure on a machine that does nothing else"
     )
 
 
-def _gpu() -> str | None:
-    """Name and driver of the first GPU, as NVIDIA's own tool has them; None where there is none."""
+def _read_gpu() -> str | None:
+    """Return the name and driver of the first GPU as nvidia-smi prints them, or None without a GPU."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return None
@@ -89,7 +93,7 @@ def _gpu() -> str | None:
     return said.stdout.splitlines()[0].replace(", ", ", driver ") if said.returncode == 0 and said.stdout else None
 
 
-def _cpuinfo() -> dict[str, str]:
+def _read_cpu_info() -> dict[str, str]:
     """Return what Linux says of the first CPU; nothing elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
@@ -99,43 +103,51 @@ def _cpuinfo() -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
-def peak(precision: str, threads: int, seconds: float = 2.0) -> float | None:
-    """Multiply-adds a second × 2 (FLOP/s, or OP/s in int8) of a matrix product; None where this CPU, or what is
-    installed, has none in that precision.
+def measure_peak(precision: str, threads: int, seconds: float = 2.0) -> float | None:
+    """Measure the peak throughput of a matrix product.
 
-    OpenVINO's, which reaches what the CPU can; without it NumPy's, in fp32 alone.
+    OpenVINO computes the product, because it reaches the limit of the CPU. Without OpenVINO NumPy does, in fp32 alone.
+
+    Args:
+        precision: one of PRECISIONS.
+        threads: the number of threads.
+        seconds: how long to measure.
+
+    Returns:
+        Twice the multiply-adds a second (FLOP/s, or OP/s in int8); None where this CPU or the installed packages do not
+        support the precision.
     """
     if not installed("openvino"):
-        return _rate(_numpy_product(), seconds) if precision == "fp32" else None
+        return _measure_rate(_make_numpy_product(), seconds) if precision == "fp32" else None
     core = openvino.core()
     able = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}[precision]
     if able not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         return None
     hint = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}[precision]
     config = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-    compiled = core.compile_model(_product(precision == "int8"), "CPU", config)
+    compiled = core.compile_model(_build_product(precision == "int8"), "CPU", config)
     request = compiled.create_infer_request()
-    left = np.random.default_rng(0).standard_normal((SIDE, SIDE), np.float32)
+    left = np.random.default_rng(0).standard_normal((MATRIX_SIDE, MATRIX_SIDE), np.float32)
     request.infer([left])
 
     def run() -> None:
         request.infer()
 
-    return _rate(run, seconds)
+    return _measure_rate(run, seconds)
 
 
-def _numpy_product() -> Callable[[], object]:
-    left = np.random.default_rng(0).standard_normal((SIDE, SIDE), np.float32)
+def _make_numpy_product() -> Callable[[], object]:
+    left = np.random.default_rng(0).standard_normal((MATRIX_SIDE, MATRIX_SIDE), np.float32)
     return lambda: left @ left
 
 
-def _product(quantized: bool) -> Any:
-    """A model of one product with a constant matrix."""
+def _build_product(quantized: bool) -> Any:
+    """Build a model of one product with a constant matrix."""
     import openvino
     from openvino import opset13
 
-    left = opset13.parameter([SIDE, SIDE], np.float32)
-    right = opset13.constant(np.random.default_rng(1).standard_normal((SIDE, SIDE), np.float32))
+    left = opset13.parameter([MATRIX_SIDE, MATRIX_SIDE], np.float32)
+    right = opset13.constant(np.random.default_rng(1).standard_normal((MATRIX_SIDE, MATRIX_SIDE), np.float32))
     if quantized:
         ends = [opset13.constant(np.array(value, np.float32)) for value in (-4, 4, -4, 4)]
         left, right = (opset13.fake_quantize(x, *ends, levels=256 - n) for n, x in enumerate((left, right)))
@@ -143,11 +155,11 @@ def _product(quantized: bool) -> Any:
     return openvino.Model([opset13.matmul(left, right, False, False)], [left], "product")
 
 
-def _rate(run: Callable[[], object], seconds: float) -> float:
+def _measure_rate(run: Callable[[], object], seconds: float) -> float:
     run()
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
         start = time.perf_counter()
         run()
         best = min(best, time.perf_counter() - start)
-    return 2 * SIDE**3 / best
+    return 2 * MATRIX_SIDE**3 / best

@@ -1,4 +1,4 @@
-"""A run of `glama-bench` for people: a table, Markdown, a plot."""
+"""Show the results of `glama-bench`: tables on the terminal, Markdown and a plot."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from glama_deploy.errors import GlamaError
 
 COLUMNS = ("subject", "median", "min…max", f"against {BASE}", "of the limit", "peak memory")
 
+#: What the title of a table of parts says.
+PARTS_NOTE = "by part (other runs, slower for being timed layer by layer)"
 
-#: Of the tables of parts.
-BY_PART = "by part (other runs, slower for being timed layer by layer)"
 
-
-def _cells(row: Row) -> tuple[str, ...]:
+def _format_row(row: Row) -> tuple[str, ...]:
     if not row.seconds:
         return (row.subject, f"not measured: {row.reason}", "", "", "", "")
     return (
@@ -34,13 +33,13 @@ def _cells(row: Row) -> tuple[str, ...]:
     )
 
 
-def _groups(results: Results) -> Iterator[tuple[str, list[Row]]]:
-    """The rows of a size, batch and number of threads, with what they have in common."""
+def _group_rows(results: Results) -> Iterator[tuple[str, list[Row]]]:
+    """Yield a title and the rows of each size, batch and number of threads."""
     for (size, batch, threads), rows in groupby(results.rows, key=lambda row: (row.size, row.batch, row.threads)):
         yield f"{size[0]}×{size[1]}, batch {batch}, {threads} threads", list(rows)
 
 
-def _limits(results: Results) -> list[str]:
+def _describe_peaks(results: Results) -> list[str]:
     return [
         f"{rate / 1e9:.0f} G{'OP' if precision == 'int8' else 'FLOP'}/s in {precision} with {threads} threads"
         for precision, by_threads in results.peaks.items()
@@ -48,25 +47,26 @@ def _limits(results: Results) -> list[str]:
     ]
 
 
-def show(console: Console, results: Results) -> None:
-    for title, rows in _groups(results):
+def print_results(console: Console, results: Results) -> None:
+    """Print a table for each size, batch and number of threads."""
+    for title, rows in _group_rows(results):
         table = Table(*COLUMNS, title=f"{title}, {results.runs} runs in turns", title_justify="left")
         for row in rows:
-            table.add_row(*_cells(row))
+            table.add_row(*_format_row(row))
         console.print(table)
         for row in filter(lambda row: row.parts, rows):
-            table = Table(*parts.COLUMNS, title=f"{title}, {row.description}, {BY_PART}", title_justify="left")
+            table = Table(*parts.COLUMNS, title=f"{title}, {row.description}, {PARTS_NOTE}", title_justify="left")
             for cells in parts.table(row.parts):
                 table.add_row(*cells)
             console.print(table)
-    console.print("a matrix product reaches " + "; ".join(_limits(results)))
+    console.print("a matrix product reaches " + "; ".join(_describe_peaks(results)))
 
 
-def markdown(results: Results) -> str:
-    """The same as Markdown, with the machine."""
+def format_markdown(results: Results) -> str:
+    """Return the results as Markdown, with the machine."""
     text = ["# Results", "", f"Written by `glama-bench`. Network: {results.network}.", ""]
     text += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in results.machine.items())]
-    text += ["", f"A matrix product reaches {'; '.join(_limits(results))}.", ""]
+    text += ["", f"A matrix product reaches {'; '.join(_describe_peaks(results))}.", ""]
     text += [
         "Each subject runs in a process of its own, in turns with the others. `against` is the median of the ratios of "
         "each turn, on a GPU against TorchScript there; `of the limit`, the network's FLOPs (from its graph; PyTorch's "
@@ -75,11 +75,11 @@ def markdown(results: Results) -> str:
         "and give bytes, with all that stands between; peers get tensors that are ready, on a GPU in its memory. "
         "Memory is the host's.",
     ]
-    for title, rows in _groups(results):
+    for title, rows in _group_rows(results):
         text += ["", f"## {title}", "", "| " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
-        text += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
+        text += ["| " + " | ".join(_format_row(row)) + " |" for row in rows]
         for row in filter(lambda row: row.parts, rows):
-            text += ["", f"{row.description}, {BY_PART}:", ""]
+            text += ["", f"{row.description}, {PARTS_NOTE}:", ""]
             text += ["| " + " | ".join(parts.COLUMNS) + " |", "|---|" + "---:|" * (len(parts.COLUMNS) - 1)]
             text += ["| " + " | ".join(cells) + " |" for cells in parts.table(row.parts)]
     if not any(on_gpu(row.subject) and row.seconds for row in results.rows):
@@ -87,11 +87,15 @@ def markdown(results: Results) -> str:
     return "\n".join(text) + "\n"
 
 
-def plot(results: Results, path: Path) -> None:
-    """Medians with their spread, a panel for each size, batch and number of threads."""
+def plot_results(results: Results, path: Path) -> None:
+    """Plot medians with their spread, a panel for each size, batch and number of threads.
+
+    Raises:
+        GlamaError: nothing was measured.
+    """
     from matplotlib.figure import Figure
 
-    groups = [(title, measured) for title, rows in _groups(results) if (measured := [r for r in rows if r.seconds])]
+    groups = [(title, measured) for title, rows in _group_rows(results) if (measured := [r for r in rows if r.seconds])]
     if not groups:
         raise GlamaError("nothing was measured, so there is nothing to plot; the table says why")
     figure = Figure(figsize=(7, 1 + sum(0.6 + 0.35 * len(rows) for _, rows in groups)), layout="constrained")

@@ -73,8 +73,8 @@ def measure(
 ) -> Results:
     """Measure every subject at every size, batch and number of threads; with `profile` also the parts of those that run
     on OpenVINO. `allow_engine_code`: see :func:`glama_deploy.load`."""
-    described, before = machine.describe(), _limits(threads, step)
-    busy = machine.busy(described)
+    described, before = machine.describe_machine(), _limits(threads, step)
+    busy = machine.warn_of_load(described)
     if busy:
         step(f"note: {busy}")
     rows: list[Row] = []
@@ -106,7 +106,7 @@ def _limits(threads: Sequence[int], step: Callable[[str], None]) -> dict[str, di
     for count in threads:
         for precision in machine.PRECISIONS:
             step(f"the machine's own limit in {precision}, {count} threads")
-            found = machine.peak(precision, count)
+            found = machine.measure_peak(precision, count)
             if found is not None:
                 rates.setdefault(precision, {})[count] = found
     return rates

@@ -30,7 +30,7 @@ from glama_deploy.masks import TYPES
 from glama_deploy.training import checkpoints, config
 from glama_deploy.training.run import train
 
-#: What each differs in from GLaMa's own: all of the loss, all seven masks.
+#: Settings of each variant that differ from GLaMa's, which has the whole loss and all seven masks.
 VARIANTS: dict[str, list[str]] = {
     "L_LaMa": ["weights.total_variation=0", "weights.focal_frequency=0"],
     "L_LaMa + TV": ["weights.focal_frequency=0"],
@@ -44,8 +44,8 @@ TABLES = {
 }
 
 
-def trained(name: str, changes: list[str], options: argparse.Namespace, progress: Progress) -> Path:
-    """The checkpoint of a variant, trained now or already."""
+def train_variant(name: str, changes: list[str], options: argparse.Namespace, progress: Progress) -> Path:
+    """Train a variant, or continue where an earlier run stopped, and return its checkpoint."""
     settings = [
         f"data.train=[{options.train}]",
         f"data.side={options.side}",
@@ -75,8 +75,8 @@ def trained(name: str, changes: list[str], options: argparse.Namespace, progress
     )
 
 
-def mean(found: Summary, name: str, kinds: Sequence[str], metric: str) -> float:
-    """A variant's mean over masks."""
+def average_masks(found: Summary, name: str, kinds: Sequence[str], metric: str) -> float:
+    """Return a variant's mean of a metric over masks, in the metric's usual region."""
     values = [
         c.value.mean
         for c in found.cells
@@ -97,7 +97,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     console = Console()
     with Progress(console=console) as progress:
-        last = {name: trained(name, changes, options, progress) for name, changes in VARIANTS.items()}
+        last = {name: train_variant(name, changes, options, progress) for name, changes in VARIANTS.items()}
     request = Request(
         [str(options.photos)],
         [f"{name}={path}@torch" for name, path in last.items()],
@@ -116,7 +116,8 @@ def main() -> None:
         for kind in (*TYPES, "mean"):
             kinds = list(TYPES) if kind == "mean" else [kind]
             cells = [
-                f"{mean(found, name, kinds, 'psnr'):.2f} / {mean(found, name, kinds, 'spectrum'):.3f}" for name in names
+                f"{average_masks(found, name, kinds, 'psnr'):.2f} / {average_masks(found, name, kinds, 'spectrum'):.3f}"
+                for name in names
             ]
             table.add_row(kind, *cells)
             text.append(f"| {kind} | " + " | ".join(cells) + " |")

@@ -28,11 +28,10 @@ from glama_deploy.io.images import read_image
 from glama_deploy.masks import by_name
 from glama_deploy.psnr import compute_mean_square, compute_psnr
 
-#: Holes for each photograph.
-HOLES = 4
+HOLES_PER_PHOTO = 4
 
 
-def hole(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+def draw_hole(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     side = min(height, width) // 4
     mask = np.zeros((height, width), bool)
     top, left = int(rng.integers(height - side)), int(rng.integers(width - side))
@@ -40,8 +39,10 @@ def hole(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     return mask
 
 
-def fill(inpainter: Inpainter, image: np.ndarray, missing: np.ndarray, spans: Sequence[regions.Span]) -> np.ndarray:
-    """The image, each of the spans filled by itself."""
+def fill_spans(
+    inpainter: Inpainter, image: np.ndarray, missing: np.ndarray, spans: Sequence[regions.Span]
+) -> np.ndarray:
+    """Return the image with the hole in each of the spans filled from that span alone."""
     result = image.copy()
     for span in spans:
         crop = np.ascontiguousarray(image[span.slices])
@@ -63,17 +64,17 @@ def main() -> None:
     rng = np.random.default_rng(0)
     for path in list_photos(options.photos):
         image = read_image(path).rgb
-        for _ in range(HOLES):
-            missing = hole(image.shape[0], image.shape[1], rng)
+        for _ in range(HOLES_PER_PHOTO):
+            missing = draw_hole(image.shape[0], image.shape[1], rng)
             for way in ways:
                 spans = [regions.Span(0, 0, *missing.shape)]
                 if isinstance(way, float):
                     rule = regions.Rule(ANY_SIZE, way)
                     boxes, _ = rule.parted(missing)  # none is too large for such an engine
                     spans = [box.span for box in rule.share(boxes, missing.shape)]
-                fill(inpainter, image, missing, spans)  # a size that is new warms up
+                fill_spans(inpainter, image, missing, spans)  # a size that is new warms up
                 start = time.perf_counter()
-                filled = fill(inpainter, image, missing, spans)
+                filled = fill_spans(inpainter, image, missing, spans)
                 seconds[way].append(time.perf_counter() - start)
                 shares[way].append(sum(h * w for h, w in (span.size for span in spans)) / missing.size)
                 mean_square = compute_mean_square(filled[missing], image[missing])

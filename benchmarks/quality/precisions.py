@@ -32,12 +32,12 @@ from glama_deploy.psnr import compute_psnr
 
 WAYS = (("openvino", "bf16"), ("openvino", "int8"), ("openvino", "int8+bf16"), ("onnxruntime:cpu", "int8"))
 
-#: Pictures of the sheet, and what one of their columns is called.
-SHOWN, DIFFERENCE = 6, "difference x 8"
+#: Rows of the sheet, and the name of one of its columns.
+MAX_SHEET_ROWS, DIFFERENCE = 6, "difference x 8"
 
 
-def opened(model: str) -> dict[str, Inpainter]:
-    """The ways that are there, fp32 first."""
+def load_ways(model: str) -> dict[str, Inpainter]:
+    """Load the bundle in each way that runs here, fp32 first."""
     found = {"fp32": glama_deploy.load(model, "openvino", "fp32", compile_sizes=True)}
     for backend, precision in WAYS:
         try:
@@ -52,8 +52,8 @@ def opened(model: str) -> dict[str, Inpainter]:
     return found
 
 
-def shown(item: Item, truth: np.ndarray, missing: np.ndarray, found: dict[str, np.ndarray]) -> Shown:
-    """fp32 and int8 composed over the known pixels, and their difference."""
+def make_shown(item: Item, truth: np.ndarray, missing: np.ndarray, found: dict[str, np.ndarray]) -> Shown:
+    """Return pictures of fp32 and int8 over the known pixels, and of their difference."""
     hole = missing[..., None]
     filled = {
         name: np.where(hole, found[way] * 255, truth).round().astype(np.uint8)
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    ways = opened(options.model)
+    ways = load_ways(options.model)
     paths = list_photos(options.photos)
     console = Console(width=110)
     rows: list[Shown] = []
@@ -91,9 +91,9 @@ def main() -> None:
                 counts.append(int(missing.sum()) * 3)
                 for name, squares in errors.items():
                     squares.append(float(((found[name] - found["fp32"])[missing] ** 2).sum()))
-                if size == options.sizes[0] and len(rows) < SHOWN and kind == list(TYPES)[number % len(TYPES)]:
+                if size == options.sizes[0] and len(rows) < MAX_SHEET_ROWS and kind == list(TYPES)[number % len(TYPES)]:
                     item = Item(dataset="photos", folder=options.photos, image=path.name, shown=kind)
-                    rows.append(shown(item, truth, missing, found))
+                    rows.append(make_shown(item, truth, missing, found))
         for name, squares in errors.items():
             worst = min(compute_psnr(s / c) for s, c in zip(squares, counts, strict=True))
             together = compute_psnr(sum(squares) / sum(counts))

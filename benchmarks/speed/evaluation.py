@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from glama_deploy.benchmarks.speed.folder import make
+from glama_deploy.benchmarks.speed.folder import make_folders
 from glama_deploy.evaluation import methods, protocol
 from glama_deploy.evaluation.evaluate import Request, evaluate
 from glama_deploy.evaluation.metrics.scores import Judge
@@ -28,8 +28,7 @@ from glama_deploy.runtime.torch import threads
 
 METRICS = ("psnr", "ssim", "spectrum")
 
-#: Images of a turn, and turns.
-TURN = 8
+IMAGES_PER_TURN = 8
 
 
 def main() -> None:
@@ -40,16 +39,16 @@ def main() -> None:
     parser.add_argument("--all", type=int, default=200)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        images, _ = make(Path(name), max(options.images, options.all), options.size, "ThinStrokes")
-        beside(options.model, images, options.images, Path(name) / "beside")
+        images, _ = make_folders(Path(name), max(options.images, options.all), options.size, "ThinStrokes")
+        compare_costs(options.model, images, options.images, Path(name) / "beside")
         start = time.perf_counter()
         request = Request([f"a={images}"], [options.model], Path(name) / "all", metrics=METRICS, limit=options.all)
         evaluate(request)
         print(f"{options.all} images × 7 masks, the whole command: {time.perf_counter() - start:.0f} s")
 
 
-def beside(model: str, images: Path, count: int, out: Path) -> None:
-    """Print by how much longer the evaluation takes than inference and metrics, turn by turn."""
+def compare_costs(model: str, images: Path, count: int, out: Path) -> None:
+    """Print how many times as long the evaluation takes as inference and metrics, turn by turn."""
     (spec,) = methods.parse_methods([model], ["auto"], ["auto"])
     method = methods.open_method(spec, 1)
     asked = Protocol(
@@ -64,32 +63,31 @@ def beside(model: str, images: Path, count: int, out: Path) -> None:
     with Folder(out).hold(asked):
         ratios = []
         items = protocol.list_items(asked)
-        inference(judge, method, items[:1])
-        for first in range(0, len(items), TURN):
-            turn = items[first : first + TURN]
+        time_inference(judge, method, items[:1])
+        for first in range(0, len(items), IMAGES_PER_TURN):
+            turn = items[first : first + IMAGES_PER_TURN]
             ways = [
-                lambda turn=turn: inference(judge, method, turn),
-                lambda turn=turn: evaluation(evaluator, turn, out),
+                lambda turn=turn: time_inference(judge, method, turn),
+                lambda turn=turn: time_evaluation(evaluator, turn, out),
             ]
-            order = (0, 1) if first // TURN % 2 else (1, 0)
+            order = (0, 1) if first // IMAGES_PER_TURN % 2 else (1, 0)
             seconds = {way: ways[way]() for way in order}
             ratios.append(seconds[1] / seconds[0])
     spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
-    print(
-        f"evaluation against inference and metrics alone: {statistics.median(ratios):.3f} ({spread}, turns of {TURN})"
-    )
+    ratio = f"{statistics.median(ratios):.3f} ({spread}, turns of {IMAGES_PER_TURN})"
+    print(f"evaluation against inference and metrics alone: {ratio}")
 
 
-def evaluation(evaluator: Evaluator, items: list[Item], out: Path) -> float:
-    """Seconds of all that the evaluation does."""
+def time_evaluation(evaluator: Evaluator, items: list[Item], out: Path) -> float:
+    """Return the seconds of the whole evaluation of images."""
     start = time.perf_counter()
-    for record in evaluator.each(items):
+    for record in evaluator.evaluate_all(items):
         Folder(out).append(record)
     return time.perf_counter() - start
 
 
-def inference(judge: Judge, method: methods.Method, items: list[Item]) -> float:
-    """Seconds of the network and the metrics on images and masks that are in memory."""
+def time_inference(judge: Judge, method: methods.Method, items: list[Item]) -> float:
+    """Return the seconds of the network and the metrics on images and masks in memory."""
     truths = [protocol.read_truth(item.path, None) for item in items]
     masks = [
         {name: protocol.draw_missing(name, item.image, truth.shape[0], truth.shape[1], 0) for name in TYPES}

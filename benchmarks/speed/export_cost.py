@@ -21,7 +21,7 @@ from glama_deploy.network import NAMED
 
 TARGETS = ("onnx", "openvino", "trt-rtx")
 
-MAKE = """
+WRITE_CHECKPOINT = """
 import sys
 from glama_deploy.network import NAMED
 from glama_deploy.checkpoints import formats as checkpoint
@@ -37,7 +37,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "network.safetensors"
-        subprocess.run([sys.executable, "-c", MAKE, options.network, str(source)], check=True)
+        subprocess.run([sys.executable, "-c", WRITE_CHECKPOINT, options.network, str(source)], check=True)
         command = [str(Path(sys.executable).parent / "glama-export"), "--ckpt", str(source)]
         command += ["--out", str(Path(folder) / "bundle"), *(x for target in TARGETS for x in ("--target", target))]
         command += ["--precision", options.precision]
@@ -45,7 +45,7 @@ def main() -> None:
         child = psutil.Popen(command)
         peak = 0
         while child.poll() is None:
-            peak = max(peak, resident(child))
+            peak = max(peak, measure_resident_bytes(child))
             time.sleep(0.02)
         seconds = time.monotonic() - start
     targets = ", ".join(TARGETS)
@@ -53,8 +53,8 @@ def main() -> None:
     print(f"{line}, exit code {child.returncode}")
 
 
-def resident(process: psutil.Process) -> int:
-    """Bytes that a process and all that it started hold (the TensorRT build is a process of its own)."""
+def measure_resident_bytes(process: psutil.Process) -> int:
+    """Return the resident bytes of a process and all processes that it started, such as the TensorRT build."""
     total = 0
     for one in (process, *process.children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -28,8 +28,8 @@ from glama_deploy.inpainting.transparency import Fill
 from glama_deploy.masks import by_name
 
 
-def make(folder: Path, count: int, size: int, kind: str) -> tuple[Path, Path]:
-    """Folders of `count` images and masks: the photographs in turns, mirrored and shifted, so that none is another."""
+def make_folders(folder: Path, count: int, size: int, kind: str) -> tuple[Path, Path]:
+    """Make folders of `count` images and masks. Photographs are mirrored and shifted, so that no two are equal."""
     images, masks = folder / "images", folder / "masks"
     images.mkdir()
     masks.mkdir()
@@ -42,13 +42,13 @@ def make(folder: Path, count: int, size: int, kind: str) -> tuple[Path, Path]:
     return images, masks
 
 
-def one_by_one(fill: Fill, jobs: Iterable[batch.Job]) -> Iterator[batch.Result]:
+def fill_one_by_one(fill: Fill, jobs: Iterable[batch.Job]) -> Iterator[batch.Result]:
     for job in jobs:
         batch.finish(fill, job, *batch.read(job))
         yield batch.Result(job, "written")
 
 
-def consume(results: Iterable[batch.Result]) -> None:
+def check_results(results: Iterable[batch.Result]) -> None:
     for result in results:
         assert result.state == "written", result.reason
 
@@ -69,24 +69,24 @@ def main() -> None:
         for streams in (1, batch.STREAMS)
     )
     with tempfile.TemporaryDirectory() as folder:
-        images, masks = make(Path(folder), options.images, options.size, options.mask)
+        images, masks = make_folders(Path(folder), options.images, options.size, options.mask)
         jobs = batch.plan(images, masks, Path(folder) / "out")
         alone: list[float] = []
         together: list[float] = []
         ways: list[tuple[list[float], Callable[[list[batch.Job]], Iterator[batch.Result]]]] = [
-            (alone, partial(one_by_one, partial(one, region=options.region))),
+            (alone, partial(fill_one_by_one, partial(one, region=options.region))),
             (
                 together,
                 partial(batch.run, partial(several, region=options.region), overwrite=True, at_once=several.streams),
             ),
         ]
         for _, way in ways:
-            consume(way(jobs[: len(jobs) // 5]))  # most sizes of theirs are compiled then
+            check_results(way(jobs[: len(jobs) // 5]))  # most sizes of theirs are compiled then
         for turn in range(options.turns):
             part = jobs[turn :: options.turns]
             for rates, way in ways if turn % 2 else ways[::-1]:
                 start = time.perf_counter()
-                consume(way(part))
+                check_results(way(part))
                 rates.append(len(part) / (time.perf_counter() - start))
     ratios = [theirs / ours for ours, theirs in zip(alone, together, strict=True)]
     print(f"{one.description}, region {options.region}, {options.images} images of {options.size}×{options.size}")

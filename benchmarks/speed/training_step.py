@@ -28,8 +28,8 @@ from glama_deploy.training.data import Batch
 from glama_deploy.training.trainer import Trainer
 
 
-def plain(network: str, image: torch.Tensor, mask: torch.Tensor) -> Callable[[], None]:
-    """The step with nothing of ours in it but the networks."""
+def make_plain_step(network: str, image: torch.Tensor, mask: torch.Tensor) -> Callable[[], None]:
+    """Return the plain step. Only the networks are this project's."""
     generator, discriminator = Generator(NAMED[network]), PatchDiscriminator()
     average = copy.deepcopy(generator).eval()
     adam = torch.optim.Adam(generator.parameters(), lr=1e-3)
@@ -71,7 +71,7 @@ def plain(network: str, image: torch.Tensor, mask: torch.Tensor) -> Callable[[],
     return step
 
 
-def ours(network: str, image: torch.Tensor, mask: torch.Tensor) -> Callable[[], None]:
+def make_own_step(network: str, image: torch.Tensor, mask: torch.Tensor) -> Callable[[], None]:
     asked = config.load(network, ["weights.perceptual=0", f"optimization.batch={len(image)}"])
     asked = asked.model_copy(update={"weights": config.load("glama", ["weights.perceptual=0"]).weights})
     trainer = Trainer(asked, Fabric(accelerator="cpu", devices=1))
@@ -96,7 +96,10 @@ def main() -> None:
     image = torch.rand(options.batch, 3, options.side, options.side)
     mask = torch.zeros(options.batch, 1, options.side, options.side)
     mask[..., options.side // 4 : options.side // 2, :] = 1
-    ways = {"plain": plain(options.network, image, mask), "glama-train": ours(options.network, image, mask)}
+    ways = {
+        "plain": make_plain_step(options.network, image, mask),
+        "glama-train": make_own_step(options.network, image, mask),
+    }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for run in range(options.runs + 1):
         for name, step in ways.items():

@@ -79,14 +79,14 @@ def glama_bench(
         progress.print,
         allow_engine_code=allow_engine_code,
     )
-    results.show(console, found)
+    results.print_results(console, found)
     if out is None:
         return
     out.mkdir(parents=True, exist_ok=True)
     with atomic_file(out / "RESULTS.md") as temporary:
-        temporary.write_text(results.markdown(found), encoding="utf-8")
+        temporary.write_text(results.format_markdown(found), encoding="utf-8")
     with atomic_file(out / "results.png") as temporary:
-        results.plot(found, temporary)
+        results.plot_results(found, temporary)
     # the last file: a folder that has it is complete, and needs --overwrite
     with atomic_file(out / _JSON) as temporary:
         temporary.write_text(found.model_dump_json(indent=1), encoding="utf-8")

@@ -78,7 +78,9 @@ def row(**changes: object) -> Row:
 
 def test_the_table_has_medians_ratios_and_shares():
     rows = (row(seconds=(0.2, 0.1, 0.3), ratio=1.5, share=0.8, peak_bytes=2 * 10**9), row(subject="x", reason="no GPU"))
-    text = results.markdown(Results(network="n", machine={"CPU": "c"}, runs=3, peaks={"fp32": {2: 1e11}}, rows=rows))
+    text = results.format_markdown(
+        Results(network="n", machine={"CPU": "c"}, runs=3, peaks={"fp32": {2: 1e11}}, rows=rows)
+    )
     assert "| OpenVINO fp32 | 200 ms | 100…300 | 1.50× | 80% | 2.00 GB |" in text
     assert "| x | not measured: no GPU |" in text
     assert "100 GFLOP/s in fp32 with 2 threads" in text
@@ -95,8 +97,8 @@ def test_the_share_is_the_graphs_flops_against_the_machines_limit(tiny, make_bun
 
 
 def test_the_machines_limit_is_of_the_order_of_its_clock():
-    assert 1e9 < machine.peak("fp32", 1, 0.2) < 1e13
-    assert json.dumps(machine.describe())
+    assert 1e9 < machine.measure_peak("fp32", 1, 0.2) < 1e13
+    assert json.dumps(machine.describe_machine())
 
 
 def test_a_precision_with_a_rest_has_the_share_of_its_first_and_a_hole_has_none(tiny, make_bundle):
@@ -110,10 +112,10 @@ def test_a_precision_with_a_rest_has_the_share_of_its_first_and_a_hole_has_none(
 def test_a_group_of_which_nothing_was_measured_is_left_out_of_the_plot(tmp_path):
     rows = (row(seconds=(0.2,)), row(size=(16, 16), reason="no memory"))
     found = Results(network="n", machine={}, runs=1, peaks={}, rows=rows)
-    results.plot(found, tmp_path / "plot.png")
+    results.plot_results(found, tmp_path / "plot.png")
     assert Image.open(tmp_path / "plot.png").size[0] > 400
     with pytest.raises(GlamaError, match="nothing was measured"):
-        results.plot(found.model_copy(update={"rows": rows[1:]}), tmp_path / "none.png")
+        results.plot_results(found.model_copy(update={"rows": rows[1:]}), tmp_path / "none.png")
 
 
 def test_a_subject_may_have_a_hole_if_it_is_ours():
@@ -231,6 +233,6 @@ def test_a_folder_of_results_is_complete_once_it_has_the_file_that_needs_an_over
 
 
 def test_a_busy_machine_is_worth_a_note():
-    assert machine.busy({"load before": "0.1"}) is None
-    assert "the load is 2.4 already" in machine.busy({"load before": "2.4"})
-    assert machine.busy({**machine.describe(), "load before": "0.0"}) is None
+    assert machine.warn_of_load({"load before": "0.1"}) is None
+    assert "the load is 2.4 already" in machine.warn_of_load({"load before": "2.4"})
+    assert machine.warn_of_load({**machine.describe_machine(), "load before": "0.0"}) is None

@@ -63,7 +63,7 @@ assert main.run([*command, "--model", os.environ["BUNDLE"]]) == 0
 assert (np.asarray(Image.open(f"{folder}/out.png"))[mask == 0] == 128).all()
 assert memory.available() > 0
 assert processors.count_processors() == psutil.cpu_count()
-assert "cores" in machine.describe()
+assert "cores" in machine.describe_machine()
 assert subjects._peak_bytes() >= 0
 """
 
