@@ -60,6 +60,7 @@ class Spec:
 
     @property
     def baseline(self) -> bool:
+        """Whether the method is classical inpainting."""
         return self.model in BASELINES
 
 
@@ -92,6 +93,9 @@ def parse_methods(
         backends: backends of the models that name none.
         precisions: precisions of the models that name none.
         allow_engine_code: see :func:`glama_deploy.load`.
+
+    Returns:
+        A method for each model, backend and precision, with labels that differ.
 
     Raises:
         GlamaError: a model is not there, a backend or precision does not exist, or two methods have one name.
@@ -149,7 +153,14 @@ def _derive_label(model: str) -> str:
 
 
 def compute_digest(spec: Spec) -> str:
-    """Return what tells the model from another: a SHA-256 of a bundle's manifest or of all files of a checkpoint."""
+    """Return what tells the model from another.
+
+    Args:
+        spec: the method.
+
+    Returns:
+        A SHA-256 of a bundle's manifest or of all files of a checkpoint; empty for a baseline.
+    """
     if spec.baseline:
         return ""
     manifest = Path(spec.model) / MANIFEST
@@ -163,6 +174,9 @@ def open_method(spec: Spec, threads: int, region: Region = "full") -> Method:
         spec: the method.
         threads: the number of threads.
         region: what a network sees of an image.
+
+    Returns:
+        The method, ready to run.
 
     Raises:
         GlamaError: the method does not run here, or not in the precision that is asked for.
@@ -227,12 +241,28 @@ def _describe_baseline(baseline: str) -> str:
 
 
 def telea(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """Inpaint with OpenCV, radius 3 pixels (Telea, J. Graphics Tools 2004)."""
+    """Inpaint with OpenCV, radius 3 pixels (Telea, J. Graphics Tools 2004).
+
+    Args:
+        image: uint8 H×W×3.
+        missing: the pixels to fill, bool H×W.
+
+    Returns:
+        uint8 H×W×3 with known pixels as they were.
+    """
     return cv2.inpaint(image, missing.astype(np.uint8), 3, cv2.INPAINT_TELEA)
 
 
 def navier_stokes(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """Inpaint with OpenCV, radius 3 pixels (Bertalmio et al., CVPR 2001)."""
+    """Inpaint with OpenCV, radius 3 pixels (Bertalmio et al., CVPR 2001).
+
+    Args:
+        image: uint8 H×W×3.
+        missing: the pixels to fill, bool H×W.
+
+    Returns:
+        uint8 H×W×3 with known pixels as they were.
+    """
     return cv2.inpaint(image, missing.astype(np.uint8), 3, cv2.INPAINT_NS)
 
 
@@ -241,6 +271,13 @@ def interpolation(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
 
     Pixels outside of the triangles get the value of the nearest known pixel. All pixels do where the known pixels lie
     on one line.
+
+    Args:
+        image: uint8 H×W×3.
+        missing: the pixels to fill, bool H×W.
+
+    Returns:
+        uint8 H×W×3 with known pixels as they were.
     """
     edge = cv2.dilate(missing.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) & ~missing
     places, values, wanted = np.argwhere(edge), image[edge].astype(np.float64), np.argwhere(missing)

@@ -1,5 +1,7 @@
-"""What an evaluation depends on: photographs, masks, sizes, methods and metrics. Runs of one protocol have the same
-holes."""
+"""What an evaluation depends on: photographs, masks, sizes, methods and metrics.
+
+Runs of one protocol have the same holes.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,14 @@ class Protocol(FrozenModel):
     shown: int = Field(default=14, ge=0, description="images of each dataset whose results are kept as pictures")
 
     def difference(self, other: Protocol) -> str:
-        """Describe the first difference that an image's result depends on, for people; empty without one."""
+        """Describe the first difference that an image's result depends on.
+
+        Args:
+            other: the protocol of results that are there.
+
+        Returns:
+            A text for people; empty without a difference.
+        """
         for name in type(self).model_fields:
             here, there = getattr(self, name), getattr(other, name)
             if here != there and name not in _IGNORED_FIELDS:
@@ -99,10 +108,18 @@ class Item(FrozenModel):
 
     @property
     def path(self) -> Path:
+        """The file of the image."""
         return self.folder / self.image
 
     def digest(self) -> str:
-        """The file's SHA-256. Raises ImageError where it cannot be read, or its name is no text."""
+        """Compute the SHA-256 of the file.
+
+        Returns:
+            The digest, in hexadecimal.
+
+        Raises:
+            ImageError: the file cannot be read, or its name is not UTF-8.
+        """
         try:
             self.image.encode()
             return sha256(self.path)
@@ -120,11 +137,14 @@ def expand_masks(names: Sequence[str]) -> tuple[str, ...]:
     """Return the masks of the table, a column for each.
 
     Args:
-        names: Masks or mixtures. `general` is the seven types with the public settings, `random-attribute` the seven
+        names: masks or mixtures. `general` is the seven types with the public settings, `random-attribute` the seven
             with random settings. Any other mixture is one column.
 
+    Returns:
+        The names of the columns, each once.
+
     Raises:
-        GlamaError: A name is unknown. The message has the name that was probably meant.
+        GlamaError: a name is unknown. The message has the name that was probably meant.
     """
     expanded = [column for name in names for column in _MASK_GROUPS.get(name, (name,))]
     for name in expanded:
@@ -137,6 +157,9 @@ def find_datasets(texts: Sequence[str]) -> tuple[Dataset, ...]:
 
     Args:
         texts: `FOLDER` or `NAME=FOLDER` each. Without a name the dataset has the folder's.
+
+    Returns:
+        A dataset for each text.
 
     Raises:
         GlamaError: a folder does not exist or has no images, two datasets have one name, or a file cannot have it.
@@ -166,7 +189,14 @@ def _list_images(folder: Path) -> list[str]:
 
 
 def list_items(protocol: Protocol) -> list[Item]:
-    """Return every image of every dataset. Some, far apart, are shown, each with another mask."""
+    """List every image of every dataset.
+
+    Args:
+        protocol: what is evaluated.
+
+    Returns:
+        The images. Some, far apart, are shown, each with another mask.
+    """
     found: list[Item] = []
     for dataset in protocol.datasets:
         images = _list_images(dataset.folder)[: protocol.limit]
@@ -220,7 +250,7 @@ def _find_middle(there: tuple[int, int], shape: tuple[int, int]) -> tuple[float,
 
 
 def draw_missing(mask: str, image: str, height: int, width: int, seed: int) -> np.ndarray:
-    """Draw the missing pixels of an image, bool H×W, as a function of the arguments alone.
+    """Draw the missing pixels of an image.
 
     Args:
         mask: the name of the mask.
@@ -228,6 +258,9 @@ def draw_missing(mask: str, image: str, height: int, width: int, seed: int) -> n
         height: of the image, in pixels.
         width: of the image, in pixels.
         seed: the protocol's seed.
+
+    Returns:
+        bool H×W, a function of the arguments alone.
     """
     entropy = hashlib.sha256(f"{mask}/{image}".encode()).digest()
     rng = np.random.default_rng([seed, *np.frombuffer(entropy, "<u4").tolist()])

@@ -90,15 +90,23 @@ class Folder:
     """The folder of a run. One process at a time writes into it."""
 
     def __init__(self, path: Path) -> None:
+        """Name the folder. Nothing is made before it is held.
+
+        Args:
+            path: the folder, which need not exist.
+        """
         self.path = path
 
     @contextmanager
     def hold(self, protocol: Protocol, *, overwrite: bool = False) -> Iterator[list[Record]]:
-        """Hold the folder during the block, and yield the records of this protocol that are there.
+        """Hold the folder during the block.
 
         Args:
             protocol: what is evaluated.
             overwrite: whether to remove the results of another run.
+
+        Yields:
+            The records of this protocol that are there.
 
         Raises:
             GlamaError: the folder has results of another protocol, or files that are not an evaluation's, is in use, or
@@ -190,7 +198,14 @@ class Folder:
         return found
 
     def append(self, record: Record) -> None:
-        """Add a line in one write, flushed to the disk. Raises GlamaError where that fails."""
+        """Add a line in one write, flushed to the disk.
+
+        Args:
+            record: the results of an image.
+
+        Raises:
+            GlamaError: the folder cannot be written.
+        """
         path = self.path / RECORDS
         try:
             with path.open("ab", buffering=0) as file:
@@ -211,7 +226,18 @@ class Folder:
             np.savez(file, **features)  # type: ignore[arg-type]
 
     def load_features(self, record: Record, mask: str) -> np.ndarray:
-        """Read what :meth:`save_features` wrote of a mask. Raises GlamaError for a file that is damaged."""
+        """Read what :meth:`save_features` wrote of a mask.
+
+        Args:
+            record: the results of the image.
+            mask: the name of the mask.
+
+        Returns:
+            float32 [1 + methods, regions, D].
+
+        Raises:
+            GlamaError: the file is damaged.
+        """
         path = self._features_path(record.dataset, record.image)
         try:
             with np.load(path) as arrays:  # which reads this mask's alone
@@ -220,22 +246,44 @@ class Folder:
             raise GlamaError(f"{path} is damaged; remove it, and the same command makes it again") from error
 
     def has_features(self, item: Item) -> bool:
+        """Return whether features of an image are there.
+
+        Args:
+            item: the image.
+
+        Returns:
+            Whether the file exists; it is not read.
+        """
         return self._features_path(item.dataset, item.image).is_file()
 
     def _features_path(self, dataset: str, image: str) -> Path:
         return self.path / FEATURES / dataset / f"{image}.npz"
 
     def save_picture(self, item: Item, name: str, rgb: np.ndarray) -> None:
-        """rgb uint8 H×W×3."""
+        """Write a picture of an image.
+
+        Args:
+            item: the image.
+            name: the name of the picture.
+            rgb: uint8 H×W×3.
+        """
         with _atomic_file_in_new_folder(self.picture_path(item, name)) as temporary:
             Image.fromarray(rgb).save(temporary, format="PNG")
 
     def remove_pictures_of(self, item: Item) -> None:
-        """Remove the pictures that were kept of the image."""
+        """Remove the pictures that were kept of an image.
+
+        Args:
+            item: the image.
+        """
         shutil.rmtree(self.picture_path(item, TRUTH).parent, ignore_errors=True)
 
     def remove_other_pictures(self, items: Iterable[Item]) -> None:
-        """Remove the pictures that were kept of other images, or with other masks."""
+        """Remove the pictures that were kept of other images, or with other masks.
+
+        Args:
+            items: the images whose pictures stay.
+        """
         kept = {(self.picture_path(item, TRUTH).parent, item.shown) for item in items if item.shown}
         for path in sorted((self.path / PICTURES).rglob("*.png")):
             if path.is_file() and (path.parent, path.name.partition("-")[0]) not in kept:
@@ -244,6 +292,15 @@ class Folder:
                     path.parent.rmdir()
 
     def picture_path(self, item: Item, name: str) -> Path:
+        """Return where a picture of an image is kept.
+
+        Args:
+            item: the image.
+            name: the name of the picture.
+
+        Returns:
+            The path of a PNG file.
+        """
         return self.path / PICTURES / item.dataset / item.image / f"{item.shown}-{name}.png"
 
 

@@ -89,7 +89,14 @@ class Evaluator:
         self._methods = opened or [methods.open_method(spec, asked.threads, asked.region) for spec in setting.specs]
 
     def read(self, item: Item) -> _Inputs | Record:
-        """Read an image and draw its masks; return a record where the image cannot be read or is too small."""
+        """Read an image and draw its masks.
+
+        Args:
+            item: the image.
+
+        Returns:
+            The image; a record where the image cannot be read or is too small.
+        """
         asked = self._setting.protocol
         try:
             digest = item.digest()
@@ -105,7 +112,14 @@ class Evaluator:
         return _Inputs(item, digest, truth, masks)
 
     def evaluate(self, inputs: _Inputs | Record) -> Record:
-        """Run and score every method with every mask, and write features and pictures."""
+        """Run and score every method with every mask, and write features and pictures.
+
+        Args:
+            inputs: what :meth:`read` returned.
+
+        Returns:
+            The results of the image.
+        """
         if isinstance(inputs, Record):
             return inputs
         with threads(self._setting.protocol.threads):
@@ -172,7 +186,14 @@ class Evaluator:
         return Result(values=score.values, rings=score.rings), score
 
     def evaluate_all(self, items: Iterable[Item]) -> Iterator[Record]:
-        """Yield the items' records, in order. A thread reads the next two images meanwhile."""
+        """Evaluate images. A thread reads the next two meanwhile.
+
+        Args:
+            items: the images.
+
+        Yields:
+            The images' records, in order.
+        """
         todo, reading = iter(items), deque[Future[_Inputs | Record]]()
         with ThreadPoolExecutor(1, "glama-eval-read") as reader:
             while True:
@@ -190,7 +211,7 @@ def _describe_metric_failure(error: Exception) -> str:
 def evaluate_items(
     setting: Setting, items: Sequence[Item], processes: int, opened: Sequence[Method], judge: Judge
 ) -> Generator[Record, None, None]:
-    """Yield the records of images, in order. Other processes end with the iterator.
+    """Evaluate images in one process or several. Other processes end with the iterator.
 
     Args:
         setting: what is evaluated.
@@ -198,6 +219,9 @@ def evaluate_items(
         processes: the number of processes; with 1, this process evaluates the images itself.
         opened: the methods of this process.
         judge: the metrics of this process.
+
+    Yields:
+        The records of the images, in order.
 
     Raises:
         GlamaError: a process ends on its own, mostly for lack of memory.
@@ -274,7 +298,13 @@ def _evaluate_in_worker(item: Item) -> Record:
 def count_processes(items: Sequence[Item], asked: Protocol, opened: Sequence[Method]) -> int:
     """Return how many processes this machine has room for.
 
-    The number is that of the processors, as far as memory allows, and 1 where a GPU computes.
+    Args:
+        items: the images.
+        asked: what is evaluated.
+        opened: the methods.
+
+    Returns:
+        The number of processors, as far as memory allows; 1 where a GPU computes.
     """
     if asked.device != "cpu" or any(method.on_gpu for method in opened):
         return 1

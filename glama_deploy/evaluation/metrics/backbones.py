@@ -20,19 +20,38 @@ from glama_deploy.evaluation.metrics.registry import WeightFile
 
 
 def find_cache() -> Path:
-    """Return PyTorch's own folder of downloaded weights (`$TORCH_HOME/hub/checkpoints`)."""
+    """Return PyTorch's own folder of downloaded weights.
+
+    Returns:
+        `$TORCH_HOME/hub/checkpoints`, which need not exist.
+    """
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def find_file(weights: WeightFile, folder: Path | None) -> Path | None:
-    """Return the file in `folder`, or else in PyTorch's cache, or None."""
+    """Find a file of weights.
+
+    Args:
+        weights: the record of the file.
+        folder: where to look before PyTorch's cache, if anywhere.
+
+    Returns:
+        The path, or None.
+    """
     places = [place for place in (folder, find_cache()) if place is not None]
     paths = [place / name for place in places for name in weights.names]
     return next((path for path in paths if path.is_file()), None)
 
 
 def describe_absence(weights: WeightFile) -> str:
-    """Return the line for a file that is not there."""
+    """Return the line for a file that is not there.
+
+    Args:
+        weights: the record of the file.
+
+    Returns:
+        What is missing, and what to do.
+    """
     return (
         f"{weights.names[0]} is neither in --weights nor in {find_cache()}; "
         f"put it there (from {weights.url}), or pass --download"
@@ -40,7 +59,10 @@ def describe_absence(weights: WeightFile) -> str:
 
 
 def download(weights: WeightFile) -> Path:
-    """Download the file into PyTorch's cache and check its digest.
+    """Download a file into PyTorch's cache and check its digest.
+
+    Args:
+        weights: the record of the file.
 
     Returns:
         The file's path.
@@ -94,7 +116,10 @@ def open_lpips(network: str, weights: WeightFile, path: Path) -> nn.Module:
 
 
 def open_inception(path: Path) -> nn.Module:
-    """Open the Inception network of the original FID from a file.
+    """Open the Inception network of the original FID.
+
+    Args:
+        path: the file of weights.
 
     Returns:
         A module that takes uint8 [B, 3, H, W] and gives a tuple of float32 [B, 2048].

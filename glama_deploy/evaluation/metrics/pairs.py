@@ -35,7 +35,11 @@ class Pair:
 
     @cached_property
     def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """The two images, float32 [1, 3, H, W] of 0…1, and the missing pixels, bool [H, W], on the device."""
+        """Return the two images and the missing pixels on the device.
+
+        Returns:
+            float32 [1, 3, H, W] of 0…1 twice, and bool [H, W].
+        """
         import torch
 
         images = (torch.from_numpy(image / np.float32(255)) for image in (self.found, self.truth))

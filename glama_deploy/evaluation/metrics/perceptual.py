@@ -38,7 +38,14 @@ class Lpips:
         self._maps = _Outputs(self._metric.net.lins)  # type: ignore[arg-type, union-attr]
 
     def measure(self, pair: Pair) -> Measurement:
-        """Return the distances of the missing pixels and of the whole image."""
+        """Measure the distance of two images.
+
+        Args:
+            pair: the inpainted image beside the photograph.
+
+        Returns:
+            The distances of the missing pixels and of the whole image.
+        """
         found, truth, missing = pair.tensors
         self._maps.clear()
         whole = float(self._metric(found, truth))
@@ -55,7 +62,15 @@ class Inception:
     """
 
     def __init__(self, path: Path, device: str) -> None:
-        """Open the network from its file. Raises GlamaError for one that is damaged or holds another network."""
+        """Open the network.
+
+        Args:
+            path: the file of weights.
+            device: where the network runs, as PyTorch names it.
+
+        Raises:
+            GlamaError: the file is damaged or holds another network.
+        """
         self._network, self._device = backbones.open_inception(path).to(device), device
         self._maps = _Outputs([self._network.Mixed_7c])  # type: ignore[list-item]
 
@@ -85,6 +100,11 @@ class _Outputs(list[Tensor]):
     """What modules put out, in order, since the list was cleared."""
 
     def __init__(self, modules: nn.ModuleList | list[nn.Module]) -> None:
+        """Listen to modules.
+
+        Args:
+            modules: the modules whose outputs are kept.
+        """
         super().__init__()
         for module in modules:
             module.register_forward_hook(lambda module, inputs, output: self.append(output))
@@ -99,6 +119,9 @@ def compute_fid(found: np.ndarray, truth: np.ndarray) -> float:
     Args:
         found: features of the results, float [N, D], N ≥ 2.
         truth: features of the photographs, float [M, D], M ≥ 2.
+
+    Returns:
+        The distance, 0 for equal sets.
     """
     from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
 

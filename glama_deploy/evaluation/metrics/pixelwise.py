@@ -12,13 +12,27 @@ MAX_PSNR_DB = 100.0
 
 
 def measure_l1(pair: Pair) -> Measurement:
-    """Return the mean absolute difference, 0…1, computed in float64."""
+    """Measure the mean absolute difference in float64.
+
+    Args:
+        pair: the inpainted image beside the photograph.
+
+    Returns:
+        Values of 0…1.
+    """
     error = np.abs(pair.found.astype(np.float64) - pair.truth) / 255
     return Measurement(float(error[pair.missing].mean()), float(error.mean()))
 
 
 def measure_psnr(pair: Pair) -> Measurement:
-    """Return the PSNR in dB, at most MAX_PSNR_DB, computed in float64."""
+    """Measure the PSNR in float64.
+
+    Args:
+        pair: the inpainted image beside the photograph.
+
+    Returns:
+        Values in dB for a peak of 1, at most MAX_PSNR_DB.
+    """
     missing, whole = (
         min(MAX_PSNR_DB, compute_psnr(compute_mean_square(pair.found[pixels], pair.truth[pixels])))
         for pixels in (pair.missing, slice(None))
@@ -27,7 +41,14 @@ def measure_psnr(pair: Pair) -> Measurement:
 
 
 def measure_ssim(pair: Pair) -> Measurement:
-    """Return the mean of the SSIM map (Wang et al., IEEE TIP 2004), computed by torchmetrics in float32."""
+    """Measure the mean of the SSIM map (Wang et al., IEEE TIP 2004) with torchmetrics, in float32.
+
+    Args:
+        pair: the inpainted image beside the photograph.
+
+    Returns:
+        Values up to 1.
+    """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     found, truth, missing = pair.tensors

@@ -212,7 +212,17 @@ METRICS: dict[str, Metric] = {metric.name: metric for metric in _RECORDS}
 
 
 def sort_metrics(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names in the order of the tables, each once. Raises GlamaError for one that does not exist."""
+    """Bring names of metrics into the order of the tables.
+
+    Args:
+        names: the names, in any order.
+
+    Returns:
+        Each name once.
+
+    Raises:
+        GlamaError: a metric does not exist.
+    """
     for name in names:
         if name not in METRICS:
             raise GlamaError(f"unknown metric {name!r}; expected {', '.join(METRICS)}")
@@ -220,7 +230,14 @@ def sort_metrics(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def find_set_metrics(names: Sequence[str]) -> list[SetMetric]:
-    """Return those of the metrics that are of all images together."""
+    """Return those of the metrics that are of all images together.
+
+    Args:
+        names: names of metrics.
+
+    Returns:
+        Their records, in the order of the names.
+    """
     return [metric for name in names if isinstance(metric := METRICS[name], SetMetric)]
 
 

@@ -59,6 +59,9 @@ class Judge:
             found: the inpainted image with the known pixels in place, uint8 H×W×3.
             truth: the photograph, uint8 H×W×3.
             missing: bool H×W with at least one pixel.
+
+        Returns:
+            All values, and features where a metric of a set is asked for.
         """
         pair = Pair(found, truth, missing, self._device)
         values: dict[str, float] = {}

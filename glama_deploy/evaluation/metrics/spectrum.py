@@ -37,17 +37,20 @@ def _average_channels(image: np.ndarray) -> np.ndarray:
 
 
 def compute_errors(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Return the absolute difference of the log amplitudes at each frequency, float64 H×W.
+    """Compute the absolute difference of the log amplitudes at each frequency.
 
     Args:
         found: uint8 H×W×3.
         truth: uint8 H×W×3.
+
+    Returns:
+        float64 H×W, with the zero frequency in the middle.
     """
     return np.abs(compute_log_amplitudes(found) - compute_log_amplitudes(truth))
 
 
 def compute_errors_within(found: np.ndarray, truth: np.ndarray, missing: np.ndarray) -> np.ndarray:
-    """Return the same of the missing pixels alone.
+    """Compute the same of the missing pixels alone.
 
     Known pixels of both images are set to the mean of the truth's missing pixels. They then add nothing, and the step
     at the edge of the hole adds little.
@@ -56,6 +59,9 @@ def compute_errors_within(found: np.ndarray, truth: np.ndarray, missing: np.ndar
         found: uint8 H×W×3.
         truth: uint8 H×W×3.
         missing: bool H×W.
+
+    Returns:
+        float64 H×W, with the zero frequency in the middle.
     """
     found, truth = _average_channels(found), _average_channels(truth)
     level = truth[missing].mean()
@@ -83,7 +89,14 @@ def average_rings(error: np.ndarray) -> tuple[float | None, ...]:
 
 
 def measure_spectrum(pair: Pair) -> Measurement:
-    """Return the mean of the errors over frequencies, and their means by ring."""
+    """Measure the errors of the spectrum.
+
+    Args:
+        pair: the inpainted image beside the photograph.
+
+    Returns:
+        The means over frequencies, and the means by ring.
+    """
     missing = compute_errors_within(pair.found, pair.truth, pair.missing)
     whole = compute_errors(pair.found, pair.truth)
     return Measurement(

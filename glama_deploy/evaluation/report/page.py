@@ -31,12 +31,15 @@ class Slide:
 
 
 def render_page(summary: Summary, slides: Sequence[Slide], figures: dict[str, bytes]) -> str:
-    """Return the page's HTML.
+    """Render the page.
 
     Args:
         summary: the results.
         slides: the shown images.
         figures: PNG files by their captions.
+
+    Returns:
+        HTML that needs no other file.
     """
     loader = jinja2.PackageLoader("glama_deploy.evaluation.report", ".")
     environment = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -50,7 +53,14 @@ def render_page(summary: Summary, slides: Sequence[Slide], figures: dict[str, by
 
 
 def make_slide(row: Shown) -> Slide:
-    """Return the images as the page holds them."""
+    """Encode the pictures of an image for the page.
+
+    Args:
+        row: the image.
+
+    Returns:
+        The image as the page holds it.
+    """
     height, width = row.images[TRUTH].shape[:2]
     title = f"{row.item.dataset}: {row.item.image}, {row.item.shown}"
     return Slide(title, width, height, {name: _encode_picture(image) for name, image in row.images.items()})

@@ -44,6 +44,7 @@ class Shown:
 
     @property
     def results(self) -> dict[str, np.ndarray]:
+        """The methods' results alone."""
         return {name: image for name, image in self.images.items() if name not in (KNOWN, MASK, TRUTH)}
 
 
@@ -56,7 +57,16 @@ class Strip:
 
 
 def read_shown(protocol: Protocol, items: Sequence[Item], folder: Folder) -> Iterator[Shown]:
-    """Yield the items whose pictures were kept. Pictures may be large, so each item is read when it is asked for."""
+    """Read the pictures of the images whose pictures were kept.
+
+    Args:
+        protocol: what was evaluated.
+        items: the images.
+        folder: the folder of the run.
+
+    Yields:
+        An image each. Pictures may be large, so an image is read when it is asked for.
+    """
     results = ((str(n), method.label) for n, method in enumerate(protocol.methods))
     names = [(KNOWN, KNOWN), (MASK, MASK), *results, (TRUTH, TRUTH)]
     for item in items:
@@ -72,12 +82,27 @@ def _read_picture(path: Path) -> np.ndarray:
 
 
 def make_strip(row: Shown) -> Strip:
-    """Return the row of a sheet for an image, with large pictures shrunk."""
+    """Make the row of a sheet for an image.
+
+    Args:
+        row: the image.
+
+    Returns:
+        The row, with large pictures shrunk.
+    """
     return Strip(f"{row.item.image}, {row.item.shown}", {name: _shrink(image) for name, image in row.images.items()})
 
 
 def draw_sheet(rows: Sequence[Strip], labels: Sequence[str]) -> Image.Image:
-    """Draw a row for each image, with columns for what is known, the mask, each method and the truth."""
+    """Draw a row for each image.
+
+    Args:
+        rows: the rows, at least one.
+        labels: the methods, in the order of their columns.
+
+    Returns:
+        A picture with columns for what is known, the mask, each method and the truth.
+    """
     names = [KNOWN, MASK, *labels, TRUTH]
     heights = [max(cell.height for cell in row.pictures.values()) for row in rows]
     width = max(cell.width for row in rows for cell in row.pictures.values()) + 4
@@ -101,7 +126,14 @@ def _shrink(image: np.ndarray) -> Image.Image:
 
 
 def draw_spectra(row: Shown) -> Figure:
-    """Draw the log amplitudes of the truth and of each result, and below them the difference from the truth's."""
+    """Draw the log amplitudes of the truth and of each result, and below them the difference from the truth's.
+
+    Args:
+        row: the image.
+
+    Returns:
+        The figure.
+    """
     truth = spectrum.compute_log_amplitudes(row.images[TRUTH])
     columns = {TRUTH: truth} | {name: spectrum.compute_log_amplitudes(image) for name, image in row.results.items()}
     figure = Figure(figsize=(2.4 * len(columns), 5.2), layout="constrained")
@@ -122,7 +154,15 @@ def draw_spectra(row: Shown) -> Figure:
 
 
 def draw_rings(summary: Summary, dataset: str) -> Figure:
-    """Draw the error of the whole image's spectrum by frequency: a plot for each mask, a line for each method."""
+    """Draw the error of the whole image's spectrum by frequency.
+
+    Args:
+        summary: the results.
+        dataset: the name of the dataset.
+
+    Returns:
+        A plot for each mask, with a line for each method.
+    """
     masks, labels = summary.protocol.masks, [method.label for method in summary.protocol.methods]
     columns = min(4, len(masks))
     rows = -(-len(masks) // columns)
@@ -149,7 +189,14 @@ def draw_rings(summary: Summary, dataset: str) -> Figure:
 
 
 def render_png(figure: Figure) -> bytes:
-    """Return the figure as a PNG file."""
+    """Render a figure.
+
+    Args:
+        figure: the figure.
+
+    Returns:
+        A PNG file.
+    """
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=_FIGURE_DPI)
     return file.getvalue()

@@ -88,6 +88,18 @@ class Summary(FrozenModel):
         return {(c.dataset, c.method, c.mask, c.metric, c.region): c for c in self.cells}
 
     def cell(self, dataset: str, method: str, mask: str, metric: str, region: Region) -> Cell | None:
+        """Find a cell.
+
+        Args:
+            dataset: the name of the dataset.
+            method: the label of the method.
+            mask: the name of the mask.
+            metric: the name of the metric.
+            region: the pixels that the value is of.
+
+        Returns:
+            The cell, or None without a result.
+        """
         return self._places.get((dataset, method, mask, metric, region))
 
 
@@ -111,6 +123,9 @@ def summarize(
         refused: by label, why methods do not run here.
         lacking: by name, why metrics are not computed.
         step: called with the current step.
+
+    Returns:
+        All results.
     """
     cells: list[Cell] = []
     rings: list[Ring] = []
@@ -152,7 +167,14 @@ def _make_cells(place: dict[str, str], protocol: Protocol, mine: _Values, other:
 
 
 def compute_statistic(values: Sequence[float]) -> Statistic:
-    """Return the statistic of at least one value. One value alone has no spread and no interval."""
+    """Compute the statistic of values.
+
+    Args:
+        values: at least one value.
+
+    Returns:
+        Mean, spread and interval. One value alone has neither spread nor interval.
+    """
     mean = float(np.mean(values))
     if len(values) < 2:
         return Statistic(mean=mean, n=len(values))

@@ -53,7 +53,14 @@ class Table:
 
 
 def make_tables(summary: Summary) -> Iterator[Table]:
-    """Yield a table for each metric and region, each followed by the changes against the reference, if any."""
+    """Make a table for each metric and region, each followed by the changes against the reference, if any.
+
+    Args:
+        summary: the results.
+
+    Yields:
+        The tables, those of metrics that are not computed last.
+    """
     for name in summary.protocol.metrics:
         metric = METRICS[name]
         for region in REGIONS:
@@ -117,7 +124,12 @@ def _is_best(summary: Summary, cell: Cell) -> bool:
 
 
 def print_tables(console: Console, summary: Summary) -> None:
-    """Print the means of each metric's usual region. The files have all others."""
+    """Print the means of each metric's usual region. The files have all others.
+
+    Args:
+        console: where to print.
+        summary: the results.
+    """
     masks = [re.sub(r"(?<=[a-z])(?=[A-Z])", "\n", mask) for mask in summary.protocol.masks]
     first = ["dataset", "method"] if len(summary.protocol.datasets) > 1 else ["method"]
     for table in make_tables(summary):
@@ -136,7 +148,14 @@ def print_tables(console: Console, summary: Summary) -> None:
 
 
 def format_markdown(summary: Summary) -> str:
-    """Return the evaluation as Markdown: what was evaluated and how, the tables, and what failed."""
+    """Format the evaluation as Markdown.
+
+    Args:
+        summary: the results.
+
+    Returns:
+        What was evaluated and how, the tables, and what failed.
+    """
     asked = summary.protocol
     size = "the images' own sizes" if asked.size is None else f"{asked.size[0]}×{asked.size[1]}"
     images = ", ".join(f"{count} images of {name}" for name, count in summary.images.items())
@@ -174,7 +193,14 @@ def _escape_markdown(text: str) -> str:
 
 
 def format_csv(summary: Summary) -> str:
-    """Return the cells as CSV, a line each."""
+    """Format the cells as CSV.
+
+    Args:
+        summary: the results.
+
+    Returns:
+        A line for each cell, below a heading.
+    """
     file = io.StringIO(newline="")
     writer = csv.writer(file, lineterminator="\n")
     parts = ("mean", "std", "low", "high", "n")
