@@ -228,7 +228,7 @@ def install(bundle: Bundle, name: EngineName, make: Callable[[Path], Engine]) ->
             waited. The bundle is as it was.
     """
     try:
-        with bundle_folder.changed(bundle.path) as work:
+        with bundle_folder.open_for_changes(bundle.path) as work:
             manifest = _unchanged(bundle)
             engine = make(work)
             for beside in [path for path in work.iterdir() if path.name != name]:
@@ -238,7 +238,7 @@ def install(bundle: Bundle, name: EngineName, make: Callable[[Path], Engine]) ->
             engine = engine.model_copy(update={"parity": emulated or _FROM_BUNDLE})
             manifest = manifest.model_copy(update={"engines": {**manifest.engines, name: engine}})
             (work / bundles.MANIFEST).write_text(bundles.manifest_text(manifest), encoding="utf-8")
-            bundle_folder.publish(bundle.path, work, bundle_folder.engine_files(bundle.path, name))
+            bundle_folder.publish(bundle.path, work, bundle_folder.list_engine_files(bundle.path, name))
     except OSError as error:
         raise write_error(bundle.path, error) from error
     return Bundle(bundle.path, manifest)

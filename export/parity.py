@@ -11,7 +11,7 @@ import numpy as np
 
 from glama_deploy import runtime
 from glama_deploy.bundle import Bundle, Engine, Io, Parity, Precision, SizeRange
-from glama_deploy.checkpoints.formats import Checkpoint, module
+from glama_deploy.checkpoints.formats import Checkpoint, build_module
 from glama_deploy.errors import EngineError
 from glama_deploy.export.samples import Case
 from glama_deploy.inpainting.tensors import leave, padding
@@ -53,7 +53,7 @@ def reference(checkpoint: Checkpoint, inputs: Sequence[Case]) -> list[Measured] 
 
     from glama_deploy.reference.generator import predict
 
-    generator = module(checkpoint)
+    generator = build_module(checkpoint)
     measured = []
     with torch.inference_mode():
         for case in inputs:

@@ -101,7 +101,7 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
     step("reading the checkpoint")
     checkpoint = checkpoints.read(request.checkpoint)
     fft = _lowering(request, checkpoint.config)
-    with bundle_folder.whole(request.out, overwrite=request.overwrite) as folder:
+    with bundle_folder.create(request.out, overwrite=request.overwrite) as folder:
         step("writing the ONNX graph")
         graphs = _write_graphs(checkpoint, request, fft, folder, step)
         engines: dict[EngineName, Engine] = {}

@@ -62,7 +62,7 @@ SCRIPT = "build.sh"
 
 
 @contextmanager
-def whole(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def create(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield an empty folder for a new bundle, which appears at `path` when the block ends without an exception.
 
     Args:
@@ -82,15 +82,15 @@ def whole(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(path.parent)
         if path.exists():
-            with changed(path) as work:
+            with open_for_changes(path) as work:
                 yield work
-                publish(path, work, _own(path))
+                publish(path, work, _list_own(path))
             return
         with temporary_beside(path) as temporary:
             temporary.mkdir()
             yield temporary
             flush(temporary)
-            _appear(temporary, path, overwrite=overwrite)
+            _rename_to(temporary, path, overwrite=overwrite)
     except OSError as error:
         raise write_error(path, error) from error
 
@@ -113,7 +113,7 @@ def is_free(path: Path) -> bool:
     return any(path.iterdir()) and has_only_leftovers(path)
 
 
-def _appear(temporary: Path, path: Path, *, overwrite: bool) -> None:
+def _rename_to(temporary: Path, path: Path, *, overwrite: bool) -> None:
     """Rename a complete bundle to `path`. Another process may have written a bundle at `path` meanwhile."""
     try:
         temporary.rename(path)
@@ -121,15 +121,15 @@ def _appear(temporary: Path, path: Path, *, overwrite: bool) -> None:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         check_overwrite(path, is_there=True, overwrite=overwrite, found="appeared while it was being made")
-        with changed(path) as work:
+        with open_for_changes(path) as work:
             work.rmdir()
             temporary.rename(work)
-            publish(path, work, _own(path))
+            publish(path, work, _list_own(path))
     flush_folder(path.parent)
 
 
 @contextmanager
-def changed(path: Path) -> Iterator[Path]:
+def open_for_changes(path: Path) -> Iterator[Path]:
     """Lock the bundle at `path` for writing, and yield an empty folder for new files.
 
     Changes of a killed process are completed or removed first. The yielded folder is removed at the end of the block.
@@ -159,11 +159,11 @@ def publish(path: Path, work: Path, obsolete: Iterable[str]) -> None:
 
     Args:
         path: The bundle's folder, which this process has locked.
-        work: The folder that :func:`changed` yielded, with the new `manifest.json` and the new files at their paths
-            relative to the bundle's folder.
+        work: The folder that :func:`open_for_changes` yielded, with the new `manifest.json` and the new files at their
+            paths relative to the bundle's folder.
         obsolete: Paths, relative to the bundle's folder, of files to remove. A path that exists in `work` is ignored.
     """
-    new = {file.relative_to(work).as_posix() for file in _files(work)}
+    new = {file.relative_to(work).as_posix() for file in _list_files(work)}
     (work / _OBSOLETE).write_text("\n".join(sorted(set(obsolete) - new)), encoding="utf-8")
     flush(work)
     work.rename(path / NEXT)
@@ -203,9 +203,9 @@ def _move_in(path: Path) -> None:
     obsolete = path / NEXT / _OBSOLETE
     if obsolete.is_file():
         listed = obsolete.read_text(encoding="utf-8", errors="replace").splitlines()
-        for name in _own(path).intersection(listed):
+        for name in _list_own(path).intersection(listed):
             (path / name).unlink(missing_ok=True)
-    for file in _files(path / NEXT):
+    for file in _list_files(path / NEXT):
         if file != obsolete:
             place = path / file.relative_to(path / NEXT)
             if not place.parent.resolve().is_relative_to(path.resolve()):
@@ -219,19 +219,19 @@ def _move_in(path: Path) -> None:
             folder.rmdir()
 
 
-def _files(folder: Path) -> list[Path]:
+def _list_files(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
 
 
-def _own(path: Path) -> set[str]:
+def _list_own(path: Path) -> set[str]:
     """Return the paths of all files of the bundle, relative to the bundle's folder."""
     names = {SCRIPT, *(graph_name(precision) for precision in get_args(Precision))}
     for engine in _ENGINES:
-        names |= engine_files(path, engine)
+        names |= list_engine_files(path, engine)
     return {name for name in names if (path / name).exists() or (path / name).is_symlink()}
 
 
-def engine_files(path: Path, engine: EngineName) -> set[str]:
+def list_engine_files(path: Path, engine: EngineName) -> set[str]:
     """List the files in an engine's folder, except temporary files.
 
     Args:
@@ -243,7 +243,7 @@ def engine_files(path: Path, engine: EngineName) -> set[str]:
     """
     if (path / engine).is_symlink():
         return {engine}
-    files = _files(path / engine)
+    files = _list_files(path / engine)
     return {file.relative_to(path).as_posix() for file in files if not file.name.startswith(PREFIX)}
 
 

@@ -57,7 +57,7 @@ def cached_bundle(model: str | Path) -> Bundle:
     Raises:
         GlamaError: the cache cannot be written, or the checkpoint cannot be read or changes during the export.
     """
-    source = checkpoint.weights_file(model)
+    source = checkpoint.find_weights_file(model)
     folder = cache.folder("bundles") or cache.temporary_folder()
     digests = read_digests(model)
     path = folder / _name_export(digests)
@@ -90,7 +90,7 @@ def read_digests(model: str | Path) -> Digests:
     Raises:
         CheckpointError: a file is missing or cannot be read.
     """
-    weights, config = checkpoint.weights_file(model), Path(model) / "config.yaml"
+    weights, config = checkpoint.find_weights_file(model), Path(model) / "config.yaml"
     try:
         has_config = str(model) != "default" and config.is_file()  # (a folder may be called default)
         return Digests(sha256(weights), sha256(config) if has_config else "")

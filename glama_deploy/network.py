@@ -153,7 +153,7 @@ NAMED: dict[str, NetworkConfig] = {
 }
 
 
-def named(name: str, n_blocks: int | None = None) -> NetworkConfig:
+def get_named(name: str, n_blocks: int | None = None) -> NetworkConfig:
     """Return a named config.
 
     Args:

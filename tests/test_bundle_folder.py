@@ -42,7 +42,7 @@ CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.lin
 
 def act():
     if action == "export":
-        with bundle_folder.whole(path, overwrite=template.name != "nothing") as folder:
+        with bundle_folder.create(path, overwrite=template.name != "nothing") as folder:
             for file in Path(source).iterdir():
                 shutil.copy(file, folder)
     elif action == "build":
@@ -261,11 +261,11 @@ def test_of_two_builds_of_one_bundle_at_once_both_succeed(tiny_bundle, tmp_path,
 
 
 def test_of_two_overwriting_exports_at_once_one_bundle_remains(tiny, another, tmp_path):
-    with bundle_folder.whole(tmp_path / "b", overwrite=True) as folder:
+    with bundle_folder.create(tmp_path / "b", overwrite=True) as folder:
         first = export(Request(tiny, tmp_path / "b", parity=False, overwrite=True)).bundle
         shutil.copytree(first.path, folder, dirs_exist_ok=True)
     Bundle.open(tmp_path / "b").verify()
-    with pytest.raises(GlamaError, match="appeared while it was being made"), bundle_folder.whole(tmp_path / "c"):
+    with pytest.raises(GlamaError, match="appeared while it was being made"), bundle_folder.create(tmp_path / "c"):
         export(Request(tiny, tmp_path / "c", parity=False))
     Bundle.open(tmp_path / "c").verify()
     assert {path.name for path in tmp_path.iterdir()} == {"b", "c", "another.safetensors"}

@@ -64,14 +64,18 @@ def train_variant(name: str, changes: list[str], options: argparse.Namespace, pr
     asked = config.load("glama-tiny", [*settings, *changes])
     out = options.out / "runs" / "".join(c if c.isalnum() else "-" for c in name.lower())
     kept = checkpoints.Checkpoints(out, 1)
-    latest = kept.latest()
-    task = progress.add_task(name, total=options.steps, completed=kept.steps()[-1] if latest else 0)
+    latest = kept.find_latest()
+    task = progress.add_task(name, total=options.steps, completed=kept.list_steps()[-1] if latest else 0)
     if latest is not None and config.load(str(out / "config.yaml")) != asked:
         raise SystemExit(f"{out} is a run with other options; remove it, or give another --out")
-    if latest is not None and kept.steps()[-1] >= options.steps:
+    if latest is not None and kept.list_steps()[-1] >= options.steps:
         return latest
     return train(
-        asked, out, resume=latest is not None, device="cpu", heard=lambda step, _: progress.update(task, completed=step)
+        asked,
+        out,
+        resume=latest is not None,
+        device="cpu",
+        on_step=lambda step, _: progress.update(task, completed=step),
     )
 
 

@@ -11,7 +11,7 @@ sigmoid after the head, orthonormal transforms, no dilation, no interpolated pic
 a coarse network. The published big-lama.pt has these settings. A network with other settings needs format 1 or 2.
 
 A file is identified by its content, not by its suffix. Reading does not run code from a file
-(:mod:`glama_deploy.checkpoints.torch_zip`) and needs no torch. Only :func:`load` and :func:`module` need torch.
+(:mod:`glama_deploy.checkpoints.torch_zip`) and needs no torch. Only :func:`load` and :func:`build_module` need torch.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import safetensors.numpy
 
-from glama_deploy.checkpoints import file_kinds, lama_config, safetensors_file, script_code
-from glama_deploy.checkpoints import torch_zip as archive
+from glama_deploy.checkpoints import file_kinds, lama_config, safetensors_file, script_code, torch_zip
 from glama_deploy.checkpoints.parameters import STEM, check_shapes, find_config, sample
 from glama_deploy.checkpoints.stored_tensors import FLOAT_TYPES, StoredTensor
 from glama_deploy.errors import CheckpointError
@@ -108,7 +107,7 @@ def read(path: str | Path) -> Checkpoint:
     """
     path = DEFAULT if str(path) == "default" else Path(path)
     source = _open(path)
-    with archive.named(source.file):
+    with torch_zip.name_in_errors(source.file):
         found = _find_generator(source.tensors)
         config = find_config({name: tensor.shape for name, tensor in found.items()}, source.declared)
         values_in_all = sum(math.prod(tensor.shape) for tensor in found.values())
@@ -118,7 +117,7 @@ def read(path: str | Path) -> Checkpoint:
     return Checkpoint(path, source.kind, sha256(source.file), config, weights)
 
 
-def weights_file(path: str | Path) -> Path:
+def find_weights_file(path: str | Path) -> Path:
     """Find the file with a checkpoint's parameters.
 
     Args:
@@ -155,10 +154,10 @@ def load(path: str | Path) -> Generator:
     Raises:
         CheckpointError: See :func:`read`.
     """
-    return module(read(path))
+    return build_module(read(path))
 
 
-def module(checkpoint: Checkpoint) -> Generator:
+def build_module(checkpoint: Checkpoint) -> Generator:
     """Build a torch module from a checkpoint.
 
     Args:
@@ -194,7 +193,7 @@ def save(path: str | Path, config: NetworkConfig, weights: Mapping[str, np.ndarr
         GlamaError: The file cannot be written.
     """
     path = Path(path)
-    with archive.named(path):
+    with torch_zip.name_in_errors(path):
         check_shapes(config, {name: tuple(np.shape(values)) for name, values in weights.items()})
     ordered = {name: np.ascontiguousarray(weights[name]) for name in parameter_shapes(config)}
     with atomic_file(path) as temporary:
@@ -219,11 +218,11 @@ def _open(path: Path) -> _Source:
     kind = file_kinds.identify(path)
     if kind == "safetensors":
         return _open_safetensors(path)
-    tree = archive.read_zip(path) if kind == "zip" else archive.read_legacy(path)
-    code = archive.read_code(path) if kind == "zip" else b""
+    tree = torch_zip.read_zip(path) if kind == "zip" else torch_zip.read_legacy(path)
+    code = torch_zip.read_code(path) if kind == "zip" else b""
     name, declared, part = ("TorchScript", None, tree) if code else _split(tree)
-    with archive.named(path):
-        tensors = dict(archive.tensors(part))
+    with torch_zip.name_in_errors(path):
+        tensors = dict(torch_zip.list_tensors(part))
         if code and any(tensor.endswith(STEM) for tensor in tensors):
             two_stages = any(tensor.endswith(f"coarse.{STEM}") for tensor in tensors)
             script_code.check(code.decode("utf-8", "replace"), two_stages)

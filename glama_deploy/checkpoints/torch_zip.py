@@ -121,7 +121,7 @@ def read_zip(path: Path) -> Any:
         CheckpointError: The archive is damaged, truncated, compressed, not one of torch, from a big-endian machine, or
             exceeds a bound of this module.
     """
-    with _damage(path), zipfile.ZipFile(path) as archive:
+    with _report_damage(path), zipfile.ZipFile(path) as archive:
         entries = {info.filename: info for info in archive.infolist()}
         if len(entries) < len(archive.infolist()):  # of two entries with one name, readers choose different ones
             raise CheckpointError(f"{path} has two entries of one name; save the checkpoint again")
@@ -131,11 +131,11 @@ def read_zip(path: Path) -> Any:
             raise CheckpointError(
                 f"{path} has compressed tensors, which torch does not write; save the checkpoint again"
             )
-        if f"{root}/byteorder" in entries and _head(archive, f"{root}/byteorder", 16) != b"little":
+        if f"{root}/byteorder" in entries and _read_head(archive, f"{root}/byteorder", 16) != b"little":
             raise CheckpointError(
                 f"{path} was saved on a big-endian machine; save the checkpoint on a little-endian machine"
             )
-        pickled = _head(archive, f"{root}/data.pkl", MAX_PICKLE_BYTES + 1)
+        pickled = _read_head(archive, f"{root}/data.pkl", MAX_PICKLE_BYTES + 1)
         if len(pickled) > MAX_PICKLE_BYTES:
             raise CheckpointError(
                 f"{path}: the pickle is larger than {MAX_PICKLE_BYTES >> 20} MiB; a checkpoint's is smaller"
@@ -146,10 +146,10 @@ def read_zip(path: Path) -> Any:
         name = f"{root}/data/{key}"
         if name not in entries:
             raise CheckpointError(f"{path}: a tensor's storage, data/{excerpt(key)}, is missing; the file is damaged")
-        with _damage(f"{path}: data/{excerpt(key)}"):
+        with _report_damage(f"{path}: data/{excerpt(key)}"):
             return _read_stored(path, entries[name])
 
-    with named(path):
+    with name_in_errors(path):
         return pickles.read(io.BytesIO(pickled), _REBUILD, _persistent(read_storage))
 
 
@@ -167,10 +167,10 @@ def read_code(path: Path) -> bytes:
     """
     parts: list[bytes] = []
     room = MAX_CODE_BYTES
-    with _damage(path), zipfile.ZipFile(path) as archive:
+    with _report_damage(path), zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if "/code/" in name and name.endswith(".py"):
-                parts.append(_head(archive, name, room + 1))
+                parts.append(_read_head(archive, name, room + 1))
                 room -= len(parts[-1])
                 if room < 0:
                     raise CheckpointError(
@@ -198,14 +198,14 @@ def read_legacy(path: Path) -> Any:
         if key not in places:
             raise CheckpointError(f"{path}: a tensor's storage is missing; the file is damaged")
         start, length = places[key]
-        with _damage(path), path.open("rb") as file:
+        with _report_damage(path), path.open("rb") as file:
             file.seek(start)
             return file.read(length)
 
-    with _damage(path), path.open("rb") as file:
+    with _report_damage(path), path.open("rb") as file:
         stream = io.BytesIO(file.read(min(MAX_PICKLE_BYTES, path.stat().st_size)))
     sizes: dict[str, int] = {}
-    with named(path):
+    with name_in_errors(path):
         _, _, system = (pickles.read(stream, {}, lambda _: Stub()) for _ in range(3))
         if isinstance(system, dict) and system.get("little_endian") is False:
             raise CheckpointError(
@@ -219,7 +219,7 @@ def read_legacy(path: Path) -> Any:
     return tree
 
 
-def tensors(tree: Any) -> Iterator[tuple[str, StoredTensor]]:
+def list_tensors(tree: Any) -> Iterator[tuple[str, StoredTensor]]:
     """Walk nested dicts and Stubs and yield all tensors. A container that occurs twice is walked once.
 
     Args:
@@ -274,7 +274,7 @@ def _find_root(path: Path, entries: Mapping[str, Any]) -> str:
     raise CheckpointError(f"{path} is a zip of {sample}, without a torch data.pkl; a checkpoint is expected")
 
 
-def _head(archive: zipfile.ZipFile, name: str, length: int) -> bytes:
+def _read_head(archive: zipfile.ZipFile, name: str, length: int) -> bytes:
     """Return the first `length` bytes of an entry."""
     with archive.open(name) as file:
         return file.read(length)
@@ -299,7 +299,7 @@ def _read_stored(path: Path, info: zipfile.ZipInfo) -> bytes:
 
 
 @contextmanager
-def _damage(place: Any) -> Iterator[None]:
+def _report_damage(place: Any) -> Iterator[None]:
     """Turn exceptions of readers of a damaged file into a CheckpointError."""
     try:
         yield
@@ -310,7 +310,7 @@ def _damage(place: Any) -> Iterator[None]:
 
 
 @contextmanager
-def named(path: Path) -> Iterator[None]:
+def name_in_errors(path: Path) -> Iterator[None]:
     """Put a file's name in front of messages of CheckpointErrors.
 
     Args:
@@ -335,7 +335,7 @@ def _place_storages(path: Path, start: int, keys: list[str], sizes: Mapping[str,
     """Return the offset and the length of each storage in bytes. Each storage follows its number of elements."""
     places = {}
     size = path.stat().st_size
-    with _damage(path), path.open("rb") as file:
+    with _report_damage(path), path.open("rb") as file:
         for key in keys:
             if key not in sizes or key in places:
                 raise CheckpointError("the list of storages does not fit the tensors; the file is damaged")

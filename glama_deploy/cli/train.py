@@ -58,12 +58,12 @@ def glama_train(
     progress = Progress(*columns, console=console, disable=not first)
     task = progress.add_task("", total=asked.optimization.steps)
 
-    def heard(step: int, scalars: dict[str, float]) -> None:
+    def show(step: int, scalars: dict[str, float]) -> None:
         progress.start()
         progress.update(task, completed=step, description=f"loss {scalars['total']:.3f}, L1 {scalars['l1']:.4f}")
 
     try:
-        last = train(asked, out, resume=resume, weights=weights, device=device, processes=processes, heard=heard)
+        last = train(asked, out, resume=resume, weights=weights, device=device, processes=processes, on_step=show)
     finally:
         progress.stop()
     if first:

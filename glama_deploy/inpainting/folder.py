@@ -298,7 +298,7 @@ def read(job: Job) -> _Inputs:
     stored = decoding.read_size(job.image), decoding.read_size(job.mask)
     _check_sizes(job, *stored)
     picture, mask = images.read_image(job.image), read_mask(job.mask)
-    images.check_takes(job.out, picture)
+    images.check_format(job.out, picture)
     if mask.shape != picture.rgb.shape[:2]:
         turned = [shape != size for shape, size in zip((picture.rgb.shape[:2], mask.shape), stored, strict=True)]
         raise ImageError(_mismatch(job, picture.rgb.shape, mask.shape, *turned))

@@ -72,7 +72,7 @@ def write_image(path: Path, picture: Picture) -> None:
         ImageError: The suffix is not supported, or the format does not support the picture.
         GlamaError: The file cannot be written.
     """
-    encoder = check_takes(path, picture)
+    encoder = check_format(path, picture)
     image = Image.fromarray(picture.rgb, "RGB")
     if picture.gray:
         image = image.convert("L")
@@ -104,7 +104,7 @@ def check_suffix(path: Path) -> None:
         raise ImageError(f"{path} {found}; one of {', '.join(sorted(SUFFIXES))} is expected: .png is a good choice")
 
 
-def check_takes(path: Path, picture: Picture) -> str:
+def check_format(path: Path, picture: Picture) -> str:
     """Check that a file can store a picture.
 
     Args:

@@ -26,7 +26,7 @@ def shrink(masked: Tensor, side: int) -> Tensor:
         float [B, 4, S, S]: the means of the known pixels, then the mask (1 = missing).
     """
     known = torch.cat([masked[:, :3], 1 - masked[:, 3:]], dim=1)
-    rows, columns = (area(extent, side).to(known) for extent in known.shape[2:])
+    rows, columns = (compute_cell_weights(extent, side).to(known) for extent in known.shape[2:])
     with torch.autocast(known.device.type, enabled=False):
         means = rows @ known @ columns.T
     share = means[:, 3:]
@@ -48,7 +48,7 @@ def enlarge(picture: Tensor, height: int, width: int) -> Tensor:
     return nn.functional.interpolate(picture, (height, width), mode="bilinear", align_corners=False)
 
 
-def area(extent: int, cells: int) -> Tensor:
+def compute_cell_weights(extent: int, cells: int) -> Tensor:
     """Compute the weights with which pixels count in the means of cells, along one axis.
 
     Args:

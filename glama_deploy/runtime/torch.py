@@ -61,7 +61,7 @@ class TorchRunner:
 
         self._threads = request.threads
         self._device = "cuda" if request.device != "cpu" and torch.cuda.is_available() else "cpu"
-        self._generator = checkpoint.module(source).to(self._device)
+        self._generator = checkpoint.build_module(source).to(self._device)
         self.description = f"PyTorch {torch.__version__} {self._device.upper()} fp32"
 
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = INPAINTED) -> np.ndarray:

@@ -42,7 +42,7 @@ def outside_current_folder() -> Iterator[None]:
             os.environ[_SAFE_PATH_VARIABLE] = before
 
 
-def for_workers(count: int) -> AbstractContextManager[None]:
+def protect_worker_start(count: int) -> AbstractContextManager[None]:
     """Protect the start of multiprocessing's workers by :func:`outside_current_folder`, if necessary.
 
     Args:

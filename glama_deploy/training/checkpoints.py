@@ -65,7 +65,7 @@ class Checkpoints:
         """
         path = self._folder / f"step-{step:08}.pt"
         _write(path, state)
-        for old in self.steps()[: -self._keep]:
+        for old in self.list_steps()[: -self._keep]:
             self._path(old).unlink()
         return path
 
@@ -80,7 +80,7 @@ class Checkpoints:
         """
         _write(self._folder / BEST, state)
 
-    def steps(self) -> list[int]:
+    def list_steps(self) -> list[int]:
         """List the steps of all checkpoints except the best one.
 
         Returns:
@@ -89,13 +89,13 @@ class Checkpoints:
         names = (_NAME.fullmatch(path.name) for path in self._folder.glob("step-*.pt"))
         return sorted(int(match.group(1)) for match in names if match)
 
-    def latest(self) -> Path | None:
+    def find_latest(self) -> Path | None:
         """Find the last checkpoint.
 
         Returns:
             The checkpoint, or None where the folder has no checkpoint.
         """
-        steps = self.steps()
+        steps = self.list_steps()
         return self._path(steps[-1]) if steps else None
 
     def _path(self, step: int) -> Path:

@@ -164,7 +164,7 @@ def load(source: str, overrides: Sequence[str] = ()) -> Config:
         raise GlamaError(f"config {excerpt(source)}: {where} is {quoted(first.get('input'))}: {message}") from error
 
 
-def text(config: Config) -> str:
+def to_yaml(config: Config) -> str:
     """Write a config as YAML.
 
     Args:

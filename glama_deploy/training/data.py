@@ -27,7 +27,7 @@ from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.io.decoding import decode
 from glama_deploy.io.images import SUFFIXES
 from glama_deploy.masks import Mask, by_name
-from glama_deploy.system.spawning import for_workers
+from glama_deploy.system.spawning import protect_worker_start
 from glama_deploy.text.excerpts import excerpt
 from glama_deploy.training import distortions
 from glama_deploy.training.config import Data
@@ -99,7 +99,7 @@ class Batch:
     broken: tuple[str, ...]
 
 
-def photos(sources: Sequence[str]) -> list[Photo]:
+def list_photos(sources: Sequence[str]) -> list[Photo]:
     """List the photographs of folders and shards.
 
     Args:
@@ -186,7 +186,7 @@ class Squares(Dataset[tuple[np.ndarray, np.ndarray, tuple[str, ...]]]):
     """Samples by their position in the run: image uint8 S×S×3, mask bool S×S, names of photographs that cannot be read.
 
     Args:
-        sources: Folders or shards, as :func:`photos` takes them.
+        sources: Folders or shards, as :func:`list_photos` takes them.
         data: The side S, the masks, and the changes of photographs.
         seed: Seed of all random choices.
 
@@ -195,7 +195,7 @@ class Squares(Dataset[tuple[np.ndarray, np.ndarray, tuple[str, ...]]]):
     """
 
     def __init__(self, sources: Sequence[str], data: Data, seed: int) -> None:
-        self._photos, self._data, self._seed = photos(sources), data, seed
+        self._photos, self._data, self._seed = list_photos(sources), data, seed
         self._mask: Mask = by_name(data.masks)
         self._kept: dict[Photo, Image.Image] = {}
         self._epoch, self._order = -1, np.empty(0, np.int64)
@@ -210,7 +210,7 @@ class Squares(Dataset[tuple[np.ndarray, np.ndarray, tuple[str, ...]]]):
         while len(broken) < _MAX_BROKEN:
             photo = self._photos[self._shuffle(epoch)[place]]
             try:
-                image = square(self._read(photo), self._data, rng)
+                image = cut_square(self._read(photo), self._data, rng)
             except _BROKEN:
                 broken.append(str(photo))
                 place = int(rng.integers(len(self._photos)))
@@ -236,7 +236,7 @@ def _decode(photo: Photo) -> Image.Image:
     return decode(io.BytesIO(photo.read()), photo).convert("RGB")
 
 
-def square(picture: Image.Image, data: Data, rng: np.random.Generator) -> np.ndarray:
+def cut_square(picture: Image.Image, data: Data, rng: np.random.Generator) -> np.ndarray:
     """Make a training image from a photograph.
 
     Args:
@@ -293,7 +293,7 @@ class Positions(Sampler[list[int]]):
             position += self._world * self._batch
 
 
-def batches(
+def read_batches(
     squares: Squares, positions: Positions, workers: int, device: str | torch.device = "cpu"
 ) -> Iterator[Batch]:
     """Read batches without end.
@@ -316,7 +316,7 @@ def batches(
         pin_memory=torch.device(device).type == "cuda",
         worker_init_fn=_use_one_thread,
     )
-    with for_workers(workers):
+    with protect_worker_start(workers):
         found = iter(loader)
     for image, mask, broken in found:
         image, mask = (tensor.to(device, non_blocking=True) for tensor in (image, mask))

@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
-from glama_deploy.checkpoints import torch_zip as archive
+from glama_deploy.checkpoints import torch_zip
 from glama_deploy.errors import GlamaError
 from glama_deploy.io.files import atomic_file
 from glama_deploy.text.excerpts import excerpt
@@ -49,7 +49,7 @@ def train(
     weights: Path | None = None,
     device: str = "auto",
     processes: int = 1,
-    heard: Callable[[int, Scalars], None] = lambda step, scalars: None,
+    on_step: Callable[[int, Scalars], None] = lambda step, scalars: None,
 ) -> Path:
     """Train to the config's last step.
 
@@ -61,7 +61,7 @@ def train(
         device: `auto`, `cpu` or `cuda`.
         processes: Number of processes that share each batch. Under torchrun, torchrun's number is used. The first
             process writes.
-        heard: Called after each step with the number of the step and the losses.
+        on_step: Called after each step with the number of the step and the losses.
 
     Returns:
         The last checkpoint.
@@ -73,7 +73,7 @@ def train(
     """
     _check_name(out)
     kept = checkpoints.Checkpoints(out, asked.saving.keep)
-    latest = kept.latest()
+    latest = kept.find_latest()
     if latest is not None and not resume:
         raise GlamaError(f"{out} contains a run; resume the run, or choose another folder")
     if latest is None and resume:
@@ -88,16 +88,16 @@ def train(
         Squares(asked.data.valid, asked.data, seed=0)  # checks the photographs before training begins
     if latest is not None:
         state = checkpoints.read(latest)
-        with archive.named(latest):
+        with torch_zip.name_in_errors(latest):
             trainer.restore(state)
     if not trainer.fabric.is_global_zero:
         with _stop_requested() as stop:
-            return _loop(trainer, squares, kept, None, stop, heard)
+            return _loop(trainer, squares, kept, None, stop, on_step)
     out.mkdir(parents=True, exist_ok=True)
     with atomic_file(out / CONFIG) as temporary:
-        temporary.write_text(config.text(asked), encoding="utf-8")
+        temporary.write_text(config.to_yaml(asked), encoding="utf-8")
     with SummaryWriter(str(out), purge_step=trainer.step) as writer, _stop_requested() as stop:
-        return _loop(trainer, squares, kept, writer, stop, heard)
+        return _loop(trainer, squares, kept, writer, stop, on_step)
 
 
 def _check_name(out: Path) -> None:
@@ -138,11 +138,11 @@ def _loop(
     kept: checkpoints.Checkpoints,
     writer: SummaryWriter | None,
     stop: threading.Event,
-    heard: Callable[[int, Scalars], None],
+    on_step: Callable[[int, Scalars], None],
 ) -> Path:
     """Train to the last step, and return the last checkpoint. A process without a writer does not write."""
     saving, last = trainer.config.saving, trainer.config.optimization.steps
-    samples, broken = trainer.batches(squares), set[str]()
+    samples, broken = trainer.read_batches(squares), set[str]()
     while trainer.step < last:
         scalars, unreadable = trainer.advance(samples)
         for name in set(unreadable) - broken:
@@ -153,7 +153,7 @@ def _loop(
             if ending and trainer.step < last:
                 raise Stopped("stopped")
             continue
-        heard(trainer.step, scalars)
+        on_step(trainer.step, scalars)
         if trainer.step % saving.log_every == 0:
             for name, value in {**scalars, "broken": float(len(broken))}.items():
                 writer.add_scalar(f"train/{name}", value, trainer.step)
@@ -164,7 +164,7 @@ def _loop(
         if ending and trainer.step < last:
             raise Stopped(f"stopped at step {trainer.step}, which is saved in {path}; resume the run to continue")
     trainer.fabric.barrier()
-    latest = kept.latest()
+    latest = kept.find_latest()
     if latest is None:
         raise GlamaError("the run has no steps left; raise optimization.steps")
     return latest

@@ -37,7 +37,7 @@ def check(state: dict[str, Any]) -> None:
         _require(is_network, name, found, "a dict of tensors")
 
 
-def adam_state(found: Any, adam: torch.optim.Adam, name: str) -> dict[str, Any]:
+def check_adam_state(found: Any, adam: torch.optim.Adam, name: str) -> dict[str, Any]:
     """Check the state of an optimizer.
 
     Args:

@@ -28,7 +28,7 @@ from glama_deploy.reference.generator import Generator, masked_input
 from glama_deploy.text.excerpts import excerpt
 from glama_deploy.training import losses, perceptual, run_state
 from glama_deploy.training.config import Config, Optimization
-from glama_deploy.training.data import Batch, Positions, Squares, batches
+from glama_deploy.training.data import Batch, Positions, Squares, read_batches
 from glama_deploy.training.processes import average_gradients, share_statistics
 
 #: Losses by name.
@@ -83,7 +83,7 @@ class Trainer:
             for network in (generator, discriminator):
                 share_statistics(network)
 
-    def batches(self, squares: Squares) -> Iterator[Batch]:
+    def read_batches(self, squares: Squares) -> Iterator[Batch]:
         """Read the parts of this process's batches, from the current step on.
 
         Args:
@@ -97,19 +97,19 @@ class Trainer:
         part = optimization.batch // optimization.accumulate // fabric.world_size
         start = self.step * optimization.batch
         positions = Positions(part, start, fabric.global_rank, fabric.world_size)
-        return batches(squares, positions, self.config.data.workers, fabric.device)
+        return read_batches(squares, positions, self.config.data.workers, fabric.device)
 
     def advance(self, samples: Iterator[Batch]) -> tuple[Scalars, tuple[str, ...]]:
         """Do one step of both networks.
 
         Args:
-            samples: The iterator of :meth:`batches`.
+            samples: The iterator of :meth:`read_batches`.
 
         Returns:
             The step's losses, and names of photographs that cannot be read.
         """
         optimization = self.config.optimization
-        parts, share = optimization.accumulate, rate(self.step, optimization)
+        parts, share = optimization.accumulate, compute_rate_factor(self.step, optimization)
         if optimization.freeze_norms is not None and self.step >= optimization.freeze_norms:
             for module in self._generator.modules():
                 if isinstance(module, nn.BatchNorm2d):
@@ -159,7 +159,7 @@ class Trainer:
             raise CheckpointError(
                 f"{path} is of another network than the config's: {_list_differences(found.config, network)}"
             )
-        state = checkpoint.module(found).state_dict()
+        state = checkpoint.build_module(found).state_dict()
         for each in into:
             assert each is not None
             each.load_state_dict(state)
@@ -222,7 +222,7 @@ class Trainer:
             ) from error
         adams = {"generator_adam": self._generator_adam, "discriminator_adam": self._discriminator_adam}
         for name, adam in adams.items():
-            adam.load_state_dict(run_state.adam_state(training.get(name), adam, name))
+            adam.load_state_dict(run_state.check_adam_state(training.get(name), adam, name))
         self.step, self.best = training["step"], training.get("best", -math.inf)
 
     def _add_gradients(self, image: Tensor, mask: Tensor, share: float) -> Scalars:
@@ -304,7 +304,7 @@ class Trainer:
         get_ema_multi_avg_fn(decay)(means, values, self.step)
 
 
-def rate(step: int, optimization: Optimization) -> float:
+def compute_rate_factor(step: int, optimization: Optimization) -> float:
     """Compute the factor of the learning rates at a step.
 
     Args:

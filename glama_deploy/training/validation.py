@@ -12,7 +12,7 @@ from glama_deploy.masks import TYPES
 from glama_deploy.psnr import compute_psnr
 from glama_deploy.reference.generator import inpaint
 from glama_deploy.training.config import Config
-from glama_deploy.training.data import Positions, Squares, batches
+from glama_deploy.training.data import Positions, Squares, read_batches
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def validate(generator: nn.Module, config: Config, device: torch.device) -> tupl
         data = config.data.model_copy(update={"masks": name, "flip": False, "recolour": False, "distort": False})
         squares = Squares(config.data.valid, data, seed=0)
         count = min(len(squares), config.saving.validate_images)
-        samples = batches(squares, Positions(1), workers=0, device=device)
+        samples = read_batches(squares, Positions(1), workers=0, device=device)
         found: list[Score] = []
         for _ in range(count):
             batch = next(samples)

@@ -23,8 +23,7 @@ import safetensors.torch
 import torch
 
 from glama_deploy.checkpoints import formats as checkpoint
-from glama_deploy.checkpoints import pickles
-from glama_deploy.checkpoints import torch_zip as archive
+from glama_deploy.checkpoints import pickles, torch_zip
 from glama_deploy.checkpoints.stored_tensors import Layout
 from glama_deploy.errors import CheckpointError
 
@@ -49,7 +48,7 @@ def zipped(pickled: bytes, path: Path) -> None:
 
 
 def legacy(pickled: bytes, path: Path) -> None:
-    head = archive.LEGACY_MAGIC + b"\x80\x02M\xe9\x03." + b"\x80\x02}."
+    head = torch_zip.LEGACY_MAGIC + b"\x80\x02M\xe9\x03." + b"\x80\x02}."
     storage = struct.pack("<q", 1) + b"\0\0\0\0"
     keys = b"\x80\x02](X\x01\x00\x00\x000e." if FLOAT_STORAGE in pickled else b"\x80\x02]."
     path.write_bytes(head + pickled + keys + (storage if FLOAT_STORAGE in pickled else b""))
@@ -175,13 +174,13 @@ def test_work_is_counted(tmp_path, monkeypatch, write):
 
 
 def test_tensors_are_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr(archive, "MAX_TENSORS", 10)
+    monkeypatch.setattr(torch_zip, "MAX_TENSORS", 10)
     torch.save({f"{n}": torch.zeros(1) for n in range(11)}, tmp_path / "x.pt")
     assert "more than 10 tensors" in refusal(tmp_path / "x.pt")
 
 
 def test_entries_of_a_zip_are_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr(archive, "MAX_ENTRIES", 10)
+    monkeypatch.setattr(torch_zip, "MAX_ENTRIES", 10)
     torch.save({f"{n}": torch.zeros(1) for n in range(11)}, tmp_path / "x.pt")
     assert "zip of 17 entries" in refusal(tmp_path / "x.pt")
 
@@ -220,7 +219,7 @@ def test_a_pickle_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path):
 
 
 def test_code_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(archive, "MAX_CODE_BYTES", 1 << 20)
+    monkeypatch.setattr(torch_zip, "MAX_CODE_BYTES", 1 << 20)
     zipped(b"\x80\x02}.", tmp_path / "x.pt")
     with zipfile.ZipFile(tmp_path / "x.pt", "a", zipfile.ZIP_DEFLATED) as file:
         file.writestr("archive/code/x.py", bytes(64 << 20))
@@ -322,7 +321,7 @@ def test_a_storage_of_many_parameters_is_read_once(tmp_path, monkeypatch, state,
 
 def test_a_file_that_has_been_read_is_closed(tmp_path, state):
     torch.save(state, tmp_path / "x.pt")
-    found = dict(archive.tensors(archive.read_zip(tmp_path / "x.pt")))
+    found = dict(torch_zip.list_tensors(torch_zip.read_zip(tmp_path / "x.pt")))
     found["model.1.bn_l.bias"].read()
     assert str(tmp_path / "x.pt") not in {file.path for file in psutil.Process().open_files()}
 

@@ -109,7 +109,7 @@ def make(kind: str, state: OrderedDict[str, torch.Tensor], tmp_path: Path) -> by
         safetensors.torch.save_file(dict(state), path)
     elif kind == "torchscript":
         weights = {name: values.numpy() for name, values in state.items()}
-        generator = checkpoint.module(checkpoint.Checkpoint(path, "", "", SMALLEST, weights))
+        generator = checkpoint.build_module(checkpoint.Checkpoint(path, "", "", SMALLEST, weights))
         with pytest.warns(match="deprecated"):
             torch.jit.trace(generator, torch.rand(1, 4, 16, 16)).save(str(path))
     else:

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from glama_deploy.checkpoints import formats as checkpoint
-from glama_deploy.checkpoints import script_code
-from glama_deploy.checkpoints import torch_zip as archive
+from glama_deploy.checkpoints import script_code, torch_zip
 from glama_deploy.errors import CheckpointError
 from glama_deploy.network import NetworkConfig
 from glama_deploy.reference.generator import Generator
@@ -84,7 +83,7 @@ def test_scripted_convolutions_are_understood(tmp_path, dilation, padding_mode):
     convolution = torch.nn.Conv2d(4, 4, 3, 1, dilation, dilation=dilation, padding_mode=padding_mode)
     with pytest.warns(match="deprecated"):
         torch.jit.script(torch.nn.Sequential(convolution, torch.nn.Sigmoid())).save(str(tmp_path / "x.pt"))
-    code = archive.read_code(tmp_path / "x.pt").decode()
+    code = torch_zip.read_code(tmp_path / "x.pt").decode()
     if (dilation, padding_mode) == (1, "reflect"):
         script_code.check(code)
         return

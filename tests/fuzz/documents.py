@@ -204,7 +204,7 @@ def check(case: Case, folder: Path, base: Path) -> None:
     if case.expected == "training":
         found = config.load(str(folder / _CONFIG), case.arguments)
         again = folder / "again.yaml"
-        again.write_text(config.text(found), encoding="utf-8")
+        again.write_text(config.to_yaml(found), encoding="utf-8")
         try:
             if config.load(str(again)) != found:
                 raise Wrong("the config that is written is not the config that was read")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glama_deploy.checkpoints import formats as checkpoint
-from glama_deploy.network import NAMED, NetworkConfig, named, parameter_count, parameter_shapes
+from glama_deploy.network import NAMED, NetworkConfig, get_named, parameter_count, parameter_shapes
 from glama_deploy.reference.ffc import FourierUnit, hermitian
 from glama_deploy.reference.generator import Generator, inpaint, predict
 
@@ -44,12 +44,12 @@ def test_the_torch_module_has_exactly_the_parameters_that_the_config_implies(con
 
 
 def test_glama_goes_from_6_to_18_blocks():
-    assert named("glama", 6).n_blocks == 6
-    assert named("glama", 18).n_blocks == 18
+    assert get_named("glama", 6).n_blocks == 6
+    assert get_named("glama", 18).n_blocks == 18
     with pytest.raises(ValueError, match="6 to 18"):
-        named("glama", 5)
+        get_named("glama", 5)
     with pytest.raises(ValueError, match="big-lama"):
-        named("enormous-lama")
+        get_named("enormous-lama")
 
 
 @settings(deadline=None, max_examples=30)

@@ -21,7 +21,7 @@ TWO = NetworkConfig(ngf=8, n_blocks=1, coarse=NetworkConfig(ngf=8, n_blocks=2), 
 @given(st.integers(1, 200), st.integers(1, 64))
 @settings(deadline=None)
 def test_every_cell_is_covered_by_a_whole_and_every_pixel_counts_the_same(extent, cells):
-    shares = two_stage.area(extent, cells)
+    shares = two_stage.compute_cell_weights(extent, cells)
     torch.testing.assert_close(shares.sum(1), torch.ones(cells, dtype=torch.float64))
     torch.testing.assert_close(shares.sum(0), torch.full((extent,), cells / extent, dtype=torch.float64))
 
@@ -74,7 +74,7 @@ def test_one_checkpoint_holds_both(tmp_path, suffix):
     network = Generator(TWO).eval()
     network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()}, strict=False)
     with torch.inference_mode():
-        assert torch.equal(checkpoint.module(found)(x), network(x))
+        assert torch.equal(checkpoint.build_module(found)(x), network(x))
 
 
 def test_bare_parameters_are_known_for_two_stages(tmp_path):

@@ -15,7 +15,7 @@ import pytest
 from glama_deploy.bundle import Bundle
 from glama_deploy.engines.tensorrt import builder as tensorrt
 from glama_deploy.errors import GlamaError
-from glama_deploy.system.spawning import check_folder, for_workers
+from glama_deploy.system.spawning import check_folder, protect_worker_start
 
 #: Modules that helper processes import first: of Python, of the dependencies, and the project itself.
 NAMES = (
@@ -94,7 +94,7 @@ def test_a_folder_is_refused_only_where_workers_look_for_modules(trap, monkeypat
     monkeypatch.setattr(sys, "version_info", (3, 10))
     monkeypatch.setattr(multiprocessing, "get_start_method", lambda: method)
     refused = pytest.raises(GlamaError, match="has the name of a module of Python")
-    with refused if (method, count) == ("spawn", 2) else nullcontext(), for_workers(count):
+    with refused if (method, count) == ("spawn", 2) else nullcontext(), protect_worker_start(count):
         pass
 
 

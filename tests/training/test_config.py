@@ -11,7 +11,7 @@ from glama_deploy.training.losses import WEIGHTS
 @pytest.mark.parametrize("name", list(config.CONFIGS))
 def test_a_named_config_survives_its_own_yaml(name, tmp_path):
     loaded = config.load(name)
-    (tmp_path / "c.yaml").write_text(config.text(loaded))
+    (tmp_path / "c.yaml").write_text(config.to_yaml(loaded))
     assert config.load(str(tmp_path / "c.yaml")) == loaded
 
 

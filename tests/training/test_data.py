@@ -52,7 +52,7 @@ def settings(**changes) -> Data:
 
 
 def take(squares: data.Squares, count: int, workers: int = 0, **positions) -> list[data.Batch]:
-    there = data.batches(squares, data.Positions(**{"batch": 4, **positions}), workers)
+    there = data.read_batches(squares, data.Positions(**{"batch": 4, **positions}), workers)
     return [next(there) for _ in range(count)]
 
 
@@ -201,7 +201,7 @@ def test_sources_without_photographs_are_one_line(tmp_path, sources, says):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.tar").write_text("no tar")
     with pytest.raises(GlamaError, match=says) as caught:
-        data.photos([source.replace("{tmp}", str(tmp_path)) for source in sources])
+        data.list_photos([source.replace("{tmp}", str(tmp_path)) for source in sources])
     assert "\n" not in str(caught.value)
 
 

@@ -25,7 +25,7 @@ from glama_deploy.export.pipeline import Request, export
 from glama_deploy.training import checkpoints, config
 from glama_deploy.training.data import Squares
 from glama_deploy.training.run import train
-from glama_deploy.training.trainer import Trainer, rate
+from glama_deploy.training.trainer import Trainer, compute_rate_factor
 from glama_deploy.training.validation import score
 
 
@@ -77,12 +77,12 @@ def note(losses: list[float], _step: int, scalars: dict[str, float]) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_on_a_gpu_the_first_steps_are_those_of_a_cpu(photos, tmp_path, precision):
     """The losses of three steps, and a checkpoint that goes straight into the export."""
-    heard: dict[str, list[float]] = {"cpu": [], "cuda": []}
+    found: dict[str, list[float]] = {"cpu": [], "cuda": []}
     settings = asked(photos, optimization__steps=3, optimization__precision=precision)
-    for device, losses in heard.items():
-        last = train(settings, tmp_path / device, device=device, heard=partial(note, losses))
+    for device, losses in found.items():
+        last = train(settings, tmp_path / device, device=device, on_step=partial(note, losses))
     # TF32 and bf16 keep 10 and 7 bits; from the second step on Adam multiplies what rounding there is
-    np.testing.assert_allclose(heard["cuda"], heard["cpu"], rtol=1e-2 if precision == "fp32" else 5e-2)
+    np.testing.assert_allclose(found["cuda"], found["cpu"], rtol=1e-2 if precision == "fp32" else 5e-2)
     assert export(Request(last, tmp_path / "bundle", parity=False)).bundle.engine("onnx")
 
 
@@ -159,16 +159,16 @@ def test_the_rate_follows_its_schedule(photos, schedule, warm_up, expected):
         photos, optimization__schedule=schedule, optimization__warm_up=warm_up, optimization__steps=100
     ).optimization
     for step, share in expected.items():
-        assert rate(step, settings) == pytest.approx(share)
+        assert compute_rate_factor(step, settings) == pytest.approx(share)
     run = trainer(asked(photos, optimization__warm_up=9))
-    run.advance(run.batches(Squares(run.config.data.train, run.config.data, seed=0)))
+    run.advance(run.read_batches(Squares(run.config.data.train, run.config.data, seed=0)))
     assert run._generator_adam.param_groups[0]["lr"] == pytest.approx(1e-4)
     assert run._discriminator_adam.param_groups[0]["lr"] == pytest.approx(1e-5)
 
 
 def test_the_gradients_of_both_networks_are_clipped_where_that_is_asked_for(photos):
     run = trainer(asked(photos, optimization__clip=1e-3))
-    run.advance(run.batches(Squares(run.config.data.train, run.config.data, seed=0)))
+    run.advance(run.read_batches(Squares(run.config.data.train, run.config.data, seed=0)))
     for network in (run._generator, run._discriminator):
         norms = [p.grad.norm() for p in network.parameters() if p.grad is not None]
         assert torch.stack(norms).norm() == pytest.approx(1e-3, rel=1e-3)  # (clip_grad_norm_ adds 1e-6 to the norm)
@@ -179,7 +179,7 @@ def test_the_discriminator_learns_by_its_own_weight(photos):
     norms = []
     for weight in ("null", 1):
         run = trainer(asked(photos, weights__discriminator=weight))
-        run.advance(run.batches(Squares(run.config.data.train, run.config.data, seed=0)))
+        run.advance(run.read_batches(Squares(run.config.data.train, run.config.data, seed=0)))
         norms.append(float(torch.stack([p.grad.norm() for p in run._discriminator.parameters()]).norm()))
     assert norms[0] == pytest.approx(10 * norms[1], rel=1e-3)  # float32 sums
 
@@ -214,7 +214,7 @@ def test_a_run_of_another_version_is_not_gone_on_with(photos, tmp_path):
 
 def test_frozen_norms_keep_their_statistics_from_their_step_on(photos):
     run = trainer(asked(photos, optimization__freeze_norms=2))
-    there = run.batches(Squares(run.config.data.train, run.config.data, seed=0))
+    there = run.read_batches(Squares(run.config.data.train, run.config.data, seed=0))
     statistics = []
     for _ in range(4):
         run.advance(there)
@@ -245,7 +245,7 @@ def test_a_step_moves_each_network_by_its_own_loss_alone(photos):
     run = trainer(asked(photos, weights__adversarial=0, weights__feature_matching=0))
     before = copy.deepcopy(run._discriminator.state_dict())
     squares = Squares(run.config.data.train, run.config.data, seed=0)
-    scalars, broken = run.advance(run.batches(squares))
+    scalars, broken = run.advance(run.read_batches(squares))
     assert_equal(run._discriminator.state_dict(), before)  # its loss weighs nothing
     assert scalars.keys() == {"l1", "total_variation", "focal_frequency", "total"}
     expected = 10 * scalars["l1"] + scalars["total_variation"] + scalars["focal_frequency"]
@@ -259,7 +259,7 @@ def test_training_brings_the_loss_down(photos, tmp_path):
     steps = {"optimization__steps": 150, "optimization__batch": 4, "data__masks": "EveryNLines"}
     settings = asked(photos, **steps, weights__adversarial=0)
     settings = settings.model_copy(update={"weights": settings.weights.model_copy(update={"feature_matching": 0.0})})
-    train(settings, tmp_path / "run", device="cpu", heard=lambda step, scalars: seen.append(scalars["l1"]))
+    train(settings, tmp_path / "run", device="cpu", on_step=lambda step, scalars: seen.append(scalars["l1"]))
     assert np.mean(seen[-20:]) < 0.6 * np.mean(seen[:10])
 
 
@@ -267,7 +267,7 @@ def test_the_average_follows_the_generator(photos):
     run = trainer(asked(photos))
     start = copy.deepcopy(run.average.state_dict())
     squares = Squares(run.config.data.train, run.config.data, seed=0)
-    run.advance(run.batches(squares))
+    run.advance(run.read_batches(squares))
     now = run._generator.state_dict()
     for name, mean in run.average.state_dict().items():
         if mean.is_floating_point():  # at first its decay is 1/10
@@ -312,7 +312,7 @@ def test_a_run_that_is_interrupted_is_saved_and_says_how_to_go_on(photos, tmp_pa
     assert child.returncode == 130
     assert "which is saved in" in said.replace("\n", " ")
     assert "resume the run to continue" in said.replace("\n", " ")
-    latest = checkpoints.Checkpoints(tmp_path / "run", 3).latest()
+    latest = checkpoints.Checkpoints(tmp_path / "run", 3).find_latest()
     assert checkpoints.read(latest)["training"]["step"] == int(latest.stem.partition("-")[2])
 
 

@@ -47,7 +47,7 @@ def test_the_named_config_trains_at_512_on_a_coarse_picture_of_256():
 def test_a_step_moves_both_stages_and_counts_the_coarse_pictures_own_loss(photos):
     run = Trainer(asked(photos), Fabric(accelerator="cpu", devices=1))
     before = {name: value.clone() for name, value in run._generator.named_parameters()}
-    (batch,) = [next(run.batches(Squares(run.config.data.train, run.config.data, seed=0)))]
+    (batch,) = [next(run.read_batches(Squares(run.config.data.train, run.config.data, seed=0)))]
     with torch.no_grad():
         small, coarse = run._generator.guess(torch.cat([batch.image * (1 - batch.mask), batch.mask], 1))
     run.advance(iter([batch]))

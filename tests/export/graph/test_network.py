@@ -77,7 +77,7 @@ def test_the_dynamic_graph_is_the_reference_at_any_size(source, height, width, b
     rng = torch.Generator().manual_seed(height + width)
     image = torch.rand(batch, 3, height, width, generator=rng)
     mask = (torch.rand(batch, 1, height, width, generator=rng) < density).float()
-    generator = checkpoint.module(source)
+    generator = checkpoint.build_module(source)
     outputs = ("inpainted", "predicted")
     found = session(build(source.config, source.weights, None, outputs)).run(
         list(outputs), {"image": image.numpy(), "mask": mask.numpy()}
@@ -95,7 +95,7 @@ def test_the_dynamic_graph_is_the_reference_at_the_ends_of_its_range(source, hei
         ["inpainted"], {"image": image.numpy(), "mask": mask.numpy()}
     )
     with torch.inference_mode():
-        expected = inpaint(checkpoint.module(source), image, mask).numpy()
+        expected = inpaint(checkpoint.build_module(source), image, mask).numpy()
     assert np.abs(out - expected).max() < 5e-6  # as above; a longer DFT sums more, of smaller terms
 
 
@@ -123,13 +123,13 @@ def test_other_members_of_the_family_export_too(config, make_checkpoint):
         ["inpainted"], {"image": image.numpy(), "mask": mask.numpy()}
     )
     with torch.inference_mode():
-        assert np.abs(out - inpaint(checkpoint.module(source), image, mask).numpy()).max() < 5e-6
+        assert np.abs(out - inpaint(checkpoint.build_module(source), image, mask).numpy()).max() < 5e-6
 
 
 def test_norms_are_folded_without_losing_digits(source):
     """In float64 the folded convolution is the convolution and its norm, to float32's rounding of the weights."""
     config = source.config
-    generator: Generator = checkpoint.module(source)
+    generator: Generator = checkpoint.build_module(source)
     model = build(config, source.weights)
     folded = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
     layer = generator.model[1]

@@ -37,7 +37,7 @@ def run(model, outputs, **feeds):
 @given(st.integers(8, 300), st.sampled_from([16, 24, 64, 256]))
 @settings(deadline=None)
 def test_the_matrices_are_what_the_reference_computes(extent, cells):
-    assert np.array_equal(two_stage.area(extent, cells), reference.area(extent, cells).numpy())
+    assert np.array_equal(two_stage.area(extent, cells), reference.compute_cell_weights(extent, cells).numpy())
     picture = torch.rand(1, 1, cells, cells, dtype=torch.float64)
     matrix = torch.from_numpy(two_stage.bilinear(cells, extent))
     # torch's own weights are ratios that were rounded, some 1e-13 of a cell
@@ -77,7 +77,7 @@ def test_the_graph_is_the_reference(make_checkpoint, size, fft, fill):
     stage = TWO.coarse.model_copy(update={"fill": fill})
     read = checkpoint.read(make_checkpoint(TWO.model_copy(update={"coarse": stage})))
     model = build(read.config, read.weights, size, ("predicted",), fft)
-    network = checkpoint.module(read)
+    network = checkpoint.build_module(read)
     for height, width in [size] if size else [(64, 64), (96, 136), (32, 40), (256, 128)]:
         image = torch.rand(2, 3, height, width)
         mask = (torch.rand(2, 1, height, width) > 0.3).float()
