@@ -214,7 +214,7 @@ def truncated(path: Path) -> None:
         (lambda path: None, "no checkpoint at"),
         (lambda path: path.write_bytes(b""), "is empty"),
         (truncated, "is truncated: 300 bytes found"),
-        (another_network, "holds no LaMa or GLaMa generator"),
+        (another_network, "has no LaMa or GLaMa generator"),
         (lambda path: path.mkdir(), r"no config\.yaml"),
     ],
 )

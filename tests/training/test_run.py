@@ -418,7 +418,7 @@ def one_step(photos, tmp_path_factory) -> tuple[config.Config, Path]:
 @pytest.mark.parametrize("content", [b"", b"\x80\x02]q\x00q\x01h\x05.", b"\x80\x02}(Na.", b"\x80\x02ctorch\nQ\nR."])
 def test_a_damaged_checkpoint_is_one_line(tmp_path, content):
     (tmp_path / "step-00000001.pt").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"step-00000001\.pt is damaged \(.+\); remove it") as caught:
+    with pytest.raises(CheckpointError, match=r"step-00000001\.pt is damaged \(.+\); remove the file") as caught:
         checkpoints.read(tmp_path / "step-00000001.pt")
     assert len(str(caught.value).splitlines()) == 1
 
