@@ -1,7 +1,8 @@
-"""OpenVINO's products with a constant on the left, as convolutions.
+"""A rewrite of OpenVINO models: the column transforms of the FFT as convolutions.
 
-The column transforms are such products, and in bf16 or fp16 OpenVINO computes them in fp32 all the same, with the
-whole spectrum converted there and back. A convolution over the rows is the same sum, and computes in the half type.
+A column transform is a matrix product with a constant on the left. OpenVINO computes such products in fp32 also where
+the model computes in bf16 or fp16, and converts the whole spectrum to fp32 and back. A convolution over the rows is the
+same sum and computes in the half type.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from glama_deploy.node_names import is_in_transform
 
 
-def as_convolutions(model: Any) -> int:
+def rewrite(model: Any) -> int:
     """Rewrite the products of Fourier transforms whose left factor is a constant matrix.
 
     K [n, m] @ y [..., m, w] becomes a convolution from m to n channels, of width 1, over y as [-1, m, w]. Other
@@ -27,7 +28,7 @@ def as_convolutions(model: Any) -> int:
     """
     from openvino import opset13
 
-    constants, count = _left(model), 0
+    constants, count = _find_left_constants(model), 0
     for node in model.get_ordered_ops():
         matrix = constants.get(node.get_friendly_name())
         if matrix is None or node.get_type_name() != "MatMul":
@@ -44,9 +45,11 @@ def as_convolutions(model: Any) -> int:
     return count
 
 
-def _left(model: Any) -> dict[str, np.ndarray]:
-    """The constant matrices that stand on the left of a transform's product, also those that the graph computes from
-    its sizes, by the product's name."""
+def _find_left_constants(model: Any) -> dict[str, np.ndarray]:
+    """Return the constant left factors [n, m] of the transforms' products, by the product's name.
+
+    A graph of any size computes these matrices from its size, which is fixed here, so folding makes them constants.
+    """
     from openvino.passes import ConstantFolding, Manager
 
     folded = model.clone()

@@ -43,7 +43,7 @@ def read(path: Path) -> bytes | None:
 
 
 def write(path: Path, model: bytes) -> None:
-    """Write a compiled model, whole or not at all. A place that cannot be written is a note: the model is there."""
+    """Write a compiled model, whole or not at all. A file that cannot be written is logged as a warning."""
     try:
         with atomic_file(path) as temporary, temporary.open("wb") as file:
             file.write(hashlib.sha256(model).digest())
@@ -53,7 +53,7 @@ def write(path: Path, model: bytes) -> None:
 
 
 def discard(path: Path, reason: str) -> None:
-    """Remove a file that is of no use, and say so."""
+    """Remove a damaged file and log a warning with the reason."""
     try:
         path.unlink(missing_ok=True)
         done = "it was removed"

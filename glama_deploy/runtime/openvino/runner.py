@@ -1,4 +1,4 @@
-"""OpenVINO on CPUs: the bundle's IR, or its ONNX model where it has no IR."""
+"""The runner for OpenVINO on CPUs: it runs the bundle's IR, or its ONNX model where the bundle has no IR."""
 
 from __future__ import annotations
 
@@ -24,25 +24,24 @@ from glama_deploy.fourier import split
 from glama_deploy.io import cache
 from glama_deploy.node_names import IMAGE, INPAINTED, MASK
 from glama_deploy.runtime.base import Request, installed, require
-from glama_deploy.runtime.openvino import column_convolutions as columns
-from glama_deploy.runtime.openvino import compiled_models, winograd
-from glama_deploy.runtime.openvino import split_fft as splits
+from glama_deploy.runtime.openvino import column_convolutions, compiled_models, split_fft, winograd
 from glama_deploy.runtime.openvino.transform_checks import TransformChecks, bottleneck_size
 from glama_deploy.system import cpu
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, last_line
 
-_TYPES = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 _CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
 
-#: Compiled sizes that are kept.
+#: Compiled models of one size that are kept.
 _MAX_COMPILED = 4
 
-#: Seconds that the runs of a size take before it is compiled where it need not be: a fifth of them would have been
-#: saved, and compiling LaMa takes about one.
-PATIENCE = 3.0
+#: Seconds of inference at one size after which a model of that size alone is compiled. That model would have saved a
+#: fifth of these seconds; compiling LaMa takes about one second.
+SECONDS_BEFORE_COMPILE = 3.0
 
-#: How many times the weights must be free for it: it packs them anew (LaMa's 108 MB as 350).
-_ROOM = 4
+#: A size is compiled where this many times the weights' bytes are free. A compiled model has packed weights of its own:
+#: 350 MB for LaMa's 108 MB.
+_FREE_WEIGHT_COPIES = 4
 
 #: Entries of the CPU plugin's cache of primitives, for each stream. An entry holds what one layer needs at one size,
 #: up to 0.7 MB with the embedded network. With OpenVINO's default of 5,000 entries memory grows by 3 MB for each new
@@ -52,7 +51,7 @@ _ROOM = 4
 #: entries memory stayed flat from the 80th to the 400th size (222 to 226 MB, a network of ngf 8).
 _RUNTIME_CACHE_ENTRIES = 16
 
-_first = threading.Lock()
+_first_call_lock = threading.Lock()
 _core: list[Any] = []
 
 
@@ -67,7 +66,7 @@ def core() -> Any:
     core (2026.4). Where another thread holds that, the first is left on unmapped memory, and its next signal, a Ctrl-C
     or a child's end, is a segmentation fault.
     """
-    with _first:
+    with _first_call_lock:
         if not _core:
             import openvino
 
@@ -78,46 +77,51 @@ def core() -> Any:
 
 
 def absent(bundle: Bundle, request: Request) -> bool:
-    return not installed("openvino") or not _serves(bundle)
+    return not installed("openvino") or not _has_engine(bundle)
 
 
 def open(bundle: Bundle, request: Request) -> OpenVINORunner:
     """Compile the bundle for this CPU, or take it from the cache of compiled models."""
     require("openvino", "OpenVINO", "pip install openvino", "Core")
-    if not _serves(bundle):
+    if not _has_engine(bundle):
         raise EngineError(f"{bundle.path} has FFTs as a TensorRT plugin's nodes; for OpenVINO export --fft matmul")
     return OpenVINORunner(bundle, request)
 
 
-def _serves(bundle: Bundle) -> bool:
-    """A bundle of a plugin's nodes has neither."""
+def _has_engine(bundle: Bundle) -> bool:
+    """Return whether the bundle has an engine that OpenVINO runs. A bundle whose FFTs are plugin nodes has none."""
     return bundle.engine("openvino") is not None or bundle.engine("onnx") is not None
 
 
 #: The modules that change the model of one size before it is compiled.
-_REWRITERS = (columns, node_names, split, splits, winograd, sys.modules[__name__])
+_REWRITERS = (column_convolutions, node_names, split, split_fft, winograd, sys.modules[__name__])
 
 
-def _multiplies_bytes() -> bool:
-    """Whether the CPU has int8 dot products (VNNI on x86, dotprod on Arm), as far as Linux says."""
+def _has_int8_products() -> bool:
+    """Return whether the CPU has int8 dot products (VNNI on x86, dotprod on Arm). Unknown CPUs count as such."""
     features = cpu.features()
     return not features or not features.isdisjoint(("avx512_vnni", "avx_vnni", "amx_int8", "asimddp"))
 
 
-def _multiplies_dearly(computed: str) -> bool:
-    """Whether products cost enough that fewer of them are worth some sums. On CPUs whose matrix units make them in a
-    half type, and on other CPUs than x86, nobody has measured it."""
+def _has_costly_products(computed: str) -> bool:
+    """Return whether Winograd's method, which trades products for sums, is faster on this CPU.
+
+    On CPUs with matrix units, in a half type, and on other CPUs than x86 this was not measured: the answer is no.
+
+    Args:
+        computed: The type that the model computes in.
+    """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
     return computed == "fp32" or cpu.features().isdisjoint(("amx_bf16", "amx_fp16"))
 
 
-#: The compiled model that takes every size.
-_ANY = ()
+#: The key of the compiled model that takes every size.
+_ANY_SIZE = ()
 
 
-class _Compiled:
-    """A compiled model with its infer requests, each of which serves one caller at a time, and how many there are."""
+class _CompiledModel:
+    """A compiled model with its infer requests. Each request serves one caller at a time; `users` counts callers."""
 
     def __init__(self, model: Any, requests: int) -> None:
         self._model, self.users = model, 0
@@ -139,21 +143,24 @@ class _Compiled:
         return result
 
     def release(self) -> None:
-        """Give back the memory of the feature maps, where nobody uses it."""
+        """Free the memory of the feature maps, unless a caller uses the model."""
         if not self.users:
             self._model.release_memory()
 
 
 class OpenVINORunner:
-    """In fp32 one compiled model serves every size. In bf16 or fp16 each size is compiled: fixing the size folds the
-    DFT bases, which must be made in fp32 (in bf16 their angles lose their digits).
+    """Runs a bundle with OpenVINO.
 
-    In fp32, too, a compiled size is faster: where the network is wide, its convolutions have half of the
-    multiplications (:mod:`.winograd`), which OpenVINO takes well where the size is known alone; and where the image is
-    large, its transforms are split (:mod:`.splits`). That is done once it pays, for few sizes: each has a copy of the
-    weights, and so they are not cached on disk but for a bundle's only one.
+    In fp32 one compiled model serves every size. In bf16 or fp16 each size is compiled: with a fixed size the DFT bases
+    become constants, which OpenVINO computes in fp32 (in bf16 their angles would lose their digits).
 
-    The compiled model that ran last alone holds memory for its feature maps, once no other runs."""
+    A model that is compiled for one size is also faster in fp32. The convolutions of a wide network need half of the
+    multiplications (:mod:`.winograd`), and the transforms of a large image are split (:mod:`.split_fft`). A size is
+    compiled after some seconds of inference. Few sizes are kept, because each has a copy of the weights. Such models
+    are cached on disk only for bundles of one size.
+
+    Only the model that ran last keeps the memory of its feature maps.
+    """
 
     backend = "openvino"
 
@@ -164,15 +171,15 @@ class OpenVINORunner:
         self.sizes, self.io = bundle.manifest.engines[name].sizes, bundle.manifest.io
         self._inputs = bundle.manifest.inputs
         self._core, self._lock = core(), threading.Lock()
-        self.streams, self._turns = request.streams, threading.Semaphore(request.streams)
-        quantized = _takes_int8(bundle, name, request.precision)
+        self.streams, self._free_streams = request.streams, threading.Semaphore(request.streams)
+        quantized = _uses_int8(bundle, name, request.precision)
         other = bundle.manifest.engines[name].precision == "int8" and not quantized
         file = bundle.graph("fp32") if other else bundle.files(name)[0]
-        computed, note = self._choose(request.precision, quantized)
+        computed, note = self._choose_precision(request.precision, quantized)
         self.precision = computed if not quantized else "int8" if computed == "fp32" else f"int8+{computed}"
         self._config: dict[str, Any] = {
             **({"PERFORMANCE_HINT": "LATENCY"} if self.streams == 1 else {"NUM_STREAMS": self.streams}),
-            "INFERENCE_PRECISION_HINT": _TYPES[computed],
+            "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[computed],
             # Else its threads are bound to the first cores, those of a second process to the same ones, and both take
             # twice as long. Alone, it makes no difference that could be measured.
             "ENABLE_CPU_PINNING": False,
@@ -185,10 +192,12 @@ class OpenVINORunner:
         int8_graph = bundle.manifest.graphs.get("int8")
         fp32_layers = (int8_graph.kept if int8_graph else ()) if quantized else None
         self._checks = TransformChecks(bundle.path, bundle.manifest, fp32_layers)
-        self._patience = {None: PATIENCE, True: 0.0, False: float("inf")}[request.compile_sizes]
-        self._spent: dict[tuple[int, ...], float] = {}
-        self._compiled: OrderedDict[tuple[int, ...], _Compiled] = OrderedDict()
-        self.holder: tuple[int, ...] = _ANY
+        self._seconds_before_compile = {None: SECONDS_BEFORE_COMPILE, True: 0.0, False: float("inf")}[
+            request.compile_sizes
+        ]
+        self._run_seconds: dict[tuple[int, ...], float] = {}
+        self._compiled: OrderedDict[tuple[int, ...], _CompiledModel] = OrderedDict()
+        self.holder: tuple[int, ...] = _ANY_SIZE
         self._folder = cache.folder("openvino")
         graphs, engines = bundle.manifest.graphs, bundle.manifest.engines
         artifacts = (graphs["fp32"].file,) if other else engines[name].files
@@ -197,13 +206,13 @@ class OpenVINORunner:
         try:
             self._model = self._core.read_model(str(file))
             self._outputs = {port.get_any_name() for port in self._model.outputs}
-            self._wide = _multiplies_dearly(computed) and self._find_wide_convolutions()
-            self._fixes_sizes = self._half or (self.sizes.static and self._wide)
-            self.compiles_sizes = self._fixes_sizes or (self._patience == 0 and self._wide)
+            self._uses_winograd = _has_costly_products(computed) and self._find_wide_convolutions()
+            self._fixes_sizes = self._half or (self.sizes.static and self._uses_winograd)
+            self.compiles_sizes = self._fixes_sizes or (self._seconds_before_compile == 0 and self._uses_winograd)
             if not self._fixes_sizes:
-                self._compiled[_ANY] = self._compile_key(_ANY, 1, 0, 0)
+                self._compiled[_ANY_SIZE] = self._compile_key(_ANY_SIZE, 1, 0, 0)
             elif self.sizes.static and self.sizes.max is not None:
-                self._for(self._inputs[0].shape_for(1, *self.sizes.max))
+                self._get_compiled(self._inputs[0].shape_for(1, *self.sizes.max))
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot compile {file}: {last_line(error, MAX_ENGINE_LINE)}") from error
         version = openvino.__version__.split("-")[0]
@@ -213,9 +222,9 @@ class OpenVINORunner:
         if output not in self._outputs:
             raise EngineError(f"the bundle has no output {output!r}; export it again with --predicted")
         try:
-            with self._turns:
+            with self._free_streams:
                 with self._lock:
-                    key, model = self._for(image.shape)
+                    key, model = self._get_compiled(image.shape)
                     model.users += 1
                 start = time.perf_counter()
                 try:
@@ -228,29 +237,32 @@ class OpenVINORunner:
                 finally:
                     with self._lock:
                         model.users -= 1
-                        if key == _ANY:
-                            spent = self._spent.get(image.shape, 0.0)
-                            self._spent[image.shape] = spent + time.perf_counter() - start
+                        if key == _ANY_SIZE:
+                            spent = self._run_seconds.get(image.shape, 0.0)
+                            self._run_seconds[image.shape] = spent + time.perf_counter() - start
                         if key != self.holder:  # another thread went on with another
                             model.release()
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed: {last_line(error, MAX_ENGINE_LINE)}") from error
 
-    def _compile(self, make: Callable[[], Any], stored: Path | None = None) -> _Compiled:
-        """Compile the model that `make` gives, or import it from the file where it was stored before."""
+    def _compile(self, make: Callable[[], Any], stored: Path | None = None) -> _CompiledModel:
+        """Import the compiled model from the file `stored`, or compile the model that `make` returns and store it."""
         if stored and (data := compiled_models.read(stored)) is not None:
             try:
-                return _Compiled(self._core.import_model(data, "CPU", self._config), self.streams)
+                return _CompiledModel(self._core.import_model(data, "CPU", self._config), self.streams)
             except RuntimeError as error:
                 compiled_models.discard(stored, last_line(error, MAX_ENGINE_LINE))
         model = self._core.compile_model(make(), "CPU", self._config)
         if stored and self._checks.is_complete:  # else the next start would not warn
             data = model.export_model()
             compiled_models.write(stored, data if isinstance(data, bytes) else data.getvalue())
-        return _Compiled(model, self.streams)
+        return _CompiledModel(model, self.streams)
 
-    def _stored(self, *size: int) -> Path | None:
-        """The file of the compiled model of any size, or of one size; its name covers all that the model depends on."""
+    def _get_cache_file(self, *size: int) -> Path | None:
+        """Return the file of the compiled model of any size, or of one size (height, width).
+
+        The file's name is a hash of all that the compiled model depends on.
+        """
         if self._folder is None:
             return None
         import openvino
@@ -261,40 +273,40 @@ class OpenVINORunner:
         parts = (openvino.__version__, self._source, size, rewriters, sorted(self._config.items()), processor, isa)
         return self._folder / f"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}{compiled_models.SUFFIX}"
 
-    def _for(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], _Compiled]:
+    def _get_compiled(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], _CompiledModel]:
         height, width = shape[1:3] if self.io == "uint8" else shape[2:]
-        key = shape if self._has_own(shape, height, width) else _ANY
+        key = shape if self._has_own_model(shape, height, width) else _ANY_SIZE
         if key != self.holder and self.holder in self._compiled:
             self._compiled[self.holder].release()
         if key not in self._compiled:
             self._compiled[key] = self._compile_key(key, shape[0], height, width)
-            for oldest in [kept for kept in self._compiled if kept != _ANY][:-_MAX_COMPILED]:
+            for oldest in [kept for kept in self._compiled if kept != _ANY_SIZE][:-_MAX_COMPILED]:
                 del self._compiled[oldest]
-                self._spent.pop(oldest, None)
-                self._patience *= 2  # with more sizes than are kept, compiling pays later
+                self._run_seconds.pop(oldest, None)
+                self._seconds_before_compile *= 2  # with more sizes than are kept, compiling pays later
         self._compiled.move_to_end(key)
         self.holder = key
         return key, self._compiled[key]
 
-    def _compile_key(self, key: tuple[int, ...], batch: int, height: int, width: int) -> _Compiled:
+    def _compile_key(self, key: tuple[int, ...], batch: int, height: int, width: int) -> _CompiledModel:
         """Compile the model of any size, or of one size."""
-        if key == _ANY:
-            return self._compile(lambda: self._model, self._stored())
-        stored = self._stored(height, width) if self.sizes.static and batch == 1 else None
-        return self._compile(lambda: self._of(batch, height, width), stored)
+        if key == _ANY_SIZE:
+            return self._compile(lambda: self._model, self._get_cache_file())
+        stored = self._get_cache_file(height, width) if self.sizes.static and batch == 1 else None
+        return self._compile(lambda: self._fix_size(batch, height, width), stored)
 
-    def _has_own(self, shape: tuple[int, ...], height: int, width: int) -> bool:
-        """Whether images of this shape have a compiled model of their own, or are to have one."""
+    def _has_own_model(self, shape: tuple[int, ...], height: int, width: int) -> bool:
+        """Return whether images of this shape have a compiled model of their own, or now get one."""
         if self._fixes_sizes or shape in self._compiled:
             return True
-        if self._spent.get(shape, 0.0) < self._patience or not self.gains(height, width):
+        if self._run_seconds.get(shape, 0.0) < self._seconds_before_compile or not self.gains(height, width):
             return False
-        return not self._patience or memory.fits(_ROOM * self._weights)
+        return not self._seconds_before_compile or memory.fits(_FREE_WEIGHT_COPIES * self._weights)
 
     def gains(self, height: int, width: int) -> bool:
-        """Whether an image of any size is computed in another way, and faster, where its size is compiled."""
+        """Return whether a model that is compiled for this size alone is faster than the model of any size."""
         sides = bottleneck_size(self._network, height, width)
-        return not self._fixes_sizes and (self._wide or (not self.sizes.static and split.pays(*sides)))
+        return not self._fixes_sizes and (self._uses_winograd or (not self.sizes.static and split.pays(*sides)))
 
     def _find_wide_convolutions(self) -> bool:
         """Return whether the graph has convolutions for Winograd's method; warn where it has fewer than it should."""
@@ -302,24 +314,35 @@ class OpenVINORunner:
         self._checks.check_winograd(found)
         return found > 0
 
-    def _of(self, batch: int, height: int, width: int) -> Any:
-        """The model for one size alone."""
+    def _fix_size(self, batch: int, height: int, width: int) -> Any:
+        """Return the model with a fixed batch, height and width, rewritten by the transforms that make it faster."""
         model = self._model.clone()
         model.reshape({tensor.name: list(tensor.shape_for(batch, height, width)) for tensor in self._inputs})
         if self._half:
             # which cost less than split ones, and rounding once less
-            self._checks.check_columns(columns.as_convolutions(model))
+            self._checks.check_columns(column_convolutions.rewrite(model))
         else:
-            self._checks.check_split(splits.rewrite(model), height, width)
-        if self._wide:
+            self._checks.check_split(split_fft.rewrite(model), height, width)
+        if self._uses_winograd:
             winograd.rewrite(model, half=self._half)
         return model
 
     def profile(self, height: int, width: int, runs: int) -> Iterator[list[tuple[str, str, float]]]:
-        """Of each run of a blank image, what the engine spent its time on: node, its kind in the engine, seconds.
-        Raises EngineError where it fails."""
-        own = self._has_own(self._inputs[0].shape_for(1, height, width), height, width)
-        model = self._of(1, height, width) if own else self._model
+        """Run a blank image and measure each layer.
+
+        Args:
+            height: The image's height in pixels.
+            width: The image's width in pixels.
+            runs: How many runs to measure.
+
+        Yields:
+            For each run: the name of each node, its kind in the engine, and its time in seconds.
+
+        Raises:
+            EngineError: OpenVINO cannot compile or run the model.
+        """
+        own = self._has_own_model(self._inputs[0].shape_for(1, height, width), height, width)
+        model = self._fix_size(1, height, width) if own else self._model
         blank = {tensor.name: np.zeros(tensor.shape_for(1, height, width), tensor.dtype) for tensor in self._inputs}
         try:
             compiled = self._core.compile_model(model, "CPU", {**self._config, "PERF_COUNT": True})
@@ -334,11 +357,14 @@ class OpenVINORunner:
                 raise EngineError(f"OpenVINO failed: {last_line(error, MAX_ENGINE_LINE)}") from error
             yield [(n.node_name, n.node_type, n.real_time.total_seconds()) for n in request.profiling_info]
 
-    def _choose(self, precision: str, quantized: bool) -> tuple[str, str]:
-        """What this CPU computes in (of a quantized graph, all that is not int8), and a note where it is not what was
-        asked for."""
+    def _choose_precision(self, precision: str, quantized: bool) -> tuple[str, str]:
+        """Choose the type that the model computes in; of a quantized graph, the type of all layers that are not int8.
+
+        Returns:
+            The type, and a note for people where the CPU does not support the type that was requested.
+        """
         notes, computed = [], "fp32"
-        if quantized and not _multiplies_bytes():
+        if quantized and not _has_int8_products():
             notes.append("no VNNI: no faster than fp32")
         wanted = precision.removeprefix("int8+")
         if wanted in _CAPABILITIES:
@@ -349,9 +375,12 @@ class OpenVINORunner:
         return computed, f" (this CPU has {', '.join(notes)})" if notes else ""
 
 
-def _takes_int8(bundle: Bundle, name: EngineName, precision: str) -> bool:
-    """Whether the engine's int8 is what is asked for; a bundle in int8 has the fp32 graph, too. Raises EngineError
-    where it is asked for and not there."""
+def _uses_int8(bundle: Bundle, name: EngineName, precision: str) -> bool:
+    """Return whether to run the engine's int8 graph. A bundle in int8 also has the fp32 graph.
+
+    Raises:
+        EngineError: int8 was requested, and the engine is not in int8.
+    """
     there = bundle.manifest.engines[name].precision == "int8"
     if precision.startswith("int8") and not there:
         remedy = "export it with --precision int8 --calib FOLDER --target openvino"

@@ -1,8 +1,7 @@
-"""OpenVINO's transforms in split form, where a size is compiled for which that is cheaper.
+"""A rewrite of OpenVINO models: Fourier transforms in split form, at sizes where that form is cheaper.
 
-The split form is in :mod:`glama_deploy.fourier.split`.
-
-A graph of any size has them as whole products, whose work grows with the side.
+A graph of any size has its transforms as products with one matrix a side, whose work for each element grows with the
+side. The split form (:mod:`glama_deploy.fourier.split`) needs a fixed size.
 """
 
 from __future__ import annotations
@@ -40,26 +39,27 @@ def rewrite(model: Any) -> int:
         if last is None or first is None or back is None or not split.pays(height, width):
             continue
         if (height, width) not in bases:
-            bases[height, width] = _constants(height, width)
+            bases[height, width] = _make_bases(height, width)
         size, z = (height, width), first.input_value(0)
-        _replace(last, x, split.forward(size, channels), bases[size], forward)
-        _infer(z, back_to=last.get_friendly_name())
-        _replace(back, z, split.inverse(size, channels), bases[size], inverse)
+        _replace_node(last, x, split.forward(size, channels), bases[size], forward)
+        _update_shapes(z, back_to=last.get_friendly_name())
+        _replace_node(back, z, split.inverse(size, channels), bases[size], inverse)
         count += 1
     if count:
         model.validate_nodes_and_infer_types()
     return count
 
 
-def _constants(height: int, width: int) -> dict[str, Any]:
+def _make_bases(height: int, width: int) -> dict[str, Any]:
+    """Return the bases of a (height, width) as fp32 constants of OpenVINO, by name."""
     from openvino import opset13
 
     bases = split.bases(height, width)
     return {name: opset13.constant(np.ascontiguousarray(basis, np.float32)) for name, basis in bases.items()}
 
 
-def _replace(node: Any, x: Any, steps: Iterable[split.Step], bases: dict[str, Any], prefix: str) -> None:
-    """Give the readers of a node what the steps make of x."""
+def _replace_node(node: Any, x: Any, steps: Iterable[split.Step], bases: dict[str, Any], prefix: str) -> None:
+    """Compute the steps from the value `x` and connect the result to all readers of `node`."""
     from openvino import opset13
 
     readers = node.output(0).get_target_inputs()
@@ -75,9 +75,8 @@ def _replace(node: Any, x: Any, steps: Iterable[split.Step], bases: dict[str, An
         reader.replace_source_output(x.output(0))
 
 
-def _infer(value: Any, back_to: str) -> None:
-    """Bring the shapes up to date that lie between a node and a value that is made from it: the split spectrum has more
-    columns."""
+def _update_shapes(value: Any, back_to: str) -> None:
+    """Infer the shapes again between the node called `back_to` and `value`: the split spectrum has more columns."""
     node, behind = value.get_node(), []
     while node.get_friendly_name() != back_to:
         behind.append(node)

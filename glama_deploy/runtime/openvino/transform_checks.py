@@ -26,7 +26,7 @@ from glama_deploy.node_names import (
     LOCAL_TO_GLOBAL,
     LOCAL_TO_LOCAL,
 )
-from glama_deploy.runtime.openvino.winograd import CHANNELS
+from glama_deploy.runtime.openvino.winograd import MIN_CHANNELS
 
 log = logging.getLogger("glama_deploy")
 
@@ -92,8 +92,8 @@ def _wide_convolutions(network: NetworkConfig) -> Iterator[str]:
     """Yield the names of the 3x3 convolutions inside blocks that have enough channels."""
     globl = network.global_channels
     local = network.bottleneck_channels - globl
-    paths = [LOCAL_TO_LOCAL] if local >= CHANNELS else []
-    paths += [LOCAL_TO_GLOBAL, GLOBAL_TO_LOCAL] if min(local, globl) >= CHANNELS else []
+    paths = [LOCAL_TO_LOCAL] if local >= MIN_CHANNELS else []
+    paths += [LOCAL_TO_GLOBAL, GLOBAL_TO_LOCAL] if min(local, globl) >= MIN_CHANNELS else []
     for block in range(network.n_blocks):
         for layer in BLOCK_LAYERS:
             yield from (f"{BLOCK}{block}/{layer}/{path}" for path in paths)

@@ -228,7 +228,7 @@ def test_an_export_below_its_decibels_is_exit_code_3_and_says_where(tiny, photos
 
 
 def test_a_cpu_without_int8_products_runs_it_all_the_same_and_says_so(bundle, monkeypatch):
-    monkeypatch.setattr("glama_deploy.runtime.openvino.runner._multiplies_bytes", lambda: False)
+    monkeypatch.setattr("glama_deploy.runtime.openvino.runner._has_int8_products", lambda: False)
     inpainter = glama_deploy.load(bundle.path, "openvino")
     assert "int8 (this CPU has no VNNI" in inpainter.description
     image, mask = np.full((64, 64, 3), 99, np.uint8), np.eye(64, dtype=bool)

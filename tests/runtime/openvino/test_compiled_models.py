@@ -52,7 +52,7 @@ def test_a_model_is_stored_once_and_computes_the_same(name, folder, request, mon
     expected = result(bundle)
     stored = only_file(folder)
     before = stored.read_bytes()
-    monkeypatch.setattr(openvino.OpenVINORunner, "_of", None)  # what is imported is not made again
+    monkeypatch.setattr(openvino.OpenVINORunner, "_fix_size", None)  # what is imported is not made again
     np.testing.assert_array_equal(result(bundle), expected)
     assert only_file(folder) == stored
     assert stored.read_bytes() == before

@@ -64,7 +64,7 @@ def test_the_transforms_find_in_each_graph_what_its_manifest_promises(name, lowe
     manifest = manifest_of(network, fft)
     half, full = (in_openvino(network, size, fft, io) for _ in range(2))
     assert winograd.count_served(half) == transform_checks.count_winograd_convolutions(manifest)
-    assert column_convolutions.as_convolutions(half) == transform_checks.count_left_products(manifest)
+    assert column_convolutions.rewrite(half) == transform_checks.count_left_products(manifest)
     # the bottleneck of the network itself, and no other
     bottleneck = transform_checks.bottleneck_size(network, 64, 72)
     monkeypatch.setattr(split, "pays", lambda *size: size == bottleneck)
@@ -147,7 +147,9 @@ def test_a_renamed_row_product_is_said_once_and_the_image_is_the_same(tiny_bundl
 def test_a_renamed_column_product_is_said_at_each_start(make_bundle, tiny, tmp_path, monkeypatch, warnings):
     """A compiled model that comes from the cache says nothing, so none is stored."""
     monkeypatch.setenv("GLAMA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(openvino.OpenVINORunner, "_choose", lambda *_: ("bf16", ""))  # every CPU takes the hint
+    monkeypatch.setattr(
+        openvino.OpenVINORunner, "_choose_precision", lambda *_: ("bf16", "")
+    )  # every CPU takes the hint
     whole = make_bundle(tiny, size=(64, 72), fft="matmul")
     bundle = renamed(whole, tmp_path / "bundle", {"block0/conv1/g2g/irfft/column": "block0/conv1/g2g/other"})
     for _ in range(2):
@@ -163,7 +165,7 @@ def test_a_renamed_column_product_is_said_at_each_start(make_bundle, tiny, tmp_p
 @pytest.mark.lacks_transforms
 def test_a_network_without_its_wide_convolutions_is_said_when_it_is_opened(tiny_bundle, monkeypatch, warnings):
     """The graph is narrower than its manifest says."""
-    monkeypatch.setattr(openvino, "_multiplies_dearly", lambda computed: True)
+    monkeypatch.setattr(openvino, "_has_costly_products", lambda computed: True)
     manifest = tiny_bundle.manifest.model_copy(update={"network": WIDE})
     runner = openvino.open(Bundle(tiny_bundle.path, manifest), Request("fp32"))
     (said,) = warnings()
@@ -176,7 +178,7 @@ def test_a_network_without_its_wide_convolutions_is_said_when_it_is_opened(tiny_
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("settings", [{"fft": "dft"}, {"fft": "split", "size": (64, 72)}, {"io": "uint8"}], ids=str)
 def test_a_bundle_that_promises_less_is_not_warned_of(settings, precision, make_bundle, tiny, monkeypatch, warnings):
-    monkeypatch.setattr(openvino.OpenVINORunner, "_choose", lambda *_: (precision, ""))
+    monkeypatch.setattr(openvino.OpenVINORunner, "_choose_precision", lambda *_: (precision, ""))
     monkeypatch.setattr(split, "pays", lambda *size: True)
     runner = openvino.open(make_bundle(tiny, **settings), Request(precision, compile_sizes=True))
     image, mask = inputs(64, 72)

@@ -48,7 +48,7 @@ def pictures(height, width, batch=1):
 
 
 def test_its_matrices_give_the_sums_of_products():
-    out, kernel, into = winograd.matrices()
+    out, kernel, into = winograd.make_matrices()
     rng = np.random.default_rng(0)
     x, g = rng.standard_normal(6), rng.standard_normal(3)
     found = out @ ((kernel @ g) * (into @ x))
@@ -59,7 +59,7 @@ def test_its_matrices_give_the_sums_of_products():
 def test_two_of_its_matrices_are_exact_in_bf16():
     import ml_dtypes
 
-    out, _, into = winograd.matrices()
+    out, _, into = winograd.make_matrices()
     for matrix in (out, into):
         assert (matrix.astype(ml_dtypes.bfloat16).astype(np.float64) == matrix).all()
 
@@ -124,12 +124,12 @@ def test_both_stages_of_a_network_keep_their_own_size():
 def test_in_bf16_it_costs_little_of_what_bf16_costs_anyway():
     def error(*, fast: bool) -> float:
         model = network((128, 128))
-        columns.as_convolutions(model)
+        columns.rewrite(model)
         if fast:
             winograd.rewrite(model, half=True)
         return float(np.square(compiled(model, "bf16")(inputs)["inpainted"] - exact).mean())
 
     inputs = pictures(128, 128)
     exact = compiled(network((128, 128)))(inputs)["inpainted"]
-    # 1.3 times the rounding in its convolutions (see POINTS), which are not all that is rounded: 2 dB at most
+    # 1.3 times the rounding in its convolutions (the module says why), which are not all that is rounded: 2 dB at most
     assert error(fast=True) < 1.6 * error(fast=False)
