@@ -49,10 +49,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _gpu_here() -> bool:
-    from glama_deploy.runtime.cuda.cuda_python import Cuda
+    from glama_deploy.runtime.cuda.cuda_python import CudaPythonDevice
 
     try:
-        Cuda().close()
+        CudaPythonDevice().close()
     except EngineError:
         return False
     return True

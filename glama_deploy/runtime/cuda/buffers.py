@@ -1,37 +1,48 @@
-"""Memory that is kept between runs."""
+"""Buffers that are kept between runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-Block = TypeVar("Block")
+Buffer = TypeVar("Buffer")
 
 
-class Blocks(Generic[Block]):
-    """Blocks of memory by name, each made anew only where it is too small."""
+class BufferPool(Generic[Buffer]):
+    """Buffers by name. A buffer is allocated again only when a larger one is requested."""
 
-    def __init__(self, make: Callable[[int], Block], give_back: Callable[[Block], None]) -> None:
-        self._make, self._give_back = make, give_back
-        self._blocks: dict[str, tuple[Block, int]] = {}
+    def __init__(self, allocate: Callable[[int], Buffer], free: Callable[[Buffer], None]) -> None:
+        """Make an empty pool.
 
-    def room(self, name: str) -> int:
-        """Bytes of that block; 0 where there is none."""
-        return self._blocks[name][1] if name in self._blocks else 0
+        Args:
+            allocate: Returns a buffer of a size in bytes.
+            free: Frees a buffer.
+        """
+        self._allocate, self._free = allocate, free
+        self._buffers: dict[str, tuple[Buffer, int]] = {}
 
-    def get(self, name: str, size: int) -> Block:
-        """The block of that name, of at least `size` bytes (> 0). What a smaller one held is lost."""
-        if self.room(name) < size:
+    def get_size(self, name: str) -> int:
+        """Return the size of a buffer in bytes, 0 where the pool has none of that name."""
+        return self._buffers[name][1] if name in self._buffers else 0
+
+    def get(self, name: str, size: int) -> Buffer:
+        """Return the buffer of a name.
+
+        Args:
+            name: The buffer's name.
+            size: The least size in bytes, above 0. The contents of a smaller buffer are lost.
+        """
+        if self.get_size(name) < size:
             self._drop(name)
-            self._blocks[name] = (self._make(size), size)
-        return self._blocks[name][0]
+            self._buffers[name] = (self._allocate(size), size)
+        return self._buffers[name][0]
 
     def release(self) -> None:
-        """Give all of them back."""
-        for name in list(self._blocks):
+        """Free all buffers."""
+        for name in list(self._buffers):
             self._drop(name)
 
     def _drop(self, name: str) -> None:
-        block, _ = self._blocks.pop(name, (None, 0))
-        if block is not None:
-            self._give_back(block)
+        buffer, _ = self._buffers.pop(name, (None, 0))
+        if buffer is not None:
+            self._free(buffer)

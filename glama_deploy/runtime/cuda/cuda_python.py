@@ -1,4 +1,4 @@
-"""CUDA through cuda-python's runtime bindings."""
+"""A device through cuda-python's runtime bindings."""
 
 from __future__ import annotations
 
@@ -14,16 +14,25 @@ from glama_deploy.runtime.base import require
 from glama_deploy.runtime.cuda.interface import Graph, OutOfMemory
 
 
-class Cuda:
-    """The GPU that is current when this is made, and a stream on it, for every thread; see
-    :class:`glama_deploy.runtime.cuda.interface.Device`."""
+class CudaPythonDevice:
+    """A :class:`glama_deploy.runtime.cuda.interface.Device`: the GPU that is current when it is opened.
+
+    All threads may use it.
+    """
 
     def __init__(self, api: Any = None) -> None:
-        """`api`: the module `cuda.bindings.runtime`. Raises EngineError: no driver, no GPU, no cuda-python."""
+        """Open the GPU and make a stream.
+
+        Args:
+            api: The module `cuda.bindings.runtime`, or a fake of it. None: import the module.
+
+        Raises:
+            EngineError: cuda-python is not installed, or there is no driver or GPU.
+        """
         self._api = api or require("cuda.bindings.runtime", "cuda-python", "pip install cuda-python")
         status, count = self._api.cudaGetDeviceCount()
         if status != self._api.cudaError_t.cudaSuccess or not count:
-            raise EngineError(f"no NVIDIA driver or GPU here ({self._message(status)})")
+            raise EngineError(f"no NVIDIA driver or GPU here ({self._get_message(status)})")
         self._gpu = int(self._call("cudaGetDevice"))
         # Work in CUDA's default stream would wait for an ordinary stream, and fail while that one is being captured.
         self.stream = int(self._call("cudaStreamCreateWithFlags", self._api.cudaStreamNonBlocking))
@@ -94,7 +103,7 @@ class Cuda:
             return None
         status, executable = self._api.cudaGraphInstantiate(graph, 0) if done else (None, None)
         self._call("cudaGraphDestroy", graph)
-        return _Graph(self, executable) if status == success else None
+        return _CudaGraph(self, executable) if status == success else None
 
     def synchronize(self) -> None:
         self._call("cudaStreamSynchronize", self.stream)
@@ -114,20 +123,20 @@ class Cuda:
     def _call(self, name: str, *arguments: Any) -> Any:
         status, *results = getattr(self._api, name)(*arguments)
         if status == self._api.cudaError_t.cudaErrorMemoryAllocation:
-            raise OutOfMemory(f"{name} failed: {self._message(status)}")
+            raise OutOfMemory(f"{name} failed: {self._get_message(status)}")
         if status != self._api.cudaError_t.cudaSuccess:
-            raise EngineError(f"{name} failed: {self._message(status)}")
+            raise EngineError(f"{name} failed: {self._get_message(status)}")
         return results[0] if results else None
 
-    def _message(self, status: Any) -> str:
+    def _get_message(self, status: Any) -> str:
         text = self._api.cudaGetErrorString(status)[1]
         return text.decode() if isinstance(text, bytes) else str(text)
 
 
-class _Graph:
-    """What was captured from a device's stream; see :class:`glama_deploy.runtime.cuda.interface.Graph`."""
+class _CudaGraph:
+    """A :class:`glama_deploy.runtime.cuda.interface.Graph` of work from a device's stream."""
 
-    def __init__(self, device: Cuda, executable: Any) -> None:
+    def __init__(self, device: CudaPythonDevice, executable: Any) -> None:
         self._device, self._executable = device, executable
 
     def launch(self) -> None:

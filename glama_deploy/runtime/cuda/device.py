@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.base import installed
-from glama_deploy.runtime.cuda.cuda_python import Cuda
+from glama_deploy.runtime.cuda.cuda_python import CudaPythonDevice
 from glama_deploy.runtime.cuda.interface import Device
-from glama_deploy.runtime.cuda.pycuda import PyCuda
+from glama_deploy.runtime.cuda.pycuda import PyCudaDevice
 
 
 def open_device() -> Device:
@@ -22,8 +22,8 @@ def open_device() -> Device:
             has both reasons.
     """
     packages: tuple[tuple[str, str, Callable[[], Device]], ...] = (
-        ("cuda-python", "cuda.bindings.runtime", Cuda),
-        ("pycuda", "pycuda.driver", PyCuda),
+        ("cuda-python", "cuda.bindings.runtime", CudaPythonDevice),
+        ("pycuda", "pycuda.driver", PyCudaDevice),
     )
     refused: dict[str, EngineError] = {}
     for package, module, open_package in packages:

@@ -1,4 +1,4 @@
-"""Arrays that lie in device memory already: of pycuda, CuPy, PyTorch and all others with `__cuda_array_interface__`."""
+"""Arrays in device memory: those of pycuda, CuPy, PyTorch and all packages with `__cuda_array_interface__`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ _LEGACY_DEFAULT = 1
 
 @dataclass(frozen=True)
 class DeviceTensor:
-    """An array in device memory, in C order without gaps. `stream` may still be writing it (None: nothing is)."""
+    """An array in device memory, in C order without gaps.
+
+    Attributes:
+        address: The device address of the first element.
+        shape: The array's shape.
+        dtype: The type of the elements.
+        stream: The handle of a stream that may still write the array; None where no stream does.
+    """
 
     address: int
     shape: tuple[int, ...]
@@ -27,29 +34,39 @@ class DeviceTensor:
 
     @property
     def nbytes(self) -> int:
+        """The array's size in bytes."""
         return int(np.prod(self.shape)) * self.dtype.itemsize
 
     @property
     def aligned(self) -> bool:
+        """Whether TensorRT can read the array at its address."""
         return self.address % ALIGNMENT == 0
 
 
 def on_device(array: object) -> bool:
-    """Whether an array offers its memory on a GPU."""
+    """Return whether an array is in device memory."""
     return not isinstance(array, np.ndarray) and hasattr(array, "__cuda_array_interface__")
 
 
 def device_array(name: str, array: Any) -> DeviceTensor:
-    """Read the interface (versions 0 to 3). Raises EngineError for an array that is not in C order without gaps."""
+    """Read an array's `__cuda_array_interface__`, versions 0 to 3.
+
+    Args:
+        name: The array's name in error messages.
+        array: The array, whose memory is not copied.
+
+    Raises:
+        EngineError: the array has gaps or is not in C order, or its stream is invalid.
+    """
     interface = array.__cuda_array_interface__
     shape, dtype = tuple(map(int, interface["shape"])), np.dtype(interface["typestr"])
     strides = interface.get("strides")
-    if strides is not None and not _in_order(shape, tuple(strides), dtype.itemsize):
+    if strides is not None and not _is_contiguous(shape, tuple(strides), dtype.itemsize):
         raise EngineError(
             f"{name} has strides {list(strides)} in device memory, C order without gaps is expected; "
             "make it contiguous first"
         )
-    # Before version 3 nothing says which stream it is; PyTorch, which is one of these, works in the default one.
+    # Versions below 3 do not name a stream. PyTorch, which has such a version, works in the default stream.
     stream = interface.get("stream") if interface["version"] >= 3 else _LEGACY_DEFAULT
     if stream == 0:
         raise EngineError(
@@ -58,7 +75,7 @@ def device_array(name: str, array: Any) -> DeviceTensor:
     return DeviceTensor(int(interface["data"][0]), shape, dtype, stream)
 
 
-def _in_order(shape: tuple[int, ...], strides: tuple[int, ...], step: int) -> bool:
+def _is_contiguous(shape: tuple[int, ...], strides: tuple[int, ...], step: int) -> bool:
     for side, stride in zip(reversed(shape), reversed(strides), strict=True):
         if side > 1 and stride != step:
             return False

@@ -1,4 +1,4 @@
-"""CUDA through pycuda, which is what a Jetson often has."""
+"""A device through pycuda, which many Jetsons have in place of cuda-python."""
 
 from __future__ import annotations
 
@@ -12,33 +12,38 @@ from glama_deploy.errors import EngineError
 from glama_deploy.runtime.base import require
 from glama_deploy.runtime.cuda.interface import OutOfMemory
 
-#: CU_STREAM_NON_BLOCKING, which pycuda has no name for: see :class:`glama_deploy.runtime.cuda.cuda_python.Cuda`.
-_NON_BLOCKING = 1
+#: CUDA's flag CU_STREAM_NON_BLOCKING, which pycuda does not name. :mod:`.cuda_python` says why the stream needs it.
+_STREAM_NON_BLOCKING = 1
 
 
-class PyCuda:
-    """The first GPU, in its primary context, which TensorRT uses too.
+class PyCudaDevice:
+    """A :class:`glama_deploy.runtime.cuda.interface.Device`: the first GPU, in the primary context that TensorRT uses.
 
-    See :class:`glama_deploy.runtime.cuda.interface.Device`.
-
-    pycuda has no CUDA graphs, and no way to name another package's stream.
+    pycuda does not support CUDA graphs, and cannot name another package's stream.
     """
 
     def __init__(self, driver: Any = None) -> None:
-        """`driver`: the module `pycuda.driver`. Raises EngineError where there is no driver, GPU or pycuda."""
+        """Open the GPU and make a stream.
+
+        Args:
+            driver: The module `pycuda.driver`, or a fake of it. None: import the module.
+
+        Raises:
+            EngineError: pycuda is not installed, or there is no driver or GPU.
+        """
         self._driver = driver or require("pycuda.driver", "pycuda", "pip install pycuda")
         try:
             self._driver.init()
             count = self._driver.Device.count()
         except self._driver.Error as error:
-            raise EngineError(f"no NVIDIA driver or GPU here ({_line(error)})") from error
+            raise EngineError(f"no NVIDIA driver or GPU here ({_get_first_line(error)})") from error
         if not count:
             raise EngineError("no NVIDIA driver or GPU here (pycuda counts none)")
-        with self._explained():
+        with self._translated_errors():
             self._device = self._driver.Device(0)
             self._context = self._device.retain_primary_context()
-        with self.active(), self._explained():
-            self._stream = self._driver.Stream(_NON_BLOCKING)
+        with self.active(), self._translated_errors():
+            self._stream = self._driver.Stream(_STREAM_NON_BLOCKING)
         self.stream: int = self._stream.handle
         self._allocations: dict[int, Any] = {}
 
@@ -51,7 +56,7 @@ class PyCuda:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        with self._explained():
+        with self._translated_errors():
             self._context.push()
         try:
             yield
@@ -59,63 +64,63 @@ class PyCuda:
             self._context.pop()
 
     def allocate(self, size: int) -> int:
-        with self._explained():
+        with self._translated_errors():
             allocation = self._driver.mem_alloc(size)
         self._allocations[int(allocation)] = allocation
         return int(allocation)
 
     def free(self, address: int) -> None:
-        with self._explained():
+        with self._translated_errors():
             self._allocations.pop(address).free()
 
     def pin(self, size: int) -> np.ndarray:
-        with self._explained():
+        with self._translated_errors():
             block: np.ndarray = self._driver.pagelocked_empty(size, np.uint8)
         return block
 
     def unpin(self, block: np.ndarray) -> None:
         allocation: Any = block.base  # what pycuda keeps the memory by
-        with self._explained():
+        with self._translated_errors():
             allocation.free()
 
     def upload(self, address: int, block: np.ndarray) -> None:
-        with self._explained():
+        with self._translated_errors():
             self._driver.memcpy_htod_async(address, block, self._stream)
 
     def download(self, block: np.ndarray, address: int) -> None:
-        with self._explained():
+        with self._translated_errors():
             self._driver.memcpy_dtoh_async(block, address, self._stream)
 
     def copy(self, target: int, source: int, size: int) -> None:
-        with self._explained():
+        with self._translated_errors():
             self._driver.memcpy_dtod_async(target, source, size, self._stream)
 
     def wait_for(self, stream: int) -> None:
-        with self._explained():
-            self._driver.Context.synchronize()  # that stream among all others
+        with self._translated_errors():
+            self._driver.Context.synchronize()  # waits for all streams
 
     def capture(self, work: Callable[[], bool]) -> None:
-        """pycuda has no CUDA graphs."""
+        """Return None: pycuda does not support CUDA graphs."""
 
     def synchronize(self) -> None:
-        with self._explained():
+        with self._translated_errors():
             self._stream.synchronize()
 
     def close(self) -> None:
-        with self.active(), self._explained():
+        with self.active(), self._translated_errors():
             del self._stream  # pycuda destroys it with its last reference
         self._context.detach()
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """pycuda's exceptions as ours."""
+    def _translated_errors(self) -> Iterator[None]:
+        """Raise pycuda's exceptions as EngineError or OutOfMemory."""
         try:
             yield
         except self._driver.MemoryError as error:
-            raise OutOfMemory(_line(error)) from error
+            raise OutOfMemory(_get_first_line(error)) from error
         except self._driver.Error as error:
-            raise EngineError(_line(error)) from error
+            raise EngineError(_get_first_line(error)) from error
 
 
-def _line(error: Exception) -> str:
+def _get_first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]

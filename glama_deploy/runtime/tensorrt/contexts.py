@@ -1,4 +1,4 @@
-"""What an engine needs on the GPU to run one size: an execution context, memory and, with luck, a CUDA graph."""
+"""Execution contexts: what an engine needs on the GPU to run one size, with device memory and a CUDA graph."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from glama_deploy.errors import EngineError
-from glama_deploy.runtime.cuda.buffers import Blocks
+from glama_deploy.runtime.cuda.buffers import BufferPool
 from glama_deploy.runtime.cuda.interface import Device, Graph, OutOfMemory
 
 
 @dataclass
-class Plan:
-    """An execution context that is ready for one size, where its tensors are, and the graph of its run."""
+class PreparedContext:
+    """An execution context for one size.
+
+    Attributes:
+        context: TensorRT's execution context.
+        addresses: The device address of each tensor, by name; empty until all are set.
+        runs: Plain runs at these addresses.
+        graph: The CUDA graph of a run; None where none was captured.
+    """
 
     context: Any
     addresses: dict[str, int] = field(default_factory=dict)
@@ -20,71 +27,99 @@ class Plan:
     graph: Graph | None = None
 
 
-class Plans:
-    """A plan for each of the sizes seen last, over one set of device memory.
+class ContextCache:
+    """Execution contexts for the sizes seen last, over one set of device memory.
 
-    A captured graph holds on to its context's state, shapes, addresses and scratch memory (TensorRT's developer guide,
-    "CUDA Graphs"): so a context serves one size only and is not touched after its capture. All of them share one
-    block of scratch memory, since they run one after the other.
+    A captured graph depends on its context's state, shapes, addresses and scratch memory (TensorRT's developer guide,
+    "CUDA Graphs"). Each context therefore serves one size and is not changed after its capture. All contexts share one
+    buffer of scratch memory, because they run one after the other.
     """
 
     def __init__(self, engine: Any, device: Device, settings: Any, *, capture: bool, limit: int = 4) -> None:
-        """`settings`: what `create_execution_context` takes, and says that scratch memory is ours to give."""
+        """Make an empty cache.
+
+        Args:
+            engine: The deserialized engine.
+            device: The GPU and its stream.
+            settings: The argument of `create_execution_context`. It says that the caller provides scratch memory.
+            capture: Whether runs are captured as CUDA graphs.
+            limit: How many contexts are kept.
+        """
         self._engine, self._device, self._settings = engine, device, settings
         self._capture, self._limit = capture, limit
-        self._memory: Blocks[int] = Blocks(device.allocate, device.free)
-        self._plans: dict[tuple[tuple[int, ...], ...], Plan] = {}
+        self._memory: BufferPool[int] = BufferPool(device.allocate, device.free)
+        self._contexts: dict[tuple[tuple[int, ...], ...], PreparedContext] = {}
 
-    def memory(self, name: str, size: int) -> int:
-        """Device memory for a tensor. Where it has to grow, no plan survives: their graphs hold the old address."""
-        if self._memory.room(name) < size:
+    def get_memory(self, name: str, size: int) -> int:
+        """Return the address of `size` bytes of device memory for a tensor.
+
+        Where the memory has to grow, all contexts are dropped: their graphs have the old address.
+        """
+        if self._memory.get_size(name) < size:
             self.clear()
         return self._memory.get(name, size)
 
-    def plan(self, profile: int, shapes: dict[str, tuple[int, ...]]) -> Plan:
-        """The plan for inputs of these shapes, with the optimization profile that they belong to."""
-        key = tuple(shapes.values())
-        plan = self._plans.pop(key, None) or self._make(profile, shapes)
-        self._plans[key] = plan
-        while len(self._plans) > self._limit:
-            oldest = next(iter(self._plans))
-            self._forget_graph(self._plans.pop(oldest))
-        return plan
+    def get_context(self, profile: int, shapes: dict[str, tuple[int, ...]]) -> PreparedContext:
+        """Return the context for a size.
 
-    def run(self, plan: Plan, addresses: dict[str, int]) -> bool:
-        """Put the network into the stream, from and into these addresses; False where TensorRT refuses.
+        Args:
+            profile: The index of the optimization profile.
+            shapes: The shape of each input, by name.
 
-        The first run at these addresses is a plain one, which TensorRT needs before a capture; the second is captured.
+        Raises:
+            OutOfMemory: TensorRT made no context, or the GPU has no free memory.
+            EngineError: the engine does not accept the profile or a shape.
         """
-        if addresses != plan.addresses:
-            self._bind(plan, addresses)
-        if self._capture and plan.graph is None and plan.runs == 1:
-            plan.graph = self._device.capture(lambda: self._execute(plan))
-        if plan.graph is not None:
-            plan.graph.launch()
+        key = tuple(shapes.values())
+        prepared = self._contexts.pop(key, None) or self._make_context(profile, shapes)
+        self._contexts[key] = prepared
+        while len(self._contexts) > self._limit:
+            oldest = next(iter(self._contexts))
+            self._discard_graph(self._contexts.pop(oldest))
+        return prepared
+
+    def run(self, prepared: PreparedContext, addresses: dict[str, int]) -> bool:
+        """Enqueue the network.
+
+        The first run at some addresses is a plain run, which TensorRT needs before a capture. The second run is
+        captured.
+
+        Args:
+            prepared: The context of the inputs' size.
+            addresses: The device address of each input and output, by name.
+
+        Returns:
+            Whether TensorRT accepted the run.
+        """
+        if addresses != prepared.addresses:
+            self._bind_addresses(prepared, addresses)
+        if self._capture and prepared.graph is None and prepared.runs == 1:
+            prepared.graph = self._device.capture(lambda: self._execute(prepared))
+        if prepared.graph is not None:
+            prepared.graph.launch()
             return True
-        done = self._execute(plan)
-        plan.runs += done
+        done = self._execute(prepared)
+        prepared.runs += done
         return done
 
     def clear(self) -> None:
-        """Give up all plans, once the stream has done with them."""
+        """Drop all contexts, after the stream has finished."""
         self._device.synchronize()
-        for plan in self._plans.values():
-            self._forget_graph(plan)
-        self._plans.clear()
+        for prepared in self._contexts.values():
+            self._discard_graph(prepared)
+        self._contexts.clear()
 
     def release(self) -> None:
-        """Give up all plans and all memory; both come back when they are asked for."""
+        """Drop all contexts and free all memory. Both are made again when they are requested."""
         self.clear()
         self._memory.release()
 
     def close(self) -> None:
-        """Release everything, the engine too."""
+        """Release everything, including the engine."""
         self.release()
         self._engine = self._settings = None
 
-    def _make(self, profile: int, shapes: dict[str, tuple[int, ...]]) -> Plan:
+    def _make_context(self, profile: int, shapes: dict[str, tuple[int, ...]]) -> PreparedContext:
         context = self._engine.create_execution_context(self._settings)
         if context is None:
             raise OutOfMemory("no execution context was made")
@@ -95,21 +130,21 @@ class Plans:
                 raise EngineError(f"the engine does not take {name} of shape {list(shape)}; build it again for that")
         size = context.update_device_memory_size_for_shapes()
         if size:
-            context.set_device_memory(self.memory("scratch", size), self._memory.room("scratch"))
-        return Plan(context)
+            context.set_device_memory(self.get_memory("scratch", size), self._memory.get_size("scratch"))
+        return PreparedContext(context)
 
-    def _bind(self, plan: Plan, addresses: dict[str, int]) -> None:
-        self._forget_graph(plan)
-        plan.addresses, plan.runs = {}, 0  # until all are set it has none
+    def _bind_addresses(self, prepared: PreparedContext, addresses: dict[str, int]) -> None:
+        self._discard_graph(prepared)
+        prepared.addresses, prepared.runs = {}, 0  # no addresses until all are set
         for name, address in addresses.items():
-            if not plan.context.set_tensor_address(name, address):
+            if not prepared.context.set_tensor_address(name, address):
                 raise EngineError(f"the engine has no tensor {name!r}; build it again")
-        plan.addresses = addresses
+        prepared.addresses = addresses
 
-    def _execute(self, plan: Plan) -> bool:
-        return bool(plan.context.execute_async_v3(self._device.stream))
+    def _execute(self, prepared: PreparedContext) -> bool:
+        return bool(prepared.context.execute_async_v3(self._device.stream))
 
-    def _forget_graph(self, plan: Plan) -> None:
-        if plan.graph is not None:
-            plan.graph.discard()
-            plan.graph = None
+    def _discard_graph(self, prepared: PreparedContext) -> None:
+        if prepared.graph is not None:
+            prepared.graph.discard()
+            prepared.graph = None

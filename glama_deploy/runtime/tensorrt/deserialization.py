@@ -1,4 +1,4 @@
-"""A TensorRT or TensorRT-RTX engine out of its bytes."""
+"""TensorRT and TensorRT-RTX engines from their bytes."""
 
 from __future__ import annotations
 

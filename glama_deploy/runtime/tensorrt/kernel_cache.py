@@ -1,4 +1,4 @@
-"""What TensorRT-RTX has and TensorRT has not: kernels that are compiled at run time, and a file that keeps them."""
+"""TensorRT-RTX compiles kernels at run time. This module configures that and stores the kernels in a file."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ from glama_deploy.io.files import atomic_file
 
 log = logging.getLogger("glama_deploy")
 
-#: Beside the engine; in no manifest, for it is this device's own and may be deleted at any time.
-_FILE = "runtime.cache"
+#: The file beside the engine. The manifest does not list it: the file belongs to this device and may be deleted.
+_FILE_NAME = "runtime.cache"
 
 
-def runtime_config(trt: Any, engine: Any) -> Any:
-    """How execution contexts are made: scratch memory is ours, CUDA graphs are TensorRT-RTX's own.
+def make_runtime_config(trt: Any, engine: Any) -> Any:
+    """Return the configuration of an engine's execution contexts.
 
-    A graph that we captured would keep the generic kernels of a size for ever: those made for it are compiled in the
-    background. TensorRT-RTX's own strategy captures a size once its kernels are ready, and again when addresses change
-    (its documentation, "Working with RTX CUDA Graphs").
+    The caller provides scratch memory, and TensorRT-RTX captures CUDA graphs itself. It compiles kernels for a size in
+    the background; a graph that the caller captured would keep the generic kernels for ever. TensorRT-RTX captures a
+    size when its kernels are ready, and again when addresses change (its documentation, "Working with RTX CUDA
+    Graphs").
+
+    Args:
+        trt: The module `tensorrt_rtx`.
+        engine: The deserialized engine.
     """
     config = engine.create_runtime_config()
     config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
@@ -33,22 +38,24 @@ def runtime_config(trt: Any, engine: Any) -> Any:
 
 
 class KernelCache:
-    """The kernels that were compiled for this device, in a file beside the engine, or where that cannot be written in
-    the user's cache. The file is its own SHA-256, then what TensorRT-RTX gave: half a file never reaches TensorRT-RTX.
+    """The kernels that were compiled for this device, in a file.
+
+    The file stands beside the engine, or in the user's cache where the bundle cannot be written. It begins with the
+    SHA-256 of the rest, so TensorRT-RTX never reads a damaged file.
     """
 
     def __init__(self, bundle: Bundle, config: Any) -> None:
-        """Load what there is into a cache and hand it to `config`, which does not keep it alive: this object must."""
+        """Load the stored kernels into a cache for `config`, which does not keep the cache alive: keep this object."""
         (engine,) = bundle.manifest.engines["tensorrt-rtx"].files
         own = cache.folder("tensorrt-rtx")
-        self._places = [(bundle.path / engine.path).parent / _FILE]
+        self._places = [(bundle.path / engine.path).parent / _FILE_NAME]
         self._places += [own / f"{engine.sha256[:32]}.cache"] if own else []
         self._cache = config.create_runtime_cache()
         self._stored = next((data for data in map(_read, self._places) if data and self._cache.deserialize(data)), b"")
         config.set_runtime_cache(self._cache)
 
     def save(self) -> None:
-        """Write it where it has changed. That it cannot be written is no failure: kernels are compiled again."""
+        """Write the file if the kernels changed. A file that cannot be written is logged; the next start compiles."""
         serialized = self._cache.serialize()
         data = b"" if serialized is None else bytes(memoryview(serialized))
         if not data or data == self._stored:
@@ -65,7 +72,7 @@ class KernelCache:
 
 
 def _read(path: Path) -> bytes:
-    """What was stored; nothing where it is not there, damaged or unreadable."""
+    """Return the stored kernels; no bytes where the file is missing, damaged or unreadable."""
     try:
         content = path.read_bytes()
     except OSError:

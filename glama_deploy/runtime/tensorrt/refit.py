@@ -1,4 +1,4 @@
-"""Weights for an engine that was built without them."""
+"""Weights for an engine that was built without weights."""
 
 from __future__ import annotations
 
@@ -10,13 +10,21 @@ from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
 
 
 def refit(trt: Any, logger: Any, engine: Any, graph: Path, remedy: str) -> None:
-    """Put the weights of `graph`, the ONNX model that the engine was built from, into the engine.
+    """Put the weights of an ONNX model into an engine.
 
-    Raises EngineError, which ends in `remedy`: the engine takes none, or they do not fit.
+    Args:
+        trt: The module `tensorrt` or `tensorrt_rtx`.
+        logger: A logger of that module.
+        engine: The deserialized engine, which is changed.
+        graph: The ONNX model from which the engine was built.
+        remedy: What to do, at the end of error messages.
+
+    Raises:
+        EngineError: the engine does not accept weights, or these weights do not fit.
     """
     try:
         refitter = trt.Refitter(engine, logger)
-    except TypeError as error:  # a null pointer, as the bindings show it
+    except TypeError as error:  # the bindings show a null pointer so
         raise EngineError(f"the engine was built without weights and takes none; {remedy}") from error
     parser = trt.OnnxParserRefitter(refitter, logger)
     if not parser.refit_from_file(str(graph)):

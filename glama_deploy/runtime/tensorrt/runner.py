@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX engines on an NVIDIA GPU."""
+"""The runner for TensorRT and TensorRT-RTX engines on an NVIDIA GPU."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from glama_deploy.bundle import BuildSettings, Bundle, Engine, EngineName, SizeR
 from glama_deploy.errors import EngineError
 from glama_deploy.node_names import BATCH, HEIGHT, INPAINTED, WIDTH
 from glama_deploy.runtime.base import Request, require
-from glama_deploy.runtime.cuda.buffers import Blocks
+from glama_deploy.runtime.cuda.buffers import BufferPool
 from glama_deploy.runtime.cuda.device import open_device
 from glama_deploy.runtime.cuda.device_arrays import DeviceTensor, device_array, on_device
 from glama_deploy.runtime.cuda.interface import Device, OutOfMemory
-from glama_deploy.runtime.tensorrt.contexts import Plans
+from glama_deploy.runtime.tensorrt.contexts import ContextCache
 from glama_deploy.runtime.tensorrt.deserialization import deserialize
-from glama_deploy.runtime.tensorrt.kernel_cache import KernelCache, runtime_config
+from glama_deploy.runtime.tensorrt.kernel_cache import KernelCache, make_runtime_config
 from glama_deploy.runtime.tensorrt.refit import refit
 
 log = logging.getLogger("glama_deploy")
 
-#: The bundle's engines that this runs, the best first, each with its package and the target that builds it.
+#: The engines that this runner runs, the preferred first, with the package and the build target of each.
 _PACKAGES: dict[EngineName, tuple[str, str]] = {
     "tensorrt": ("tensorrt", "trt"),
     "tensorrt-rtx": ("tensorrt_rtx", "trt-rtx"),
@@ -62,7 +62,8 @@ def open(bundle: Bundle, request: Request) -> TensorRTRunner:
 
 
 def _computes_in(engine: Engine | None, precision: str) -> bool:
-    """Whether it is what is asked for, or there is none, which is said when it is opened; int8+fp16 is int8, too."""
+    """Return whether an engine computes in a precision (int8+fp16 counts as int8). A missing engine counts: opening it
+    raises the error."""
     return engine is None or precision in ("auto", engine.precision, engine.precision.partition("+")[0])
 
 
@@ -78,12 +79,12 @@ def _open_engine(bundle: Bundle, name: EngineName, request: Request) -> TensorRT
     try:
         with device.active():
             check_gpu(engine, device, rebuild)
-            loaded = _load(bundle, engine, trt, rebuild, request)
-            plans, kernels = _prepare(bundle, trt, name, loaded, device)
+            loaded = _load_engine(bundle, engine, trt, rebuild, request)
+            contexts, kernels = _make_contexts(bundle, trt, name, loaded, device)
     except BaseException:
         device.close()
         raise
-    return TensorRTRunner(bundle, name, plans, device, kernels)
+    return TensorRTRunner(bundle, name, contexts, device, kernels)
 
 
 def check_version(engine: Engine, package: str, installed: str, rebuild: str) -> None:
@@ -117,8 +118,8 @@ def check_gpu(engine: Engine, device: Device, rebuild: str) -> None:
         )
 
 
-def _load(bundle: Bundle, engine: Engine, trt: Any, rebuild: str, request: Request) -> Any:
-    """The engine on the GPU, with its weights."""
+def _load_engine(bundle: Bundle, engine: Engine, trt: Any, rebuild: str, request: Request) -> Any:
+    """Deserialize the engine on the GPU, with its weights."""
     (path,) = bundle.files(engine.name)
     logger = trt.Logger(trt.Logger.ERROR)
     settings = engine.settings or BuildSettings()
@@ -131,19 +132,29 @@ def _load(bundle: Bundle, engine: Engine, trt: Any, rebuild: str, request: Reque
     return loaded
 
 
-def _prepare(
+def _make_contexts(
     bundle: Bundle, trt: Any, name: EngineName, loaded: Any, device: Device
-) -> tuple[Plans, KernelCache | None]:
-    """How contexts of the engine are made: TensorRT-RTX captures graphs by itself and has kernels to keep."""
+) -> tuple[ContextCache, KernelCache | None]:
+    """Return the engine's context cache, and for TensorRT-RTX its kernel cache. TensorRT-RTX captures graphs itself."""
     if name == "tensorrt-rtx":
-        config = runtime_config(trt, loaded)
+        config = make_runtime_config(trt, loaded)
         kernels = KernelCache(bundle, config)
-        return Plans(loaded, device, config, capture=False), kernels
-    return Plans(loaded, device, trt.ExecutionContextAllocationStrategy.USER_MANAGED, capture=True), None
+        return ContextCache(loaded, device, config, capture=False), kernels
+    return ContextCache(loaded, device, trt.ExecutionContextAllocationStrategy.USER_MANAGED, capture=True), None
 
 
-def tightest(profiles: tuple[SizeRange, ...], batch: int, height: int, width: int) -> int | None:
-    """Which of the optimization profiles takes that size and was tuned for the least beyond it; None: none does."""
+def find_tightest_profile(profiles: tuple[SizeRange, ...], batch: int, height: int, width: int) -> int | None:
+    """Return the index of the smallest optimization profile that covers a size.
+
+    Args:
+        profiles: The engine's profiles in order.
+        batch: The number of images.
+        height: The images' height in pixels.
+        width: The images' width in pixels.
+
+    Returns:
+        The index, or None where no profile covers the size.
+    """
     fitting = [
         (profile.max[0] * profile.max[1], profile.max_batch or float("inf"), index)
         for index, profile in enumerate(profiles)
@@ -152,14 +163,16 @@ def tightest(profiles: tuple[SizeRange, ...], batch: int, height: int, width: in
     return min(fitting)[2] if fitting else None
 
 
-def _release(plans: Plans, pinned: Blocks[np.ndarray], kernels: KernelCache | None, device: Device) -> None:
-    """Keep what was compiled and give everything back when the runner is gone; the engine before its GPU."""
+def _release_all(
+    contexts: ContextCache, pinned: BufferPool[np.ndarray], kernels: KernelCache | None, device: Device
+) -> None:
+    """Store the compiled kernels and release all memory, the engine before the GPU."""
     try:
         with device.active():
             device.synchronize()
             if kernels is not None:
                 kernels.save()
-            plans.close()
+            contexts.close()
             pinned.release()
         device.close()
     except EngineError as error:  # the GPU is gone, and what was on it too
@@ -167,40 +180,54 @@ def _release(plans: Plans, pinned: Blocks[np.ndarray], kernels: KernelCache | No
 
 
 class TensorRTRunner:
-    """One engine, a plan for each of the sizes seen last, memory that grows to the largest size seen, one stream.
+    """Runs one engine in one stream.
 
-    Host memory is page-locked, so that copies are asynchronous: a run is waited for once, at its end.
+    The runner has an execution context for each of the sizes seen last, and memory that grows to the largest size seen.
+    Host memory is page-locked, so copies are asynchronous and the host waits once, at the end of a run.
     """
 
     backend = "tensorrt"
     #: `run` takes arrays in device memory too (`__cuda_array_interface__`) and uses them where they lie.
     takes_device_arrays = True
-    #: RTX compiles kernels for a size that it meets, and each size has a plan and a graph of its own.
+    #: RTX compiles kernels for a size that it meets, and each size has a context and a graph of its own.
     compiles_sizes = True
     holder, streams = None, 1
 
     def __init__(
-        self, bundle: Bundle, name: EngineName, plans: Plans, device: Device, kernels: KernelCache | None = None
+        self,
+        bundle: Bundle,
+        name: EngineName,
+        contexts: ContextCache,
+        device: Device,
+        kernels: KernelCache | None = None,
     ) -> None:
-        """From here on the runner owns `device` and what was made on it. `kernels`: of TensorRT-RTX."""
+        """Take ownership of the device and of all that was made on it.
+
+        Args:
+            bundle: The bundle.
+            name: The engine's name.
+            contexts: The engine's contexts.
+            device: The GPU and its stream.
+            kernels: The compiled kernels of TensorRT-RTX.
+        """
         manifest, engine = bundle.manifest, bundle.manifest.engines[name]
         self.sizes, self.precision, self.io = engine.sizes, engine.precision, manifest.io
         version = engine.versions.get(_PACKAGES[name][0], "")
         self.description = f"{'TensorRT-RTX' if name == 'tensorrt-rtx' else 'TensorRT'} {version} {self.precision}"
         self._profiles = engine.profiles or (engine.sizes,)
         self._inputs, self._outputs = manifest.inputs, {tensor.name: tensor for tensor in manifest.outputs}
-        self._plans, self._device, self._kernels = plans, device, kernels
-        self._pinned: Blocks[np.ndarray] = Blocks(device.pin, device.unpin)
+        self._contexts, self._device, self._kernels = contexts, device, kernels
+        self._pinned: BufferPool[np.ndarray] = BufferPool(device.pin, device.unpin)
         self._lock = threading.Lock()  # one stream, one set of memory: one run at a time
-        self._finish = weakref.finalize(self, _release, plans, self._pinned, kernels, device)
-        with self._running("the engine's usual size"):
+        self._finish = weakref.finalize(self, _release_all, contexts, self._pinned, kernels, device)
+        with self._lock_for_run("the engine's usual size"):
             usual = dict(zip((BATCH, HEIGHT, WIDTH), (1, *engine.sizes.opt), strict=True))
-            self._reserve(usual)
+            self._reserve_memory(usual)
             for tensor in (*manifest.inputs, manifest.outputs[0]):
-                self._pinned.get(tensor.name, _bytes(tensor, usual))
+                self._pinned.get(tensor.name, _count_bytes(tensor, usual))
 
     def close(self) -> None:
-        """Give the GPU's memory back now, not when nothing refers to the runner any more."""
+        """Release the GPU's memory now. Otherwise it is released when nothing refers to the runner."""
         with self._lock:
             self._finish()
 
@@ -213,26 +240,28 @@ class TensorRTRunner:
             tensor.name: device_array(tensor.name, array) if on_device(array) else array
             for tensor, array in zip(self._inputs, (image, mask), strict=True)
         }
-        sides = self._sides(arrays)
-        profile = self._profile(sides)
-        with self._running(f"{sides[BATCH]} × {sides[HEIGHT]}x{sides[WIDTH]}"):
+        sides = self._read_sides(arrays)
+        profile = self._choose_profile(sides)
+        with self._lock_for_run(f"{sides[BATCH]} × {sides[HEIGHT]}x{sides[WIDTH]}"):
             return self._run(arrays, sides, profile, self._outputs[output])
 
     def _run(
         self, arrays: dict[str, np.ndarray | DeviceTensor], sides: dict[str, int], profile: int, output: Tensor
     ) -> np.ndarray:
-        addresses = self._reserve(sides)
+        addresses = self._reserve_memory(sides)
         for name, array in arrays.items():
             if isinstance(array, DeviceTensor) and array.aligned:
                 addresses[name] = array.address
-        plan = self._plans.plan(profile, {tensor.name: tensor.shape_for(**sides) for tensor in self._inputs})
-        first = not plan.addresses
+        context = self._contexts.get_context(
+            profile, {tensor.name: tensor.shape_for(**sides) for tensor in self._inputs}
+        )
+        first = not context.addresses
         shape, dtype = output.shape_for(**sides), np.dtype(output.dtype)
-        result = self._pinned.get(output.name, _bytes(output, sides))[: _bytes(output, sides)]
+        result = self._pinned.get(output.name, _count_bytes(output, sides))[: _count_bytes(output, sides)]
         try:
             for name, array in arrays.items():
-                self._bring(name, array, addresses[name])
-            if not self._plans.run(plan, addresses):
+                self._copy_input(name, array, addresses[name])
+            if not self._contexts.run(context, addresses):
                 raise EngineError(f"{self.description} failed to run; its log above says why")
             self._device.download(result, addresses[output.name])
         finally:
@@ -241,8 +270,8 @@ class TensorRTRunner:
             self._kernels.save()
         return result.view(dtype).reshape(shape).copy()
 
-    def _bring(self, name: str, array: np.ndarray | DeviceTensor, address: int) -> None:
-        """Have an input at its address by the time that the stream gets there."""
+    def _copy_input(self, name: str, array: np.ndarray | DeviceTensor, address: int) -> None:
+        """Enqueue what brings an input to its device address."""
         if isinstance(array, DeviceTensor):
             if array.stream is not None:
                 self._device.wait_for(array.stream)
@@ -253,13 +282,17 @@ class TensorRTRunner:
         block.view(array.dtype).reshape(array.shape)[...] = array
         self._device.upload(address, block)
 
-    def _reserve(self, sides: dict[str, int]) -> dict[str, int]:
-        """Device memory for every tensor of that size."""
+    def _reserve_memory(self, sides: dict[str, int]) -> dict[str, int]:
+        """Return the device address of memory for every tensor of that size, by name."""
         tensors = (*self._inputs, *self._outputs.values())
-        return {tensor.name: self._plans.memory(tensor.name, _bytes(tensor, sides)) for tensor in tensors}
+        return {tensor.name: self._contexts.get_memory(tensor.name, _count_bytes(tensor, sides)) for tensor in tensors}
 
-    def _sides(self, arrays: dict[str, np.ndarray | DeviceTensor]) -> dict[str, int]:
-        """What batch, height and width are in these inputs. Raises EngineError: not as the graph takes them."""
+    def _read_sides(self, arrays: dict[str, np.ndarray | DeviceTensor]) -> dict[str, int]:
+        """Return the batch, height and width of the inputs.
+
+        Raises:
+            EngineError: an input has another type or shape than the graph takes.
+        """
         sides: dict[str, int] = {}
         for tensor in self._inputs:
             array = arrays[tensor.name]
@@ -270,16 +303,16 @@ class TensorRTRunner:
             expected = tuple(sides.get(side, side) if isinstance(side, str) else side for side in tensor.shape)
             if array.dtype != tensor.dtype or array.shape != expected:
                 raise EngineError(
-                    f"{tensor.name} is {array.dtype} {_listed(array.shape)}, {tensor.dtype} {_listed(expected)} "
-                    f"({tensor.layout}) is expected; cast or reshape it"
+                    f"{tensor.name} is {array.dtype} {_format_shape(array.shape)}, "
+                    f"{tensor.dtype} {_format_shape(expected)} ({tensor.layout}) is expected; cast or reshape it"
                 )
         height, width = (self._inputs[0].layout.index(axis) for axis in "HW")
         shape = arrays[self._inputs[0].name].shape
         return {BATCH: shape[0], HEIGHT: shape[height], WIDTH: shape[width]}
 
-    def _profile(self, sides: dict[str, int]) -> int:
+    def _choose_profile(self, sides: dict[str, int]) -> int:
         batch, height, width = sides[BATCH], sides[HEIGHT], sides[WIDTH]
-        profile = tightest(self._profiles, batch, height, width)
+        profile = find_tightest_profile(self._profiles, batch, height, width)
         if profile is not None:
             return profile
         most = max(profile.max_batch or batch for profile in self._profiles)
@@ -287,12 +320,13 @@ class TensorRTRunner:
             raise EngineError(f"the batch is {batch}, this engine takes up to {most}; build it again with --max-batch")
         raise EngineError(
             f"the image is {height}x{width}, the batch {batch}; this engine takes "
-            f"{' or '.join(map(_described, self._profiles))}; build it again with --min-size and --max-size around it"
+            f"{' or '.join(map(_format_profile, self._profiles))}; "
+            "build it again with --min-size and --max-size around it"
         )
 
     @contextmanager
-    def _running(self, what: str) -> Iterator[None]:
-        """One run at a time; where memory is short, all of it is given back and what to do is said."""
+    def _lock_for_run(self, what: str) -> Iterator[None]:
+        """Hold the lock for one run. Where memory is short, release all memory and raise an EngineError with advice."""
         with self._lock:
             if not self._finish.alive:  # asked here: another thread may have closed it while this one waited
                 raise EngineError(f"{self.description} was closed; open the bundle again")
@@ -300,7 +334,7 @@ class TensorRTRunner:
                 try:
                     yield
                 except OutOfMemory as error:
-                    self._plans.release()
+                    self._contexts.release()
                     self._pinned.release()
                     raise EngineError(
                         f"{self.description} has no memory for {what} ({error}); "
@@ -308,13 +342,13 @@ class TensorRTRunner:
                     ) from error
 
 
-def _bytes(tensor: Tensor, sides: dict[str, int]) -> int:
+def _count_bytes(tensor: Tensor, sides: dict[str, int]) -> int:
     return int(np.prod(tensor.shape_for(**sides))) * np.dtype(tensor.dtype).itemsize
 
 
-def _listed(shape: tuple[int | str, ...]) -> str:
+def _format_shape(shape: tuple[int | str, ...]) -> str:
     return f"[{', '.join(map(str, shape))}]"
 
 
-def _described(profile: SizeRange) -> str:
+def _format_profile(profile: SizeRange) -> str:
     return f"{profile} (batch up to {profile.max_batch})" if profile.max_batch else str(profile)

@@ -12,15 +12,15 @@ import pytest
 
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.cuda import device as devices
-from glama_deploy.runtime.cuda.cuda_python import Cuda
+from glama_deploy.runtime.cuda.cuda_python import CudaPythonDevice
 from glama_deploy.runtime.cuda.interface import OutOfMemory
-from glama_deploy.runtime.cuda.pycuda import PyCuda
+from glama_deploy.runtime.cuda.pycuda import PyCudaDevice
 
 
 @pytest.fixture(params=["cuda-python", "pycuda"])
 def device(request, memory_runtime, memory_pycuda):
     runtime = memory_runtime(room=4096)
-    made = Cuda(runtime) if request.param == "cuda-python" else PyCuda(memory_pycuda(runtime))
+    made = CudaPythonDevice(runtime) if request.param == "cuda-python" else PyCudaDevice(memory_pycuda(runtime))
     with made.active():
         yield made, runtime
     made.close()
@@ -69,7 +69,7 @@ def test_the_stream_waits_for_another_one(device, stream):
 
 def test_captured_work_runs_when_its_graph_is_launched_and_not_before(memory_runtime):
     runtime = memory_runtime()
-    gpu, done = Cuda(runtime), []
+    gpu, done = CudaPythonDevice(runtime), []
 
     def work() -> bool:
         runtime.streams[gpu.stream].put(lambda: done.append(1))
@@ -91,7 +91,7 @@ def test_captured_work_runs_when_its_graph_is_launched_and_not_before(memory_run
 def test_what_cannot_be_captured_gives_no_graph_and_harms_nothing(memory_runtime, why):
     runtime = memory_runtime()
     runtime.captures_at_all = why != "the driver does not capture"
-    gpu = Cuda(runtime)
+    gpu = CudaPythonDevice(runtime)
 
     def work() -> bool:
         if why == "the work breaks the capture":
@@ -105,12 +105,12 @@ def test_what_cannot_be_captured_gives_no_graph_and_harms_nothing(memory_runtime
 
 
 def test_pycuda_captures_nothing(memory_runtime, memory_pycuda):
-    assert PyCuda(memory_pycuda(memory_runtime())).capture(lambda: True) is None
+    assert PyCudaDevice(memory_pycuda(memory_runtime())).capture(lambda: True) is None
 
 
 def test_pycuda_gives_the_primary_context_back_and_leaves_no_other_current(memory_runtime, memory_pycuda):
     driver = memory_pycuda(memory_runtime())
-    gpu = PyCuda(driver)
+    gpu = PyCudaDevice(driver)
     with gpu.active():
         assert len(driver.stack) == 1
     gpu.close()
@@ -120,18 +120,24 @@ def test_pycuda_gives_the_primary_context_back_and_leaves_no_other_current(memor
 def test_without_a_gpu_each_says_so(memory_runtime, memory_pycuda):
     runtime = memory_runtime(count=0)
     with pytest.raises(EngineError, match=r"^no NVIDIA driver or GPU here \(CUDA driver version is insufficient"):
-        Cuda(runtime)
+        CudaPythonDevice(runtime)
     with pytest.raises(EngineError, match=r"^no NVIDIA driver or GPU here \(pycuda counts none\)$"):
-        PyCuda(memory_pycuda(runtime))
+        PyCudaDevice(memory_pycuda(runtime))
 
 
 @pytest.mark.parametrize(
-    ("there", "chosen"), [({"cuda", "pycuda"}, "Cuda"), ({"cuda"}, "Cuda"), ({"pycuda"}, "PyCuda"), (set(), None)]
+    ("there", "chosen"),
+    [
+        ({"cuda", "pycuda"}, "CudaPythonDevice"),
+        ({"cuda"}, "CudaPythonDevice"),
+        ({"pycuda"}, "PyCudaDevice"),
+        (set(), None),
+    ],
 )
 def test_cuda_python_comes_before_pycuda_and_both_are_named_where_neither_is(monkeypatch, there, chosen):
     monkeypatch.setattr(devices, "installed", lambda package: package.split(".")[0] in there)
-    monkeypatch.setattr("glama_deploy.runtime.cuda.device.Cuda", lambda: "Cuda")
-    monkeypatch.setattr("glama_deploy.runtime.cuda.device.PyCuda", lambda: "PyCuda")
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.CudaPythonDevice", lambda: "CudaPythonDevice")
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.PyCudaDevice", lambda: "PyCudaDevice")
     if chosen:
         assert devices.open_device() == chosen
     else:
@@ -151,16 +157,16 @@ def failing(error: EngineError):
 
 def test_where_cuda_python_does_not_fit_the_driver_pycuda_is_taken(monkeypatch):
     monkeypatch.setattr(devices, "installed", lambda package: True)
-    monkeypatch.setattr("glama_deploy.runtime.cuda.device.Cuda", failing(NO_DRIVER))
-    monkeypatch.setattr("glama_deploy.runtime.cuda.device.PyCuda", lambda: "PyCuda")
-    assert devices.open_device() == "PyCuda"
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.CudaPythonDevice", failing(NO_DRIVER))
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.PyCudaDevice", lambda: "PyCudaDevice")
+    assert devices.open_device() == "PyCudaDevice"
 
 
 def test_where_both_fail_one_line_has_both_reasons(monkeypatch):
     there = {"cuda.bindings.runtime", "pycuda.driver"}
     monkeypatch.setattr(devices, "installed", there.__contains__)
-    monkeypatch.setattr("glama_deploy.runtime.cuda.device.Cuda", failing(NO_DRIVER))
-    monkeypatch.setattr("glama_deploy.runtime.cuda.device.PyCuda", failing(EngineError("pycuda counts none")))
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.CudaPythonDevice", failing(NO_DRIVER))
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.PyCudaDevice", failing(EngineError("pycuda counts none")))
     with pytest.raises(EngineError, match=r"^cuda-python: no NVIDIA .* runtime version\); pycuda: pycuda counts none$"):
         devices.open_device()
     there.remove("pycuda.driver")
@@ -180,7 +186,7 @@ def in_another_thread(work) -> list:
 def test_every_thread_works_on_the_gpu_that_was_current_at_opening_and_keeps_its_own(memory_runtime):
     runtime = memory_runtime(count=2)
     runtime.cudaSetDevice(1)
-    gpu = Cuda(runtime)
+    gpu = CudaPythonDevice(runtime)
 
     def work() -> tuple[int, int, int]:
         with gpu.active():
@@ -195,7 +201,7 @@ def test_every_thread_works_on_the_gpu_that_was_current_at_opening_and_keeps_its
 
 def test_a_thread_keeps_its_gpu_where_the_work_fails(memory_runtime):
     runtime = memory_runtime(room=16, count=2)
-    gpu = Cuda(runtime)
+    gpu = CudaPythonDevice(runtime)
     runtime.cudaSetDevice(1)
     with pytest.raises(OutOfMemory), gpu.active():
         gpu.allocate(32)

@@ -809,9 +809,9 @@ class OnDevice:
     """A transform's source, target and workspace on the GPU."""
 
     def __init__(self, source: np.ndarray, target: np.ndarray, workspace: int) -> None:
-        from glama_deploy.runtime.cuda.cuda_python import Cuda
+        from glama_deploy.runtime.cuda.cuda_python import CudaPythonDevice
 
-        self.cuda, self.source, self.target = Cuda(), source, target
+        self.cuda, self.source, self.target = CudaPythonDevice(), source, target
         self.addresses = [self.cuda.allocate(size) for size in (source.nbytes, target.nbytes, workspace)]
 
     def upload(self) -> None:

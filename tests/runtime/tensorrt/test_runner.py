@@ -30,10 +30,10 @@ from glama_deploy.errors import BundleError, EngineError, ImageError
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.network import NetworkConfig
 from glama_deploy.runtime.base import Request
-from glama_deploy.runtime.cuda.cuda_python import Cuda
-from glama_deploy.runtime.cuda.pycuda import PyCuda
+from glama_deploy.runtime.cuda.cuda_python import CudaPythonDevice
+from glama_deploy.runtime.cuda.pycuda import PyCudaDevice
 from glama_deploy.runtime.tensorrt import runner as tensorrt
-from glama_deploy.runtime.tensorrt.runner import TensorRTRunner, tightest
+from glama_deploy.runtime.tensorrt.runner import TensorRTRunner, find_tightest_profile
 
 SIZES = SizeRange(min=(64, 64), opt=(64, 64), max=(256, 256), max_batch=2)
 
@@ -303,7 +303,7 @@ def opened(monkeypatch, memory_runtime, memory_pycuda):
         fake = MemoryTensorRT(cuda, engine.profiles or (engine.sizes,), **trt)
         package = name.replace("-", "_")
         monkeypatch.setitem(sys.modules, package, fake.module(package, "10.3.0"))
-        device = PyCuda(memory_pycuda(cuda)) if pycuda else Cuda(cuda)
+        device = PyCudaDevice(memory_pycuda(cuda)) if pycuda else CudaPythonDevice(cuda)
         monkeypatch.setattr(tensorrt, "open_device", lambda: device)
         world = World(bundle, None, device, cuda=cuda, trt=fake)
         make.last = world
@@ -327,7 +327,7 @@ def world(request, opened, tiny, tiny_bundle, make_bundle) -> World:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
     bundle = make_bundle(tiny, ("trt-rtx",), profile=SIZES)
     # fp32 without TF32: as for the engines on a CPU
-    return World(bundle, tensorrt.open(bundle, Request(engine="tensorrt-rtx")), Cuda(), tolerance=2e-5)
+    return World(bundle, tensorrt.open(bundle, Request(engine="tensorrt-rtx")), CudaPythonDevice(), tolerance=2e-5)
 
 
 @pytest.fixture
@@ -560,12 +560,12 @@ PROFILES = (
     ],
 )
 def test_the_tightest_profile_that_covers_the_size_is_taken(size, profile):
-    assert tightest(PROFILES, *size) == profile
+    assert find_tightest_profile(PROFILES, *size) == profile
 
 
 def test_of_two_profiles_of_one_size_the_smaller_batch_is_taken():
     single, many = (SizeRange(min=(64, 64), opt=(64, 64), max=(64, 64), max_batch=batch) for batch in (1, 8))
-    assert [tightest((many, single), batch, 64, 64) for batch in (1, 2)] == [1, 0]
+    assert [find_tightest_profile((many, single), batch, 64, 64) for batch in (1, 2)] == [1, 0]
 
 
 def test_a_run_has_its_profile_set_before_its_shapes(opened, tiny_bundle):
