@@ -21,10 +21,10 @@ parser.add_argument("out", type=Path)
 parser.add_argument("--model", default="default", help="a bundle, a checkpoint, or 'default'")
 arguments = parser.parse_args()
 
-jobs = folder.plan(arguments.pictures, arguments.masks, arguments.out)
+jobs = folder.pair_jobs(arguments.pictures, arguments.masks, arguments.out)
 inpainter = glama_deploy.load(arguments.model, streams=2)  # two pictures at once
 failed = 0
-for result in folder.run(inpainter, jobs, at_once=inpainter.streams):  # pictures are read and written meanwhile
+for result in folder.run_jobs(inpainter, jobs, at_once=inpainter.streams):  # pictures are read and written meanwhile
     print(f"{result.job.image.name}: {result.state} {result.reason}".rstrip())
     failed += result.state == "failed"
 sys.exit(2 if failed else 0)

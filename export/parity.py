@@ -14,7 +14,7 @@ from glama_deploy.bundle import Bundle, Engine, Io, Parity, Precision, SizeRange
 from glama_deploy.checkpoints.formats import Checkpoint, build_module
 from glama_deploy.errors import EngineError
 from glama_deploy.export.samples import Case
-from glama_deploy.inpainting.tensors import leave, padding
+from glama_deploy.inpainting.tensors import compute_padding, to_images
 from glama_deploy.node_names import INPAINTED, PREDICTED
 from glama_deploy.psnr import compute_psnr
 from glama_deploy.runtime.base import Request, Runner, require
@@ -59,7 +59,7 @@ def reference(checkpoint: Checkpoint, inputs: Sequence[Case]) -> list[Measured] 
         for case in inputs:
             image, mask = (torch.from_numpy(array) for array in case.tensors())
             found = predict(generator, image, mask).numpy()
-            measured.append(Measured(case, leave(found, "float", *case.missing.shape[1:])))
+            measured.append(Measured(case, to_images(found, "float", *case.missing.shape[1:])))
     return measured
 
 
@@ -113,7 +113,7 @@ def _cases(expected: Sequence[Measured], sizes: SizeRange, io: Io) -> list[Measu
 def _within(item: Measured, sizes: SizeRange, io: Io) -> Measured | None:
     """The case as an engine of these sizes takes it: as many of its images as the batch holds, or None."""
     height, width = item.case.missing.shape[1:]
-    bottom, right = padding(height, width, io, sizes)
+    bottom, right = compute_padding(height, width, io, sizes)
     if not sizes.covers(height + bottom, width + right):
         return None
     most = sizes.max_batch
@@ -153,7 +153,7 @@ def compare(runner: Runner, expected: Sequence[Measured], output: str, precision
 def _errors(runner: Runner, item: Measured, output: str) -> np.ndarray:
     """|error| of each value of an output, float64 [B, H, W, 3]."""
     case = item.case
-    found = leave(runner.run(*case.tensors(runner.io, runner.sizes), output), runner.io, *case.missing.shape[1:])
+    found = to_images(runner.run(*case.tensors(runner.io, runner.sizes), output), runner.io, *case.missing.shape[1:])
     wanted = item.predicted if output == PREDICTED else item.inpainted
     if found.dtype != np.uint8:
         return np.abs(found.astype(np.float64) - wanted)

@@ -34,7 +34,7 @@ class Case:
     def tensors(self, io: Io = "float", sizes: SizeRange = ANY_SIZE) -> tuple[np.ndarray, np.ndarray]:
         """What a graph with these tensors and sizes takes."""
         height, width = self.missing.shape[1:]
-        return tensors.enter(self.image, self.missing, io, tensors.padding(height, width, io, sizes))
+        return tensors.to_tensors(self.image, self.missing, io, tensors.compute_padding(height, width, io, sizes))
 
 
 def parity_cases(sizes: SizeRange, largest: tuple[int, int] = (512, 512)) -> list[Case]:

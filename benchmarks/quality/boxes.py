@@ -70,8 +70,8 @@ def main() -> None:
                 spans = [regions.Span(0, 0, *missing.shape)]
                 if isinstance(way, float):
                     rule = regions.Rule(ANY_SIZE, way)
-                    boxes, _ = rule.parted(missing)  # none is too large for such an engine
-                    spans = [box.span for box in rule.share(boxes, missing.shape)]
+                    boxes, _ = rule.find_boxes(missing)  # none is too large for such an engine
+                    spans = [box.span for box in rule.merge_boxes(boxes, missing.shape)]
                 fill_spans(inpainter, image, missing, spans)  # a size that is new warms up
                 start = time.perf_counter()
                 filled = fill_spans(inpainter, image, missing, spans)

@@ -37,13 +37,13 @@ HOLE, SHOWN = 0.6, 5
 @contextmanager
 def without_draft() -> Iterator[None]:
     """Tiles that see nothing but known pixels and each other."""
-    draft, far = tiles._draft, tiles._far
-    tiles._draft = lambda image, missing, size, run: np.where(missing[..., None], np.uint8(0), image)
-    tiles._far = lambda missing, side: np.zeros_like(missing)
+    draft, far = tiles._make_draft, tiles._find_drafted
+    tiles._make_draft = lambda image, missing, size, run: np.where(missing[..., None], np.uint8(0), image)
+    tiles._find_drafted = lambda missing, side: np.zeros_like(missing)
     try:
         yield
     finally:
-        tiles._draft, tiles._far = draft, far
+        tiles._make_draft, tiles._find_drafted = draft, far
 
 
 def main() -> None:

@@ -44,7 +44,7 @@ def make_folders(folder: Path, count: int, size: int, kind: str) -> tuple[Path, 
 
 def fill_one_by_one(fill: Fill, jobs: Iterable[batch.Job]) -> Iterator[batch.Result]:
     for job in jobs:
-        batch.finish(fill, job, *batch.read(job))
+        batch.fill_job(fill, job, *batch.read_job(job))
         yield batch.Result(job, "written")
 
 
@@ -66,18 +66,20 @@ def main() -> None:
     options = parser.parse_args()
     one, several = (
         glama_deploy.load(options.model, options.backend, options.precision, compile_sizes=True, streams=streams)
-        for streams in (1, batch.STREAMS)
+        for streams in (1, batch.MAX_STREAMS)
     )
     with tempfile.TemporaryDirectory() as folder:
         images, masks = make_folders(Path(folder), options.images, options.size, options.mask)
-        jobs = batch.plan(images, masks, Path(folder) / "out")
+        jobs = batch.pair_jobs(images, masks, Path(folder) / "out")
         alone: list[float] = []
         together: list[float] = []
         ways: list[tuple[list[float], Callable[[list[batch.Job]], Iterator[batch.Result]]]] = [
             (alone, partial(fill_one_by_one, partial(one, region=options.region))),
             (
                 together,
-                partial(batch.run, partial(several, region=options.region), overwrite=True, at_once=several.streams),
+                partial(
+                    batch.run_jobs, partial(several, region=options.region), overwrite=True, at_once=several.streams
+                ),
             ),
         ]
         for _, way in ways:

@@ -56,12 +56,12 @@ def glama_inpaint(
     only what is missing. Exit code: 0 all written; 2 bad input, or a file of a folder failed.
     """
     check_region(region)
-    jobs = batch.plan(image, mask, out, overwrite=overwrite)
+    jobs = batch.pair_jobs(image, mask, out, overwrite=overwrite)
     inputs = (
-        None if image.is_dir() else batch.read(jobs[0])
+        None if image.is_dir() else batch.read_job(jobs[0])
     )  # what is wrong with them is said before anything is opened
     todo = [job for job in jobs if job.mask is not None and (overwrite or not job.out.exists())]
-    streams = batch.streams(todo, threads)
+    streams = batch.count_streams(todo, threads)
     inpainter = glama_deploy.load(
         model, backend, precision, threads, streams=streams, allow_engine_code=allow_engine_code
     )
@@ -69,7 +69,7 @@ def glama_inpaint(
     console.print(inpainter.description, style="dim")
     fill = partial(inpainter, region=cast(Region, region))
     if inputs is not None:
-        batch.finish(fill, jobs[0], *inputs)
+        batch.fill_job(fill, jobs[0], *inputs)
         console.print(str(jobs[0].out), soft_wrap=True)
         return 0
     columns = (TextColumn("inpainting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -77,7 +77,7 @@ def glama_inpaint(
     failures = []
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("inpainting", total=len(jobs))
-        for result in batch.run(fill, jobs, overwrite=overwrite, at_once=inpainter.streams):
+        for result in batch.run_jobs(fill, jobs, overwrite=overwrite, at_once=inpainter.streams):
             counts[result.state] += 1
             if result.state == "failed":
                 failures.append(result.reason)
@@ -85,7 +85,7 @@ def glama_inpaint(
     for reason in failures:
         console.print(f"failed: {reason}", soft_wrap=True)
     console.print(", ".join(f"{count} {state}" for state, count in counts.items()))
-    if left_out := batch.left_out(image, mask, out):
+    if left_out := batch.describe_left_out(image, mask, out):
         console.print(f"left out: {', '.join(left_out)}", soft_wrap=True, markup=False)
     return 2 if counts["failed"] else 0
 

@@ -1,9 +1,9 @@
 """Boxes around the holes of an image: the parts that a network must look at to fill the holes.
 
 A hole is a set of missing pixels whose 16×16 cells touch, with its bounding box. A hole needs context on each side:
-half of its longer side, at least LEAST_CONTEXT pixels, as far as the image goes. A box is what a hole needs, with sides
-rounded up to STEPS (beyond them to thousands), so that few sizes occur, but not beyond the image or the engine's sizes.
-The box is moved so that it lies within the image.
+half of its longer side, at least MIN_CONTEXT_PIXELS, as far as the image goes. A box is what a hole needs, with sides
+rounded up to BOX_SIDES (beyond them to thousands), so that few sizes occur, but not beyond the image or the engine's
+sizes. The box is moved so that it lies within the image.
 
 Holes share a box where one box costs less than two (:mod:`glama_deploy.inpainting.clusters`). A shared box shows what
 each of its holes needs. Boxes and bounding boxes of holes may overlap: a pixel is filled with the first hole that
@@ -24,32 +24,32 @@ from glama_deploy.inpainting.components import find_components
 from glama_deploy.network import next_side
 
 #: Side of the cells in which holes are looked for, in pixels. Missing pixels in cells that touch are one hole.
-CELL = 16
+CELL_PIXELS = 16
 
 #: Context on each side of a hole, as a share of its longer side, and in pixels at least (benchmarks/quality/boxes.py).
-CONTEXT, LEAST_CONTEXT = 0.5, 64
+CONTEXT_SHARE, MIN_CONTEXT_PIXELS = 0.5, 64
 
 #: Sides of boxes, in pixels.
-STEPS = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
+BOX_SIDES = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 
 #: Cost of a box beside its pixels, in pixels.
-OVERHEAD = 64 * 64
+BOX_OVERHEAD_PIXELS = 64 * 64
 
 #: Boxes pay where they cost less than this share of the whole image.
-WORTH = 0.75
+MAX_COST_SHARE = 0.75
 
 #: A box of more pixels is large: a network takes about 1 GB for one. Holes share a large box only where a hole needs
 #: one as large, and an image that is larger is shown by boxes as soon as the boxes cost less.
-LARGE_BOX = 1024 * 1024
+LARGE_BOX_PIXELS = 1024 * 1024
 
 #: An image of more pixels is huge: a network takes several GB for one, which many machines do not have free. Boxes save
 #: nearly all of this memory where the largest box has at most this share of the image. They may cost this many times as
 #: much as the image: a longer run is better than a machine without memory.
-HUGE_IMAGE = 4 * LARGE_BOX
-HUGE_WORTH, HUGE_BOX_SHARE = 2.0, 0.25
+HUGE_IMAGE_PIXELS = 4 * LARGE_BOX_PIXELS
+HUGE_IMAGE_MAX_COST_SHARE, HUGE_IMAGE_MAX_BOX_SHARE = 2.0, 0.25
 
 #: Pixels of the boxes that run in one batch, with each box's overhead, at most.
-MOST_TOGETHER = 512 * 512
+MAX_BATCH_COST_PIXELS = 512 * 512
 
 #: Whether the engine and the memory take a box of this height and width.
 Fits = Callable[[int, int], bool]
@@ -120,23 +120,23 @@ class Rule:
         sizes: sizes that the engine takes.
         context: context on each side of a hole, as a share of its longer side.
         square: whether boxes are square, so that fewer sizes occur.
-        extra: cost of a box beside its pixels, in pixels.
-        long_side: cost of the network's Fourier transforms for each pixel of a box and each pixel of (width +
+        overhead_pixels: cost of a box beside its pixels, in pixels.
+        fourier_cost: cost of the network's Fourier transforms for each pixel of a box and each pixel of (width +
             2·height), as a share of the rest's cost for a pixel.
     """
 
     sizes: SizeRange
-    context: float = CONTEXT
+    context: float = CONTEXT_SHARE
     square: bool = False
-    extra: int = OVERHEAD
-    long_side: float = 0.0
+    overhead_pixels: int = BOX_OVERHEAD_PIXELS
+    fourier_cost: float = 0.0
 
-    def parted(self, missing: np.ndarray) -> tuple[list[Box], list[Span]]:
+    def find_boxes(self, missing: np.ndarray) -> tuple[list[Box], list[Span]]:
         """Return a box for each hole that fits the engine with its context, and the holes that do not fit."""
-        around = [(hole, self._around(hole, missing.shape)) for hole in holes(missing)]
+        around = [(hole, self._make_hole_box(hole, missing.shape)) for hole in find_holes(missing)]
         return [box for _, box in around if box is not None], [hole for hole, box in around if box is None]
 
-    def share(self, found: Sequence[Box], shape: tuple[int, ...], fits: Fits | None = None) -> list[Box]:
+    def merge_boxes(self, found: Sequence[Box], shape: tuple[int, ...], fits: Fits | None = None) -> list[Box]:
         """Return the boxes with those merged that cost less as one.
 
         Args:
@@ -146,59 +146,60 @@ class Rule:
 
         Returns:
             Boxes that contain every hole of `found` with what it needs, from the top of the image to its bottom. They
-            cost no more than `found`. None has more pixels than LARGE_BOX and than the largest of `found`.
+            cost no more than `found`. None has more pixels than LARGE_BOX_PIXELS and than the largest of `found`.
         """
-        most = max([LARGE_BOX, *(box.pixels for box in found)])
+        most = max([LARGE_BOX_PIXELS, *(box.pixels for box in found)])
 
         def merge(boxes: Sequence[Box]) -> Box | None:
-            box = self._show(_union([box.hole for box in boxes]), _union([box.need for box in boxes]), shape)
-            if box is None or box.pixels > most or box.cost >= cost(boxes):
+            box = self._make_box(_union([box.hole for box in boxes]), _union([box.need for box in boxes]), shape)
+            if box is None or box.pixels > most or box.cost >= total_cost(boxes):
                 return None
             return box if fits is None or fits(*box.span.size) else None
 
-        merged = merge_boxes(found, merge, reach=round(self.extra**0.5))
+        merged = merge_boxes(found, merge, reach=round(self.overhead_pixels**0.5))
         return sorted(merged, key=lambda box: (box.hole.top, box.hole.left))
 
-    def whole(self, shape: tuple[int, ...]) -> Box:
+    def whole_image(self, shape: tuple[int, ...]) -> Box:
         """Return the image as one box."""
         image = Span(0, 0, shape[0], shape[1])
         return Box(image, image, image, self.cost_of(*image.size))
 
-    def pays(self, price: float, shape: tuple[int, ...], largest: int) -> bool:
+    def is_better_than_whole(self, cost: float, shape: tuple[int, ...], largest: int) -> bool:
         """Return whether boxes and tiles are the better way to fill an image than the whole image.
 
-        Boxes of a small image must be clearly cheaper (WORTH). Above LARGE_BOX they must be cheaper, because they need
-        less memory. Above HUGE_IMAGE they may cost more (HUGE_WORTH), if they need far less memory.
+        Boxes of a small image must be clearly cheaper (MAX_COST_SHARE). Above LARGE_BOX_PIXELS they must be cheaper,
+        because they need less memory. Above HUGE_IMAGE_PIXELS they may cost more
+        (HUGE_IMAGE_MAX_COST_SHARE), if they need far less memory.
 
         Args:
-            price: cost of all boxes and tiles, in pixels.
+            cost: cost of all boxes and tiles, in pixels.
             shape: height and width of the image.
             largest: pixels of the largest box or tile.
         """
-        image = self.whole(shape)
-        if image.pixels <= LARGE_BOX:
-            worth = WORTH
-        elif image.pixels <= HUGE_IMAGE or largest > HUGE_BOX_SHARE * image.pixels:
+        image = self.whole_image(shape)
+        if image.pixels <= LARGE_BOX_PIXELS:
+            worth = MAX_COST_SHARE
+        elif image.pixels <= HUGE_IMAGE_PIXELS or largest > HUGE_IMAGE_MAX_BOX_SHARE * image.pixels:
             worth = 1.0
         else:
-            worth = HUGE_WORTH
-        return price < worth * image.cost
+            worth = HUGE_IMAGE_MAX_COST_SHARE
+        return cost < worth * image.cost
 
     def cost_of(self, height: int, width: int) -> float:
         """Return the cost of running a box of this size, in pixels."""
-        return height * width * (1 + self.long_side * (width + 2 * height)) + self.extra
+        return height * width * (1 + self.fourier_cost * (width + 2 * height)) + self.overhead_pixels
 
-    def _around(self, hole: Span, shape: tuple[int, ...]) -> Box | None:
+    def _make_hole_box(self, hole: Span, shape: tuple[int, ...]) -> Box | None:
         """Return the box of one hole, or None where the engine takes no box that holds it."""
-        return self._show(hole, hole.grown(margin(hole, self.context)), shape)
+        return self._make_box(hole, hole.grown(context_margin(hole, self.context)), shape)
 
-    def _show(self, hole: Span, need: Span, shape: tuple[int, ...]) -> Box | None:
+    def _make_box(self, hole: Span, need: Span, shape: tuple[int, ...]) -> Box | None:
         """Return the box that shows what is needed, or None where the engine takes no such box."""
-        sides = [self._side(axis, side, shape[axis]) for axis, side in enumerate(need.size)]
+        sides = [self._round_side(axis, side, shape[axis]) for axis, side in enumerate(need.size)]
         if self.square and not self.sizes.static:
             most = self.sizes.max
             wanted = [max(side, min(max(sides), most[axis])) for axis, side in enumerate(sides)]
-            sides = [self._side(axis, wanted[axis], extent) for axis, extent in enumerate(shape)]
+            sides = [self._round_side(axis, wanted[axis], extent) for axis, extent in enumerate(shape)]
         spans = []
         for axis, (start, stop) in enumerate(((need.top, need.bottom), (need.left, need.right))):
             if not self.sizes.min[axis] <= next_side(sides[axis]) <= self.sizes.max[axis]:
@@ -208,44 +209,44 @@ class Rule:
         (top, bottom), (left, right) = spans
         return Box(hole, need, Span(top, left, bottom, right), self.cost_of(bottom - top, right - left))
 
-    def _side(self, axis: int, wanted: int, extent: int) -> int:
+    def _round_side(self, axis: int, wanted: int, extent: int) -> int:
         """Return the smallest side of a box that shows as many pixels as are wanted, or all of the image's."""
         least, most = self.sizes.min[axis], self.sizes.max[axis]
         needed = max(least, min(wanted, extent))
         if self.sizes.static:
             steps: tuple[int, ...] = (least,)
-        else:  # the smallest of STEPS that is large enough, the next thousand, the engine's largest
-            steps = (*STEPS[(first := bisect_left(STEPS, needed)) : first + 1], -(-needed // 1024) * 1024, most)
+        else:  # the smallest of BOX_SIDES that is large enough, the next thousand, the engine's largest
+            steps = (*BOX_SIDES[(first := bisect_left(BOX_SIDES, needed)) : first + 1], -(-needed // 1024) * 1024, most)
         return min((step for step in steps if needed <= step <= min(most, extent)), default=extent)
 
 
-def margin(hole: Span, context: float = CONTEXT) -> int:
+def context_margin(hole: Span, context: float = CONTEXT_SHARE) -> int:
     """Pixels of context on each side of a hole."""
-    return max(LEAST_CONTEXT, round(context * max(hole.size)))
+    return max(MIN_CONTEXT_PIXELS, round(context * max(hole.size)))
 
 
-def cost(found: Sequence[Box]) -> float:
+def total_cost(found: Sequence[Box]) -> float:
     """Return the cost of running boxes, in pixels."""
     return sum(box.cost for box in found)
 
 
-def alike(found: Sequence[Box], most: int | None) -> Iterator[list[Box]]:
-    """The boxes in groups of one size, as many together as a batch holds and as MOST_TOGETHER allows."""
+def group_by_size(found: Sequence[Box], most: int | None) -> Iterator[list[Box]]:
+    """The boxes in groups of one size, as many together as a batch holds and as MAX_BATCH_COST_PIXELS allows."""
     by_size: dict[tuple[int, int], list[Box]] = {}
     for box in found:
         by_size.setdefault(box.span.size, []).append(box)
     for group in by_size.values():
-        count = max(1, min(most or len(group), int(MOST_TOGETHER // group[0].cost)))
+        count = max(1, min(most or len(group), int(MAX_BATCH_COST_PIXELS // group[0].cost)))
         for start in range(0, len(group), count):
             yield group[start : start + count]
 
 
-def holes(missing: np.ndarray) -> list[Span]:
+def find_holes(missing: np.ndarray) -> list[Span]:
     """Return the bounding box of each hole of an image (bool H×W), in the order of their first cells, row by row."""
-    return [Span(*corners) for corners in find_components(missing, CELL).tolist()]
+    return [Span(*corners) for corners in find_components(missing, CELL_PIXELS).tolist()]
 
 
-def bounds(missing: np.ndarray) -> Span:
+def bounding_box(missing: np.ndarray) -> Span:
     """The bounding box of the missing pixels (bool H×W), of which there are some."""
     rows, columns = np.nonzero(missing.any(axis=1))[0], np.nonzero(missing.any(axis=0))[0]
     return Span(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)

@@ -2,8 +2,8 @@
 
 Many boxes are first merged within square blocks of the image, each of four smaller ones, where a merged box costs less.
 Then pairs of neighbours are merged, the pair that saves most first, until no pair saves anything. A box is compared
-with its NEIGHBOURS nearest boxes alone, which a grid finds. The number of comparisons grows linearly with the number of
-boxes.
+with its MAX_NEIGHBOURS nearest boxes alone, which a grid finds. The number of comparisons grows linearly with the
+number of boxes.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from glama_deploy.inpainting.boxes import Box, Span
 
 #: Boxes that a box is compared with.
-NEIGHBOURS = 8
+MAX_NEIGHBOURS = 8
 
 #: Above this many boxes, those of one block are merged first.
-MANY_BOXES = 1000
+MAX_BOXES_WITHOUT_BLOCKS = 1000
 
 #: Sides in pixels of nested blocks. With a context of 64 pixels and some pixels that stick out, the largest blocks need
 #: boxes of 1024, 768 and 512 pixels; of the three ways the cheapest is taken.
-BLOCKS = (52, 104, 208, 416, 832), (72, 144, 288, 576), (40, 80, 160, 320)
+NESTED_BLOCK_SIDES = (52, 104, 208, 416, 832), (72, 144, 288, 576), (40, 80, 160, 320)
 
 #: Side in pixels of the grid's buckets.
-BUCKET = 256
+BUCKET_PIXELS = 256
 
 #: The box of several boxes; None where they cost less apart.
 Merge = Callable[[Sequence["Box"]], "Box | None"]
@@ -44,8 +44,8 @@ def merge_boxes(boxes: Sequence[Box], merge: Merge, reach: int) -> list[Box]:
     Returns:
         The boxes that are left and those that were merged, in no particular order, but in the same in each run.
     """
-    if len(boxes) > MANY_BOXES:
-        boxes = min((_merge_nested(boxes, merge, sides) for sides in BLOCKS), key=_cost)
+    if len(boxes) > MAX_BOXES_WITHOUT_BLOCKS:
+        boxes = min((_merge_nested(boxes, merge, sides) for sides in NESTED_BLOCK_SIDES), key=_cost)
     return _Clusters(boxes, merge, reach).settle()
 
 
@@ -115,7 +115,7 @@ class _Clusters:
                 self._remove(other)
             box = self._boxes[number] = whole
         distances = ((_gap(box.span, self._boxes[other].span), other) for other in near if other in self._boxes)
-        for distance, other in nsmallest(NEIGHBOURS, distances):
+        for distance, other in nsmallest(MAX_NEIGHBOURS, distances):
             pair = (min(number, other), max(number, other))
             if distance > self._reach or pair in self._compared:
                 continue
@@ -143,8 +143,8 @@ class _Clusters:
 
 def _covered(span: Span) -> Iterator[tuple[int, int]]:
     """Return the buckets that a rectangle touches."""
-    for row in range(span.top // BUCKET, (span.bottom - 1) // BUCKET + 1):
-        for column in range(span.left // BUCKET, (span.right - 1) // BUCKET + 1):
+    for row in range(span.top // BUCKET_PIXELS, (span.bottom - 1) // BUCKET_PIXELS + 1):
+        for column in range(span.left // BUCKET_PIXELS, (span.right - 1) // BUCKET_PIXELS + 1):
             yield row, column
 
 

@@ -29,20 +29,20 @@ log = logging.getLogger("glama_deploy")
 _Inputs = tuple[Picture, np.ndarray]
 
 #: Images that are read or written while others are filled, at most; each is held in memory.
-MOST_AT_ONCE = 4
+MAX_FILES_AT_ONCE = 4
 
 #: Images of a folder that an engine fills at once where that pays, and how many times the memory that they take must be
 #: free: engines keep what earlier sizes took.
-STREAMS, _SPARE = 2, 4
+MAX_STREAMS, _FREE_MEMORY_FACTOR = 2, 4
 
 #: The share of the free memory that images which are read ahead may take.
 _READ_AHEAD_SHARE = 0.5
 
 #: A mask that marks a larger share of its image as missing is worth a note: it may be inverted.
-_MUCH_MISSING = 0.9
+_MAX_MISSING_SHARE = 0.9
 
 #: Names of left out files that are printed, of each kind.
-_NAMES_SHOWN = 5
+_MAX_NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -63,14 +63,14 @@ class Result:
     reason: str = ""
 
 
-def plan(image: Path, mask: Path, out: Path, *, overwrite: bool = False) -> list[Job]:
+def pair_jobs(image: Path, mask: Path, out: Path, *, overwrite: bool = False) -> list[Job]:
     """Return the jobs for a file and its mask, or for two folders, paired by stem and written as PNG.
 
     Raises:
         GlamaError: a path does not exist, or paths do not go together; a folder has no images, or two of one stem; a
             place cannot be written, or is a single output that exists and may not be overwritten.
     """
-    kinds = {path: _kind(path) for path in (image, mask, out)}
+    kinds = {path: _find_kind(path) for path in (image, mask, out)}
     for path, what in ((image, "image"), (mask, "mask")):
         if kinds[path] is None:
             raise GlamaError(f"no {what} at {path}; check the path")
@@ -80,7 +80,7 @@ def plan(image: Path, mask: Path, out: Path, *, overwrite: bool = False) -> list
         raise GlamaError(f"--image {image} and --mask {mask} are the same {kinds[image]}; pass the masks' own")
     if kinds[image] == "file":
         target = out / f"{image.stem}.png" if kinds[out] == "folder" else out
-        there = _kind(target) is not None
+        there = _find_kind(target) is not None
         if there and (target.samefile(image) or target.samefile(mask)):
             raise GlamaError(f"{target} is an input itself; choose another output")
         check_overwrite(target, is_there=there, overwrite=overwrite, place="output")
@@ -90,15 +90,15 @@ def plan(image: Path, mask: Path, out: Path, *, overwrite: bool = False) -> list
         raise GlamaError(f"--out {out} is a file; a folder is needed for a folder of images")
     if kinds[out] == "folder" and (out.samefile(image) or out.samefile(mask)):
         raise GlamaError(f"--out {out} is a folder of the inputs; choose another")
-    sources, masks = _by_stem(image), _masks_by_stem(mask)
+    sources, masks = _list_images_by_stem(image), _list_masks_by_stem(mask)
     if not sources:
-        left = "".join(f"; it has {part}" for part in left_out(image, mask, out))
+        left = "".join(f"; it has {part}" for part in describe_left_out(image, mask, out))
         raise GlamaError(f"{image} has no images ({', '.join(sorted(images.SUFFIXES))}){left}")
     check_writable(out)
     return [Job(path, masks.get(stem), out / f"{stem}.png") for stem, path in sources.items()]
 
 
-def _kind(path: Path) -> Literal["file", "folder"] | None:
+def _find_kind(path: Path) -> Literal["file", "folder"] | None:
     """Return what is at a path, None for nothing. Raises GlamaError for a path that cannot be looked at."""
     check_path(path)
     if path.is_dir():
@@ -111,7 +111,7 @@ def _is_image(path: Path) -> bool:
     return path.suffix.lower() in images.SUFFIXES and not path.name.startswith(".") and not path.is_dir()
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
+def _list_images_by_stem(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in sorted(filter(_is_image, folder.iterdir())):
         if path.stem in found:
@@ -122,17 +122,17 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _masks_by_stem(folder: Path) -> dict[str, Path]:
+def _list_masks_by_stem(folder: Path) -> dict[str, Path]:
     """Return the masks by stem. A file of another kind is one where no image has its stem: reading it says its kind."""
     others = {path.stem: path for path in sorted(folder.iterdir()) if _is_other_file(path)}
-    return others | _by_stem(folder)
+    return others | _list_images_by_stem(folder)
 
 
 def _is_other_file(path: Path) -> bool:
     return not (_is_image(path) or path.name.startswith(".") or path.is_dir())
 
 
-def left_out(image: Path, mask: Path, out: Path) -> list[str]:
+def describe_left_out(image: Path, mask: Path, out: Path) -> list[str]:
     """Return what a run over two folders does not read, as parts of a sentence; empty where it reads everything.
 
     Args:
@@ -146,47 +146,49 @@ def left_out(image: Path, mask: Path, out: Path) -> list[str]:
     folders = [path for path in entries if path.is_dir() and path not in hidden]
     others = [path for path in entries if _is_other_file(path)]
     stems = {path.stem for path in entries if _is_image(path)}
-    unused = [path for stem, path in sorted(_masks_by_stem(mask).items()) if stem not in stems]
+    unused = [path for stem, path in sorted(_list_masks_by_stem(mask).items()) if stem not in stems]
     no_masks = [path for path in unused if _is_other_file(path)]
     parts = [
-        _counted(others, "file that is not a supported image", "files that are not supported images"),
-        _counted(folders, "subfolder", "subfolders"),
-        _counted([path for path in unused if _is_image(path)], "mask without an image", "masks without an image"),
-        _counted(no_masks, "file that is not a supported mask", "files that are not supported masks"),
+        _describe_count(others, "file that is not a supported image", "files that are not supported images"),
+        _describe_count(folders, "subfolder", "subfolders"),
+        _describe_count(
+            [path for path in unused if _is_image(path)], "mask without an image", "masks without an image"
+        ),
+        _describe_count(no_masks, "file that is not a supported mask", "files that are not supported masks"),
     ]
     if hidden:
         parts.append(f"{len(hidden)} hidden {'file' if len(hidden) == 1 else 'files'}")
     return [part for part in parts if part]
 
 
-def _counted(paths: Sequence[Path], one: str, several: str) -> str:
+def _describe_count(paths: Sequence[Path], one: str, several: str) -> str:
     """Return for example "2 subfolders (a, b)"; empty for none."""
     if not paths:
         return ""
-    names = [path.name for path in paths[:_NAMES_SHOWN]] + ["…"] * (len(paths) > _NAMES_SHOWN)
+    names = [path.name for path in paths[:_MAX_NAMES_SHOWN]] + ["…"] * (len(paths) > _MAX_NAMES_SHOWN)
     return f"{len(paths)} {one if len(paths) == 1 else several} ({', '.join(names)})"
 
 
-def run(fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False, at_once: int = 1) -> Iterator[Result]:
+def run_jobs(fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False, at_once: int = 1) -> Iterator[Result]:
     """Do the jobs, and give their results in the same order; a bad file is a result like the others. An output that
     exists is skipped, unless `overwrite`: a run that was cut short goes on where it stopped.
 
     `at_once` images are filled at a time, in threads of their own. Beside them the next and the last are read and
-    written: as many as there are processors, MOST_AT_ONCE at most. A run that is cut short writes the images that were
-    filled. The fills under way are given up, because one fill can take minutes: their threads end by themselves, and
-    write nothing.
+    written: as many as there are processors, MAX_FILES_AT_ONCE at most. A run that is cut short writes the images
+    that were filled. The fills under way are given up, because one fill can take minutes: their threads end by
+    themselves, and write nothing.
     """
     todo = iter(jobs)
     job: Job | None = None
     under_way: deque[_UnderWay] = deque()
     fills = ThreadPoolExecutor(at_once, "glama-fill")
-    beside = min(MOST_AT_ONCE, count_processors())
+    beside = min(MAX_FILES_AT_ONCE, count_processors())
     files = ThreadPoolExecutor(beside, "glama-files")
     try:
         while True:
             job = job or next(todo, None)
             while job is not None and len(under_way) < at_once + beside and _has_room(under_way, job):
-                under_way.append(_begin(fill, job, fills, files, skip=job.out.exists() and not overwrite))
+                under_way.append(_begin_job(fill, job, fills, files, skip=job.out.exists() and not overwrite))
                 job = next(todo, None)
             if not under_way:
                 break
@@ -212,7 +214,7 @@ class _UnderWay:
         try:
             self.filled.result().result()
         except _FAILURES as error:
-            return _failed(self.job, error)
+            return _make_failure(self.job, error)
         return Result(self.job, "written")
 
     def cancel(self) -> None:
@@ -221,15 +223,15 @@ class _UnderWay:
                 future.cancel()
 
 
-def _begin(fill: Fill, job: Job, fills: Executor, files: Executor, *, skip: bool) -> _UnderWay:
+def _begin_job(fill: Fill, job: Job, fills: Executor, files: Executor, *, skip: bool) -> _UnderWay:
     if skip:
         remove_leftovers_once(job.out.parent)  # no output may be left to write there
         return _UnderWay(job)
-    inputs = files.submit(read, job)
+    inputs = files.submit(read_job, job)
 
     def filled() -> Future[None]:
         picture, mask = inputs.result()
-        return files.submit(write, job, _filled(fill, job, picture, mask))
+        return files.submit(write_job, job, _fill_inputs(fill, job, picture, mask))
 
     return _UnderWay(job, inputs, fills.submit(filled))
 
@@ -253,7 +255,7 @@ def _count_pixels(path: Path) -> int:
     return height * width
 
 
-def streams(jobs: Sequence[Job], threads: int | None) -> int:
+def count_streams(jobs: Sequence[Job], threads: int | None) -> int:
     """Return how many images to fill at once.
 
     Two fills with half of the threads each are faster than one fill after the other with all threads, because threads
@@ -264,27 +266,27 @@ def streams(jobs: Sequence[Job], threads: int | None) -> int:
         threads: threads of the engine; None for one for each processor.
 
     Returns:
-        STREAMS. 1 for a single job, for a single thread, or where images are so large that memory could become short.
+        MAX_STREAMS; 1 for a single job, for a single thread, or where large images could use up the memory.
     """
     if len(jobs) < 2 or (threads or count_processors()) < 2:
         return 1
     largest = max((_count_pixels(job.image) for job in jobs), default=0)
     free = memory.available()
-    several = STREAMS * memory.estimate(1, largest, NetworkConfig())  # of LaMa, the widest of the networks
-    return STREAMS if free is None or _SPARE * several <= free else 1
+    several = MAX_STREAMS * memory.estimate(1, largest, NetworkConfig())  # of LaMa, the widest of the networks
+    return MAX_STREAMS if free is None or _FREE_MEMORY_FACTOR * several <= free else 1
 
 
 #: What a file, or the lack of memory for it, can do to a job.
 _FAILURES = (GlamaError, OSError, MemoryError)
 
 
-def _failed(job: Job, error: BaseException) -> Result:
+def _make_failure(job: Job, error: BaseException) -> Result:
     if isinstance(error, GlamaError):
         return Result(job, "failed", str(error))
     return Result(job, "failed", f"{job.image}: {str(error) or 'not enough memory'}")
 
 
-def read(job: Job) -> _Inputs:
+def read_job(job: Job) -> _Inputs:
     """Read the job's image and its mask (bool H×W), of one size; sizes are checked before anything is decoded.
 
     A mask that marks nothing, or nearly everything, is worth a note.
@@ -301,10 +303,10 @@ def read(job: Job) -> _Inputs:
     images.check_format(job.out, picture)
     if mask.shape != picture.rgb.shape[:2]:
         turned = [shape != size for shape, size in zip((picture.rgb.shape[:2], mask.shape), stored, strict=True)]
-        raise ImageError(_mismatch(job, picture.rgb.shape, mask.shape, *turned))
+        raise ImageError(_describe_mismatch(job, picture.rgb.shape, mask.shape, *turned))
     if not mask.any():
         log.warning("%s marks no pixel as missing", job.mask)
-    elif mask.mean() > _MUCH_MISSING:
+    elif mask.mean() > _MAX_MISSING_SHARE:
         log.warning("%s marks %.1f %% of the pixels as missing; is it inverted?", job.mask, 100 * mask.mean())
     return picture, mask
 
@@ -316,10 +318,10 @@ def _check_sizes(job: Job, image_size: tuple[int, int], mask_size: tuple[int, in
     except ImageError as error:
         raise ImageError(f"{job.image}: {error}") from error
     if sorted(image_size) != sorted(mask_size):
-        raise ImageError(_mismatch(job, image_size, mask_size))
+        raise ImageError(_describe_mismatch(job, image_size, mask_size))
 
 
-def _mismatch(
+def _describe_mismatch(
     job: Job,
     image_size: Sequence[int],
     mask_size: Sequence[int],
@@ -335,19 +337,19 @@ def _mismatch(
     return f"{job.image}: the mask is {sizes[0]}, the image {sizes[1]}; they must be of one size{remedy}"
 
 
-def finish(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> None:
+def fill_job(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> None:
     """Inpaint and write; raises GlamaError with nothing written."""
-    write(job, _filled(fill, job, picture, mask))
+    write_job(job, _fill_inputs(fill, job, picture, mask))
 
 
-def _filled(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> Picture:
+def _fill_inputs(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> Picture:
     try:
         return fill_picture(fill, picture, mask)
     except ImageError as error:
         raise ImageError(f"{job.image}: {error}") from error
 
 
-def write(job: Job, picture: Picture) -> None:
+def write_job(job: Job, picture: Picture) -> None:
     """Write the job's output, and its folder where there is none. Raises GlamaError with nothing written."""
     try:
         job.out.parent.mkdir(parents=True, exist_ok=True)

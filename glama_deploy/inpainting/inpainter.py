@@ -15,7 +15,7 @@ from glama_deploy.cost import long_side
 from glama_deploy.errors import EngineError, GlamaError, ImageError
 from glama_deploy.inpainting import boxes as regions
 from glama_deploy.inpainting import tiles
-from glama_deploy.inpainting.tensors import DeviceArray, enter, leave, on_device, padding
+from glama_deploy.inpainting.tensors import DeviceArray, compute_padding, on_device, to_images, to_tensors
 from glama_deploy.network import MIN_SIDE, NetworkConfig, next_side
 from glama_deploy.runtime.base import Runner
 from glama_deploy.runtime.calls import native_call
@@ -145,16 +145,16 @@ class Inpainter:
             for box, given in zip(group, self._run(images, masks, "inpainted"), strict=True):
                 yield box.hole, given[box.hole.within(box.span).slices]
         for hole, size in tiled.items():
-            yield hole, tiles.fill(image, missing, hole, size, self._run_tile)
+            yield hole, tiles.fill_hole(image, missing, hole, size, self._run_tile)
 
     def _plan(self, missing: np.ndarray, region: Region) -> _Plan:
         """Return what the network is shown to fill the missing pixels, bool H×W, of an image."""
         rule = self._rule()
-        whole = [[rule.whole(missing.shape)]]
+        whole = [[rule.whole_image(missing.shape)]]
         if region == "full":
             return whole, {}
         takes = cache(self._takes)  # so that all boxes are judged by the same free memory
-        boxes, large = rule.parted(missing)
+        boxes, large = rule.find_boxes(missing)
         large += [box.hole for box in boxes if not takes(*box.span.size)]
         fitting = [box for box in boxes if takes(*box.span.size)]
         tiled, price = self._cheaper_tiles(fitting, missing, rule)
@@ -162,7 +162,7 @@ class Inpainter:
         largest = max(
             [*(box.pixels for box in boxes), *(height * width for height, width in tiled.values())], default=0
         )
-        pays = bool(large) or rule.pays(price + regions.cost(boxes), missing.shape, largest)
+        pays = bool(large) or rule.is_better_than_whole(price + regions.total_cost(boxes), missing.shape, largest)
         if region == "auto" and not pays and takes(*missing.shape):
             return whole, {}
         if large:
@@ -177,17 +177,17 @@ class Inpainter:
         return regions.Rule(
             self._runner.sizes,
             square=self._runner.compiles_sizes,
-            extra=regions.OVERHEAD + coarse,
-            long_side=long_side(self._network),
+            overhead_pixels=regions.BOX_OVERHEAD_PIXELS + coarse,
+            fourier_cost=long_side(self._network),
         )
 
     def _cheaper_tiles(self, boxes: list[regions.Box], missing: np.ndarray, rule: regions.Rule) -> tuple[_Tiled, float]:
         """Return the holes with large boxes that tiles fill for less than half of the cost, with the size of the tiles;
         and the cost of all these tiles."""
         tiled, price = _Tiled(), 0.0
-        for box in (box for box in boxes if box.pixels > regions.LARGE_BOX):
-            sizes = tiles.sizes_for(self._runner.sizes, box.hole, (missing.shape[0], missing.shape[1]))
-            size = next((size for size in sizes if size[0] * size[1] <= regions.LARGE_BOX), None)
+        for box in (box for box in boxes if box.pixels > regions.LARGE_BOX_PIXELS):
+            sizes = tiles.list_hole_tile_sizes(self._runner.sizes, box.hole, (missing.shape[0], missing.shape[1]))
+            size = next((size for size in sizes if size[0] * size[1] <= regions.LARGE_BOX_PIXELS), None)
             if size is None:
                 continue
             cost = tiles.count_runs(missing, box.hole, size) * rule.cost_of(*size)
@@ -206,12 +206,12 @@ class Inpainter:
     ) -> list[regions.Box]:
         """Return the boxes that are left where tiles fill some holes, and with those merged that cost less as one."""
         left = [box for box in boxes if not any(hole.contains(box.hole) for hole in tiled)]
-        return rule.share(left, shape, takes)
+        return rule.merge_boxes(left, shape, takes)
 
     def _groups(self, boxes: list[regions.Box], takes: _Takes) -> Iterator[list[regions.Box]]:
         """Return the boxes in groups of one size, each of which is one batch."""
         most = 1 if self._runner.compiles_sizes else self._runner.sizes.max_batch
-        for group in regions.alike(boxes, most):
+        for group in regions.group_by_size(boxes, most):
             if len(group) == 1 or takes(*group[0].span.size, len(group)):
                 yield group
             else:
@@ -220,19 +220,19 @@ class Inpainter:
     def _tile_size(self, hole: regions.Span, shape: tuple[int, ...]) -> tiles.Size:
         """Return the largest tile of a hole that engine and memory take. Raises ImageError where there is none."""
         height, width = shape
-        sizes = tiles.sizes_for(self._runner.sizes, hole, (height, width))
+        sizes = tiles.list_hole_tile_sizes(self._runner.sizes, hole, (height, width))
         for size in sizes:
-            if self._takes(*size, beside=tiles.HELD * height * width):
+            if self._takes(*size, beside=tiles.BYTES_PER_IMAGE_PIXEL * height * width):
                 return size
         smallest = sizes[-1] if sizes else (height, width)
-        self._check_fits(*smallest, whole=not sizes, beside=tiles.HELD * height * width)
+        self._check_fits(*smallest, whole=not sizes, beside=tiles.BYTES_PER_IMAGE_PIXEL * height * width)
         return smallest  # the memory became free meanwhile
 
     def _note_tiles(self, large: _Tiled, shape: tuple[int, ...]) -> None:
         """Say that holes do not fit and are filled by tiles, why, and what the user can do."""
         hole = max(large, key=lambda span: span.size[0] * span.size[1])
         size = large[hole]
-        sizes, context = self._runner.sizes, 2 * regions.margin(hole)
+        sizes, context = self._runner.sizes, 2 * regions.context_margin(hole)
         wanted = (min(side + context, extent) for side, extent in zip(hole.size, shape, strict=True))
         why, otherwise = "the free memory", "scale the image down"
         if any(next_side(side) > most for side, most in zip(wanted, sizes.max, strict=True)):
@@ -245,7 +245,7 @@ class Inpainter:
             hole_size,
             why,
             tile_size,
-            len(tiles.cover(hole, (shape[0], shape[1]), size)),
+            len(tiles.cover_hole(hole, (shape[0], shape[1]), size)),
             otherwise,
         )
 
@@ -257,7 +257,7 @@ class Inpainter:
         (_, height, width), io = missing.shape, self._runner.io
         try:
             with native_call():
-                result = self._runner.run(*enter(images, missing, io, self._pads(height, width)), output)
+                result = self._runner.run(*to_tensors(images, missing, io, self._pads(height, width)), output)
         except EngineError:
             self._held = 0  # whatever it held, it may have given back
             raise
@@ -265,7 +265,7 @@ class Inpainter:
         needed, held = self._memory(size)
         self._held = max(needed, held) if self._holder == self._runner.holder else needed
         self._holder = self._runner.holder
-        return leave(result, io, height, width)
+        return to_images(result, io, height, width)
 
     def _memory(self, size: tuple[int, int, int]) -> tuple[int, int]:
         """Bytes that images of a padded size, a batch of them, take, and how many the engine holds, which it uses again
@@ -281,7 +281,7 @@ class Inpainter:
         return height + bottom, width + right, batch
 
     def _pads(self, height: int, width: int) -> tuple[int, int]:
-        return padding(height, width, self._runner.io, self._runner.sizes)
+        return compute_padding(height, width, self._runner.io, self._runner.sizes)
 
     def _run_on_device(self, image: Any, mask: Any, output: str) -> np.ndarray:
         """The same for arrays that lie on the GPU, both of them, and are read where they lie."""
@@ -332,7 +332,7 @@ class Inpainter:
                 f"the image is {height}x{width}{padded}, this engine takes {sizes}; export again with "
                 f"{_widened(sizes, padded_height, padded_width)}, or without a size"
                 + ("" if sizes.static else " (of a TensorRT engine: glama-build again with it)")
-                + (tip if tiles.sizes(sizes, (height, width)) else "")
+                + (tip if tiles.list_tile_sizes(sizes, (height, width)) else "")
             )
         what = "the image" if whole else "what is looked at around a hole"
         several = f", {batch} at once," if batch > 1 else ""

@@ -13,7 +13,7 @@ from glama_deploy.runtime.cuda.device_arrays import device_array
 from glama_deploy.runtime.cuda.device_arrays import on_device as on_device
 
 
-def padding(height: int, width: int, io: Io, sizes: SizeRange) -> tuple[int, int]:
+def compute_padding(height: int, width: int, io: Io, sizes: SizeRange) -> tuple[int, int]:
     """Rows and columns to add at the bottom and the right so that a graph takes an image of this size: to multiples of
     8, but none where it has uint8 tensors and any size (it then pads by itself), unless the next multiple of 8 is its
     least."""
@@ -22,7 +22,7 @@ def padding(height: int, width: int, io: Io, sizes: SizeRange) -> tuple[int, int
     return -height % SIZE_MULTIPLE, -width % SIZE_MULTIPLE
 
 
-def enter(image: np.ndarray, missing: np.ndarray, io: Io, pads: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def to_tensors(image: np.ndarray, missing: np.ndarray, io: Io, pads: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """image uint8 [B, H, W, 3] and missing bool [B, H, W] as the graph's `image` and `mask`, padded symmetrically."""
     bottom, right = pads
     if bottom or right:
@@ -35,7 +35,7 @@ def enter(image: np.ndarray, missing: np.ndarray, io: Io, pads: tuple[int, int])
     return planar, missing[:, None].astype(np.float32)
 
 
-def leave(result: np.ndarray, io: Io, height: int, width: int) -> np.ndarray:
+def to_images(result: np.ndarray, io: Io, height: int, width: int) -> np.ndarray:
     """A graph's output as [B, H, W, 3] of the image's own size: float32 0…1, or uint8 (`inpainted` with io uint8)."""
     if io == "float":
         result = result.transpose(0, 2, 3, 1)

@@ -212,8 +212,8 @@ def check(case: Case, folder: Path, base: Path) -> None:
     names = {Path(name).stem: folder / name for name in case.files}
     out = folder / _OUT
     job = batch.Job(names["image"], names["mask"], out)
-    picture, missing = batch.read(job)
-    batch.finish(_paint, job, picture, missing)
+    picture, missing = batch.read_job(job)
+    batch.fill_job(_paint, job, picture, missing)
     if isinstance(case.expected, np.ndarray) and not np.array_equal(missing, case.expected):
         raise Wrong("the mask is not the hole that was drawn")
     with warnings.catch_warnings():

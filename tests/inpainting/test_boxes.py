@@ -35,14 +35,14 @@ def masks(draw):
 
 def find_boxes(rule: Rule, missing: np.ndarray) -> list[regions.Box]:
     """Return the boxes of a mask as an inpainter makes them where no memory is short and no tiles are cheaper."""
-    boxes, large = rule.parted(missing)
+    boxes, large = rule.find_boxes(missing)
     assert not large
-    return rule.share(boxes, missing.shape)
+    return rule.merge_boxes(boxes, missing.shape)
 
 
 def has_large_hole(rule: Rule, missing: np.ndarray) -> bool:
     """Return whether a hole with its context is too large for the engine."""
-    return bool(rule.parted(missing)[1])
+    return bool(rule.find_boxes(missing)[1])
 
 
 def test_boxes_are_squared_only_as_far_as_the_engine_goes():
@@ -57,7 +57,7 @@ def test_boxes_are_squared_only_as_far_as_the_engine_goes():
 
 def shown(box: regions.Box, hole: Span, shape: tuple[int, ...]) -> bool:
     """Whether a box contains a hole with its context, as far as the image goes."""
-    margin = regions.margin(hole)
+    margin = regions.context_margin(hole)
     wanted = Span(
         max(0, hole.top - margin),
         max(0, hole.left - margin),
@@ -70,7 +70,7 @@ def shown(box: regions.Box, hole: Span, shape: tuple[int, ...]) -> bool:
 @given(masks(), st.sampled_from([0.0, 1 / 2500]), st.booleans())
 @settings(max_examples=150)
 def test_every_hole_is_in_a_box_with_its_context(missing, long_side, square):
-    found = find_boxes(Rule(ANY_SIZE, long_side=long_side, square=square), missing)
+    found = find_boxes(Rule(ANY_SIZE, fourier_cost=long_side, square=square), missing)
     filled = np.zeros_like(missing)
     for box in found:
         filled[box.hole.slices] = True
@@ -78,36 +78,37 @@ def test_every_hole_is_in_a_box_with_its_context(missing, long_side, square):
         assert Span(0, 0, *missing.shape).contains(box.span)
         assert box.span.contains(box.hole)
         for side, extent in zip(box.span.size, missing.shape, strict=True):
-            assert side in regions.STEPS or side == extent
+            assert side in regions.BOX_SIDES or side == extent
     assert filled[missing].all()
-    for hole in regions.holes(missing):
+    for hole in regions.find_holes(missing):
         assert any(shown(box, hole, missing.shape) for box in found)
 
 
 @given(masks(), st.sampled_from([0.0, 1 / 2500]), st.booleans())
 @settings(max_examples=100)
 def test_shared_boxes_cost_no_more_than_one_for_each_hole(missing, long_side, square):
-    rule = Rule(ANY_SIZE, long_side=long_side, square=square)
-    each, _ = rule.parted(missing)
-    found = rule.share(each, missing.shape)
-    assert regions.cost(found) <= regions.cost(each)
-    assert max((box.pixels for box in found), default=0) <= max([regions.LARGE_BOX, *(box.pixels for box in each)])
+    rule = Rule(ANY_SIZE, fourier_cost=long_side, square=square)
+    each, _ = rule.find_boxes(missing)
+    found = rule.merge_boxes(each, missing.shape)
+    assert regions.total_cost(found) <= regions.total_cost(each)
+    largest = max([regions.LARGE_BOX_PIXELS, *(box.pixels for box in each)])
+    assert max((box.pixels for box in found), default=0) <= largest
     assert found == find_boxes(rule, np.asfortranarray(missing))
 
 
 @given(masks())
 @settings(max_examples=60)
 def test_holes_are_the_components_that_opencv_finds(missing):
-    cell = regions.CELL
+    cell = regions.CELL_PIXELS
     padded = np.pad(missing, ((0, -missing.shape[0] % cell), (0, -missing.shape[1] % cell)))
     cells = padded.reshape(padded.shape[0] // cell, cell, -1, cell).any(axis=(1, 3))
     count, labels = cv2.connectedComponents(cells.astype(np.uint8), connectivity=8)
     labels = labels.repeat(cell, axis=0).repeat(cell, axis=1)[: missing.shape[0], : missing.shape[1]]
-    expected = {regions.bounds(missing & (labels == label)) for label in range(1, count)}
-    found = regions.holes(missing)
+    expected = {regions.bounding_box(missing & (labels == label)) for label in range(1, count)}
+    found = regions.find_holes(missing)
     assert len(found) == len(expected)
     assert set(found) == expected
-    turned = {Span(hole.left, hole.top, hole.right, hole.bottom) for hole in regions.holes(missing.T)}
+    turned = {Span(hole.left, hole.top, hole.right, hole.bottom) for hole in regions.find_holes(missing.T)}
     assert turned == expected
 
 
@@ -119,7 +120,7 @@ def test_a_hole_that_winds_through_the_image_is_one():
         spiral[1584 - turn : 1600 - turn, turn : 1600 - turn] = True
         spiral[turn + 64 : 1600 - turn, turn : turn + 16] = True
         spiral[turn + 64 : turn + 80, turn : turn + 80] = True
-    assert regions.holes(spiral) == [Span(0, 0, 1600, 1600)]
+    assert regions.find_holes(spiral) == [Span(0, 0, 1600, 1600)]
 
 
 def test_holes_close_together_share_a_box_and_those_far_apart_do_not():
@@ -139,7 +140,7 @@ def test_holes_close_together_share_a_box_and_those_far_apart_do_not():
 def test_a_box_of_two_holes_shows_what_each_needs_and_no_more():
     missing = np.zeros((1024, 1024), bool)
     missing[500:510, 200:210] = missing[500:510, 500:510] = True
-    for box in find_boxes(Rule(ANY_SIZE, extra=512**2), missing):
+    for box in find_boxes(Rule(ANY_SIZE, overhead_pixels=512**2), missing):
         # 64 pixels around both make 138x438; half of their distance, 155 pixels, would make 512x768
         assert box.span.size == (192, 512)
 
@@ -152,7 +153,7 @@ def test_the_twenty_fifth_speck_costs_as_much_as_the_others(square):
         for number in range(count):
             top, left = 200 + 400 * (number // 9), 200 + 400 * (number % 9)
             missing[top : top + 8, left : left + 8] = True
-        costs[count] = regions.cost(find_boxes(rule, missing))
+        costs[count] = regions.total_cost(find_boxes(rule, missing))
     assert {count: price / costs[1] for count, price in costs.items()} == {1: 1, 24: 24, 25: 25, 60: 60}
 
 
@@ -169,8 +170,8 @@ def specks(count: int) -> np.ndarray:
 def need(missing: np.ndarray) -> int:
     """Pixels that the holes need: the area that their bounding boxes cover together, each with its context."""
     covered = np.zeros_like(missing)
-    for hole in regions.holes(missing):
-        around = hole.grown(regions.margin(hole))
+    for hole in regions.find_holes(missing):
+        around = hole.grown(regions.context_margin(hole))
         covered[max(0, around.top) : around.bottom, max(0, around.left) : around.right] = True
     return int(covered.sum())
 
@@ -194,22 +195,22 @@ def comparisons(monkeypatch):
 @pytest.mark.parametrize(("long_side", "square", "sizes"), [(0.0, False, 12), (1 / 2500, False, 12), (0.0, True, 4)])
 def test_five_hundred_specks_need_little_work_and_few_sizes(long_side, square, sizes, comparisons):
     missing = specks(500)
-    holes = len(regions.holes(missing))
-    found = find_boxes(Rule(ANY_SIZE, long_side=long_side, square=square), missing)
+    holes = len(regions.find_holes(missing))
+    found = find_boxes(Rule(ANY_SIZE, fourier_cost=long_side, square=square), missing)
     assert sum(box.pixels for box in found) <= 3 * need(missing)  # the union, which is less than the sum
     assert len({box.span.size for box in found}) <= sizes
-    assert comparisons[0] <= 8 * holes  # NEIGHBOURS for each box; most pairs are found from both sides
+    assert comparisons[0] <= 8 * holes  # MAX_NEIGHBOURS for each box; most pairs are found from both sides
 
 
 @pytest.mark.parametrize("square", [False, True])
 def test_thousands_of_specks_need_work_in_proportion_and_no_great_box(square, comparisons):
     """Dust on a scan: together the boxes are a few times the image, and each takes little memory."""
     missing = specks(9000)
-    holes = len(regions.holes(missing))
-    assert holes > clusters.MANY_BOXES
+    holes = len(regions.find_holes(missing))
+    assert holes > clusters.MAX_BOXES_WITHOUT_BLOCKS
     found = find_boxes(Rule(ANY_SIZE, square=square), missing)
     assert comparisons[0] <= 12 * holes
-    assert max(box.pixels for box in found) <= regions.LARGE_BOX
+    assert max(box.pixels for box in found) <= regions.LARGE_BOX_PIXELS
     assert sum(box.pixels for box in found) <= 3 * missing.size
 
 
@@ -218,12 +219,12 @@ def test_specks_within_a_large_hole_s_box_cost_nothing(comparisons):
     missing[500:3500, 500:5500] = True
     (box,) = find_boxes(Rule(ANY_SIZE), missing)
     assert box.span == Span(0, 0, 4000, 6000)
-    assert comparisons[0] <= 12 * len(regions.holes(missing))
+    assert comparisons[0] <= 12 * len(regions.find_holes(missing))
 
 
 def test_noise_is_one_hole():
     missing = np.random.default_rng(0).random((1000, 1500)) < 0.3
-    assert len(regions.holes(missing)) == 1
+    assert len(regions.find_holes(missing)) == 1
 
 
 def test_an_engine_of_one_size_gets_boxes_of_that_size():
@@ -262,7 +263,7 @@ def test_square_boxes_are_of_few_sizes():
 
 def pays(rule: Rule, missing: np.ndarray) -> bool:
     boxes = find_boxes(rule, missing)
-    return rule.pays(regions.cost(boxes), missing.shape, max(box.pixels for box in boxes))
+    return rule.is_better_than_whole(regions.total_cost(boxes), missing.shape, max(box.pixels for box in boxes))
 
 
 def test_stage_one_of_two_counts_for_every_box():
@@ -271,7 +272,7 @@ def test_stage_one_of_two_counts_for_every_box():
         for left in (20, 400):
             missing[top : top + 10, left : left + 10] = True
     assert pays(Rule(ANY_SIZE), missing)
-    assert not pays(Rule(ANY_SIZE, extra=regions.OVERHEAD + 256**2), missing)
+    assert not pays(Rule(ANY_SIZE, overhead_pixels=regions.BOX_OVERHEAD_PIXELS + 256**2), missing)
 
 
 def test_boxes_pay_for_a_small_hole_and_not_for_a_grid():
@@ -293,11 +294,11 @@ def test_boxes_pay_for_a_small_hole_and_not_for_a_grid():
     ],
 )
 def test_boxes_may_cost_the_more_the_more_memory_the_image_needs(shape, worth):
-    rule = Rule(ANY_SIZE, long_side=1 / 2500)
-    cost, pixels = rule.whole(shape).cost, shape[0] * shape[1]
-    assert rule.pays(0.999 * worth * cost, shape, 256**2)
-    assert not rule.pays(1.001 * worth * cost, shape, 256**2)
-    assert not rule.pays(1.001 * min(worth, 1) * cost, shape, pixels // 2)  # which saves little memory
+    rule = Rule(ANY_SIZE, fourier_cost=1 / 2500)
+    cost, pixels = rule.whole_image(shape).cost, shape[0] * shape[1]
+    assert rule.is_better_than_whole(0.999 * worth * cost, shape, 256**2)
+    assert not rule.is_better_than_whole(1.001 * worth * cost, shape, 256**2)
+    assert not rule.is_better_than_whole(1.001 * min(worth, 1) * cost, shape, pixels // 2)  # which saves little memory
 
 
 def test_boxes_of_one_size_run_together_as_far_as_a_batch_goes():
@@ -306,9 +307,9 @@ def test_boxes_of_one_size_run_together_as_far_as_a_batch_goes():
         missing[300 * n + 100, 300 * n + 100] = True
     missing[800, 100:300] = True
     found = find_boxes(Rule(ANY_SIZE), missing)
-    groups = list(regions.alike(found, None))
+    groups = list(regions.group_by_size(found, None))
     assert sorted(len(group) for group in groups) == [1, 3]
-    assert sorted(len(group) for group in regions.alike(found, 2)) == [1, 1, 2]
+    assert sorted(len(group) for group in regions.group_by_size(found, 2)) == [1, 1, 2]
     for group in groups:
         assert len({box.span.size for box in group}) == 1
 
@@ -369,7 +370,7 @@ def test_an_image_that_memory_does_not_hold_is_filled_by_boxes(inpainter, scene,
     many[60:90, 300:330] = True  # four boxes, which do not pay
     network = inpainter._network
     monkeypatch.setattr(memory, "available", lambda: memory.estimate(200, 200, network, backend=inpainter.backend))
-    monkeypatch.setattr(regions, "MOST_TOGETHER", 1)
+    monkeypatch.setattr(regions, "MAX_BATCH_COST_PIXELS", 1)
     filled = inpainter(image, many)
     assert (filled[~many] == image[~many]).all()
     inpainter = Inpainter(inpainter._runner, network)  # which knows of nothing that its engine holds
@@ -405,5 +406,5 @@ def test_boxes_that_do_not_fit_into_memory_together_are_filled_one_by_one(inpain
     one = memory.estimate(192, 192, inpainter.network, backend=inpainter.backend)
     monkeypatch.setattr(memory, "available", lambda: 2 * one)  # of twelve boxes
     filled = inpainter(image, many, region="crop")
-    monkeypatch.setattr(regions, "MOST_TOGETHER", 1)
+    monkeypatch.setattr(regions, "MAX_BATCH_COST_PIXELS", 1)
     assert (filled == inpainter(image, many, region="crop")).all()

@@ -294,8 +294,8 @@ def test_a_tall_page_with_many_lines_costs_in_proportion(network, compiles_sizes
         groups, tiled = inpainter._plan(text(count), "auto")
         boxes = [box for group in groups for box in group]
         assert not tiled
-        assert max(box.pixels for box in boxes) <= regions.LARGE_BOX
-        costs.append(regions.cost(boxes))
+        assert max(box.pixels for box in boxes) <= regions.LARGE_BOX_PIXELS
+        costs.append(regions.total_cost(boxes))
     assert costs[1] <= 2.1 * costs[0]  # 41 / 20
 
 
@@ -311,7 +311,7 @@ def test_a_page_of_12_megapixels_is_never_shown_whole_for_its_lines(network, com
         groups, tiled = Inpainter(runner, network)._plan(missing, "auto")
         shown = [box.pixels for group in groups for box in group]
         shown += [height * width for height, width in tiled.values()]
-        assert max(shown) <= regions.LARGE_BOX
+        assert max(shown) <= regions.LARGE_BOX_PIXELS
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -320,7 +320,7 @@ def test_a_long_strip_is_filled_by_tiles_that_are_no_wider_than_it_needs(network
     missing = np.zeros((15000, 800), bool)
     missing[500:14500, 380:420] = True
     groups, tiled = Inpainter(Constant(0.5), network)._plan(missing, "auto")
-    assert (groups, tiled) == ([], {regions.bounds(missing): (2048, 192)})
+    assert (groups, tiled) == ([], {regions.bounding_box(missing): (2048, 192)})
 
 
 def test_tiles_of_a_long_strip_show_less_than_the_image(monkeypatch):
@@ -352,4 +352,4 @@ def test_no_more_is_shown_at_once_however_many_holes_there_are(monkeypatch):
     runner = Numbered()
     Inpainter(runner, NETWORKS[0])(np.zeros((2000, 3000, 3), np.uint8), missing)
     assert len(runner.seen) > 10
-    assert max(batch * height * width for batch, height, width, _ in runner.seen) <= regions.LARGE_BOX
+    assert max(batch * height * width for batch, height, width, _ in runner.seen) <= regions.LARGE_BOX_PIXELS

@@ -35,7 +35,7 @@ def scenes(draw):
 
 
 def ring(side: int) -> int:
-    return int(side * tiles.RING)
+    return int(side * tiles.RING_SHARE)
 
 
 @given(scenes())
@@ -44,7 +44,7 @@ def test_weights_sum_to_1_in_the_hole_and_to_0_outside(scene):
     shape, hole, size = scene
     total, expected = np.zeros(shape), np.zeros(shape)
     expected[hole.slices] = 1
-    for tile in tiles.cover(hole, shape, size):
+    for tile in tiles.cover_hole(hole, shape, size):
         assert tile.span.size == size
         assert tile.span.top >= 0 <= tile.span.left
         assert tile.span.bottom <= shape[0]
@@ -61,14 +61,14 @@ def test_the_runs_of_a_hole_are_its_tiles_with_missing_pixels_twice(scene, seed)
     missing = np.random.default_rng(seed).random(shape) < 3e-4
     inside = np.zeros(shape, bool)
     inside[hole.slices] = missing[hole.slices]
-    tiles_with_any = [tile for tile in tiles.cover(hole, shape, size) if inside[tile.span.slices].any()]
+    tiles_with_any = [tile for tile in tiles.cover_hole(hole, shape, size) if inside[tile.span.slices].any()]
     assert tiles.count_runs(missing, hole, size) == 2 * len(tiles_with_any)
 
 
 def test_counting_runs_copies_no_image():
     missing = np.zeros((4096, 4096), bool)
     missing[100:700, 100:900] = True
-    hole = regions.bounds(missing)
+    hole = regions.bounding_box(missing)
     tracemalloc.start()
     try:
         tiles.count_runs(missing, hole, (256, 256))
@@ -81,7 +81,7 @@ def test_counting_runs_copies_no_image():
 @settings(deadline=None, max_examples=150)
 def test_what_counts_of_a_tile_has_a_ring_around_it_as_far_as_the_image_goes(scene):
     shape, hole, size = scene
-    for tile in tiles.cover(hole, shape, size):
+    for tile in tiles.cover_hole(hole, shape, size):
         ends = ((tile.span.top, tile.span.bottom), (tile.span.left, tile.span.right))
         for (first, last), weights, extent in zip(ends, (tile.rows, tile.columns), shape, strict=True):
             counts = np.nonzero(weights)[0]
@@ -91,19 +91,19 @@ def test_what_counts_of_a_tile_has_a_ring_around_it_as_far_as_the_image_goes(sce
 
 
 def test_a_hole_that_a_tile_holds_is_one_tile_in_the_middle():
-    (tile,) = tiles.cover(Span(300, 310, 390, 400), (700, 800), (128, 128))
+    (tile,) = tiles.cover_hole(Span(300, 310, 390, 400), (700, 800), (128, 128))
     assert tile.span == Span(281, 291, 409, 419)
 
 
 def test_tiles_are_of_sizes_that_the_engine_takes():
-    assert tiles.sizes(ANY_SIZE, (4096, 3000))[0] == (tiles.LONGEST, tiles.LONGEST)
-    assert tiles.sizes(ANY_SIZE, (4096, 300))[0] == (tiles.LONGEST, 300)
-    assert tiles.sizes(DEFAULT_PROFILE, (4096, 4096))[-1] == (128, 128)
+    assert tiles.list_tile_sizes(ANY_SIZE, (4096, 3000))[0] == (tiles.MAX_TILE_SIDE, tiles.MAX_TILE_SIDE)
+    assert tiles.list_tile_sizes(ANY_SIZE, (4096, 300))[0] == (tiles.MAX_TILE_SIDE, 300)
+    assert tiles.list_tile_sizes(DEFAULT_PROFILE, (4096, 4096))[-1] == (128, 128)
     odd = SizeRange(min=(64, 64), opt=(64, 64), max=(640, 328))
-    assert tiles.sizes(odd, (700, 700))[0] == (640, 328)
+    assert tiles.list_tile_sizes(odd, (700, 700))[0] == (640, 328)
     static = SizeRange(min=(512, 512), opt=(512, 512), max=(512, 512))
-    assert tiles.sizes(static, (700, 700)) == [(512, 512)]
-    assert tiles.sizes(static, (700, 500)) == []
+    assert tiles.list_tile_sizes(static, (700, 700)) == [(512, 512)]
+    assert tiles.list_tile_sizes(static, (700, 500)) == []
 
 
 def paint(shape, hole, seed):
@@ -127,7 +127,7 @@ def test_every_missing_pixel_is_filled_and_known_ones_are_exact(scene, seed):
             assert not gone.all()  # no tile lacks surroundings
         return np.full(picture.shape, 77, np.uint8)
 
-    filled = tiles.fill(image, missing, hole, size, run)
+    filled = tiles.fill_hole(image, missing, hole, size, run)
     expected = np.where(missing[..., None], np.uint8(77), image)
     np.testing.assert_array_equal(filled, expected[hole.slices])
 
@@ -143,7 +143,7 @@ def test_what_is_under_the_mask_is_never_seen(scene, seed):
         """The mean of what is known, which shows all that is let in."""
         return np.full(picture.shape, picture[~gone].mean() if not gone.all() else 0, np.uint8)
 
-    filled = (tiles.fill(which, missing, hole, size, run)[missing[hole.slices]] for which in (image, other))
+    filled = (tiles.fill_hole(which, missing, hole, size, run)[missing[hole.slices]] for which in (image, other))
     np.testing.assert_array_equal(*filled)
 
 
@@ -164,8 +164,8 @@ def test_only_what_is_known_or_was_filled_is_shown(scene, data):
     def run(picture, gone):
         return np.full(picture.shape, np.rint(picture[~gone].mean()), np.uint8)
 
-    for each in regions.holes(missing):
-        filled = tiles.fill(image, missing, each, size, run)
+    for each in regions.find_holes(missing):
+        filled = tiles.fill_hole(image, missing, each, size, run)
         assert filled[missing[each.slices]].min() >= 254  # sums of weights are rounded
 
 
@@ -174,10 +174,10 @@ def test_no_more_stands_beside_the_engine_than_is_said():
     image, missing = np.zeros((side, side, 3), np.uint8), np.zeros((side, side), bool)
     missing[10:-10, 10:-10] = True
     tracemalloc.start()
-    tiles.fill(image, missing, regions.bounds(missing), (256, 256), lambda picture, gone: picture)
+    tiles.fill_hole(image, missing, regions.bounding_box(missing), (256, 256), lambda picture, gone: picture)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert most < tiles.HELD * side**2
+    assert most < tiles.BYTES_PER_IMAGE_PIXEL * side**2
 
 
 def test_a_gradient_goes_on_through_a_hole_of_many_tiles():
@@ -192,7 +192,7 @@ def test_a_gradient_goes_on_through_a_hole_of_many_tiles():
         means = sums / np.maximum(known.sum(axis=1), 1)[:, None]
         return np.broadcast_to(np.rint(means).astype(np.uint8)[:, None], picture.shape)
 
-    filled = tiles.fill(image, missing, Span(200, 200, 700, 700), (128, 128), run)
+    filled = tiles.fill_hole(image, missing, Span(200, 200, 700, 700), (128, 128), run)
     # the coarsest draft has cells of 8 pixels, over which this gradient rises by 2.3
     assert np.abs(filled.astype(int) - image[200:700, 200:700]).max() <= 2
 
@@ -221,7 +221,7 @@ def test_a_hole_that_an_engine_of_one_size_does_not_hold_is_filled_by_tiles(
     ]
     assert (filled[~mask] == image[~mask]).all()
     assert (filled[mask] != image[mask]).mean() > 0.9
-    (box,), _ = regions.Rule(small._runner.sizes).parted(mask)  # what fits is filled as ever
+    (box,), _ = regions.Rule(small._runner.sizes).find_boxes(mask)  # what fits is filled as ever
     alone = image.copy()
     alone[box.span.slices] = small(np.ascontiguousarray(image[box.span.slices]), mask[box.span.slices], region="full")
     np.testing.assert_array_equal(filled[box.hole.slices], alone[box.hole.slices])
@@ -231,7 +231,8 @@ def test_a_hole_that_an_engine_of_one_size_does_not_hold_is_filled_by_tiles(
 def test_a_hole_that_memory_does_not_hold_is_filled_by_tiles(tiny_bundle, scene, backend, monkeypatch, caplog):
     image, mask = scene
     inpainter = glama_deploy.load(tiny_bundle.path, backend)
-    free = memory.estimate(200, 200, inpainter._network, backend=inpainter.backend) + tiles.HELD * mask.size
+    tile = memory.estimate(200, 200, inpainter._network, backend=inpainter.backend)
+    free = tile + tiles.BYTES_PER_IMAGE_PIXEL * mask.size
     monkeypatch.setattr(memory, "available", lambda: free)
     filled = inpainter(image, mask)
     assert (filled[~mask] == image[~mask]).all()
@@ -251,8 +252,8 @@ def test_holes_that_fit_one_by_one_are_not_joined_to_what_does_not(tiny_bundle, 
     mask[300:400, 100:400] = mask[480:580, 100:400] = True
     inpainter = glama_deploy.load(tiny_bundle.path, "openvino")
     rule = regions.Rule(inpainter._runner.sizes)
-    alone, _ = rule.parted(mask)
-    joined = rule.share(alone, mask.shape)
+    alone, _ = rule.find_boxes(mask)
+    joined = rule.merge_boxes(alone, mask.shape)
     assert len(alone) == 2
     assert len(joined) == 1
     largest = max(memory.estimate(*box.span.size, inpainter._network, backend=inpainter.backend) for box in alone)

@@ -177,7 +177,7 @@ def test_gray_and_palette_files_with_transparency_come_back_with_theirs(tmp_path
     Image.fromarray(bar()).save(tmp_path / "mask.png")
     before = read_image(tmp_path / "in.png")
     job = batch.Job(tmp_path / "in.png", tmp_path / "mask.png", tmp_path / "out.png")
-    batch.finish(telea, job, *batch.read(job))
+    batch.fill_job(telea, job, *batch.read_job(job))
     after = read_image(tmp_path / "out.png")
     assert Image.open(tmp_path / "out.png").mode == ("LA" if mode == "LA" else "RGBA")
     np.testing.assert_array_equal(after.rgb[~bar()], before.rgb[~bar()])

@@ -57,7 +57,8 @@ def test_bytes_in_the_graph_are_what_the_float_graph_gives_outside(runner, of_fl
 
 def test_an_image_below_the_least_size_is_padded_to_it_as_for_a_float_graph(byte_bundle):
     runner = ReadsThem(SizeRange(min=(64, 64), opt=(128, 128), max=(256, 256)))
-    pads = [tensors.padding(*size, "uint8", runner.sizes) for size in ((64, 65), (60, 61), (57, 300), (200, 201))]
+    sizes = (64, 65), (60, 61), (57, 300), (200, 201)
+    pads = [tensors.compute_padding(*size, "uint8", runner.sizes) for size in sizes]
     assert pads == [(0, 0), (4, 3), (7, 4), (0, 0)]
 
 
