@@ -1,4 +1,4 @@
-"""What an image will take, and whether this machine has it: asked before the work starts, not after."""
+"""The memory that an image needs, and the memory that this machine has. Both are compared before the work starts."""
 
 from __future__ import annotations
 
@@ -6,79 +6,75 @@ import psutil
 
 from glama_deploy.errors import ImageError
 from glama_deploy.network import NetworkConfig
-from glama_deploy.system import cgroups, cpu
+from glama_deploy.system import cgroups
 
 try:
     import resource
 except ModuleNotFoundError:  # Windows
     resource = None  # type: ignore[assignment]
 
-#: Feature maps of full height, width and `ngf` channels that stand at once, at most. Elsewhere than in OpenVINO:
-_MAPS = 6.5
+#: Feature maps of full height, width and `ngf` channels that exist at once, at most, in ONNX Runtime and PyTorch.
+PEAK_FEATURE_MAPS = 6.5
 
-#: In OpenVINO, by the bytes of a value. In fp32 on AVX2 4.44 were measured on 2026-11-29 (2 cores, EPYC Zen 3, OpenVINO
-#: 2026.4.1), and 4.2 with AVX-512 (benchmarks/speed/scale.py).
-_OPENVINO_MAPS = {4: 4.5, 2: 3.3}
+#: Bytes of a feature map's value in precisions that are not float32.
+_HALF_PRECISION_BYTES = {"bf16": 2, "fp16": 2, "int8+bf16": 2, "int8+fp16": 2}
 
-#: The same without AVX2, where convolutions need a copy of their input for each kernel position: 7.6 were measured
-#: with ONEDNN_MAX_CPU_ISA=SSE41.
-_OPENVINO_MAPS_WITHOUT_AVX2 = 7.7
+#: Bytes for each pixel beside the feature maps, always float32: image, mask and output.
+_IMAGE_BYTES_PER_PIXEL = 100
 
-#: By how much an estimate for OpenVINO exceeds the measurement. Layouts of feature maps depend on the CPU's vectors,
-#: and the allocator rounds up: between AVX-512 and AVX2 the measurements differ by 6 %.
-_OPENVINO_MARGIN = 1.1
-
-#: Bytes of the primitives that OpenVINO keeps for later runs: `CPU_RUNTIME_CACHE_CAPACITY` is 16 (runtime/openvino.py),
-#: and an entry takes 0.7 MB with the embedded network, 1.1 with LaMa.
-_OPENVINO_CACHE_BYTES = 18_000_000
-
-#: Bytes of a value of theirs where it is not float32.
-_BYTES = {"bf16": 2, "fp16": 2, "int8+bf16": 2, "int8+fp16": 2}
-
-#: Bytes a pixel beside them, which stay float32: image, mask and output, and the pyramid of what a network with `fill`
-#: begins with.
-_ENDS, _FILL = 100, 330
+#: Bytes for each pixel of the pyramid from which a network with `fill` starts, always float32.
+_FILL_BYTES_PER_PIXEL = 330
 
 
 def estimate(
-    height: int, width: int, network: NetworkConfig, batch: int = 1, precision: str = "fp32", backend: str = ""
+    height: int,
+    width: int,
+    network: NetworkConfig,
+    batch: int = 1,
+    precision: str = "fp32",
+    feature_maps: float = PEAK_FEATURE_MAPS,
 ) -> int:
     """Estimate the memory that an engine needs, at most, to inpaint images of one size.
 
     Args:
-        height: Height of the images in pixels, padded as the engine is given them.
-        width: Width of the images in pixels, padded likewise.
-        network: The network's configuration.
-        batch: Number of images at once.
-        precision: What the engine computes in, as `Runner.precision` says.
-        backend: The engine's name; empty for the engine that needs most.
+        height: height of the images in pixels, padded as the engine is given them.
+        width: width of the images in pixels, padded likewise.
+        network: the network's configuration.
+        batch: number of images at once.
+        precision: what the engine computes in, as `Runner.precision` says.
+        feature_maps: feature maps of full size that the engine holds at once.
 
     Returns:
         Bytes beside the weights.
     """
-    size, in_openvino = _BYTES.get(precision, 4), backend == "openvino"
-    maps = _MAPS
-    if in_openvino:
-        maps = _OPENVINO_MAPS_WITHOUT_AVX2 if cpu.lacks_avx2() else _OPENVINO_MAPS[size]
+    value_bytes = count_value_bytes(precision)
 
-    def needed(pixels: int, of: NetworkConfig) -> float:
-        return pixels * (maps * size * of.ngf + _ENDS + (_FILL if of.fill is not None else 0))
+    def needed(pixels: int, part: NetworkConfig) -> float:
+        fill_bytes = _FILL_BYTES_PER_PIXEL if part.fill is not None else 0
+        return pixels * (feature_maps * value_bytes * part.ngf + _IMAGE_BYTES_PER_PIXEL + fill_bytes)
 
     coarse = 0.0 if network.coarse is None else needed(network.coarse_side**2, network.coarse)
-    total = batch * (needed(height * width, network) + coarse)
-    return round(_OPENVINO_MARGIN * total + _OPENVINO_CACHE_BYTES if in_openvino else total)
+    return round(batch * (needed(height * width, network) + coarse))
+
+
+def count_value_bytes(precision: str) -> int:
+    """Return the bytes of a feature map's value in a precision, as `Runner.precision` says it."""
+    return _HALF_PRECISION_BYTES.get(precision, 4)
 
 
 def available() -> int | None:
-    """Return the bytes that this process can take without swapping; None where nothing says.
+    """Return the free memory: the bytes that this process can take without swapping.
 
-    The least of: the system's available memory, the limits of the container, the limit of the address space.
+    Returns:
+        The least of the system's available memory, the limits of the container, and the limit of the address space.
+        None if none of them is known.
     """
     found = [_of_system(), cgroups.free_memory(), _of_address_space()]
     return min((value for value in found if value is not None), default=None)
 
 
 def _of_system() -> int | None:
+    """Return the bytes that the system says are available; None if the system does not say."""
     try:
         return int(psutil.virtual_memory().available)
     except (OSError, psutil.Error):  # a sandbox that hides the system's files
@@ -86,7 +82,7 @@ def _of_system() -> int | None:
 
 
 def _of_address_space() -> int | None:
-    """Return what `ulimit -v` leaves; None where it limits nothing. Windows has no such limit."""
+    """Return the bytes that `ulimit -v` leaves; None without a limit. Windows has no such limit."""
     if resource is None:
         return None
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
@@ -99,18 +95,23 @@ def _of_address_space() -> int | None:
 
 
 def fits(needed: int, held: int = 0) -> bool:
-    """Whether there are so many bytes, of which some are held already."""
+    """Return whether the free memory suffices.
+
+    Args:
+        needed: bytes that are needed.
+        held: bytes that are held already and can be used again.
+    """
     return needed <= held or (free := available()) is None or needed <= free + held
 
 
 def check(needed: int, what: str, remedy: str, held: int = 0) -> None:
-    """Raise ImageError where the memory does not suffice.
+    """Raise ImageError if the free memory does not suffice.
 
     Args:
-        needed: Bytes that are needed.
-        what: Subject of the message, for example "the image is 512x512".
-        remedy: End of the message, which says what to do.
-        held: Bytes of the need that are held already.
+        needed: bytes that are needed.
+        what: subject of the message, for example "the image is 512x512".
+        remedy: end of the message, which says what to do.
+        held: bytes that are held already and can be used again.
     """
     if not fits(needed, held):
         free = held + (available() or 0)

@@ -1,4 +1,4 @@
-"""Time and memory of one image by its size, up to 4096×4096: what `glama_deploy/memory.py` estimates with.
+"""Time and memory of one image by its size, up to 4096×4096: what the engines' memory is estimated with.
 
     python benchmarks/speed/scale.py [--network lama|default] [--backend openvino] [--precisions fp32 bf16]
         [--sizes 256 512 1024 2048 4096] [--hole 0] [--memory GB] [--static] [--out FOLDER]
@@ -22,17 +22,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from glama_deploy import memory
 from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.io.files import atomic_file
-from glama_deploy.network import NAMED, NetworkConfig
+from glama_deploy.network import NAMED
 
 CHILD = """
 import re, sys, time
 import numpy as np
 import glama_deploy
-from glama_deploy import memory
 model, backend, precision, side, hole, free = *sys.argv[1:4], int(sys.argv[4]), *map(float, sys.argv[5:])
 if free:
     memory.available = lambda: int(free * 1e9)
@@ -53,17 +51,22 @@ except glama_deploy.GlamaError as error:
     sys.exit(str(error))
 # getrusage would count what the parent held when it forked
 print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024, min(times[1:]))
+print(inpainter._runner.memory_needed((side, side)))
 """
 
 
 @dataclass(frozen=True)
 class Point:
-    """A size in a precision: bytes at most, seconds of the fastest run; `reason` where it was not measured."""
+    """A size in a precision: bytes at most, seconds of the fastest run, and the bytes that the runner estimates.
+
+    `reason` says why a size was not measured.
+    """
 
     precision: str
     side: int
     peak: int = 0
     seconds: float = 0.0
+    estimated: int = 0
     reason: str = ""
 
 
@@ -74,11 +77,11 @@ def measure(model: Path, backend: str, precision: str, side: int, hole: float, f
         print("\n".join(dict.fromkeys(child.stderr.splitlines())))  # what was filled by tiles
     if child.returncode:
         return Point(precision, side, reason=(child.stderr.strip().splitlines() or ["its process was killed"])[-1])
-    peak, seconds = child.stdout.split()[-2:]
-    return Point(precision, side, int(peak), float(seconds))
+    peak, seconds, estimated = child.stdout.split()[-3:]
+    return Point(precision, side, int(peak), float(seconds), int(estimated))
 
 
-def show(console: Console, points: list[Point], name: str, network: NetworkConfig, backend: str) -> None:
+def show(console: Console, points: list[Point], name: str) -> None:
     columns = ("precision", "size", "time", "a pixel", "against 512²", "peak memory", "estimated")
     table = Table(*columns, title=name)
     base = {point.precision: point for point in points if point.side == 512 and not point.reason}
@@ -91,9 +94,8 @@ def show(console: Console, points: list[Point], name: str, network: NetworkConfi
         against = ""
         if point.precision in base:
             against = f"{each / (1e9 * base[point.precision].seconds / 512**2):.2f}×"
-        estimated = memory.estimate(point.side, point.side, network, 1, point.precision, backend)
         figures = (f"{point.seconds:.2f} s", f"{each:.0f} ns", against, f"{point.peak / 1e9:.2f} GB")
-        table.add_row(point.precision, size, *figures, f"{estimated / 1e9:.1f} GB")
+        table.add_row(point.precision, size, *figures, f"{point.estimated / 1e9:.1f} GB")
     console.print(table)
 
 
@@ -136,7 +138,7 @@ def main() -> None:
         from glama_deploy.reference.random_weights import untrained
 
         if options.network == "default":
-            source, network = checkpoint.DEFAULT, checkpoint.read(checkpoint.DEFAULT).config
+            source = checkpoint.DEFAULT
         else:
             source, network = Path(folder) / "network.safetensors", NAMED[options.network]
             checkpoint.save(source, network, untrained(network))
@@ -151,7 +153,7 @@ def main() -> None:
                 for precision in options.precisions
             ]
     points.sort(key=lambda point: (options.precisions.index(point.precision), point.side))
-    show(Console(width=130), points, options.network, network, options.backend)
+    show(Console(width=130), points, options.network)
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
         plot(points, options.out / "scale.png")

@@ -15,9 +15,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from glama_deploy import memory
 from glama_deploy.bundle import Io, SizeRange
 from glama_deploy.errors import EngineError
+from glama_deploy.network import NetworkConfig
 from glama_deploy.node_names import IMAGE, INPAINTED, MASK
+from glama_deploy.runtime.base import DeviceKind, Runner
 from glama_deploy.runtime.onnxruntime.providers import open_cpu_session
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
 
@@ -53,21 +56,39 @@ def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=list(model.opset_import), ir_version=model.ir_version)
 
 
-class EmulatedRunner:
+class EmulatedRunner(Runner):
     """A runner over the emulation; takes what the typed graph takes."""
 
     backend = "emulated"
-    compiles_sizes = False
-    holder, streams = None, 1
+    device: DeviceKind = "cpu"
 
-    def __init__(self, model: onnx.ModelProto, precision: str, sizes: SizeRange, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        precision: str,
+        sizes: SizeRange,
+        threads: int | None = None,
+        network: NetworkConfig | None = None,
+    ) -> None:
+        """Open the emulation of a typed graph.
+
+        Args:
+            model: the typed graph.
+            precision: what the typed graph computes in.
+            sizes: sizes that the typed graph takes.
+            threads: CPU threads; None for all.
+            network: the graph's network, by which memory is estimated; None for LaMa, which needs most.
+        """
         self._outputs = {output.name for output in model.graph.output}
         plugins = any(node.domain for node in model.graph.node)
         self._run = _by_node(emulated(model)) if plugins else _session(emulated(model), threads)
-        self.precision, self.sizes = precision, sizes
+        self.precision, self.sizes, self._network = precision, sizes, network or NetworkConfig()
         image = model.graph.input[0].type.tensor_type.elem_type
         self.io: Io = "uint8" if image == TensorProto.UINT8 else "float"
         self.description = f"{precision} emulated on a CPU"
+
+    def memory_needed(self, size: tuple[int, int], batch: int = 1) -> int:
+        return memory.estimate(*size, self._network, batch, self.precision)
 
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = INPAINTED) -> np.ndarray:
         if output not in self._outputs:

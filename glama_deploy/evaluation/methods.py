@@ -192,9 +192,8 @@ def open_method(spec: Spec, threads: int, region: Region = "full") -> Method:
         )
     if spec.precision not in ("auto", inpainter.precision):
         raise EngineError(f"{spec.label} would run as {inpainter.description}, not in {spec.precision}")
-    on_gpu = inpainter.backend == "tensorrt" or "CUDA" in inpainter.description
     fill = _report_failures(partial(inpainter, region=region))
-    return Method(spec, fill, inpainter.description, inpainter.network, on_gpu)
+    return Method(spec, fill, inpainter.description, inpainter.network, inpainter.device != "cpu")
 
 
 def _report_failures(fill: Fill) -> Fill:
@@ -228,7 +227,8 @@ def _open_emulated(spec: Spec, threads: int) -> Inpainter:
     typed = [name for name in bundle.manifest.graphs if name in ("fp16", "bf16", "int8+fp16")]
     precision = cast(Precision, spec.precision if spec.precision != "auto" else (typed or ["fp16"])[0])
     graph = onnx.load(str(bundle.graph(precision)))
-    return Inpainter(EmulatedRunner(graph, precision, bundle.sizes, threads), bundle.manifest.network)
+    network = bundle.manifest.network
+    return Inpainter(EmulatedRunner(graph, precision, bundle.sizes, threads, network), network)
 
 
 def _describe_baseline(baseline: str) -> str:

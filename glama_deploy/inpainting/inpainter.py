@@ -17,7 +17,7 @@ from glama_deploy.inpainting import boxes as regions
 from glama_deploy.inpainting import tiles
 from glama_deploy.inpainting.tensors import DeviceArray, compute_padding, on_device, to_images, to_tensors
 from glama_deploy.network import MIN_SIDE, NetworkConfig, next_side
-from glama_deploy.runtime.base import Runner
+from glama_deploy.runtime.base import DeviceKind, Runner
 from glama_deploy.runtime.calls import native_call
 
 log = logging.getLogger("glama_deploy")
@@ -64,6 +64,11 @@ class Inpainter:
     def description(self) -> str:
         """Engine, version, device and precision, for people."""
         return self._runner.description
+
+    @property
+    def device(self) -> DeviceKind:
+        """Where the engine computes: cpu or cuda."""
+        return self._runner.device
 
     @property
     def precision(self) -> str:
@@ -269,11 +274,9 @@ class Inpainter:
 
     def _memory(self, size: tuple[int, int, int]) -> tuple[int, int]:
         """Bytes that images of a padded size, a batch of them, take, and how many the engine holds, which it uses again
-        or gives back. A TensorRT engine has taken what it needs for its largest."""
-        if self.backend == "tensorrt":
-            return 0, 0
+        or gives back."""
         height, width, batch = size
-        needed = memory.estimate(height, width, self._network, batch, self.precision, self.backend)
+        needed = self._runner.memory_needed((height, width), batch)
         return (needed, self._held) if self.streams == 1 else (needed * self.streams, 0)
 
     def _padded(self, height: int, width: int, batch: int) -> tuple[int, int, int]:
@@ -285,7 +288,7 @@ class Inpainter:
 
     def _run_on_device(self, image: Any, mask: Any, output: str) -> np.ndarray:
         """The same for arrays that lie on the GPU, both of them, and are read where they lie."""
-        if not getattr(self._runner, "takes_device_arrays", False) or self._runner.io != "uint8":
+        if not self._runner.takes_device_arrays or self._runner.io != "uint8":
             raise ImageError(
                 f"the image or mask lies on a GPU, which {self.description} does not read; pass numpy arrays, or "
                 "export with --io uint8 for TensorRT"

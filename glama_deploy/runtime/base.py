@@ -1,18 +1,19 @@
-"""What an engine is to the rest: float arrays in, float arrays out. A new engine is one new file.
+"""The interface between the inpainter and an engine. A new engine is one new file.
 
-Beside a class with this protocol, the file has two functions: `open(bundle, request)` gives a runner or raises
-EngineError, and `absent(bundle, request)` says whether there is nothing to open (no package, no artifact) and so
-nothing to be said of it when the choice is automatic.
+The file of an engine has a class with the protocol `Runner`, and two functions. `open(bundle, request)` returns a
+runner or raises EngineError. `absent(bundle, request)` returns whether there is nothing to open: the engine's package
+or artifact is missing. An absent engine is passed over without a message when the choice is automatic.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+from abc import abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -34,12 +35,23 @@ _MAX_REASON = 200
 MAX_THREADS = 4096
 
 
+#: Where an engine computes.
+DeviceKind = Literal["cpu", "cuda"]
+
+
 @dataclass(frozen=True)
 class Request:
-    """How to open an engine: precision (as `load` takes it), CPU threads (None: all), device (cpu, cuda, any;
-    for ONNX Runtime also tensorrt and tensorrt-rtx), which of the bundle's engines, where a backend runs more than one
-    kind (None: its best), whether sizes are compiled, how many callers are served at once, and whether an engine may
-    run native code that its file contains (the last three as `load` takes them)."""
+    """How to open an engine.
+
+    Attributes:
+        precision: what the engine computes in, as :func:`glama_deploy.load` takes it.
+        threads: CPU threads; None for all.
+        device: cpu, cuda or any; for ONNX Runtime also tensorrt and tensorrt-rtx.
+        engine: which of the bundle's engines, where a backend runs more than one kind; None for the best.
+        compile_sizes: whether OpenVINO compiles a model for each size, as `load` takes it.
+        streams: number of callers that are served at once.
+        allow_engine_code: whether an engine may run native code that its file contains.
+    """
 
     precision: str = "auto"
     threads: int | None = None
@@ -51,40 +63,71 @@ class Request:
 
 
 class Runner(Protocol):
-    """An open engine."""
+    """An open engine. Runners inherit from this class, which has the defaults of a plain engine.
 
-    #: The backend's name, as `load` takes it.
+    Attributes:
+        backend: the backend's name, as :func:`glama_deploy.load` takes it.
+        description: engine, version, device and precision, for people.
+        device: where the engine computes.
+        precision: what the engine computes in: fp32, bf16, fp16, int8, int8+bf16 or int8+fp16. The part behind the plus
+            is the type of the layers that are not int8.
+        sizes: sizes that the engine takes, multiples of 8. A graph with uint8 tensors and dynamic sizes takes any size,
+            because it pads by itself.
+        io: whether the graph's tensors are float or uint8.
+        compiles_sizes: whether each size is compiled before its first run. Few sizes are then better than small ones.
+        takes_device_arrays: whether `run` also takes arrays in GPU memory (`__cuda_array_interface__`).
+        holder: name of what holds the memory of the last run. While the name stays the same, the next run uses that
+            memory again. When the name changes, the memory was given back.
+        streams: number of threads that are served at once.
+    """
+
     backend: str
-    #: For people: engine, version, device, precision.
     description: str
-    #: What it computes in: fp32, bf16, fp16, int8, int8+bf16 or int8+fp16 (int8, and that type what is not).
+    device: DeviceKind
     precision: str
-    #: The sizes that it takes (multiples of 8, but for a dynamic uint8 graph, which pads by itself).
     sizes: SizeRange
-    #: What its graph takes and gives.
     io: Io
-    #: Whether each size is compiled before its first run, so that few sizes are better than small ones.
-    compiles_sizes: bool
+    compiles_sizes: bool = False
+    takes_device_arrays: bool = False
+    holder: Hashable = None
+    streams: int = 1
 
-    @property
-    def holder(self) -> Hashable:
-        """Names what holds the memory of the last run: while it stays the same, that memory is there for the next one,
-        and where it changes, it was given back."""
-        ...
+    @abstractmethod
+    def memory_needed(self, size: tuple[int, int], batch: int = 1) -> int:
+        """Estimate the memory that a run needs, at most.
 
-    @property
-    def streams(self) -> int:
-        """How many threads it serves at once."""
-        ...
+        Args:
+            size: height and width of the images in pixels, padded as `run` is given them.
+            batch: number of images at once.
 
-    def run(self, image: np.ndarray, mask: np.ndarray, output: str = INPAINTED) -> np.ndarray:
-        """With io `float`: image float32 [B, 3, H, W] and mask float32 [B, 1, H, W], both 0…1 → float32 [B, 3, H, W].
-
-        With io `uint8`: image uint8 [B, H, W, 3], mask uint8 [B, H, W] (> 0 = missing) → `inpainted` uint8
-        [B, H, W, 3], `predicted` float32 [B, H, W, 3], 0…1. Raises EngineError where the engine fails or lacks the
-        output.
+        Returns:
+            Bytes of main memory beside the weights. 0 for an engine that takes its memory when it is opened.
         """
-        ...
+
+    def has_compiled_form(self, size: tuple[int, int]) -> bool:
+        """Return whether the engine computes images of this height and width in another way once it compiles the size.
+
+        The results of the two ways differ by rounding, so parity is measured for both.
+        """
+        return False
+
+    @abstractmethod
+    def run(self, image: np.ndarray, mask: np.ndarray, output: str = INPAINTED) -> np.ndarray:
+        """Run the network.
+
+        Args:
+            image: with io `float`, float32 [B, 3, H, W] from 0 to 1; with io `uint8`, uint8 [B, H, W, 3].
+            mask: with io `float`, float32 [B, 1, H, W], 1 where a pixel is missing; with io `uint8`, uint8 [B, H, W],
+                above 0 where a pixel is missing.
+            output: `inpainted`, the image with its missing pixels filled, or `predicted`, the network's own picture.
+
+        Returns:
+            With io `float`, float32 [B, 3, H, W] from 0 to 1. With io `uint8`, uint8 [B, H, W, 3] for `inpainted` and
+            float32 [B, H, W, 3] from 0 to 1 for `predicted`.
+
+        Raises:
+            EngineError: the engine fails, or the graph lacks the output.
+        """
 
 
 def require(package: str, name: str, remedy: str, attribute: str = "") -> ModuleType:

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from glama_deploy import memory
 from glama_deploy.bundle import ANY_SIZE, Io
 from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.errors import EngineError
 from glama_deploy.node_names import INPAINTED
-from glama_deploy.runtime.base import Request, require
+from glama_deploy.runtime.base import DeviceKind, Request, Runner, require
 
 
 def open(source: checkpoint.Checkpoint, request: Request) -> TorchRunner:
@@ -46,23 +47,24 @@ def threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class TorchRunner:
+class TorchRunner(Runner):
     """The reference generator behind the engines' protocol."""
 
     backend = "torch"
     precision = "fp32"
     sizes = ANY_SIZE
     io: Io = "float"
-    compiles_sizes = False
-    holder, streams = None, 1
 
     def __init__(self, source: checkpoint.Checkpoint, request: Request) -> None:
         import torch
 
-        self._threads = request.threads
-        self._device = "cuda" if request.device != "cpu" and torch.cuda.is_available() else "cpu"
-        self._generator = checkpoint.build_module(source).to(self._device)
-        self.description = f"PyTorch {torch.__version__} {self._device.upper()} fp32"
+        self._threads, self._network = request.threads, source.config
+        self.device: DeviceKind = "cuda" if request.device != "cpu" and torch.cuda.is_available() else "cpu"
+        self._generator = checkpoint.build_module(source).to(self.device)
+        self.description = f"PyTorch {torch.__version__} {self.device.upper()} fp32"
+
+    def memory_needed(self, size: tuple[int, int], batch: int = 1) -> int:
+        return memory.estimate(*size, self._network, batch, self.precision)
 
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = INPAINTED) -> np.ndarray:
         import torch
@@ -78,7 +80,7 @@ class TorchRunner:
                 torch.inference_mode(),
                 torch.backends.cudnn.flags(allow_tf32=False),
             ):
-                image_t, mask_t = (torch.from_numpy(x).to(self._device) for x in (image, mask))
+                image_t, mask_t = (torch.from_numpy(x).to(self.device) for x in (image, mask))
                 return forward(self._generator, image_t, mask_t).cpu().numpy()
         except torch.OutOfMemoryError as error:
             raise EngineError("PyTorch is out of GPU memory; use a smaller image or a CPU engine") from error

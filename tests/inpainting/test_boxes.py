@@ -368,12 +368,12 @@ def test_an_image_that_memory_does_not_hold_is_filled_by_boxes(inpainter, scene,
     image, mask = scene
     many = mask.copy()
     many[60:90, 300:330] = True  # four boxes, which do not pay
-    network = inpainter._network
-    monkeypatch.setattr(memory, "available", lambda: memory.estimate(200, 200, network, backend=inpainter.backend))
+    free = inpainter._runner.memory_needed((200, 200))
+    monkeypatch.setattr(memory, "available", lambda: free)
     monkeypatch.setattr(regions, "MAX_BATCH_COST_PIXELS", 1)
     filled = inpainter(image, many)
     assert (filled[~many] == image[~many]).all()
-    inpainter = Inpainter(inpainter._runner, network)  # which knows of nothing that its engine holds
+    inpainter = Inpainter(inpainter._runner, inpainter.network)  # which knows of nothing that its engine holds
     with pytest.raises(ImageError, match=r"the image is 400x424 and needs about .*, or use region auto"):
         inpainter(image, many, region="full")
     monkeypatch.setattr(memory, "available", lambda: 1000)
@@ -403,7 +403,7 @@ def test_boxes_that_do_not_fit_into_memory_together_are_filled_one_by_one(inpain
     for top in range(20, 380, 120):
         for left in range(20, 400, 120):
             many[top : top + 6, left : left + 6] = True
-    one = memory.estimate(192, 192, inpainter.network, backend=inpainter.backend)
+    one = inpainter._runner.memory_needed((192, 192))
     monkeypatch.setattr(memory, "available", lambda: 2 * one)  # of twelve boxes
     filled = inpainter(image, many, region="crop")
     monkeypatch.setattr(regions, "MAX_BATCH_COST_PIXELS", 1)

@@ -14,6 +14,7 @@ from glama_deploy.errors import EngineError, ImageError
 from glama_deploy.inpainting import boxes as regions
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.network import NAMED, NetworkConfig
+from glama_deploy.runtime.base import Runner
 
 
 @pytest.fixture(scope="module", params=["openvino", "onnxruntime", "torch"])
@@ -121,15 +122,17 @@ def test_what_cannot_be_inpainted_says_what_was_expected(one, image, mask, says)
         one.predict(image, mask)
 
 
-class Constant:
+class Constant(Runner):
     """A runner that gives one value everywhere: for what the inpainter does around an engine."""
 
-    backend = "onnxruntime"  # whose estimate of memory has no part that is the same for every size
-    description, precision, io, compiles_sizes = "constant", "fp32", "float", False
-    holder, streams = None, 1
+    backend, description, device, precision, io = "constant", "constant", "cpu", "fp32", "float"
+    network = NetworkConfig()
 
     def __init__(self, value: float, sizes: SizeRange = ANY_SIZE) -> None:
         self.value, self.sizes, self.seen = value, sizes, []
+
+    def memory_needed(self, size, batch=1):
+        return memory.estimate(*size, self.network, batch)
 
     def run(self, image, mask, output="inpainted"):
         self.seen.append((image, mask))
@@ -186,7 +189,7 @@ def test_an_image_that_does_not_fit_into_memory_is_refused_before_the_work(photo
 def test_what_an_engine_holds_since_it_ran_is_there_for_the_next_image(photo, hole, monkeypatch):
     network, runner = NetworkConfig(), Constant(0.5)
     height, width = photo.shape[:2]
-    once = memory.estimate(height, width, network, backend=runner.backend)
+    once = runner.memory_needed((height, width))
     monkeypatch.setattr(memory, "available", lambda: once * 3 // 2 - (once if runner.seen else 0))
     inpainter = Inpainter(runner, network)
     for _ in range(2):
@@ -199,7 +202,7 @@ def test_what_an_engine_holds_since_it_ran_is_there_for_the_next_image(photo, ho
 
 def test_what_an_engine_gave_back_is_not_counted_twice(photo, hole, monkeypatch):
     network, runner = NetworkConfig(), Constant(0.5)
-    once = memory.estimate(*photo.shape[:2], network, backend=runner.backend)
+    once = runner.memory_needed(photo.shape[:2])
     free = once * 3 // 2
     monkeypatch.setattr(memory, "available", lambda: free)
     inpainter = Inpainter(runner, network)

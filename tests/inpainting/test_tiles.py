@@ -231,7 +231,7 @@ def test_a_hole_that_an_engine_of_one_size_does_not_hold_is_filled_by_tiles(
 def test_a_hole_that_memory_does_not_hold_is_filled_by_tiles(tiny_bundle, scene, backend, monkeypatch, caplog):
     image, mask = scene
     inpainter = glama_deploy.load(tiny_bundle.path, backend)
-    tile = memory.estimate(200, 200, inpainter._network, backend=inpainter.backend)
+    tile = inpainter._runner.memory_needed((200, 200))
     free = tile + tiles.BYTES_PER_IMAGE_PIXEL * mask.size
     monkeypatch.setattr(memory, "available", lambda: free)
     filled = inpainter(image, mask)
@@ -240,7 +240,7 @@ def test_a_hole_that_memory_does_not_hold_is_filled_by_tiles(tiny_bundle, scene,
     with pytest.raises(ImageError, match=r"the image is 504x520 and needs about .* or use region auto, which fills"):
         inpainter(image, mask, region="full")
     # a tile alone would fit, but not with the picture beside it
-    tile = memory.estimate(140, 140, inpainter.network, backend=inpainter.backend)
+    tile = inpainter._runner.memory_needed((140, 140))
     monkeypatch.setattr(memory, "available", lambda: tile)
     inpainter = glama_deploy.load(tiny_bundle.path, backend)  # which holds nothing yet
     with pytest.raises(ImageError, match=r"what is looked at around a hole is 128x128 and needs about"):
@@ -256,7 +256,7 @@ def test_holes_that_fit_one_by_one_are_not_joined_to_what_does_not(tiny_bundle, 
     joined = rule.merge_boxes(alone, mask.shape)
     assert len(alone) == 2
     assert len(joined) == 1
-    largest = max(memory.estimate(*box.span.size, inpainter._network, backend=inpainter.backend) for box in alone)
+    largest = max(inpainter._runner.memory_needed(box.span.size) for box in alone)
     monkeypatch.setattr(memory, "available", lambda: largest)
     seen = []
     monkeypatch.setattr(inpainter, "_run", lambda images, *_: seen.append(images.shape[1:3]) or images / 255)

@@ -6,10 +6,11 @@ import logging
 
 import numpy as np
 
+from glama_deploy import memory
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import EngineError
 from glama_deploy.node_names import IMAGE, INPAINTED, MASK
-from glama_deploy.runtime.base import Request
+from glama_deploy.runtime.base import DeviceKind, Request, Runner
 from glama_deploy.runtime.onnxruntime import providers
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
 
@@ -59,21 +60,24 @@ def open(bundle: Bundle, request: Request) -> OnnxRuntimeRunner:
     raise EngineError("; ".join(refused))
 
 
-class OnnxRuntimeRunner:
+class OnnxRuntimeRunner(Runner):
     """One session serves every size."""
 
     backend = "onnxruntime"
-    compiles_sizes = False
-    holder, streams = None, 1
 
     def __init__(self, bundle: Bundle, opened: providers.Session) -> None:
         import onnxruntime
 
         self._session = opened.session
         self.sizes, self.precision, self.io = opened.sizes, opened.precision, bundle.manifest.io
+        self._network = bundle.manifest.network
+        self.device: DeviceKind = "cpu" if opened.provider == "cpu" else "cuda"
         self._outputs = {output.name for output in self._session.get_outputs()}
-        device = providers.LABELS[opened.provider]
-        self.description = f"ONNX Runtime {onnxruntime.__version__} {device} {self.precision}"
+        label = providers.LABELS[opened.provider]
+        self.description = f"ONNX Runtime {onnxruntime.__version__} {label} {self.precision}"
+
+    def memory_needed(self, size: tuple[int, int], batch: int = 1) -> int:
+        return memory.estimate(*size, self._network, batch, self.precision)
 
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = INPAINTED) -> np.ndarray:
         if output not in self._outputs:

@@ -23,8 +23,8 @@ from glama_deploy.errors import EngineError
 from glama_deploy.fourier import split
 from glama_deploy.io import cache
 from glama_deploy.node_names import IMAGE, INPAINTED, MASK
-from glama_deploy.runtime.base import Request, installed, require
-from glama_deploy.runtime.openvino import column_convolutions, compiled_models, split_fft, winograd
+from glama_deploy.runtime.base import DeviceKind, Request, Runner, installed, require
+from glama_deploy.runtime.openvino import column_convolutions, compiled_models, memory_use, split_fft, winograd
 from glama_deploy.runtime.openvino.transform_checks import TransformChecks, bottleneck_size
 from glama_deploy.system import cpu
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, last_line
@@ -148,7 +148,7 @@ class _CompiledModel:
             self._model.release_memory()
 
 
-class OpenVINORunner:
+class OpenVINORunner(Runner):
     """Runs a bundle with OpenVINO.
 
     In fp32 one compiled model serves every size. In bf16 or fp16 each size is compiled: with a fixed size the DFT bases
@@ -163,6 +163,7 @@ class OpenVINORunner:
     """
 
     backend = "openvino"
+    device: DeviceKind = "cpu"
 
     def __init__(self, bundle: Bundle, request: Request) -> None:
         import openvino
@@ -217,6 +218,9 @@ class OpenVINORunner:
             raise EngineError(f"OpenVINO cannot compile {file}: {last_line(error, MAX_ENGINE_LINE)}") from error
         version = openvino.__version__.split("-")[0]
         self.description = f"OpenVINO {version} CPU {self.precision}{note}"
+
+    def memory_needed(self, size: tuple[int, int], batch: int = 1) -> int:
+        return memory_use.estimate_memory(*size, self._network, batch, self.precision)
 
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = INPAINTED) -> np.ndarray:
         if output not in self._outputs:
@@ -299,13 +303,13 @@ class OpenVINORunner:
         """Return whether images of this shape have a compiled model of their own, or now get one."""
         if self._fixes_sizes or shape in self._compiled:
             return True
-        if self._run_seconds.get(shape, 0.0) < self._seconds_before_compile or not self.gains(height, width):
+        if self._run_seconds.get(shape, 0.0) < self._seconds_before_compile or not self.has_compiled_form((height, width)):
             return False
         return not self._seconds_before_compile or memory.fits(_FREE_WEIGHT_COPIES * self._weights)
 
-    def gains(self, height: int, width: int) -> bool:
+    def has_compiled_form(self, size: tuple[int, int]) -> bool:
         """Return whether a model that is compiled for this size alone is faster than the model of any size."""
-        sides = bottleneck_size(self._network, height, width)
+        sides = bottleneck_size(self._network, *size)
         return not self._fixes_sizes and (self._uses_winograd or (not self.sizes.static and split.pays(*sides)))
 
     def _find_wide_convolutions(self) -> bool:

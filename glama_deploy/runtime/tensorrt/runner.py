@@ -15,7 +15,7 @@ import numpy as np
 from glama_deploy.bundle import BuildSettings, Bundle, Engine, EngineName, SizeRange, Tensor
 from glama_deploy.errors import EngineError
 from glama_deploy.node_names import BATCH, HEIGHT, INPAINTED, WIDTH
-from glama_deploy.runtime.base import Request, require
+from glama_deploy.runtime.base import DeviceKind, Request, Runner, require
 from glama_deploy.runtime.cuda.buffers import BufferPool
 from glama_deploy.runtime.cuda.device import open_device
 from glama_deploy.runtime.cuda.device_arrays import DeviceTensor, device_array, on_device
@@ -179,7 +179,7 @@ def _release_all(
         log.info("the GPU's memory was not given back: %s", error)
 
 
-class TensorRTRunner:
+class TensorRTRunner(Runner):
     """Runs one engine in one stream.
 
     The runner has an execution context for each of the sizes seen last, and memory that grows to the largest size seen.
@@ -187,11 +187,11 @@ class TensorRTRunner:
     """
 
     backend = "tensorrt"
+    device: DeviceKind = "cuda"
     #: `run` takes arrays in device memory too (`__cuda_array_interface__`) and uses them where they lie.
     takes_device_arrays = True
     #: RTX compiles kernels for a size that it meets, and each size has a context and a graph of its own.
     compiles_sizes = True
-    holder, streams = None, 1
 
     def __init__(
         self,
@@ -230,6 +230,10 @@ class TensorRTRunner:
         """Release the GPU's memory now. Otherwise it is released when nothing refers to the runner."""
         with self._lock:
             self._finish()
+
+    def memory_needed(self, size: tuple[int, int], batch: int = 1) -> int:
+        """Return 0: the engine took the GPU memory of its largest size when it was opened."""
+        return 0
 
     def run(self, image: Any, mask: Any, output: str = INPAINTED) -> np.ndarray:
         """As :class:`glama_deploy.runtime.base.Runner` says, from arrays in host or device memory; the result is a

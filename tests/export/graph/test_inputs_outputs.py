@@ -15,6 +15,7 @@ from glama_deploy.export.pipeline import Request, export
 from glama_deploy.inpainting import tensors
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.network import NetworkConfig
+from glama_deploy.runtime.base import Runner
 
 
 @pytest.fixture(scope="module")
@@ -116,15 +117,17 @@ class OnGpu:
         self.__cuda_array_interface__ = {"shape": shape, "typestr": typestr, "data": (4096, False), "version": 3}
 
 
-class ReadsThem:
+class ReadsThem(Runner):
     """A runner that reads arrays on a GPU, and says what it was given."""
 
     backend, description, precision, io, takes_device_arrays = "tensorrt", "TensorRT", "fp16", "uint8", True
-    compiles_sizes = False
-    holder, streams = None, 1
+    device = "cuda"
 
     def __init__(self, sizes) -> None:
         self.sizes, self.seen = sizes, []
+
+    def memory_needed(self, size, batch=1):
+        return 0
 
     def run(self, image, mask, output="inpainted"):
         self.seen.append((image.__cuda_array_interface__, mask.__cuda_array_interface__))
