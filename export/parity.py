@@ -14,7 +14,8 @@ from glama_deploy.bundle import Bundle, Engine, Io, Parity, Precision, SizeRange
 from glama_deploy.checkpoints.formats import Checkpoint, build_module
 from glama_deploy.errors import EngineError
 from glama_deploy.export.samples import Case
-from glama_deploy.inpainting.tensors import compute_padding, to_images
+from glama_deploy.inpainting.padding import compute_padding
+from glama_deploy.inpainting.tensors import to_images
 from glama_deploy.node_names import INPAINTED, PREDICTED
 from glama_deploy.psnr import compute_psnr
 from glama_deploy.runtime.base import Request, Runner, require

@@ -10,6 +10,7 @@ import numpy as np
 from glama_deploy.bundle import ANY_SIZE, Io, SizeRange
 from glama_deploy.errors import GlamaError
 from glama_deploy.inpainting import tensors
+from glama_deploy.inpainting.padding import compute_padding
 from glama_deploy.io import images
 from glama_deploy.masks import by_name
 from glama_deploy.network import MIN_SIDE
@@ -34,7 +35,7 @@ class Case:
     def tensors(self, io: Io = "float", sizes: SizeRange = ANY_SIZE) -> tuple[np.ndarray, np.ndarray]:
         """What a graph with these tensors and sizes takes."""
         height, width = self.missing.shape[1:]
-        return tensors.to_tensors(self.image, self.missing, io, tensors.compute_padding(height, width, io, sizes))
+        return tensors.to_tensors(self.image, self.missing, io, compute_padding(height, width, io, sizes))
 
 
 def parity_cases(sizes: SizeRange, largest: tuple[int, int] = (512, 512)) -> list[Case]:

@@ -94,25 +94,30 @@ def _of_address_space() -> int | None:
         return int(limit)
 
 
-def fits(needed: int, held: int = 0) -> bool:
-    """Return whether the free memory suffices.
-
-    Args:
-        needed: bytes that are needed.
-        held: bytes that are held already and can be used again.
-    """
-    return needed <= held or (free := available()) is None or needed <= free + held
+def fits(needed: int) -> bool:
+    """Return whether the free memory suffices for so many bytes."""
+    return (free := available()) is None or needed <= free
 
 
-def check(needed: int, what: str, remedy: str, held: int = 0) -> None:
+def check(needed: int, what: str, remedy: str) -> None:
     """Raise ImageError if the free memory does not suffice.
 
     Args:
         needed: bytes that are needed.
         what: subject of the message, for example "the image is 512x512".
         remedy: end of the message, which says what to do.
-        held: bytes that are held already and can be used again.
     """
-    if not fits(needed, held):
-        free = held + (available() or 0)
-        raise ImageError(f"{what} and needs about {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; {remedy}")
+    if not fits(needed):
+        raise make_shortage_error(needed, available() or 0, what, remedy)
+
+
+def make_shortage_error(needed: int, free: int, what: str, remedy: str) -> ImageError:
+    """Return the error that says that memory is short.
+
+    Args:
+        needed: bytes that are needed.
+        free: bytes that are free.
+        what: subject of the message, for example "the image is 512x512".
+        remedy: end of the message, which says what to do.
+    """
+    return ImageError(f"{what} and needs about {needed / 1e9:.1f} GB, {max(0, free) / 1e9:.1f} GB are free; {remedy}")

@@ -24,17 +24,19 @@ import json, re, sys, time
 import numpy as np
 import glama_deploy
 from glama_deploy.benchmarks.speed.many_holes import CASES
+from glama_deploy.inpainting.planner import plan_image
 name, model, backend, plan_only = sys.argv[1:]
 missing = CASES[name].mask()
 inpainter = glama_deploy.load(model, backend)
 seconds = []
 for _ in range(3):
     start = time.process_time()
-    groups, tiled = inpainter._plan(missing, "auto")
+    with inpainter._admit(lambda limits: plan_image(missing, "auto", limits)) as (plan, _):
+        pass
     seconds.append(time.process_time() - start)
-boxes = [box.span.size for group in groups for box in group]
+boxes = [box.span.size for batch in plan.batches for box in batch]
 found = {"boxes": len(boxes), "sizes": len(set(boxes)), "megapixels": sum(h * w for h, w in boxes) / 1e6,
-         "tiled": len(tiled), "plan": min(seconds)}
+         "tiled": len(plan.tiles), "plan": min(seconds)}
 if plan_only != "True":
     image = np.random.default_rng(0).integers(0, 256, (*missing.shape, 3), np.uint8)
     start, cpu = time.perf_counter(), time.process_time()

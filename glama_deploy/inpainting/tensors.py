@@ -1,4 +1,4 @@
-"""Between images and the tensors that a graph takes and gives: padding, layout, units; the same for every engine."""
+"""Convert images to the tensors of a graph, and back: padding, layout and units. The same for every engine."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from typing import Any
 
 import numpy as np
 
-from glama_deploy.bundle import Io, SizeRange
+from glama_deploy.bundle import Io
 from glama_deploy.errors import ImageError
-from glama_deploy.network import SIZE_MULTIPLE
 from glama_deploy.runtime.cuda.device_arrays import device_array
 from glama_deploy.runtime.cuda.device_arrays import on_device as on_device
 
 
-def compute_padding(height: int, width: int, io: Io, sizes: SizeRange) -> tuple[int, int]:
-    """Rows and columns to add at the bottom and the right so that a graph takes an image of this size: to multiples of
-    8, but none where it has uint8 tensors and any size (it then pads by itself), unless the next multiple of 8 is its
-    least."""
-    if io == "uint8" and not sizes.static and height >= sizes.min[0] and width >= sizes.min[1]:
-        return 0, 0
-    return -height % SIZE_MULTIPLE, -width % SIZE_MULTIPLE
-
-
 def to_tensors(image: np.ndarray, missing: np.ndarray, io: Io, pads: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """image uint8 [B, H, W, 3] and missing bool [B, H, W] as the graph's `image` and `mask`, padded symmetrically."""
+    """Convert images to a graph's inputs, padded symmetrically.
+
+    Args:
+        image: uint8 [B, H, W, 3].
+        missing: bool [B, H, W], True where a pixel is missing.
+        io: whether the graph's tensors are float or uint8.
+        pads: rows to add at the bottom, and columns to add at the right.
+
+    Returns:
+        The graph's `image` and `mask`, as :meth:`glama_deploy.runtime.base.Runner.run` takes them.
+    """
     bottom, right = pads
     if bottom or right:
         image = np.pad(image, ((0, 0), (0, bottom), (0, right), (0, 0)), mode="symmetric")
@@ -36,17 +36,36 @@ def to_tensors(image: np.ndarray, missing: np.ndarray, io: Io, pads: tuple[int, 
 
 
 def to_images(result: np.ndarray, io: Io, height: int, width: int) -> np.ndarray:
-    """A graph's output as [B, H, W, 3] of the image's own size: float32 0…1, or uint8 (`inpainted` with io uint8)."""
+    """Convert a graph's output to images without padding.
+
+    Args:
+        result: the output, as :meth:`glama_deploy.runtime.base.Runner.run` returns it.
+        io: whether the graph's tensors are float or uint8.
+        height: height of the images in pixels, without padding.
+        width: width of the images in pixels, without padding.
+
+    Returns:
+        [B, H, W, 3]: float32 from 0 to 1, or uint8 for `inpainted` with io uint8.
+    """
     if io == "float":
         result = result.transpose(0, 2, 3, 1)
     return result[:, :height, :width]
 
 
 class DeviceArray:
-    """An image or, with `mask`, a mask that lies on a GPU (CuPy, PyCUDA, PyTorch), as a batch of one."""
+    """An image or a mask in GPU memory (CuPy, PyCUDA, PyTorch), as a batch of one."""
 
     def __init__(self, array: Any, *, mask: bool = False) -> None:
-        """Raises ImageError for an image of bool, EngineError for an array that has gaps or is not in C order."""
+        """Wrap an array.
+
+        Args:
+            array: an array with `__cuda_array_interface__`, which stays alive as long as this object.
+            mask: whether the array is a mask.
+
+        Raises:
+            ImageError: the image is bool.
+            EngineError: the array has gaps or is not in C order.
+        """
         self._owner = array  # keeps the memory alive
         there = device_array("mask" if mask else "image", array)
         dtype = there.dtype

@@ -13,6 +13,7 @@ from glama_deploy.bundle import ANY_SIZE, SizeRange
 from glama_deploy.errors import EngineError, ImageError
 from glama_deploy.inpainting import boxes as regions
 from glama_deploy.inpainting.inpainter import Inpainter
+from glama_deploy.inpainting.planner import Plan, Region, plan_image
 from glama_deploy.network import NAMED, NetworkConfig
 from glama_deploy.runtime.base import Runner
 
@@ -139,6 +140,12 @@ class Constant(Runner):
         return np.full(image.shape, self.value, np.float32)
 
 
+def plan_of(inpainter: Inpainter, missing: np.ndarray, region: Region = "auto") -> Plan:
+    """What an inpainter would show its engine."""
+    with inpainter._admit(lambda limits: plan_image(missing, region, limits)) as (plan, _):
+        return plan
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_an_engine_that_overflows_is_an_error_not_a_black_picture(photo, hole, value):
     inpainter = Inpainter(Constant(value), NetworkConfig(ngf=8))
@@ -260,11 +267,11 @@ def test_holes_that_overlap_are_filled_once_each_pixel_with_the_first(seed, regi
         missing[top + 3 : bottom, left + 3 : right] = False
     missing[rng.integers(0, 600, 20), rng.integers(0, 700, 20)] = True
     inpainter = Inpainter(Numbered(), NetworkConfig(ngf=8))
-    groups, tiled = inpainter._plan(missing, region)
+    plan = plan_of(inpainter, missing, region)
     expected = np.zeros(missing.shape, np.uint8)
-    assert not tiled
-    for number, group in enumerate(groups, 1):
-        for box in group:
+    assert not plan.tiles
+    for number, batch in enumerate(plan.batches, 1):
+        for box in batch:
             here = expected[box.hole.slices]
             here[(here == 0) & missing[box.hole.slices]] = number
     assert (expected[missing] > 0).all()
@@ -294,9 +301,9 @@ def test_a_tall_page_with_many_lines_costs_in_proportion(network, compiles_sizes
     inpainter = Inpainter(runner, network)
     costs = []
     for count in (20, 41):
-        groups, tiled = inpainter._plan(text(count), "auto")
-        boxes = [box for group in groups for box in group]
-        assert not tiled
+        plan = plan_of(inpainter, text(count))
+        boxes = [box for batch in plan.batches for box in batch]
+        assert not plan.tiles
         assert max(box.pixels for box in boxes) <= regions.LARGE_BOX_PIXELS
         costs.append(regions.total_cost(boxes))
     assert costs[1] <= 2.1 * costs[0]  # 41 / 20
@@ -311,9 +318,9 @@ def test_a_page_of_12_megapixels_is_never_shown_whole_for_its_lines(network, com
     runner = Constant(0.5)
     runner.compiles_sizes = compiles_sizes
     for missing in (text(count), text(count).T):
-        groups, tiled = Inpainter(runner, network)._plan(missing, "auto")
-        shown = [box.pixels for group in groups for box in group]
-        shown += [height * width for height, width in tiled.values()]
+        plan = plan_of(Inpainter(runner, network), missing)
+        shown = [box.pixels for batch in plan.batches for box in batch]
+        shown += [height * width for height, width in plan.tiles.values()]
         assert max(shown) <= regions.LARGE_BOX_PIXELS
 
 
@@ -322,8 +329,8 @@ def test_a_long_strip_is_filled_by_tiles_that_are_no_wider_than_it_needs(network
     monkeypatch.setattr(memory, "available", lambda: None)
     missing = np.zeros((15000, 800), bool)
     missing[500:14500, 380:420] = True
-    groups, tiled = Inpainter(Constant(0.5), network)._plan(missing, "auto")
-    assert (groups, tiled) == ([], {regions.bounding_box(missing): (2048, 192)})
+    plan = plan_of(Inpainter(Constant(0.5), network), missing)
+    assert (plan.batches, plan.tiles) == ([], {regions.bounding_box(missing): (2048, 192)})
 
 
 def test_tiles_of_a_long_strip_show_less_than_the_image(monkeypatch):
@@ -343,9 +350,9 @@ def test_a_compact_hole_is_filled_at_once_where_it_fits(monkeypatch):
     missing = np.zeros((2000, 3000), bool)
     missing[500:1500, 1000:2000] = True
     for network in NETWORKS:
-        groups, tiled = Inpainter(Constant(0.5), network)._plan(missing, "auto")
-        assert not tiled
-        assert len(groups) == 1
+        plan = plan_of(Inpainter(Constant(0.5), network), missing)
+        assert not plan.tiles
+        assert len(plan.batches) == 1
 
 
 def test_no_more_is_shown_at_once_however_many_holes_there_are(monkeypatch):

@@ -259,7 +259,7 @@ def test_holes_that_fit_one_by_one_are_not_joined_to_what_does_not(tiny_bundle, 
     largest = max(inpainter._runner.memory_needed(box.span.size) for box in alone)
     monkeypatch.setattr(memory, "available", lambda: largest)
     seen = []
-    monkeypatch.setattr(inpainter, "_run", lambda images, *_: seen.append(images.shape[1:3]) or images / 255)
+    monkeypatch.setattr(inpainter, "_run", lambda picture, images, *_: seen.append(images.shape[1:3]) or images / 255)
     inpainter(image, mask, region="crop")
     assert seen == [box.span.size for box in alone]
     assert not caplog.messages

@@ -12,8 +12,8 @@ from glama_deploy import runtime
 from glama_deploy.bundle import Bundle, SizeRange
 from glama_deploy.errors import EngineError, ImageError
 from glama_deploy.export.pipeline import Request, export
-from glama_deploy.inpainting import tensors
 from glama_deploy.inpainting.inpainter import Inpainter
+from glama_deploy.inpainting.padding import compute_padding
 from glama_deploy.network import NetworkConfig
 from glama_deploy.runtime.base import Runner
 
@@ -59,7 +59,7 @@ def test_bytes_in_the_graph_are_what_the_float_graph_gives_outside(runner, of_fl
 def test_an_image_below_the_least_size_is_padded_to_it_as_for_a_float_graph(byte_bundle):
     runner = ReadsThem(SizeRange(min=(64, 64), opt=(128, 128), max=(256, 256)))
     sizes = (64, 65), (60, 61), (57, 300), (200, 201)
-    pads = [tensors.compute_padding(*size, "uint8", runner.sizes) for size in sizes]
+    pads = [compute_padding(*size, "uint8", runner.sizes) for size in sizes]
     assert pads == [(0, 0), (4, 3), (7, 4), (0, 0)]
 
 

@@ -1,0 +1,325 @@
+"""Plan what a network is shown of an image: boxes in batches, holes that tiles fill, or the whole image.
+
+A plan depends on the missing pixels and on `Limits` alone, and is made before the first run. The way of an image:
+
+1. Each hole gets a box (:mod:`glama_deploy.inpainting.boxes`). A hole whose box is too large for the engine or the
+   memory is filled by tiles (:mod:`glama_deploy.inpainting.tiles`).
+2. Tiles also fill a hole with a large box where they cost less than half of the box.
+3. Boxes are merged where one box costs less than several.
+4. The whole image replaces boxes and tiles where it fits and they are not the better way.
+5. Boxes of one size are joined in batches.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, get_args
+
+import numpy as np
+
+from glama_deploy import memory
+from glama_deploy.bundle import Io, SizeRange
+from glama_deploy.errors import GlamaError, ImageError
+from glama_deploy.inpainting import boxes as regions
+from glama_deploy.inpainting import tiles
+from glama_deploy.inpainting.boxes import Box, Rule, Span
+from glama_deploy.inpainting.padding import compute_padding
+from glama_deploy.inpainting.tiles import Size
+from glama_deploy.network import next_side
+
+log = logging.getLogger("glama_deploy")
+
+#: What a network is shown of an image.
+Region = Literal["auto", "full", "crop"]
+
+#: The bytes of main memory that an engine needs for images of a padded height and width, and of a batch size.
+MemoryNeeded = Callable[[Size, int], int]
+
+#: The end of a message about an image that is too large to be shown whole.
+_TILES_TIP = ", or use region auto, which fills large holes by tiles"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What engine and memory allow, and what a run costs.
+
+    Attributes:
+        sizes: sizes that the engine takes.
+        io: whether the graph's tensors are float or uint8, which decides how images are padded.
+        memory_needed: bytes that a run needs, by padded size and batch.
+        free_bytes: free main memory; None if it is not known, which limits nothing.
+        held_bytes: memory that the engine holds from earlier runs and uses again.
+        compiles_sizes: whether the engine compiles each size. Boxes are then square and run one by one, so that fewer
+            sizes occur.
+        overhead_pixels: cost of a run beside its pixels, in pixels.
+        fourier_cost: cost of the network's Fourier transforms, as :class:`glama_deploy.inpainting.boxes.Rule` has it.
+    """
+
+    sizes: SizeRange
+    io: Io
+    memory_needed: MemoryNeeded
+    free_bytes: int | None = None
+    held_bytes: int = 0
+    compiles_sizes: bool = False
+    overhead_pixels: int = regions.BOX_OVERHEAD_PIXELS
+    fourier_cost: float = 0.0
+
+    @property
+    def rule(self) -> Rule:
+        """The rule by which boxes are made."""
+        return Rule(
+            self.sizes,
+            square=self.compiles_sizes,
+            overhead_pixels=self.overhead_pixels,
+            fourier_cost=self.fourier_cost,
+        )
+
+    def pad_size(self, size: Size) -> Size:
+        """Return the height and width to which an image of a height and width is padded."""
+        bottom, right = compute_padding(*size, self.io, self.sizes)
+        return size[0] + bottom, size[1] + right
+
+    def count_bytes(self, size: Size, batch: int = 1) -> int:
+        """Return the bytes that the engine needs for images of a height and width, and of a batch size."""
+        return self.memory_needed(self.pad_size(size), batch)
+
+    def can_run(self, size: Size, batch: int = 1, *, beside_bytes: int = 0) -> bool:
+        """Return whether the engine takes images of a size, and the memory suffices for a batch of them.
+
+        Args:
+            size: height and width of the images in pixels.
+            batch: number of images at once.
+            beside_bytes: bytes that are needed beside the engine.
+        """
+        return self.sizes.covers(*self.pad_size(size)) and self._has_memory(
+            self.count_bytes(size, batch) + beside_bytes
+        )
+
+    def check_batch(self, batch: int) -> None:
+        """Raise ImageError if the engine does not take so many images at once."""
+        if self.sizes.max_batch is not None and batch > self.sizes.max_batch:
+            raise ImageError(f"{batch} images at once, this engine takes {self.sizes.max_batch}; give fewer at a time")
+
+    def check_size(self, size: Size, tip: str = "") -> None:
+        """Raise ImageError if the engine does not take images of a height and width.
+
+        Args:
+            size: height and width of the image in pixels.
+            tip: end of the message for an image that tiles could fill.
+        """
+        padded = self.pad_size(size)
+        if self.sizes.covers(*padded):
+            return
+        note = f" (padded to {_describe(padded)})" if size != padded else ""
+        raise ImageError(
+            f"the image is {_describe(size)}{note}, this engine takes {self.sizes}; export again with "
+            f"{_describe_wider_sizes(self.sizes, *padded)}, or without a size"
+            + ("" if self.sizes.static else " (of a TensorRT engine: glama-build again with it)")
+            + (tip if tiles.list_tile_sizes(self.sizes, size) else "")
+        )
+
+    def check_memory(self, size: Size, batch: int, subject: str, remedy: str, beside_bytes: int = 0) -> None:
+        """Raise ImageError if the memory does not suffice.
+
+        Args:
+            size: height and width of the images in pixels.
+            batch: number of images at once.
+            subject: what is of this size, for the message.
+            remedy: end of the message, which says what to do.
+            beside_bytes: bytes that are needed beside the engine.
+        """
+        needed = self.count_bytes(size, batch) + beside_bytes
+        if not self._has_memory(needed):
+            several = f", {batch} at once," if batch > 1 else ""
+            found = f"{subject} is {_describe(self.pad_size(size))}{several}"
+            raise memory.make_shortage_error(needed, self.held_bytes + (self.free_bytes or 0), found, remedy)
+
+    def _has_memory(self, needed: int) -> bool:
+        free = self.free_bytes
+        return needed <= self.held_bytes or free is None or needed <= free + self.held_bytes
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the network is shown to fill the missing pixels of an image.
+
+    Attributes:
+        batches: boxes that run together, batch by batch. The boxes of a batch have one size.
+        tiles: holes that tiles fill, with the height and width of the tiles.
+        engine_bytes: memory that the engine needs for the largest run.
+        beside_bytes: memory that is needed beside the engine.
+    """
+
+    batches: list[list[Box]]
+    tiles: dict[Span, Size]
+    engine_bytes: int
+    beside_bytes: int = 0
+
+
+def check_region(region: str) -> None:
+    """Raise GlamaError for a region that does not exist."""
+    if region not in get_args(Region):
+        raise GlamaError(f"region is {region!r}; expected {', '.join(get_args(Region))}")
+
+
+def plan_image(missing: np.ndarray, region: Region, limits: Limits) -> Plan:
+    """Plan what the network is shown to fill the missing pixels of an image.
+
+    Args:
+        missing: bool H×W, True where a pixel is missing; at least one is.
+        region: `full` for the whole image; `crop` for boxes and tiles; `auto` for the better of the two.
+        limits: what engine and memory allow.
+
+    Returns:
+        Boxes and tiles that together contain every missing pixel.
+
+    Raises:
+        ImageError: the image, or the smallest tile of a hole, is too large for the engine or the memory.
+    """
+    shape = missing.shape[0], missing.shape[1]
+    if region == "full":
+        limits.check_size(shape, _TILES_TIP)
+        limits.check_memory(shape, 1, "the image", f"scale the image down{_TILES_TIP}")
+        return _plan_whole(shape, limits)
+    can_run, rule = cache(limits.can_run), limits.rule
+    found, large = rule.find_boxes(missing)
+    large += [box.hole for box in found if not can_run(box.span.size)]
+    small = [box for box in found if can_run(box.span.size)]
+    tiled = _choose_tiles(small, missing, rule, limits.sizes)
+    left = [box for box in small if not any(hole.contains(box.hole) for hole in (*tiled, *large))]
+    boxes = rule.merge_boxes(left, shape, lambda height, width: can_run((height, width)))
+    if region == "auto" and not large and can_run(shape) and not _is_better_than_whole(boxes, tiled, missing, rule):
+        return _plan_whole(shape, limits)
+    tile_sizes = {hole: size for hole, (size, _) in tiled.items()}
+    if large:
+        large_sizes = {hole: _choose_tile_size(hole, shape, limits) for hole in large}
+        _warn_of_tiles(large_sizes, shape, limits.sizes)
+        tile_sizes |= large_sizes
+    batches = list(_group_boxes(boxes, limits, can_run))
+    return _make_plan(batches, tile_sizes, shape, limits)
+
+
+def plan_batch(size: Size, count: int, limits: Limits) -> Plan:
+    """Plan images of one size that are shown whole and at once.
+
+    Args:
+        size: height and width of the images in pixels.
+        count: number of images.
+        limits: what engine and memory allow.
+
+    Raises:
+        ImageError: the images, or their number, are too large for the engine or the memory.
+    """
+    limits.check_batch(count)
+    limits.check_size(size)
+    limits.check_memory(size, count, "the image", "scale the image down or cut it into parts")
+    return _make_plan([[limits.rule.whole_image(size)] * count], {}, size, limits)
+
+
+def _plan_whole(shape: Size, limits: Limits) -> Plan:
+    return _make_plan([[limits.rule.whole_image(shape)]], {}, shape, limits)
+
+
+def _make_plan(batches: list[list[Box]], tile_sizes: dict[Span, Size], shape: Size, limits: Limits) -> Plan:
+    """Return a plan with the memory that it needs."""
+    runs = [(batch[0].span.size, len(batch)) for batch in batches] + [(size, 1) for size in tile_sizes.values()]
+    beside = tiles.BYTES_PER_IMAGE_PIXEL * shape[0] * shape[1] if tile_sizes else 0
+    return Plan(batches, tile_sizes, max(limits.count_bytes(*run) for run in runs), beside)
+
+
+def _choose_tiles(
+    boxes: list[Box], missing: np.ndarray, rule: Rule, sizes: SizeRange
+) -> dict[Span, tuple[Size, float]]:
+    """Return the holes that tiles fill for less than half of the cost of their large boxes.
+
+    Returns:
+        For each hole the height and width of the tiles, and the cost of all its tiles in pixels.
+    """
+    chosen = {}
+    for box in (box for box in boxes if box.pixels > regions.LARGE_BOX_PIXELS):
+        candidates = tiles.list_hole_tile_sizes(sizes, box.hole, (missing.shape[0], missing.shape[1]))
+        size = next((size for size in candidates if size[0] * size[1] <= regions.LARGE_BOX_PIXELS), None)
+        if size is None:
+            continue
+        cost = tiles.count_runs(missing, box.hole, size) * rule.cost_of(*size)
+        if cost < box.cost / 2:
+            log.info("a hole of %dx%d is filled by tiles (%dx%d), which cost less", *box.hole.size, *size)
+            chosen[box.hole] = size, cost
+    return chosen
+
+
+def _is_better_than_whole(
+    boxes: list[Box], tiled: dict[Span, tuple[Size, float]], missing: np.ndarray, rule: Rule
+) -> bool:
+    """Return whether boxes and tiles are the better way to fill an image than the whole image."""
+    cost = sum(cost for _, cost in tiled.values()) + regions.total_cost(boxes)
+    pixels = [*(box.pixels for box in boxes), *(size[0] * size[1] for size, _ in tiled.values())]
+    return rule.is_better_than_whole(cost, missing.shape, max(pixels, default=0))
+
+
+def _group_boxes(boxes: list[Box], limits: Limits, can_run: Callable[[Size, int], bool]) -> Iterator[list[Box]]:
+    """Return the boxes in batches of one size. Boxes for which the memory does not suffice together run one by one."""
+    for group in regions.group_by_size(boxes, 1 if limits.compiles_sizes else limits.sizes.max_batch):
+        if len(group) == 1 or can_run(group[0].span.size, len(group)):
+            yield group
+        else:
+            yield from ([box] for box in group)
+
+
+def _choose_tile_size(hole: Span, shape: Size, limits: Limits) -> Size:
+    """Return the largest tile of a hole that engine and memory allow.
+
+    Raises:
+        ImageError: the smallest tile is too large for the memory, or the image is too small for the engine.
+    """
+    beside = tiles.BYTES_PER_IMAGE_PIXEL * shape[0] * shape[1]
+    sizes = tiles.list_hole_tile_sizes(limits.sizes, hole, shape)
+    for size in sizes:
+        if limits.can_run(size, beside_bytes=beside):
+            return size
+    smallest, subject = (sizes[-1], "what is looked at around a hole") if sizes else (shape, "the image")
+    limits.check_size(smallest)
+    limits.check_memory(smallest, 1, subject, "scale the image down or cut it into parts", beside)
+    return smallest
+
+
+def _warn_of_tiles(tile_sizes: dict[Span, Size], shape: Size, sizes: SizeRange) -> None:
+    """Log that holes do not fit and are filled by tiles, with the reason and what the user can do.
+
+    Args:
+        tile_sizes: the holes, with the height and width of their tiles.
+        shape: height and width of the image.
+        sizes: sizes that the engine takes.
+    """
+    hole = max(tile_sizes, key=lambda span: span.size[0] * span.size[1])
+    size, context = tile_sizes[hole], 2 * regions.context_margin(hole)
+    wanted = (min(side + context, extent) for side, extent in zip(hole.size, shape, strict=True))
+    reason, remedy = "the free memory", "scale the image down"
+    if any(next_side(side) > most for side, most in zip(wanted, sizes.max, strict=True)):
+        reason = f"this engine, which takes {sizes},"
+        remedy = f"export {'without --size' if sizes.static else 'with a larger --max-size'}"
+    log.warning(
+        "a hole of %s with its context does not fit %s and is filled by tiles (%s, up to %d); to fill it at once %s",
+        _describe(hole.size),
+        reason,
+        _describe(size),
+        len(tiles.cover_hole(hole, shape, size)),
+        remedy,
+    )
+
+
+def _describe(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _describe_wider_sizes(sizes: SizeRange, height: int, width: int) -> str:
+    """Return the export options that make an engine take this size, too."""
+    low = min(next_side(height), sizes.min[0]), min(next_side(width), sizes.min[1])
+    high = max(next_side(height), sizes.max[0]), max(next_side(width), sizes.max[1])
+    if sizes.static:
+        return f"--size {next_side(height)}x{next_side(width)}"
+    options = [("--min-size", low, sizes.min), ("--max-size", high, sizes.max)]
+    return " ".join(f"{option} {_describe(side)}" for option, side, bound in options if side != bound)
