@@ -1,12 +1,12 @@
-"""GLaMa and LaMa inpainting networks on whichever engine is there.
+"""GLaMa and LaMa inpainting networks on the engine that is installed.
 
 >>> import glama_deploy
 >>> inpainter = glama_deploy.load("bundle")
 >>> out = inpainter(image, mask)  # uint8 H×W×3 RGB, mask H×W (> 0 = missing) → uint8 H×W×3
 
 Importing this package turns off the telemetry of ONNX Runtime, OpenVINO and NNCF (:mod:`glama_deploy.system.privacy`).
-The import loads neither torch nor any engine. NumPy is loaded with the first use, so that commands answer Ctrl-C
-before.
+The import loads neither torch nor any engine. NumPy is loaded with the first use, so that commands respond to Ctrl-C
+from the start.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from glama_deploy.system.privacy import opt_out_of_telemetry
 
 if TYPE_CHECKING:
     from glama_deploy.inpainting.inpainter import Inpainter
-    from glama_deploy.runtime.base import Request
 
 opt_out_of_telemetry()  # here, because every module that imports an engine imports this package first
 
@@ -38,7 +37,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> type:
-    """Import the class that users only name: `glama_deploy.Inpainter`."""
+    """Import a class at its first use: `glama_deploy.Inpainter`."""
     if name == "Inpainter":
         from glama_deploy.inpainting.inpainter import Inpainter
 
@@ -57,51 +56,41 @@ def load(
 ) -> Inpainter:
     """Open a network on an engine.
 
-    model: a bundle's folder; or a checkpoint, or `default` (the embedded network), which are exported once into the
-    user's cache. backend: auto (TensorRT, ONNX Runtime CUDA, OpenVINO, ONNX Runtime CPU, torch: the first that is
-    there), openvino, onnxruntime (or one of its providers: onnxruntime:cpu, :cuda, :tensorrt, :tensorrt-rtx), tensorrt,
-    or torch (a checkpoint, in PyTorch itself). precision: what the engine computes in, where it can choose (OpenVINO):
-    auto (fp32; of a bundle in int8, that), fp32, bf16, fp16, int8, int8+bf16, int8+fp16 (what is not int8 in that).
-    threads: of the CPU; None is all. compile_sizes: whether OpenVINO compiles a size for itself where it need not but
-    is faster then (in fp32, wide networks and large images): True, before its first run; False, never, so that results
-    do not depend on what came before; None, once the runs of a size took some seconds.
-    streams: how many threads may call the inpainter at once, each of which OpenVINO serves with its share of the CPU's
-    threads (more images a second, each later); other engines serve one after the other. The end of the process waits
-    for the engine's run that is under way in a daemon thread; the thread's next run raises EngineError.
-    allow_engine_code: whether a version-compatible TensorRT engine may be opened. Such an engine contains native code,
-    which TensorRT runs when it opens the engine. Allow it for a bundle whose origin you trust.
+    The end of the process waits for a run that is under way in a daemon thread. The thread's next run raises
+    EngineError.
 
-    Raises GlamaError (BundleError, CheckpointError, EngineError), one line that says what to do.
+    Args:
+        model: the folder of a bundle, a checkpoint, or `default` for the embedded network. A checkpoint is exported
+            once into the user's cache.
+        backend: the engine. `auto` takes the first that is installed and opens: TensorRT, ONNX Runtime with CUDA,
+            OpenVINO, ONNX Runtime on the CPU, PyTorch. Others are `openvino`, `onnxruntime`, `tensorrt`, and `torch`,
+            which runs a checkpoint in PyTorch. A colon selects a provider of ONNX Runtime: `onnxruntime:cpu`, `:cuda`,
+            `:tensorrt`, `:tensorrt-rtx`.
+        precision: what the engine computes in, if it has a choice (OpenVINO). `auto` is fp32, or int8 for a bundle in
+            int8. Others are `fp32`, `bf16`, `fp16`, `int8`, `int8+bf16` and `int8+fp16`. The part behind the plus is
+            the type of the layers that are not int8.
+        threads: number of CPU threads; None for all.
+        compile_sizes: whether OpenVINO compiles a model for a size where it need not. The compiled model is faster for
+            wide networks and large images in fp32. True compiles before the first run of a size. None compiles after
+            some seconds of runs of a size. False never compiles, so that results do not depend on earlier runs.
+        streams: number of threads that may call the inpainter at once. OpenVINO serves each with its share of the CPU
+            threads: more images a second, but each takes longer. Other engines serve one thread after the other.
+        allow_engine_code: whether a version-compatible TensorRT engine may be opened. Such an engine contains native
+            code, which TensorRT runs when it opens the engine. Allow it only for a bundle whose origin you trust.
+
+    Returns:
+        The inpainter.
+
+    Raises:
+        GlamaError: `model` is not a path.
+        BundleError: the bundle is damaged, or is not a bundle.
+        CheckpointError: the checkpoint cannot be read, or is not supported.
+        EngineError: no engine can be opened, or an argument is not supported.
     """
-    if not isinstance(model, str | Path):
-        raise GlamaError(
-            f"model is a {type(model).__name__}; the path of a bundle or checkpoint, or 'default' is expected"
-        )
-    from glama_deploy.runtime import check_request
+    from glama_deploy.loading import load_model
     from glama_deploy.runtime.base import Request
-    from glama_deploy.runtime.calls import native_call
 
     request = Request(
         precision, threads, compile_sizes=compile_sizes, streams=streams, allow_engine_code=allow_engine_code
     )
-    check_request(backend, request)
-    with native_call():
-        return _open(model, backend, request)
-
-
-def _open(model: str | Path, backend: str, request: Request) -> Inpainter:
-    from glama_deploy.bundle import MANIFEST, Bundle
-    from glama_deploy.inpainting.inpainter import Inpainter
-    from glama_deploy.io.files import check_path
-    from glama_deploy.runtime import open_folder
-
-    path = Path(model)
-    check_path(path)
-    if str(model) != "default" and (path / MANIFEST).is_file():
-        bundle, runner = open_folder(path, backend, request)
-        return Inpainter(runner, bundle.manifest.network)
-    if str(model) != "default" and path.is_dir() and not (path / "config.yaml").is_file():
-        Bundle.open(path)  # says what is wrong with it
-    from glama_deploy.loading import load_checkpoint
-
-    return load_checkpoint(model, backend, request)
+    return load_model(model, backend, request)

@@ -1,4 +1,4 @@
-"""A checkpoint as an inpainter: exported once into the user's cache, or run by PyTorch itself."""
+"""Open a bundle or a checkpoint as an inpainter. A checkpoint is exported into the cache, or run by PyTorch itself."""
 
 from __future__ import annotations
 
@@ -11,18 +11,46 @@ from pathlib import Path
 from glama_deploy import runtime
 from glama_deploy.bundle import MANIFEST, SCHEMA_VERSION, Bundle
 from glama_deploy.checkpoints import formats as checkpoint
-from glama_deploy.errors import BundleError, CheckpointError, EngineError
+from glama_deploy.errors import BundleError, CheckpointError, EngineError, GlamaError
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.io import cache, locks
-from glama_deploy.io.files import PREFIX, remove, sha256, write_error
+from glama_deploy.io.files import PREFIX, check_path, remove, sha256, write_error
 from glama_deploy.runtime.base import Request, installed
+from glama_deploy.runtime.calls import native_call
 from glama_deploy.system.packages import read_versions
 
 log = logging.getLogger("glama_deploy")
 
 
+def load_model(model: str | Path, backend: str, request: Request) -> Inpainter:
+    """Open a bundle or a checkpoint on an engine.
+
+    Args:
+        model: the folder of a bundle, a checkpoint, or `default`.
+        backend: the engine, as :func:`glama_deploy.load` takes it.
+        request: how to open the engine.
+
+    Raises:
+        GlamaError: as :func:`glama_deploy.load` says.
+    """
+    if not isinstance(model, str | Path):
+        raise GlamaError(
+            f"model is a {type(model).__name__}; the path of a bundle or checkpoint, or 'default' is expected"
+        )
+    runtime.check_request(backend, request)
+    with native_call():
+        path = Path(model)
+        check_path(path)
+        if str(model) != "default" and (path / MANIFEST).is_file():
+            bundle, runner = runtime.open_folder(path, backend, request)
+            return Inpainter(runner, bundle.manifest.network)
+        if str(model) != "default" and path.is_dir() and not (path / "config.yaml").is_file():
+            Bundle.open(path)  # raises an error that names what is wrong
+        return load_checkpoint(model, backend, request)
+
+
 def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpainter:
-    """An inpainter for a checkpoint or `default`; see :func:`glama_deploy.load`."""
+    """Open a checkpoint or `default` on an engine. The arguments are those of :func:`load_model`."""
     if request.precision.startswith("int8"):
         raise EngineError(
             f"{model} is a checkpoint, and int8 is measured on photographs; export it with glama-export --ckpt {model} "
