@@ -1,13 +1,14 @@
-"""Boxes around the holes of an image: the parts that a network must look at to fill the holes.
+"""Find boxes around the holes of an image: the parts that a network is shown to fill the holes.
 
 A hole is a set of missing pixels whose 16×16 cells touch, with its bounding box. A hole needs context on each side:
-half of its longer side, at least MIN_CONTEXT_PIXELS, as far as the image goes. A box is what a hole needs, with sides
-rounded up to BOX_SIDES (beyond them to thousands), so that few sizes occur, but not beyond the image or the engine's
-sizes. The box is moved so that it lies within the image.
+half of its longer side, at least MIN_CONTEXT_PIXELS, as far as the image goes.
 
-Holes share a box where one box costs less than two (:mod:`glama_deploy.inpainting.clusters`). A shared box shows what
-each of its holes needs. Boxes and bounding boxes of holes may overlap: a pixel is filled with the first hole that
-contains it. The network is shown every missing pixel in a box as missing, whichever hole it belongs to.
+A box is a hole with its context. Sides are rounded up to BOX_SIDES, and above them to multiples of 1024, so that few
+sizes occur. A box is not larger than the image or the engine's largest size, and is moved to lie within the image.
+
+Holes share a box where one box costs less than two (:mod:`glama_deploy.inpainting.clusters`). A shared box shows the
+context of each of its holes. Boxes and bounding boxes of holes may overlap: a pixel is filled with the first hole that
+contains the pixel. The network is shown every missing pixel in a box as missing, whichever hole the pixel belongs to.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ from glama_deploy.inpainting.clusters import merge_boxes
 from glama_deploy.inpainting.components import find_components
 from glama_deploy.network import next_side
 
-#: Side of the cells in which holes are looked for, in pixels. Missing pixels in cells that touch are one hole.
+#: Side of the cells in which holes are found, in pixels. Missing pixels in cells that touch are one hole.
 CELL_PIXELS = 16
 
-#: Context on each side of a hole, as a share of its longer side, and in pixels at least (benchmarks/quality/boxes.py).
-CONTEXT_SHARE, MIN_CONTEXT_PIXELS = 0.5, 64
+#: Context on each side of a hole, as a share of the hole's longer side (benchmarks/quality/boxes.py).
+CONTEXT_SHARE = 0.5
+
+#: The least context on each side of a hole, in pixels.
+MIN_CONTEXT_PIXELS = 64
 
 #: Sides of boxes, in pixels.
 BOX_SIDES = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
@@ -35,29 +39,32 @@ BOX_SIDES = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
 #: Cost of a box beside its pixels, in pixels.
 BOX_OVERHEAD_PIXELS = 64 * 64
 
-#: Boxes pay where they cost less than this share of the whole image.
+#: Boxes are taken where they cost at most this share of the whole image.
 MAX_COST_SHARE = 0.75
 
-#: A box of more pixels is large: a network takes about 1 GB for one. Holes share a large box only where a hole needs
-#: one as large, and an image that is larger is shown by boxes as soon as the boxes cost less.
+#: A box of more pixels is large: a network needs about 1 GB for one. Holes share a large box only where a hole needs
+#: one as large. A larger image is shown by boxes as soon as the boxes cost less.
 LARGE_BOX_PIXELS = 1024 * 1024
 
-#: An image of more pixels is huge: a network takes several GB for one, which many machines do not have free. Boxes save
-#: nearly all of this memory where the largest box has at most this share of the image. They may cost this many times as
-#: much as the image: a longer run is better than a machine without memory.
+#: An image of more pixels is huge: a network needs several GB for one, which many machines do not have free.
 HUGE_IMAGE_PIXELS = 4 * LARGE_BOX_PIXELS
-HUGE_IMAGE_MAX_COST_SHARE, HUGE_IMAGE_MAX_BOX_SHARE = 2.0, 0.25
 
-#: Pixels of the boxes that run in one batch, with each box's overhead, at most.
+#: Boxes of a huge image may cost this many times as much as the image, because they save nearly all of the memory.
+HUGE_IMAGE_MAX_COST_SHARE = 2.0
+
+#: The share of a huge image that the largest box may have so that boxes save the memory.
+HUGE_IMAGE_MAX_BOX_SHARE = 0.25
+
+#: The greatest cost of the boxes of one batch, in pixels.
 MAX_BATCH_COST_PIXELS = 512 * 512
 
-#: Whether the engine and the memory take a box of this height and width.
+#: Returns whether a box of this height and width fits the engine and the memory.
 Fits = Callable[[int, int], bool]
 
 
 @dataclass(frozen=True)
 class Span:
-    """A rectangle of pixels: rows top ≤ y < bottom, columns left ≤ x < right."""
+    """A rectangle of pixels: rows top ≤ y < bottom and columns left ≤ x < right."""
 
     top: int
     left: int
@@ -66,13 +73,16 @@ class Span:
 
     @property
     def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
         return self.bottom - self.top, self.right - self.left
 
     @property
     def slices(self) -> tuple[slice, slice]:
+        """The rows and columns, as an index of an array H×W…"""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
     def contains(self, other: Span) -> bool:
+        """Return whether all pixels of another rectangle are in this one."""
         return (
             self.top <= other.top
             and self.left <= other.left
@@ -81,23 +91,23 @@ class Span:
         )
 
     def grown(self, pixels: int) -> Span:
-        """The rectangle with so many pixels more on each side; it may leave the image."""
+        """Return the rectangle with more pixels on each side. The result may leave the image."""
         return Span(self.top - pixels, self.left - pixels, self.bottom + pixels, self.right + pixels)
 
     def within(self, frame: Span) -> Span:
-        """The same pixels, counted from the frame's corner."""
+        """Return the same pixels, counted from the top left corner of a frame."""
         top, left = frame.top, frame.left
         return Span(self.top - top, self.left - left, self.bottom - top, self.right - left)
 
 
 @dataclass(frozen=True)
 class Box:
-    """A part of the image that is shown for holes.
+    """A part of the image that the network is shown to fill one or more holes.
 
     Attributes:
         hole: bounding box of the holes.
-        need: bounding box of what the holes need; it may leave the image.
-        span: the pixels that are shown; they contain the hole, and the need as far as the image goes.
+        need: bounding box of the holes with their context, which may leave the image.
+        span: the pixels that are shown. They contain the hole, and the need as far as the image goes.
         cost: cost of running the box, in pixels.
     """
 
@@ -108,17 +118,18 @@ class Box:
 
     @property
     def pixels(self) -> int:
+        """The number of pixels that are shown."""
         height, width = self.span.size
         return height * width
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How boxes are made.
+    """The rule by which boxes are made for an engine and a network.
 
     Attributes:
         sizes: sizes that the engine takes.
-        context: context on each side of a hole, as a share of its longer side.
+        context: context on each side of a hole, as a share of the hole's longer side.
         square: whether boxes are square, so that fewer sizes occur.
         overhead_pixels: cost of a box beside its pixels, in pixels.
         fourier_cost: cost of the network's Fourier transforms for each pixel of a box and each pixel of (width +
@@ -132,21 +143,28 @@ class Rule:
     fourier_cost: float = 0.0
 
     def find_boxes(self, missing: np.ndarray) -> tuple[list[Box], list[Span]]:
-        """Return a box for each hole that fits the engine with its context, and the holes that do not fit."""
+        """Find a box for each hole of an image.
+
+        Args:
+            missing: bool H×W, True where a pixel is missing.
+
+        Returns:
+            A box for each hole that fits the engine with its context, and the holes that do not fit.
+        """
         around = [(hole, self._make_hole_box(hole, missing.shape)) for hole in find_holes(missing)]
         return [box for _, box in around if box is not None], [hole for hole, box in around if box is None]
 
     def merge_boxes(self, found: Sequence[Box], shape: tuple[int, ...], fits: Fits | None = None) -> list[Box]:
-        """Return the boxes with those merged that cost less as one.
+        """Merge boxes that cost less as one box.
 
         Args:
             found: boxes of an image of `shape`.
             shape: height and width of the image.
-            fits: whether a merged box may have a height and width; by default any that the engine takes.
+            fits: whether a merged box may have a height and width. By default any size that the engine takes is fine.
 
         Returns:
-            Boxes that contain every hole of `found` with what it needs, from the top of the image to its bottom. They
-            cost no more than `found`. None has more pixels than LARGE_BOX_PIXELS and than the largest of `found`.
+            Boxes that contain every hole of `found` with its context, from the top of the image to its bottom. They
+            cost no more than `found`. A merged box has no more pixels than LARGE_BOX_PIXELS or the largest of `found`.
         """
         most = max([LARGE_BOX_PIXELS, *(box.pixels for box in found)])
 
@@ -165,7 +183,7 @@ class Rule:
         return Box(image, image, image, self.cost_of(*image.size))
 
     def is_better_than_whole(self, cost: float, shape: tuple[int, ...], largest: int) -> bool:
-        """Return whether boxes and tiles are the better way to fill an image than the whole image.
+        """Return whether an image is better filled by boxes and tiles than as a whole.
 
         Boxes of a small image must be clearly cheaper (MAX_COST_SHARE). Above LARGE_BOX_PIXELS they must be cheaper,
         because they need less memory. Above HUGE_IMAGE_PIXELS they may cost more
@@ -173,28 +191,28 @@ class Rule:
 
         Args:
             cost: cost of all boxes and tiles, in pixels.
-            shape: height and width of the image.
-            largest: pixels of the largest box or tile.
+            shape: height and width of the image in pixels.
+            largest: number of pixels of the largest box or tile.
         """
         image = self.whole_image(shape)
         if image.pixels <= LARGE_BOX_PIXELS:
-            worth = MAX_COST_SHARE
+            max_share = MAX_COST_SHARE
         elif image.pixels <= HUGE_IMAGE_PIXELS or largest > HUGE_IMAGE_MAX_BOX_SHARE * image.pixels:
-            worth = 1.0
+            max_share = 1.0
         else:
-            worth = HUGE_IMAGE_MAX_COST_SHARE
-        return cost < worth * image.cost
+            max_share = HUGE_IMAGE_MAX_COST_SHARE
+        return cost < max_share * image.cost
 
     def cost_of(self, height: int, width: int) -> float:
         """Return the cost of running a box of this size, in pixels."""
         return height * width * (1 + self.fourier_cost * (width + 2 * height)) + self.overhead_pixels
 
     def _make_hole_box(self, hole: Span, shape: tuple[int, ...]) -> Box | None:
-        """Return the box of one hole, or None where the engine takes no box that holds it."""
+        """Return the box of one hole; None if the engine takes no box that contains the hole with its context."""
         return self._make_box(hole, hole.grown(context_margin(hole, self.context)), shape)
 
     def _make_box(self, hole: Span, need: Span, shape: tuple[int, ...]) -> Box | None:
-        """Return the box that shows what is needed, or None where the engine takes no such box."""
+        """Return the box that shows a hole and a need; None if the engine takes no such box."""
         sides = [self._round_side(axis, side, shape[axis]) for axis, side in enumerate(need.size)]
         if self.square and not self.sizes.static:
             most = self.sizes.max
@@ -210,7 +228,13 @@ class Rule:
         return Box(hole, need, Span(top, left, bottom, right), self.cost_of(bottom - top, right - left))
 
     def _round_side(self, axis: int, wanted: int, extent: int) -> int:
-        """Return the smallest side of a box that shows as many pixels as are wanted, or all of the image's."""
+        """Return the smallest side of a box that shows as many pixels as are wanted, or all of the image's.
+
+        Args:
+            axis: 0 for the height, 1 for the width.
+            wanted: pixels that are to be shown.
+            extent: side of the image in pixels.
+        """
         least, most = self.sizes.min[axis], self.sizes.max[axis]
         needed = max(least, min(wanted, extent))
         if self.sizes.static:
@@ -221,17 +245,30 @@ class Rule:
 
 
 def context_margin(hole: Span, context: float = CONTEXT_SHARE) -> int:
-    """Pixels of context on each side of a hole."""
+    """Return the pixels of context on each side of a hole.
+
+    Args:
+        hole: bounding box of the hole.
+        context: context as a share of the hole's longer side.
+    """
     return max(MIN_CONTEXT_PIXELS, round(context * max(hole.size)))
 
 
 def total_cost(found: Sequence[Box]) -> float:
-    """Return the cost of running boxes, in pixels."""
+    """Return the cost of running all boxes, in pixels."""
     return sum(box.cost for box in found)
 
 
 def group_by_size(found: Sequence[Box], most: int | None) -> Iterator[list[Box]]:
-    """The boxes in groups of one size, as many together as a batch holds and as MAX_BATCH_COST_PIXELS allows."""
+    """Group boxes of one size.
+
+    Args:
+        found: boxes of an image.
+        most: the greatest number of boxes in a group; None for any number.
+
+    Yields:
+        Boxes of one size, which together cost at most MAX_BATCH_COST_PIXELS or are a single box.
+    """
     by_size: dict[tuple[int, int], list[Box]] = {}
     for box in found:
         by_size.setdefault(box.span.size, []).append(box)
@@ -242,18 +279,25 @@ def group_by_size(found: Sequence[Box], most: int | None) -> Iterator[list[Box]]
 
 
 def find_holes(missing: np.ndarray) -> list[Span]:
-    """Return the bounding box of each hole of an image (bool H×W), in the order of their first cells, row by row."""
+    """Find the holes of an image.
+
+    Args:
+        missing: bool H×W, True where a pixel is missing.
+
+    Returns:
+        The bounding box of each hole, in the order of their first cells, row by row.
+    """
     return [Span(*corners) for corners in find_components(missing, CELL_PIXELS).tolist()]
 
 
 def bounding_box(missing: np.ndarray) -> Span:
-    """The bounding box of the missing pixels (bool H×W), of which there are some."""
+    """Return the bounding box of the missing pixels (bool H×W, at least one True)."""
     rows, columns = np.nonzero(missing.any(axis=1))[0], np.nonzero(missing.any(axis=0))[0]
     return Span(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
 
 
 def _union(spans: Sequence[Span]) -> Span:
-    """Return the smallest rectangle that contains all of them."""
+    """Return the smallest rectangle that contains all rectangles."""
     return Span(
         min(span.top for span in spans),
         min(span.left for span in spans),

@@ -1,9 +1,10 @@
-"""Connected regions of missing pixels, and their bounding boxes.
+"""Find connected regions of missing pixels, and their bounding boxes.
 
-Pixels are grouped in square cells. Cells with missing pixels that touch, also at a corner, are one component. A
-component is found by run-length labelling (Rosenfeld and Pfaltz 1966): the runs of each row of cells are nodes, runs
-of neighbouring rows that touch are edges, and labels spread along the edges until no label changes. Every step works
-on whole arrays: the time grows with the number of pixels, and not with the number or the shape of the components.
+Pixels are grouped in square cells. Cells with missing pixels that touch, also at a corner, are one component.
+
+Components are found by run-length labelling (Rosenfeld and Pfaltz 1966). The runs of each row of cells are nodes. Runs
+of neighbouring rows that touch are edges. Labels spread along the edges until no label changes. Every step works on
+whole arrays. The time grows with the number of pixels, and not with the number or the shape of the components.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import numpy as np
 
 
 def find_components(missing: np.ndarray, cell: int) -> np.ndarray:
-    """Return the bounding box of each component.
+    """Find the bounding box of each component.
 
     Args:
         missing: bool H×W, True where a pixel is missing.
         cell: side of a cell in pixels, a multiple of 8.
 
     Returns:
-        int64 N×4: top, left, bottom and right of the missing pixels of each component, in pixels; bottom and right are
+        int64 N×4: top, left, bottom and right of the missing pixels of each component, in pixels. Bottom and right are
         exclusive. The components come in the order of their first cell, row by row. Boxes may overlap.
     """
     tops, lefts, bottoms, rights = _cell_bounds(missing, cell)
@@ -42,7 +43,15 @@ def find_components(missing: np.ndarray, cell: int) -> np.ndarray:
 
 
 def _cell_bounds(missing: np.ndarray, cell: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return top, left, bottom and right of the missing pixels in each cell, int64 by cell; 0 in a cell without any."""
+    """Find the bounds of the missing pixels in each cell.
+
+    Args:
+        missing: bool H×W, True where a pixel is missing.
+        cell: side of a cell in pixels, a multiple of 8.
+
+    Returns:
+        Top, left, bottom and right, each int64 by cell; 0 in a cell without missing pixels.
+    """
     height, width = missing.shape
     padded = np.ascontiguousarray(np.pad(missing, ((0, -height % cell), (0, -width % cell))))
     high, wide = padded.shape[0] // cell, padded.shape[1] // cell
@@ -56,7 +65,15 @@ def _cell_bounds(missing: np.ndarray, cell: int) -> tuple[np.ndarray, np.ndarray
 
 
 def _ends(there: np.ndarray, firsts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return where True begins and ends along the last axis, counted from `firsts`; 0 where nothing is True."""
+    """Find where True begins and ends along the last axis.
+
+    Args:
+        there: bool array.
+        firsts: the number from which places are counted.
+
+    Returns:
+        The first place that is True and the place after the last; 0 where no place is True.
+    """
     any_there = there.any(axis=-1)
     start = firsts + there.argmax(axis=-1)
     stop = firsts + there.shape[-1] - there[..., ::-1].argmax(axis=-1)
@@ -64,7 +81,16 @@ def _ends(there: np.ndarray, firsts: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _label_cells(rows: np.ndarray, columns: np.ndarray, wide: int) -> np.ndarray:
-    """Return the label of each cell: the number of its component's first run. Cells are sorted by row and column."""
+    """Label cells by their components.
+
+    Args:
+        rows: row of each cell with missing pixels. Cells are sorted by row and column.
+        columns: column of each cell with missing pixels.
+        wide: number of cells in a row of the image.
+
+    Returns:
+        The label of each cell: the number of the first run of the cell's component.
+    """
     line = wide + 2  # a row, and a gap that keeps its end from touching the next row's start
     places = rows * line + columns
     begins = np.diff(places, prepend=-2) != 1
@@ -81,7 +107,16 @@ def _label_cells(rows: np.ndarray, columns: np.ndarray, wide: int) -> np.ndarray
 
 
 def _spread(count: int, ones: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return the smallest number in the component of each of `count` nodes, which edges join: ones[i] to others[i]."""
+    """Spread labels along the edges of a graph.
+
+    Args:
+        count: number of nodes.
+        ones: the first node of each edge.
+        others: the second node of each edge.
+
+    Returns:
+        For each node the smallest number of a node in its component.
+    """
     labels = np.arange(count)
     while True:
         first, second = labels[ones], labels[others]

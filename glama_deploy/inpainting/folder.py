@@ -1,4 +1,4 @@
-"""Image files in, image files out: one pair, or two folders paired by stem."""
+"""Fill image files: one image and its mask, or two folders paired by stem."""
 
 from __future__ import annotations
 
@@ -28,26 +28,34 @@ log = logging.getLogger("glama_deploy")
 #: An image, and its mask as bool H×W.
 _Inputs = tuple[Picture, np.ndarray]
 
-#: Images that are read or written while others are filled, at most; each is held in memory.
+#: The greatest number of images that are read or written while others are filled. Each is held in memory.
 MAX_FILES_AT_ONCE = 4
 
-#: Images of a folder that an engine fills at once where that pays, and how many times the memory that they take must be
-#: free: engines keep what earlier sizes took.
-MAX_STREAMS, _FREE_MEMORY_FACTOR = 2, 4
+#: Images of a folder that an engine fills at once where the memory allows.
+MAX_STREAMS = 2
 
-#: The share of the free memory that images which are read ahead may take.
+#: This many times the memory of the images must be free, because engines keep the memory of earlier sizes.
+_FREE_MEMORY_FACTOR = 4
+
+#: The share of the free memory that images may take that are read ahead.
 _READ_AHEAD_SHARE = 0.5
 
-#: A mask that marks a larger share of its image as missing is worth a note: it may be inverted.
+#: A mask that marks a larger share of its image as missing is logged, because it may be inverted.
 _MAX_MISSING_SHARE = 0.9
 
-#: Names of left out files that are printed, of each kind.
+#: Names of left out files that a message lists, of each kind.
 _MAX_NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True)
 class Job:
-    """One image to inpaint; `mask` is None where the folder of masks has none for it."""
+    """One image to inpaint.
+
+    Attributes:
+        image: path of the image.
+        mask: path of the mask; None if the folder of masks has no mask for the image.
+        out: path of the output.
+    """
 
     image: Path
     mask: Path | None
@@ -56,7 +64,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of a job; `reason` is the one line for a failure."""
+    """The outcome of a job.
+
+    Attributes:
+        job: the job.
+        state: whether the output was written, existed before, or could not be made.
+        reason: one line that explains a failure.
+    """
 
     job: Job
     state: Literal["written", "skipped", "failed"]
@@ -64,11 +78,20 @@ class Result:
 
 
 def pair_jobs(image: Path, mask: Path, out: Path, *, overwrite: bool = False) -> list[Job]:
-    """Return the jobs for a file and its mask, or for two folders, paired by stem and written as PNG.
+    """Pair images with masks: a file with its mask, or two folders by stem.
+
+    Args:
+        image: path of an image, or of a folder of images.
+        mask: path of the mask, or of the folder of masks.
+        out: path of the output, or of the folder of outputs. Outputs in a folder are PNG.
+        overwrite: whether a single output that exists is replaced.
+
+    Returns:
+        The jobs.
 
     Raises:
-        GlamaError: a path does not exist, or paths do not go together; a folder has no images, or two of one stem; a
-            place cannot be written, or is a single output that exists and may not be overwritten.
+        GlamaError: a path does not exist, or the paths do not go together. A folder has no images, or two images of one
+            stem. The output cannot be written, or exists and may not be overwritten.
     """
     kinds = {path: _find_kind(path) for path in (image, mask, out)}
     for path, what in ((image, "image"), (mask, "mask")):
@@ -99,7 +122,7 @@ def pair_jobs(image: Path, mask: Path, out: Path, *, overwrite: bool = False) ->
 
 
 def _find_kind(path: Path) -> Literal["file", "folder"] | None:
-    """Return what is at a path, None for nothing. Raises GlamaError for a path that cannot be looked at."""
+    """Return the kind of entry at a path; None if the path does not exist. Raises GlamaError for a bad path."""
     check_path(path)
     if path.is_dir():
         return "folder"
@@ -107,7 +130,7 @@ def _find_kind(path: Path) -> Literal["file", "folder"] | None:
 
 
 def _is_image(path: Path) -> bool:
-    """Return whether an entry of a folder is taken for an image, by its name."""
+    """Return whether an entry of a folder is an image, by its name."""
     return path.suffix.lower() in images.SUFFIXES and not path.name.startswith(".") and not path.is_dir()
 
 
@@ -123,7 +146,10 @@ def _list_images_by_stem(folder: Path) -> dict[str, Path]:
 
 
 def _list_masks_by_stem(folder: Path) -> dict[str, Path]:
-    """Return the masks by stem. A file of another kind is one where no image has its stem: reading it says its kind."""
+    """Return the masks by stem.
+
+    A file that is not an image stands for its stem where no image has the stem. Reading the file explains its kind.
+    """
     others = {path.stem: path for path in sorted(folder.iterdir()) if _is_other_file(path)}
     return others | _list_images_by_stem(folder)
 
@@ -133,12 +159,15 @@ def _is_other_file(path: Path) -> bool:
 
 
 def describe_left_out(image: Path, mask: Path, out: Path) -> list[str]:
-    """Return what a run over two folders does not read, as parts of a sentence; empty where it reads everything.
+    """Describe the files that a run over two folders does not read.
 
     Args:
         image: the folder of images.
         mask: the folder of masks.
-        out: the folder of outputs. It is not counted, and neither is a folder on the way to it.
+        out: the folder of outputs. The folder and its parents are not counted.
+
+    Returns:
+        Parts of a sentence; empty if the run reads everything.
     """
     own = {each for path in (image, mask, out) for each in (path.resolve(), *path.resolve().parents)}
     entries = [path for path in sorted(image.iterdir()) if path.resolve() not in own]
@@ -162,7 +191,7 @@ def describe_left_out(image: Path, mask: Path, out: Path) -> list[str]:
 
 
 def _describe_count(paths: Sequence[Path], one: str, several: str) -> str:
-    """Return for example "2 subfolders (a, b)"; empty for none."""
+    """Describe a number of files, for example "2 subfolders (a, b)"; empty for none."""
     if not paths:
         return ""
     names = [path.name for path in paths[:_MAX_NAMES_SHOWN]] + ["…"] * (len(paths) > _MAX_NAMES_SHOWN)
@@ -170,13 +199,23 @@ def _describe_count(paths: Sequence[Path], one: str, several: str) -> str:
 
 
 def run_jobs(fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False, at_once: int = 1) -> Iterator[Result]:
-    """Do the jobs, and give their results in the same order; a bad file is a result like the others. An output that
-    exists is skipped, unless `overwrite`: a run that was cut short goes on where it stopped.
+    """Run jobs, and yield their results in the same order.
 
-    `at_once` images are filled at a time, in threads of their own. Beside them the next and the last are read and
-    written: as many as there are processors, MAX_FILES_AT_ONCE at most. A run that is cut short writes the images
-    that were filled. The fills under way are given up, because one fill can take minutes: their threads end by
-    themselves, and write nothing.
+    A bad file is a result like the others. Images are read and written in threads beside the fills: as many as there
+    are processors, and at most MAX_FILES_AT_ONCE.
+
+    A run that is cut short writes the images that were filled. The fills under way are abandoned, because one fill can
+    take minutes. Their threads end by themselves, and write nothing. The next run continues where this one stopped,
+    because it skips outputs that exist.
+
+    Args:
+        fill: the inpainter.
+        jobs: the jobs.
+        overwrite: whether outputs that exist are replaced. Otherwise they are skipped.
+        at_once: number of images that are filled at once, each in a thread.
+
+    Yields:
+        The result of each job.
     """
     todo = iter(jobs)
     job: Job | None = None
@@ -202,13 +241,20 @@ def run_jobs(fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False, at_onc
 
 @dataclass(frozen=True)
 class _UnderWay:
-    """A job that was begun: what is read, and then filled, which gives what is written; None where it is skipped."""
+    """A job that was begun.
+
+    Attributes:
+        job: the job.
+        read: the image and its mask; None for a job that is skipped.
+        filled: the fill, whose result is the writing of the output; None for a job that is skipped.
+    """
 
     job: Job
     read: Future[_Inputs] | None = None
     filled: Future[Future[None]] | None = None
 
     def end(self) -> Result:
+        """Wait for the job and return its result."""
         if self.filled is None:
             return Result(self.job, "skipped")
         try:
@@ -218,6 +264,7 @@ class _UnderWay:
         return Result(self.job, "written")
 
     def cancel(self) -> None:
+        """Cancel the steps that have not begun."""
         for future in (self.filled, self.read):
             if future is not None:
                 future.cancel()
@@ -237,7 +284,7 @@ def _begin_job(fill: Fill, job: Job, fills: Executor, files: Executor, *, skip: 
 
 
 def _has_room(under_way: Iterable[_UnderWay], job: Job) -> bool:
-    """Return whether the memory has room for one more image beside those under way; for a single one it has."""
+    """Return whether the memory has room for one more image beside those under way. A first image always has room."""
     others = [begun.job for begun in under_way if begun.read is not None]
     free = memory.available()
     if not others or free is None:
@@ -247,7 +294,7 @@ def _has_room(under_way: Iterable[_UnderWay], job: Job) -> bool:
 
 
 def _count_pixels(path: Path) -> int:
-    """Return how many pixels an image file says that it has; 0 where its header cannot be read."""
+    """Return the number of pixels in an image file's header; 0 if the header cannot be read."""
     try:
         height, width = decoding.read_size(path)
     except ImageError:
@@ -256,9 +303,9 @@ def _count_pixels(path: Path) -> int:
 
 
 def count_streams(jobs: Sequence[Job], threads: int | None) -> int:
-    """Return how many images to fill at once.
+    """Return the number of images to fill at once.
 
-    Two fills with half of the threads each are faster than one fill after the other with all threads, because threads
+    Two fills at once, with half of the threads each, are faster than one after the other with all threads. The threads
     of one fill wait for one another.
 
     Args:
@@ -266,7 +313,7 @@ def count_streams(jobs: Sequence[Job], threads: int | None) -> int:
         threads: threads of the engine; None for one for each processor.
 
     Returns:
-        MAX_STREAMS; 1 for a single job, for a single thread, or where large images could use up the memory.
+        MAX_STREAMS; 1 for a single job, for a single thread, or if large images could use up the memory.
     """
     if len(jobs) < 2 or (threads or count_processors()) < 2:
         return 1
@@ -276,7 +323,7 @@ def count_streams(jobs: Sequence[Job], threads: int | None) -> int:
     return MAX_STREAMS if free is None or _FREE_MEMORY_FACTOR * several <= free else 1
 
 
-#: What a file, or the lack of memory for it, can do to a job.
+#: The exceptions by which a bad file, or a lack of memory, fails a job.
 _FAILURES = (GlamaError, OSError, MemoryError)
 
 
@@ -287,12 +334,15 @@ def _make_failure(job: Job, error: BaseException) -> Result:
 
 
 def read_job(job: Job) -> _Inputs:
-    """Read the job's image and its mask (bool H×W), of one size; sizes are checked before anything is decoded.
+    """Read the image and the mask of a job. Sizes are checked before anything is decoded.
 
-    A mask that marks nothing, or nearly everything, is worth a note.
+    A mask that marks no pixel, or nearly every pixel, is logged.
+
+    Returns:
+        The picture, and the mask as bool H×W, True where a pixel is missing.
 
     Raises:
-        ImageError: a file cannot be read, or the two do not go together.
+        ImageError: a file cannot be read, or the image and the mask are not of one size.
     """
     images.check_suffix(job.out)
     if job.mask is None:
@@ -312,7 +362,7 @@ def read_job(job: Job) -> _Inputs:
 
 
 def _check_sizes(job: Job, image_size: tuple[int, int], mask_size: tuple[int, int]) -> None:
-    """Raise ImageError for (height, width) that are not supported, or that differ even if one of the two is turned."""
+    """Raise ImageError for sizes (height, width) that are not supported, or that differ even if one is turned."""
     try:
         check_sides(*image_size)
     except ImageError as error:
@@ -328,7 +378,7 @@ def _describe_mismatch(
     image_turned: bool = False,
     mask_turned: bool = False,
 ) -> str:
-    """Return the one line for an image and a mask of two sizes; an EXIF orientation turned an image that is turned."""
+    """Describe an image and a mask of two sizes. A turned image was turned upright by its EXIF orientation."""
     sizes = [
         f"{height}x{width}{' (turned upright by its EXIF orientation)' if turned else ''}"
         for (height, width), turned in ((mask_size[:2], mask_turned), (image_size[:2], image_turned))
@@ -338,7 +388,11 @@ def _describe_mismatch(
 
 
 def fill_job(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> None:
-    """Inpaint and write; raises GlamaError with nothing written."""
+    """Fill a picture and write the output.
+
+    Raises:
+        GlamaError: the picture cannot be filled, or the output cannot be written. Nothing is written then.
+    """
     write_job(job, _fill_inputs(fill, job, picture, mask))
 
 
@@ -350,7 +404,11 @@ def _fill_inputs(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> Pi
 
 
 def write_job(job: Job, picture: Picture) -> None:
-    """Write the job's output, and its folder where there is none. Raises GlamaError with nothing written."""
+    """Write the output of a job, and make the output's folder if it is missing.
+
+    Raises:
+        GlamaError: the output cannot be written. Nothing is written then.
+    """
     try:
         job.out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -82,6 +82,9 @@ class Inpainter:
         engine or the memory. The hole is then logged as a warning. Tiles also fill a long hole for which they cost less
         than half of its box.
 
+        A TensorRT engine with uint8 tensors also takes an image and a mask in GPU memory (`__cuda_array_interface__`:
+        CuPy, PyCUDA, PyTorch). The network is then shown the whole image.
+
         Args:
             image: uint8 H×W×3, RGB, both sides from 16 to 16384 pixels.
             mask: bool or uint8 H×W; a pixel above 0 is missing.
@@ -89,9 +92,6 @@ class Inpainter:
                 (:mod:`glama_deploy.inpainting.boxes`). `auto` takes boxes where the image is too large for the engine
                 or the memory, or where boxes cost clearly less. Above one megapixel, boxes need only cost less. Above
                 four megapixels, small boxes may cost up to twice as much.
-
-        An engine with `takes_device_arrays` and uint8 tensors also takes an image and a mask that lie on its GPU
-        (`__cuda_array_interface__`: CuPy, PyCUDA, PyTorch). The network is then shown the whole image.
 
         Returns:
             uint8 H×W×3. Pixels that are not missing come back bit-exact.

@@ -1,13 +1,13 @@
-"""Fill pictures with transparency: the network is shown visible colours alone, and alpha is filled by itself.
+"""Fill pictures with transparency: the network is shown visible colours only, and alpha is filled separately.
 
-Colours. A pixel of alpha 0 has a colour that nobody sees, often black. The network sees the colours of visible pixels
-spread over such pixels instead (push-pull: Gortler et al., The Lumigraph, 1996). Known pixels of the result keep the
+Colours. A pixel of alpha 0 has a colour that nobody sees, often black. The network is shown the colours of visible
+pixels in its place, spread by push-pull (Gortler et al., The Lumigraph, 1996). Known pixels of the result keep the
 colours of the file, hidden colours too.
 
-Alpha. Where every known pixel around a hole has alpha 255, the hole gets 255; likewise for 0. Other holes are filled
-by the network, which is shown alpha as a gray picture. Its edges are blurred, which would be a haze around a logo. So
-where the known edges near by are hard, the filled alpha is cut at one half. The cut has a ramp of one pixel, or none
-where all known values are 0 and 255. Where the known edges are soft (a shadow), the network's alpha is kept.
+Alpha. Where every known pixel around a hole has alpha 255, the hole gets 255; likewise for 0. The network fills other
+holes, and is shown alpha as a gray picture. The network's edges are blurred, which would be a haze around a logo. So
+the filled alpha is cut at one half where the known edges near by are hard. The cut has a ramp of one pixel, or none
+where all known values are 0 and 255. Where the known edges are soft, as in a shadow, the network's alpha is kept.
 """
 
 from __future__ import annotations
@@ -24,25 +24,26 @@ from glama_deploy.io.images import Picture
 #: An inpainter: image (uint8 H×W×3) and mask (bool H×W, True = missing) → filled image (uint8 H×W×3).
 Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-#: The least alpha (of 255) of a colour that counts as visible: below it, editors round colours beyond recognition.
+#: The least alpha (of 255) of a visible colour. Below this alpha, editors round colours beyond recognition.
 VISIBLE_ALPHA = 8
 
 #: Alpha (of 255) that the network's rounding leaves beside 0 and 255.
 ALPHA_NOISE = 8
 
-#: Half of full alpha: where a hard edge is cut.
-HALF = 127.5
+#: The alpha at which a hard edge is cut.
+HALF_ALPHA = 127.5
 
-#: Cells in which edges are called hard or soft have sides of two to this power, 16 pixels.
+#: Cells in which edges are judged hard or soft have sides of two to this power, 16 pixels.
 CELL_DOUBLINGS = 4
 
-#: Antialiased edges have at most one partially transparent pixel for each pixel beside an edge; blurred ones have more.
-HARD_EDGE_SHARE = 1.0
+#: The greatest number of partially transparent pixels for each pixel beside an edge, if the edge is hard. Antialiased
+#: edges have at most one, blurred edges have more.
+MAX_HARD_EDGE_SHARE = 1.0
 
-#: Colours are spread over cells of so many pixels a side, and interpolated within.
-SPREAD_CELL = 4
+#: Side in pixels of the cells over which colours are spread. Within a cell, colours are interpolated.
+SPREAD_CELL_PIXELS = 4
 
-#: Pixels around the holes that say how hard edges are, at least.
+#: Pixels around the holes in which known edges are judged.
 _CONTEXT_PIXELS = 64
 
 
@@ -50,12 +51,12 @@ def fill_picture(fill: Fill, picture: Picture, mask: np.ndarray) -> Picture:
     """Return the picture with its missing pixels filled, colours and alpha.
 
     Args:
-        fill: the inpainter. It runs once, and a second time for alpha where holes have neighbours of several alphas.
-        picture: the picture; its arrays are not changed.
+        fill: the inpainter. It runs once for colours, and once for alpha where holes have neighbours of several alphas.
+        picture: the picture. Its arrays are not changed.
         mask: bool H×W, True = missing.
 
     Returns:
-        A picture of the same kind. Known pixels are bit-exact, also the hidden colours under alpha 0.
+        A picture of the same kind. Known pixels are bit-exact, and so are the hidden colours under alpha 0.
     """
     alpha = picture.alpha
     if alpha is None or not mask.any():
@@ -77,13 +78,13 @@ def spread_colours(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
         alpha: uint8 H×W; a pixel below VISIBLE_ALPHA is invisible.
 
     Returns:
-        uint8 H×W×3; visible pixels are as they were. Where all pixels are visible, or none is, the same array.
+        uint8 H×W×3. Visible pixels are as they were. If all pixels are visible, or none, the same array.
     """
     hidden = alpha < VISIBLE_ALPHA
     if not hidden.any() or hidden.all():
         return rgb
-    weights = _cell_means(np.where(hidden, np.uint8(0), np.uint8(1)))
-    heavy = np.dstack([_cell_means(np.where(hidden, np.uint8(0), rgb[..., channel])) for channel in range(3)])
+    weights = _average_cells(np.where(hidden, np.uint8(0), np.uint8(1)))
+    heavy = np.dstack([_average_cells(np.where(hidden, np.uint8(0), rgb[..., channel])) for channel in range(3)])
     colours = _push_pull(heavy / np.maximum(weights, np.float32(1e-6))[..., None], weights)
     smooth = Image.fromarray(colours.round().clip(0, 255).astype(np.uint8))
     smooth = smooth.resize((rgb.shape[1], rgb.shape[0]), Image.Resampling.BILINEAR)
@@ -91,12 +92,12 @@ def spread_colours(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     return np.array(smooth)
 
 
-def _cell_means(values: np.ndarray) -> np.ndarray:
-    """Return the mean over each cell of SPREAD_CELL pixels a side (uint8 H×W), float32 h×w."""
-    return np.asarray(Image.fromarray(values).convert("F").reduce(SPREAD_CELL))
+def _average_cells(values: np.ndarray) -> np.ndarray:
+    """Return the mean over each cell of SPREAD_CELL_PIXELS pixels a side (uint8 H×W), float32 h×w."""
+    return np.asarray(Image.fromarray(values).convert("F").reduce(SPREAD_CELL_PIXELS))
 
 
-def _halved(colours: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _halve(colours: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the means of 2×2 pixels, weighted (float32 h×w×3), and the weight of each (float32 h×w, 0…1)."""
     height, width = weights.shape
     padding = ((0, height % 2), (0, width % 2))
@@ -109,16 +110,16 @@ def _halved(colours: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _push_pull(colours: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return float32 h×w×3 in which colours of weight below 1 pass into those of their surroundings."""
+    """Return colours (float32 h×w×3) in which a colour of weight below 1 passes into its surroundings."""
     if min(weights.shape) < 2 or weights.min() == 1:
         mean = (colours * weights[..., None]).sum(axis=(0, 1)) / max(weights.sum(), np.float32(1e-6))
         return colours * weights[..., None] + mean * (1 - weights[..., None])
-    coarse = _push_pull(*_halved(colours, weights))
-    smooth = _doubled(_doubled(coarse, 0, weights.shape[0]), 1, weights.shape[1])
+    coarse = _push_pull(*_halve(colours, weights))
+    smooth = _double(_double(coarse, 0, weights.shape[0]), 1, weights.shape[1])
     return smooth + (colours - smooth) * weights[..., None]
 
 
-def _doubled(values: np.ndarray, axis: int, length: int) -> np.ndarray:
+def _double(values: np.ndarray, axis: int, length: int) -> np.ndarray:
     """Return the values at twice the resolution along an axis, interpolated linearly, cut to the length."""
     before, after = (
         np.take(values, np.clip(np.arange(values.shape[axis]) + step, 0, values.shape[axis] - 1), axis)
@@ -139,64 +140,74 @@ def fill_alpha(fill: Fill, alpha: np.ndarray, mask: np.ndarray) -> np.ndarray:
         mask: bool H×W, True = missing.
 
     Returns:
-        uint8 H×W; known pixels are as they were. Where no pixel is known, all are 255.
+        uint8 H×W. Known pixels are as they were. If no pixel is known, all are 255.
     """
     if mask.all():
         return np.full_like(alpha, 255)
     beside = ~mask & add_neighbours(mask)
-    beside_partial = _reached(beside & (alpha < 255), mask)
-    beside_visible = _reached(beside & (alpha > 0), mask)
+    beside_partial = _find_reached(beside & (alpha < 255), mask)
+    beside_visible = _find_reached(beside & (alpha > 0), mask)
     filled = np.where(mask, np.uint8(255), alpha)
     filled[mask & ~beside_visible] = 0
     unclear = beside_partial & beside_visible
     if not unclear.any():
         return filled
     gray = fill(np.repeat(np.where(mask, np.uint8(0), filled)[..., None], 3, axis=2), mask)
-    here = _with_context(unclear)
+    here = _find_context(unclear)
     values = gray[here].mean(axis=2, dtype=np.float32)
-    filled[here][unclear[here]] = _cleaned(values, alpha[here], mask[here])[unclear[here]]
+    filled[here][unclear[here]] = _sharpen_edges(values, alpha[here], mask[here])[unclear[here]]
     return filled
 
 
-def _with_context(where: np.ndarray) -> tuple[slice, slice]:
-    """Return the box of these pixels (bool H×W) with _CONTEXT_PIXELS on each side, as far as the image goes."""
+def _find_context(where: np.ndarray) -> tuple[slice, slice]:
+    """Return the bounding box of pixels (bool H×W) with _CONTEXT_PIXELS on each side, as far as the image goes."""
     places = (np.flatnonzero(where.any(axis=axis)) for axis in (1, 0))
     rows, columns = (slice(max(0, at[0] - _CONTEXT_PIXELS), at[-1] + 1 + _CONTEXT_PIXELS) for at in places)
     return rows, columns
 
 
-def _cleaned(values: np.ndarray, alpha: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _sharpen_edges(values: np.ndarray, alpha: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Return the network's alpha (float32 H×W, 0…255) as uint8, with edges as hard as the known ones near by."""
     partial = ~mask & (alpha > ALPHA_NOISE) & (alpha < 255 - ALPHA_NOISE)
     if not partial.any():
-        return np.where(values < HALF, np.uint8(0), np.uint8(255))
+        return np.where(values < HALF_ALPHA, np.uint8(0), np.uint8(255))
     down, across = np.gradient(values)
     steps = np.maximum(np.hypot(down, across), np.float32(1e-3))  # change of alpha over one pixel
-    hard = 255 * np.clip((values - HALF) / steps + np.float32(0.5), 0, 1)
+    hard = 255 * np.clip((values - HALF_ALPHA) / steps + np.float32(0.5), 0, 1)
     soft = np.where(values < ALPHA_NOISE, 0, np.where(values > 255 - ALPHA_NOISE, 255, values))
-    share = _hardness(partial, ~mask & find_edges(alpha >= HALF))
+    share = _judge_hardness(partial, ~mask & find_edges(alpha >= HALF_ALPHA))
     return (soft + (hard - soft) * share).round().astype(np.uint8)
 
 
-def _hardness(partial: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Return how hard edges are, float32 H×W from 0 (soft) to 1 (hard), from the nearest cells that have any.
+def _judge_hardness(partial: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Judge how hard the known edges near each pixel are.
 
     Args:
         partial: bool H×W, the known pixels that are partially transparent.
         edges: bool H×W, the known pixels beside an edge.
+
+    Returns:
+        float32 H×W from 0 (soft) to 1 (hard), from the nearest cells with edges.
     """
     soft, both = (sum_around(count_in_cells(where, 2**CELL_DOUBLINGS)) for where in (partial, edges))
-    is_hard = (soft <= HARD_EDGE_SHARE * both).astype(np.float32)
+    is_hard = (soft <= MAX_HARD_EDGE_SHARE * both).astype(np.float32)
     share = _push_pull(np.repeat(is_hard[..., None], 3, axis=2), (soft + both > 0).astype(np.float32))[..., 0]
     height, width = partial.shape
     for _ in range(CELL_DOUBLINGS):
-        share = _doubled(_doubled(share, 0, 2 * share.shape[0]), 1, 2 * share.shape[1])
+        share = _double(_double(share, 0, 2 * share.shape[0]), 1, 2 * share.shape[1])
     return share[:height, :width]
 
 
-def _reached(seeds: np.ndarray, hole: np.ndarray) -> np.ndarray:
-    """Return bool H×W: the pixels of the hole that a path within the hole, of steps to four neighbours, joins to a
-    seed beside it."""
+def _find_reached(seeds: np.ndarray, hole: np.ndarray) -> np.ndarray:
+    """Find the pixels of a hole that a path within the hole joins to a seed.
+
+    Args:
+        seeds: bool H×W, pixels beside the hole.
+        hole: bool H×W, the pixels of the hole. A path steps to the four neighbours of a pixel.
+
+    Returns:
+        bool H×W.
+    """
     width = hole.shape[1] + 2
     free, front = np.pad(hole, 1).ravel(), np.flatnonzero(np.pad(seeds, 1))
     found = np.zeros_like(free)

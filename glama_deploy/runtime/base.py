@@ -21,17 +21,17 @@ from glama_deploy.bundle import EngineName, Io, SizeRange
 from glama_deploy.errors import EngineError
 from glama_deploy.node_names import INPAINTED
 
-#: How a remedy that installs a package becomes one for a package that is broken, which pip would leave as it is.
+#: Turns a remedy that installs a package into one that repairs a package, which pip would otherwise leave as it is.
 _REINSTALL = ("pip install", "pip install --upgrade --force-reinstall")
 
-#: The remedy for a package that looks for the user's home folder when it is imported, where the user has none.
+#: The remedy for a package that needs a home folder when it is imported, if the user has none.
 _SET_HOME = "set HOME to a folder that you may write to"
 
-#: Characters of a package's own reason that an error repeats.
+#: The greatest number of characters of a package's own message that an error repeats.
 _MAX_REASON = 200
 
-#: The most CPU threads and streams that a caller may ask for: beyond the cores of any machine, and within what an
-#: engine can start.
+#: The greatest number of CPU threads and streams that a caller may ask for. The number is above the cores of any
+#: machine, and an engine can start as many.
 MAX_THREADS = 4096
 
 
@@ -135,9 +135,9 @@ def require(package: str, name: str, remedy: str, attribute: str = "") -> Module
 
     Args:
         package: the module's name.
-        name: the package as people call it.
+        name: the package's name for people.
         remedy: how to install the package, with `pip install` in the text.
-        attribute: what the package has where it is whole.
+        attribute: an attribute that a complete package has.
 
     Returns:
         The module.
