@@ -1,13 +1,15 @@
-"""Holes that are too large for an engine or the memory: overlapping tiles over a draft of the whole hole.
+"""Fill holes that are too large for the engine or the memory: overlapping tiles over a draft of the whole hole.
 
-The rule. The hole with its context is brought down to half its size, or to less of it where it fits then, and filled
-there; by this very rule if it still does not fit. Enlarged, that is the draft: it knows what lies on all sides of the
-hole, and lacks nothing but detail. Then tiles of one size go over the hole, from its border inwards, and the network
-fills each at full size. It sees, around the part that it is to fill, known pixels, what earlier tiles filled, and the
-draft where none of these is near: no tile lacks surroundings, and each goes on with what its neighbours began. Tiles
-overlap and pass into each other with weights that sum to 1 in every pixel.
+The draft. The hole with its context is reduced to half of its size, or less if it then fits into one tile, and filled
+at that size. A reduced hole that still does not fit is filled by tiles in the same way. Enlarged, the result is the
+draft. The draft knows what lies on all sides of the hole, and lacks only detail.
 
-Without the draft the first tiles in the middle of a hole have no known pixel to go by, and are black or gray
+The tiles. Tiles of one size cover the hole, from its border inwards, and the network fills each at full size. Around
+the part that a tile fills, the network is shown known pixels and what earlier tiles filled. It is shown the draft where
+neither is near. So each tile has surroundings, and continues what its neighbours began. Tiles overlap, and pass into
+each other with weights that sum to 1 in every pixel.
+
+Without the draft, the first tiles in the middle of a hole are shown no known pixel, and are filled black or gray
 (benchmarks/quality/tiles.py compares).
 """
 
@@ -18,34 +20,43 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from PIL import Image
 
 from glama_deploy.bundle import SizeRange
 from glama_deploy.inpainting.boxes import BOX_SIDES, CELL_PIXELS, MIN_CONTEXT_PIXELS, Span, bounding_box, context_margin
 from glama_deploy.network import next_side
 
-#: What a tile shows around the part that it fills, and the width over which two pass into each other, as shares of its
-#: side.
-RING_SHARE, RAMP_SHARE = 1 / 8, 1 / 16
+#: Width of the ring that a tile shows around the part that it fills, as a share of the tile's side.
+RING_SHARE = 1 / 8
 
-#: The longest side of a tile, which bounds what tiles take however much there is (benchmarks/speed/scale.py).
+#: Width over which two tiles pass into each other, as a share of the tile's side.
+RAMP_SHARE = 1 / 16
+
+#: The longest side of a tile in pixels, which bounds the memory that tiles need (benchmarks/speed/scale.py).
 MAX_TILE_SIDE = 2048
 
-#: A draft is brought down by this at most at once.
+#: The factor by which a draft is reduced at most in one step.
 MAX_DRAFT_REDUCTION = 2
 
-#: Bytes that stand beside the engine for each pixel of the image, at most.
+#: Bytes that are needed beside the engine for each pixel of the image, at most.
 BYTES_PER_IMAGE_PIXEL = 40
 
-#: Height and width.
+#: Height and width in pixels.
 Size = tuple[int, int]
 
-#: An engine on a picture: uint8 H×W×3 and missing bool H×W → uint8 H×W×3.
+#: Runs the network on one picture: uint8 H×W×3 and missing bool H×W → uint8 H×W×3.
 Run = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
 class Tile:
-    """What is looked at at once, and how much what is filled there counts: float32 by row and by column, 0…1."""
+    """A part of the image that is filled at once, and the weights of its pixels.
+
+    Attributes:
+        span: the pixels that the network is shown.
+        rows: weight of each row, float32 H, from 0 to 1.
+        columns: weight of each column, float32 W, from 0 to 1.
+    """
 
     span: Span
     rows: np.ndarray
@@ -53,13 +64,20 @@ class Tile:
 
     @property
     def weights(self) -> np.ndarray:
-        """float32 H×W."""
+        """The weight of each pixel, float32 H×W, from 0 to 1."""
         return self.rows[:, None] * self.columns
 
 
 def list_tile_sizes(takes: SizeRange, shape: Size) -> list[Size]:
-    """The sizes that tiles of an image of `shape` may have in an engine, largest first; none where that takes nothing
-    as small as the image."""
+    """List the sizes that the tiles of an image may have, largest first.
+
+    Args:
+        takes: sizes that the engine takes.
+        shape: height and width of the image in pixels.
+
+    Returns:
+        Heights and widths in pixels; empty if the engine takes nothing as small as the image.
+    """
     found: list[Size] = []
     for step in (step for step in reversed(BOX_SIDES) if step <= MAX_TILE_SIDE):
         high, wide = (
@@ -71,17 +89,18 @@ def list_tile_sizes(takes: SizeRange, shape: Size) -> list[Size]:
 
 
 def list_hole_tile_sizes(takes: SizeRange, hole: Span, shape: Size) -> list[Size]:
-    """Return the sizes that the tiles of a hole may have, largest first.
+    """List the sizes that the tiles of a hole may have, largest first.
 
-    A tile is no wider than a narrow hole needs, so that a long strip is not shown the whole width of the image.
+    A tile is no wider than a narrow hole needs, so that the tiles of a long strip do not show the whole width of the
+    image.
 
     Args:
         takes: sizes that the engine takes.
         hole: the hole, in an image of `shape`.
-        shape: height and width of the image.
+        shape: height and width of the image in pixels.
 
     Returns:
-        Heights and widths in pixels; empty where the engine takes nothing as small as the image.
+        Heights and widths in pixels; empty if the engine takes nothing as small as the image.
     """
     enough = [
         min((step for step in BOX_SIDES if step >= max(least, side + 2 * MIN_CONTEXT_PIXELS)), default=extent)
@@ -91,13 +110,18 @@ def list_hole_tile_sizes(takes: SizeRange, hole: Span, shape: Size) -> list[Size
 
 
 def count_runs(missing: np.ndarray, hole: Span, size: Size) -> int:
-    """Return how many tiles of a size are run at most for a hole: those with missing pixels of the hole, and as many
-    for the drafts, each of which is half as long and as wide.
+    """Count the tiles of a size that are run at most for a hole.
+
+    The count is twice the number of tiles with missing pixels of the hole. The second half is for the drafts, each of
+    which is half as long and half as wide.
 
     Args:
         missing: bool H×W, the missing pixels of the image.
         hole: the hole.
-        size: height and width of the tiles.
+        size: height and width of the tiles in pixels.
+
+    Returns:
+        The number of runs.
     """
     inside = missing[hole.slices]
     tiles = (tile.span.within(hole) for tile in cover_hole(hole, missing.shape, size))
@@ -108,8 +132,16 @@ def count_runs(missing: np.ndarray, hole: Span, size: Size) -> int:
 
 
 def cover_hole(hole: Span, shape: Size, size: Size) -> list[Tile]:
-    """Tiles of `size` in an image of `shape`, which is no smaller: their weights sum to 1 in every pixel of the hole,
-    and are 0 outside of it."""
+    """Cover a hole with tiles.
+
+    Args:
+        hole: the hole, in an image of `shape`.
+        shape: height and width of the image in pixels.
+        size: height and width of the tiles in pixels, at most those of the image.
+
+    Returns:
+        Tiles whose weights sum to 1 in every pixel of the hole, and to 0 outside of the hole.
+    """
     rows = _cover_axis(hole.top, hole.bottom, shape[0], size[0])
     columns = _cover_axis(hole.left, hole.right, shape[1], size[1])
     return [
@@ -120,7 +152,17 @@ def cover_hole(hole: Span, shape: Size, size: Size) -> list[Tile]:
 
 
 def _cover_axis(start: int, stop: int, extent: int, side: int) -> list[tuple[int, np.ndarray]]:
-    """Along an axis: where tiles begin that hold start…stop and a ring, as far as the image goes; their weights."""
+    """Cover a range of one axis with tiles, and with a ring around the range as far as the image goes.
+
+    Args:
+        start: first pixel of the hole.
+        stop: pixel after the last of the hole.
+        extent: side of the image in pixels.
+        side: side of the tiles in pixels.
+
+    Returns:
+        For each tile its first pixel, and the weight of each of its pixels, float32.
+    """
     ring, ramp = int(side * RING_SHARE), max(1, int(side * RAMP_SHARE))
     low, high = max(0, start - ring), min(extent, stop + ring)
     if high - low <= side:
@@ -131,7 +173,7 @@ def _cover_axis(start: int, stop: int, extent: int, side: int) -> list[tuple[int
     firsts = np.linspace(low, high - side, count).round().astype(int).tolist()
     places = np.arange(extent) + 0.5
     middles = [(first + side + following) / 2 for first, following in pairwise(firsts)]
-    # what is behind each meeting place, from 0 to 1; a tile has what is behind its first and not behind its last
+    # 0 before each meeting place and 1 behind; a tile has the pixels behind its first place and before its last
     behind = [np.clip((places - middle) / ramp + 0.5, 0, 1) for middle in middles]
     behind = [np.ones(extent), *behind, np.zeros(extent)]
     within = (places > start) & (places < stop)
@@ -142,9 +184,18 @@ def _cover_axis(start: int, stop: int, extent: int, side: int) -> list[tuple[int
 
 
 def fill_hole(image: np.ndarray, missing: np.ndarray, hole: Span, size: Size, run: Run) -> np.ndarray:
-    """uint8 H×W×3 of the hole's box alone, with its missing pixels filled and the others as they are.
+    """Fill a hole by tiles.
 
-    image: uint8 H×W×3; missing: bool H×W; `size` is no larger than they are. `run` is given pictures of that size."""
+    Args:
+        image: uint8 H×W×3.
+        missing: bool H×W, True where a pixel is missing.
+        hole: the hole in the image.
+        size: height and width of the tiles in pixels, at most those of the image.
+        run: runs the network on pictures of that size.
+
+    Returns:
+        The bounding box of the hole, uint8 h×w×3. Missing pixels are filled, and the others are those of the image.
+    """
     tiles = cover_hole(hole, missing.shape, size)
     span = tiles[0].span if len(tiles) == 1 else _surroundings(hole, missing.shape, size)
     image, missing, hole = image[span.slices], missing[span.slices], hole.within(span)
@@ -157,7 +208,7 @@ def fill_hole(image: np.ndarray, missing: np.ndarray, hole: Span, size: Size, ru
 
 
 def _surroundings(hole: Span, shape: Size, size: Size) -> Span:
-    """The hole with its context, and no less than a tile."""
+    """Return the hole with its context, which is at least as large as a tile."""
     around, ends = context_margin(hole), []
     for start, stop, extent, least in zip((hole.top, hole.left), (hole.bottom, hole.right), shape, size, strict=True):
         side = min(extent, max(least, stop - start + 2 * around))
@@ -168,13 +219,24 @@ def _surroundings(hole: Span, shape: Size, size: Size) -> Span:
 
 
 def _fill_by_tiles(draft: np.ndarray, missing: np.ndarray, hole: Span, size: Size, run: Run) -> np.ndarray:
-    """The draft with the hole's missing pixels filled by tiles: uint8 H×W×3."""
+    """Fill the missing pixels of a hole by tiles over a draft.
+
+    Args:
+        draft: uint8 H×W×3, the image with its draft.
+        missing: bool H×W, True where a pixel is missing.
+        hole: the hole in the image.
+        size: height and width of the tiles in pixels.
+        run: runs the network on one tile.
+
+    Returns:
+        uint8 H×W×3.
+    """
     drafted = _find_drafted(missing, min(size))
     shown = ~missing | drafted
     middle = np.array([hole.top + hole.bottom, hole.left + hole.right]) / 2
 
     def turn(tile: Tile) -> tuple[float, float]:
-        """The least drafted first, then those farthest from the middle."""
+        """Return the order of a tile: the share of its pixels that are drafted, then its nearness to the middle."""
         span = tile.span
         centre = np.array([span.top + span.bottom, span.left + span.right]) / 2
         return float(drafted[span.slices].mean()), -float(np.abs(centre - middle).max())
@@ -193,8 +255,15 @@ def _fill_by_tiles(draft: np.ndarray, missing: np.ndarray, hole: Span, size: Siz
 
 
 def _find_drafted(missing: np.ndarray, side: int) -> np.ndarray:
-    """Where no known pixel is near, bool H×W: cells that are missing as a whole. They are small enough for the ring of
-    a tile to hold some."""
+    """Find the pixels without a known pixel near by, which the draft shows.
+
+    Args:
+        missing: bool H×W, True where a pixel is missing.
+        side: shorter side of the tiles in pixels.
+
+    Returns:
+        bool H×W, True in cells that are missing as a whole. A cell is at most half as wide as the ring of a tile.
+    """
     cell = max(1, min(CELL_PIXELS, int(side * RING_SHARE) // 2))
     height, width = missing.shape
     padded = np.pad(missing, ((0, -height % cell), (0, -width % cell)), constant_values=True)
@@ -203,7 +272,17 @@ def _find_drafted(missing: np.ndarray, side: int) -> np.ndarray:
 
 
 def _make_draft(image: np.ndarray, missing: np.ndarray, size: Size, run: Run) -> np.ndarray:
-    """uint8 H×W×3: the image as it looks when all that is missing in it is filled at a smaller size."""
+    """Return the image with all missing pixels filled at a smaller size.
+
+    Args:
+        image: uint8 H×W×3.
+        missing: bool H×W, True where a pixel is missing.
+        size: height and width of the tiles in pixels.
+        run: runs the network on one tile.
+
+    Returns:
+        uint8 H×W×3, of the image's size and blurred.
+    """
     (height, width), (most_high, most_wide) = missing.shape, size
     scale = min(MAX_DRAFT_REDUCTION, max(height / most_high, width / most_wide))
     high, wide = round(height / scale), round(width / scale)
@@ -213,43 +292,50 @@ def _make_draft(image: np.ndarray, missing: np.ndarray, size: Size, run: Run) ->
     if gone.any() and gone.shape == size:
         small = np.where(gone[..., None], run(small, gone), small)
     elif gone.any():
-        everything = bounding_box(gone)  # other holes and mirrored ones, too: what stays empty would be seen
+        everything = bounding_box(gone)  # other holes and mirrored ones, too: an empty part would be visible
         small[everything.slices] = fill_hole(small, gone, everything, size, run)
     return _enlarge(small[:high, :wide], (height, width))
 
 
 def _reduce(image: np.ndarray, missing: np.ndarray, shape: Size) -> tuple[np.ndarray, np.ndarray]:
-    """Image and missing at a smaller shape: means of the known pixels, and where there are none."""
-    rows, columns = (
-        np.linspace(0, there, wanted, endpoint=False).round().astype(int)
-        for there, wanted in zip(missing.shape, shape, strict=True)
-    )
+    """Reduce an image to a smaller shape by the means of known pixels.
 
-    def sums(values: np.ndarray) -> np.ndarray:
-        by_row = np.add.reduceat(values, rows, axis=0, dtype=np.float32)
-        return np.asarray(np.add.reduceat(by_row, columns, axis=1))
+    Args:
+        image: uint8 H×W×3.
+        missing: bool H×W, True where a pixel is missing.
+        shape: height and width in pixels, at most those of the image.
 
-    known = sums(~missing)
-    means = sums(np.where(missing[..., None], np.uint8(0), image)) / np.maximum(known, 1)[..., None]
+    Returns:
+        The means of the known pixels, uint8 h×w×3, and where no pixel is known, bool h×w.
+    """
+    known = _resize(~missing, shape, Image.Resampling.BOX)
+    bands = [
+        _resize(np.where(missing, np.uint8(0), image[..., band]), shape, Image.Resampling.BOX) for band in range(3)
+    ]
+    means = np.stack(bands, axis=-1) / np.where(known > 0, known, 1)[..., None]
     return _round_to_bytes(means), known == 0
 
 
 def _enlarge(image: np.ndarray, shape: Size) -> np.ndarray:
-    """A uint8 picture at a larger shape, linear between its pixels."""
-    values = image.astype(np.float32)
-    for axis, wanted in enumerate(shape):
-        there = values.shape[axis]
-        places = ((np.arange(wanted) + 0.5) * there / wanted - 0.5).clip(0, there - 1)
-        before = places.astype(int)
-        share = (places - before).astype(np.float32).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
-        first, values = values.take(before, axis), values.take(np.minimum(before + 1, there - 1), axis)
-        values -= first
-        values *= share
-        values += first
-        del first
-    return _round_to_bytes(values)
+    """Return a picture (uint8 h×w×3) at a larger height and width, interpolated linearly."""
+    bands = [_resize(image[..., band], shape, Image.Resampling.BILINEAR) for band in range(3)]
+    return _round_to_bytes(np.stack(bands, axis=-1))
+
+
+def _resize(values: np.ndarray, shape: Size, filter: Image.Resampling) -> np.ndarray:
+    """Resize one band in float32, because Pillow rounds uint8 after each axis, which brightens a picture.
+
+    Args:
+        values: bool or uint8 H×W.
+        shape: height and width of the result in pixels.
+        filter: Pillow's filter. BOX gives the means of cells, and each pixel counts in one cell.
+
+    Returns:
+        float32 h×w.
+    """
+    return np.asarray(Image.fromarray(values.astype(np.float32)).resize((shape[1], shape[0]), filter))
 
 
 def _round_to_bytes(values: np.ndarray) -> np.ndarray:
-    """float32 as uint8; it is taken over and changed."""
+    """Round float32 values to uint8. The values are changed."""
     return np.rint(values, out=values).clip(0, 255, out=values).astype(np.uint8)
