@@ -37,7 +37,14 @@ __all__ = [
 
 
 def __getattr__(name: str) -> type:
-    """Import a class at its first use: `glama_deploy.Inpainter`."""
+    """Import a class at its first use: `glama_deploy.Inpainter`.
+
+    Args:
+        name: name of the class.
+
+    Returns:
+        The class.
+    """
     if name == "Inpainter":
         from glama_deploy.inpainting.inpainter import Inpainter
 

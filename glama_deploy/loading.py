@@ -30,6 +30,9 @@ def load_model(model: str | Path, backend: str, request: Request) -> Inpainter:
         backend: the engine, as :func:`glama_deploy.load` takes it.
         request: how to open the engine.
 
+    Returns:
+        The inpainter.
+
     Raises:
         GlamaError: as :func:`glama_deploy.load` says.
     """
@@ -50,7 +53,20 @@ def load_model(model: str | Path, backend: str, request: Request) -> Inpainter:
 
 
 def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpainter:
-    """Open a checkpoint or `default` on an engine. The arguments are those of :func:`load_model`."""
+    """Open a checkpoint or `default` on an engine.
+
+    Args:
+        model: the checkpoint, or `default`.
+        backend: the engine, as :func:`glama_deploy.load` takes it.
+        request: how to open the engine.
+
+    Returns:
+        The inpainter.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read, or is not supported.
+        EngineError: no engine can be opened.
+    """
     if request.precision.startswith("int8"):
         raise EngineError(
             f"{model} is a checkpoint, and int8 is measured on photographs; export it with glama-export --ckpt {model} "
@@ -77,10 +93,16 @@ def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpain
 
 
 def cached_bundle(model: str | Path) -> Bundle:
-    """Return the checkpoint's bundle in the cache (fp32, any size, parity not measured), with all files verified.
+    """Return the bundle of a checkpoint in the cache, with all files verified.
 
-    Where the bundle is missing it is exported, and where it is damaged it is replaced. Of several processes that ask
-    for the same bundle at once, one exports and the others wait.
+    A missing bundle is exported, and a damaged bundle is replaced. If several processes ask for one bundle at once, one
+    exports and the others wait.
+
+    Args:
+        model: the checkpoint, or `default`.
+
+    Returns:
+        A bundle in fp32 for any size. Its parity is not measured.
 
     Raises:
         GlamaError: the cache cannot be written, or the checkpoint cannot be read or changes during the export.
@@ -113,7 +135,13 @@ class Digests:
 
 
 def read_digests(model: str | Path) -> Digests:
-    """Return the digests of a checkpoint, a LaMa model folder, or `default`.
+    """Compute the digests of a checkpoint.
+
+    Args:
+        model: a checkpoint, a LaMa model folder, or `default`.
+
+    Returns:
+        The SHA-256 of each file.
 
     Raises:
         CheckpointError: a file is missing or cannot be read.

@@ -58,7 +58,14 @@ def estimate(
 
 
 def count_value_bytes(precision: str) -> int:
-    """Return the bytes of a feature map's value in a precision, as `Runner.precision` says it."""
+    """Return the bytes of a feature map's value.
+
+    Args:
+        precision: what the engine computes in, as `Runner.precision` says.
+
+    Returns:
+        2 or 4.
+    """
     return _HALF_PRECISION_BYTES.get(precision, 4)
 
 
@@ -95,17 +102,27 @@ def _of_address_space() -> int | None:
 
 
 def fits(needed: int) -> bool:
-    """Return whether the free memory suffices for so many bytes."""
+    """Return whether the free memory suffices.
+
+    Args:
+        needed: bytes that are needed.
+
+    Returns:
+        True if it does, or if the free memory is not known.
+    """
     return (free := available()) is None or needed <= free
 
 
 def check(needed: int, what: str, remedy: str) -> None:
-    """Raise ImageError if the free memory does not suffice.
+    """Check the free memory.
 
     Args:
         needed: bytes that are needed.
         what: subject of the message, for example "the image is 512x512".
         remedy: end of the message, which says what to do.
+
+    Raises:
+        ImageError: the free memory does not suffice.
     """
     if not fits(needed):
         raise make_shortage_error(needed, available() or 0, what, remedy)
@@ -119,5 +136,8 @@ def make_shortage_error(needed: int, free: int, what: str, remedy: str) -> Image
         free: bytes that are free.
         what: subject of the message, for example "the image is 512x512".
         remedy: end of the message, which says what to do.
+
+    Returns:
+        The error, to be raised.
     """
     return ImageError(f"{what} and needs about {needed / 1e9:.1f} GB, {max(0, free) / 1e9:.1f} GB are free; {remedy}")

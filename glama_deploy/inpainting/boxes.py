@@ -78,11 +78,18 @@ class Span:
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """The rows and columns, as an index of an array H×W…"""
+        """The rows and columns, as an index of an array H×W."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
     def contains(self, other: Span) -> bool:
-        """Return whether all pixels of another rectangle are in this one."""
+        """Return whether all pixels of another rectangle are in this one.
+
+        Args:
+            other: the other rectangle.
+
+        Returns:
+            True if this rectangle contains the other.
+        """
         return (
             self.top <= other.top
             and self.left <= other.left
@@ -91,11 +98,25 @@ class Span:
         )
 
     def grown(self, pixels: int) -> Span:
-        """Return the rectangle with more pixels on each side. The result may leave the image."""
+        """Return the rectangle with more pixels on each side.
+
+        Args:
+            pixels: number of pixels that are added to each side.
+
+        Returns:
+            A rectangle that may leave the image.
+        """
         return Span(self.top - pixels, self.left - pixels, self.bottom + pixels, self.right + pixels)
 
     def within(self, frame: Span) -> Span:
-        """Return the same pixels, counted from the top left corner of a frame."""
+        """Return the same pixels, counted from the top left corner of a frame.
+
+        Args:
+            frame: the frame in the image.
+
+        Returns:
+            The rectangle in the frame.
+        """
         top, left = frame.top, frame.left
         return Span(self.top - top, self.left - left, self.bottom - top, self.right - left)
 
@@ -178,7 +199,14 @@ class Rule:
         return sorted(merged, key=lambda box: (box.hole.top, box.hole.left))
 
     def whole_image(self, shape: tuple[int, ...]) -> Box:
-        """Return the image as one box."""
+        """Return the image as one box.
+
+        Args:
+            shape: height and width of the image in pixels.
+
+        Returns:
+            A box whose hole is the whole image.
+        """
         image = Span(0, 0, shape[0], shape[1])
         return Box(image, image, image, self.cost_of(*image.size))
 
@@ -193,6 +221,9 @@ class Rule:
             cost: cost of all boxes and tiles, in pixels.
             shape: height and width of the image in pixels.
             largest: number of pixels of the largest box or tile.
+
+        Returns:
+            True if boxes and tiles are to be taken.
         """
         image = self.whole_image(shape)
         if image.pixels <= LARGE_BOX_PIXELS:
@@ -204,7 +235,15 @@ class Rule:
         return cost < max_share * image.cost
 
     def cost_of(self, height: int, width: int) -> float:
-        """Return the cost of running a box of this size, in pixels."""
+        """Return the cost of running a box.
+
+        Args:
+            height: height of the box in pixels.
+            width: width of the box in pixels.
+
+        Returns:
+            The cost in pixels.
+        """
         return height * width * (1 + self.fourier_cost * (width + 2 * height)) + self.overhead_pixels
 
     def _make_hole_box(self, hole: Span, shape: tuple[int, ...]) -> Box | None:
@@ -250,12 +289,22 @@ def context_margin(hole: Span, context: float = CONTEXT_SHARE) -> int:
     Args:
         hole: bounding box of the hole.
         context: context as a share of the hole's longer side.
+
+    Returns:
+        Pixels, at least MIN_CONTEXT_PIXELS.
     """
     return max(MIN_CONTEXT_PIXELS, round(context * max(hole.size)))
 
 
 def total_cost(found: Sequence[Box]) -> float:
-    """Return the cost of running all boxes, in pixels."""
+    """Return the cost of running boxes.
+
+    Args:
+        found: the boxes.
+
+    Returns:
+        The cost of all boxes in pixels.
+    """
     return sum(box.cost for box in found)
 
 
@@ -291,7 +340,14 @@ def find_holes(missing: np.ndarray) -> list[Span]:
 
 
 def bounding_box(missing: np.ndarray) -> Span:
-    """Return the bounding box of the missing pixels (bool H×W, at least one True)."""
+    """Return the bounding box of the missing pixels.
+
+    Args:
+        missing: bool H×W, at least one True.
+
+    Returns:
+        The smallest rectangle that contains all missing pixels.
+    """
     rows, columns = np.nonzero(missing.any(axis=1))[0], np.nonzero(missing.any(axis=0))[0]
     return Span(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
 

@@ -79,6 +79,13 @@ class _Clusters:
     """Boxes by number, whose neighbours are merged. A merged box gets a new number."""
 
     def __init__(self, boxes: Sequence[Box], merge: Merge, reach: int) -> None:
+        """Give each box a number.
+
+        Args:
+            boxes: the boxes of an image.
+            merge: returns the box of several boxes, or None if they cost less apart.
+            reach: distance in pixels up to which boxes are neighbours.
+        """
         self._boxes: dict[int, Box] = {}
         self._merge, self._reach = merge, reach
         self._buckets: dict[tuple[int, int], set[int]] = defaultdict(set)
@@ -91,7 +98,11 @@ class _Clusters:
             self._add(box)
 
     def merge_all(self) -> list[Box]:
-        """Merge until nothing saves cost, and return the boxes."""
+        """Merge neighbours until no pair saves cost.
+
+        Returns:
+            The merged boxes and the boxes that are left.
+        """
         # the largest first: they absorb the boxes within them, which are then compared with nothing
         for number in sorted(self._boxes, key=lambda number: (-self._boxes[number].pixels, number)):
             if number in self._boxes:

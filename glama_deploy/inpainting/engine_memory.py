@@ -39,9 +39,15 @@ class Budget:
 
 
 class Picture:
-    """A picture in flight: its stream, what it needs, and the memory that there was when it was admitted."""
+    """A picture in flight: its stream, its need of memory, and the memory that there was when it was admitted."""
 
     def __init__(self, budget: Budget, plan: Plan) -> None:
+        """Count a picture as in flight.
+
+        Args:
+            budget: the memory that the picture was planned with.
+            plan: the plan of the picture.
+        """
         self.stream, self.total_bytes = budget.stream, budget.total_bytes
         self.engine_bytes, self.beside_bytes = plan.engine_bytes, plan.beside_bytes
         #: Whether another picture was in flight at any time since this one was admitted.
@@ -52,6 +58,11 @@ class EngineMemory:
     """Accounts for the memory of one engine."""
 
     def __init__(self, runner: Runner) -> None:
+        """Account for an engine that has not run yet.
+
+        Args:
+            runner: the engine.
+        """
         self._runner = runner
         self._lock = threading.Lock()
         #: What held the memory after the last run.

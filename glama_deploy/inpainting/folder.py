@@ -254,7 +254,11 @@ class _UnderWay:
     filled: Future[Future[None]] | None = None
 
     def end(self) -> Result:
-        """Wait for the job and return its result."""
+        """Wait for the job.
+
+        Returns:
+            The result of the job.
+        """
         if self.filled is None:
             return Result(self.job, "skipped")
         try:
@@ -338,6 +342,9 @@ def read_job(job: Job) -> _Inputs:
 
     A mask that marks no pixel, or nearly every pixel, is logged.
 
+    Args:
+        job: the job.
+
     Returns:
         The picture, and the mask as bool H×W, True where a pixel is missing.
 
@@ -390,6 +397,12 @@ def _describe_mismatch(
 def fill_job(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> None:
     """Fill a picture and write the output.
 
+    Args:
+        fill: the inpainter.
+        job: the job, which has the path of the output.
+        picture: the picture.
+        mask: bool H×W, True where a pixel is missing.
+
     Raises:
         GlamaError: the picture cannot be filled, or the output cannot be written. Nothing is written then.
     """
@@ -405,6 +418,10 @@ def _fill_inputs(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> Pi
 
 def write_job(job: Job, picture: Picture) -> None:
     """Write the output of a job, and make the output's folder if it is missing.
+
+    Args:
+        job: the job.
+        picture: the filled picture.
 
     Raises:
         GlamaError: the output cannot be written. Nothing is written then.

@@ -331,7 +331,15 @@ def check(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def check_sides(height: int, width: int) -> None:
-    """Raise ImageError for a height and width in pixels that are not supported."""
+    """Check the sides of an image.
+
+    Args:
+        height: height of the image in pixels.
+        width: width of the image in pixels.
+
+    Raises:
+        ImageError: a side is not supported.
+    """
     if min(height, width) < MIN_SIDE or max(height, width) > MAX_SIDE:
         raise ImageError(
             f"the image is {height}x{width}; both sides must be from {MIN_SIDE} to {MAX_SIDE} pixels: scale or cut it"

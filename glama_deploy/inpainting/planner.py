@@ -78,12 +78,27 @@ class Limits:
         )
 
     def pad_size(self, size: Size) -> Size:
-        """Return the height and width to which an image of a height and width is padded."""
+        """Return the size to which an image is padded.
+
+        Args:
+            size: height and width of the image in pixels.
+
+        Returns:
+            Height and width in pixels.
+        """
         bottom, right = compute_padding(*size, self.io, self.sizes)
         return size[0] + bottom, size[1] + right
 
     def count_bytes(self, size: Size, batch: int = 1) -> int:
-        """Return the bytes that the engine needs for images of a height and width, and of a batch size."""
+        """Return the memory that the engine needs.
+
+        Args:
+            size: height and width of the images in pixels.
+            batch: number of images at once.
+
+        Returns:
+            Bytes of main memory.
+        """
         return self.memory_needed(self.pad_size(size), batch)
 
     def can_run(self, size: Size, batch: int = 1, *, beside_bytes: int = 0) -> bool:
@@ -93,22 +108,35 @@ class Limits:
             size: height and width of the images in pixels.
             batch: number of images at once.
             beside_bytes: bytes that are needed beside the engine.
+
+        Returns:
+            True if the images can run.
         """
         return self.sizes.covers(*self.pad_size(size)) and self._has_memory(
             self.count_bytes(size, batch) + beside_bytes
         )
 
     def check_batch(self, batch: int) -> None:
-        """Raise ImageError if the engine does not take so many images at once."""
+        """Check the number of images.
+
+        Args:
+            batch: number of images at once.
+
+        Raises:
+            ImageError: the engine does not take so many images at once.
+        """
         if self.sizes.max_batch is not None and batch > self.sizes.max_batch:
             raise ImageError(f"{batch} images at once, this engine takes {self.sizes.max_batch}; give fewer at a time")
 
     def check_size(self, size: Size, tip: str = "") -> None:
-        """Raise ImageError if the engine does not take images of a height and width.
+        """Check the size of images.
 
         Args:
             size: height and width of the image in pixels.
             tip: end of the message for an image that tiles could fill.
+
+        Raises:
+            ImageError: the engine does not take images of this size.
         """
         padded = self.pad_size(size)
         if self.sizes.covers(*padded):
@@ -122,14 +150,17 @@ class Limits:
         )
 
     def check_memory(self, size: Size, batch: int, subject: str, remedy: str, beside_bytes: int = 0) -> None:
-        """Raise ImageError if the memory does not suffice.
+        """Check the memory that images need.
 
         Args:
             size: height and width of the images in pixels.
             batch: number of images at once.
-            subject: what is of this size, for the message.
+            subject: start of the message, for example "the image".
             remedy: end of the message, which says what to do.
             beside_bytes: bytes that are needed beside the engine.
+
+        Raises:
+            ImageError: the memory does not suffice.
         """
         needed = self.count_bytes(size, batch) + beside_bytes
         if not self._has_memory(needed):
@@ -160,7 +191,14 @@ class Plan:
 
 
 def check_region(region: str) -> None:
-    """Raise GlamaError for a region that does not exist."""
+    """Check the name of a region.
+
+    Args:
+        region: the name.
+
+    Raises:
+        GlamaError: the region does not exist.
+    """
     if region not in get_args(Region):
         raise GlamaError(f"region is {region!r}; expected {', '.join(get_args(Region))}")
 
@@ -209,6 +247,9 @@ def plan_batch(size: Size, count: int, limits: Limits) -> Plan:
         size: height and width of the images in pixels.
         count: number of images.
         limits: what engine and memory allow.
+
+    Returns:
+        One batch of whole images.
 
     Raises:
         ImageError: the images, or their number, are too large for the engine or the memory.

@@ -108,6 +108,12 @@ class Runner(Protocol):
         """Return whether the engine computes images of this height and width in another way once it compiles the size.
 
         The results of the two ways differ by rounding, so parity is measured for both.
+
+        Args:
+            size: height and width of the images in pixels.
+
+        Returns:
+            True if there are two ways; False by default.
         """
         return False
 
@@ -168,6 +174,12 @@ def installed(package: str) -> bool:
 
     A folder without an `__init__.py` is not a package: bundles have folders called `openvino` and `tensorrt`, and pip
     leaves such folders behind.
+
+    Args:
+        package: the module's name.
+
+    Returns:
+        True if the package can be found, even if it fails when it is imported.
     """
     try:
         spec = importlib.util.find_spec(package)

@@ -22,11 +22,14 @@ _ending = False
 def native_call() -> Iterator[None]:
     """Let the process end only after this block.
 
-    The interpreter itself waits for other threads than daemon threads. They are not counted: a signal that raises an
-    exception here in the main thread would leave a wrong count.
+    Only daemon threads are counted, because the interpreter itself waits for other threads. A signal that raises an
+    exception here in the main thread would otherwise leave a wrong count.
+
+    Yields:
+        None: the block runs.
 
     Raises:
-        EngineError: The process is ending, and the block would begin in a daemon thread.
+        EngineError: the process is ending, and the block would begin in a daemon thread.
     """
     global _under_way
     if not threading.current_thread().daemon:
