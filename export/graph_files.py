@@ -14,7 +14,7 @@ from glama_deploy.checkpoints.formats import Checkpoint
 from glama_deploy.export import samples
 from glama_deploy.export.graph import two_stage
 from glama_deploy.export.graph.builder import GraphBuilder
-from glama_deploy.export.graph.inputs_outputs import ENDS
+from glama_deploy.export.graph.inputs_outputs import INTERFACES
 from glama_deploy.export.graph.network import build
 from glama_deploy.export.numerics import half as precision
 from glama_deploy.export.numerics import ranges
@@ -56,7 +56,7 @@ def calibrate(
     # on float tensors, and on DFT nodes in a plugin's place: the network between has the same names
     probed = build(checkpoint.config, checkpoint.weights, size, (PREDICTED,), "dft" if fft == "plugin" else fft)
     largest = ranges.measure(probed, (case.tensors() for case in cases))
-    return precision.lacking(model, half) | two_stage.products(model) | ranges.out_of_range(model, largest, half)
+    return precision.lacking(model, half) | two_stage.find_products(model) | ranges.out_of_range(model, largest, half)
 
 
 def with_predicted(bundle: Bundle, kind: Precision) -> onnx.ModelProto:
@@ -64,7 +64,7 @@ def with_predicted(bundle: Bundle, kind: Precision) -> onnx.ModelProto:
     that is not finite."""
     model = onnx.load(str(bundle.graph(kind)))
     if not any(output.name == PREDICTED for output in model.graph.output):
-        ENDS[bundle.manifest.io].give_predicted(model)
+        INTERFACES[bundle.manifest.io].add_predicted(model)
     return model
 
 
@@ -72,7 +72,7 @@ def tensors(
     io: Io, size: tuple[int, int] | None, outputs: Sequence[str]
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
     """The graph's inputs and outputs as the manifest describes them."""
-    ends = ENDS[io](GraphBuilder(), size)
+    interface = INTERFACES[io](GraphBuilder(), size)
 
     def described(name: str, dtype: str, shape: tuple[int | str, ...]) -> Tensor:
         layout = "NCHW" if io == "float" else "NHWC" if len(shape) == 4 else "NHW"
@@ -89,6 +89,7 @@ def tensors(
         )
 
     inputs, results = (
-        tuple(described(v.name, v.dtype, v.shape) for v in values) for values in (ends.inputs(), ends.outputs(outputs))
+        tuple(described(v.name, v.dtype, v.shape) for v in values)
+        for values in (interface.inputs(), interface.outputs(outputs))
     )
     return inputs, results

@@ -1,4 +1,4 @@
-"""An ONNX graph in the making: nodes in order, constants by name, every value named after what it is."""
+"""A builder of ONNX graphs, which keeps nodes in order and constants by name."""
 
 from __future__ import annotations
 
@@ -11,18 +11,23 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-#: Has everything the lowered network needs, and every engine of the last years parses it.
+#: The version of ONNX's operators in the graph: it has all that the network needs, and all engines support it.
 OPSET = 18
-#: The oldest file format that opset 18 may be written in, so that older runtimes load it.
+#: The oldest file format that may contain opset 18, so that old runtimes load the graph.
 IR_VERSION = 8
 
-
-_TYPES = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8}
+_ONNX_TYPES = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8}
 
 
 @dataclass(frozen=True)
 class Value:
-    """An input or output: its name, its type (float32 or uint8) and its shape, unknown sides by symbol."""
+    """An input or output of a graph.
+
+    Attributes:
+        name: The tensor's name.
+        dtype: `float32` or `uint8`.
+        shape: The length of each axis; the name of each axis whose length is free.
+    """
 
     name: str
     dtype: str
@@ -30,12 +35,14 @@ class Value:
 
 
 class GraphBuilder:
-    """Collects nodes and initializers; values are strings, named after the node that makes them.
-
-    `scope` stands before the names of all that is made through it; what the names in `inputs` are, it does not touch.
-    """
+    """Collects nodes and initializers. A value is the name of its node or initializer."""
 
     def __init__(self, scope: str = "") -> None:
+        """Start an empty graph.
+
+        Args:
+            scope: The prefix of the names of all nodes and initializers. The builder does not change names of inputs.
+        """
         self._scope = scope
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
@@ -43,29 +50,42 @@ class GraphBuilder:
         self._names: set[str] = set()
 
     def scoped(self, scope: str) -> GraphBuilder:
-        """The same graph, with `scope` before every name."""
+        """Return a builder of the same graph that adds `scope` to the prefix."""
         other = copy.copy(self)
         other._scope = self._scope + scope
         return other
 
     def constant(self, name: str, values: np.ndarray) -> str:
-        """An initializer; asking again for a name gives the one that is there."""
+        """Return an initializer with these values, or the initializer that has this name already."""
         name = self._scope + name
         if name not in self._initializers:
             self._initializers[name] = numpy_helper.from_array(np.asarray(values, order="C"), name)
         return name
 
     def ints(self, *values: int) -> str:
-        """An int64 vector, shared by all who need the same one."""
+        """Return an int64 vector. Equal vectors share one initializer."""
         label = "_".join(map(str, values)).replace("-", "m")
         return self.constant(f"const/{label}", np.array(values, np.int64))
 
     def scalar(self, value: float) -> str:
-        """A float32 scalar, shared by all who need the same one."""
+        """Return a float32 scalar. Equal scalars share one initializer."""
         return self.constant(f"const/float_{value}", np.array(value, np.float32))
 
     def add(self, op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
-        """Append a node with one output, which bears the node's name."""
+        """Append a node with one output.
+
+        Args:
+            op: The operator.
+            inputs: The node's inputs.
+            name: The name of the node and of its output, without the scope.
+            attributes: The operator's attributes.
+
+        Returns:
+            The output's name, with the scope.
+
+        Raises:
+            ValueError: the graph has a node of that name.
+        """
         name = self._scope + name
         if name in self._names:
             raise ValueError(f"two nodes are called {name}")
@@ -74,31 +94,37 @@ class GraphBuilder:
         return name
 
     def range(self, count: str, name: str) -> str:
-        """0, 1, …, count−1 as int64 [count]; `count` is a vector of one element."""
+        """Return 0, 1, …, count−1 as int64 [count]; `count` is an int64 vector of one element."""
         scalar = self.add("Squeeze", [count, self.ints(0)], f"{name}_count")
         zero = self.constant("const/scalar_0", np.array(0, np.int64))
         one = self.constant("const/scalar_1", np.array(1, np.int64))
         return self.add("Range", [zero, scalar, one], name)
 
     def declare(self, name: str, shape: Sequence[int | None]) -> None:
-        """Say the shape of a float32 value that no ONNX operator makes, and so no inference finds (None: unknown)."""
+        """Declare the shape of a plugin's float32 output, which ONNX cannot infer. None is an unknown length."""
         self._declared.append(helper.make_tensor_value_info(self._scope + name, TensorProto.FLOAT, list(shape)))
 
     def has(self, name: str) -> bool:
-        """Whether a node of this name is there already."""
+        """Return whether the graph has a node of this name."""
         return self._scope + name in self._names
 
     def model(self, inputs: Sequence[Value], outputs: Sequence[Value], metadata: dict[str, str]) -> onnx.ModelProto:
-        """The model with the given inputs and outputs."""
+        """Return the model.
 
-        def infos(values: Sequence[Value]) -> list[onnx.ValueInfoProto]:
-            return [helper.make_tensor_value_info(v.name, _TYPES[v.dtype], list(v.shape)) for v in values]
+        Args:
+            inputs: The graph's inputs.
+            outputs: The graph's outputs, which are names of nodes.
+            metadata: Texts that the model's file contains, by key.
+        """
+
+        def describe(values: Sequence[Value]) -> list[onnx.ValueInfoProto]:
+            return [helper.make_tensor_value_info(v.name, _ONNX_TYPES[v.dtype], list(v.shape)) for v in values]
 
         graph = helper.make_graph(
             self._nodes,
             "inpainting",
-            infos(inputs),
-            infos(outputs),
+            describe(inputs),
+            describe(outputs),
             list(self._initializers.values()),
             value_info=self._declared,
         )

@@ -1,12 +1,12 @@
-"""The FFT as nodes that a library computes: ONNX's DFT, or `glama::RFFT2` and `glama::IRFFT2` for a TensorRT plugin.
+"""The FFT as nodes that a library computes: ONNX's DFT, or `glama::RFFT2` and `glama::IRFFT2` of a TensorRT plugin.
 
     dft       DFT over the width (real to half spectrum), DFT over the height, × 1/√(HW). Back: inverse DFT over the
-              height, × √(HW) (the inverse divides by H·W) with the imaginary parts of the first and, for even W, the
-              last column × 0, inverse DFT over the width. An irfft takes no notice of those parts, which behind a
-              convolution are not 0; cuFFT's does not promise that. TensorRT from 11.2 hands these nodes to cuFFT; ONNX
-              Runtime and OpenVINO run them.
-    plugin    RFFT2: x [B,C,H,W] → [B,C,H,F,2]; IRFFT2: z [B,C,H,F,2], x → [B,C,H,W] (of x only the shape counts: F
-              does not say whether W is even). Neither scales; × 1/√(HW) stands behind each. For TensorRT 10.
+              height, × √(HW) (the inverse divides by H·W), inverse DFT over the width. Before the last step the
+              imaginary parts of the first column and, for even W, of the last are multiplied by 0. An irfft ignores
+              these parts, which are not 0 after a convolution; cuFFT does not promise to ignore them. TensorRT
+              computes DFT nodes with cuFFT from 11.2 on. ONNX Runtime and OpenVINO support DFT nodes.
+    plugin    RFFT2: x [B,C,H,W] → [B,C,H,F,2]; IRFFT2: z [B,C,H,F,2], x → [B,C,H,W]. IRFFT2 uses only the shape of x,
+              because F does not tell whether W is even. A multiplication by 1/√(HW) follows each. For TensorRT 10.
 
 The spectrum [B, C, H, F, 2] is transposed to the interleaved channels [B, 2C, H, F] that the convolution takes. The
 transforms and their scaling compute in float32 on every engine.
@@ -35,15 +35,15 @@ from glama_deploy.node_names import (
 from glama_deploy.runtime.onnxruntime.providers import open_cpu_session, require_onnxruntime
 from glama_deploy.runtime.tensorrt.plugins.fft import NAMESPACE, VERSION
 
-#: Operators that stay float32: cuFFT has no half type for most sizes, and nobody else any.
-OPERATORS = ("DFT", "RFFT2", "IRFFT2")
+#: Operators that stay float32: cuFFT has half types for few sizes only, other libraries have none.
+FP32_OPERATORS = ("DFT", "RFFT2", "IRFFT2")
 
-#: How the nodes end that belong to a library's transform: its scaling, and what stands between its two DFTs.
-INNER = (f"/{RFFT}/{SCALE}", f"/{IRFFT}/{SCALE}", f"/{RFFT}/{COMPLEX}")
+#: The ends of the names of the other nodes that stay float32: the scaling, and the reshape between two DFT nodes.
+FP32_SUFFIXES = (f"/{RFFT}/{SCALE}", f"/{IRFFT}/{SCALE}", f"/{RFFT}/{COMPLEX}")
 
 
 class _NodeFFT(ABC):
-    """What both kinds share: scaling, and the way between [B, C, H, F, 2] and [B, 2C, H, F]."""
+    """The base of both kinds: the scaling, and the layouts [B, C, H, F, 2] and [B, 2C, H, F]."""
 
     def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None, like: str) -> None:
         self._graph, self._size = graph, size
@@ -63,20 +63,29 @@ class _NodeFFT(ABC):
         self._height_half = add("Concat", [height, half], f"{FFT}/height_half", axis=0)
 
     def forward(self, x: str, channels: int, name: str) -> str:
-        """rfft2 of x [B, C, H, W]: [B, 2C, H, F], real and imaginary parts interleaved as channels."""
+        """Write the rfft2 of x [B, C, H, W].
+
+        Args:
+            x: The input value.
+            channels: C.
+            name: The prefix of the nodes' names.
+
+        Returns:
+            The spectrum [B, 2C, H, F], real and imaginary parts interleaved as channels.
+        """
         y = self._transform(x, channels, name)
         y = self._graph.add("Mul", [y, self._inverse_root], f"{name}/{SCALE}")
         y = self._graph.add("Transpose", [y], f"{name}/{PARTS_FIRST}", perm=[0, 1, 4, 2, 3])
         return self._reshape(y, (0, 2 * channels), f"{name}/{INTERLEAVE}")
 
     def inverse(self, z: str, channels: int, name: str, like: str) -> str:
-        """irfft2 of z [B, 2C, H, F]: [B, C, H, W], the shape of `like`."""
+        """Write the irfft2 of z [B, 2C, H, F]; return [B, C, H, W], the shape of `like`."""
         y = self._reshape(z, (0, channels, 2), f"{name}/{DEINTERLEAVE}")
         y = self._graph.add("Transpose", [y], f"{name}/parts_last", perm=[0, 1, 3, 4, 2])
-        return self._back(y, channels, name, like)
+        return self._transform_back(y, channels, name, like)
 
     def _reshape(self, x: str, front: tuple[int, ...], name: str) -> str:
-        """To [*front, H, F]."""
+        """Reshape to [*front, H, F]."""
         if self._size is not None:
             shape = self._graph.ints(*front, self._size[0], self._size[1] // 2 + 1)
         else:
@@ -87,15 +96,15 @@ class _NodeFFT(ABC):
 
     @abstractmethod
     def _transform(self, x: str, channels: int, name: str) -> str:
-        """x [B, C, H, W] → its unnormalised half spectrum [B, C, H, F, 2]."""
+        """Return the half spectrum [B, C, H, F, 2] of x [B, C, H, W], without scaling."""
 
     @abstractmethod
-    def _back(self, z: str, channels: int, name: str, like: str) -> str:
-        """z [B, C, H, F, 2] → [B, C, H, W], scaled by 1/√(HW) of what the unnormalised sum is."""
+    def _transform_back(self, z: str, channels: int, name: str, like: str) -> str:
+        """Return the inverse [B, C, H, W] of z [B, C, H, F, 2], scaled by 1/√(HW)."""
 
 
 class DftFFT(_NodeFFT):
-    """ONNX DFT nodes (version 17, with the axis as an attribute: OpenVINO reads no other)."""
+    """Writes ONNX DFT nodes of version 17, whose axis is an attribute: OpenVINO does not support the later version."""
 
     def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None, like: str) -> None:
         super().__init__(graph, size, like)
@@ -117,40 +126,44 @@ class DftFFT(_NodeFFT):
         add, ints = self._graph.add, self._graph.ints
         y = add("Unsqueeze", [x, ints(-1)], f"{name}/real")
         y = add("DFT", [y], f"{name}/{ROW}", axis=3, onesided=1)
-        # as it is by the standard; OpenVINO leaves the real input's last axis of 1 in: [B, C, H, F, 1, 2]
+        # This is the standard's shape. OpenVINO keeps the real input's last axis: [B, C, H, F, 1, 2].
         y = add("Reshape", [y, ints(0, 0, 0, -1, 2)], f"{name}/{COMPLEX}")
         return add("DFT", [y], f"{name}/{COLUMN}", axis=2)
 
-    def _back(self, z: str, channels: int, name: str, like: str) -> str:
+    def _transform_back(self, z: str, channels: int, name: str, like: str) -> str:
         add, ints = self._graph.add, self._graph.ints
         y = add("DFT", [z], f"{name}/{COLUMN}", axis=2, inverse=1)
         y = add("Mul", [y, self._inverse_scale], f"{name}/{SCALE}")
         y = add("DFT", [y, self._width], f"{name}/{ROW}", axis=3, inverse=1, onesided=1)
-        return add("Reshape", [y, ints(0, 0, 0, -1)], f"{name}/real")  # OpenVINO has dropped the last axis of 1 already
+        return add("Reshape", [y, ints(0, 0, 0, -1)], f"{name}/real")  # OpenVINO drops the last axis itself
 
 
 class PluginFFT(_NodeFFT):
-    """Our own nodes. ONNX does not know their shapes, so these are written beside them."""
+    """Writes this project's own nodes. ONNX cannot infer their shapes, so the graph declares them."""
 
     def _transform(self, x: str, channels: int, name: str) -> str:
         half = self._size[1] // 2 + 1 if self._size else None
-        return self._own("RFFT2", [x], f"{name}/fft", (channels, *self._sides(half), 2))
+        return self._add_plugin_node("RFFT2", [x], f"{name}/fft", (channels, *self._get_sides(half), 2))
 
-    def _back(self, z: str, channels: int, name: str, like: str) -> str:
+    def _transform_back(self, z: str, channels: int, name: str, like: str) -> str:
         width = self._size[1] if self._size else None
-        y = self._own("IRFFT2", [z, like], f"{name}/fft", (channels, *self._sides(width)))
+        y = self._add_plugin_node("IRFFT2", [z, like], f"{name}/fft", (channels, *self._get_sides(width)))
         return self._graph.add("Mul", [y, self._inverse_root], f"{name}/{SCALE}")
 
-    def _sides(self, width: int | None) -> tuple[int | None, int | None]:
+    def _get_sides(self, width: int | None) -> tuple[int | None, int | None]:
         return (self._size[0] if self._size else None), width
 
-    def _own(self, op: str, inputs: list[str], name: str, shape: tuple[int | None, ...]) -> str:
+    def _add_plugin_node(self, op: str, inputs: list[str], name: str, shape: tuple[int | None, ...]) -> str:
         self._graph.declare(name, (None, *shape))
         return self._graph.add(op, inputs, name, domain=NAMESPACE, plugin_namespace=NAMESPACE, plugin_version=VERSION)
 
 
 def check_onnxruntime() -> None:
-    """Raise EngineError where the ONNX Runtime here does not compute an inverse one-sided DFT, as older ones do not."""
+    """Check that the installed ONNX Runtime computes an inverse one-sided DFT, which older versions do not support.
+
+    Raises:
+        EngineError: ONNX Runtime is not installed, or does not compute this DFT.
+    """
     onnxruntime = require_onnxruntime()
 
     graph = GraphBuilder()

@@ -1,4 +1,4 @@
-"""The two-dimensional real FFT as matrix products: two a direction, reshapes between them, nothing else.
+"""The two-dimensional real FFT as two matrix products in each direction, with reshapes between them.
 
 For x [B, C, H, W], with F = W//2 + 1 columns of the half spectrum and orthonormal scaling:
 
@@ -6,11 +6,11 @@ For x [B, C, H, W], with F = W//2 + 1 columns of the half spectrum and orthonorm
                y = reshape(y)         [B, C, 2H, F]    free: rows are now (h, re/im)
                X = K @ y              [B, C, 2H, F]    columns; output rows are the re block, then the im block
                X = reshape(X)         [B, 2C, H, F]    free: channels interleave as c0.re, c0.im, c1.re, …
-    inverse    the same backwards with Kᵀ and R′, whose rows carry the half spectrum's weights (1, 2, …, 2, 1)
+    inverse    the same backwards with Kᵀ and R′, whose rows have the half spectrum's weights (1, 2, …, 2, 1)
 
-That interleaved layout is just what LaMa's spectral 1×1 convolution takes, so nothing is transposed and no complex type
-appears. Static bases are constants made in float64. Dynamic ones are made in the graph, once for all units, from
-n·k mod N in integers: the angle that reaches cos and sin is exact to a rounding or two however large N is.
+LaMa's spectral 1×1 convolution takes that interleaved layout, so the graph has no transposition and no complex type.
+Bases of one size are constants, computed in float64. The graph of any size computes its bases once for all Fourier
+units. The product n·k mod N is computed in integers, so the angles are exact to one or two roundings for every N.
 """
 
 from __future__ import annotations
@@ -32,44 +32,51 @@ from glama_deploy.node_names import (
 
 
 def row_basis(n: int) -> np.ndarray:
-    """R: float64 [n, 2F], F = n//2+1; `x @ R` is `[re | im]` of the orthonormal rfft along the last axis."""
-    angle = _angles(n)[:, : n // 2 + 1]
+    """Return R, float64 [n, 2F] with F = n//2+1: `x @ R` is `[re | im]` of the orthonormal rfft along the last axis."""
+    angle = _compute_angles(n)[:, : n // 2 + 1]
     return np.concatenate([np.cos(angle), -np.sin(angle)], axis=1) / np.sqrt(n)
 
 
 def column_basis(n: int) -> np.ndarray:
-    """K: float64 [2n, 2n]; takes rows (h, re/im) to the re block, then the im block, of the orthonormal fft.
+    """Return K, float64 [2n, 2n].
 
-    It is orthogonal: its transpose is the inverse transform between the same two layouts.
+    K maps rows in the order (h, re/im) to the re block and then the im block of the orthonormal fft. K is orthogonal:
+    its transpose is the inverse transform between the same two layouts.
     """
-    cos, sin = np.cos(_angles(n)), np.sin(_angles(n))
+    cos, sin = np.cos(_compute_angles(n)), np.sin(_compute_angles(n))
     real = np.stack([cos, sin], axis=2).reshape(n, 2 * n)
     imag = np.stack([-sin, cos], axis=2).reshape(n, 2 * n)
     return np.concatenate([real, imag], axis=0) / np.sqrt(n)
 
 
 def inverse_row_basis(n: int) -> np.ndarray:
-    """R′: float64 [2F, n]; `[re | im] @ R′` is the orthonormal irfft along the last axis (imaginary parts of the
-    first and, for even n, the last column count for nothing, as in every irfft)."""
+    """Return R′, float64 [2F, n]: `[re | im] @ R′` is the orthonormal irfft along the last axis.
+
+    As in every irfft, the imaginary parts of the first column have no effect, nor, for even n, those of the last.
+    """
     half = n // 2 + 1
-    angle = _angles(n)[:half]
+    angle = _compute_angles(n)[:half]
     weight = np.where(2 * np.arange(half) % n == 0, 1.0, 2.0)[:, None]
     return np.concatenate([weight * np.cos(angle), -weight * np.sin(angle)], axis=0) / np.sqrt(n)
 
 
-def _angles(n: int) -> np.ndarray:
-    """2π·(j·k mod n)/n, float64 [n, n], reduced to (−π, π]."""
+def _compute_angles(n: int) -> np.ndarray:
+    """Return 2π·(j·k mod n)/n, float64 [n, n], reduced to (−π, π]."""
     product = np.outer(np.arange(n), np.arange(n)) % n
     return 2 * np.pi * np.where(2 * product > n, product - n, product) / n
 
 
 class MatmulFFT:
-    """Emits the transforms of one bottleneck size into a graph; all Fourier units share its bases.
-
-    `size` is (H, W) of the bottleneck, or None for one that follows the tensor called `like` [B, C, H, W] at run time.
-    """
+    """Writes the transforms of one bottleneck size into a graph. All Fourier units share its bases."""
 
     def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None, like: str) -> None:
+        """Write the bases.
+
+        Args:
+            graph: The graph.
+            size: The bottleneck's (height, width). None: the size of `like` at run time.
+            like: A value [B, C, H, W] of the bottleneck's size.
+        """
         self._graph = graph
         self._size = size
         if size is not None:
@@ -81,24 +88,33 @@ class MatmulFFT:
                 "row_inverse": graph.constant(ROW_INVERSE_BASIS, inverse_row_basis(w).astype(np.float32)),
             }
         else:
-            self._bases = _DynamicBases(graph, like).emit()
+            self._bases = _DynamicBases(graph, like).write()
 
     def forward(self, x: str, channels: int, name: str) -> str:
-        """rfft2 of x [B, C, H, W]: [B, 2C, H, F], real and imaginary parts interleaved as channels."""
+        """Write the rfft2 of x [B, C, H, W].
+
+        Args:
+            x: The input value.
+            channels: C.
+            name: The prefix of the nodes' names.
+
+        Returns:
+            The spectrum [B, 2C, H, F], real and imaginary parts interleaved as channels.
+        """
         y = self._graph.add("MatMul", [x, self._bases["row"]], f"{name}/{ROW}")
         y = self._reshape(y, 0, 1, f"{name}/rows_by_part")
         y = self._graph.add("MatMul", [self._bases["column"], y], f"{name}/{COLUMN}")
         return self._reshape(y, 2 * channels, 1, f"{name}/{INTERLEAVE}")
 
     def inverse(self, z: str, channels: int, name: str, like: str) -> str:
-        """irfft2 of z [B, 2C, H, F]: [B, C, H, W]."""
+        """Write the irfft2 of z [B, 2C, H, F]; return [B, C, H, W]. `like` is not used."""
         y = self._reshape(z, channels, 1, f"{name}/{DEINTERLEAVE}")
         y = self._graph.add("MatMul", [self._bases["column_inverse"], y], f"{name}/{COLUMN}")
         y = self._reshape(y, 0, 2, f"{name}/parts_by_row")
         return self._graph.add("MatMul", [y, self._bases["row_inverse"]], f"{name}/{ROW}")
 
     def _reshape(self, x: str, channels: int, halves: int, name: str) -> str:
-        """To [B, channels, −1, halves·F]; channels 0 keeps them."""
+        """Reshape to [B, channels, −1, halves·F]; 0 channels means as many as before."""
         if self._size is not None:
             half = self._size[1] // 2 + 1
             shape = self._graph.ints(0, channels, -1, halves * half)
@@ -111,13 +127,14 @@ class MatmulFFT:
 
 
 class _DynamicBases:
-    """The four bases as nodes that compute them from the bottleneck's size."""
+    """Writes nodes that compute the four bases from the bottleneck's size."""
 
     def __init__(self, graph: GraphBuilder, like: str) -> None:
         self._graph = graph
         self._like = like
 
-    def emit(self) -> dict[str, str]:
+    def write(self) -> dict[str, str]:
+        """Return the bases, and F and 2F as vectors, by name."""
         add, ints = self._graph.add, self._graph.ints
         height = add("Shape", [self._like], f"{FFT}/height", start=2, end=3)
         width = add("Shape", [self._like], f"{FFT}/width", start=3, end=4)
@@ -126,10 +143,13 @@ class _DynamicBases:
         w_range = self._graph.range(width, f"{FFT}/w/range")
         f_range = self._graph.range(half, f"{FFT}/f/range")
 
-        cos, sin, minus_sin = self._cos_sin(h_range, h_range, height, f"{FFT}/columns")
+        cos, sin, minus_sin = self._write_cos_sin(h_range, h_range, height, f"{FFT}/columns")
         column = add(
             "Concat",
-            [self._alternate(cos, sin, f"{COLUMN_BASIS}/re"), self._alternate(minus_sin, cos, f"{COLUMN_BASIS}/im")],
+            [
+                self._alternate_columns(cos, sin, f"{COLUMN_BASIS}/re"),
+                self._alternate_columns(minus_sin, cos, f"{COLUMN_BASIS}/im"),
+            ],
             COLUMN_BASIS,
             axis=0,
         )
@@ -146,10 +166,10 @@ class _DynamicBases:
         )
         column_inverse = add("Flatten", [stacked], COLUMN_INVERSE_BASIS, axis=2)
 
-        cos, _, minus_sin = self._cos_sin(w_range, f_range, width, f"{FFT}/rows")
+        cos, _, minus_sin = self._write_cos_sin(w_range, f_range, width, f"{FFT}/rows")
         row = add("Concat", [cos, minus_sin], ROW_BASIS, axis=1)
 
-        cos, _, minus_sin = self._cos_sin(f_range, w_range, width, f"{FFT}/rows_inverse")
+        cos, _, minus_sin = self._write_cos_sin(f_range, w_range, width, f"{FFT}/rows_inverse")
         twice = add("Mod", [add("Mul", [f_range, ints(2)], f"{FFT}/f_twice"), width], f"{FFT}/f_twice_mod")
         single = add("Equal", [twice, ints(0)], f"{FFT}/f_single")
         weight = add("Where", [single, self._scalar(1.0, "one"), self._scalar(2.0, "two")], f"{FFT}/f_weight")
@@ -172,8 +192,8 @@ class _DynamicBases:
             "two_halves": add("Mul", [half, ints(2)], f"{FFT}/two_halves"),
         }
 
-    def _alternate(self, a: str, b: str, name: str) -> str:
-        """Two [h, h] as one [h, 2h] whose columns alternate between them."""
+    def _alternate_columns(self, a: str, b: str, name: str) -> str:
+        """Return two matrices [h, h] as one [h, 2h] whose columns alternate between them."""
         add, last = self._graph.add, self._graph.ints(2)
         columns = [add("Unsqueeze", [a, last], f"{name}/a"), add("Unsqueeze", [b, last], f"{name}/b")]
         return add("Flatten", [add("Concat", columns, f"{name}/stack", axis=2)], name, axis=1)
@@ -181,8 +201,8 @@ class _DynamicBases:
     def _scalar(self, value: float, name: str) -> str:
         return self._graph.constant(f"const/{name}", np.array(value, np.float32))
 
-    def _cos_sin(self, rows: str, columns: str, n: str, name: str) -> tuple[str, str, str]:
-        """cos, sin and −sin of 2π·(rows ⊗ columns mod n)/n, divided by √n; float32 [rows, columns]."""
+    def _write_cos_sin(self, rows: str, columns: str, n: str, name: str) -> tuple[str, str, str]:
+        """Return cos, sin and −sin of 2π·(rows ⊗ columns mod n)/n, divided by √n, float32 [rows, columns]."""
         add, ints = self._graph.add, self._graph.ints
         product = add(
             "Mul",

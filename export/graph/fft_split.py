@@ -1,4 +1,4 @@
-"""The split FFT of one fixed size (:mod:`glama_deploy.fourier.split`) in an ONNX graph."""
+"""The split FFT (:mod:`glama_deploy.fourier.split`) of one size in an ONNX graph."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from glama_deploy.node_names import FFT, INVERSE_SUFFIX
 
 
 class SplitFFT:
-    """Emits the split transforms of one bottleneck size; all Fourier units share its bases."""
+    """Writes the split transforms of one bottleneck size. All Fourier units share its bases."""
 
     def __init__(self, graph: GraphBuilder, size: tuple[int, int]) -> None:
         self._graph, self._size = graph, size
@@ -20,14 +20,23 @@ class SplitFFT:
         self._bases = {name: graph.constant(f"{FFT}/{name}", basis.astype(np.float32)) for name, basis in bases.items()}
 
     def forward(self, x: str, channels: int, name: str) -> str:
-        """rfft2 of x [B, C, H, W]: [B, 2C, H, split.columns(W)], the frequencies in the order of their digits."""
-        return self._emit(x, split.forward(self._size, channels), name)
+        """Write the rfft2 of x [B, C, H, W].
+
+        Args:
+            x: The input value.
+            channels: C.
+            name: The prefix of the nodes' names.
+
+        Returns:
+            The spectrum [B, 2C, H, split.columns(W)], the frequencies in the order of their digits.
+        """
+        return self._write_steps(x, split.forward(self._size, channels), name)
 
     def inverse(self, z: str, channels: int, name: str, like: str) -> str:
-        """irfft2 of z [B, 2C, H, split.columns(W)]: [B, C, H, W]."""
-        return self._emit(z, split.inverse(self._size, channels), name)
+        """Write the irfft2 of z [B, 2C, H, split.columns(W)]; return [B, C, H, W]. `like` is not used."""
+        return self._write_steps(z, split.inverse(self._size, channels), name)
 
-    def _emit(self, x: str, steps: Iterable[split.Step], prefix: str) -> str:
+    def _write_steps(self, x: str, steps: Iterable[split.Step], prefix: str) -> str:
         for step in steps:
             name = f"{prefix}/{step.name.removesuffix(INVERSE_SUFFIX)}"
             if step.kind == "product":

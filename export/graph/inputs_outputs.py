@@ -1,11 +1,11 @@
-"""The two ends of the graph: what a user's tensors become before the network, and the network's output after it.
+"""The graph's inputs and outputs: the nodes before the network (masking) and after the network (compositing).
 
     float   image float32 [B, 3, H, W], mask float32 [B, 1, H, W] → float32 [B, 3, H, W], sides multiples of 8
     uint8   image uint8 [B, H, W, 3], mask uint8 [B, H, W] (> 0 = missing) → inpainted uint8 [B, H, W, 3] and predicted
-            float32 [B, H, W, 3]; normalising, compositing and rounding are in the graph, and where it is dynamic
-            padding to multiples of 8 (symmetric, at the bottom and the right) and cropping: any sides from 16 up
+            float32 [B, H, W, 3]; any sides from 16 up. The graph normalises, composites and rounds. A graph of any size
+            also pads to multiples of 8 (symmetric, at the bottom and the right) and crops.
 
-Both ends compute in float32 at every precision, so known pixels come through exactly.
+All these nodes compute in float32 at every precision, so known pixels stay exact.
 """
 
 from __future__ import annotations
@@ -34,26 +34,31 @@ from glama_deploy.node_names import (
     WIDTH,
 )
 
-#: The parts of the graph that this file makes.
+#: The parts of the graph that this module writes.
 PARTS = (COMPOSE, INPAINTED, PREDICTED)
 
 
-class FloatEnds:
-    """float32 in and out; see the head of this file."""
+class FloatInterface:
+    """Writes the inputs and outputs of a graph with io `float`."""
 
     def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None) -> None:
         self._graph = graph
         self._sides = size or (HEIGHT, WIDTH)
 
-    def enter(self) -> str:
-        """The network's input [B, 4, H, W]: masked image and mask."""
+    def write_inputs(self) -> str:
+        """Write the nodes before the network; return its input [B, 4, H, W], the masked image and the mask."""
         add = self._graph.add
-        keep = add("Sub", [_one(self._graph), MASK], KEEP)
+        keep = add("Sub", [_make_one(self._graph), MASK], KEEP)
         add("Mul", [IMAGE, keep], MASKED)
         return add("Concat", [MASKED, MASK], f"{COMPOSE}/stacked", axis=1)
 
-    def leave(self, logits: str, outputs: Collection[str]) -> None:
-        """The outputs from the network's, before the sigmoid."""
+    def write_outputs(self, logits: str, outputs: Collection[str]) -> None:
+        """Write the nodes after the network.
+
+        Args:
+            logits: The network's output [B, 3, H, W] before the sigmoid.
+            outputs: The names of the graph's outputs.
+        """
         add = self._graph.add
         predicted = add("Sigmoid", [logits], PREDICTED if PREDICTED in outputs else COMPOSE_PREDICTED)
         if INPAINTED in outputs:
@@ -61,49 +66,60 @@ class FloatEnds:
             add("Add", [MASKED, filled], INPAINTED)
 
     @staticmethod
-    def give_predicted(model: onnx.ModelProto) -> None:
-        """Add the output `predicted` to a graph that was made without it."""
+    def add_predicted(model: onnx.ModelProto) -> None:
+        """Add the output `predicted` to a graph that has none."""
         _add_output(model, helper.make_node("Identity", [COMPOSE_PREDICTED], [PREDICTED], name=PREDICTED))
 
     def inputs(self) -> list[Value]:
+        """Return the graph's inputs."""
         return [
             Value(IMAGE, "float32", (BATCH, 3, *self._sides)),
             Value(MASK, "float32", (BATCH, 1, *self._sides)),
         ]
 
     def outputs(self, names: Sequence[str]) -> list[Value]:
+        """Return the graph's outputs of these names."""
         return [Value(name, "float32", (BATCH, 3, *self._sides)) for name in names]
 
 
-class ByteEnds:
-    """uint8 in and out; see the head of this file."""
+class ByteInterface:
+    """Writes the inputs and outputs of a graph with io `uint8`."""
 
     def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None) -> None:
         self._graph, self._dynamic = graph, size is None
         self._sides = size or (HEIGHT, WIDTH)
 
-    def enter(self) -> str:
-        """The network's input [B, 4, H, W], sides multiples of 8: masked image and mask."""
+    def write_inputs(self) -> str:
+        """Write the nodes before the network.
+
+        Returns:
+            The network's input [B, 4, H, W], the masked image and the mask; H and W are multiples of 8.
+        """
         graph = self._graph
         add = graph.add
         image = add("Cast", [IMAGE], f"{COMPOSE}/image_float", to=1)
         image = add("Transpose", [image], f"{COMPOSE}/image", perm=[0, 3, 1, 2])
         mask = add("Cast", [MASK], f"{COMPOSE}/mask_float", to=1)
-        mask = add("Min", [mask, _one(graph)], f"{COMPOSE}/mask_bounded")
+        mask = add("Min", [mask, _make_one(graph)], f"{COMPOSE}/mask_bounded")
         mask = add("Unsqueeze", [mask, graph.ints(1)], f"{COMPOSE}/mask")
         if self._dynamic:
             for axis, side in ((2, HEIGHT), (3, WIDTH)):
-                index = self._mirrored(axis, side)
+                index = self._mirror_indices(axis, side)
                 image = add("Gather", [image, index], f"{COMPOSE}/image_{side}", axis=axis)
                 mask = add("Gather", [mask, index], f"{COMPOSE}/mask_{side}", axis=axis)
         levels = graph.constant("const/levels", np.array(255, np.float32))
         unit = add("Div", [image, levels], f"{COMPOSE}/unit")
-        keep = add("Sub", [_one(graph), mask], KEEP)
+        keep = add("Sub", [_make_one(graph), mask], KEEP)
         masked = add("Mul", [unit, keep], MASKED)
         return add("Concat", [masked, mask], f"{COMPOSE}/stacked", axis=1)
 
-    def leave(self, logits: str, outputs: Collection[str]) -> None:
-        """The outputs from the network's, before the sigmoid."""
+    def write_outputs(self, logits: str, outputs: Collection[str]) -> None:
+        """Write the nodes after the network.
+
+        Args:
+            logits: The network's output [B, 3, H, W] before the sigmoid.
+            outputs: The names of the graph's outputs.
+        """
         graph = self._graph
         add = graph.add
         predicted = add("Sigmoid", [logits], COMPOSE_PREDICTED)
@@ -122,14 +138,14 @@ class ByteEnds:
             add("Cast", [composed], INPAINTED, to=2)
 
     @staticmethod
-    def give_predicted(model: onnx.ModelProto) -> None:
-        """Add the output `predicted` to a graph that was made without it."""
+    def add_predicted(model: onnx.ModelProto) -> None:
+        """Add the output `predicted` to a graph that has none."""
         dynamic = any(node.name == COMPOSE_CROPPED for node in model.graph.node)
         source = COMPOSE_CROPPED if dynamic else COMPOSE_PREDICTED
         _add_output(model, helper.make_node("Transpose", [source], [PREDICTED], name=PREDICTED, perm=[0, 2, 3, 1]))
 
-    def _mirrored(self, axis: int, side: str) -> str:
-        """0, 1, …, n−1, n−1, n−2, …: as many as the next multiple of 8 (n ≥ 16, so they never reach back to 0)."""
+    def _mirror_indices(self, axis: int, side: str) -> str:
+        """Return the indices 0, 1, …, n−1, n−1, n−2, … of an axis of length n ≥ 16, padded to a multiple of 8."""
         graph, name = self._graph, f"{COMPOSE}/{side}"
         add, ints = graph.add, graph.ints
         length = add("Shape", [f"{COMPOSE}/image"], f"{name}/length", start=axis, end=axis + 1)
@@ -145,25 +161,28 @@ class ByteEnds:
         return add("Min", [index, back], f"{name}/mirrored")
 
     def inputs(self) -> list[Value]:
+        """Return the graph's inputs."""
         return [
             Value(IMAGE, "uint8", (BATCH, *self._sides, 3)),
             Value(MASK, "uint8", (BATCH, *self._sides)),
         ]
 
     def outputs(self, names: Sequence[str]) -> list[Value]:
+        """Return the graph's outputs of these names."""
         types = {INPAINTED: "uint8", PREDICTED: "float32"}
         return [Value(name, types[name], (BATCH, *self._sides, 3)) for name in names]
 
 
 def _add_output(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
-    """Append a node that makes a float32 output of four axes."""
+    """Append a node, whose output becomes a float32 output of the graph with four axes."""
     model.graph.node.append(node)
     sides = [f"{node.name}_{axis}" for axis in range(4)]
     model.graph.output.append(helper.make_tensor_value_info(node.output[0], onnx.TensorProto.FLOAT, sides))
 
 
-def _one(graph: GraphBuilder) -> str:
+def _make_one(graph: GraphBuilder) -> str:
     return graph.constant("const/one", np.array(1, np.float32))
 
 
-ENDS: dict[Io, type[FloatEnds] | type[ByteEnds]] = {"float": FloatEnds, "uint8": ByteEnds}
+#: The inputs and outputs of each io.
+INTERFACES: dict[Io, type[FloatInterface] | type[ByteInterface]] = {"float": FloatInterface, "uint8": ByteInterface}

@@ -1,8 +1,8 @@
-"""The generator as an ONNX graph: every node written here, batch norms folded, FFTs lowered, nothing traced.
+"""The generator as an ONNX graph, written node by node, with folded batch norms and lowered FFTs.
 
-The networks are a closed family, so the graph is emitted from the config and the parameters alone: the same code makes
-static and dynamic graphs, every node bears the name of its part of the network (stem, down0, block3/conv1, up0, head,
-fft), and no torch is needed.
+The graph is written from the config and the parameters, without tracing and without torch. The same code writes graphs
+of one size and of any size. A node's name begins with its part of the network, such as stem, block3/conv1 or up0
+(:mod:`glama_deploy.node_names`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from glama_deploy.export.graph.builder import GraphBuilder
 from glama_deploy.export.graph.fft_library import DftFFT, PluginFFT
 from glama_deploy.export.graph.fft_matmul import MatmulFFT
 from glama_deploy.export.graph.fft_split import SplitFFT
-from glama_deploy.export.graph.inputs_outputs import ENDS
+from glama_deploy.export.graph.inputs_outputs import INTERFACES
 from glama_deploy.export.graph.pull_push import PullPush
 from glama_deploy.network import MIN_SIDE, SIZE_MULTIPLE, NetworkConfig, next_side
 from glama_deploy.node_names import (
@@ -54,8 +54,8 @@ from glama_deploy.node_names import (
     UP,
 )
 
-#: What batch norm adds to the variance (PyTorch's default, which LaMa keeps).
-BN_EPS = 1e-5
+#: The constant that batch norm adds to the variance: PyTorch's default, which LaMa uses.
+BATCH_NORM_EPSILON = 1e-5
 
 OUTPUTS = (INPAINTED, PREDICTED)
 
@@ -68,31 +68,39 @@ def build(
     fft: Lowering = "matmul",
     io: Io = "float",
 ) -> onnx.ModelProto:
-    """The network as a checked float32 ONNX model.
+    """Build the network as a checked float32 ONNX model.
 
-    Inputs `image` and `mask`, outputs, as asked, `inpainted` (the prediction where pixels are missing, the image where
-    they are known) and `predicted` (the network's own), as :mod:`glama_deploy.export.graph.inputs_outputs` says for
-    each `io`. B is always free; H and W are `size`, or without it free too: any multiples of 8 from 16 up, with io
-    `uint8` any sides. `fft` is how the transforms are written; `split` needs a size.
+    The inputs are `image` and `mask`. :mod:`glama_deploy.export.graph.inputs_outputs` says their types and shapes. The
+    batch is always free.
 
-    Raises GlamaError for a size that is no multiple of 8 or below 16, and for `split` without a size.
+    Args:
+        config: The network.
+        weights: The parameters by their names in the checkpoint.
+        size: The images' (height, width), multiples of 8 from 16 up. None: any size.
+        outputs: `inpainted` (the prediction where pixels are missing, the image where they are known), `predicted` (the
+            network's own image), or both.
+        fft: How the transforms are written. `split` needs a size.
+        io: The types of inputs and outputs.
+
+    Raises:
+        GlamaError: a side is not a multiple of 8 or is below 16, or `split` has no size.
     """
     check_size(size)
     if fft == "split" and size is None:
         raise GlamaError("the split FFT is of one size: give --size HxW with --fft split, or use --fft matmul")
     graph = GraphBuilder()
-    ends = ENDS[io](graph, size)
-    entered = ends.enter()
+    interface = INTERFACES[io](graph, size)
+    entered = interface.write_inputs()
     if config.coarse is not None:
-        entered = _with_coarse_picture(config, weights, graph, size, fft, entered)
-    ends.leave(_Emitter(config, weights, graph, size, fft).generator(entered), outputs)
+        entered = _write_stage_one(config, weights, graph, size, fft, entered)
+    interface.write_outputs(_NetworkWriter(config, weights, graph, size, fft).write_generator(entered), outputs)
     metadata = {"network": config.model_dump_json(), "fft": fft}
-    model = graph.model(ends.inputs(), ends.outputs(outputs), metadata)
+    model = graph.model(interface.inputs(), interface.outputs(outputs), metadata)
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
-def _with_coarse_picture(
+def _write_stage_one(
     config: NetworkConfig,
     weights: Mapping[str, np.ndarray],
     graph: GraphBuilder,
@@ -100,12 +108,12 @@ def _with_coarse_picture(
     fft: Lowering,
     entered: str,
 ) -> str:
-    """Stage one: its picture, enlarged, before the network's input; [B, 7, H, W]."""
+    """Write stage one; return its enlarged picture before the input of stage two, [B, 7, H, W]."""
     assert config.coarse is not None
     add, side = graph.add, config.coarse_side
     resampling = two_stage.Resampling(graph, size, side, entered)
     means = resampling.shrink(add("Concat", [MASKED, KEEP], f"{SHRINK}/known", axis=1))
-    least = graph.constant("const/least_known", np.array(two_stage.LEAST_KNOWN, np.float32))
+    least = graph.constant("const/least_known", np.array(two_stage.MIN_KNOWN_SHARE, np.float32))
     one = graph.constant("const/one", np.array(1, np.float32))
     sums, share = (
         add("Slice", [means, graph.ints(first), graph.ints(last), graph.ints(1)], f"{SHRINK}/{name}")
@@ -115,8 +123,8 @@ def _with_coarse_picture(
     image = add("Div", [sums, add("Max", [share, least], f"{SHRINK}/divisor")], f"{SHRINK}/mean")
     image = add("Mul", [image, add("Sub", [one, missing], f"{SHRINK}/keep")], f"{SHRINK}/masked")
     own = {name.removeprefix("coarse."): value for name, value in weights.items() if name.startswith("coarse.")}
-    stage = _Emitter(config.coarse, own, graph.scoped(COARSE_PREFIX), (side, side), cost.of_coarse(fft, config))
-    logits = stage.generator(add("Concat", [image, missing], f"{SHRINK}/stacked", axis=1))
+    stage = _NetworkWriter(config.coarse, own, graph.scoped(COARSE_PREFIX), (side, side), cost.of_coarse(fft, config))
+    logits = stage.write_generator(add("Concat", [image, missing], f"{SHRINK}/stacked", axis=1))
     predicted = add("Sigmoid", [logits], f"{COARSE_PICTURE}/predicted")
     picture = add(
         "Add", [image, add("Mul", [missing, predicted], f"{COARSE_PICTURE}/filled")], f"{COARSE_PICTURE}/whole"
@@ -125,7 +133,14 @@ def _with_coarse_picture(
 
 
 def check_size(size: tuple[int, int] | None) -> None:
-    """Raise GlamaError unless both sides are multiples of 8 and at least 16."""
+    """Check a graph's size.
+
+    Args:
+        size: The (height, width); None is valid.
+
+    Raises:
+        GlamaError: a side is not a multiple of 8 or is below 16.
+    """
     if size is None:
         return
     if any(side % SIZE_MULTIPLE or side < MIN_SIDE for side in size):
@@ -136,8 +151,8 @@ def check_size(size: tuple[int, int] | None) -> None:
         )
 
 
-class _Emitter:
-    """Writes the generator's layers, in the order in which they run."""
+class _NetworkWriter:
+    """Writes the generator's layers in the order in which they run."""
 
     def __init__(
         self,
@@ -156,33 +171,33 @@ class _Emitter:
         self._lowering = fft
         self._fft: MatmulFFT | SplitFFT | DftFFT | PluginFFT | None = None
 
-    def generator(self, x: str) -> str:
-        """From [B, 4, H, W] to the head's [B, 3, H, W], before the sigmoid."""
+    def write_generator(self, x: str) -> str:
+        """Return the head's output [B, 3, H, W], before the sigmoid, from the input [B, 4 or 7, H, W]."""
         if self._config.fill is None:
-            return self._layers(x)
+            return self._write_layers(x)
         picture = PullPush(self._graph, self._size, x)
-        return picture.added_to(self._layers(picture.seen()))
+        return picture.add_log_odds(self._write_layers(picture.write_network_input()))
 
-    def _layers(self, x: str) -> str:
+    def _write_layers(self, x: str) -> str:
         config = self._config
-        local, globl = self._ffc("model.1", STEM, x, None, padding=3, stride=1)
+        local, globl = self._write_ffc("model.1", STEM, x, None, padding=3, stride=1)
         for level in range(config.n_downsampling):
-            local, globl = self._ffc(f"model.{2 + level}", f"{DOWN}{level}", local, globl, padding=1, stride=2)
+            local, globl = self._write_ffc(f"model.{2 + level}", f"{DOWN}{level}", local, globl, padding=1, stride=2)
         assert globl is not None
-        self._fft = self._transforms(globl)
+        self._fft = self._make_transforms(globl)
         for block in range(config.n_blocks):
             source, name = f"model.{config.first_block + block}", f"{BLOCK}{block}"
             inner: tuple[str, str | None] = (local, globl)
             for layer in BLOCK_LAYERS:
-                inner = self._ffc(f"{source}.{layer}", f"{name}/{layer}", *inner, padding=1, stride=1)
+                inner = self._write_ffc(f"{source}.{layer}", f"{name}/{layer}", *inner, padding=1, stride=1)
             local = self._graph.add("Add", [local, inner[0]], f"{name}/{LOCAL}")
             globl = self._graph.add("Add", [globl, str(inner[1])], f"{name}/{GLOBAL}")
         x = self._graph.add("Concat", [local, globl], BOTTLENECK, axis=1)
         for step in range(config.n_downsampling):
-            x = self._up(config.first_up + 3 * step, f"{UP}{step}", x)
-        return self._head(x)
+            x = self._write_up(config.first_up + 3 * step, f"{UP}{step}", x)
+        return self._write_head(x)
 
-    def _transforms(self, like: str) -> MatmulFFT | SplitFFT | DftFFT | PluginFFT:
+    def _make_transforms(self, like: str) -> MatmulFFT | SplitFFT | DftFFT | PluginFFT:
         if self._lowering == "split":
             assert self._bottleneck is not None
             return SplitFFT(self._graph, self._bottleneck)
@@ -190,47 +205,69 @@ class _Emitter:
             return MatmulFFT(self._graph, self._bottleneck, like)
         return (DftFFT if self._lowering == "dft" else PluginFFT)(self._graph, self._bottleneck, like)
 
-    def _ffc(
+    def _write_ffc(
         self, source: str, name: str, local: str, globl: str | None, *, padding: int, stride: int
     ) -> tuple[str, str | None]:
-        """An FFC layer with its norms folded and its ReLUs; `source` is its name in the checkpoint."""
+        """Write an FFC layer with folded norms and its ReLUs.
+
+        Args:
+            source: The layer's name in the checkpoint.
+            name: The prefix of the nodes' names.
+            local: The local input [B, C, H, W].
+            globl: The global input; None before the blocks.
+            padding: Pixels of reflection padding on each side.
+            stride: The convolutions' stride.
+
+        Returns:
+            The local and the global output; None where the layer has no global output.
+        """
         weight = {path: self._weights.get(f"{source}.ffc.{path}.weight") for path in ("convl2l", "convl2g", "convg2l")}
-        scale, shift = self._norm(f"{source}.bn_l")
-        padded = self._pad(local, padding, f"{name}/{LOCAL}_{PAD}")
+        scale, shift = self._fold_norm(f"{source}.bn_l")
+        padded = self._write_pad(local, padding, f"{name}/{LOCAL}_{PAD}")
         assert weight["convl2l"] is not None
-        out_l = self._conv(padded, _scaled(weight["convl2l"], scale), shift, f"{name}/{LOCAL_TO_LOCAL}", stride)
+        out_l = self._write_conv(
+            padded, _scale_kernel(weight["convl2l"], scale), shift, f"{name}/{LOCAL_TO_LOCAL}", stride
+        )
         if globl is not None and weight["convg2l"] is not None:
-            padded_g = self._pad(globl, padding, f"{name}/{GLOBAL}_{PAD}")
-            from_g = self._conv(padded_g, _scaled(weight["convg2l"], scale), None, f"{name}/{GLOBAL_TO_LOCAL}", stride)
+            padded_g = self._write_pad(globl, padding, f"{name}/{GLOBAL}_{PAD}")
+            from_g = self._write_conv(
+                padded_g, _scale_kernel(weight["convg2l"], scale), None, f"{name}/{GLOBAL_TO_LOCAL}", stride
+            )
             out_l = self._graph.add("Add", [out_l, from_g], f"{name}/{LOCAL}_{SUM}")
         out_l = self._graph.add("Relu", [out_l], f"{name}/{LOCAL}")
         if weight["convl2g"] is None:
             return out_l, None
-        scale, shift = self._norm(f"{source}.bn_g")
-        out_g = self._conv(padded, _scaled(weight["convl2g"], scale), shift, f"{name}/{LOCAL_TO_GLOBAL}", stride)
+        scale, shift = self._fold_norm(f"{source}.bn_g")
+        out_g = self._write_conv(
+            padded, _scale_kernel(weight["convl2g"], scale), shift, f"{name}/{LOCAL_TO_GLOBAL}", stride
+        )
         if globl is not None:
-            from_g = self._spectral(f"{source}.ffc.convg2g", f"{name}/{GLOBAL_TO_GLOBAL}", globl, scale)
+            from_g = self._write_fourier_unit(f"{source}.ffc.convg2g", f"{name}/{GLOBAL_TO_GLOBAL}", globl, scale)
             out_g = self._graph.add("Add", [out_g, from_g], f"{name}/{GLOBAL}_{SUM}")
         return out_l, self._graph.add("Relu", [out_g], f"{name}/{GLOBAL}")
 
-    def _spectral(self, source: str, name: str, x: str, out_scale: np.ndarray) -> str:
-        """The global-to-global path; `out_scale` is the following norm's, folded into the last convolution."""
+    def _write_fourier_unit(self, source: str, name: str, x: str, out_scale: np.ndarray) -> str:
+        """Write the Fourier unit; `out_scale` [C] is the scale of the following norm, for the last convolution."""
         assert self._fft is not None
         add, channels = self._graph.add, self._config.spectral_channels
-        scale, shift = self._norm(f"{source}.conv1.1")
-        x = self._conv(x, _scaled(self._weights[f"{source}.conv1.0.weight"], scale), shift, f"{name}/in")
+        scale, shift = self._fold_norm(f"{source}.conv1.1")
+        x = self._write_conv(x, _scale_kernel(self._weights[f"{source}.conv1.0.weight"], scale), shift, f"{name}/in")
         x = add("Relu", [x], f"{name}/{TRANSFORM_INPUT}")
         z = self._fft.forward(x, channels, f"{name}/{RFFT}")
-        scale, shift = self._norm(f"{source}.fu.bn")
-        z = self._conv(z, _scaled(self._weights[f"{source}.fu.conv_layer.weight"], scale), shift, f"{name}/{SPECTRUM}")
+        scale, shift = self._fold_norm(f"{source}.fu.bn")
+        z = self._write_conv(
+            z, _scale_kernel(self._weights[f"{source}.fu.conv_layer.weight"], scale), shift, f"{name}/{SPECTRUM}"
+        )
         z = add("Relu", [z], f"{name}/{SPECTRUM}_{RELU}")
         z = self._fft.inverse(z, channels, f"{name}/{IRFFT}", like=x)
         x = add("Add", [x, z], f"{name}/{SUM}")
-        return self._conv(x, _scaled(self._weights[f"{source}.conv2.weight"], out_scale), None, f"{name}/out")
+        return self._write_conv(
+            x, _scale_kernel(self._weights[f"{source}.conv2.weight"], out_scale), None, f"{name}/out"
+        )
 
-    def _up(self, index: int, name: str, x: str) -> str:
-        """Transposed convolution (doubles height and width) with its norm folded, and ReLU."""
-        scale, shift = self._norm(f"model.{index + 1}")
+    def _write_up(self, index: int, name: str, x: str) -> str:
+        """Write a transposed convolution, which doubles height and width, with folded norm and ReLU."""
+        scale, shift = self._fold_norm(f"model.{index + 1}")
         kernel = self._weights[f"model.{index}.weight"].astype(np.float64) * scale[None, :, None, None]
         bias = self._weights[f"model.{index}.bias"].astype(np.float64) * scale + shift
         x = self._graph.add(
@@ -248,36 +285,38 @@ class _Emitter:
         )
         return self._graph.add("Relu", [x], f"{name}/{RELU}")
 
-    def _head(self, x: str) -> str:
-        """The 7×7 convolution to three channels, as an 8×8 one of stride 2 to twelve and a depth-to-space: the same
-        sums, four neighbouring pixels at once, because three output channels leave the vector units idle."""
+    def _write_head(self, x: str) -> str:
+        """Write the 7×7 convolution to three channels as an 8×8 one of stride 2 to twelve, and a depth-to-space.
+
+        The sums are the same, for four neighbouring pixels at once. Three output channels leave vector units idle.
+        """
         kernel, bias = (self._weights[f"model.{self._config.head}.{part}"] for part in ("weight", "bias"))
         wide = np.zeros((3, 2, 2, kernel.shape[1], 8, 8), np.float32)
         for row in range(2):
             for column in range(2):
                 wide[:, row, column, :, row : row + 7, column : column + 7] = kernel
-        x = self._pad(x, 3, f"{HEAD}/{PAD}")
-        x = self._conv(x, wide.reshape(12, -1, 8, 8), np.repeat(bias, 4), f"{HEAD}/conv", stride=2)
+        x = self._write_pad(x, 3, f"{HEAD}/{PAD}")
+        x = self._write_conv(x, wide.reshape(12, -1, 8, 8), np.repeat(bias, 4), f"{HEAD}/conv", stride=2)
         return self._graph.add("DepthToSpace", [x], f"{HEAD}/pixels", blocksize=2, mode="CRD")
 
-    def _pad(self, x: str, padding: int, name: str) -> str:
+    def _write_pad(self, x: str, padding: int, name: str) -> str:
         pads = self._graph.ints(0, 0, padding, padding, 0, 0, padding, padding)
         return self._graph.add("Pad", [x, pads], name, mode="reflect")
 
-    def _conv(self, x: str, kernel: np.ndarray, bias: np.ndarray | None, name: str, stride: int = 1) -> str:
+    def _write_conv(self, x: str, kernel: np.ndarray, bias: np.ndarray | None, name: str, stride: int = 1) -> str:
         inputs = [x, self._graph.constant(f"{name}/weight", kernel.astype(np.float32))]
         if bias is not None:
             inputs.append(self._graph.constant(f"{name}/bias", bias.astype(np.float32)))
         return self._graph.add("Conv", inputs, name, kernel_shape=list(kernel.shape[2:]), strides=[stride, stride])
 
-    def _norm(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """A batch norm in eval mode as (scale, shift), float64 [C]: y = scale · x + shift."""
+    def _fold_norm(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return a batch norm in eval mode as (scale, shift), float64 [C]: y = scale · x + shift."""
         part = {p: self._weights[f"{name}.{p}"].astype(np.float64) for p in ("weight", "bias")}
         mean, var = (self._weights[f"{name}.running_{p}"].astype(np.float64) for p in ("mean", "var"))
-        scale = part["weight"] / np.sqrt(var + BN_EPS)
+        scale = part["weight"] / np.sqrt(var + BATCH_NORM_EPSILON)
         return scale, part["bias"] - mean * scale
 
 
-def _scaled(kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """A convolution's kernel with each output channel multiplied, in float64."""
+def _scale_kernel(kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Return a convolution's kernel in float64 with each output channel multiplied by its scale."""
     return kernel.astype(np.float64) * scale[:, None, None, None]

@@ -1,10 +1,10 @@
-"""The interpolated picture that a network with `fill` begins with, in the graph: poolings and sums.
+"""The interpolated picture with which a network with `fill` begins, as poolings and sums.
 
-What it computes stands in :mod:`glama_deploy.reference.pull_push`. No weights, and only nodes that every engine has
-and computes alike. Odd sides are padded by a node of their own, since some providers drop a pooling's pads at the end;
-twice the size is a depth-to-space of four copies, since behind a resize OpenVINO in bf16 would not keep to float32. All
-of it is float32 at every precision, as the image and the sigmoid are (but for a coarse network's in OpenVINO's bf16,
-which keeps float32 only behind the last product).
+:mod:`glama_deploy.reference.pull_push` describes the method. It has no weights. All engines compute its nodes alike.
+A separate node pads odd sides, because some providers ignore a pooling's padding at the end. Enlarging by two is a
+depth-to-space of four copies, because OpenVINO in bf16 would not compute a resize in float32. All nodes compute in
+float32 at every precision. The one exception is the picture of a coarse network in OpenVINO's bf16, which computes in
+float32 only after the last matrix product.
 """
 
 from __future__ import annotations
@@ -15,69 +15,76 @@ from glama_deploy.node_names import FILL
 
 
 class PullPush:
-    """Emits it for the value `x` [B, 4, H, W] (masked image, then mask), of images of one size or of any."""
+    """Writes the interpolated picture."""
 
     def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None, x: str) -> None:
+        """Write the picture.
+
+        Args:
+            graph: The graph.
+            size: The images' (height, width). None: any size.
+            x: The masked image and the mask, [B, 4, H, W].
+        """
         self._graph, self._size = graph, size
-        self._mask = self._channels(x, 3, 4, "mask")
-        masked = self._channels(x, 0, 3, "masked")
+        self._mask = self._slice_channels(x, 3, 4, "mask")
+        masked = self._slice_channels(x, 0, 3, "masked")
         known = self._add("Sub", [self._graph.scalar(1), self._mask], "known")
         self._picture = self._push(self._pull(self._add("Concat", [masked, known], "levels0", axis=1)))
 
-    def seen(self) -> str:
-        """What the network sees: picture and mask, [B, 4, H, W]."""
+    def write_network_input(self) -> str:
+        """Return the network's input, the picture and the mask, [B, 4, H, W]."""
         return self._add("Concat", [self._picture, self._mask], "seen", axis=1)
 
-    def added_to(self, logits: str) -> str:
-        """The network's output added to the picture's log odds, [B, 3, H, W]."""
+    def add_log_odds(self, logits: str) -> str:
+        """Return the sum of the network's output and the picture's log odds, [B, 3, H, W]."""
         lowest, highest = self._graph.scalar(FILL_LEAST), self._graph.scalar(1 - FILL_LEAST)
         p = self._add("Min", [self._add("Max", [self._picture, lowest], "bounded_below"), highest], "bounded")
         odds = self._add("Div", [p, self._add("Sub", [self._graph.scalar(1), p], "complement")], "odds")
         return self._add("Add", [logits, self._add("Log", [odds], "log_odds")], "logits")
 
     def _pull(self, level: str) -> list[str]:
-        """The pyramid [B, 4, h, w] (colour × known, known), the finest first."""
+        """Return the pyramid's levels [B, 4, h, w] (colour × known, known), the finest first."""
         levels = [level]
         for number in range(1, len(FILL_SMOOTHINGS)):
             name = f"levels{number}"
-            finer, odd = levels[-1], self._odd(number - 1)
+            finer, odd = levels[-1], self._find_odd_sides(number - 1)
             if odd != (0, 0):
                 pads = self._graph.ints(0, 0, 0, 0, 0, 0, *odd)
                 finer = self._add("Pad", [finer, pads], f"{name}/even", mode="edge")
             mean = self._add("AveragePool", [finer], f"{name}/mean", kernel_shape=[2, 2], strides=[2, 2])
-            share = self._channels(mean, 3, 4, f"{name}/share")
+            share = self._slice_channels(mean, 3, 4, f"{name}/share")
             most = self._add("Max", [share, self._graph.scalar(0.25)], f"{name}/divisor")
             levels.append(self._add("Div", [mean, most], name))
         return levels
 
     def _push(self, levels: list[str]) -> str:
-        """The picture [B, 3, H, W]."""
+        """Return the picture [B, 3, H, W]."""
         mean = self._add("GlobalAveragePool", [levels[-1]], "mean")
-        share = self._channels(mean, 3, 4, "mean/share")
+        share = self._slice_channels(mean, 3, 4, "mean/share")
         share = self._add("Max", [share, self._graph.scalar(FILL_LEAST_KNOWN)], "mean/divisor")
-        picture = self._add("Div", [self._channels(mean, 0, 3, "mean/sums"), share], "mean/picture")
+        picture = self._add("Div", [self._slice_channels(mean, 0, 3, "mean/sums"), share], "mean/picture")
         for number in reversed(range(len(levels))):
             name = f"push{number}"
-            known = self._channels(levels[number], 0, 3, f"{name}/known")
-            share = self._channels(levels[number], 3, 4, f"{name}/share")
+            known = self._slice_channels(levels[number], 0, 3, f"{name}/known")
+            share = self._slice_channels(levels[number], 3, 4, f"{name}/share")
             unknown = self._add("Sub", [self._graph.scalar(1), share], f"{name}/unknown")
             if number + 1 < len(levels):
-                picture = self._enlarged(picture, number, known, name)
-            picture = self._completed(known, unknown, picture, f"{name}/begun")
+                picture = self._enlarge(picture, number, known, name)
+            picture = self._complete(known, unknown, picture, f"{name}/begun")
             for step in range(FILL_SMOOTHINGS[number]):
                 own = f"{name}/step{step}"
                 mean = self._add("AveragePool", [picture], f"{own}/mean", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
-                picture = self._completed(known, unknown, mean, own)
+                picture = self._complete(known, unknown, mean, own)
         return picture
 
-    def _completed(self, known: str, unknown: str, picture: str, name: str) -> str:
+    def _complete(self, known: str, unknown: str, picture: str, name: str) -> str:
         return self._add("Add", [known, self._add("Mul", [unknown, picture], f"{name}/unknown")], name)
 
-    def _enlarged(self, picture: str, number: int, like: str, name: str) -> str:
-        """The picture of level `number` + 1 at the size of level `number`, that of `like`."""
+    def _enlarge(self, picture: str, number: int, like: str, name: str) -> str:
+        """Enlarge the picture of level `number` + 1 to the size of level `number`, which `like` has."""
         picture = self._add("Concat", [picture] * 4, f"{name}/four", axis=1)
         picture = self._add("DepthToSpace", [picture], f"{name}/twice", blocksize=2, mode="DCR")
-        if self._odd(number) == (0, 0):
+        if self._find_odd_sides(number) == (0, 0):
             return picture
         ints = self._graph.ints
         if self._size is None:
@@ -86,15 +93,15 @@ class PullPush:
             sides = ints(*(-(-side // 2**number) for side in self._size))
         return self._add("Slice", [picture, ints(0, 0), sides, ints(2, 3)], f"{name}/cropped")
 
-    def _odd(self, number: int) -> tuple[int, int]:
-        """Whether height and width of a level are odd, or may be where the size is open."""
+    def _find_odd_sides(self, number: int) -> tuple[int, int]:
+        """Return for height and width whether that side of a level is odd, or may be odd in a graph of any size."""
         if self._size is None:
             odd = int(2**number >= SIZE_MULTIPLE)
             return odd, odd
         height, width = (-(-side // 2**number) % 2 for side in self._size)
         return height, width
 
-    def _channels(self, x: str, first: int, last: int, name: str) -> str:
+    def _slice_channels(self, x: str, first: int, last: int, name: str) -> str:
         ints = self._graph.ints
         return self._add("Slice", [x, ints(first), ints(last), ints(1)], name)
 

@@ -1,9 +1,9 @@
-"""The two resamplings between the stages of GLaMa-2stage as matrix products: to S×S by area, and back bilinearly.
+"""The two resamplings between the stages of GLaMa-2stage as matrix products: to S×S by area, and back bilinear.
 
-What they compute stands in :mod:`glama_deploy.reference.two_stage`. Every engine has matrix products, for sizes that
-are known and for sizes that are not, and here every weight is a ratio of integers, which float32 rounds once. Resize
-nodes would differ between engines, and TensorRT has none by area. Both stay float32 at every precision: their input is
-the image, and the share of a cell that is known may be small.
+:mod:`glama_deploy.reference.two_stage` describes the resamplings. All engines support matrix products, for one size and
+for any size. Every weight is a ratio of integers, which float32 rounds once. Resize nodes would differ between engines,
+and TensorRT does not support resizing by area. Both resamplings stay float32 at every precision: their input is the
+image, and the known share of a cell may be small.
 """
 
 from __future__ import annotations
@@ -14,59 +14,70 @@ import onnx
 from glama_deploy.export.graph.builder import GraphBuilder
 from glama_deploy.node_names import COARSE_PICTURE, ENLARGE, SHRINK, get_part
 
-#: The parts of the graph that this file makes.
+#: The parts of the graph that this module and `network` write between the stages.
 PARTS = (SHRINK, COARSE_PICTURE, ENLARGE)
 
-#: As in the reference: a cell is missing where less than this share of its area is known.
-LEAST_KNOWN = 2.0**-10
+#: A cell is missing where less than this share of its area is known, as in the reference.
+MIN_KNOWN_SHARE = 2.0**-10
 
 
-def area(extent: int, cells: int) -> np.ndarray:
-    """float64 [cells, extent]: the share of each cell that each pixel covers."""
+def compute_area_weights(extent: int, cells: int) -> np.ndarray:
+    """Return the share of each cell that each pixel covers, float64 [cells, extent]."""
     cell, pixel = np.arange(cells)[:, None], np.arange(extent)
     overlap = np.minimum((cell + 1) * extent, (pixel + 1) * cells) - np.maximum(cell * extent, pixel * cells)
     return np.maximum(overlap, 0) / extent
 
 
-def bilinear(cells: int, extent: int) -> np.ndarray:
-    """float64 [extent, cells]: the weight of each cell in each pixel, pixels as areas, edges held."""
+def compute_bilinear_weights(cells: int, extent: int) -> np.ndarray:
+    """Return the weight of each cell in each pixel, float64 [extent, cells]. Pixels are areas, edges are repeated."""
     pixel, cell = np.arange(extent)[:, None], np.arange(cells)
     place = np.clip((2 * pixel + 1) * cells - extent, 0, 2 * extent * (cells - 1))  # in units of 1/(2·extent)
     return np.maximum(1 - np.abs(place - 2 * extent * cell) / (2 * extent), 0)
 
 
-def products(model: onnx.ModelProto) -> dict[str, str]:
-    """The matrix products of both, which stay float32 at every precision, each with the reason."""
+def find_products(model: onnx.ModelProto) -> dict[str, str]:
+    """Return the names of the resamplings' matrix products, which stay float32, each with the reason."""
     reason = "it resamples the image between two stages, where cells may be known by a thousandth"
     own = (node for node in model.graph.node if node.op_type == "MatMul" and get_part(node.name) in PARTS)
     return {node.name: reason for node in own}
 
 
 class Resampling:
-    """Emits both, between images of one size, or of that of the value `like` [B, C, H, W] at run time, and S×S."""
+    """Writes both resamplings."""
 
     def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None, side: int, like: str) -> None:
+        """Keep what the resamplings depend on.
+
+        Args:
+            graph: The graph.
+            size: The images' (height, width). None: the size of `like` at run time.
+            side: S, the side of stage one's square picture.
+            like: A value [B, C, H, W] of the images' size.
+        """
         self._graph, self._size, self._side, self._like = graph, size, side, like
 
     def shrink(self, x: str) -> str:
-        """The means of x [B, C, H, W] in each cell: [B, C, S, S]."""
+        """Return the mean of x [B, C, H, W] in each cell, [B, C, S, S]."""
         if self._size is not None:
-            rows, columns = (area(extent, self._side) for extent in self._size)
+            rows, columns = (compute_area_weights(extent, self._side) for extent in self._size)
             names = self._constant(rows, f"{SHRINK}/rows"), self._constant(columns.T, f"{SHRINK}/columns")
         else:
-            names = self._area(0, f"{SHRINK}/rows"), self._area(1, f"{SHRINK}/columns")
-        return self._products(names, x, SHRINK)
+            names = self._write_area_weights(0, f"{SHRINK}/rows"), self._write_area_weights(1, f"{SHRINK}/columns")
+        return self._write_products(names, x, SHRINK)
 
     def enlarge(self, x: str) -> str:
-        """x [B, C, S, S] between its cells: [B, C, H, W]."""
+        """Interpolate x [B, C, S, S]; return [B, C, H, W]."""
         if self._size is not None:
-            rows, columns = (bilinear(self._side, extent) for extent in self._size)
+            rows, columns = (compute_bilinear_weights(self._side, extent) for extent in self._size)
             names = self._constant(rows, f"{ENLARGE}/rows"), self._constant(columns.T, f"{ENLARGE}/columns")
         else:
-            names = self._bilinear(0, f"{ENLARGE}/rows"), self._bilinear(1, f"{ENLARGE}/columns")
-        return self._products(names, x, ENLARGE)
+            names = (
+                self._write_bilinear_weights(0, f"{ENLARGE}/rows"),
+                self._write_bilinear_weights(1, f"{ENLARGE}/columns"),
+            )
+        return self._write_products(names, x, ENLARGE)
 
-    def _products(self, matrices: tuple[str, str], x: str, name: str) -> str:
+    def _write_products(self, matrices: tuple[str, str], x: str, name: str) -> str:
         rows, columns = matrices
         x = self._graph.add("MatMul", [rows, x], f"{name}/by_rows")
         return self._graph.add("MatMul", [x, columns], f"{name}/by_columns")
@@ -74,11 +85,13 @@ class Resampling:
     def _constant(self, values: np.ndarray, name: str) -> str:
         return self._graph.constant(name, values.astype(np.float32))
 
-    def _area(self, axis: int, name: str) -> str:
-        """:func:`area` of an axis in the graph; of columns (axis 1) its transpose. Every number is an integer below
-        2^24, and so exact, up to the last division."""
+    def _write_area_weights(self, axis: int, name: str) -> str:
+        """Write :func:`compute_area_weights` of an axis; of columns (axis 1) the transpose.
+
+        All numbers before the last division are integers below 2^24, which float32 holds exactly.
+        """
         add = self._graph.add
-        extent, pixel, cell = self._numbers(axis, 1 - axis, name)
+        extent, pixel, cell = self._write_indices(axis, 1 - axis, name)
         side, one = self._graph.scalar(self._side), self._graph.scalar(1)
         ends = [
             add("Mul", [add("Add", [of, one], f"{name}/{label}_after"), step], f"{name}/{label}_end")
@@ -91,10 +104,13 @@ class Resampling:
         overlap = add("Sub", [add("Min", ends, f"{name}/end"), add("Max", starts, f"{name}/start")], f"{name}/overlap")
         return add("Div", [add("Relu", [overlap], f"{name}/covered"), extent], name)
 
-    def _bilinear(self, axis: int, name: str) -> str:
-        """:func:`bilinear` of an axis in the graph; of columns (axis 1) its transpose. Integers below 2^24 likewise."""
+    def _write_bilinear_weights(self, axis: int, name: str) -> str:
+        """Write :func:`compute_bilinear_weights` of an axis; of columns (axis 1) the transpose.
+
+        All numbers before the last division are integers below 2^24, which float32 holds exactly.
+        """
         add = self._graph.add
-        extent, pixel, cell = self._numbers(axis, axis, name)
+        extent, pixel, cell = self._write_indices(axis, axis, name)
         two = self._graph.scalar(2)
         unit = add("Mul", [extent, two], f"{name}/unit")
         odd = add("Add", [add("Mul", [pixel, two], f"{name}/twice"), self._graph.scalar(1)], f"{name}/odd")
@@ -107,8 +123,8 @@ class Resampling:
         share = add("Div", [add("Abs", [away], f"{name}/distance"), unit], f"{name}/far")
         return add("Relu", [add("Sub", [self._graph.scalar(1), share], f"{name}/near")], name)
 
-    def _numbers(self, axis: int, direction: int, name: str) -> tuple[str, str, str]:
-        """An axis's extent, the numbers of its pixels along `direction`, and those of the cells along the other."""
+    def _write_indices(self, axis: int, direction: int, name: str) -> tuple[str, str, str]:
+        """Return an axis's length, its pixel indices along `direction`, and the cell indices along the other axis."""
         add, ints = self._graph.add, self._graph.ints
         extent = add("Shape", [self._like], f"{name}/extent", start=2 + axis, end=3 + axis)
         pixel = add("Cast", [self._graph.range(extent, f"{name}/range")], f"{name}/range_float", to=1)

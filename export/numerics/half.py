@@ -17,9 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from glama_deploy.export.graph import fft_library as fourier_nodes
-from glama_deploy.export.graph import inputs_outputs as ends
-from glama_deploy.export.graph import two_stage
+from glama_deploy.export.graph import fft_library, inputs_outputs, two_stage
 from glama_deploy.export.graph.fft_matmul import column_basis, inverse_row_basis, row_basis
 from glama_deploy.fourier import split
 from glama_deploy.node_names import (
@@ -52,9 +50,9 @@ def full(node: onnx.NodeProto) -> bool:
     scaling."""
     part = get_part(node.name.removeprefix(COARSE_PREFIX))
     return (
-        part in (*ends.PARTS, *two_stage.PARTS, FILL)
-        or node.op_type in fourier_nodes.OPERATORS
-        or node.name.endswith(fourier_nodes.INNER)
+        part in (*inputs_outputs.PARTS, *two_stage.PARTS, FILL)
+        or node.op_type in fft_library.FP32_OPERATORS
+        or node.name.endswith(fft_library.FP32_SUFFIXES)
     )
 
 

@@ -31,7 +31,7 @@ def source(make_checkpoint):
 def picture_graph(size: tuple[int, int] | None) -> onnxruntime.InferenceSession:
     """What the network sees."""
     graph = GraphBuilder()
-    graph.add("Identity", [PullPush(graph, size, "x").seen()], "y")
+    graph.add("Identity", [PullPush(graph, size, "x").write_network_input()], "y")
     shape = ("b", 4, *(size or ("h", "w")))
     model = graph.model([Value("x", "float32", shape)], [Value("y", "float32", shape)], {})
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

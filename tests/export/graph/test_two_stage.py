@@ -37,9 +37,9 @@ def run(model, outputs, **feeds):
 @given(st.integers(8, 300), st.sampled_from([16, 24, 64, 256]))
 @settings(deadline=None)
 def test_the_matrices_are_what_the_reference_computes(extent, cells):
-    assert np.array_equal(two_stage.area(extent, cells), reference.compute_cell_weights(extent, cells).numpy())
+    assert np.array_equal(two_stage.compute_area_weights(extent, cells), reference.compute_cell_weights(extent, cells).numpy())
     picture = torch.rand(1, 1, cells, cells, dtype=torch.float64)
-    matrix = torch.from_numpy(two_stage.bilinear(cells, extent))
+    matrix = torch.from_numpy(two_stage.compute_bilinear_weights(cells, extent))
     # torch's own weights are ratios that were rounded, some 1e-13 of a cell
     torch.testing.assert_close(
         matrix @ picture @ matrix.T, reference.enlarge(picture, extent, extent), rtol=0, atol=1e-11
@@ -61,10 +61,10 @@ def test_matrices_made_in_the_graph_are_the_constants(height, width, side):
         model, names, x=np.zeros((1, 1, height, width), np.float32), small=np.zeros((1, 1, side, side), np.float32)
     )
     expected = [
-        two_stage.area(height, side),
-        two_stage.area(width, side).T,
-        two_stage.bilinear(side, height),
-        two_stage.bilinear(side, width).T,
+        two_stage.compute_area_weights(height, side),
+        two_stage.compute_area_weights(width, side).T,
+        two_stage.compute_bilinear_weights(side, height),
+        two_stage.compute_bilinear_weights(side, width).T,
     ]
     for mine, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=1.2e-7)
