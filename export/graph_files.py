@@ -55,8 +55,12 @@ def calibrate(
     cases = samples.calibration_cases(photos, size, most)
     # on float tensors, and on DFT nodes in a plugin's place: the network between has the same names
     probed = build(checkpoint.config, checkpoint.weights, size, (PREDICTED,), "dft" if fft == "plugin" else fft)
-    largest = ranges.measure(probed, (case.tensors() for case in cases))
-    return precision.lacking(model, half) | two_stage.find_products(model) | ranges.out_of_range(model, largest, half)
+    largest = ranges.measure_ranges(probed, (case.tensors() for case in cases))
+    return (
+        precision.find_unsupported_nodes(model, half)
+        | two_stage.find_products(model)
+        | ranges.find_out_of_range(model, largest, half)
+    )
 
 
 def with_predicted(bundle: Bundle, kind: Precision) -> onnx.ModelProto:

@@ -255,7 +255,7 @@ def _write_graphs(
     half: types.Half = "fp16" if request.precision == "fp16" else "bf16"
     kept = graph_files.calibrate(checkpoint, model, half, fft, (height, width), request.calibration)
     step(f"writing {half} into the graph")
-    return graphs | {half: graph_files.write(folder, types.typed(model, half, kept), half, kept)}
+    return graphs | {half: graph_files.write(folder, types.convert_to_half(model, half, kept), half, kept)}
 
 
 def _manifest(

@@ -1,10 +1,12 @@
-"""fp16 and bf16 written into the graph: TensorRT's networks are strongly typed, so a layer's type is what stands here.
+"""Conversion of a float32 graph to fp16 or bf16. TensorRT computes each layer in the type that the graph gives.
 
-The pass takes the fp32 graph and gives every convolution, matrix product and pointwise operation of the network the
-half type. What stays float32: inputs, outputs and compositing (known pixels pass through untouched), and the picture
-that a network with `fill` begins with; what is computed about sizes, with it the dynamic DFT bases, whose angles would
-lose their digits (they are cast once, when they are done); transforms that a library computes (DFT nodes, cuFFT), with
-their scaling; and the nodes that the caller names because their values leave the half type's range.
+Every convolution, matrix product and pointwise operation of the network gets the half type. These stay float32:
+
+- masking and compositing, so known pixels stay exact, and the interpolated picture of a network with `fill`;
+- computations about sizes, and the DFT bases of a graph of any size, whose angles would lose digits (the finished bases
+  are cast once);
+- transforms that a library computes (DFT nodes, cuFFT), with their scaling;
+- the nodes that the caller names, because their values leave the half type's range.
 """
 
 from __future__ import annotations
@@ -33,21 +35,23 @@ from glama_deploy.node_names import (
 
 Half = Literal["fp16", "bf16"]
 
-_TYPES = {
+_STORED_TYPES = {
     "fp32": (TensorProto.FLOAT, np.dtype(np.float32)),
     "fp16": (TensorProto.FLOAT16, np.dtype(np.float16)),
     "bf16": (TensorProto.BFLOAT16, np.dtype(ml_dtypes.bfloat16)),
 }
 
-#: Convolutions take bfloat16 from opset 22 on, which needs a newer file format.
+#: Convolutions support bfloat16 from opset 22 on, which needs a newer file format.
 _OPSETS = {"fp16": 18, "bf16": 22}
 _IR_VERSIONS = {"fp16": 8, "bf16": 10}
 
 
-def full(node: onnx.NodeProto) -> bool:
-    """Whether a node of the network is float32 at every precision: masking, interpolating, compositing, and the
-    sigmoid, whose half steps would be visible; what stands between two stages; a library's transforms and their
-    scaling."""
+def is_always_fp32(node: onnx.NodeProto) -> bool:
+    """Return whether a node is float32 at every precision.
+
+    These nodes mask, interpolate and composite images; resample between two stages; compute the sigmoid, whose steps
+    would be visible in a half type; or belong to a library's transform.
+    """
     part = get_part(node.name.removeprefix(COARSE_PREFIX))
     return (
         part in (*inputs_outputs.PARTS, *two_stage.PARTS, FILL)
@@ -56,24 +60,36 @@ def full(node: onnx.NodeProto) -> bool:
     )
 
 
-def lacking(model: onnx.ModelProto, half: Half) -> dict[str, str]:
-    """The nodes that no TensorRT engine was seen to compute in this type, each with the reason: in bf16 the transposed
-    convolutions, which TensorRT-RTX 1.7 does not build."""
+def find_unsupported_nodes(model: onnx.ModelProto, half: Half) -> dict[str, str]:
+    """Return the names of the nodes that TensorRT does not support in a half type, each with the reason.
+
+    In bf16 these are the transposed convolutions, which TensorRT-RTX 1.7 does not build.
+    """
     if half != "bf16":
         return {}
     return {n.name: "TensorRT-RTX 1.7 builds no bf16 of it" for n in model.graph.node if n.op_type == "ConvTranspose"}
 
 
-def typed(model: onnx.ModelProto, half: Half, keep: Collection[str] = ()) -> onnx.ModelProto:
-    """The float32 model with its network in `half`; nodes named in `keep` compute in float32.
+def convert_to_half(model: onnx.ModelProto, half: Half, keep: Collection[str] = ()) -> onnx.ModelProto:
+    """Convert a float32 model to a half type.
 
-    Casts stand only where the type changes, one for each value and type. Raises ValueError for a name in `keep` that
-    the graph does not have.
+    A cast stands only where the type changes, one for each value and type.
+
+    Args:
+        model: The float32 model, which is not changed.
+        half: The half type.
+        keep: The names of further nodes that compute in float32.
+
+    Returns:
+        The converted model.
+
+    Raises:
+        ValueError: the graph has no node of a name in `keep`.
     """
-    return _Pass(model, half, frozenset(keep)).run()
+    return _HalfConverter(model, half, frozenset(keep)).run()
 
 
-class _Pass:
+class _HalfConverter:
     def __init__(self, model: onnx.ModelProto, half: Half, keep: frozenset[str]) -> None:
         unknown = keep - {node.name for node in model.graph.node}
         if unknown:
@@ -82,9 +98,9 @@ class _Pass:
         self._half = half
         self._keep = keep
         self._constants = {constant.name: constant for constant in model.graph.initializer}
-        #: float values by name: the type each has, once its node is written
+        # the type of each float value whose node is written, by name
         self._types = {value.name: "fp32" for value in model.graph.input}
-        self._data = set(self._types)  # values that come from the image, other than by its shape
+        self._data = set(self._types)  # values that depend on the image's pixels
         self._nodes: list[onnx.NodeProto] = []
         self._new_constants: dict[str, onnx.TensorProto] = {}
         self._casts: dict[tuple[str, str], str] = {}
@@ -92,7 +108,7 @@ class _Pass:
 
     def run(self) -> onnx.ModelProto:
         for node in self._model.graph.node:
-            self._write(node)
+            self._write_node(node)
         graph = helper.make_graph(
             self._nodes,
             self._model.graph.name,
@@ -116,51 +132,51 @@ class _Pass:
         onnx.checker.check_model(result, full_check=True)
         return result
 
-    def _write(self, node: onnx.NodeProto) -> None:
+    def _write_node(self, node: onnx.NodeProto) -> None:
         from_image = node.op_type != "Shape" and any(name in self._data for name in node.input)
         from_image |= node.op_type == "DequantizeLinear"  # weights in bytes are the network's, too
         if not from_image:  # about sizes: as it is
             kind = None
-        elif node.name in self._keep or full(node):
+        elif node.name in self._keep or is_always_fp32(node):
             kind = "fp32"
         else:
             kind = self._half
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         for index, name in enumerate(node.input):
-            copy.input[index] = self._as(name, kind) if name else name
+            copy.input[index] = self._convert_value(name, kind) if name else name
         if node.op_type == "DFT" and _OPSETS[self._half] >= 20:
-            self._axis_as_input(copy)
+            self._move_axis_to_input(copy)
         self._nodes.append(copy)
         if kind is not None:
             self._data.update(node.output)
             self._types.update(dict.fromkeys(node.output, kind))
 
-    def _axis_as_input(self, dft: onnx.NodeProto) -> None:
-        """From opset 20 on a DFT has its axis as its third input."""
+    def _move_axis_to_input(self, dft: onnx.NodeProto) -> None:
+        """Move the axis of a DFT node to its third input, as opset 20 and later need it."""
         (axis,) = [a for a in dft.attribute if a.name == "axis"]
         name = f"const/axis_{axis.i}"
         self._new_constants[name] = numpy_helper.from_array(np.array(axis.i, np.int64), name)
         dft.attribute.remove(axis)
         dft.input.extend([""] * (2 - len(dft.input)) + [name])
 
-    def _as(self, name: str, kind: str | None) -> str:
-        """The value called `name` in type `kind`: itself, a constant of that type, or a cast of it."""
+    def _convert_value(self, name: str, kind: str | None) -> str:
+        """Return the value `name` in the type `kind`: itself, a constant of that type, or a cast."""
         if name in self._constants:
-            return self._constant(name, kind)
+            return self._convert_constant(name, kind)
         if kind is None or self._types.get(name, "fp32") == kind or not self._is_float(name):
             return name
         if (name, kind) not in self._casts:
             cast = f"{name}/{kind}"
-            self._nodes.append(helper.make_node("Cast", [name], [cast], name=cast, to=_TYPES[kind][0]))
+            self._nodes.append(helper.make_node("Cast", [name], [cast], name=cast, to=_STORED_TYPES[kind][0]))
             self._casts[name, kind] = cast
         return self._casts[name, kind]
 
     def _is_float(self, name: str) -> bool:
-        """Values of the network are float; of those about sizes, only the finished bases reach it as float."""
+        """Return whether a value is float: values of the network are, and the finished DFT bases."""
         return name in self._data or name in _BASES
 
-    def _constant(self, name: str, kind: str | None) -> str:
+    def _convert_constant(self, name: str, kind: str | None) -> str:
         constant = self._constants[name]
         if constant.data_type != TensorProto.FLOAT or kind in (None, "fp32"):
             self._new_constants.setdefault(name, constant)
@@ -168,12 +184,12 @@ class _Pass:
         half_name = f"{name}/{kind}"
         if half_name not in self._new_constants:
             with np.errstate(over="ignore"):  # a weight that overflows is infinite here, as it would be on the device
-                values = self._exact(name, numpy_helper.to_array(constant)).astype(_TYPES[kind][1])
+                values = self._compute_exactly(name, numpy_helper.to_array(constant)).astype(_STORED_TYPES[kind][1])
             self._new_constants[half_name] = numpy_helper.from_array(values, half_name)
         return half_name
 
-    def _exact(self, name: str, values: np.ndarray) -> np.ndarray:
-        """A DFT basis in float64, so that it is rounded once; any other constant as it is."""
+    def _compute_exactly(self, name: str, values: np.ndarray) -> np.ndarray:
+        """Return a DFT basis in float64, so that it is rounded once; any other constant unchanged."""
         scope = COARSE_PREFIX if name.startswith(COARSE_PREFIX) else ""
         name = name.removeprefix(scope)
         if name == ROW_BASIS:
@@ -183,9 +199,9 @@ class _Pass:
         if name in _BASES:
             basis = column_basis(values.shape[0] // 2)
             return basis if name == COLUMN_BASIS else basis.T
-        return self._split_bases(scope).get(name, values)
+        return self._compute_split_bases(scope).get(name, values)
 
-    def _split_bases(self, scope: str) -> dict[str, np.ndarray]:
+    def _compute_split_bases(self, scope: str) -> dict[str, np.ndarray]:
         if scope not in self._split:
             names = [f"{scope}{FFT}/{name}" for name in split.MINOR]
             shapes = [tuple(self._constants[name].dims) for name in names if name in self._constants]

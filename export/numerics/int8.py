@@ -51,12 +51,12 @@ def write(
     whole = PREDICTED if PREDICTED in request.outputs else INPAINTED
     parity = [_sample(case, request, whole) for case in samples.parity_cases(request.graph_sizes, request.largest)]
     model = _built(checkpoint, request, fft)
-    weights = equalize.equalized(
+    weights = equalize.equalize_channels(
         checkpoint.config, checkpoint.weights, lambda names: quantize.ranges(model, names, calibration)
     )
     checkpoint = replace(checkpoint, weights=weights)
     model = _built(checkpoint, request, fft)
-    outside = [node.name for node in model.graph.node if precision.full(node)]
+    outside = [node.name for node in model.graph.node if precision.is_always_fp32(node)]
     never = {node.name: _SPECTRUM for node in model.graph.node if node.name.endswith(f"/{SPECTRUM}")}
     lacking: dict[str, str] = {}
     if for_tensorrt:
@@ -72,7 +72,7 @@ def write(
         full = _out_of_fp16(checkpoint, model, request, fft, step)
         step("writing int8 and fp16 into the graph")
         quantized = quantize.without(found.model, model, lacking.keys() | full.keys())
-        mixed = precision.typed(symmetric.symmetric(quantized), "fp16", full)
+        mixed = precision.convert_to_half(symmetric.make_symmetric(quantized), "fp16", full)
         kept = _reasons(quantized, kept | lacking, full)
         written["int8+fp16"] = graph_files.write(folder, mixed, "int8+fp16", kept)
     return written

@@ -1,11 +1,12 @@
-"""Which values of the network leave a half type's range: found on calibration images, bounded where that can be proved.
+"""The ranges of a network's values on calibration images, and the nodes whose values leave a half type's range.
 
-fp16 ends at 65504, and the spectrum's DC coefficient grows with the image. Under the orthonormal transform
+The largest fp16 value is 65504, and the spectrum's DC coefficient grows with the image. For the orthonormal transform
 
     |X(u, v)| = |Σ x(h, w)·e^(−i…)| / √(HW)  ≤  √(HW) · mean|x|,
 
-with equality at (0, 0) for an x of one sign, which a ReLU's output is. So the mean of a Fourier unit's input bounds
-its whole spectrum, and that bound is what counts here, not only what the spectrum of a calibration image reached.
+holds, with equality at (0, 0) for an x of one sign, such as a ReLU's output. The mean of a Fourier unit's input
+therefore bounds its whole spectrum. This module uses that bound, not the largest value in a calibration image's
+spectrum.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from glama_deploy.export.numerics.half import full
+from glama_deploy.export.numerics.half import is_always_fp32
 from glama_deploy.node_names import (
     COLUMN,
     COLUMN_MINOR,
@@ -33,30 +34,39 @@ from glama_deploy.node_names import (
 )
 from glama_deploy.runtime.onnxruntime.providers import open_cpu_session
 
-#: Largest finite and smallest normal value of each half type.
-LARGEST = {"fp16": 65504.0, "bf16": 3.3895e38}
-SMALLEST = {"fp16": 2.0**-14, "bf16": 2.0**-126}
+#: The largest finite value of each half type.
+LARGEST_VALUES = {"fp16": 65504.0, "bf16": 3.3895e38}
 
-#: Calibration images are not all images: values must stay this factor away from either end.
-MARGIN = 4.0
+#: The smallest normal value of each half type.
+SMALLEST_NORMAL_VALUES = {"fp16": 2.0**-14, "bf16": 2.0**-126}
 
-#: Operators that give no numbers.
+#: The factor by which values of calibration images must stay away from both limits, because other images differ.
+RANGE_MARGIN = 4.0
+
+#: Operators with boolean outputs.
 _COMPARISONS = ("Less", "Greater", "Equal")
 
-#: What a Fourier unit's forward transform takes (see :mod:`glama_deploy.export.graph.network`), and how the values are
-#: called that are the whole spectrum, in any lowering.
-_INPUT = f"/{TRANSFORM_INPUT}"
-_SPECTRUM = tuple(f"/{RFFT}/{step}" for step in (COLUMN, COLUMN_MINOR, PARTS_FIRST, SCALE, INTERLEAVE))
+#: The end of the name of the input of a forward transform.
+_TRANSFORM_INPUT_SUFFIX = f"/{TRANSFORM_INPUT}"
+
+#: The ends of the names of values that are whole spectra, in all lowerings.
+_SPECTRUM_SUFFIXES = tuple(f"/{RFFT}/{step}" for step in (COLUMN, COLUMN_MINOR, PARTS_FIRST, SCALE, INTERLEAVE))
 
 
-def measure(model: onnx.ModelProto, inputs: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
-    """The largest magnitude of each of the network's values, by name, over calibration inputs (image [B, 3, H, W] and
-    mask [B, 1, H, W], float32); for spectra, the proved bound. inf where a value is not finite.
+def measure_ranges(model: onnx.ModelProto, inputs: Iterable[tuple[np.ndarray, np.ndarray]]) -> dict[str, float]:
+    """Measure the largest magnitude of each value of the network.
 
-    Runs the float32 graph on ONNX Runtime, one part of the network after the other, so that what a part needs is all
-    that is held at a time: at 2048×2048 a map of 64 channels has a gigabyte.
+    ONNX Runtime runs one part of the float32 graph after the other, so memory holds the values of one part only: at
+    2048×2048 a map of 64 channels has a gigabyte.
+
+    Args:
+        model: The float32 graph.
+        inputs: Calibration images [B, 3, H, W] and masks [B, 1, H, W], float32.
+
+    Returns:
+        The largest magnitude by the value's name; for spectra the proved bound, inf where a value is not finite.
     """
-    parts = [_Part(*part) for part in _parts(model)]
+    parts = [_GraphPart(*part) for part in _split_graph(model)]
     largest: dict[str, float] = {}
     for image, mask in inputs:
         values = {IMAGE: image, MASK: mask}
@@ -69,35 +79,44 @@ def measure(model: onnx.ModelProto, inputs: Iterable[tuple[np.ndarray, np.ndarra
     return largest
 
 
-def out_of_range(model: onnx.ModelProto, largest: dict[str, float], half: str) -> dict[str, str]:
-    """The nodes that must compute in float32 beside those that always do, each with its reason: those that make or take
-    a value that comes within the margin of overflow, or that is nowhere large enough to keep its digits; and those with
-    a weight that overflows.
+def find_out_of_range(model: onnx.ModelProto, largest: dict[str, float], half: str) -> dict[str, str]:
+    """Find the nodes that must compute in float32 beside those that always do.
+
+    These nodes read or write a value that may overflow or that is too small to keep its digits, or have a weight that
+    overflows.
+
+    Args:
+        model: The float32 graph.
+        largest: The values' largest magnitudes, from :func:`measure_ranges`.
+        half: The half type.
+
+    Returns:
+        The nodes' names, each with the reason.
     """
     weights = {
         c.name: float(np.abs(numpy_helper.to_array(c)).max())
         for c in model.graph.initializer
         if c.data_type == TensorProto.FLOAT
     }
-    nodes = [node for node in model.graph.node if not full(node)]
+    nodes = [node for node in model.graph.node if not is_always_fp32(node)]
     reasons = {
-        node.name: f"{name} has {weights[name]:.3g}, {half} ends at {LARGEST[half]:.5g}"
+        node.name: f"{name} has {weights[name]:.3g}, {half} ends at {LARGEST_VALUES[half]:.5g}"
         for node in nodes
         for name in node.input
-        if weights.get(name, 0.0) > LARGEST[half]
+        if weights.get(name, 0.0) > LARGEST_VALUES[half]
     }
     for node in nodes:
         for name in (*node.input, *node.output):
             value = largest.get(name, 1.0)
-            if not value * MARGIN < LARGEST[half]:
-                reasons[node.name] = f"{name} may reach {value:.3g}, {half} ends at {LARGEST[half]:.5g}"
-            elif 0 < value < SMALLEST[half] * MARGIN:
+            if not value * RANGE_MARGIN < LARGEST_VALUES[half]:
+                reasons[node.name] = f"{name} may reach {value:.3g}, {half} ends at {LARGEST_VALUES[half]:.5g}"
+            elif 0 < value < SMALLEST_NORMAL_VALUES[half] * RANGE_MARGIN:
                 reasons[node.name] = f"{name} stays below {value:.3g}, where {half} loses digits"
     return reasons
 
 
-class _Part:
-    """Some nodes of the graph as a session of their own, which also gives the range of each of their values."""
+class _GraphPart:
+    """Some nodes of the graph as a session that also returns the range of each of their values."""
 
     def __init__(self, model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> None:
         self.inputs, self._outputs = inputs, outputs
@@ -106,7 +125,7 @@ class _Part:
         self._session = open_cpu_session(probed.SerializeToString(), keeps_memory=False)
 
     def run(self, feeds: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-        """The values that later parts need, and the largest magnitude of each value."""
+        """Return the values that later parts need, and the largest magnitude of each value."""
         found = self._session.run([*self._outputs, *self._probes], feeds)
         made = dict(zip(self._outputs, found, strict=False))
         largest: dict[str, float] = {}
@@ -116,9 +135,12 @@ class _Part:
         return made, largest
 
 
-def _parts(model: onnx.ModelProto) -> Iterator[tuple[onnx.ModelProto, list[str], list[str]]]:
-    """The graph cut where the first part of the nodes' names changes (what is made for all FFTs stays where it is first
-    needed): each piece, its inputs and its outputs."""
+def _split_graph(model: onnx.ModelProto) -> Iterator[tuple[onnx.ModelProto, list[str], list[str]]]:
+    """Cut the graph where the nodes' part changes; nodes that all FFTs share stay with their first reader.
+
+    Yields:
+        Each piece, its inputs and its outputs.
+    """
     types = {
         value.name: value.type.tensor_type.elem_type
         for value in onnx.shape_inference.infer_shapes(model).graph.value_info
@@ -151,8 +173,11 @@ def _parts(model: onnx.ModelProto) -> Iterator[tuple[onnx.ModelProto, list[str],
 
 
 def _with_probes(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str]]:
-    """A copy of a part that also gives scalars, and which value each is about: its largest and its smallest element,
-    or the bound of a spectrum."""
+    """Add outputs to a copy of a part: the largest and the smallest element of each value, or the bound of a spectrum.
+
+    Returns:
+        The copy, and by the name of each new output the value that it describes.
+    """
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     axes = numpy_helper.from_array(np.array([2, 3], np.int64), "probe/axes")
@@ -165,30 +190,30 @@ def _with_probes(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str
         copy.graph.node.append(helper.make_node(op, list(inputs), [name], name=name, **attributes))
         return name
 
-    def output(name: str, about: str) -> None:
+    def add_output(name: str, about: str) -> None:
         copy.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, []))
         probes[name] = about
 
-    values = _values(model)
-    spectra = [name for name in values if name.endswith(_SPECTRUM)]
+    values = _find_image_values(model)
+    spectra = [name for name in values if name.endswith(_SPECTRUM_SUFFIXES)]
     for name in values:
         if name not in spectra:
             for op in ("ReduceMax", "ReduceMin"):  # without a copy of |x|
-                output(add(op, name, keepdims=0), name)
+                add_output(add(op, name, keepdims=0), name)
     for node in model.graph.node:
-        if node.name.endswith(_INPUT):
+        if node.name.endswith(_TRANSFORM_INPUT_SUFFIX):
             # √(HW) · the largest mean|x| of a channel; of a ReLU's output, which is its own |x|
             sides = add("Cast", add("ReduceProd", add("Shape", node.name, start=2, end=4), keepdims=0), to=1)
             mean = add("ReduceMean", node.name, "probe/axes", keepdims=0)
             bound = add("Mul", add("Pow", sides, "probe/half"), add("ReduceMax", mean, keepdims=0))
             for name in spectra:
-                if name.startswith(node.name.removesuffix(_INPUT) + f"/{RFFT}/"):
-                    output(add("Identity", bound), name)
+                if name.startswith(node.name.removesuffix(_TRANSFORM_INPUT_SUFFIX) + f"/{RFFT}/"):
+                    add_output(add("Identity", bound), name)
     return copy, probes
 
 
-def _values(model: onnx.ModelProto) -> list[str]:
-    """The float values of a part that come from the image, other than by its shape, in order."""
+def _find_image_values(model: onnx.ModelProto) -> list[str]:
+    """Return the names of a part's float values that depend on the image's pixels, in order."""
     data = {v.name for v in model.graph.input if v.type.tensor_type.elem_type == TensorProto.FLOAT}
     data -= {name for name in data if get_part(name) == FFT}
     names = []

@@ -31,12 +31,12 @@ def parsed(tiny_bundle, tmp_path_factory) -> Callable[..., Parsed]:
     """A function that gives the tiny network in fp16, but for the nodes that are to be kept."""
     import onnx
 
-    from glama_deploy.export.numerics.half import typed
+    from glama_deploy.export.numerics.half import convert_to_half
 
     def parse(*keep: str) -> Parsed:
         model = onnx.load(str(tiny_bundle.path / "model.onnx"))
         path = str(tmp_path_factory.mktemp("half") / "half.onnx")
-        onnx.save(typed(model, "fp16", keep), path)
+        onnx.save(convert_to_half(model, "fp16", keep), path)
         return Parsed(path)
 
     return parse

@@ -14,7 +14,7 @@ from glama_deploy.errors import GlamaError
 from glama_deploy.export.graph.builder import GraphBuilder, Value
 from glama_deploy.export.graph.fft_library import DftFFT
 from glama_deploy.export.graph.network import build
-from glama_deploy.export.numerics.half import typed
+from glama_deploy.export.numerics.half import convert_to_half
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.runtime.openvino import runner as openvino
 
@@ -64,7 +64,7 @@ def test_dft_nodes_are_torch_fft(engine, h, w, dynamic):
 @pytest.mark.parametrize("fft", ["dft", "plugin"])
 def test_a_librarys_transforms_stay_float32_at_every_precision(tiny, fft, half):
     source = checkpoint.read(tiny)
-    model = typed(build(source.config, source.weights, fft=fft), half)
+    model = convert_to_half(build(source.config, source.weights, fft=fft), half)
     casts = {node.output[0]: node.attribute[0].i for node in model.graph.node if node.op_type == "Cast"}
     makers = {name: node for node in model.graph.node for name in node.output}
     for node in model.graph.node:

@@ -15,7 +15,7 @@ from glama_deploy.errors import GlamaError
 from glama_deploy.export.graph.builder import GraphBuilder, Value
 from glama_deploy.export.graph.fft_split import SplitFFT
 from glama_deploy.export.graph.network import build
-from glama_deploy.export.numerics.half import typed
+from glama_deploy.export.numerics.half import convert_to_half
 from glama_deploy.fourier import split
 from glama_deploy.network import NAMED, NetworkConfig
 
@@ -78,7 +78,7 @@ def test_its_bases_are_rounded_once_from_float64(tiny, half):
     from onnx import numpy_helper
 
     source = checkpoint.read(tiny)
-    model = typed(build(source.config, source.weights, (128, 96), fft="split"), half)
+    model = convert_to_half(build(source.config, source.weights, (128, 96), fft="split"), half)
     constants = {c.name: numpy_helper.to_array(c) for c in model.graph.initializer}
     kind = np.float16 if half == "fp16" else ml_dtypes.bfloat16
     for name, values in split.bases(16, 12).items():

@@ -71,7 +71,7 @@ def test_the_picture_stays_float32_at_every_precision(make_checkpoint, config):
     read = checkpoint.read(make_checkpoint(config))
     model = build(read.config, read.weights)
     own = {node.name for node in model.graph.node if "fill" in node.name.split("/")[:2]}
-    typed = precision.typed(model, "fp16").graph
+    typed = precision.convert_to_half(model, "fp16").graph
     halves = {
         name for node in typed.node if node.op_type == "Cast" and node.name.endswith("/fp16") for name in node.output
     }

@@ -31,7 +31,7 @@ def cases(count: int, kind: str) -> list[quantize.Sample]:
 
 def equalized(config: NetworkConfig, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     model = build(config, weights)
-    return equalize.equalized(config, weights, lambda names: quantize.ranges(model, names, cases(3, "strokes")))
+    return equalize.equalize_channels(config, weights, lambda names: quantize.ranges(model, names, cases(3, "strokes")))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -55,9 +55,9 @@ def test_every_tensor_that_is_quantized_has_factors_but_the_image(name):
     read = {node.input[0] for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")}
     made = {output: node for node in model.graph.node for output in node.output}
     through = {made[tensor].input[0] if made[tensor].op_type == "Pad" else tensor for tensor in read}
-    places = list(equalize._places(config))
+    places = list(equalize._find_shared_factors(config))
     if config.coarse is not None:
-        places += [place.of_coarse() for place in equalize._places(config.coarse)]
+        places += [place.of_coarse() for place in equalize._find_shared_factors(config.coarse)]
     names = {tensor for place in places for tensor in place.tensors}
     rest = {tensor.removeprefix("coarse/") for tensor in through - names}
     spectra = {tensor for tensor in rest if "rfft" in tensor}  # those stay fp32

@@ -20,7 +20,7 @@ from glama_deploy.export.graph.fft_matmul import column_basis, inverse_row_basis
 from glama_deploy.export.graph.network import OUTPUTS, build
 from glama_deploy.export.numerics import ranges
 from glama_deploy.export.numerics.emulate import EmulatedRunner, emulated
-from glama_deploy.export.numerics.half import typed
+from glama_deploy.export.numerics.half import convert_to_half
 from glama_deploy.export.pipeline import Request, export
 
 HALF = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
@@ -44,7 +44,7 @@ def types(model: onnx.ModelProto) -> dict[str, int]:
 @pytest.mark.parametrize("half", ["fp16", "bf16"])
 @pytest.mark.parametrize("size", [None, (64, 96)])
 def test_every_convolution_and_product_computes_in_the_half_type(source, half, size):
-    model = typed(build(source.config, source.weights, size), half)
+    model = convert_to_half(build(source.config, source.weights, size), half)
     of = types(model)
     for node in model.graph.node:
         if node.op_type in ("Conv", "ConvTranspose", "MatMul", "Relu", "Pad") or node.name.startswith("block"):
@@ -54,14 +54,14 @@ def test_every_convolution_and_product_computes_in_the_half_type(source, half, s
 
 @pytest.mark.parametrize("size", [None, (64, 96)])
 def test_inputs_outputs_and_compositing_stay_float32(source, size):
-    model = typed(build(source.config, source.weights, size, ("inpainted", "predicted")), "fp16")
+    model = convert_to_half(build(source.config, source.weights, size, ("inpainted", "predicted")), "fp16")
     of = types(model)
     for name in ("image", "mask", "inpainted", "predicted", "compose/masked"):
         assert of[name] == TensorProto.FLOAT
 
 
 def test_angles_are_computed_in_float32_and_the_bases_cast_once(source):
-    model = typed(build(source.config, source.weights), "fp16")
+    model = convert_to_half(build(source.config, source.weights), "fp16")
     of = types(model)
     for node in model.graph.node:
         if node.op_type in ("Cos", "Sin", "Div", "Sqrt"):
@@ -74,13 +74,13 @@ def test_angles_are_computed_in_float32_and_the_bases_cast_once(source):
 @pytest.mark.parametrize("size", [None, (64, 96)])
 def test_a_fourier_unit_has_no_cast_and_no_transpose(source, size):
     """Beyond the two pairs of products, the convolution and the pointwise there are only the free reshapes."""
-    model = typed(build(source.config, source.weights, size), "fp16")
+    model = convert_to_half(build(source.config, source.weights, size), "fp16")
     unit = Counter(node.op_type for node in model.graph.node if node.name.startswith("block0/conv1/g2g/"))
     assert unit == {"MatMul": 4, "Reshape": 4, "Conv": 3, "Relu": 2, "Add": 1}
 
 
 def test_static_bases_are_rounded_once_from_float64(source):
-    model = typed(build(source.config, source.weights, (64, 104)), "fp16")
+    model = convert_to_half(build(source.config, source.weights, (64, 104)), "fp16")
     constants = {c.name: numpy_helper.to_array(c) for c in model.graph.initializer}
     for name, basis in (
         ("fft/row", row_basis(13)),
@@ -93,12 +93,12 @@ def test_static_bases_are_rounded_once_from_float64(source):
 
 def test_a_node_that_is_kept_computes_in_float32_between_two_casts(source):
     kept = "block0/conv1/g2g/spectrum"
-    model = typed(build(source.config, source.weights, (64, 64)), "fp16", {kept})
+    model = convert_to_half(build(source.config, source.weights, (64, 64)), "fp16", {kept})
     of = types(model)
     (node,) = [node for node in model.graph.node if node.name == kept]
     assert {of[name] for name in (*node.input, *node.output)} == {TensorProto.FLOAT}
     with pytest.raises(ValueError, match="no node is called nonsense"):
-        typed(model, "fp16", {"nonsense"})
+        convert_to_half(model, "fp16", {"nonsense"})
 
 
 # ---------------------------------------------------------------- the emulation, on cases that are known
@@ -153,7 +153,7 @@ def test_a_product_that_overflows_is_infinite():
 
 @pytest.mark.parametrize(("half", "decibels"), [("fp16", 55), ("bf16", 35)])
 def test_the_typed_network_is_close_to_the_reference(source, half, decibels):
-    model = typed(build(source.config, source.weights, None, ("inpainted", "predicted")), half)
+    model = convert_to_half(build(source.config, source.weights, None, ("inpainted", "predicted")), half)
     cases = samples.parity_cases(ANY_SIZE)[2:4]
     expected = parity.reference(source, cases)
     found = parity.compare(EmulatedRunner(model, half, ANY_SIZE), expected, "predicted", half)
@@ -176,7 +176,7 @@ def test_a_network_that_overflows_in_plain_fp16_comes_out_finite_and_close(overf
     loud = checkpoint.read(overflowing)
     case = samples.parity_cases(ANY_SIZE)[2]
     expected = parity.reference(loud, [case])
-    plain = typed(build(loud.config, loud.weights, None, OUTPUTS), "fp16")
+    plain = convert_to_half(build(loud.config, loud.weights, None, OUTPUTS), "fp16")
     found = parity.compare(EmulatedRunner(plain, "fp16", ANY_SIZE), expected, "predicted", "fp16")
     assert found.max_abs_error == float("inf")
 
@@ -196,7 +196,7 @@ def test_the_mean_bounds_the_spectrum(source):
     """|X| ≤ √(HW)·mean|x|, with equality at DC for a ReLU's output; the recorded range is that bound."""
     model = build(source.config, source.weights)
     case = samples.parity_cases(ANY_SIZE)[2]
-    largest = ranges.measure(model, [case.tensors()])
+    largest = ranges.measure_ranges(model, [case.tensors()])
     unit = "block0/conv1/g2g"
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
@@ -215,19 +215,19 @@ def test_the_mean_bounds_the_spectrum(source):
 def test_values_near_either_end_keep_their_nodes_in_float32(source):
     model = build(source.config, source.weights)
     quiet = {"block0/local": 1.0}
-    assert not ranges.out_of_range(model, quiet, "fp16")
-    loud = ranges.out_of_range(model, {"block0/local": 20000.0}, "fp16")
+    assert not ranges.find_out_of_range(model, quiet, "fp16")
+    loud = ranges.find_out_of_range(model, {"block0/local": 20000.0}, "fp16")
     assert "block0/local" in loud
     assert len(loud) > 1  # those that take it, too
-    assert not ranges.out_of_range(model, {"block0/local": 20000.0}, "bf16")
-    assert "loses digits" in ranges.out_of_range(model, {"block0/local": 1e-5}, "fp16")["block0/local"]
-    assert "block0/local" in ranges.out_of_range(model, {"block0/local": float("inf")}, "bf16")
+    assert not ranges.find_out_of_range(model, {"block0/local": 20000.0}, "bf16")
+    assert "loses digits" in ranges.find_out_of_range(model, {"block0/local": 1e-5}, "fp16")["block0/local"]
+    assert "block0/local" in ranges.find_out_of_range(model, {"block0/local": float("inf")}, "bf16")
 
 
 def test_a_weight_past_the_end_keeps_its_node_in_float32(source):
     weights = {**source.weights, "model.1.ffc.convl2l.weight": source.weights["model.1.ffc.convl2l.weight"].copy()}
     weights["model.1.ffc.convl2l.weight"][0, 0, 0, 0] = 1e7
-    assert "stem/l2l" in ranges.out_of_range(build(source.config, weights), {}, "fp16")
+    assert "stem/l2l" in ranges.find_out_of_range(build(source.config, weights), {}, "fp16")
 
 
 # ---------------------------------------------------------------- through the pipeline

@@ -10,8 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from glama_deploy.export.graph.network import build
 from glama_deploy.export.numerics import quantize
-from glama_deploy.export.numerics.half import typed
-from glama_deploy.export.numerics.symmetric import symmetric
+from glama_deploy.export.numerics.half import convert_to_half
+from glama_deploy.export.numerics.symmetric import make_symmetric
 from glama_deploy.export.samples import SAMPLE
 from glama_deploy.network import NetworkConfig
 from glama_deploy.psnr import compute_psnr
@@ -61,11 +61,11 @@ def test_it_is_the_same_at_every_pixel_the_edges_among_them(zero):
     # a little beyond the range: what is cut off must be the same, too
     x = np.random.default_rng(1).uniform(1.1 * least, 1.1 * most, (1, 2, 9, 12)).astype(np.float32) * SCALE
     # sums of about 20, in float32 and in another order
-    np.testing.assert_allclose(run(symmetric(model), x), run(model, x), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(run(make_symmetric(model), x), run(model, x), rtol=0, atol=1e-4)
 
 
 def test_each_quantizer_is_signed_without_zero_point_and_right_before_its_convolutions():
-    model = symmetric(quantized(np.uint8(0)))
+    model = make_symmetric(quantized(np.uint8(0)))
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     quantizers = [node for node in model.graph.node if node.op_type == "QuantizeLinear"]
     assert len(quantizers) == 2  # of what is reflected, and of what is not
@@ -79,13 +79,13 @@ def test_each_quantizer_is_signed_without_zero_point_and_right_before_its_convol
 
 
 def test_what_is_around_zero_already_is_not_shifted():
-    assert "Add" not in {node.op_type for node in symmetric(quantized(np.uint8(128))).graph.node}
-    assert "Add" in {node.op_type for node in symmetric(quantized(np.uint8(0))).graph.node}
+    assert "Add" not in {node.op_type for node in make_symmetric(quantized(np.uint8(128))).graph.node}
+    assert "Add" in {node.op_type for node in make_symmetric(quantized(np.uint8(0))).graph.node}
 
 
 def test_a_convolution_that_pads_with_zeros_is_refused():
     with pytest.raises(ValueError, match="c is no convolution without zero padding"):
-        symmetric(quantized(np.uint8(0), padded=True))
+        make_symmetric(quantized(np.uint8(0), padded=True))
 
 
 def test_what_is_padded_otherwise_than_by_reflection_is_refused():
@@ -94,14 +94,14 @@ def test_what_is_padded_otherwise_than_by_reflection_is_refused():
     (mode,) = (attribute for attribute in pad.attribute if attribute.name == "mode")
     mode.s = b"edge"
     with pytest.raises(ValueError, match="pads otherwise than by reflection"):
-        symmetric(model)
+        make_symmetric(model)
 
 
 def test_a_scale_that_fp16_has_not_is_rounded_but_never_to_nothing():
     model = quantized(np.uint8(0))
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     stored["a/scales"].CopyFrom(numpy_helper.from_array(np.array([0.1, 1e-12], np.float32), "a/scales"))
-    found = {t.name: numpy_helper.to_array(t) for t in symmetric(model).graph.initializer}["a/scales"]
+    found = {t.name: numpy_helper.to_array(t) for t in make_symmetric(model).graph.initializer}["a/scales"]
     np.testing.assert_array_equal(found, [np.float32(np.float16(0.1)), 2.0**-24])
 
 
@@ -123,17 +123,17 @@ def network() -> tuple[onnx.ModelProto, onnx.ModelProto, list[quantize.Sample]]:
 def test_around_zero_a_network_is_as_far_from_fp32_as_with_zero_points(network):
     model, full, checks = network
     expected = [quantize._runner(model)(sample) for sample in checks]
-    runs = [quantize._runner(found) for found in (full, symmetric(full))]
+    runs = [quantize._runner(found) for found in (full, make_symmetric(full))]
     before, after = (compute_psnr(quantize._error(run, checks, expected)) for run in runs)
     # Half of the steps would cost 2 dB and more. fp16's rounding of scales moves a single sample by up to 1.5 dB, the
     # mean of 16 samples by less than 0.2.
     assert after == pytest.approx(before, abs=0.3)
-    assert quantize.in_bytes(symmetric(full)) == quantize.in_bytes(full)
+    assert quantize.in_bytes(make_symmetric(full)) == quantize.in_bytes(full)
 
 
 def test_half_types_change_no_scale_and_no_byte(network):
-    graph = symmetric(network[1])
-    half = typed(graph, "fp16")
+    graph = make_symmetric(network[1])
+    half = convert_to_half(graph, "fp16")
     bytes_before, bytes_after = (
         {t.name: numpy_helper.to_array(t) for t in found.graph.initializer if t.data_type == TensorProto.INT8}
         for found in (graph, half)
@@ -156,4 +156,4 @@ def test_a_convolution_that_is_taken_out_is_fp32_again_and_the_rest_is_not(netwo
     assert names <= taken_out
     assert "block0/conv1/l2g" in taken_out  # it reads the same quantized tensor
     assert len(quantize.in_bytes(fewer)) > len(quantize.in_bytes(full)) / 2
-    onnx.checker.check_model(symmetric(fewer), full_check=True)
+    onnx.checker.check_model(make_symmetric(fewer), full_check=True)
