@@ -229,7 +229,7 @@ def _lowering(request: Request, network: NetworkConfig) -> Lowering:
         return cast(Lowering, request.fft)
     from glama_deploy import cost
 
-    return cost.choose(request.size, network.n_downsampling)
+    return cost.choose_lowering(request.size, network.n_downsampling)
 
 
 def _write_graphs(

@@ -12,7 +12,7 @@ from glama_deploy.network import NetworkConfig
 PARTS = ("stem", "down", "local", "spectral", "fft", "up", "head")
 
 
-def choose(size: tuple[int, int] | None, n_downsampling: int = 3) -> Lowering:
+def choose_lowering(size: tuple[int, int] | None, n_downsampling: int = 3) -> Lowering:
     """Choose the FFT lowering with fewer multiply-adds.
 
     DFT nodes and the plugin are never chosen. On CPUs both were slower in all measurements
@@ -28,10 +28,10 @@ def choose(size: tuple[int, int] | None, n_downsampling: int = 3) -> Lowering:
     if size is None:
         return "matmul"
     height, width = (side // 2**n_downsampling for side in size)
-    return "split" if split.pays(height, width) else "matmul"
+    return "split" if split.is_cheaper(height, width) else "matmul"
 
 
-def of_coarse(fft: Lowering, config: NetworkConfig) -> Lowering:
+def choose_coarse_lowering(fft: Lowering, config: NetworkConfig) -> Lowering:
     """Choose the FFT lowering of stage one, which always has one size.
 
     Args:
@@ -44,10 +44,10 @@ def of_coarse(fft: Lowering, config: NetworkConfig) -> Lowering:
     assert config.coarse is not None
     if fft in ("dft", "plugin"):
         return fft
-    return choose((config.coarse_side, config.coarse_side), config.coarse.n_downsampling)
+    return choose_lowering((config.coarse_side, config.coarse_side), config.coarse.n_downsampling)
 
 
-def multiply_adds(config: NetworkConfig, size: tuple[int, int], fft: Lowering) -> dict[str, int]:
+def count_multiply_adds(config: NetworkConfig, size: tuple[int, int], fft: Lowering) -> dict[str, int]:
     """Count the multiply-adds of one image in the exported graph.
 
     In the graph the head is an 8×8 convolution. An interpolated picture consists of sums and counts 0.
@@ -79,7 +79,7 @@ def long_side(config: NetworkConfig) -> float:
         not counted.
     """
     side = 512
-    parts = multiply_adds(config, (side, side), "matmul")
+    parts = count_multiply_adds(config, (side, side), "matmul")
     rest = sum(count for part, count in parts.items() if part not in ("coarse", "fft"))
     return parts["fft"] / rest / (3 * side)
 
@@ -89,7 +89,11 @@ def _layers(config: NetworkConfig, size: tuple[int, int], fft: Lowering) -> Iter
     if config.coarse is not None:
         side = config.coarse_side
         resampling = 4 * side * width * (height + side) + 3 * height * side * (side + width)
-        yield "coarse", resampling + sum(multiply_adds(config.coarse, (side, side), of_coarse(fft, config)).values())
+        yield (
+            "coarse",
+            resampling
+            + sum(count_multiply_adds(config.coarse, (side, side), choose_coarse_lowering(fft, config)).values()),
+        )
     yield "stem", height * width * config.input_channels * config.ngf * 49
     for level in range(config.n_downsampling):
         pixels = (height >> level + 1) * (width >> level + 1)
@@ -97,11 +101,11 @@ def _layers(config: NetworkConfig, size: tuple[int, int], fft: Lowering) -> Iter
     h, w = height >> config.n_downsampling, width >> config.n_downsampling
     globl, local = config.global_channels, config.bottleneck_channels - config.global_channels
     half = config.spectral_channels
-    columns = split.columns(w) if fft == "split" else w // 2 + 1
+    columns = split.count_columns(w) if fft == "split" else w // 2 + 1
     convolutions = 2 * config.n_blocks
     yield "local", convolutions * h * w * 9 * local * (local + 2 * globl)
     yield "spectral", convolutions * (2 * h * w * globl * half + h * columns * (2 * half) ** 2)
-    yield "fft", convolutions * 2 * half * sum(each.written * each.products for each in split.passes(fft, h, w))
+    yield "fft", convolutions * 2 * half * sum(each.written * each.products for each in split.list_passes(fft, h, w))
     for step in range(config.n_downsampling):
         level = config.n_downsampling - step
         # a transposed convolution multiplies each input pixel by all nine weights

@@ -95,7 +95,7 @@ def part(node: str, kind: str) -> str:
 
 
 def _shares(times: dict[str, float], bundle: Bundle, size: tuple[int, int]) -> tuple[Part, ...]:
-    work = cost.multiply_adds(bundle.manifest.network, size, bundle.manifest.fft)
+    work = cost.count_multiply_adds(bundle.manifest.network, size, bundle.manifest.fft)
     whole = sum(times.values())
     parts = (
         Part(

@@ -164,7 +164,7 @@ def _with_share(row: Row, bundle: Bundle, peaks: dict[str, dict[int, float]]) ->
     if not row.seconds or limit is None or HOLE in row.subject or on_gpu(row.subject):
         return row
     fft = "dft" if row.subject.startswith("torch") else bundle.manifest.fft
-    work = 2 * sum(cost.multiply_adds(bundle.manifest.network, row.size, fft).values()) * row.batch
+    work = 2 * sum(cost.count_multiply_adds(bundle.manifest.network, row.size, fft).values()) * row.batch
     return row.model_copy(update={"share": work / row.median / limit})
 
 

@@ -43,7 +43,7 @@ def main() -> None:
             times = in_turns(runs, x, options.runs)
             shown = ", ".join(f"{kind} {1e3 * seconds:.1f} ms" for kind, seconds in times.items())
             ratio = times["split"] / times["matmul"]
-            chosen = cost.choose((8 * height, 8 * width))
+            chosen = cost.choose_lowering((8 * height, 8 * width))
             print(f"{text} {engine}: {shown}; split/matmul {ratio:.2f} (auto takes {chosen})", flush=True)
 
 

@@ -16,7 +16,7 @@ class SplitFFT:
 
     def __init__(self, graph: GraphBuilder, size: tuple[int, int]) -> None:
         self._graph, self._size = graph, size
-        bases = split.bases(*size)
+        bases = split.compute_bases(*size)
         self._bases = {name: graph.constant(f"{FFT}/{name}", basis.astype(np.float32)) for name, basis in bases.items()}
 
     def forward(self, x: str, channels: int, name: str) -> str:
@@ -28,13 +28,13 @@ class SplitFFT:
             name: The prefix of the nodes' names.
 
         Returns:
-            The spectrum [B, 2C, H, split.columns(W)], the frequencies in the order of their digits.
+            The spectrum [B, 2C, H, split.count_columns(W)], the frequencies in the order of their digits.
         """
-        return self._write_steps(x, split.forward(self._size, channels), name)
+        return self._write_steps(x, split.list_forward_steps(self._size, channels), name)
 
     def inverse(self, z: str, channels: int, name: str, like: str) -> str:
-        """Write the irfft2 of z [B, 2C, H, split.columns(W)]; return [B, C, H, W]. `like` is not used."""
-        return self._write_steps(z, split.inverse(self._size, channels), name)
+        """Write the irfft2 of z [B, 2C, H, split.count_columns(W)]; return [B, C, H, W]. `like` is not used."""
+        return self._write_steps(z, split.list_inverse_steps(self._size, channels), name)
 
     def _write_steps(self, x: str, steps: Iterable[split.Step], prefix: str) -> str:
         for step in steps:

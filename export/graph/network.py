@@ -123,7 +123,9 @@ def _write_stage_one(
     image = add("Div", [sums, add("Max", [share, least], f"{SHRINK}/divisor")], f"{SHRINK}/mean")
     image = add("Mul", [image, add("Sub", [one, missing], f"{SHRINK}/keep")], f"{SHRINK}/masked")
     own = {name.removeprefix("coarse."): value for name, value in weights.items() if name.startswith("coarse.")}
-    stage = _NetworkWriter(config.coarse, own, graph.scoped(COARSE_PREFIX), (side, side), cost.of_coarse(fft, config))
+    stage = _NetworkWriter(
+        config.coarse, own, graph.scoped(COARSE_PREFIX), (side, side), cost.choose_coarse_lowering(fft, config)
+    )
     logits = stage.write_generator(add("Concat", [image, missing], f"{SHRINK}/stacked", axis=1))
     predicted = add("Sigmoid", [logits], f"{COARSE_PICTURE}/predicted")
     picture = add(

@@ -205,7 +205,7 @@ class _HalfConverter:
         if scope not in self._split:
             names = [f"{scope}{FFT}/{name}" for name in split.MINOR]
             shapes = [tuple(self._constants[name].dims) for name in names if name in self._constants]
-            bases = split.bases(*split.size_of(*shapes)) if shapes else {}
+            bases = split.compute_bases(*split.find_size(*shapes)) if shapes else {}
             self._split[scope] = {f"{FFT}/{basis}": values for basis, values in bases.items()}
         return self._split[scope]
 

@@ -43,7 +43,7 @@ from glama_deploy.node_names import (
 )
 
 
-def factors(n: int) -> tuple[int, int]:
+def find_factors(n: int) -> tuple[int, int]:
     """Find the two factors of a side with the smallest sum.
 
     Args:
@@ -56,7 +56,7 @@ def factors(n: int) -> tuple[int, int]:
     return a, n // a
 
 
-def columns(n: int) -> int:
+def count_columns(n: int) -> int:
     """Count the columns of the spectrum.
 
     Args:
@@ -65,7 +65,7 @@ def columns(n: int) -> int:
     Returns:
         a·(b//2 + 1), at most a − 1 more than n//2 + 1.
     """
-    a, b = factors(n)
+    a, b = find_factors(n)
     return a * (b // 2 + 1)
 
 
@@ -73,7 +73,7 @@ def columns(n: int) -> int:
 MINOR = (COLUMN_MINOR, ROW_MINOR)
 
 
-def size_of(column_minor: tuple[int, ...], row_minor: tuple[int, ...]) -> tuple[int, int]:
+def find_size(column_minor: tuple[int, ...], row_minor: tuple[int, ...]) -> tuple[int, int]:
     """Find the size of the feature map for which bases were made.
 
     Args:
@@ -86,7 +86,7 @@ def size_of(column_minor: tuple[int, ...], row_minor: tuple[int, ...]) -> tuple[
     return column_minor[0] * column_minor[2] // 2, row_minor[0] * row_minor[2] // 2
 
 
-def bases(height: int, width: int) -> dict[str, np.ndarray]:
+def compute_bases(height: int, width: int) -> dict[str, np.ndarray]:
     """Compute the matrices of all products for one size.
 
     Every matrix is orthonormal, so the values stay in the range of fp16 and bf16 after each step.
@@ -98,7 +98,7 @@ def bases(height: int, width: int) -> dict[str, np.ndarray]:
     Returns:
         The matrices by name, float64. The names of the inverse's matrices end in `_inverse`.
     """
-    (a, b), (c, d) = factors(width), factors(height)
+    (a, b), (c, d) = find_factors(width), find_factors(height)
     major = _rotation(np.outer(np.arange(a), np.arange(a)), a)  # [p, i, r′, r]
     row_major = major[..., 0].transpose(0, 2, 1).reshape(2 * a, a)
     half = b // 2 + 1
@@ -145,8 +145,8 @@ class Step:
     shape: tuple[int, ...] = ()
 
 
-def forward(size: tuple[int, int], channels: int) -> Iterator[Step]:
-    """Yield the steps of the forward transform: [B, C, H, W] to [B, 2C, H, columns(W)].
+def list_forward_steps(size: tuple[int, int], channels: int) -> Iterator[Step]:
+    """Yield the steps of the forward transform: [B, C, H, W] to [B, 2C, H, count_columns(W)].
 
     Args:
         size: (H, W) of the feature map.
@@ -155,8 +155,8 @@ def forward(size: tuple[int, int], channels: int) -> Iterator[Step]:
     Yields:
         The steps, in order. The frequencies of the spectrum have the order of their digits.
     """
-    (height, width), (a, b), (c, d) = size, factors(size[1]), factors(size[0])
-    half, f = b // 2 + 1, columns(width)
+    (height, width), (a, b), (c, d) = size, find_factors(size[1]), find_factors(size[0])
+    half, f = b // 2 + 1, count_columns(width)
     yield Step("transpose", "width_first", (0, 1, 3, 2))
     yield Step("reshape", "row_digits", (-1, a, b * height))
     yield Step("product", ROW_MAJOR)
@@ -173,8 +173,8 @@ def forward(size: tuple[int, int], channels: int) -> Iterator[Step]:
     yield Step("reshape", INTERLEAVE, (-1, 2 * channels, height, f))
 
 
-def inverse(size: tuple[int, int], channels: int) -> Iterator[Step]:
-    """Yield the steps of the inverse transform: [B, 2C, H, columns(W)] to [B, C, H, W].
+def list_inverse_steps(size: tuple[int, int], channels: int) -> Iterator[Step]:
+    """Yield the steps of the inverse transform: [B, 2C, H, count_columns(W)] to [B, C, H, W].
 
     Args:
         size: (H, W) of the feature map.
@@ -183,8 +183,8 @@ def inverse(size: tuple[int, int], channels: int) -> Iterator[Step]:
     Yields:
         The steps, in order.
     """
-    (height, width), (a, b), (c, d) = size, factors(size[1]), factors(size[0])
-    half, f = b // 2 + 1, columns(width)
+    (height, width), (a, b), (c, d) = size, find_factors(size[1]), find_factors(size[0])
+    half, f = b // 2 + 1, count_columns(width)
     yield Step("reshape", DEINTERLEAVE, (-1, 2, c, d * f))
     yield Step("transpose", "parts_by_digit", (0, 2, 1, 3))
     yield Step("reshape", "column_parts", (-1, c, 2 * d, f))
@@ -227,7 +227,7 @@ class Pass:
         return self.written * max(self.products, MIN_PASS_MULTIPLY_ADDS)
 
 
-def passes(fft: str, height: int, width: int) -> list[Pass]:
+def list_passes(fft: str, height: int, width: int) -> list[Pass]:
     """List the passes of the forward transform. The inverse has the same passes backwards.
 
     Args:
@@ -243,7 +243,7 @@ def passes(fft: str, height: int, width: int) -> list[Pass]:
         return [Pass(2 * height * half, width), Pass(2 * height * half, 2 * height)]
     if fft != "split":
         return []
-    (a, b), (c, d), f = factors(width), factors(height), columns(width)
+    (a, b), (c, d), f = find_factors(width), find_factors(height), count_columns(width)
     return [
         Pass(height * width, 0),
         Pass(2 * height * width, a),
@@ -251,7 +251,7 @@ def passes(fft: str, height: int, width: int) -> list[Pass]:
     ]
 
 
-def pays(height: int, width: int) -> bool:
+def is_cheaper(height: int, width: int) -> bool:
     """Tell whether the split form is cheaper than one matrix for each side.
 
     Args:
@@ -261,5 +261,5 @@ def pays(height: int, width: int) -> bool:
     Returns:
         True where `split` costs less than `matmul`.
     """
-    whole, parts = (sum(each.cost for each in passes(kind, height, width)) for kind in ("matmul", "split"))
+    whole, parts = (sum(each.cost for each in list_passes(kind, height, width)) for kind in ("matmul", "split"))
     return parts < whole

@@ -88,7 +88,7 @@ def test_the_table_has_medians_ratios_and_shares():
 
 def test_the_share_is_the_graphs_flops_against_the_machines_limit(tiny, make_bundle):
     bundle = make_bundle(tiny)
-    work = 2 * sum(bench.cost.multiply_adds(bundle.manifest.network, (64, 64), "matmul").values())
+    work = 2 * sum(bench.cost.count_multiply_adds(bundle.manifest.network, (64, 64), "matmul").values())
     found = bench._with_share(row(size=(64, 64), batch=3, seconds=(0.5,)), bundle, {"fp32": {2: 1e9}})
     assert found.share == pytest.approx(3 * work / 0.5 / 1e9)
     assert bench._with_share(row(seconds=(0.5,)), bundle, {"bf16": {2: 1e9}}).share is None

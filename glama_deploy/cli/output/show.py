@@ -116,7 +116,7 @@ def print_flops(console: Console, manifest: Manifest, size: tuple[int, int]) -> 
     """The network's FLOPs (two a multiply-add) by part, for one image of `size`."""
     from glama_deploy import cost
 
-    counts = cost.multiply_adds(manifest.network, size, manifest.fft)
+    counts = cost.count_multiply_adds(manifest.network, size, manifest.fft)
     total = sum(counts.values())
     table = Table(title=f"GFLOP at {size[0]}x{size[1]}, FFT as {manifest.fft}", box=box.SIMPLE, title_justify="left")
     table.add_column("part")

@@ -303,14 +303,16 @@ class OpenVINORunner(Runner):
         """Return whether images of this shape have a compiled model of their own, or now get one."""
         if self._fixes_sizes or shape in self._compiled:
             return True
-        if self._run_seconds.get(shape, 0.0) < self._seconds_before_compile or not self.has_compiled_form((height, width)):
+        if self._run_seconds.get(shape, 0.0) < self._seconds_before_compile or not self.has_compiled_form(
+            (height, width)
+        ):
             return False
         return not self._seconds_before_compile or memory.fits(_FREE_WEIGHT_COPIES * self._weights)
 
     def has_compiled_form(self, size: tuple[int, int]) -> bool:
         """Return whether a model that is compiled for this size alone is faster than the model of any size."""
         sides = bottleneck_size(self._network, *size)
-        return not self._fixes_sizes and (self._uses_winograd or (not self.sizes.static and split.pays(*sides)))
+        return not self._fixes_sizes and (self._uses_winograd or (not self.sizes.static and split.is_cheaper(*sides)))
 
     def _find_wide_convolutions(self) -> bool:
         """Return whether the graph has convolutions for Winograd's method; warn where it has fewer than it should."""

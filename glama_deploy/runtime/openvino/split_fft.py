@@ -36,14 +36,14 @@ def rewrite(model: Any) -> int:
         last, first, back = (
             nodes.get(end) for end in (f"{forward}{INTERLEAVE}", f"{inverse}{DEINTERLEAVE}", f"{inverse}{ROW}")
         )
-        if last is None or first is None or back is None or not split.pays(height, width):
+        if last is None or first is None or back is None or not split.is_cheaper(height, width):
             continue
         if (height, width) not in bases:
             bases[height, width] = _make_bases(height, width)
         size, z = (height, width), first.input_value(0)
-        _replace_node(last, x, split.forward(size, channels), bases[size], forward)
+        _replace_node(last, x, split.list_forward_steps(size, channels), bases[size], forward)
         _update_shapes(z, back_to=last.get_friendly_name())
-        _replace_node(back, z, split.inverse(size, channels), bases[size], inverse)
+        _replace_node(back, z, split.list_inverse_steps(size, channels), bases[size], inverse)
         count += 1
     if count:
         model.validate_nodes_and_infer_types()
@@ -54,7 +54,7 @@ def _make_bases(height: int, width: int) -> dict[str, Any]:
     """Return the bases of a (height, width) as fp32 constants of OpenVINO, by name."""
     from openvino import opset13
 
-    bases = split.bases(height, width)
+    bases = split.compute_bases(height, width)
     return {name: opset13.constant(np.ascontiguousarray(basis, np.float32)) for name, basis in bases.items()}
 
 

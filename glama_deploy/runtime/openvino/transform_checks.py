@@ -40,7 +40,7 @@ def count_left_products(manifest: Manifest) -> int:
     network, fft = manifest.network, manifest.fft
     count = _LEFT_PRODUCTS[fft] * _count_units(network)
     if network.coarse is not None:
-        count += _LEFT_PRODUCTS[cost.of_coarse(fft, network)] * _count_units(network.coarse)
+        count += _LEFT_PRODUCTS[cost.choose_coarse_lowering(fft, network)] * _count_units(network.coarse)
     return count
 
 
@@ -56,7 +56,7 @@ def count_split_units(manifest: Manifest, height: int, width: int) -> int:
         All units of the network, or 0 where the split form is not cheaper or the graph has another form. Stage one of
         two stages has the cheapest form of its size since the export.
     """
-    if manifest.fft != "matmul" or not split.pays(*bottleneck_size(manifest.network, height, width)):
+    if manifest.fft != "matmul" or not split.is_cheaper(*bottleneck_size(manifest.network, height, width)):
         return 0
     return _count_units(manifest.network)
 

@@ -27,14 +27,14 @@ def transforms(height: int, width: int, channels: int) -> ReferenceEvaluator:
     graph.add("Identity", [fft.forward("x", channels, "rfft")], "spectrum")
     graph.add("Identity", [fft.inverse("z", channels, "irfft", like="x")], "back")
     x = ("b", channels, height, width)
-    z = ("b", 2 * channels, height, split.columns(width))
+    z = ("b", 2 * channels, height, split.count_columns(width))
     inputs = [Value("x", "float32", x), Value("z", "float32", z)]
     return ReferenceEvaluator(graph.model(inputs, [Value("spectrum", "float32", z), Value("back", "float32", x)], {}))
 
 
 def frequencies(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """The vertical and horizontal frequency of each row and column of the spectrum."""
-    (a, b), (c, d) = split.factors(width), split.factors(height)
+    (a, b), (c, d) = split.find_factors(width), split.find_factors(height)
     across = (np.arange(a)[:, None] + a * np.arange(b // 2 + 1)).ravel()
     return (np.arange(c)[:, None] + c * np.arange(d)).ravel(), across
 
@@ -65,11 +65,11 @@ def test_it_is_torch_fft_in_the_order_of_the_digits(height, width, batch):
 
 @pytest.mark.parametrize("n", [2, 7, 31, 64, 96, 135, 256, 257])
 def test_the_two_factors_are_as_close_as_they_can_be(n):
-    a, b = split.factors(n)
+    a, b = split.find_factors(n)
     assert a * b == n
     assert a <= b
     assert not any(n % d == 0 for d in range(a + 1, int(n**0.5) + 1))
-    assert 0 <= split.columns(n) - (n // 2 + 1) <= a - 1
+    assert 0 <= split.count_columns(n) - (n // 2 + 1) <= a - 1
 
 
 @pytest.mark.parametrize("half", ["fp16", "bf16"])
@@ -81,7 +81,7 @@ def test_its_bases_are_rounded_once_from_float64(tiny, half):
     model = convert_to_half(build(source.config, source.weights, (128, 96), fft="split"), half)
     constants = {c.name: numpy_helper.to_array(c) for c in model.graph.initializer}
     kind = np.float16 if half == "fp16" else ml_dtypes.bfloat16
-    for name, values in split.bases(16, 12).items():
+    for name, values in split.compute_bases(16, 12).items():
         np.testing.assert_array_equal(constants[f"fft/{name}/{half}"], values.astype(kind))
 
 
@@ -125,31 +125,31 @@ def test_the_multiply_adds_are_those_of_the_graph(tiny, fft, size):
                 * int(np.prod(weights[node.input[1]]))
                 // (weights[node.input[1]][1])
             )
-    assert counted == cost.multiply_adds(source.config, size, fft)
+    assert counted == cost.count_multiply_adds(source.config, size, fft)
 
 
 def test_at_2048_the_transforms_share_falls_below_4_percent_and_auto_takes_it():
     shares = {}
     for fft in ("matmul", "split"):
-        counts = cost.multiply_adds(NAMED["lama"], (2048, 2048), fft)
+        counts = cost.count_multiply_adds(NAMED["lama"], (2048, 2048), fft)
         shares[fft] = counts["fft"] / sum(counts.values())
     assert shares["matmul"] > 0.14
     assert shares["split"] < 0.04
-    assert cost.choose((2048, 2048)) == "split"
+    assert cost.choose_lowering((2048, 2048)) == "split"
 
 
 def test_auto_takes_the_plain_form_where_it_is_cheaper_or_the_size_is_open():
-    assert cost.choose((512, 512)) == "matmul"
-    assert cost.choose((64, 64)) == "matmul"
-    assert cost.choose((2056, 2056)) == "matmul"  # 257 is prime: there is nothing to split
-    assert cost.choose(None) == "matmul"
+    assert cost.choose_lowering((512, 512)) == "matmul"
+    assert cost.choose_lowering((64, 64)) == "matmul"
+    assert cost.choose_lowering((2056, 2056)) == "matmul"  # 257 is prime: there is nothing to split
+    assert cost.choose_lowering(None) == "matmul"
 
 
 @pytest.mark.parametrize("config", [NAMED["lama"], NetworkConfig(ngf=32, n_blocks=4, n_downsampling=1, ratio=0.5)])
 @pytest.mark.parametrize("size", [(256, 2048), (2048, 256), (4096, 800), (15000, 800)])
 def test_the_cost_of_long_sides_is_that_of_the_layers(config, size):
     def of_a_pixel(height, width):
-        return sum(cost.multiply_adds(config, (height, width), "matmul").values()) / (height * width)
+        return sum(cost.count_multiply_adds(config, (height, width), "matmul").values()) / (height * width)
 
     (height, width), share = size, cost.long_side(config)
     expected = (1 + share * (width + 2 * height)) / (1 + share * 3 * 512)

@@ -101,8 +101,8 @@ def test_what_stands_between_the_stages_stays_float32(source):
 
 def test_its_work_is_counted(source):
     config = checkpoint.read(source).config
-    counts = cost.multiply_adds(config, (128, 128), "matmul")
-    alone = cost.multiply_adds(config.coarse, (64, 64), "matmul")
+    counts = cost.count_multiply_adds(config, (128, 128), "matmul")
+    alone = cost.count_multiply_adds(config.coarse, (64, 64), "matmul")
     resampling = 64 * 128 * 128 * 4 + 64 * 128 * 64 * 4 + 128 * 64 * 64 * 3 + 128 * 64 * 128 * 3
     assert counts["coarse"] == sum(alone.values()) + resampling
     assert "coarse" not in alone

@@ -27,7 +27,7 @@ def found(model, height, width):
 @pytest.mark.parametrize(("height", "width"), [(64, 96), (96, 80), (104, 120)])
 def test_the_network_computes_the_same_with_split_transforms(tiny_bundle, monkeypatch, height, width):
     """Of sizes that are quickly computed here, where it would not pay."""
-    monkeypatch.setattr(split, "pays", lambda height, width: True)
+    monkeypatch.setattr(split, "is_cheaper", lambda height, width: True)
     plain, parts = of_size(tiny_bundle, height, width), of_size(tiny_bundle, height, width)
     assert splits.rewrite(parts)
     names = {node.get_friendly_name() for node in parts.get_ordered_ops()}

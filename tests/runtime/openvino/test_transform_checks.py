@@ -67,7 +67,7 @@ def test_the_transforms_find_in_each_graph_what_its_manifest_promises(name, lowe
     assert column_convolutions.rewrite(half) == transform_checks.count_left_products(manifest)
     # the bottleneck of the network itself, and no other
     bottleneck = transform_checks.bottleneck_size(network, 64, 72)
-    monkeypatch.setattr(split, "pays", lambda *size: size == bottleneck)
+    monkeypatch.setattr(split, "is_cheaper", lambda *size: size == bottleneck)
     assert split_fft.rewrite(full) == transform_checks.count_split_units(manifest, 64, 72)
 
 
@@ -79,7 +79,7 @@ def test_counts_of_a_network_by_hand(manifest_of):
     kept = ["coarse/block0/conv1/l2l", "coarse/block0/conv2/g2l", "coarse/stem/l2l", "block0/conv1/l2l"]
     assert transform_checks.count_winograd_convolutions(manifest, kept) == 2
     assert transform_checks.count_split_units(manifest, 64, 64) == 0
-    assert split.pays(256, 256)
+    assert split.is_cheaper(256, 256)
     assert transform_checks.count_split_units(manifest, 2041, 2048) == 4
     assert transform_checks.count_split_units(manifest_of(TWO_STAGES, "dft"), 2041, 2048) == 0
 
@@ -126,7 +126,7 @@ def warnings(caplog):
 
 @pytest.mark.lacks_transforms
 def test_a_renamed_row_product_is_said_once_and_the_image_is_the_same(tiny_bundle, tmp_path, monkeypatch, warnings):
-    monkeypatch.setattr(split, "pays", lambda *size: True)
+    monkeypatch.setattr(split, "is_cheaper", lambda *size: True)
     monkeypatch.setenv("GLAMA_CACHE", str(tmp_path / "cache"))
     bundle = renamed(tiny_bundle, tmp_path / "bundle", {"block0/conv2/g2g/rfft/row": "block0/conv2/g2g/rfft/other"})
     found = openvino.open(bundle, Request("fp32", compile_sizes=True))
@@ -179,7 +179,7 @@ def test_a_network_without_its_wide_convolutions_is_said_when_it_is_opened(tiny_
 @pytest.mark.parametrize("settings", [{"fft": "dft"}, {"fft": "split", "size": (64, 72)}, {"io": "uint8"}], ids=str)
 def test_a_bundle_that_promises_less_is_not_warned_of(settings, precision, make_bundle, tiny, monkeypatch, warnings):
     monkeypatch.setattr(openvino.OpenVINORunner, "_choose_precision", lambda *_: (precision, ""))
-    monkeypatch.setattr(split, "pays", lambda *size: True)
+    monkeypatch.setattr(split, "is_cheaper", lambda *size: True)
     runner = openvino.open(make_bundle(tiny, **settings), Request(precision, compile_sizes=True))
     image, mask = inputs(64, 72)
     if runner.io == "uint8":
