@@ -182,7 +182,7 @@ def test_an_engine_is_the_old_or_the_new_one_at_every_kill(old, tmp_path):
         assert names == sorted(["b", *(f"b/{name}" for name in [*kept, "openvino/model.xml"])])
 
 
-def test_what_a_killed_process_left_beside_a_file_goes_with_the_next(tmp_path):
+def test_the_next_write_removes_leftovers_of_a_killed_process(tmp_path):
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / "picture.png").write_text("old")
     found = kills(tmp_path, "write", tmp_path / "old")
@@ -289,7 +289,7 @@ def test_engines_of_other_kinds_that_came_meanwhile_stay(tiny, make_bundle, tmp_
     assert set(Bundle.open(tmp_path / "b").manifest.engines) == {"onnx", "openvino", "tensorrt-rtx"}
 
 
-def test_a_process_that_waits_says_so_in_one_line(tmp_path, monkeypatch):
+def test_a_waiting_process_logs_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(locks, "SECONDS_BEFORE_NOTE", 0.01)
     held, waited = threading.Event(), threading.Event()
 

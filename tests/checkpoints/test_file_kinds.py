@@ -96,14 +96,14 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:344c77bb\nsize 20
     ids=lambda value: value if isinstance(value, str) else "",
 )
 @pytest.mark.parametrize("name", ["x.pt", "x.safetensors"])
-def test_what_is_no_checkpoint_is_called_what_it_is(tmp_path, name, content, says):
+def test_a_file_that_is_not_a_checkpoint_is_identified_in_the_error(tmp_path, name, content, says):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=says) as caught:
         checkpoint.read(tmp_path / name)
     assert str(caught.value).isprintable()
 
 
-def test_a_tar_archive_is_told(tmp_path):
+def test_a_tar_archive_is_identified_in_the_error(tmp_path):
     with tarfile.open(tmp_path / "x.pt", "w") as file:
         file.addfile(tarfile.TarInfo("storages"), io.BytesIO())
     with pytest.raises(CheckpointError, match="tar archive; unpack it first"):
@@ -119,7 +119,7 @@ def test_a_tar_archive_is_told(tmp_path):
         (["a/data.pkl", "b/data.pkl"], "without a torch data"),
     ],
 )
-def test_other_zips_are_told(tmp_path, names, says):
+def test_zips_that_are_not_checkpoints_are_identified_in_the_error(tmp_path, names, says):
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as file:
         for name in names:
             file.writestr(name, b"x")
@@ -137,7 +137,7 @@ def test_a_truncated_file_says_how_much_is_missing(tmp_path, state, kind):
         checkpoint.read(path)
 
 
-def test_a_truncated_zip_says_how_much_is_there(tmp_path, state):
+def test_the_error_of_a_truncated_zip_gives_its_size(tmp_path, state):
     path = tmp_path / "x"
     write(path, "zip", state)
     path.write_bytes(path.read_bytes()[:1000])
@@ -145,7 +145,7 @@ def test_a_truncated_zip_says_how_much_is_there(tmp_path, state):
         checkpoint.read(path)
 
 
-def test_placeholders_in_a_lama_folder_are_told(tmp_path):
+def test_placeholders_in_a_lama_folder_are_identified_in_the_error(tmp_path):
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "best.ckpt").write_bytes(LFS)
     (tmp_path / "config.yaml").write_bytes(LFS)
@@ -168,7 +168,7 @@ def test_placeholders_in_a_lama_folder_are_told(tmp_path):
         ('{"ngf": 8, "max_features": 4}', "max_features is 4, below ngf \\(8\\)"),
     ],
 )
-def test_a_config_in_metadata_that_cannot_be_is_one_line(tmp_path, state, config, says):
+def test_an_invalid_config_in_metadata_is_refused_in_one_line(tmp_path, state, config, says):
     metadata = {"format": "glama-deploy", "config": config}
     safetensors.torch.save_file(state, tmp_path / "x", metadata=metadata)
     with pytest.raises(CheckpointError, match=says) as caught:
@@ -192,7 +192,7 @@ def test_a_header_that_promises_more_than_any_file_holds_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
-def test_a_name_that_no_file_can_have_is_one_line(name):
+def test_a_name_that_is_too_long_is_refused_in_one_line(name):
     with pytest.raises(CheckpointError, match="no checkpoint at") as caught:
         checkpoint.read(name)
     assert len(str(caught.value)) < 600

@@ -96,7 +96,7 @@ def test_torchscript_is_read_without_running_it(tmp_path, tiny, weights):
     assert_same(path, weights, "TorchScript")
 
 
-def test_a_lama_folder_is_read_although_it_refers_to_classes_that_are_not_here(lama_small):
+def test_a_lama_folder_that_refers_to_missing_classes_is_read(lama_small):
     with pytest.raises(pickle.UnpicklingError):  # so the file is what it is meant to be
         torch.load(lama_small / "models" / "best.ckpt", weights_only=True)
     read = checkpoint.read(lama_small)
@@ -187,7 +187,7 @@ def rewrite(path: Path, change: Callable[[str, bytes], bytes | None], compress: 
         lambda name, data: b"(" * 5000 if name.endswith("data.pkl") else data,
     ],
 )
-def test_an_archive_with_a_part_missing_or_damaged_is_one_line(tmp_path, weights, change):
+def test_an_archive_with_a_missing_or_damaged_entry_is_refused_in_one_line(tmp_path, weights, change):
     path = tmp_path / "x.pt"
     torch.save(state_of(weights), path)
     rewrite(path, change)

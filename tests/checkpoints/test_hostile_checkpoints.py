@@ -158,7 +158,7 @@ def refusal(path: Path) -> str:
         pytest.param(b"\xff.", "damaged", id="unknown operation"),
     ],
 )
-def test_a_hostile_pickle_is_one_line(tmp_path, write, pickled, says):
+def test_a_hostile_pickle_is_refused_in_one_line(tmp_path, write, pickled, says):
     write(b"\x80\x02" + pickled, tmp_path / "x.pt")
     assert says in refusal(tmp_path / "x.pt")
 
@@ -338,7 +338,7 @@ def test_objects_of_foreign_classes_beside_the_parameters_are_passed_over(tmp_pa
         assert checkpoint.read(tmp_path / "x.pt").kind == "bare parameters"
 
 
-def test_a_whole_module_is_told_from_its_parameters(tmp_path, tiny):
+def test_a_saved_module_is_refused_with_the_advice_to_save_its_state_dict(tmp_path, tiny):
     with io.BytesIO() as buffer:
         torch.save(checkpoint.load(tiny), buffer)
         (tmp_path / "x.pt").write_bytes(buffer.getvalue())
@@ -392,7 +392,7 @@ def test_parameters_that_change_the_result_are_named(tmp_path, state):
     assert checkpoint.read(tmp_path / "x.ckpt").kind == "bare parameters"
 
 
-def test_what_training_saves_beside_the_generator_is_passed_over(tmp_path, state):
+def test_training_state_beside_the_generator_is_ignored(tmp_path, state):
     training = {
         "torch_rng_state": torch.get_rng_state(),
         "best_psnr": torch.tensor(31.5),

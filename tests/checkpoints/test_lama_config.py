@@ -106,7 +106,7 @@ def test_a_config_as_lama_publishes_it_is_read(write):
         ("losses.resnet_pl.weight", 7),
     ],
 )
-def test_what_changes_nothing_is_read(write, name, value):
+def test_a_lama_config_with_fields_without_effect_is_read(write, name, value):
     assert NetworkConfig(**lama_config.read(write(name, value))) == TINY
 
 
@@ -182,7 +182,7 @@ def test_an_absent_field_has_lamas_default(write, name):
         ("training_model.whatever", 1),
     ],
 )
-def test_what_changes_the_result_is_refused_by_its_name(write, tiny, tmp_path, name, value):
+def test_a_lama_config_with_an_unsupported_field_is_refused_by_name(write, tiny, tmp_path, name, value):
     config = write(name, value)
     folder = tmp_path / "lama"
     (folder / "models").mkdir(parents=True)
@@ -208,7 +208,7 @@ def test_what_changes_the_result_is_refused_by_its_name(write, tiny, tmp_path, n
         ("generator: {kind: 2024-99-99}\n", "generator.kind is '2024-99-99'"),
     ],
 )
-def test_a_file_that_is_no_config_of_lama_is_one_line(tmp_path, text, says):
+def test_a_file_that_is_not_a_lama_config_is_refused_in_one_line(tmp_path, text, says):
     path = tmp_path / "config.yaml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(CheckpointError, match=says) as caught:

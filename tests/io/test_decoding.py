@@ -67,7 +67,7 @@ def test_cmyk_and_animations_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"this is no image", b"\x89PNG\r\n\x1a\n" + bytes(40)])
-def test_what_is_no_image_is_an_error(tmp_path, content):
+def test_a_file_that_is_not_an_image_is_refused(tmp_path, content):
     (tmp_path / "x.png").write_bytes(content)
     with pytest.raises(ImageError, match="is not a supported image, or is damaged"):
         read_image(tmp_path / "x.png")
@@ -158,7 +158,7 @@ def test_a_png_with_megabytes_of_text_and_profile_is_read(tmp_path):
     assert picture.icc_profile == profile
 
 
-def test_a_png_with_a_text_that_explodes_is_one_line(tmp_path):
+def test_a_png_with_a_text_bomb_is_refused_in_one_line(tmp_path):
     packer = zlib.compressobj(9)
     text = b"".join(packer.compress(bytes(1 << 20)) for _ in range(65)) + packer.flush()
     header = struct.pack(">IIBBBBB", 30, 20, 8, 0, 0, 0, 0)
@@ -168,7 +168,7 @@ def test_a_png_with_a_text_that_explodes_is_one_line(tmp_path):
 
 
 @pytest.mark.parametrize("count", [5, 20, 256, 300])
-def test_a_palette_with_transparency_for_more_colours_is_one_line(tmp_path, count):
+def test_a_palette_with_transparency_for_more_colours_is_refused_in_one_line(tmp_path, count):
     header = struct.pack(">IIBBBBB", 30, 20, 8, 3, 0, 0, 0)
     rows = zlib.compress(bytes(31 * 20))
     chunks = ((b"PLTE", bytes(12)), (b"tRNS", bytes(count)), (b"IDAT", rows))
@@ -218,12 +218,12 @@ def test_more_pixels_than_any_network_takes_are_refused_with_the_limit(tmp_path)
 
 
 @pytest.mark.parametrize("make", [lambda path: os.mkfifo(path), lambda path: path.mkdir()])
-def test_what_is_no_file_is_one_line(tmp_path, make: Callable[[Path], None]):
+def test_a_path_that_is_not_a_file_is_refused_in_one_line(tmp_path, make: Callable[[Path], None]):
     make(tmp_path / "x.png")
     with pytest.raises(ImageError, match="no image at"):
         read_image(tmp_path / "x.png")
 
 
-def test_a_path_that_no_file_can_have_is_one_line():
+def test_a_path_that_is_too_long_is_refused_in_one_line():
     with pytest.raises(GlamaError, match=r"x{200}… \(5000 characters\): File name too long; check the path$"):
         read_image(Path("x" * 5000))

@@ -46,7 +46,7 @@ def test_one_known_pixel_colours_a_large_hole():
     torch.testing.assert_close(picture, colour[None, :, None, None].expand_as(picture), rtol=0, atol=1e-6)
 
 
-def test_it_does_so_in_the_largest_images():
+def test_one_known_pixel_fills_the_largest_images():
     image, mask = torch.full((1, 3, 2048, 2048), 0.5), torch.ones(1, 1, 2048, 2048)
     mask[0, 0, 7, 2001] = 0
     picture = pull_push.fill(masked_input(image, mask))

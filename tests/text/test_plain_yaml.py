@@ -57,7 +57,7 @@ def test_plain_yaml_is_read(text, value):
         ("a: [", "line 1: expected the node content"),
     ],
 )
-def test_all_else_is_refused_in_one_line_and_in_little_memory(text, says):
+def test_full_yaml_is_refused_in_one_line_and_in_little_memory(text, says):
     tracemalloc.start()
     try:
         with pytest.raises(plain_yaml.PlainYamlError, match=says) as caught:
@@ -77,7 +77,7 @@ def test_a_file_past_the_bound_is_not_parsed(tmp_path):
         plain_yaml.read(path)
 
 
-def test_a_file_that_is_not_utf_8_or_cannot_be_read_is_one_line(tmp_path):
+def test_a_file_that_is_not_utf_8_or_cannot_be_read_is_refused_in_one_line(tmp_path):
     (tmp_path / "latin.yaml").write_bytes("a: é".encode("latin-1"))
     with pytest.raises(plain_yaml.PlainYamlError, match="byte 3 is not UTF-8"):
         plain_yaml.read(tmp_path / "latin.yaml")

@@ -85,7 +85,7 @@ def test_a_file_stands_on_a_base_and_overrides_stand_on_both(tmp_path):
         ("x" * 5000, [], "no config 'xxx"),
     ],
 )
-def test_a_typo_is_one_line_with_what_was_meant(source, overrides, says):
+def test_a_typo_is_refused_in_one_line_with_a_suggestion(source, overrides, says):
     with pytest.raises(GlamaError, match=says) as caught:
         config.load(source, overrides)
     assert str(caught.value).isprintable()
@@ -109,7 +109,7 @@ def test_a_typo_is_one_line_with_what_was_meant(source, overrides, says):
         ("base: glama\n1: 2\n", "the config has no 1"),
     ],
 )
-def test_a_file_that_is_no_config_is_one_line(tmp_path, text, says):
+def test_a_file_that_is_not_a_config_is_refused_in_one_line(tmp_path, text, says):
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(GlamaError, match=says) as caught:
         config.load(str(tmp_path / "c.yaml"))

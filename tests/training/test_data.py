@@ -149,7 +149,7 @@ def test_processes_share_the_batches_of_one(folder):
         assert torch.equal(together[step].image, torch.cat([part[step].image for part in parts]))
 
 
-def test_images_and_masks_are_what_the_network_takes(folder):
+def test_images_and_masks_have_the_types_and_ranges_of_the_network(folder):
     (batch,) = take(data.Squares([str(folder)], settings(masks="EveryNLines"), seed=0), 1)
     assert batch.image.shape == (4, 3, SIDE, SIDE)
     assert batch.mask.shape == (4, 1, SIDE, SIDE)
@@ -174,7 +174,7 @@ def test_broken_photographs_are_replaced_and_named(folder):
     assert take(squares, 6)[0].broken or any(batch.broken for batch in take(squares, 6))
 
 
-def test_where_nothing_can_be_read_it_ends(tmp_path):
+def test_reading_ends_where_no_photograph_can_be_read(tmp_path):
     for n in range(3):
         (tmp_path / f"{n}.png").write_bytes(b"broken")
     with pytest.raises(GlamaError, match=r"100 pictures in succession cannot be read, the last .*\.png"):
@@ -197,7 +197,7 @@ def test_where_nothing_can_be_read_it_ends(tmp_path):
         (["{tmp}/x-{1..100000}.tar"], "x-1.tar is neither a folder nor a tar file"),
     ],
 )
-def test_sources_without_photographs_are_one_line(tmp_path, sources, says):
+def test_sources_without_photographs_are_refused_in_one_line(tmp_path, sources, says):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.tar").write_text("no tar")
     with pytest.raises(GlamaError, match=says) as caught:
@@ -224,7 +224,7 @@ def test_braces_stand_for_no_more_files_than_are_counted(source):
     assert found == data._count_paths(source) or (source.startswith("{a..g..2}") and found < data._count_paths(source))
 
 
-def test_what_is_refused_as_an_image_is_left_out_of_training(folder):
+def test_photographs_that_cannot_be_decoded_are_left_out_of_training(folder):
     """16 bits a channel, which would be clipped to white, and a format that another program would be started for."""
     ramp = np.linspace(0, 64000, 50 * 70).reshape(50, 70).astype(np.uint16)
     Image.fromarray(ramp).save(folder / "0.png")

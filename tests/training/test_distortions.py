@@ -34,7 +34,7 @@ def picture() -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", list(STEPS))
-def test_a_step_is_what_lamas_libraries_make(name, picture):
+def test_each_distortion_gives_the_result_of_lamas_libraries(name, picture):
     theirs = np.array(PUBLISHED["steps"][name])
     ours = STEPS[name](picture)[::8, ::8].astype(int)
     assert ours.shape == theirs.shape
@@ -55,6 +55,6 @@ def test_a_small_picture_is_padded_to_the_side(picture):
         assert distortions.bend(picture, 40, np.random.default_rng(seed)).shape == (40, 48, 3)
 
 
-def test_the_same_generator_bends_alike(picture):
+def test_a_seed_gives_one_distortion(picture):
     one, two = (distortions.bend(picture, 16, np.random.default_rng(3)) for _ in range(2))
     np.testing.assert_array_equal(one, two)

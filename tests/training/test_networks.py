@@ -78,7 +78,7 @@ def test_it_stays_frozen_and_in_eval_mode_but_passes_gradients_to_the_image(publ
         (b"\x80\x02]q\x00q\x01h\x05.", "is not a checkpoint"),
     ],
 )
-def test_a_file_that_will_not_do_is_one_line(tmp_path, content, says):
+def test_a_file_of_other_weights_is_refused_in_one_line(tmp_path, content, says):
     path = tmp_path / "encoder.pth"
     if isinstance(content, bytes):
         path.write_bytes(content)

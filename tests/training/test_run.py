@@ -123,7 +123,7 @@ def test_the_best_score_outlives_the_run(photos, tmp_path):
     assert (tmp_path / "run" / checkpoints.BEST).read_bytes() == before
 
 
-def test_a_checkpoint_from_before_there_was_a_best_score_goes_on(photos, tmp_path):
+def test_a_checkpoint_without_a_best_score_resumes(photos, tmp_path):
     last = train(asked(photos, optimization__steps=2), tmp_path / "run", device="cpu")
     state = checkpoints.read(last)
     del state["training"]["best"]
@@ -198,7 +198,7 @@ def test_a_run_as_lama_trains_goes_on_exactly(photos, tmp_path):
     assert_equal(state["state_dict"], state["training"]["generator"])
 
 
-def test_a_run_of_another_version_is_not_gone_on_with(photos, tmp_path):
+def test_a_run_of_another_version_is_not_resumed(photos, tmp_path):
     """Version 0.1 drew other masks by the same names."""
     last = train(asked(photos, optimization__steps=2), tmp_path / "run", device="cpu")
     state = checkpoints.read(last)
@@ -316,7 +316,7 @@ def test_a_run_that_is_interrupted_is_saved_and_says_how_to_go_on(photos, tmp_pa
     assert checkpoints.read(latest)["training"]["step"] == int(latest.stem.partition("-")[2])
 
 
-def test_what_cannot_be_trained_is_one_line(photos, tmp_path, capsys):
+def test_a_run_that_cannot_begin_is_refused_in_one_line(photos, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     for changes, says in (
         ({"data__train": f"[{tmp_path / 'empty'}]"}, "has no pictures"),
@@ -352,7 +352,7 @@ def test_a_network_that_begins_with_a_picture_learns_from_decibels(photos, tmp_p
     assert second["training"]["generator_adam"]["param_groups"][0]["betas"] == (0.9, 0.8)
 
 
-def test_a_run_is_not_overwritten_nor_gone_on_with_by_another_config(photos, tmp_path):
+def test_a_run_is_neither_overwritten_nor_resumed_with_another_config(photos, tmp_path):
     settings = asked(photos, optimization__steps=2, saving__every=1)
     train(settings, tmp_path / "run", device="cpu")
     with pytest.raises(GlamaError, match="contains a run; resume the run"):
@@ -399,7 +399,7 @@ def of_another_form(**changes: object) -> Callable[[dict[str, Any]], dict[str, A
         (of_another_form(generator_adam={"state": {"x": 1}}), r"training.generator_adam.state\['x'\] is 1; Adam's"),
     ],
 )
-def test_a_checkpoint_of_another_form_is_one_line_with_its_path(one_step, photos, tmp_path, change, says):
+def test_a_checkpoint_with_parts_of_other_types_is_refused_with_its_path(one_step, photos, tmp_path, change, says):
     settings, last = one_step
     (tmp_path / "run").mkdir()
     torch.save(change(checkpoints.read(last)), tmp_path / "run" / last.name)
@@ -416,7 +416,7 @@ def one_step(photos, tmp_path_factory) -> tuple[config.Config, Path]:
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x02]q\x00q\x01h\x05.", b"\x80\x02}(Na.", b"\x80\x02ctorch\nQ\nR."])
-def test_a_damaged_checkpoint_is_one_line(tmp_path, content):
+def test_a_damaged_checkpoint_is_refused_in_one_line(tmp_path, content):
     (tmp_path / "step-00000001.pt").write_bytes(content)
     with pytest.raises(CheckpointError, match=r"step-00000001\.pt is damaged \(.+\); remove the file") as caught:
         checkpoints.read(tmp_path / "step-00000001.pt")
