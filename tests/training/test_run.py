@@ -234,7 +234,7 @@ def test_parts_of_a_batch_add_up_to_its_gradient(photos):
     for each in (whole, parted):
         each._generator.eval()
         each._discriminator.eval()
-        each.advance(each.batches(squares))
+        each.advance(each.read_batches(squares))
     for name, value in whole._generator.state_dict().items():
         # Adam's first step is the sign of the gradient times its rate: where that is near 0 it may turn over
         different = (value - parted._generator.state_dict()[name]).abs() > 1e-5
