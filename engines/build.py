@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import cast
 
 from glama_deploy import bundle as bundles
 from glama_deploy import bundle_folder
 from glama_deploy.bundle import Bundle, Engine, EngineName, Lowering, Manifest, Parity, Precision, SizeRange
-from glama_deploy.engines import openvino
-from glama_deploy.engines.tensorrt import builder as tensorrt
-from glama_deploy.engines.tensorrt import profiles
+from glama_deploy.catalogue import ENGINES, EngineRecord, find_target, listed
+from glama_deploy.engines import base
 from glama_deploy.engines.tensorrt.inspection import Report
 from glama_deploy.engines.tensorrt.options import Options
 from glama_deploy.errors import BundleError, GlamaError
@@ -20,40 +19,12 @@ from glama_deploy.io.files import remove, write_error
 
 log = logging.getLogger("glama_deploy")
 
-#: What the commands call them, and the engine that comes out.
-TARGETS: dict[str, EngineName] = {
-    "onnx": "onnx",
-    "openvino": "openvino",
-    "trt": "tensorrt",
-    "trt-rtx": "tensorrt-rtx",
-}
-
-_NO_PARITY = Parity(measured=False, reason=bundles.NOT_ASKED)
 _FROM_BUNDLE = Parity(measured=False, reason="built from the bundle, without the reference")
-
-#: What TensorRT computes in: the types that graphs have.
-_TYPED = ("fp32", "fp16", "bf16", "int8+fp16")
-
-#: The file of a TensorRT engine, in the folder of its kind.
-ENGINE_FILE = "model.engine"
-
-
-def target_of(name: str) -> str:
-    """The target's own name; an engine's name is taken for it, too. Raises GlamaError for any other."""
-    targets: dict[str, str] = {engine: target for target, engine in TARGETS.items()}
-    if name not in TARGETS and name not in targets:
-        raise GlamaError(f"unknown target {name!r}; expected {', '.join(TARGETS)}")
-    return targets.get(name, name)
-
-
-def typed(precision: Precision) -> Precision:
-    """What TensorRT computes in where a precision is asked for: what is not int8 there is fp16."""
-    return "int8+fp16" if precision == "int8" else precision
 
 
 def build(
     folder: Path,
-    target: str,
+    record: EngineRecord,
     graph: SizeRange,
     profile: SizeRange,
     precision: Precision,
@@ -63,69 +34,34 @@ def build(
     options: Options | None = None,
     report: Callable[[Report], None] | None = None,
 ) -> Engine:
-    """Build the target's engine from the graphs in `folder` into `folder/<engine>`; its parity is not measured yet.
+    """Build an engine from the graphs in `folder` into `folder/<engine>`; its parity is not measured yet.
 
-    `graph` is what the ONNX models take; a TensorRT engine takes `profile`, or the graph's one size where it is static.
-    TensorRT builds from the graph that has `precision` written into it, but in the nodes called `kept`; ONNX Runtime
-    and OpenVINO take the fp32 graph, or the int8 one, and OpenVINO stores weights in fp16 where asked. `fft` is how
-    FFTs stand in the graphs. `options` are TensorRT's, and `report` hears what is in its engine. Raises EngineError
-    where the engine cannot be built here.
+    Args:
+        folder: The folder of the bundle, with its graphs.
+        record: The engine in the catalogue.
+        graph: The sizes that the graphs take.
+        profile: The sizes that an engine with optimization profiles is built for, where the graphs take any.
+        precision: The precision that the engine is built in, one of the values of `record.precisions`.
+        fft: The lowering of the FFT in the graphs.
+        kept: The names of nodes that are not in the graph's precision.
+        options: The builder's options.
+        report: Called with a report of the engine, where its builder has one.
+
+    Returns:
+        The engine's entry in the manifest.
+
+    Raises:
+        EngineError: The engine cannot be built here.
     """
-    name = TARGETS[target]
-    source: Precision = "int8" if precision == "int8" else "fp32"
-    onnx = folder / bundles.graph_name(source)
-    if name == "onnx":
-        return entry(folder, name, source, graph, [onnx], {})
-    if name == "openvino":
-        half = precision in ("fp16", "bf16")
-        files, versions = openvino.build(onnx, folder / name, fp16_weights=half)
-        return entry(folder, name, "fp16" if half else source, graph, files, versions)
+    if not record.builder:
+        file = folder / bundles.graph_name(record.graph_for(precision))
+        return base.describe(folder, record.name, precision, graph, [file], {})
     options = options or Options()
-    options.check(target)
-    task = tensorrt.Task(
-        package="tensorrt" if name == "tensorrt" else "tensorrt_rtx",
-        onnx=folder / bundles.graph_name(precision),
-        engine=folder / name / ENGINE_FILE,
-        precision=precision,
-        profiles=engine_profiles(target, graph, profile, options),
-        fft=fft,
-        kept=tuple(kept),
-        settings=options.settings,
-        capabilities=options.capabilities,
-        timing_cache=options.timing_cache,
-        inspect=report is not None,
-    )
-    built = tensorrt.build(task)
-    if report is not None:
-        report(built.report)
-    sizes = task.profiles[-1].model_copy(update={"opt": graph.opt if graph.static else profile.opt})
-    update = {"profiles": task.profiles, "settings": task.settings, "compute_capabilities": built.capabilities}
-    return entry(folder, name, precision, sizes, [task.engine], built.versions).model_copy(update=update)
-
-
-def engine_profiles(target: str, graph: SizeRange, profile: SizeRange, options: Options) -> tuple[SizeRange, ...]:
-    """The optimization profiles of a TensorRT engine, the smallest first; the last covers all that it takes.
-
-    TensorRT has three by default. TensorRT-RTX has one: it compiles on the device for the sizes that it meets, and
-    every further profile is a further copy of the network's plan in the file.
-    """
-    if graph.static:
-        return (graph.model_copy(update={"max_batch": profile.max_batch}),)
-    several = options.profiles == "three" or (options.profiles == "auto" and target == "trt")
-    return profiles.nested(profile) if several else (profile,)
-
-
-def entry(
-    folder: Path,
-    name: EngineName,
-    precision: Precision,
-    sizes: SizeRange,
-    files: list[Path],
-    versions: dict[str, str],
-) -> Engine:
-    """The manifest's entry for files that were just made."""
-    artifacts = tuple(bundles.artifact(folder, file) for file in files)
-    return Engine(name=name, precision=precision, sizes=sizes, files=artifacts, versions=versions, parity=_NO_PARITY)
+    options.check(record)
+    (folder / record.name).mkdir(parents=True, exist_ok=True)
+    task = base.BuildTask(record, folder, precision, graph, profile, fft, tuple(kept), options, report)
+    engine: Engine = importlib.import_module(record.builder).build(task)
+    return engine
 
 
 def add(
@@ -143,22 +79,23 @@ def add(
     replaced, else int8 where the bundle has such a graph, else fp32. `options` and `report` are as in :func:`build`.
     Raises GlamaError.
     """
-    target = target_of(target)
-    if target == "onnx":
-        raise GlamaError("an ONNX model is not built from a bundle, it is exported; expected openvino, trt or trt-rtx")
-    if target == "openvino" and bundle.manifest.fft == "plugin":
-        raise GlamaError("OpenVINO has no plugin nodes, which this bundle's graph needs; export it with --fft matmul")
+    record = find_target(target)
+    if not record.builder:
+        built = listed(each.target for each in ENGINES.values() if each.builder)
+        raise GlamaError(f"an ONNX model is not built from a bundle, it is exported; expected {built}")
+    if bundle.manifest.fft not in record.lowerings:
+        raise GlamaError(base.explain_lowering(record, bundle.manifest.fft))
     options = options or Options()
-    options.check(target)
-    precision = choose_precision(bundle, target, precision)
-    graph: Precision = "fp32" if target == "openvino" and precision != "int8" else precision
+    options.check(record)
+    precision = choose_precision(bundle, record, precision)
+    graph = record.graph_for(precision)
     bundle.graph(graph)  # said before another process is waited for
 
     def make(work: Path) -> Engine:
         (work / bundles.graph_name(graph)).symlink_to(bundle.graph(graph).absolute())
         return build(
             work,
-            target,
+            record,
             bundle.sizes,
             profile,
             precision,
@@ -168,46 +105,53 @@ def add(
             report=report,
         )
 
-    return install(bundle, TARGETS[target], make)
+    return install(bundle, record.name, make)
 
 
-def choose_precision(bundle: Bundle, target: str, asked: str | None) -> Precision:
-    """What an engine of the bundle is built in: what is asked for, else as :func:`add` says. Raises GlamaError for one
-    that the target has not."""
-    name = TARGETS[target]
-    if asked is None and name == "openvino":
-        replaced = bundle.engine(name)
-        asked = replaced.precision if replaced else ("int8" if "int8" in bundle.manifest.graphs else "fp32")
-    elif asked is None:
-        asked = typed_precision(bundle.manifest)
-    if name != "openvino":
-        asked = typed(cast(Precision, asked))
-    if asked not in (("fp32", "fp16", "int8") if name == "openvino" else _TYPED):
-        raise GlamaError(
-            f"precision is {asked!r}, which {target} has not; expected fp32, fp16 or int8 (TensorRT: bf16, too)"
-        )
-    return cast(Precision, asked)
+def choose_precision(bundle: Bundle, record: EngineRecord, asked: str | None) -> Precision:
+    """Return the precision that an engine of the bundle is built in.
+
+    Args:
+        bundle: The bundle.
+        record: The engine in the catalogue.
+        asked: The precision that a user asks for; None: as :func:`add` says.
+
+    Raises:
+        GlamaError: The engine does not support the precision.
+    """
+    if asked is not None:
+        return record.build_precision(asked)
+    if record.is_strongly_typed:
+        return exported_precision(bundle.manifest, record)
+    replaced = bundle.engine(record.name)
+    if replaced is not None:
+        return replaced.precision
+    quantized = record.precisions.get("int8")
+    return quantized if quantized in bundle.manifest.graphs else "fp32"
 
 
-def asked_for(manifest: Manifest, target: str) -> Options:
-    """The builder's options that the bundle was exported with; the defaults where it has none, or the target has not
-    what was asked of another one, which is said."""
-    if manifest.asked is None or not target.startswith("trt"):
+def asked_for(manifest: Manifest, record: EngineRecord) -> Options:
+    """The builder's options that the bundle was exported with; the defaults where it has none, or the engine's builder
+    does not know what was asked of another one, which is said."""
+    if manifest.asked is None or not record.options:
         return Options()
     options = Options(manifest.asked.settings, manifest.asked.profiles)
     try:
-        options.check(target)
+        options.check(record)
     except GlamaError as error:
         log.warning("the bundle was exported with other builder options, which are left out: %s", error)
         return Options()
     return options
 
 
-def typed_precision(manifest: Manifest) -> Precision:
-    """What the bundle was exported in; where it has no graph of that for TensorRT, the last that it has."""
-    if manifest.asked is not None and typed(manifest.asked.precision) in manifest.graphs:
-        return typed(manifest.asked.precision)
-    return [precision for precision in manifest.graphs if precision in _TYPED][-1]  # the fp32 graph comes first
+def exported_precision(manifest: Manifest, record: EngineRecord) -> Precision:
+    """The precision that the bundle was exported in, for a strongly typed engine; where the bundle has no graph of it,
+    the last graph that the engine takes."""
+    asked = None if manifest.asked is None else record.precisions.get(manifest.asked.precision)
+    if asked in manifest.graphs:
+        return asked
+    takes = set(record.precisions.values())
+    return [precision for precision in manifest.graphs if precision in takes][-1]  # the fp32 graph comes first
 
 
 def install(bundle: Bundle, name: EngineName, make: Callable[[Path], Engine]) -> Bundle:
@@ -234,7 +178,7 @@ def install(bundle: Bundle, name: EngineName, make: Callable[[Path], Engine]) ->
             for beside in [path for path in work.iterdir() if path.name != name]:
                 remove(beside)
             graph = manifest.graphs.get(engine.precision)
-            emulated = graph.parity if graph and name.startswith("tensorrt") else None
+            emulated = graph.parity if graph and ENGINES[name].is_strongly_typed else None
             engine = engine.model_copy(update={"parity": emulated or _FROM_BUNDLE})
             manifest = manifest.model_copy(update={"engines": {**manifest.engines, name: engine}})
             (work / bundles.MANIFEST).write_text(bundles.manifest_text(manifest), encoding="utf-8")

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
+from glama_deploy.bundle import Engine
+from glama_deploy.catalogue import OPENVINO
+from glama_deploy.engines.base import BuildTask
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.base import require
 from glama_deploy.runtime.openvino.runner import core
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, last_line
 
 
-def build(onnx: Path, folder: Path, *, fp16_weights: bool) -> tuple[list[Path], dict[str, str]]:
-    """Write `model.xml` and `model.bin` into `folder` (made here); give the files and the versions that made them.
+def build(task: BuildTask) -> Engine:
+    """Write `model.xml` and `model.bin`.
 
-    Weights are float32, or float16 with `fp16_weights` (the CPU still computes in what `precision` says at load).
-    Raises EngineError where OpenVINO is not installed or does not take the model.
+    In fp16, weights are stored in float16; the CPU computes in what `precision` says at load.
+
+    Raises:
+        EngineError: OpenVINO is not installed, does not take the model, or cannot write its files.
     """
-    openvino = require("openvino", "OpenVINO", "pip install openvino", "Core")
-    folder.mkdir(parents=True, exist_ok=True)
-    files = [folder / "model.xml", folder / "model.bin"]
+    openvino = require(OPENVINO.package, OPENVINO.title, "pip install openvino", "Core")
     try:
-        model = core().read_model(str(onnx))
+        model = core().read_model(str(task.graph))
     except RuntimeError as error:
-        raise EngineError(f"OpenVINO does not take {onnx}: {last_line(error, MAX_ENGINE_LINE)}") from error
+        raise EngineError(f"OpenVINO does not take {task.graph}: {last_line(error, MAX_ENGINE_LINE)}") from error
+    path, _ = task.files
     try:
-        openvino.save_model(model, str(files[0]), compress_to_fp16=fp16_weights)
+        openvino.save_model(model, str(path), compress_to_fp16=task.precision == "fp16")
     except RuntimeError as error:  # its stream errors do not say why
-        free = shutil.disk_usage(folder).free / 1e6
+        free = shutil.disk_usage(path.parent).free / 1e6
         raise EngineError(f"OpenVINO could not write its files; {free:.0f} MB are free on that disk") from error
-    return files, {"openvino": openvino.__version__}
+    return task.entry({OPENVINO.package: openvino.__version__})

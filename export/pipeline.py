@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from glama_deploy import bundle as bundles
-from glama_deploy import bundle_folder
+from glama_deploy import bundle_folder, catalogue
 from glama_deploy.bundle import (
     ANY_SIZE,
     DEFAULT_PROFILE,
@@ -29,7 +29,6 @@ from glama_deploy.bundle import (
     SizeRange,
 )
 from glama_deploy.checkpoints import formats as checkpoints
-from glama_deploy.engines.build import TARGETS, target_of, typed
 from glama_deploy.engines.build import build as build_engine
 from glama_deploy.engines.tensorrt import build_script as jetson
 from glama_deploy.engines.tensorrt.options import Options
@@ -40,9 +39,6 @@ from glama_deploy.node_names import INPAINTED, PREDICTED
 from glama_deploy.runtime.base import installed, require
 from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
 from glama_deploy.system.packages import read_versions
-
-#: What may be asked for.
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
 
 
 @dataclass(frozen=True)
@@ -82,6 +78,20 @@ class Request:
         """The largest size that parity is measured at."""
         return self.parity_size or (512, 512)
 
+    @property
+    def engines(self) -> list[catalogue.EngineRecord]:
+        """The engines of the targets. Raises GlamaError for a target that does not exist."""
+        return [catalogue.find_target(target) for target in self.targets]
+
+    @property
+    def writes_half_graph(self) -> bool:
+        """Whether the bundle gets a graph in fp16 or bf16: not where every engine stores half weights by itself."""
+
+        def stores(record: catalogue.EngineRecord) -> bool:
+            return not record.is_strongly_typed and record.precisions.get(self.precision) == self.precision
+
+        return self.precision in ("fp16", "bf16") and not all(map(stores, self.engines))
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -106,26 +116,27 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
         graphs = _write_graphs(checkpoint, request, fft, folder, step)
         engines: dict[EngineName, Engine] = {}
         failures: dict[str, str] = {}
-        always = () if fft == "plugin" else ("onnx",)  # ONNX Runtime has no such nodes
-        for target in dict.fromkeys((*always, *request.targets)):
-            step(f"building {TARGETS[target]}")
-            wanted = _precision(request, target)
+        always = [catalogue.ONNX] if fft in catalogue.ONNX.lowerings else []
+        for record in {record.name: record for record in (*always, *request.engines)}.values():
+            step(f"building {record.name}")
+            wanted = _precision(request, record)
             try:
-                engines[TARGETS[target]] = build_engine(
+                engines[record.name] = build_engine(
                     folder,
-                    target,
+                    record,
                     request.graph_sizes,
                     request.profile,
                     wanted,
                     fft=fft,
                     kept=graphs[wanted].kept if wanted in graphs else (),
-                    options=request.options if target.startswith("trt") else None,
+                    options=request.options if record.options else None,
                 )
             except EngineError as error:
-                failures[target] = str(error)
-                shutil.rmtree(folder / TARGETS[target], ignore_errors=True)
+                failures[record.target] = str(error)
+                shutil.rmtree(folder / record.name, ignore_errors=True)
         manifest = _manifest(request, checkpoint, fft, graphs, engines)
-        if "trt" in request.targets and fft in ("matmul", "split"):  # not every trtexec has DFT, none our plugin
+        # not every trtexec has DFT, and none has our plugin
+        if catalogue.TENSORRT in request.engines and fft in ("matmul", "split"):
             script = folder / jetson.SCRIPT
             script.write_text(jetson.script(manifest, request.profile, request.options), encoding="utf-8")
             script.chmod(script.stat().st_mode | (script.stat().st_mode & 0o444) >> 2)  # run by whoever may read it
@@ -134,29 +145,33 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
     return Outcome(Bundle(request.out, manifest), failures)
 
 
-def _precision(request: Request, target: str) -> Precision:
-    """What a target's engine is built in. Where int8 is for TensorRT alone, the graph for CPUs is fp32, as beside half
-    types."""
-    if target.startswith("trt"):
-        return typed(request.precision)
-    only_tensorrt = all(name.startswith("trt") for name in request.targets)
-    return "fp32" if request.precision == "int8" and only_tensorrt else request.precision
+def _precision(request: Request, record: catalogue.EngineRecord) -> Precision:
+    """Return the precision that an engine is built in. Where no target takes the int8 graph for CPUs, there is none,
+    and the ONNX model is fp32."""
+    built = record.build_precision(request.precision)
+    if catalogue.PRECISIONS[built].is_quantized and built not in _int8_graphs(request):
+        return "fp32"
+    return built
+
+
+def _int8_graphs(request: Request) -> set[Precision]:
+    """Return the precisions of the int8 graphs that the targets take."""
+    return {record.graph_for(record.build_precision("int8")) for record in request.engines}
 
 
 def _check(request: Request) -> None:
     """Everything that can be known to be wrong before any work."""
-    for target in request.targets:
-        target_of(target)
-    if request.precision not in PRECISIONS:
-        raise GlamaError(f"precision {request.precision!r} is not offered; expected {', '.join(PRECISIONS)}")
+    engines = request.engines
+    if request.precision not in catalogue.export_precisions():
+        offered = ", ".join(catalogue.export_precisions())
+        raise GlamaError(f"precision {request.precision!r} is not offered; expected {offered}")
+    for record in engines:
+        record.build_precision(request.precision)
     if request.precision == "int8":
         _check_int8(request)
-    if request.precision == "bf16" and "openvino" in request.targets:
-        raise GlamaError("an OpenVINO IR has no bf16: export it in fp32 and load it with precision bf16")
     _check_lowering(request)
-    builders = [target for target in request.targets if target.startswith("trt")] or list(request.targets)
-    for target in builders:
-        request.options.check(target)
+    for record in [record for record in engines if record.options] or engines:
+        request.options.check(record)
     if request.io not in ("float", "uint8"):
         raise GlamaError(f"--io is {request.io!r}; expected float or uint8")
     if request.calibration_images is not None and request.precision != "int8":
@@ -182,8 +197,7 @@ def _check_int8(request: Request) -> None:
 
 
 def _check_calibration(request: Request, folder: Path) -> None:
-    half = request.precision in ("fp16", "bf16") and set(request.targets) != {"openvino"}
-    if not half and request.precision != "int8":
+    if not request.writes_half_graph and request.precision != "int8":
         raise GlamaError(
             "--calib is for int8 and for the half types of TensorRT's graph; give --precision int8, or fp16 or bf16 "
             "with --target trt or trt-rtx, or leave it out"
@@ -213,10 +227,18 @@ def _check_lowering(request: Request) -> None:
         raise GlamaError(f"--fft is {request.fft!r}; expected auto, {', '.join(get_args(Lowering))}")
     if request.fft == "split" and request.size is None:
         raise GlamaError("--fft split is for one size: give --size HxW, or use --fft matmul for any size")
-    if request.fft in ("dft", "plugin") and "trt-rtx" in request.targets:
-        raise GlamaError(f"TensorRT-RTX has neither DFT nodes nor plugins, so no --fft {request.fft}: use --fft matmul")
-    if request.fft == "plugin" and set(request.targets) != {"trt"}:
-        raise GlamaError("--fft plugin is for TensorRT 10 alone: give --target trt and no other, or use --fft matmul")
+    for record in request.engines:
+        if request.fft in ("dft", "plugin") and not {"dft", "plugin"} & set(record.lowerings):
+            raise GlamaError(
+                f"{record.title} has neither DFT nodes nor plugins, so no --fft {request.fft}: use --fft matmul"
+            )
+    for record in request.engines:
+        if request.fft == "plugin" and "plugin" not in record.lowerings:
+            raise GlamaError(
+                "--fft plugin is for TensorRT 10 alone: give --target trt and no other, or use --fft matmul"
+            )
+        if request.fft != "auto" and request.fft not in record.lowerings:
+            raise GlamaError(f"{record.title} does not support --fft {request.fft}; use --fft {record.lowerings[0]}")
     calibrated_by_dft = request.fft == "plugin" and request.precision != "fp32"
     if (request.fft == "dft" or calibrated_by_dft) and installed("onnx") and installed("onnxruntime"):
         from glama_deploy.export.graph.fft_library import check_onnxruntime
@@ -244,10 +266,10 @@ def _write_graphs(
 
     model = build(checkpoint.config, checkpoint.weights, request.size, request.outputs, fft, request.io)
     graphs: dict[Precision, Graph] = {"fp32": graph_files.write(folder, model, "fp32", {})}
-    if request.precision == "fp32" or (request.precision != "int8" and set(request.targets) == {"openvino"}):
-        return graphs
     if request.precision == "int8":
-        return graphs | int8.write(checkpoint, request, fft, folder, step)
+        return graphs | int8.write(checkpoint, request, fft, _int8_graphs(request), folder, step)
+    if not request.writes_half_graph:
+        return graphs
     require_onnxruntime()
     height, width = request.size or request.profile.max
     graph_files.check_memory(checkpoint.config, (height, width))
@@ -268,6 +290,7 @@ def _manifest(
     from glama_deploy.export import graph_files
 
     inputs, outputs = graph_files.tensors(request.io, request.size, request.outputs)
+    stored = {catalogue.PRECISIONS[name].stored for name in graphs}
     return Manifest(
         network=checkpoint.config,
         checkpoint=bundles.Checkpoint(file=checkpoint.path.name, kind=checkpoint.kind, sha256=checkpoint.sha256),
@@ -279,7 +302,7 @@ def _manifest(
         graphs=graphs,
         engines=engines,
         asked=Asked(
-            precision=request.precision if {request.precision, typed(request.precision)} & graphs.keys() else "fp32",
+            precision=request.precision if request.precision in stored else "fp32",
             sizes=request.profile,
             profiles=request.options.profiles,
             settings=request.options.settings,

@@ -10,8 +10,9 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 
+from glama_deploy import catalogue
 from glama_deploy.errors import BundleError, GlamaError
 from glama_deploy.frozen import FrozenModel
 from glama_deploy.io.files import check_path, sha256
@@ -42,9 +43,25 @@ MAX_ARTIFACT_PATH = 200
 #: Why there is no parity where nobody asked for it.
 NOT_ASKED = "not asked for"
 
-EngineName = Literal["onnx", "openvino", "tensorrt", "tensorrt-rtx"]
-#: int8 is a graph for CPUs; int8+fp16, convolutions in int8 and the rest in fp16, what TensorRT has of it.
-Precision = Literal["fp32", "fp16", "bf16", "int8", "int8+fp16"]
+
+def _check_engine(name: str) -> str:
+    if name not in catalogue.ENGINES:
+        raise ValueError(f"unknown engine {name!r}; expected {catalogue.listed(catalogue.ENGINES)}")
+    return name
+
+
+def _check_precision(name: str) -> str:
+    expected = catalogue.bundle_precisions()
+    if name not in expected:
+        raise ValueError(f"unknown precision {name!r}; expected {catalogue.listed(expected)}")
+    return name
+
+
+#: The name of an engine of the catalogue.
+EngineName = Annotated[str, AfterValidator(_check_engine)]
+#: The name of a precision that the catalogue has for bundles. int8 is a graph for CPUs. int8+fp16 is TensorRT's int8:
+#: convolutions in int8, the rest in fp16.
+Precision = Annotated[str, AfterValidator(_check_precision)]
 #: How FFTs stand in the graph: two matrix products a direction, four smaller ones, ONNX DFT nodes, or our own nodes
 #: that a TensorRT plugin runs.
 Lowering = Literal["matmul", "split", "dft", "plugin"]
@@ -245,7 +262,7 @@ class Manifest(FrozenModel):
         if "fp32" not in self.graphs or ("onnx" not in self.engines and self.fft != "plugin"):
             raise ValueError("every bundle has an fp32 graph and the engine onnx; this one lacks one of them")
         for name, engine in self.engines.items():
-            files, needed = len(engine.files), 2 if name == "openvino" else 1
+            files, needed = len(engine.files), len(catalogue.ENGINES[name].files)
             if engine.name != name or files != needed:
                 raise ValueError(f"engine {name} is called {engine.name} and has {files} files, not {needed}")
         return self
@@ -313,9 +330,9 @@ class Bundle:
         graph = self.manifest.graphs.get(precision)
         if graph is None:
             there = ", ".join(self.manifest.graphs)
-            target = {"int8": "openvino", "int8+fp16": "trt"}.get(precision)
-            how = f"--precision int8 --calib FOLDER --target {target}" if target else "that precision"
-            raise BundleError(f"{self.path} has no {precision} graph (it has: {there}); export it with {how}")
+            raise BundleError(
+                f"{self.path} has no {precision} graph (it has: {there}); export it with {_option(precision)}"
+            )
         return self._verified(graph.file)
 
     def files(self, name: EngineName) -> list[Path]:
@@ -348,6 +365,15 @@ class Bundle:
         if not path.is_file():
             raise BundleError(f"{path} is missing; export the bundle again")
         raise BundleError(f"{path} was changed since the export (its SHA-256 differs); export the bundle again")
+
+
+def _option(graph: Precision) -> str:
+    """Say how to export a graph of a precision."""
+    builders = [record for record in catalogue.ENGINES.values() if record.builder]
+    targets = [record.target for record in builders if graph in record.precisions.values()]
+    if not targets or not catalogue.PRECISIONS[graph].is_quantized:
+        return "that precision"
+    return f"--precision int8 --calib FOLDER --target {targets[0]}"
 
 
 def _is_intact(path: Path, artifact: Artifact) -> bool:

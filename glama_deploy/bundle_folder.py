@@ -25,9 +25,9 @@ import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
 
-from glama_deploy.bundle import MANIFEST, NEXT, Bundle, EngineName, Precision, graph_name
+from glama_deploy import catalogue
+from glama_deploy.bundle import MANIFEST, NEXT, Bundle, EngineName, graph_name
 from glama_deploy.errors import BundleError
 from glama_deploy.io import locks
 from glama_deploy.io.files import (
@@ -52,9 +52,6 @@ WORK = ".glama-work"
 #: Name of the file in `.glama-next` that lists the files to remove after the commit: one path relative to the bundle's
 #: folder for each line.
 _OBSOLETE = ".glama-obsolete"
-
-#: The engines that have their own folder.
-_ENGINES: tuple[EngineName, ...] = tuple(name for name in get_args(EngineName) if name != "onnx")
 
 #: A script that belongs to the bundle, although the manifest does not list it. See
 #: :mod:`glama_deploy.engines.tensorrt.build_script`.
@@ -214,9 +211,14 @@ def _move_in(path: Path) -> None:
             file.replace(place)
             flush_folder(place.parent)
     shutil.rmtree(path / NEXT)
-    for folder in (path / name for name in _ENGINES):
+    for folder in (path / name for name in _engine_folders()):
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
+
+
+def _engine_folders() -> list[EngineName]:
+    """Return the names of the engines that have a folder in the bundle."""
+    return [record.name for record in catalogue.ENGINES.values() if record.builder]
 
 
 def _list_files(folder: Path) -> list[Path]:
@@ -225,8 +227,8 @@ def _list_files(folder: Path) -> list[Path]:
 
 def _list_own(path: Path) -> set[str]:
     """Return the paths of all files of the bundle, relative to the bundle's folder."""
-    names = {SCRIPT, *(graph_name(precision) for precision in get_args(Precision))}
-    for engine in _ENGINES:
+    names = {SCRIPT, *(graph_name(precision) for precision in catalogue.bundle_precisions())}
+    for engine in _engine_folders():
         names |= list_engine_files(path, engine)
     return {name for name in names if (path / name).exists() or (path / name).is_symlink()}
 
@@ -249,7 +251,7 @@ def list_engine_files(path: Path, engine: EngineName) -> set[str]:
 
 def _undo_exchange(path: Path) -> None:
     """Undo or complete the replacement of an engine after a kill of version 0.1 (`.openvino.tmp`, `.openvino.old`)."""
-    for name in _ENGINES:
+    for name in _engine_folders():
         remove(path / f".{name}.tmp")
         aside = path / f".{name}.old"
         if not aside.is_dir():

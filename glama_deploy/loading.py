@@ -8,7 +8,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from glama_deploy import runtime
+from glama_deploy import catalogue, runtime
 from glama_deploy.bundle import MANIFEST, SCHEMA_VERSION, Bundle
 from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.errors import BundleError, CheckpointError, EngineError, GlamaError
@@ -67,7 +67,7 @@ def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpain
         CheckpointError: the checkpoint cannot be read, or is not supported.
         EngineError: no engine can be opened.
     """
-    if request.precision.startswith("int8"):
+    if request.precision != "auto" and catalogue.PRECISIONS[request.precision].is_quantized:
         raise EngineError(
             f"{model} is a checkpoint, and int8 is measured on photographs; export it with glama-export --ckpt {model} "
             "--target openvino --precision int8 --calib PHOTOS --out BUNDLE, and load that"
@@ -185,12 +185,22 @@ def _made(model: str | Path, source: Path, path: Path, digests: Digests) -> Bund
             if not (path / MANIFEST).is_file():  # the exporter replaces bundles alone
                 remove(path)
     log.info("exporting %s into the cache", source)
-    targets = ("onnx", "openvino") if installed("openvino") else ("onnx",)
+    targets = tuple(record.target for record in _cached_engines())
     bundle = export(ExportRequest(model, path, targets, parity=False, overwrite=True)).bundle
     if bundle.manifest.checkpoint.sha256 != digests.weights or read_digests(model) != digests:
         remove(path)
         raise CheckpointError(f"{source} changed while it was exported; run again once it is written")
     return bundle
+
+
+def _cached_engines() -> list[catalogue.EngineRecord]:
+    """The graph, and the engines that can be built here for the CPU and that the backend `auto` would choose."""
+    built = [
+        record
+        for record in catalogue.ENGINES.values()
+        if record.builder and "cpu" in record.auto_ranks and installed(record.package)
+    ]
+    return [catalogue.ONNX, *built]
 
 
 def _with_torch(model: str | Path, request: Request) -> Inpainter:

@@ -31,7 +31,7 @@ import json, os, shutil, signal, sys
 from pathlib import Path
 from glama_deploy import bundle_folder
 from glama_deploy.bundle import Bundle
-from glama_deploy.engines import build
+from glama_deploy.engines import base, build
 from glama_deploy.io.files import atomic_file
 
 os.fsync = lambda descriptor: None  # a kill loses nothing that was written, and the test is some times faster
@@ -49,7 +49,7 @@ def act():
         bundle = Bundle.open(path)
         def make(work):
             shutil.copytree(source, work / "openvino")
-            return build.entry(work, "openvino", "fp32", bundle.sizes, sorted((work / "openvino").iterdir()), {})
+            return base.describe(work, "openvino", "fp32", bundle.sizes, sorted((work / "openvino").iterdir()), {})
         build.install(bundle, "openvino", make)
     else:
         with atomic_file(path / "picture.png") as temporary:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from glama_deploy import memory
+from glama_deploy import catalogue, memory
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import GlamaError
 from glama_deploy.node_names import IMAGE, MASK
@@ -52,8 +52,6 @@ SUBJECTS = (
 #: A subject may end in this with a number: strokes over the whole image, which it sees as a whole, are then a square
 #: hole of that many per cent of the image, of which it sees what `region="auto"` shows it.
 HOLE = "@"
-
-_PRECISIONS = ("bf16", "fp16", "int8", "int8+bf16")
 
 #: Runs before the first that counts: TorchScript rewrites its graph in the second.
 WARM_UP = 3
@@ -87,7 +85,7 @@ class Task:
     @property
     def precision(self) -> str:
         last = self.name.rpartition(":")[2]
-        return last if last in _PRECISIONS else "fp32"
+        return last if last in catalogue.PRECISIONS else "fp32"
 
     @property
     def gpu(self) -> bool:
@@ -177,7 +175,8 @@ def is_subject(text: str) -> bool:
 
 def on_gpu(subject: str) -> bool:
     """Whether the subject runs on a GPU."""
-    return ":cuda" in subject or subject.startswith("tensorrt")
+    record = catalogue.backends().get(subject.partition(HOLE)[0])
+    return ":cuda" in subject or (record is not None and record.device == "cuda")
 
 
 def scene(task: Task) -> tuple[np.ndarray, np.ndarray]:
@@ -231,7 +230,8 @@ def _inpainter(task: Task) -> _Opened:
     import glama_deploy
 
     backend = task.name.removesuffix(f":{task.precision}")
-    precision = "auto" if task.engine == "tensorrt" else task.precision  # an engine has but one
+    chooses = not catalogue.backends()[task.engine].is_strongly_typed  # the others have but one precision
+    precision = task.precision if chooses else "auto"
     allowed = task.allow_engine_code
     inpainter = glama_deploy.load(
         task.bundle, backend, precision, task.threads, compile_sizes=True, allow_engine_code=allowed

@@ -13,6 +13,7 @@ from glama_deploy.benchmarks.bench import machine
 from glama_deploy.benchmarks.bench.contenders import HOLE, Running, Task, on_gpu
 from glama_deploy.benchmarks.bench.layer_times import Part
 from glama_deploy.bundle import Bundle
+from glama_deploy.catalogue import OPENVINO, PRECISIONS
 from glama_deploy.errors import GlamaError
 from glama_deploy.frozen import FrozenModel
 
@@ -159,7 +160,8 @@ def _reason(task: Task, error: GlamaError) -> str:
 def _with_share(row: Row, bundle: Bundle, peaks: dict[str, dict[int, float]]) -> Row:
     """The row with the share of the machine's limit that it reaches: the network's FLOPs, from the graph, a second.
     PyTorch's transforms are no matrix products, and are not counted."""
-    limit = peaks.get(row.precision.partition("+")[0], {}).get(row.threads)
+    precision = PRECISIONS.get(row.precision)  # "": the row was not measured
+    limit = peaks.get(precision.stored, {}).get(row.threads) if precision else None
     # (of a hole it does less work than the graph's; the limits are the CPU's)
     if not row.seconds or limit is None or HOLE in row.subject or on_gpu(row.subject):
         return row
@@ -169,7 +171,7 @@ def _with_share(row: Row, bundle: Bundle, peaks: dict[str, dict[int, float]]) ->
 
 
 def _with_parts(row: Row, bundle: Bundle, runs: int, step: Callable[[str], None]) -> Row:
-    if not row.seconds or not row.subject.startswith("openvino") or HOLE in row.subject:
+    if not row.seconds or not row.subject.startswith(OPENVINO.backend) or HOLE in row.subject:
         return row
     step(f"the parts of {row.subject} at {row.size[0]}x{row.size[1]}")
     try:

@@ -6,7 +6,9 @@ import shlex
 
 from glama_deploy import bundle_folder
 from glama_deploy.bundle import DEFAULT_PROFILE, BuildSettings, Manifest, SizeRange
-from glama_deploy.engines.build import engine_profiles, typed_precision
+from glama_deploy.catalogue import TENSORRT
+from glama_deploy.engines.build import exported_precision
+from glama_deploy.engines.tensorrt.engine import engine_profiles
 from glama_deploy.engines.tensorrt.options import Options
 from glama_deploy.errors import EngineError
 
@@ -75,7 +77,7 @@ def script(manifest: Manifest, sizes: SizeRange = DEFAULT_PROFILE, options: Opti
     if manifest.fft == "plugin":
         raise EngineError("trtexec cannot load this bundle's plugin; build with glama-build BUNDLE --target trt")
     options = options or Options()
-    precision = typed_precision(manifest)
+    precision = exported_precision(manifest, TENSORRT)
     lines = [
         f"--onnx={shlex.quote(manifest.graphs[precision].file.path)}",
         '--saveEngine="$engine"',
@@ -98,7 +100,7 @@ def _shape_flags(manifest: Manifest, sizes: SizeRange, options: Options) -> list
     if not inputs:
         return []
     lines = []
-    for index, profile in enumerate(engine_profiles("trt", manifest.sizes, sizes, options)):
+    for index, profile in enumerate(engine_profiles(TENSORRT, manifest.sizes, sizes, options)):
         corners = (("min", 1, profile.min), ("opt", 1, profile.opt), ("max", profile.max_batch or 1, profile.max))
         shapes = [
             f"--{corner}Shapes="

@@ -17,11 +17,13 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import TypeAdapter
 
 from glama_deploy.bundle import BuildSettings, Lowering, Precision, Size, SizeRange
+from glama_deploy.catalogue import TENSORRT, TENSORRT_RTX, EngineRecord
+from glama_deploy.engines import base
 from glama_deploy.engines.tensorrt import gpus, inspection
 from glama_deploy.engines.tensorrt.inspection import Report
 from glama_deploy.errors import EngineError, GlamaError
@@ -29,12 +31,6 @@ from glama_deploy.io.files import atomic_file
 from glama_deploy.node_names import BATCH, HEIGHT, WIDTH
 from glama_deploy.runtime.base import installed
 from glama_deploy.runtime.tensorrt.deserialization import deserialize
-
-Package = Literal["tensorrt", "tensorrt_rtx"]
-
-#: For people: each package's name, and the target it serves.
-_NAMES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
-_TARGETS = {"tensorrt": "trt", "tensorrt_rtx": "trt-rtx"}
 
 #: From where a TensorRT-RTX engine runs that names no GPUs, and one of TensorRT that is hardware-compatible: Ampere.
 _AMPERE = "8.0+"
@@ -50,7 +46,7 @@ class Task:
     the finished engine where a driver is.
     """
 
-    package: Package
+    package: str
     onnx: Path
     engine: Path
     precision: Precision
@@ -61,6 +57,15 @@ class Task:
     capabilities: tuple[str, ...] = ()
     timing_cache: Path | None = None
     inspect: bool = False
+
+    @property
+    def record(self) -> EngineRecord:
+        """The engine in the catalogue."""
+        return TENSORRT_RTX if self.is_rtx else TENSORRT
+
+    @property
+    def is_rtx(self) -> bool:
+        return self.package == TENSORRT_RTX.package
 
 
 @dataclass(frozen=True)
@@ -81,16 +86,13 @@ def build(task: Task) -> Built:
     the builder refuses: one line that ends in what to do.
     """
     package = task.package
-    if package == "tensorrt_rtx" and task.fft in ("dft", "plugin"):  # its parser would end the process
-        raise EngineError(
-            f"TensorRT-RTX has no {'DFT operator' if task.fft == 'dft' else 'plugins'}, which this bundle's graph "
-            "needs; export it again with --fft matmul"
-        )
+    if task.fft not in task.record.lowerings:  # TensorRT-RTX's parser would end the process
+        raise EngineError(base.explain_lowering(task.record, task.fft))
     for needed in (package, "polygraphy"):
         if not installed(needed):
             raise EngineError(
                 f"{needed} is not installed; pip install {package.replace('_', '-')} polygraphy"
-                + (", or build on the device: glama-build BUNDLE --target trt" if package == "tensorrt" else "")
+                + (", or build on the device: glama-build BUNDLE --target trt" if package == TENSORRT.package else "")
             )
     task.engine.parent.mkdir(parents=True, exist_ok=True)
     child = subprocess.run(
@@ -133,10 +135,10 @@ def _last_object(output: str) -> dict[str, Any]:
 
 def _explain(task: Task, status: int, output: str) -> str:
     """One line for a build that failed: the first error that the builder logged, and what to do."""
-    name = _NAMES[task.package]
+    name = task.record.title
     if any(sign in output for sign in _NO_DRIVER):
-        target = _TARGETS[task.package]
-        return f"{name} found no NVIDIA driver here; build on the device: glama-build BUNDLE --target {target}"
+        on_device = f"glama-build BUNDLE --target {task.record.target}"
+        return f"{name} found no NVIDIA driver here; build on the device: {on_device}"
     workspace = task.settings.workspace_mib
     if workspace is not None and ("OutOfMemory" in output or "workspace limit" in output):
         return f"{name} cannot do with --workspace {workspace} MiB at these sizes; give more, or a smaller --max-size"
@@ -172,7 +174,7 @@ def _build_here(task: Task) -> Built:
 
 def _check_version(task: Task, package: Any) -> None:
     """Raise EngineError where this version of TensorRT has not what the graph needs."""
-    if task.package == "tensorrt_rtx":
+    if task.is_rtx:
         return
     version = tuple(int(part) for part in re.findall(r"\d+", package.__version__)[:2])
     if version < (10, 0):
@@ -188,7 +190,7 @@ def _check_version(task: Task, package: Any) -> None:
 
 def _check_gpus(task: Task, package: Any) -> None:
     """Raise EngineError where TensorRT-RTX cannot build for the GPUs that are asked for, or needs one here."""
-    if task.package != "tensorrt_rtx":
+    if not task.is_rtx:
         return
     name = f"TensorRT-RTX {package.__version__}"
     known = sorted((f"{sm[2:-1]}.{sm[-1]}" for sm in dir(package.ComputeCapability) if sm[:2] == "SM"), key=gpus.order)
@@ -218,7 +220,7 @@ def _called(task: Task, capability: str) -> str:
 
 def _runs_on(task: Task) -> tuple[str, ...]:
     """The compute capabilities of the GPUs that the engine is for, as the manifest has them."""
-    if task.package == "tensorrt_rtx":
+    if task.is_rtx:
         return task.capabilities or (_AMPERE,)
     here = gpus.present()
     if here is None:
@@ -226,11 +228,12 @@ def _runs_on(task: Task) -> tuple[str, ...]:
     return (_AMPERE,) if task.settings.hardware_compatible else (here,)
 
 
-def _polygraphy(package: Package) -> Any:
+def _polygraphy(package: str) -> Any:
     """Polygraphy's TensorRT module, bound to the package; once in a process."""
     from polygraphy import config
 
-    config.USE_TENSORRT_RTX = package == "tensorrt_rtx"  # read when Polygraphy's TensorRT modules are first imported
+    # Polygraphy reads this when its TensorRT modules are first imported.
+    config.USE_TENSORRT_RTX = package == TENSORRT_RTX.package
     from polygraphy.backend import trt
 
     return trt
@@ -250,7 +253,7 @@ def _configured(task: Task, package: Any, polygraphy: Any, network: Any) -> Any:
         asked["memory_pool_limits"] = {package.MemoryPoolType.WORKSPACE: settings.workspace_mib << 20}
     if settings.hardware_compatible:
         asked["hardware_compatibility_level"] = package.HardwareCompatibilityLevel.AMPERE_PLUS
-    if task.package == "tensorrt_rtx":
+    if task.is_rtx:
         from polygraphy.backend.tensorrt_rtx import CreateConfigRTX as CreateConfig
 
         asked["compute_capabilities"] = [gpus.order(capability) for capability in task.capabilities] or None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from glama_deploy.bundle import Precision, SizeRange
+from glama_deploy.catalogue import PRECISIONS
 from glama_deploy.errors import EngineError
 
 #: Names of types, TensorRT's, numpy's and the inspector's, to ours. A name stands before those in it.
@@ -111,14 +112,14 @@ def check(trt: Any, network: Any, precision: Precision, kept: Collection[str]) -
     layers = [layer for layer, sizes in _layers(network) if not sizes]
     work = [layer for layer in layers if layer.type.name in _WORK]
     in_bytes = _dequantized(layers)
-    first, _, rest = precision.rpartition("+")
+    record = PRECISIONS[precision]
     wrong = [
         (layer, types)
         for layer in work
         if layer.name not in kept
         and (
-            (types := _types(trt, layer)) != {rest}
-            or (first and layer.type.name != "MATRIX_MULTIPLY" and not _multiplies_bytes(layer, in_bytes))
+            (types := _types(trt, layer)) != {record.computed}
+            or (record.is_quantized and layer.type.name != "MATRIX_MULTIPLY" and not _multiplies_bytes(layer, in_bytes))
         )
     ]
     if wrong:
@@ -126,7 +127,7 @@ def check(trt: Any, network: Any, precision: Precision, kept: Collection[str]) -
         raise EngineError(
             f"layer {layer.name} ({layer.type.name.lower()}) has {' and '.join(sorted(types))} where {precision} was "
             f"asked for, {len(wrong)} of {len(work)} such layers have; export the bundle again with "
-            f"--precision {first or precision}"
+            f"--precision {record.stored}"
         )
 
 

@@ -7,20 +7,34 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from glama_deploy.bundle import BuildSettings
+from glama_deploy.catalogue import TENSORRT, TENSORRT_RTX, EngineRecord
 from glama_deploy.engines.tensorrt import gpus
 from glama_deploy.engines.tensorrt.profiles import Profiles
 from glama_deploy.errors import EngineError, GlamaError
 
-#: What a package has not, and what to do instead.
-_LACKING = {
-    "trt": {
-        "--gpu": "TensorRT builds for the GPU that it finds: build on that one, pass --hardware-compatible, or build "
+#: The options of the commands, by the names that the catalogue has for them.
+_FLAGS = {
+    "gpus": "--gpu",
+    "optimization_level": "--opt-level",
+    "workspace_mib": "--workspace",
+    "version_compatible": "--version-compatible",
+    "hardware_compatible": "--hardware-compatible",
+    "refittable": "--refittable",
+    "stripped": "--strip-weights",
+    "profiles": "--profiles",
+    "timing_cache": "--timing-cache",
+}
+
+#: What to do instead of an option that an engine's builder does not know.
+_REMEDIES = {
+    TENSORRT.name: {
+        "gpus": "TensorRT builds for the GPU that it finds: build on that one, pass --hardware-compatible, or build "
         "with --target trt-rtx",
     },
-    "trt-rtx": {
-        "--timing-cache": "TensorRT-RTX chooses its kernels on the device, so there is nothing to time: leave it out",
-        "--version-compatible": "TensorRT-RTX has no lean runtime to put into the engine: build again for each version",
-        "--hardware-compatible": "a TensorRT-RTX engine runs on every GPU from 8.0 up already: leave it out, or name "
+    TENSORRT_RTX.name: {
+        "timing_cache": "TensorRT-RTX chooses its kernels on the device, so there is nothing to time: leave it out",
+        "version_compatible": "TensorRT-RTX has no lean runtime to put into the engine: build again for each version",
+        "hardware_compatible": "a TensorRT-RTX engine runs on every GPU from 8.0 up already: leave it out, or name "
         "the GPUs with --gpu",
     },
 }
@@ -39,34 +53,33 @@ class Options:
     profiles: Profiles = "auto"
     timing_cache: Path | None = None
 
-    def check(self, target: str) -> None:
-        """Raise GlamaError for what can be known to be wrong before a build: an option that the target has not
-        (EngineError), an unknown GPU, a timing cache that cannot be a file."""
-        for flag in self.flags():
-            if target not in _LACKING:
+    def check(self, record: EngineRecord) -> None:
+        """Refuse what can be known to be wrong before a build.
+
+        Raises:
+            EngineError: The engine's builder does not know an option.
+            GlamaError: A GPU is unknown, or the timing cache cannot be a file.
+        """
+        for name in self.given():
+            flag, target = _FLAGS[name], record.target
+            if not record.options:
                 raise EngineError(f"{flag} is for TensorRT (trt, trt-rtx); {target} has no such option: leave it out")
-            if flag in _LACKING[target]:
-                raise EngineError(f"{target} has no {flag}: {_LACKING[target][flag]}")
+            if name not in record.options:
+                remedy = _REMEDIES.get(record.name, {}).get(name, "leave it out")
+                raise EngineError(f"{target} has no {flag}: {remedy}")
         for gpu in self.settings.gpus:
             gpus.capability(gpu)
         if self.timing_cache is not None:
             _check_file(self.timing_cache)
 
-    def flags(self) -> list[str]:
-        """The names, as the commands have them, of the options that are not at their defaults."""
-        settings = self.settings
-        asked = {
-            "--gpu": settings.gpus,
-            "--opt-level": settings.optimization_level is not None,
-            "--workspace": settings.workspace_mib is not None,
-            "--version-compatible": settings.version_compatible,
-            "--hardware-compatible": settings.hardware_compatible,
-            "--refittable": settings.refittable,
-            "--strip-weights": settings.stripped,
-            "--profiles": self.profiles != "auto",
-            "--timing-cache": self.timing_cache is not None,
+    def given(self) -> list[str]:
+        """Return the names, as the catalogue has them, of the options that are not at their defaults."""
+        default = Options()
+        own = {name: (getattr(self, name), getattr(default, name)) for name in ("profiles", "timing_cache")}
+        settings = {
+            name: (getattr(self.settings, name), getattr(default.settings, name)) for name in BuildSettings.model_fields
         }
-        return [flag for flag, given in asked.items() if given]
+        return [name for name, (value, usual) in {**settings, **own}.items() if value != usual]
 
     @property
     def capabilities(self) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from glama_deploy.bundle import Bundle, Engine, SizeRange, Tensor
-from glama_deploy.engines import build
+from glama_deploy.catalogue import TENSORRT, find_target
+from glama_deploy.engines import base, build
 from glama_deploy.engines.tensorrt import gpus
 from glama_deploy.engines.tensorrt.options import Options
 from glama_deploy.errors import EngineError, GlamaError
@@ -28,31 +29,31 @@ def adopt(bundle: Bundle, target: str, file: Path, asked: str | None = None, opt
     the device that runs the engine. Raises GlamaError: another target, no such file, no driver, another TensorRT's or
     another graph's engine.
     """
-    if build.target_of(target) != "trt":
+    if find_target(target) is not TENSORRT:
         raise GlamaError(f"--engine takes an engine of TensorRT, the target is {target}; give --target trt")
     if not file.is_file():
         raise GlamaError(f"--engine {file} is no file; give the engine that trtexec wrote (--saveEngine)")
     options = options or Options()
-    options.check("trt")
-    precision = build.choose_precision(bundle, "trt", asked)
+    options.check(TENSORRT)
+    precision = build.choose_precision(bundle, TENSORRT, asked)
     bundle.graph(precision)  # it was built from that one
     gpu = gpus.present()
     if gpu is None:
         raise EngineError("no NVIDIA driver or GPU here; an engine is registered on the device that runs it")
-    trt = require("tensorrt", "TensorRT", "on Jetson, use JetPack's own; elsewhere: pip install tensorrt")
+    trt = require(TENSORRT.package, TENSORRT.title, "on Jetson, use JetPack's own; elsewhere: pip install tensorrt")
     found = _profiles(trt, bundle, file, options)
     capability = "8.0+" if options.settings.hardware_compatible else gpu
 
     def make(work: Path) -> Engine:
-        path = work / "tensorrt" / build.ENGINE_FILE
+        (path,) = (work / TENSORRT.name / name for name in TENSORRT.files)
         path.parent.mkdir()
         shutil.copyfile(file, path)
         sizes = found[-1].model_copy(update={"opt": found[(len(found) - 1) // 2].opt})
         update = {"profiles": found, "settings": options.settings, "compute_capabilities": (capability,)}
-        versions = {"tensorrt": trt.__version__}
-        return build.entry(work, "tensorrt", precision, sizes, [path], versions).model_copy(update=update)
+        versions = {TENSORRT.package: trt.__version__}
+        return base.describe(work, TENSORRT.name, precision, sizes, [path], versions).model_copy(update=update)
 
-    return build.install(bundle, "tensorrt", make)
+    return build.install(bundle, TENSORRT.name, make)
 
 
 def _profiles(trt: Any, bundle: Bundle, file: Path, options: Options) -> tuple[SizeRange, ...]:

@@ -7,7 +7,7 @@ convolutions are not int8 there: TensorRT-RTX 1.7 takes them, but turns the byte
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,12 +39,16 @@ _SHARED = "its input is also read by one that is not int8"
 
 
 def write(
-    checkpoint: Checkpoint, request: Request, fft: Lowering, folder: Path, step: Callable[[str], None]
+    checkpoint: Checkpoint,
+    request: Request,
+    fft: Lowering,
+    graphs: Collection[Precision],
+    folder: Path,
+    step: Callable[[str], None],
 ) -> dict[Precision, Graph]:
     """Calibrate at the graph's size (see :data:`SIZES` where it takes any) from weights of the same network that leave
-    its channels in like ranges, and write the graph for CPUs where a target wants it, and TensorRT's where one does."""
-    for_cpus = any(not target.startswith("trt") for target in request.targets)
-    for_tensorrt = any(target.startswith("trt") for target in request.targets)
+    its channels in like ranges, and write those of the two graphs, int8 and int8+fp16, that are in `graphs`."""
+    for_cpus, for_tensorrt = ("int8" in graphs), ("int8+fp16" in graphs)
     if for_tensorrt:
         graph_files.check_memory(checkpoint.config, request.size or request.profile.max)
     calibration, checks = _samples(checkpoint, request, step)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
-from glama_deploy.bundle import DEFAULT_PROFILE, Bundle, Precision
+from glama_deploy.bundle import DEFAULT_PROFILE, Bundle
+from glama_deploy.catalogue import ENGINES, find_target, listed
 from glama_deploy.cli.entry import Command, argument, option
 from glama_deploy.cli.options import builder
 from glama_deploy.cli.options.sizes import MaxBatch, MaxSize, MinSize, OptSize, profile
 from glama_deploy.cli.output.console import Console
 from glama_deploy.cli.output.report import print_report
 from glama_deploy.cli.output.show import Steps
-from glama_deploy.engines.build import TARGETS, add, asked_for, target_of
+from glama_deploy.engines.build import add, asked_for
 from glama_deploy.engines.tensorrt.inspection import Report
 from glama_deploy.engines.tensorrt.register import adopt
 from glama_deploy.errors import EngineError, GlamaError, NotBuiltError
@@ -20,7 +21,10 @@ from glama_deploy.errors import EngineError, GlamaError, NotBuiltError
 
 def glama_build(
     bundle: Annotated[Path, argument(help="The bundle's folder.", show_default=False)],
-    target: Annotated[str, option("--target", help="openvino, trt or trt-rtx.")],
+    target: Annotated[
+        str,
+        option("--target", help=f"{listed(record.target for record in ENGINES.values() if record.builder)}."),
+    ],
     precision: Annotated[
         str | None,
         option("--precision", help="fp32, fp16, bf16 or int8; by default what the bundle was exported with."),
@@ -65,31 +69,29 @@ def glama_build(
         strip_weights,
         refittable,
     )
-    target = target_of(target)
-    name, heard = TARGETS[target], list[Report]()
+    record, heard = find_target(target), list[Report]()
     sized = bool(min_size or opt_size or max_size)
-    if report and (engine is not None or not name.startswith("tensorrt")):
+    if report and (engine is not None or "report" not in record.options):
         raise GlamaError("--report is of an engine that TensorRT builds; leave it out")
     if engine is not None and (sized or max_batch or timing_cache or profiles != "auto"):
         raise GlamaError(
             "--engine has its sizes and profiles already; leave out --min-size and all that says how to build"
         )
-    if (sized or max_batch) and not name.startswith("tensorrt"):
+    if (sized or max_batch) and "sizes" not in record.options:
         raise GlamaError("--min-size, --opt-size, --max-size and --max-batch are TensorRT's; leave them out")
     if (sized or profiles != "auto") and opened.sizes.static:
         raise GlamaError(f"this bundle is of one size, {opened.sizes}; leave out --min-size and all that gives others")
-    options.check(target)
-    if engine is None and not options.flags():
-        options = asked_for(opened.manifest, target)
+    options.check(record)
+    if engine is None and not options.given():
+        options = asked_for(opened.manifest, record)
     with Steps() as steps:
         try:
             if engine is not None:
                 steps(f"registering {engine}")
                 result = adopt(opened, target, engine, precision, options)
             else:
-                steps(f"building {name}")
-                wanted = cast("Precision | None", precision)
-                result = add(opened, target, sizes, wanted, options=options, report=heard.append if report else None)
+                steps(f"building {record.name}")
+                result = add(opened, target, sizes, precision, options=options, report=heard.append if report else None)
         except EngineError as error:
             raise NotBuiltError(str(error)) from error
     console = Console()

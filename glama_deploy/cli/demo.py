@@ -11,6 +11,7 @@ from PIL import Image
 
 import glama_deploy
 from glama_deploy.bundle import MANIFEST
+from glama_deploy.catalogue import OPENVINO, TENSORRT_RTX
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.output.console import Console
 from glama_deploy.cli.output.show import Steps, print_outcome
@@ -38,7 +39,7 @@ def glama_demo(
     bundle, picture = out / "bundle", out.parent / f"{out.name}.png"
     _check_out(out, bundle, picture)
     with Steps() as steps:
-        outcome = export(Request("default", bundle, ("openvino", "trt-rtx"), overwrite=True), steps)
+        outcome = export(Request("default", bundle, (OPENVINO.target, TENSORRT_RTX.target), overwrite=True), steps)
         steps("inpainting the sample photo")
         photo, mask = read_image(ASSETS / "sample.jpg"), read_mask(ASSETS / "sample_mask.png")
         inpainter = glama_deploy.load(bundle)

@@ -8,6 +8,7 @@ from typing import Annotated, cast
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from glama_deploy.bundle import parse_size
+from glama_deploy.catalogue import PRECISIONS, listed
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.output.console import Console
@@ -50,7 +51,7 @@ def glama_eval(
         list[str] | None, option("--backend", help="For models without their own; may be given again. auto by default.")
     ] = None,
     precision: Annotated[
-        list[str] | None, option("--precision", help="The same: auto, fp32, bf16, fp16, int8, int8+bf16 or int8+fp16.")
+        list[str] | None, option("--precision", help=f"The same: {listed(('auto', *PRECISIONS))}.")
     ] = None,
     metric: Annotated[
         list[str] | None,

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, cast
 
-from glama_deploy.bundle import Io, Precision, parse_size
+from glama_deploy.bundle import Io, parse_size
+from glama_deploy.catalogue import ENGINES, ONNX, engines_with, find_target, listed
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.options import builder
 from glama_deploy.cli.options.sizes import MaxBatch, MaxSize, MinSize, OptSize, profile
 from glama_deploy.cli.output.console import Console
 from glama_deploy.cli.output.show import Steps, print_flops, print_outcome
-from glama_deploy.engines.build import target_of
 from glama_deploy.errors import GlamaError
 from glama_deploy.export.pipeline import Request, export
 
@@ -28,7 +28,11 @@ def glama_export(
     out: Annotated[Path, option("--out", help="Folder of the bundle; it must not exist yet (see --overwrite).")],
     target: Annotated[
         list[str] | None,
-        option("--target", help="onnx, openvino, trt or trt-rtx; may be given several times. ONNX is always there."),
+        option(
+            "--target",
+            help=f"{listed(record.target for record in ENGINES.values())}; may be given several times. ONNX is always "
+            "there.",
+        ),
     ] = None,
     precision: Annotated[
         str,
@@ -105,16 +109,15 @@ def glama_export(
     if size and (min_size or opt_size or max_size):
         raise GlamaError("--size fixes the graph to one size; leave out --min-size, --opt-size and --max-size")
     sizes = profile(min_size, opt_size, max_size, max_batch)
-    targets = tuple(target_of(name) for name in target or ["onnx"])
-    if (min_size or opt_size or max_size or max_batch) and not any(name.startswith("trt") for name in targets):
-        raise GlamaError(
-            "--min-size, --opt-size, --max-size and --max-batch are TensorRT's; add --target trt or trt-rtx"
-        )
+    engines = [find_target(name) for name in target or [ONNX.target]]
+    if (min_size or opt_size or max_size or max_batch) and not any("sizes" in record.options for record in engines):
+        takers = listed(record.target for record in engines_with("sizes"))
+        raise GlamaError(f"--min-size, --opt-size, --max-size and --max-batch are TensorRT's; add --target {takers}")
     request = Request(
         checkpoint=ckpt,
         out=out,
-        targets=targets,
-        precision=cast(Precision, precision),
+        targets=tuple(record.target for record in engines),
+        precision=precision,
         fft=fft,
         io=cast(Io, io),
         calibration=calib,

@@ -9,12 +9,19 @@ from typing import Annotated, cast
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import glama_deploy
+from glama_deploy.catalogue import PRECISIONS, EngineRecord, backends, listed
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.output.console import Console
 from glama_deploy.inpainting import folder as batch
 from glama_deploy.inpainting.inpainter import Region, check_region
 from glama_deploy.runtime.base import MAX_THREADS
+
+
+def _described(record: EngineRecord) -> str:
+    """Describe a backend in the help."""
+    providers = ", ".join(f":{provider}" for provider in record.providers)
+    return f"{record.backend} (with a provider: {record.backend}{providers})" if providers else record.backend
 
 
 def glama_inpaint(
@@ -26,15 +33,12 @@ def glama_inpaint(
         str,
         option(
             "--backend",
-            help="auto, openvino, onnxruntime (with a provider: onnxruntime:cpu, :cuda, :tensorrt, :tensorrt-rtx), "
-            "tensorrt or torch.",
+            help=f"{listed(('auto', *map(_described, backends().values()), 'torch'))}.",
         ),
     ] = "auto",
     precision: Annotated[
         str,
-        option(
-            "--precision", help="auto, fp32, bf16, fp16, int8, int8+bf16 or int8+fp16, as far as the engine can choose."
-        ),
+        option("--precision", help=f"{listed(('auto', *PRECISIONS))}, as far as the engine can choose."),
     ] = ("auto"),
     threads: Annotated[
         int | None, option("--threads", help="CPU threads; all by default.", min=1, max=MAX_THREADS)

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from typing import cast
 
 import cv2
 import numpy as np
@@ -22,7 +21,8 @@ from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
 from scipy.spatial import QhullError
 
 import glama_deploy
-from glama_deploy.bundle import MANIFEST, Bundle, Precision
+from glama_deploy import catalogue
+from glama_deploy.bundle import MANIFEST, Bundle
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.evaluation.records import KNOWN, MASK, TRUTH
 from glama_deploy.inpainting.inpainter import Inpainter, Region
@@ -224,8 +224,8 @@ def _open_emulated(spec: Spec, threads: int) -> Inpainter:
     from glama_deploy.export.numerics.emulate import EmulatedRunner
 
     bundle = Bundle.open(spec.model)
-    typed = [name for name in bundle.manifest.graphs if name in ("fp16", "bf16", "int8+fp16")]
-    precision = cast(Precision, spec.precision if spec.precision != "auto" else (typed or ["fp16"])[0])
+    half = [name for name in bundle.manifest.graphs if catalogue.PRECISIONS[name].computed != "fp32"]
+    precision = spec.precision if spec.precision != "auto" else (half or ["fp16"])[0]
     graph = onnx.load(str(bundle.graph(precision)))
     network = bundle.manifest.network
     return Inpainter(EmulatedRunner(graph, precision, bundle.sizes, threads, network), network)

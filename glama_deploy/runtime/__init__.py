@@ -7,21 +7,12 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from glama_deploy import catalogue
 from glama_deploy.bundle import Bundle, EngineName
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.runtime.base import MAX_THREADS, Request, Runner
 
 log = logging.getLogger("glama_deploy")
-
-#: What `backend` may be, beside "auto" and "torch" (which runs checkpoints, not bundles).
-BACKENDS = ("openvino", "onnxruntime", "tensorrt")
-
-#: ONNX Runtime's providers, each behind a colon: onnxruntime:tensorrt-rtx.
-PROVIDERS = ("cpu", "cuda", "tensorrt", "tensorrt-rtx")
-
-#: The order of "auto": a backend's module, and the device it is asked for.
-_AUTO = (("tensorrt", "cuda"), ("onnxruntime", "cuda"), ("openvino", "cpu"), ("onnxruntime", "cpu"))
-
 
 _PLAIN = Request()
 
@@ -34,16 +25,16 @@ def check_request(backend: str, request: Request) -> None:
     precision, threads, streams = request.precision, request.threads, request.streams
     if not isinstance(backend, str) or not isinstance(precision, str):
         raise EngineError(f"backend is {backend!r}, precision {precision!r}; names are expected, such as 'auto'")
+    known = catalogue.backends()
     name, colon, provider = backend.partition(":")
-    if colon and (name != "onnxruntime" or provider not in PROVIDERS):
-        raise EngineError(f"unknown backend {backend!r}; expected onnxruntime:{', onnxruntime:'.join(PROVIDERS)}")
-    if name not in ("auto", "torch", *BACKENDS):
+    if colon and (name not in known or provider not in known[name].providers):
+        expected = [f"{record.backend}:{each}" for record in known.values() for each in record.providers]
+        raise EngineError(f"unknown backend {backend!r}; expected {', '.join(expected)}")
+    if name not in ("auto", "torch", *known):
+        raise EngineError(f"unknown backend {backend!r}; expected {', '.join(('auto', 'torch', *known))}")
+    if precision not in ("auto", *catalogue.PRECISIONS):
         raise EngineError(
-            f"unknown backend {backend!r}; expected auto, torch, {', '.join(BACKENDS)} (TensorRT-RTX, too)"
-        )
-    if precision not in ("auto", "fp32", "bf16", "fp16", "int8", "int8+bf16", "int8+fp16"):
-        raise EngineError(
-            f"unknown precision {precision!r}; expected auto, fp32, bf16, fp16, int8, int8+bf16 or int8+fp16"
+            f"unknown precision {precision!r}; expected {catalogue.listed(('auto', *catalogue.PRECISIONS))}"
         )
     if threads is not None and not _is_count(threads):
         raise EngineError(f"threads is {threads!r}; expected a whole number from 1 to {MAX_THREADS}, or None for all")
@@ -90,11 +81,11 @@ def open_bundle(bundle: Bundle, backend: str, request: Request = _PLAIN) -> Runn
         )
     if backend != "auto":
         name, _, provider = backend.partition(":")
-        device = provider or {"onnxruntime": "any", "tensorrt": "cuda"}.get(name, "cpu")
-        return _module(name).open(bundle, replace(request, device=device))
+        record = catalogue.backends()[name]
+        return _module(record).open(bundle, replace(request, device=provider or record.device))
     refused = []
-    for name, device in _AUTO:
-        module, asked = _module(name), replace(request, device=device)
+    for record, device in catalogue.auto_order():
+        module, asked = _module(record), replace(request, device=device)
         if module.absent(bundle, asked):
             continue
         try:
@@ -113,10 +104,9 @@ def open_bundle(bundle: Bundle, backend: str, request: Request = _PLAIN) -> Runn
 
 def open_engine(bundle: Bundle, name: EngineName, request: Request) -> Runner:
     """A runner for one engine of the bundle, by the engine's own name. Raises EngineError where it cannot run here."""
-    backend = {"onnx": "onnxruntime", "openvino": "openvino"}.get(name, "tensorrt")
-    runner: Runner = _module(backend).open(bundle, replace(request, engine=name))
+    runner: Runner = _module(catalogue.ENGINES[name]).open(bundle, replace(request, engine=name))
     return runner
 
 
-def _module(name: str):  # type: ignore[no-untyped-def]  # (a module is no type)
-    return importlib.import_module(f"glama_deploy.runtime.{name}.runner")
+def _module(record: catalogue.EngineRecord):  # type: ignore[no-untyped-def]  # (a module is no type)
+    return importlib.import_module(record.runtime)

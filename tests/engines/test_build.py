@@ -8,10 +8,10 @@ import pytest
 import glama_deploy
 from glama_deploy import bundle_folder
 from glama_deploy.bundle import DEFAULT_PROFILE, Bundle
-from glama_deploy.engines import build
+from glama_deploy.engines import base
 from glama_deploy.engines.build import add, install
 from glama_deploy.errors import BundleError, GlamaError
-from glama_deploy.runtime import base
+from glama_deploy.runtime import base as runtime_base
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def changed(bundle: Bundle):
         shutil.copytree(bundle.path / "openvino", work / "openvino")
         (work / "openvino" / "model.xml").write_text("<net/>")
         files = sorted((work / "openvino").iterdir())
-        return build.entry(work, "openvino", "fp32", bundle.sizes, files, {})
+        return base.describe(work, "openvino", "fp32", bundle.sizes, files, {})
 
     return make
 
@@ -105,7 +105,7 @@ def test_openvino_runs_the_onnx_model_where_there_is_no_ir(onnx_only, photo, hol
 
 
 def test_a_failed_build_leaves_the_bundle_as_it_was(onnx_only, monkeypatch):
-    monkeypatch.setattr(base, "installed", lambda package: False)
+    monkeypatch.setattr(runtime_base, "installed", lambda package: False)
     with pytest.raises(GlamaError, match=r"pip install openvino"):
         add(onnx_only, "openvino", DEFAULT_PROFILE)
     assert names(onnx_only.path) == {"manifest.json", "model.onnx"}
@@ -121,7 +121,7 @@ def test_a_changed_onnx_model_is_not_built_from(onnx_only):
 
 @pytest.mark.parametrize(("target", "precision"), [("openvino", "bf16"), ("openvino", "banana"), ("trt-rtx", "int4")])
 def test_a_precision_that_a_target_has_not_is_an_error(onnx_only, target, precision):
-    with pytest.raises(GlamaError, match=f"precision is '{precision}', which {target} has not"):
+    with pytest.raises(GlamaError, match=f"{target} does not support precision '{precision}'; "):
         add(onnx_only, target, DEFAULT_PROFILE, precision)
     assert names(onnx_only.path) == {"manifest.json", "model.onnx"}
 

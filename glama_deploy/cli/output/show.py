@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from glama_deploy.bundle import NOT_ASKED, Manifest, Parity
+from glama_deploy.catalogue import ENGINES, TENSORRT, find_target
 from glama_deploy.cli.output.console import Console
-from glama_deploy.engines.build import TARGETS
 from glama_deploy.text.escapes import escape_controls
 
 if TYPE_CHECKING:  # glama-build prints with this file too, and does not export
@@ -71,7 +71,7 @@ def print_outcome(console: Console, outcome: Outcome) -> int:
     table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))  # 80 columns hold it
     for column in ("engine", "precision", "sizes", "max error", "PSNR", "verdict"):
         table.add_column(column, no_wrap=True)
-    reasons: dict[str, str] = {TARGETS[target]: reason for target, reason in failures.items()}
+    reasons: dict[str, str] = {find_target(target).name: reason for target, reason in failures.items()}
     results: list[tuple[str, Parity]] = []
     for engine in engines:
         parity = engine.parity
@@ -82,8 +82,8 @@ def print_outcome(console: Console, outcome: Outcome) -> int:
         table.add_row(engine.name, engine.precision, str(engine.sizes), *_result(parity))
         results.append((engine.name, parity))
     for precision, graph in outcome.bundle.manifest.graphs.items():
-        name = f"TensorRT {precision}"  # what it will compute where it is built
-        if graph.parity is not None and not any(e.name.startswith("tensorrt") for e in engines):
+        name = f"{TENSORRT.title} {precision}"  # what it will compute where it is built
+        if graph.parity is not None and not any(ENGINES[e.name].is_strongly_typed for e in engines):
             table.add_row(name, precision, "–", *_result(graph.parity))
             results.append((name, graph.parity))
     for name, parity in results:
@@ -94,7 +94,7 @@ def print_outcome(console: Console, outcome: Outcome) -> int:
                 missed = f"over its tolerance of {parity.tolerance:.0e}"
             reasons[name] = f"{missed}, worst at {parity.worst}"
     for target in failures:
-        table.add_row(TARGETS[target], "–", "–", "–", "–", _MISSING)
+        table.add_row(find_target(target).name, "–", "–", "–", "–", _MISSING)
     console.print(table)
     for name, reason in reasons.items():
         console.print(f"{name}: {reason}", soft_wrap=True)

@@ -6,7 +6,7 @@ import logging
 
 import numpy as np
 
-from glama_deploy import memory
+from glama_deploy import catalogue, memory
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import EngineError
 from glama_deploy.node_names import IMAGE, INPAINTED, MASK
@@ -28,7 +28,7 @@ _PROVIDERS: dict[str, tuple[providers.Name, ...]] = {
 
 
 def absent(bundle: Bundle, request: Request) -> bool:
-    if not providers.has_onnxruntime() or not bundle.engine("onnx"):
+    if not providers.has_onnxruntime() or not bundle.engine(catalogue.ONNX.name):
         return True
     try:
         return not any(providers.listed(name) for name in _PROVIDERS[request.device])
@@ -42,7 +42,7 @@ def open(bundle: Bundle, request: Request) -> OnnxRuntimeRunner:
     Raises EngineError, also for a bundle whose FFTs are a plugin's nodes.
     """
     providers.require_onnxruntime()
-    if not bundle.engine("onnx"):
+    if not bundle.engine(catalogue.ONNX.name):
         raise EngineError(f"{bundle.path} has FFTs as a TensorRT plugin's nodes; for ONNX Runtime export --fft matmul")
     names = _PROVIDERS[request.device]
     refused = []
@@ -63,7 +63,7 @@ def open(bundle: Bundle, request: Request) -> OnnxRuntimeRunner:
 class OnnxRuntimeRunner(Runner):
     """One session serves every size."""
 
-    backend = "onnxruntime"
+    backend = catalogue.ONNX.backend
 
     def __init__(self, bundle: Bundle, opened: providers.Session) -> None:
         import onnxruntime

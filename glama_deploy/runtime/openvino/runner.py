@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from glama_deploy import memory, node_names
+from glama_deploy import catalogue, memory, node_names
 from glama_deploy.bundle import Bundle, EngineName
 from glama_deploy.errors import EngineError
 from glama_deploy.fourier import split
@@ -90,7 +90,7 @@ def open(bundle: Bundle, request: Request) -> OpenVINORunner:
 
 def _has_engine(bundle: Bundle) -> bool:
     """Return whether the bundle has an engine that OpenVINO runs. A bundle whose FFTs are plugin nodes has none."""
-    return bundle.engine("openvino") is not None or bundle.engine("onnx") is not None
+    return any(bundle.engine(record.name) is not None for record in (catalogue.OPENVINO, catalogue.ONNX))
 
 
 #: The modules that change the model of one size before it is compiled.
@@ -168,16 +168,16 @@ class OpenVINORunner(Runner):
     def __init__(self, bundle: Bundle, request: Request) -> None:
         import openvino
 
-        name: EngineName = "openvino" if bundle.engine("openvino") else "onnx"
+        name = catalogue.OPENVINO.name if bundle.engine(catalogue.OPENVINO.name) else catalogue.ONNX.name
         self.sizes, self.io = bundle.manifest.engines[name].sizes, bundle.manifest.io
         self._inputs = bundle.manifest.inputs
         self._core, self._lock = core(), threading.Lock()
         self.streams, self._free_streams = request.streams, threading.Semaphore(request.streams)
         quantized = _uses_int8(bundle, name, request.precision)
-        other = bundle.manifest.engines[name].precision == "int8" and not quantized
+        other = catalogue.PRECISIONS[bundle.manifest.engines[name].precision].is_quantized and not quantized
         file = bundle.graph("fp32") if other else bundle.files(name)[0]
         computed, note = self._choose_precision(request.precision, quantized)
-        self.precision = computed if not quantized else "int8" if computed == "fp32" else f"int8+{computed}"
+        self.precision = catalogue.quantized_precision(computed) if quantized else computed
         self._config: dict[str, Any] = {
             **({"PERFORMANCE_HINT": "LATENCY"} if self.streams == 1 else {"NUM_STREAMS": self.streams}),
             "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[computed],
@@ -372,7 +372,7 @@ class OpenVINORunner(Runner):
         notes, computed = [], "fp32"
         if quantized and not _has_int8_products():
             notes.append("no VNNI: no faster than fp32")
-        wanted = precision.removeprefix("int8+")
+        wanted = precision if precision == "auto" else catalogue.PRECISIONS[precision].computed
         if wanted in _CAPABILITIES:
             if _CAPABILITIES[wanted] in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
                 computed = wanted
@@ -387,10 +387,11 @@ def _uses_int8(bundle: Bundle, name: EngineName, precision: str) -> bool:
     Raises:
         EngineError: int8 was requested, and the engine is not in int8.
     """
-    there = bundle.manifest.engines[name].precision == "int8"
-    if precision.startswith("int8") and not there:
+    there = catalogue.PRECISIONS[bundle.manifest.engines[name].precision].is_quantized
+    asked = precision != "auto" and catalogue.PRECISIONS[precision].is_quantized
+    if asked and not there:
         remedy = "export it with --precision int8 --calib FOLDER --target openvino"
         if "int8" in bundle.manifest.graphs:
             remedy = f"glama-build {bundle.path} --target openvino --precision int8"
         raise EngineError(f"{bundle.path} is not in int8 for OpenVINO; {remedy}")
-    return there and (precision == "auto" or precision.startswith("int8"))
+    return there and (precision == "auto" or asked)

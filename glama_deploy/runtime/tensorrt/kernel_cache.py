@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from glama_deploy.bundle import Bundle
+from glama_deploy.catalogue import TENSORRT_RTX
 from glama_deploy.errors import GlamaError
 from glama_deploy.io import cache
 from glama_deploy.io.files import atomic_file
@@ -46,8 +47,8 @@ class KernelCache:
 
     def __init__(self, bundle: Bundle, config: Any) -> None:
         """Load the stored kernels into a cache for `config`, which does not keep the cache alive: keep this object."""
-        (engine,) = bundle.manifest.engines["tensorrt-rtx"].files
-        own = cache.folder("tensorrt-rtx")
+        (engine,) = bundle.manifest.engines[TENSORRT_RTX.name].files
+        own = cache.folder(TENSORRT_RTX.name)
         self._places = [(bundle.path / engine.path).parent / _FILE_NAME]
         self._places += [own / f"{engine.sha256[:32]}.cache"] if own else []
         self._cache = config.create_runtime_cache()

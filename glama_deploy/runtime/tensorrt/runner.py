@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from glama_deploy.bundle import BuildSettings, Bundle, Engine, EngineName, SizeRange, Tensor
+from glama_deploy.catalogue import ENGINES, PRECISIONS, TENSORRT, TENSORRT_RTX
 from glama_deploy.errors import EngineError
 from glama_deploy.node_names import BATCH, HEIGHT, INPAINTED, WIDTH
 from glama_deploy.runtime.base import DeviceKind, Request, Runner, require
@@ -27,15 +28,12 @@ from glama_deploy.runtime.tensorrt.refit import refit
 
 log = logging.getLogger("glama_deploy")
 
-#: The engines that this runner runs, the preferred first, with the package and the build target of each.
-_PACKAGES: dict[EngineName, tuple[str, str]] = {
-    "tensorrt": ("tensorrt", "trt"),
-    "tensorrt-rtx": ("tensorrt_rtx", "trt-rtx"),
-}
+#: The engines that this runner runs, the preferred first.
+_ENGINES = (TENSORRT, TENSORRT_RTX)
 
 
 def absent(bundle: Bundle, request: Request) -> bool:
-    return not any(bundle.engine(name) for name in _PACKAGES)
+    return not any(bundle.engine(record.name) for record in _ENGINES)
 
 
 def open(bundle: Bundle, request: Request) -> TensorRTRunner:
@@ -43,15 +41,16 @@ def open(bundle: Bundle, request: Request) -> TensorRTRunner:
 
     Raises EngineError: no such engine, package, matching version, driver or GPU. With several reasons, each is named.
     """
-    names = [request.engine] if request.engine else [name for name in _PACKAGES if bundle.engine(name)]
+    names = [request.engine] if request.engine else [record.name for record in _ENGINES if bundle.engine(record.name)]
     asked = [name for name in names if _computes_in(bundle.engine(name), request.precision)]
     if names and not asked:
         raise EngineError(
             f"a TensorRT engine computes in what it was built in; {request.precision} is chosen at export"
         )
     if not names:
-        rtx = "" if bundle.manifest.fft in ("dft", "plugin") else " (or trt-rtx)"
-        raise EngineError(f"{bundle.path} has no TensorRT engine; add one: glama-build {bundle.path} --target trt{rtx}")
+        rtx = f" (or {TENSORRT_RTX.target})" if bundle.manifest.fft in TENSORRT_RTX.lowerings else ""
+        add = f"glama-build {bundle.path} --target {TENSORRT.target}{rtx}"
+        raise EngineError(f"{bundle.path} has no TensorRT engine; add one: {add}")
     refused = []
     for name in asked:
         try:
@@ -64,13 +63,13 @@ def open(bundle: Bundle, request: Request) -> TensorRTRunner:
 def _computes_in(engine: Engine | None, precision: str) -> bool:
     """Return whether an engine computes in a precision (int8+fp16 counts as int8). A missing engine counts: opening it
     raises the error."""
-    return engine is None or precision in ("auto", engine.precision, engine.precision.partition("+")[0])
+    return engine is None or precision in ("auto", engine.precision, PRECISIONS[engine.precision].stored)
 
 
 def _open_engine(bundle: Bundle, name: EngineName, request: Request) -> TensorRTRunner:
-    package, target = _PACKAGES[name]
+    package = ENGINES[name].package
     engine = bundle.engine(name)
-    rebuild = f"glama-build {bundle.path} --target {target}"
+    rebuild = f"glama-build {bundle.path} --target {ENGINES[name].target}"
     if engine is None:
         raise EngineError(f"the bundle has no such engine; add it with: {rebuild}")
     trt = require(package, package, f"pip install {name} cuda-python")
@@ -96,7 +95,7 @@ def check_version(engine: Engine, package: str, installed: str, rebuild: str) ->
     built = engine.versions.get(package, "unknown")
     if built == installed:
         return
-    if package == "tensorrt" and (engine.settings or BuildSettings()).version_compatible:
+    if package == TENSORRT.package and (engine.settings or BuildSettings()).version_compatible:
         was, now = ([int(part) for part in re.findall(r"\d+", version)] for version in (built, installed))
         if was and was[0] == now[0] and was <= now:
             return
@@ -111,7 +110,7 @@ def check_gpu(engine: Engine, device: Device, rebuild: str) -> None:
         if has == (major, minor) or (entry.endswith("+") and has > (major, minor)):
             return
     if engine.compute_capabilities:
-        remedy = f"{rebuild} --gpu {has[0]}.{has[1]}" if engine.name == "tensorrt-rtx" else rebuild
+        remedy = f"{rebuild} --gpu {has[0]}.{has[1]}" if engine.name == TENSORRT_RTX.name else rebuild
         raise EngineError(
             f"the engine is for GPUs of compute capability {', '.join(engine.compute_capabilities)}, "
             f"{device.name()} has {has[0]}.{has[1]}; rebuild with: {remedy}"
@@ -136,7 +135,7 @@ def _make_contexts(
     bundle: Bundle, trt: Any, name: EngineName, loaded: Any, device: Device
 ) -> tuple[ContextCache, KernelCache | None]:
     """Return the engine's context cache, and for TensorRT-RTX its kernel cache. TensorRT-RTX captures graphs itself."""
-    if name == "tensorrt-rtx":
+    if name == TENSORRT_RTX.name:
         config = make_runtime_config(trt, loaded)
         kernels = KernelCache(bundle, config)
         return ContextCache(loaded, device, config, capture=False), kernels
@@ -186,7 +185,7 @@ class TensorRTRunner(Runner):
     Host memory is page-locked, so copies are asynchronous and the host waits once, at the end of a run.
     """
 
-    backend = "tensorrt"
+    backend = TENSORRT.backend
     device: DeviceKind = "cuda"
     #: `run` takes arrays in device memory too (`__cuda_array_interface__`) and uses them where they lie.
     takes_device_arrays = True
@@ -212,8 +211,8 @@ class TensorRTRunner(Runner):
         """
         manifest, engine = bundle.manifest, bundle.manifest.engines[name]
         self.sizes, self.precision, self.io = engine.sizes, engine.precision, manifest.io
-        version = engine.versions.get(_PACKAGES[name][0], "")
-        self.description = f"{'TensorRT-RTX' if name == 'tensorrt-rtx' else 'TensorRT'} {version} {self.precision}"
+        version = engine.versions.get(ENGINES[name].package, "")
+        self.description = f"{ENGINES[name].title} {version} {self.precision}"
         self._profiles = engine.profiles or (engine.sizes,)
         self._inputs, self._outputs = manifest.inputs, {tensor.name: tensor for tensor in manifest.outputs}
         self._contexts, self._device, self._kernels = contexts, device, kernels

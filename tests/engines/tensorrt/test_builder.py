@@ -57,7 +57,7 @@ def test_batches_are_part_of_the_profile(tiny, make_bundle):
 STATIC = SizeRange(min=(64, 64), opt=(64, 64), max=(64, 64))
 
 
-def task(onnx: Path, engine: Path, package: tensorrt.Package = "tensorrt_rtx", **changes: Any) -> Task:
+def task(onnx: Path, engine: Path, package: str = "tensorrt_rtx", **changes: Any) -> Task:
     settings: dict[str, Any] = {"precision": "fp32", "profiles": (STATIC,), **changes}
     return Task(package=package, onnx=onnx, engine=engine, **settings)
 

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from glama_deploy.bundle import DEFAULT_PROFILE, SizeRange
-from glama_deploy.engines.build import engine_profiles
+from glama_deploy.catalogue import find_target
+from glama_deploy.engines.tensorrt.engine import engine_profiles
 from glama_deploy.engines.tensorrt.options import Options
 from glama_deploy.engines.tensorrt.profiles import nested, parse
 from glama_deploy.errors import GlamaError
@@ -68,7 +69,7 @@ def test_a_static_engine_has_one_profile(height, width):
 
 @pytest.mark.parametrize(("target", "asked", "count"), [("trt", "auto", 3), ("trt", "one", 1), ("trt-rtx", "auto", 1)])
 def test_what_auto_means_depends_on_the_target(target, asked, count):
-    found = engine_profiles(target, DEFAULT_PROFILE, DEFAULT_PROFILE, Options(profiles=asked))
+    found = engine_profiles(find_target(target), DEFAULT_PROFILE, DEFAULT_PROFILE, Options(profiles=asked))
     assert len(found) == count
     assert found[-1].max == DEFAULT_PROFILE.max
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from glama_deploy.catalogue import TENSORRT_RTX
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.tensorrt.plugins import cufft, fft
 from glama_deploy.runtime.tensorrt.plugins.hermitian import HermitianCopy
@@ -42,7 +43,7 @@ def register(trt: Any, transforms: Transforms | None = None) -> None:
 
 
 def _check(trt: Any) -> None:
-    if trt.__name__.partition(".")[0] == "tensorrt_rtx":
+    if trt.__name__.partition(".")[0] == TENSORRT_RTX.package:
         raise EngineError("TensorRT-RTX takes no plugins; export with --fft matmul")
     if int(trt.__version__.partition(".")[0]) < 10 or not hasattr(trt.INetworkDefinition, "add_plugin_v3"):
         raise EngineError(

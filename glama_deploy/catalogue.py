@@ -1,0 +1,317 @@
+"""The catalogue: one record for each precision, one for each engine, and the bounds that parity is judged by.
+
+All other modules look names up here, at the time of use. Adding an engine takes its file in `runtime/`, its builder in
+`engines/`, its record here and its extra in `pyproject.toml` (CONTRIBUTING.md, "Add an engine"). This module imports no
+engine, no NumPy and nothing else that takes time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from glama_deploy.errors import GlamaError
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far an engine's output may be from the PyTorch reference's; one of the two bounds is set.
+
+    Attributes:
+        max_abs_error: Largest absolute error of a value, of outputs in [0, 1].
+        least_psnr: Least PSNR over all values, in dB, peak 1.
+    """
+
+    max_abs_error: float | None = None
+    least_psnr: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.max_abs_error is None) == (self.least_psnr is None):
+            raise ValueError("a tolerance is either a largest error or a least PSNR")
+
+    def __str__(self) -> str:
+        return f"{self.max_abs_error:g}" if self.least_psnr is None else f"{self.least_psnr:g}dB"
+
+
+@dataclass(frozen=True)
+class PrecisionRecord:
+    """A precision.
+
+    Attributes:
+        name: The name in manifests, options and messages.
+        stored: The type that weights are stored in; the precision that a user asks an export for.
+        computed: The type that every operation computes in; of a quantized precision, every operation that is not int8.
+        tolerance: The bound of parity, where the user gives no other.
+        is_quantized: Whether convolutions compute in int8.
+        is_in_bundles: Whether a bundle has graphs or engines of this precision. Otherwise an engine only computes in
+            it when it opens a graph of another precision.
+    """
+
+    name: str
+    stored: str
+    computed: str
+    tolerance: Tolerance
+    is_quantized: bool = False
+    is_in_bundles: bool = True
+
+    @property
+    def value_bytes(self) -> int:
+        """Bytes of a value between two operations."""
+        return 4 if self.computed == "fp32" else 2
+
+
+#: Bounds of parity. fp32: rounding in another order of summation, through 9 to 18 blocks. fp16: five steps of 8 bits at
+#: the worst pixel of all. bf16 has an eighth of fp16's digits.
+_FP32, _FP16, _BF16 = Tolerance(2e-5), Tolerance(2e-2), Tolerance(1e-1)
+
+#: Single pixels on edges may be far off in int8 and are not seen, so int8 is judged as a whole.
+_INT8 = Tolerance(least_psnr=40.0)
+
+#: What the search for int8's places must reach beyond the bound, in dB. On the missing pixels of the photos that it is
+#: calibrated on: other photos are a little further off. On the cases that parity is measured on: by as much do engines
+#: differ among themselves.
+INT8_PHOTOS_MARGIN_DB = 1.0
+INT8_PARITY_MARGIN_DB = 0.2
+
+#: All precisions by name, in the order that messages list them.
+PRECISIONS: Mapping[str, PrecisionRecord] = MappingProxyType(
+    {
+        record.name: record
+        for record in (
+            PrecisionRecord("fp32", stored="fp32", computed="fp32", tolerance=_FP32),
+            PrecisionRecord("bf16", stored="bf16", computed="bf16", tolerance=_BF16),
+            PrecisionRecord("fp16", stored="fp16", computed="fp16", tolerance=_FP16),
+            PrecisionRecord("int8", stored="int8", computed="fp32", tolerance=_INT8, is_quantized=True),
+            PrecisionRecord(
+                "int8+bf16", stored="int8", computed="bf16", tolerance=_INT8, is_quantized=True, is_in_bundles=False
+            ),
+            PrecisionRecord("int8+fp16", stored="int8", computed="fp16", tolerance=_INT8, is_quantized=True),
+        )
+    }
+)
+
+
+def export_precisions() -> list[str]:
+    """Return the precisions that an export can be asked for."""
+    return [record.name for record in PRECISIONS.values() if record.name == record.stored]
+
+
+def bundle_precisions() -> list[str]:
+    """Return the precisions that a bundle's graphs and engines can have."""
+    return [record.name for record in PRECISIONS.values() if record.is_in_bundles]
+
+
+def quantized_precision(computed: str) -> str:
+    """Return the name of the precision whose convolutions are int8 and whose other operations are of a type."""
+    return next(r.name for r in PRECISIONS.values() if r.is_quantized and r.computed == computed)
+
+
+@dataclass(frozen=True)
+class EngineRecord:
+    """An engine: one way to run a bundle's network.
+
+    Attributes:
+        name: The name in manifests, and of the engine's folder in a bundle.
+        target: The name that `--target` takes.
+        title: The name for people.
+        backend: The name that `glama_deploy.load` takes. Several engines may share a backend.
+        runtime: The module with `open` and `absent` (:mod:`glama_deploy.runtime.base`).
+        builder: The module with `build` (:mod:`glama_deploy.engines.base`); empty: the engine runs the graph itself.
+        package: The Python package that runs the engine.
+        extra: The extra in `pyproject.toml` that installs the package.
+        files: The names of the engine's files, in the engine's folder.
+        precisions: The precisions that a user can ask for, each with the precision that the engine is built in.
+        remedies: What to do for a precision that the engine does not support, where there is more to say than to take
+            another one.
+        lowerings: The lowerings of the FFT (:data:`glama_deploy.bundle.Lowering`) that the engine runs.
+        is_strongly_typed: Whether the engine is built from the graph that has the precision written into it, computes
+            in the types of that graph, and can be emulated. Otherwise it is built from the fp32 or int8 graph.
+        options: The builder's options that the engine knows, by the fields of
+            :class:`glama_deploy.engines.tensorrt.options.Options` and its settings.
+        device: Where the engine runs when the user does not say: `cpu`, `cuda`, or `any` (the runtime chooses).
+        providers: What the user can write behind the backend's name and a colon.
+        auto_ranks: The devices that the backend `auto` tries this engine on, each with a rank; it tries lower ranks
+            first. An engine without ranks is opened only by name.
+    """
+
+    name: str
+    target: str
+    title: str
+    backend: str
+    runtime: str
+    builder: str
+    package: str
+    extra: str
+    files: tuple[str, ...]
+    precisions: Mapping[str, str]
+    lowerings: tuple[str, ...]
+    device: str
+    remedies: Mapping[str, str] = field(default_factory=dict)
+    is_strongly_typed: bool = False
+    options: frozenset[str] = frozenset()
+    providers: tuple[str, ...] = ()
+    auto_ranks: Mapping[str, int] = field(default_factory=dict)
+
+    def graph_for(self, precision: str) -> str:
+        """Return the precision of the graph that the engine is made from.
+
+        Args:
+            precision: The precision that the engine is built in.
+        """
+        if self.is_strongly_typed:
+            return precision
+        return "int8" if PRECISIONS[precision].is_quantized else "fp32"
+
+    def build_precision(self, asked: str) -> str:
+        """Return the precision that the engine is built in where a user asks for one.
+
+        Raises:
+            GlamaError: The engine does not support the precision.
+        """
+        if asked in self.precisions:
+            return self.precisions[asked]
+        supported = [name for name in self.precisions if name in export_precisions()]
+        remedy = self.remedies.get(asked, f"use {listed(supported)}")
+        raise GlamaError(f"{self.target} does not support precision {asked!r}; {remedy}")
+
+
+#: The bundle's ONNX model itself, which every bundle has but those whose FFTs are a TensorRT plugin's nodes.
+ONNX = EngineRecord(
+    name="onnx",
+    target="onnx",
+    title="ONNX Runtime",
+    backend="onnxruntime",
+    runtime="glama_deploy.runtime.onnxruntime.runner",
+    builder="",
+    package="onnxruntime",
+    extra="onnxruntime",
+    files=("model.onnx",),
+    precisions={"fp32": "fp32", "fp16": "fp32", "bf16": "fp32", "int8": "int8"},
+    lowerings=("matmul", "split", "dft"),
+    device="any",
+    providers=("cpu", "cuda", "tensorrt", "tensorrt-rtx"),
+    auto_ranks={"cuda": 20, "cpu": 40},
+)
+
+#: OpenVINO chooses at load what it computes in; a bundle stores fp32, fp16 or int8 weights.
+OPENVINO = EngineRecord(
+    name="openvino",
+    target="openvino",
+    title="OpenVINO",
+    backend="openvino",
+    runtime="glama_deploy.runtime.openvino.runner",
+    builder="glama_deploy.engines.openvino",
+    package="openvino",
+    extra="openvino",
+    files=("model.xml", "model.bin"),
+    precisions={"fp32": "fp32", "fp16": "fp16", "int8": "int8"},
+    remedies={"bf16": "OpenVINO stores no bf16: use fp32, and load it with precision bf16"},
+    lowerings=("matmul", "split", "dft"),
+    device="cpu",
+    auto_ranks={"cpu": 30},
+)
+
+_TENSORRT_PRECISIONS = {"fp32": "fp32", "fp16": "fp16", "bf16": "bf16", "int8": "int8+fp16", "int8+fp16": "int8+fp16"}
+
+TENSORRT = EngineRecord(
+    name="tensorrt",
+    target="trt",
+    title="TensorRT",
+    backend="tensorrt",
+    runtime="glama_deploy.runtime.tensorrt.runner",
+    builder="glama_deploy.engines.tensorrt.engine",
+    package="tensorrt",
+    extra="tensorrt",
+    files=("model.engine",),
+    precisions=_TENSORRT_PRECISIONS,
+    lowerings=("matmul", "split", "dft", "plugin"),
+    device="cuda",
+    is_strongly_typed=True,
+    options=frozenset(
+        {
+            "sizes",
+            "profiles",
+            "timing_cache",
+            "optimization_level",
+            "workspace_mib",
+            "version_compatible",
+            "hardware_compatible",
+            "refittable",
+            "stripped",
+            "report",
+        }
+    ),
+    auto_ranks={"cuda": 10},
+)
+
+TENSORRT_RTX = EngineRecord(
+    name="tensorrt-rtx",
+    target="trt-rtx",
+    title="TensorRT-RTX",
+    backend="tensorrt",
+    runtime="glama_deploy.runtime.tensorrt.runner",
+    builder="glama_deploy.engines.tensorrt.engine",
+    package="tensorrt_rtx",
+    extra="tensorrt-rtx",
+    files=("model.engine",),
+    precisions=_TENSORRT_PRECISIONS,
+    lowerings=("matmul", "split"),
+    device="cuda",
+    is_strongly_typed=True,
+    options=frozenset(
+        {
+            "sizes",
+            "profiles",
+            "gpus",
+            "optimization_level",
+            "workspace_mib",
+            "refittable",
+            "stripped",
+            "report",
+        }
+    ),
+    auto_ranks={"cuda": 10},
+)
+
+#: All engines by their names in manifests, in the order that messages list them.
+ENGINES: dict[str, EngineRecord] = {record.name: record for record in (ONNX, OPENVINO, TENSORRT, TENSORRT_RTX)}
+
+
+def find_target(name: str) -> EngineRecord:
+    """Return the engine of a target's name, or of the engine's own name.
+
+    Raises:
+        GlamaError: No engine has the name.
+    """
+    for record in ENGINES.values():
+        if name in (record.target, record.name):
+            return record
+    raise GlamaError(f"unknown target {name!r}; expected {', '.join(record.target for record in ENGINES.values())}")
+
+
+def backends() -> dict[str, EngineRecord]:
+    """Return the names that `glama_deploy.load` takes for bundles, each with the first engine that it opens."""
+    found: dict[str, EngineRecord] = {}
+    for record in ENGINES.values():
+        found.setdefault(record.backend, record)
+    return found
+
+
+def auto_order() -> list[tuple[EngineRecord, str]]:
+    """Return the order of the backend `auto`: an engine of each backend, with the device that it is asked for."""
+    ranked = [
+        (rank, record.backend, device) for record in ENGINES.values() for device, rank in record.auto_ranks.items()
+    ]
+    return [(backends()[backend], device) for _, backend, device in sorted(set(ranked))]
+
+
+def engines_with(option: str) -> list[EngineRecord]:
+    """Return the engines whose builders know an option."""
+    return [record for record in ENGINES.values() if option in record.options]
+
+
+def listed(names: Iterable[str], word: str = "or") -> str:
+    """Return names as a sentence lists them: `fp32, fp16 or int8`."""
+    *first, last = names
+    return f"{', '.join(first)} {word} {last}" if first else last
