@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from glama_deploy import bundle as bundles
-from glama_deploy import bundle_folder
+from glama_deploy import bundle_folder, catalogue
 from glama_deploy.bundle import Bundle, Engine, EngineName, Lowering, Manifest, Parity, Precision, SizeRange
-from glama_deploy.catalogue import ENGINES, EngineRecord, find_target, listed
+from glama_deploy.catalogue import ENGINES, EngineRecord, Tolerance, find_target, listed
 from glama_deploy.engines import base
 from glama_deploy.engines.tensorrt.inspection import Report
 from glama_deploy.engines.tensorrt.options import Options
@@ -72,12 +73,13 @@ def add(
     *,
     options: Options | None = None,
     report: Callable[[Report], None] | None = None,
+    tolerances: Mapping[str, Tolerance] = MappingProxyType({}),
 ) -> Bundle:
     """Build an engine into a bundle that exists, replacing one of the same kind; on the device, without torch.
 
     Without a precision, it is for TensorRT what the bundle was exported in, and for OpenVINO that of the engine that is
-    replaced, else int8 where the bundle has such a graph, else fp32. `options` and `report` are as in :func:`build`.
-    Raises GlamaError.
+    replaced, else int8 where the bundle has such a graph, else fp32. `options` and `report` are as in :func:`build`,
+    `tolerances` as in :func:`install`. Raises GlamaError.
     """
     record = find_target(target)
     if not record.builder:
@@ -105,7 +107,7 @@ def add(
             report=report,
         )
 
-    return install(bundle, record.name, make)
+    return install(bundle, record.name, make, find_bound(bundle, record, precision, tolerances))
 
 
 def choose_precision(bundle: Bundle, record: EngineRecord, asked: str | None) -> Precision:
@@ -154,7 +156,27 @@ def exported_precision(manifest: Manifest, record: EngineRecord) -> Precision:
     return [precision for precision in manifest.graphs if precision in takes][-1]  # the fp32 graph comes first
 
 
-def install(bundle: Bundle, name: EngineName, make: Callable[[Path], Engine]) -> Bundle:
+def find_bound(
+    bundle: Bundle, record: EngineRecord, precision: Precision, tolerances: Mapping[str, Tolerance]
+) -> Tolerance | None:
+    """Return the bound that replaces the export's for an engine's emulated parity; None where the user gives none.
+
+    Raises:
+        GlamaError: The bound cannot be used, or the export emulated no parity that it could judge.
+    """
+    if not tolerances:
+        return None
+    catalogue.check_tolerances(tolerances, [precision])
+    graph = bundle.manifest.graphs.get(precision)
+    if not record.is_strongly_typed or graph is None or graph.parity is None or not graph.parity.measured:
+        raise GlamaError(
+            f"a tolerance judges the parity that was emulated at the export, and there is none for {record.name} in "
+            f"{precision}; leave it out, or export again with a tolerance"
+        )
+    return catalogue.find_tolerance(precision, tolerances)
+
+
+def install(bundle: Bundle, name: EngineName, make: Callable[[Path], Engine], bound: Tolerance | None = None) -> Bundle:
     """Put an engine into a bundle that exists, in place of one of the same kind.
 
     Another process that writes the bundle is waited for. Engines that it added stay.
@@ -163,6 +185,7 @@ def install(bundle: Bundle, name: EngineName, make: Callable[[Path], Engine]) ->
         bundle: the bundle, as it was opened.
         name: the kind of the engine.
         make: writes the engine's files into `<folder>/<name>` of the empty folder that it is given.
+        bound: judges the parity that was emulated at the export; None: the export's own bound.
 
     Returns:
         The bundle with the engine.
@@ -179,6 +202,9 @@ def install(bundle: Bundle, name: EngineName, make: Callable[[Path], Engine]) ->
                 remove(beside)
             graph = manifest.graphs.get(engine.precision)
             emulated = graph.parity if graph and ENGINES[name].is_strongly_typed else None
+            if emulated and bound:
+                update = {"tolerance": bound.max_abs_error, "least_psnr": bound.least_psnr}
+                emulated = emulated.model_copy(update=update)
             engine = engine.model_copy(update={"parity": emulated or _FROM_BUNDLE})
             manifest = manifest.model_copy(update={"engines": {**manifest.engines, name: engine}})
             (work / bundles.MANIFEST).write_text(bundles.manifest_text(manifest), encoding="utf-8")

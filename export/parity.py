@@ -3,14 +3,16 @@ that cannot run here is measured by emulation, and said to be."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from glama_deploy import runtime
 from glama_deploy.bundle import Bundle, Engine, Io, Parity, Precision, SizeRange
+from glama_deploy.catalogue import ENGINES, Tolerance, find_tolerance
 from glama_deploy.checkpoints.formats import Checkpoint, build_module
 from glama_deploy.errors import EngineError
 from glama_deploy.export.samples import Case
@@ -23,12 +25,8 @@ from glama_deploy.runtime.base import Request, Runner, require
 if TYPE_CHECKING:
     import onnx
 
-#: Largest absolute error on outputs of 0…1. fp32: rounding in another order of summation, through 9 to 18 blocks.
-#: fp16: five steps of 8 bits at the worst pixel of all. bf16 has an eighth of fp16's digits.
-TOLERANCE: dict[Precision, float] = {"fp32": 2e-5, "fp16": 2e-2, "bf16": 1e-1}
-
-#: What int8 must reach, in dB: single pixels on edges may be far off and are not seen, so it is judged as a whole.
-LEAST_PSNR = 40.0
+#: No bounds but the catalogue's.
+_CATALOGUE: Mapping[str, Tolerance] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -63,45 +61,59 @@ def reference(checkpoint: Checkpoint, inputs: Sequence[Case]) -> list[Measured] 
     return measured
 
 
-def measure(bundle: Bundle, engine: Engine, expected: Sequence[Measured] | str, output: str) -> Parity:
+def measure(
+    bundle: Bundle,
+    engine: Engine,
+    expected: Sequence[Measured] | str,
+    output: str,
+    tolerances: Mapping[str, Tolerance] = _CATALOGUE,
+) -> Parity:
     """Run the engine on every case and compare. One that does not start here is said to be unmeasured, or where its
-    graph's arithmetic was emulated, to be that."""
+    graph's arithmetic was emulated, to be that. `tolerances` replace the catalogue's bounds, by precision."""
     if isinstance(expected, str):
         return Parity(measured=False, reason=expected)
     expected = _cases(expected, engine.sizes, bundle.manifest.io)
     if not expected:
         return Parity(measured=False, reason=f"no sample is of sizes {engine.sizes}")
     try:
-        return max(_forms(bundle, engine, expected, output), key=lambda found: found.max_abs_error or 0)
+        return max(_forms(bundle, engine, expected, output, tolerances), key=lambda found: found.max_abs_error or 0)
     except EngineError as error:
         graph = bundle.manifest.graphs.get(engine.precision)
-        if engine.name in ("onnx", "openvino") or graph is None or graph.parity is None:
+        if not ENGINES[engine.name].is_strongly_typed or graph is None or graph.parity is None:
             return Parity(measured=False, reason=str(error))
         return graph.parity.model_copy(update={"reason": f"{graph.parity.reason}: {error}"})
 
 
-def _forms(bundle: Bundle, engine: Engine, expected: Sequence[Measured], output: str) -> Iterator[Parity]:
+def _forms(
+    bundle: Bundle, engine: Engine, expected: Sequence[Measured], output: str, tolerances: Mapping[str, Tolerance]
+) -> Iterator[Parity]:
     """The engine's parity, and that of what it does with sizes that it has compiled where that is something else."""
     # The export has just built the engine: code in it is not from elsewhere.
-    device = "cpu" if engine.name == "onnx" else "any"
+    device = ENGINES[engine.name].device.replace("any", "cpu")
     request = Request(device=device, compile_sizes=False, allow_engine_code=True)
     runner = runtime.open_engine(bundle, engine.name, request)
-    yield compare(runner, expected, output, engine.precision)
+    yield compare(runner, expected, output, engine.precision, tolerances)
     if any(runner.has_compiled_form(_find_size(item)) for item in expected):
         runner = runtime.open_engine(bundle, engine.name, replace(request, compile_sizes=True))
-        yield compare(runner, expected, output, engine.precision)
+        yield compare(runner, expected, output, engine.precision, tolerances)
 
 
-def emulate(model: onnx.ModelProto, precision: Precision, sizes: SizeRange, expected: Sequence[Measured]) -> Parity:
+def emulate(
+    model: onnx.ModelProto,
+    precision: Precision,
+    sizes: SizeRange,
+    expected: Sequence[Measured],
+    tolerances: Mapping[str, Tolerance] = _CATALOGUE,
+) -> Parity:
     """The arithmetic of a graph with an output `predicted`, emulated on a CPU, on the cases that an engine of these
-    sizes takes."""
+    sizes takes. `tolerances` replace the catalogue's bounds, by precision."""
     from glama_deploy.export.numerics.emulate import EmulatedRunner
 
     runner = EmulatedRunner(model, precision, sizes)
     cases = _cases(expected, sizes, runner.io)
     if not cases:
         return Parity(measured=False, reason=f"no sample is of sizes {sizes}")
-    found = compare(runner, cases, PREDICTED, precision)
+    found = compare(runner, cases, PREDICTED, precision, tolerances)
     return found.model_copy(update={"emulated": True, "reason": "emulated on a CPU"})
 
 
@@ -127,7 +139,13 @@ def _within(item: Measured, sizes: SizeRange, io: Io) -> Measured | None:
     return Measured(case, item.predicted[:most])
 
 
-def compare(runner: Runner, expected: Sequence[Measured], output: str, precision: Precision) -> Parity:
+def compare(
+    runner: Runner,
+    expected: Sequence[Measured],
+    output: str,
+    precision: Precision,
+    tolerances: Mapping[str, Tolerance] = _CATALOGUE,
+) -> Parity:
     """Largest error and PSNR (dB, peak 1, over all values of all cases) of a runner against the reference.
 
     Where the output is `predicted`, the first case's `inpainted` is compared too. A value that is not finite, or a
@@ -144,13 +162,14 @@ def compare(runner: Runner, expected: Sequence[Measured], output: str, precision
         if error.max() >= largest:
             worst, largest = f"{item.case.name}, {name}", float(error.max())
         squares, count = squares + float((error**2).sum()), count + error.size
+    tolerance = find_tolerance(precision, tolerances)
     return Parity(
         measured=True,
         output=output,
         max_abs_error=largest,
         psnr=None if squares == 0 else compute_psnr(squares / count),
-        tolerance=TOLERANCE.get(precision),
-        least_psnr=LEAST_PSNR if precision.startswith("int8") else None,
+        tolerance=tolerance.max_abs_error,
+        least_psnr=tolerance.least_psnr,
         cases=tuple(item.case.name for item in expected),
         worst=worst,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast, get_args
@@ -46,7 +46,8 @@ class Request:
     """What to export. `size` fixes the graph to one size; without it the graph takes any, and `profile` is what a
     TensorRT engine is built for. `fft` is a lowering, or `auto` for the cheapest. `calibration` is a folder of photos
     on which a half graph's ranges are measured, or int8 is calibrated (on `calibration_images` of them). `parity_size`
-    is the largest size that parity is measured at, 512x512 by default. `options` are the TensorRT builders'."""
+    is the largest size that parity is measured at, 512x512 by default. `tolerances` replace the catalogue's bounds of
+    parity, by precision; that of int8 is also the aim of its calibration. `options` are the TensorRT builders'."""
 
     checkpoint: str | Path
     out: Path
@@ -59,6 +60,7 @@ class Request:
     calibration: Path | None = None
     calibration_images: int | None = None
     parity_size: Size | None = None
+    tolerances: Mapping[str, catalogue.Tolerance] = field(default_factory=dict)
     options: Options = field(default_factory=Options)
     predicted: bool = True
     parity: bool = True
@@ -116,8 +118,7 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
         graphs = _write_graphs(checkpoint, request, fft, folder, step)
         engines: dict[EngineName, Engine] = {}
         failures: dict[str, str] = {}
-        always = [catalogue.ONNX] if fft in catalogue.ONNX.lowerings else []
-        for record in {record.name: record for record in (*always, *request.engines)}.values():
+        for record in _engines(request, fft):
             step(f"building {record.name}")
             wanted = _precision(request, record)
             try:
@@ -143,6 +144,12 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
         manifest = _with_parity(Bundle(folder, manifest), checkpoint, request, step)
         (folder / bundles.MANIFEST).write_text(bundles.manifest_text(manifest), encoding="utf-8")
     return Outcome(Bundle(request.out, manifest), failures)
+
+
+def _engines(request: Request, fft: str) -> list[catalogue.EngineRecord]:
+    """Return the engines that the bundle gets: the graph itself where ONNX Runtime runs its FFTs, and the targets'."""
+    always = [catalogue.ONNX] if fft in ("auto", *catalogue.ONNX.lowerings) else []
+    return list({record.name: record for record in (*always, *request.engines)}.values())
 
 
 def _precision(request: Request, record: catalogue.EngineRecord) -> Precision:
@@ -182,8 +189,18 @@ def _check(request: Request) -> None:
         raise GlamaError(
             "--parity-size is for graphs of any size and with parity; leave it out, or --size, --no-parity"
         )
+    _check_tolerances(request)
     require("onnx", "the onnx package, which exporting needs,", "pip install onnx", "ModelProto")
     _check_out(request)
+
+
+def _check_tolerances(request: Request) -> None:
+    """Raise GlamaError for a tolerance that cannot be used, or that would do nothing."""
+    if request.tolerances and not request.parity and request.precision != "int8":
+        raise GlamaError("tolerances are for parity, which is not measured; leave them out")
+    measured = [_precision(request, record) for record in _engines(request, request.fft)]
+    # the fp32 graph is emulated where ONNX Runtime does not run it
+    catalogue.check_tolerances(request.tolerances, ["fp32", *measured] if request.fft == "plugin" else measured)
 
 
 def _check_int8(request: Request) -> None:
@@ -240,7 +257,7 @@ def _check_lowering(request: Request) -> None:
         if request.fft != "auto" and request.fft not in record.lowerings:
             raise GlamaError(f"{record.title} does not support --fft {request.fft}; use --fft {record.lowerings[0]}")
     calibrated_by_dft = request.fft == "plugin" and request.precision != "fp32"
-    if (request.fft == "dft" or calibrated_by_dft) and installed("onnx") and installed("onnxruntime"):
+    if (request.fft == "dft" or calibrated_by_dft) and installed("onnx") and installed(catalogue.ONNX.package):
         from glama_deploy.export.graph.fft_library import check_onnxruntime
 
         check_onnxruntime()
@@ -327,14 +344,15 @@ def _with_parity(
         step(f"emulating {graph.file.path}")
         sizes = request.graph_sizes if request.size else request.profile
         twin = graph_files.with_predicted(bundle, precision)
-        graphs[precision] = graph.model_copy(update={"parity": parity.emulate(twin, precision, sizes, expected)})
+        found = parity.emulate(twin, precision, sizes, expected, request.tolerances)
+        graphs[precision] = graph.model_copy(update={"parity": found})
         _check_finite(graph.file.path, precision, graphs[precision].parity)
     bundle = Bundle(bundle.path, manifest.model_copy(update={"graphs": graphs}))
     engines = {}
     for name, engine in manifest.engines.items():
         step(f"measuring the parity of {name}")
         output = PREDICTED if request.predicted else INPAINTED
-        measured = parity.measure(bundle, engine, expected, output)
+        measured = parity.measure(bundle, engine, expected, output, request.tolerances)
         _check_finite(name, engine.precision, measured)
         engines[name] = engine.model_copy(update={"parity": measured})
     return bundle.manifest.model_copy(update={"engines": engines})

@@ -13,6 +13,9 @@ from types import MappingProxyType
 
 from glama_deploy.errors import GlamaError
 
+#: The largest PSNR that can be asked for, in dB: beyond float32's digits.
+MAX_PSNR_DB = 150.0
+
 
 @dataclass(frozen=True)
 class Tolerance:
@@ -27,8 +30,22 @@ class Tolerance:
     least_psnr: float | None = None
 
     def __post_init__(self) -> None:
+        """Refuse a bound that no engine can reach or miss.
+
+        Raises:
+            GlamaError: A bound is out of range, or not one of the two is set.
+        """
         if (self.max_abs_error is None) == (self.least_psnr is None):
-            raise ValueError("a tolerance is either a largest error or a least PSNR")
+            raise GlamaError("a tolerance is either a largest error or a least PSNR")
+        if self.max_abs_error is not None and not 0 < self.max_abs_error <= 1:
+            raise GlamaError(
+                f"the largest error is {self.max_abs_error:g}; a number above 0, up to 1, is expected, because outputs "
+                "are in 0…1 (a PSNR ends in dB)"
+            )
+        if self.least_psnr is not None and not 0 < self.least_psnr <= MAX_PSNR_DB:
+            raise GlamaError(
+                f"the least PSNR is {self.least_psnr:g} dB; a number above 0, up to {MAX_PSNR_DB:g}, is expected"
+            )
 
     def __str__(self) -> str:
         return f"{self.max_abs_error:g}" if self.least_psnr is None else f"{self.least_psnr:g}dB"
@@ -66,7 +83,8 @@ class PrecisionRecord:
 _FP32, _FP16, _BF16 = Tolerance(2e-5), Tolerance(2e-2), Tolerance(1e-1)
 
 #: Single pixels on edges may be far off in int8 and are not seen, so int8 is judged as a whole.
-_INT8 = Tolerance(least_psnr=40.0)
+INT8_LEAST_PSNR_DB = 40.0
+_INT8 = Tolerance(least_psnr=INT8_LEAST_PSNR_DB)
 
 #: What the search for int8's places must reach beyond the bound, in dB. On the missing pixels of the photos that it is
 #: calibrated on: other photos are a little further off. On the cases that parity is measured on: by as much do engines
@@ -100,6 +118,38 @@ def export_precisions() -> list[str]:
 def bundle_precisions() -> list[str]:
     """Return the precisions that a bundle's graphs and engines can have."""
     return [record.name for record in PRECISIONS.values() if record.is_in_bundles]
+
+
+def find_tolerance(precision: str, overrides: Mapping[str, Tolerance]) -> Tolerance:
+    """Return the bound that parity is judged by in a precision.
+
+    Args:
+        precision: The precision of an engine or graph.
+        overrides: Bounds that replace the catalogue's, by the precision that a user asks for; `int8` is for both int8
+            and int8+fp16.
+    """
+    record = PRECISIONS[precision]
+    return overrides.get(record.stored, record.tolerance)
+
+
+def check_tolerances(overrides: Mapping[str, Tolerance], measured: Iterable[str]) -> None:
+    """Refuse bounds that cannot be used.
+
+    Args:
+        overrides: Bounds by precision.
+        measured: The precisions whose parity is judged.
+
+    Raises:
+        GlamaError: A precision is unknown or is not judged here, or the bound of int8 is not a PSNR.
+    """
+    names = list(dict.fromkeys(PRECISIONS[name].stored for name in measured))
+    for name, bound in overrides.items():
+        if name not in export_precisions():
+            raise GlamaError(f"a tolerance is for {name!r}; expected {listed(export_precisions())}")
+        if name not in names:
+            raise GlamaError(f"a tolerance is for {name}, which is not measured here (but {listed(names, 'and')} is)")
+        if bound.least_psnr is None and PRECISIONS[name].is_quantized:
+            raise GlamaError(f"the tolerance of {name} is {bound}; {name} is judged as a whole, by a least PSNR in dB")
 
 
 def quantized_precision(computed: str) -> str:

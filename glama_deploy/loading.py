@@ -194,7 +194,7 @@ def _made(model: str | Path, source: Path, path: Path, digests: Digests) -> Bund
 
 
 def _cached_engines() -> list[catalogue.EngineRecord]:
-    """The graph, and the engines that can be built here for the CPU and that the backend `auto` would choose."""
+    """Return the graph, and the engines that can be built here for the CPU and that the backend `auto` would choose."""
     built = [
         record
         for record in catalogue.ENGINES.values()

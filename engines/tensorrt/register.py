@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
 
 from glama_deploy.bundle import Bundle, Engine, SizeRange, Tensor
-from glama_deploy.catalogue import TENSORRT, find_target
+from glama_deploy.catalogue import TENSORRT, Tolerance, find_target
 from glama_deploy.engines import base, build
 from glama_deploy.engines.tensorrt import gpus
 from glama_deploy.engines.tensorrt.options import Options
@@ -21,11 +23,18 @@ from glama_deploy.runtime.tensorrt.deserialization import deserialize
 _TYPES = {"float32": "FLOAT", "uint8": "UINT8"}
 
 
-def adopt(bundle: Bundle, target: str, file: Path, asked: str | None = None, options: Options | None = None) -> Bundle:
+def adopt(
+    bundle: Bundle,
+    target: str,
+    file: Path,
+    asked: str | None = None,
+    options: Options | None = None,
+    tolerances: Mapping[str, Tolerance] = MappingProxyType({}),
+) -> Bundle:
     """Copy a TensorRT engine into the bundle, with what the installed TensorRT says of it: its optimization profiles,
     inputs and outputs, which must be the bundle's.
 
-    `asked` and `options.settings` are what it was built with, as for :func:`glama_deploy.engines.build.add`. Runs on
+    `asked`, `options.settings` and `tolerances` are as for :func:`glama_deploy.engines.build.add`. Runs on
     the device that runs the engine. Raises GlamaError: another target, no such file, no driver, another TensorRT's or
     another graph's engine.
     """
@@ -37,6 +46,7 @@ def adopt(bundle: Bundle, target: str, file: Path, asked: str | None = None, opt
     options.check(TENSORRT)
     precision = build.choose_precision(bundle, TENSORRT, asked)
     bundle.graph(precision)  # it was built from that one
+    bound = build.find_bound(bundle, TENSORRT, precision, tolerances)
     gpu = gpus.present()
     if gpu is None:
         raise EngineError("no NVIDIA driver or GPU here; an engine is registered on the device that runs it")
@@ -53,7 +63,7 @@ def adopt(bundle: Bundle, target: str, file: Path, asked: str | None = None, opt
         versions = {TENSORRT.package: trt.__version__}
         return base.describe(work, TENSORRT.name, precision, sizes, [path], versions).model_copy(update=update)
 
-    return build.install(bundle, TENSORRT.name, make)
+    return build.install(bundle, TENSORRT.name, make, bound)
 
 
 def _profiles(trt: Any, bundle: Bundle, file: Path, options: Options) -> tuple[SizeRange, ...]:

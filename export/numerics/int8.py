@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 
 from glama_deploy.bundle import Graph, Lowering, Precision, Size
+from glama_deploy.catalogue import INT8_PARITY_MARGIN_DB, INT8_PHOTOS_MARGIN_DB, find_tolerance
 from glama_deploy.checkpoints.formats import Checkpoint
 from glama_deploy.export import graph_files, samples
 from glama_deploy.export.graph import network as graph
@@ -67,7 +68,18 @@ def write(
         lacking = {node.name: _TRANSPOSED for node in model.graph.node if node.op_type == "ConvTranspose"}
     # what no target multiplies in bytes should not count against the other places
     ignored = [*outside, *never, *(() if for_cpus else lacking)]
-    found = quantize.quantize(model, calibration, checks, parity, ignore=ignored, step=step)
+    bound = find_tolerance("int8", request.tolerances).least_psnr
+    assert bound is not None  # the request was checked
+    found = quantize.quantize(
+        model,
+        calibration,
+        checks,
+        parity,
+        ignore=ignored,
+        least=bound + INT8_PHOTOS_MARGIN_DB,
+        least_parity=bound + INT8_PARITY_MARGIN_DB,
+        step=step,
+    )
     kept = never | found.kept
     written: dict[Precision, Graph] = {}
     if for_cpus:

@@ -18,19 +18,13 @@ from typing import Any
 import numpy as np
 import onnx
 
+from glama_deploy.catalogue import INT8_LEAST_PSNR_DB, INT8_PARITY_MARGIN_DB, INT8_PHOTOS_MARGIN_DB
 from glama_deploy.errors import EngineError
 from glama_deploy.node_names import IMAGE, INPAINTED
 from glama_deploy.psnr import compute_psnr
 from glama_deploy.runtime.base import require
 from glama_deploy.runtime.onnxruntime.providers import open_cpu_session
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
-
-#: PSNR (dB, peak 1) of the missing pixels against the fp32 graph that a quantized one must reach, root mean square two
-#: steps of 8 bits: a decibel over what parity asks for, because other photos are a little further off.
-LEAST_PSNR = 41.0
-
-#: PSNR (dB) of the cases that parity is measured on, whole: its 40 dB, and what engines differ by among themselves.
-LEAST_PARITY = 40.2
 
 #: What stays as it is: everything but convolutions. (A quantizer may move up over a Pad, which then moves bytes.)
 _UNTOUCHED = ("Add", "Concat", "MatMul", "Mul", "Reshape", "Shape", "DepthToSpace")
@@ -68,14 +62,15 @@ def quantize(
     parity: Sequence[Sample] = (),
     *,
     ignore: Iterable[str] = (),
-    least: float = LEAST_PSNR,
+    least: float = INT8_LEAST_PSNR_DB + INT8_PHOTOS_MARGIN_DB,
+    least_parity: float = INT8_LEAST_PSNR_DB + INT8_PARITY_MARGIN_DB,
     step: Callable[[str], None] = lambda text: None,
 ) -> Quantized:
     """Quantize the convolutions of an fp32 graph, but for those called `ignore`.
 
     Ranges are those of `calibration`. Where `checks` then are further than `least` dB from the fp32 graph's, or those
-    of `parity` than LEAST_PARITY, each quantizer is tried alone, and those with the most error for the work that they
-    make cheap are taken out again, as many as it takes. Raises EngineError where NNCF or ONNX Runtime is not
+    of `parity` than `least_parity` dB, each quantizer is tried alone, and those with the most error for the work that
+    they make cheap are taken out again, as many as it takes. Raises EngineError where NNCF or ONNX Runtime is not
     installed, or NNCF does not take the graph.
     """
     full = _calibrated(model, calibration, ignore)
@@ -87,7 +82,7 @@ def quantize(
         """The PSNR of the checks without these, and whether it is enough, and parity's too."""
         run = _runner(_without(full, model, taken_out))
         psnr = compute_psnr(_error(run, checks, expected))
-        return psnr, psnr >= least and (not parity or compute_psnr(_error(run, parity, of_parity)) >= LEAST_PARITY)
+        return psnr, psnr >= least and (not parity or compute_psnr(_error(run, parity, of_parity)) >= least_parity)
 
     step("measuring int8 against fp32")
     psnr, enough_as_it_is = reached(())

@@ -10,9 +10,10 @@ from glama_deploy.catalogue import ENGINES, find_target, listed
 from glama_deploy.cli.entry import Command, argument, option
 from glama_deploy.cli.options import builder
 from glama_deploy.cli.options.sizes import MaxBatch, MaxSize, MinSize, OptSize, profile
+from glama_deploy.cli.options.tolerance import Tolerances, parse
 from glama_deploy.cli.output.console import Console
 from glama_deploy.cli.output.report import print_report
-from glama_deploy.cli.output.show import Steps
+from glama_deploy.cli.output.show import Steps, print_bound
 from glama_deploy.engines.build import add, asked_for
 from glama_deploy.engines.tensorrt.inspection import Report
 from glama_deploy.engines.tensorrt.register import adopt
@@ -48,12 +49,14 @@ def glama_build(
             "--engine", help="Register this engine, which trtexec built from the bundle's graph, and build none (trt)."
         ),
     ] = None,
+    tolerance: Tolerances = None,
     report: Annotated[bool, option("--report", help="Print what is in the engine: layers, types, weights.")] = False,
-) -> None:
+) -> int:
     """Build an engine into a bundle on the device that runs it; PyTorch is not needed.
 
-    What is not given is as it was asked for at the export. Exit code: 0 built; 2 bad input, the bundle is as it was; 4
-    the engine cannot be built here.
+    What is not given is as it was asked for at the export. --tolerance judges the parity that the export emulated for
+    TensorRT, instead of the export's own tolerance. Exit code: 0 built; 2 bad input, the bundle is as it was; 3 built,
+    but over the --tolerance; 4 the engine cannot be built here.
     """
     opened = Bundle.open(bundle)
     asked = opened.manifest.asked
@@ -70,6 +73,7 @@ def glama_build(
         refittable,
     )
     record, heard = find_target(target), list[Report]()
+    tolerances = parse(tolerance)
     sized = bool(min_size or opt_size or max_size)
     if report and (engine is not None or "report" not in record.options):
         raise GlamaError("--report is of an engine that TensorRT builds; leave it out")
@@ -88,10 +92,18 @@ def glama_build(
         try:
             if engine is not None:
                 steps(f"registering {engine}")
-                result = adopt(opened, target, engine, precision, options)
+                result = adopt(opened, target, engine, precision, options, tolerances)
             else:
                 steps(f"building {record.name}")
-                result = add(opened, target, sizes, precision, options=options, report=heard.append if report else None)
+                result = add(
+                    opened,
+                    target,
+                    sizes,
+                    precision,
+                    options=options,
+                    report=heard.append if report else None,
+                    tolerances=tolerances,
+                )
         except EngineError as error:
             raise NotBuiltError(str(error)) from error
     console = Console()
@@ -100,6 +112,7 @@ def glama_build(
         console.print(f"{made.name}: {made.precision}, sizes {made.sizes}, {size:.1f} MB")
     for each in heard:
         print_report(console, each)
+    return print_bound(console, result.manifest.engines[record.name]) if tolerances else 0
 
 
 main = Command("glama-build", glama_build)

@@ -10,6 +10,7 @@ from glama_deploy.catalogue import ENGINES, ONNX, engines_with, find_target, lis
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.options import builder
 from glama_deploy.cli.options.sizes import MaxBatch, MaxSize, MinSize, OptSize, profile
+from glama_deploy.cli.options.tolerance import Tolerances, parse
 from glama_deploy.cli.output.console import Console
 from glama_deploy.cli.output.show import Steps, print_flops, print_outcome
 from glama_deploy.errors import GlamaError
@@ -89,6 +90,7 @@ def glama_export(
     parity_size: Annotated[
         str | None, option("--parity-size", help="HxW: measure parity at sizes up to this one (512x512 by default).")
     ] = None,
+    tolerance: Tolerances = None,
     report: Annotated[bool, option("--report", help="Print the network's FLOPs by part.")] = False,
     profiles: builder.Profiles = "auto",
     timing_cache: builder.TimingCache = None,
@@ -123,6 +125,7 @@ def glama_export(
         calibration=calib,
         calibration_images=calib_images,
         parity_size=parse_size(parity_size, "--parity-size") if parity_size else None,
+        tolerances=parse(tolerance),
         size=parse_size(size, "--size") if size else None,
         profile=sizes,
         options=builder.options(

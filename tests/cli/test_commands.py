@@ -63,11 +63,9 @@ def test_an_export_prints_the_parity_table(tiny, tmp_path, capsys):
     assert f"bundle: {tmp_path / 'b'}" in out
 
 
-def test_parity_over_the_tolerance_is_exit_code_3_and_says_where(tiny, tmp_path, capsys, monkeypatch):
-    from glama_deploy.export import parity
-
-    monkeypatch.setitem(parity.TOLERANCE, "fp32", 1e-12)
-    code = glama_export.run(["--ckpt", str(tiny), "--out", str(tmp_path / "b"), "--target", "openvino"])
+def test_parity_over_the_tolerance_is_exit_code_3_and_says_where(tiny, tmp_path, capsys):
+    arguments = ["--ckpt", str(tiny), "--out", str(tmp_path / "b"), "--target", "openvino"]
+    code = glama_export.run([*arguments, "--tolerance", "fp32=1e-12"])
     out = capsys.readouterr().out
     assert code == 3
     assert out.count("FAIL") == 2

@@ -11,7 +11,7 @@ from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from glama_deploy.bundle import NOT_ASKED, Manifest, Parity
+from glama_deploy.bundle import NOT_ASKED, Engine, Manifest, Parity
 from glama_deploy.catalogue import ENGINES, TENSORRT, find_target
 from glama_deploy.cli.output.console import Console
 from glama_deploy.text.escapes import escape_controls
@@ -88,11 +88,7 @@ def print_outcome(console: Console, outcome: Outcome) -> int:
             results.append((name, graph.parity))
     for name, parity in results:
         if parity.measured and not parity.passed:
-            if parity.least_psnr is not None:
-                missed = f"below the {parity.least_psnr:.0f} dB that it should reach"
-            else:
-                missed = f"over its tolerance of {parity.tolerance:.0e}"
-            reasons[name] = f"{missed}, worst at {parity.worst}"
+            reasons[name] = f"{_describe_miss(parity)}, worst at {parity.worst}"
     for target in failures:
         table.add_row(find_target(target).name, "–", "–", "–", "–", _MISSING)
     console.print(table)
@@ -101,6 +97,21 @@ def print_outcome(console: Console, outcome: Outcome) -> int:
     if any(parity.measured and not parity.passed for _, parity in results):
         return 3
     return 4 if failures else 0
+
+
+def _describe_miss(parity: Parity) -> str:
+    if parity.least_psnr is not None:
+        return f"below the {parity.least_psnr:g} dB that it should reach"
+    return f"over its tolerance of {parity.tolerance:.1e}".replace(".0e", "e")
+
+
+def print_bound(console: Console, engine: Engine) -> int:
+    """Print whether an engine's emulated parity is within its bound; return the exit code: 0, or 3 where it is not."""
+    error, psnr, _ = _result(engine.parity)
+    verdict = "within the tolerance" if engine.parity.passed else _describe_miss(engine.parity)
+    found = f"{engine.name}: emulated at the export, largest error {error}, PSNR {psnr}"
+    console.print(f"{found}: {verdict}", soft_wrap=True)
+    return 0 if engine.parity.passed else 3
 
 
 def _result(parity: Parity) -> tuple[str, str, Text]:

@@ -14,10 +14,11 @@ from PIL import Image
 
 import glama_deploy
 from glama_deploy.bundle import Bundle
+from glama_deploy.catalogue import Tolerance
 from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.cli.export import main as glama_export
 from glama_deploy.errors import EngineError, GlamaError
-from glama_deploy.export import parity, samples
+from glama_deploy.export import samples
 from glama_deploy.export.graph.network import build
 from glama_deploy.export.numerics import int8, quantize
 from glama_deploy.export.pipeline import Request, export
@@ -114,7 +115,7 @@ def test_the_convolution_that_int8_would_ruin_stays_and_is_named():
     onnx.checker.check_model(result.model, full_check=True)
 
 
-def test_what_parity_measures_is_reached_too(monkeypatch):
+def test_what_parity_measures_is_reached_too():
     """However near the missing pixels are, an export whose own parity then fails helps nobody."""
     config = NetworkConfig(ngf=8, n_blocks=2)
     model = build(config, untrained(config), outputs=("inpainted", "predicted"))
@@ -127,8 +128,7 @@ def test_what_parity_measures_is_reached_too(monkeypatch):
 
     plain = quantize.quantize(model, calibration, checks, least=-math.inf)
     asked = psnr(plain.model) + 3
-    monkeypatch.setattr(quantize, "LEAST_PARITY", asked)
-    result = quantize.quantize(model, calibration, checks, parity, least=-math.inf)
+    result = quantize.quantize(model, calibration, checks, parity, least=-math.inf, least_parity=asked)
     assert result.kept
     assert psnr(result.model) >= asked
 
@@ -219,8 +219,9 @@ def test_what_is_not_int8_computes_in_bf16_where_that_is_asked_for(bundle, photo
 
 
 def test_an_export_below_its_decibels_is_exit_code_3_and_says_where(tiny, photos, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(parity, "LEAST_PSNR", 99.0)
-    arguments = ["--ckpt", tiny, "--target", "openvino", "--precision", "int8", "--calib", photos, "--out"]
+    monkeypatch.setattr(int8, "find_tolerance", lambda *_: Tolerance(least_psnr=40.0))  # so that the search is content
+    arguments = ["--ckpt", tiny, "--target", "openvino", "--precision", "int8", "--calib", photos]
+    arguments += ["--tolerance", "int8=99dB", "--out"]
     assert glama_export.run([str(argument) for argument in (*arguments, tmp_path / "b")]) == 3
     out = capsys.readouterr().out
     assert out.count("FAIL") == 2
