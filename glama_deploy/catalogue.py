@@ -111,12 +111,20 @@ PRECISIONS: Mapping[str, PrecisionRecord] = MappingProxyType(
 
 
 def export_precisions() -> list[str]:
-    """Return the precisions that an export can be asked for."""
+    """Return the precisions that an export can be asked for.
+
+    Returns:
+        The names, in the catalogue's order.
+    """
     return [record.name for record in PRECISIONS.values() if record.name == record.stored]
 
 
 def bundle_precisions() -> list[str]:
-    """Return the precisions that a bundle's graphs and engines can have."""
+    """Return the precisions that a bundle's graphs and engines can have.
+
+    Returns:
+        The names, in the catalogue's order.
+    """
     return [record.name for record in PRECISIONS.values() if record.is_in_bundles]
 
 
@@ -127,6 +135,9 @@ def find_tolerance(precision: str, overrides: Mapping[str, Tolerance]) -> Tolera
         precision: The precision of an engine or graph.
         overrides: Bounds that replace the catalogue's, by the precision that a user asks for; `int8` is for both int8
             and int8+fp16.
+
+    Returns:
+        The bound.
     """
     record = PRECISIONS[precision]
     return overrides.get(record.stored, record.tolerance)
@@ -153,7 +164,14 @@ def check_tolerances(overrides: Mapping[str, Tolerance], measured: Iterable[str]
 
 
 def quantized_precision(computed: str) -> str:
-    """Return the name of the precision whose convolutions are int8 and whose other operations are of a type."""
+    """Return the quantized precision with a type of its other operations.
+
+    Args:
+        computed: The type of every operation that is not int8: `fp32`, `bf16` or `fp16`.
+
+    Returns:
+        The precision's name.
+    """
     return next(r.name for r in PRECISIONS.values() if r.is_quantized and r.computed == computed)
 
 
@@ -178,7 +196,8 @@ class EngineRecord:
         is_strongly_typed: Whether the engine is built from the graph that has the precision written into it, computes
             in the types of that graph, and can be emulated. Otherwise it is built from the fp32 or int8 graph.
         options: The builder's options that the engine knows, by the fields of
-            :class:`glama_deploy.engines.tensorrt.options.Options` and its settings.
+            :class:`glama_deploy.engines.tensorrt.options.Options` and its settings; `sizes` for a range of sizes,
+            `report` for a report of what is in the engine.
         device: Where the engine runs when the user does not say: `cpu`, `cuda`, or `any` (the runtime chooses).
         providers: What the user can write behind the backend's name and a colon.
         auto_ranks: The devices that the backend `auto` tries this engine on, each with a rank; it tries lower ranks
@@ -208,6 +227,9 @@ class EngineRecord:
 
         Args:
             precision: The precision that the engine is built in.
+
+        Returns:
+            The precision of the graph.
         """
         if self.is_strongly_typed:
             return precision
@@ -215,6 +237,12 @@ class EngineRecord:
 
     def build_precision(self, asked: str) -> str:
         """Return the precision that the engine is built in where a user asks for one.
+
+        Args:
+            asked: The precision that the user asks for.
+
+        Returns:
+            The precision for the manifest.
 
         Raises:
             GlamaError: The engine does not support the precision.
@@ -331,6 +359,12 @@ ENGINES: dict[str, EngineRecord] = {record.name: record for record in (ONNX, OPE
 def find_target(name: str) -> EngineRecord:
     """Return the engine of a target's name, or of the engine's own name.
 
+    Args:
+        name: The name.
+
+    Returns:
+        The engine's record.
+
     Raises:
         GlamaError: No engine has the name.
     """
@@ -341,7 +375,11 @@ def find_target(name: str) -> EngineRecord:
 
 
 def backends() -> dict[str, EngineRecord]:
-    """Return the names that `glama_deploy.load` takes for bundles, each with the first engine that it opens."""
+    """Return the backends that `glama_deploy.load` takes for bundles.
+
+    Returns:
+        The backends' names, each with the first engine that the backend opens.
+    """
     found: dict[str, EngineRecord] = {}
     for record in ENGINES.values():
         found.setdefault(record.backend, record)
@@ -349,7 +387,11 @@ def backends() -> dict[str, EngineRecord]:
 
 
 def auto_order() -> list[tuple[EngineRecord, str]]:
-    """Return the order of the backend `auto`: an engine of each backend, with the device that it is asked for."""
+    """Return the order in which the backend `auto` tries engines.
+
+    Returns:
+        The first engine of each backend, with the device that the backend is asked for.
+    """
     ranked = [
         (rank, record.backend, device) for record in ENGINES.values() for device, rank in record.auto_ranks.items()
     ]
@@ -357,11 +399,26 @@ def auto_order() -> list[tuple[EngineRecord, str]]:
 
 
 def engines_with(option: str) -> list[EngineRecord]:
-    """Return the engines whose builders know an option."""
+    """Return the engines whose builders know an option.
+
+    Args:
+        option: The option, by a name in :attr:`EngineRecord.options`.
+
+    Returns:
+        The engines' records.
+    """
     return [record for record in ENGINES.values() if option in record.options]
 
 
 def listed(names: Iterable[str], word: str = "or") -> str:
-    """Return names as a sentence lists them: `fp32, fp16 or int8`."""
+    """Return names as a sentence lists them.
+
+    Args:
+        names: The names, at least one.
+        word: The word before the last name.
+
+    Returns:
+        The text, such as `fp32, fp16 or int8`.
+    """
     *first, last = names
     return f"{', '.join(first)} {word} {last}" if first else last

@@ -16,6 +16,7 @@ import pytest
 
 import glama_deploy
 from glama_deploy import bundle, catalogue
+from glama_deploy.benchmarks.bench import contenders
 from glama_deploy.bundle import DEFAULT_PROFILE, MANIFEST, Bundle
 from glama_deploy.catalogue import EngineRecord
 from glama_deploy.cli.build import main as glama_build
@@ -72,6 +73,12 @@ def test_a_new_engine_is_built_into_a_bundle_and_replaced_there(toy, tiny, make_
     assert {path.name for path in (tmp_path / "b").iterdir()} == {MANIFEST, "model.onnx", "toy"}
     export(Request(tiny, tmp_path / "b", ("onnx",), parity=False, overwrite=True))
     assert {path.name for path in (tmp_path / "b").iterdir()} == {MANIFEST, "model.onnx"}
+
+
+def test_a_new_engine_can_be_measured_beside_the_others(toy):
+    assert contenders.is_subject("toy")
+    assert contenders.is_subject("toy@5")
+    assert not contenders.on_gpu("toy")
 
 
 def test_a_new_engine_is_chosen_by_auto_where_its_record_has_a_rank(toy, tiny, make_bundle, tmp_path, monkeypatch):

@@ -167,10 +167,11 @@ def _peak_bytes() -> int:
 
 
 def is_subject(text: str) -> bool:
-    """Whether it is one of :data:`SUBJECTS`, with or without a hole, around which only ours look."""
+    """Whether it is one of :data:`SUBJECTS`, or a backend, with or without a hole, around which only ours look."""
     name, at, share = text.partition(HOLE)
     ours = name.partition(":")[0] not in _NEEDS_CHECKPOINT
-    return name in SUBJECTS and (not at or (ours and share.isdecimal() and len(share) <= 2 and int(share) > 0))
+    known = name in SUBJECTS or name in catalogue.backends()
+    return known and (not at or (ours and share.isdecimal() and len(share) <= 2 and int(share) > 0))
 
 
 def on_gpu(subject: str) -> bool:

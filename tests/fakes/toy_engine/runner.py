@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnxruntime
 
+from glama_deploy import memory
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.base import DeviceKind, Request, Runner
@@ -25,7 +26,11 @@ class ToyRunner(Runner):
 
     def __init__(self, bundle: Bundle, model: bytes) -> None:
         self.sizes, self.io = bundle.manifest.engines["toy"].sizes, bundle.manifest.io
+        self._network = bundle.manifest.network
         self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+
+    def memory_needed(self, size: tuple[int, int], batch: int = 1) -> int:
+        return memory.estimate(*size, self._network, batch, self.precision)
 
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = "inpainted") -> np.ndarray:
         if output not in {tensor.name for tensor in self._session.get_outputs()}:
