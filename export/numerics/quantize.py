@@ -27,7 +27,7 @@ from glama_deploy.runtime.onnxruntime.providers import open_cpu_session
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
 
 #: What stays as it is: everything but convolutions. (A quantizer may move up over a Pad, which then moves bytes.)
-_UNTOUCHED = ("Add", "Concat", "MatMul", "Mul", "Reshape", "Shape", "DepthToSpace")
+UNTOUCHED = ("Add", "Concat", "MatMul", "Mul", "Reshape", "Shape", "DepthToSpace")
 
 #: What may compute in int8.
 CONVOLUTIONS = ("Conv", "ConvTranspose")
@@ -155,7 +155,7 @@ def _calibrated(model: onnx.ModelProto, samples: Sequence[Sample], ignore: Itera
     # Not nncf.set_log_level: it also sets every handler on NNCF's logger, and one that the program shares between
     # loggers would drop this package's own warnings from then on.
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    untouched = {node.name for node in model.graph.node if node.op_type in _UNTOUCHED}
+    untouched = {node.name for node in model.graph.node if node.op_type in UNTOUCHED}
     scope = nncf.IgnoredScope(names=sorted(untouched | set(ignore)))
     data = nncf.Dataset([sample.inputs for sample in samples])
     copy = onnx.ModelProto()
