@@ -1,7 +1,9 @@
 """Errors that the user can mend.
 
-Every message is one line: what was found, what is expected, and what to do. The commands print the message and exit
-with :attr:`GlamaError.exit_code`. The commands do not catch other exceptions, so a bug keeps its traceback.
+Every message is one line: what was found, what is expected, and what to do. A message names a field of the library in
+backticks, such as `max_size` or `fft=matmul`, and uses backticks for nothing else. The commands show the option instead
+(:mod:`glama_deploy.cli.output.option_names`). The commands print the message and exit with
+:attr:`GlamaError.exit_code`. The commands do not catch other exceptions, so a bug keeps its traceback.
 """
 
 from __future__ import annotations

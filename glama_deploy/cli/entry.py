@@ -17,6 +17,7 @@ from typing import Any
 import typer
 from rich.markup import escape
 
+from glama_deploy.cli.output.option_names import show_options
 from glama_deploy.cli.output.streams import CLOSED_PIPE, flush_output, forgiving_streams
 from glama_deploy.errors import GlamaError
 from glama_deploy.text.escapes import escape_controls, shorten_words
@@ -43,7 +44,7 @@ class _OneLine(logging.Formatter):
     """A formatter whose lines stay single lines, whatever names they hold."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return escape_controls(shorten_words(super().format(record)))
+        return escape_controls(shorten_words(show_options(super().format(record))))
 
 
 def _heard(function: Callable[..., int | None]) -> Callable[..., int | None]:
@@ -143,7 +144,7 @@ class Command:
                     return 0
                 return self._app(args=list(arguments), prog_name=self._name, standalone_mode=False) or 0
         except GlamaError as error:
-            return self._fail(str(error), error.exit_code)
+            return self._fail(show_options(str(error)), error.exit_code)
         except typer.TyperException as error:
             return self._fail(f"{error.format_message()} (see {self._name} --help)".replace("\n", " "), 2)
         except typer.Exit as error:

@@ -1,0 +1,53 @@
+"""The names of fields in messages, as the options of the command line.
+
+The library names a field in backticks, because its callers use Python. The commands show the option instead:
+
+    `min_size`                      --min-size
+    `fft=matmul`                    --fft matmul
+    `overwrite=True`                --overwrite
+    `parity=False`                  --no-parity
+    `export(fft=matmul)`            glama-export --fft matmul
+    `build(BUNDLE, target=trt)`     glama-build BUNDLE --target trt
+"""
+
+from __future__ import annotations
+
+import re
+
+#: A field, a field with its value, or a call of a command's function.
+_NAMED = re.compile(
+    r"`(?:(?P<command>export|build|inpaint|train|eval)\((?P<arguments>[^`]*)\)|(?P<field>[a-z_]+(?:=[^`]*)?))`"
+)
+
+#: Fields whose option has another name.
+_OPTIONS: dict[str, str] = {}
+
+
+def show_options(message: str) -> str:
+    """Replace the fields that a message names by the options of the command line.
+
+    Args:
+        message: one line, in which backticks surround fields and nothing else.
+
+    Returns:
+        The line for a user of the commands.
+    """
+    return _NAMED.sub(_show, message)
+
+
+def _show(match: re.Match[str]) -> str:
+    if match["field"]:
+        return _show_argument(match["field"])
+    arguments = [_show_argument(argument) for argument in match["arguments"].split(", ") if argument]
+    return " ".join([f"glama-{match['command']}", *arguments])
+
+
+def _show_argument(argument: str) -> str:
+    """Show `field=value` as an option, and a positional argument as it is."""
+    field, equals, value = argument.partition("=")
+    if not re.fullmatch("[a-z_]+", field):
+        return argument
+    name = _OPTIONS.get(field, field.replace("_", "-"))
+    if value == "False":
+        return f"--no-{name}"
+    return f"--{name} {value}" if equals and value != "True" else f"--{name}"

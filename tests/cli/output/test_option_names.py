@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from glama_deploy.cli.entry import Command
+from glama_deploy.cli.output.option_names import show_options
+from glama_deploy.errors import GlamaError
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("give a larger `max_size`", "give a larger --max-size"),
+        ("use `fft=matmul`, or `size=HxW`", "use --fft matmul, or --size HxW"),
+        ("or pass `overwrite=True`", "or pass --overwrite"),
+        ("with `parity=False`", "with --no-parity"),
+        ("make one: `export(ckpt=CHECKPOINT, out=a b/c)`", "make one: glama-export --ckpt CHECKPOINT --out a b/c"),
+        ("rebuild: `build(/tmp/a-b, target=trt)`", "rebuild: glama-build /tmp/a-b --target trt"),
+        ("a file's name keeps its `Backticks`", "a file's name keeps its `Backticks`"),
+    ],
+)
+def test_a_field_is_shown_as_its_option(message, shown):
+    assert show_options(message) == shown
+
+
+def test_a_command_shows_options_where_the_library_names_fields(capsys):
+    def fail() -> None:
+        raise GlamaError("the output is there; choose another `out` or pass `overwrite=True`")
+
+    assert Command("glama-test", fail).run([]) == 2
+    assert capsys.readouterr().err == "glama-test: the output is there; choose another --out or pass --overwrite\n"
