@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from glama_deploy.benchmarks.quality.photos import PHOTOS, list_photos
+from glama_deploy.catalogue import INT8_LEAST_PSNR_DB, INT8_PHOTOS_MARGIN_DB
 from glama_deploy.checkpoints import formats
 from glama_deploy.evaluation import protocol
 from glama_deploy.export.graph import network as graph
@@ -79,7 +80,7 @@ def make_samples(paths: Sequence[Path], side: int, seed: int) -> list[Sample]:
     samples = []
     for number, path in enumerate(paths):
         missing = by_name("general")(side, side, np.random.default_rng([seed, number]))[None]
-        image, mask = Case(path.name, protocol.truth(path, (side, side))[None], missing).tensors()
+        image, mask = Case(path.name, protocol.read_truth(path, (side, side))[None], missing).tensors()
         samples.append(Sample({IMAGE: image, MASK: mask}, missing))
     return samples
 
@@ -93,9 +94,11 @@ def make_problem(name: str, options: argparse.Namespace) -> Problem:
     calibration = make_samples(paths[:seen], options.size, 0)
     config, weights = read_network(name, options.channels)
     plain = graph.build(config, weights)
-    weights = equalize.equalized(config, weights, lambda names: quantize.ranges(plain, names, calibration))
+    weights = equalize.equalize_channels(config, weights, lambda names: quantize.ranges(plain, names, calibration))
     model = graph.build(config, weights)
-    ignored = [node.name for node in model.graph.node if half.full(node) or node.name.endswith(f"/{SPECTRUM}")]
+    ignored = [
+        node.name for node in model.graph.node if half.is_always_fp32(node) or node.name.endswith(f"/{SPECTRUM}")
+    ]
     return Problem(
         model,
         ignored,
@@ -195,7 +198,7 @@ def has_tensorrt_graph(problem: Problem, model: onnx.ModelProto) -> bool:
     """Return whether the result can be written around zero, as the exporter does for TensorRT."""
     transposed = [node.name for node in problem.model.graph.node if node.op_type == "ConvTranspose"]
     try:
-        symmetric.symmetric(quantize.without(model, problem.model, transposed))
+        symmetric.make_symmetric(quantize.without(model, problem.model, transposed))
     except (ValueError, KeyError, IndexError) as error:
         logging.warning("no graph for TensorRT: %s", error)
         return False
@@ -239,7 +242,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--network", nargs="+", default=["default"], help="default, lama or a checkpoint")
     parser.add_argument("--channels", type=int, default=64, help="of lama, behind the stem")
-    parser.add_argument("--least", type=float, nargs="+", default=[quantize.LEAST_PSNR, 51.0], help="dB")
+    parser.add_argument(
+        "--least", type=float, nargs="+", default=[INT8_LEAST_PSNR_DB + INT8_PHOTOS_MARGIN_DB, 51.0], help="dB"
+    )
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--calibration", type=int, default=6, help="photographs to calibrate on")
     parser.add_argument("--checks", type=int, default=3, help="of them, photographs to measure on")
