@@ -24,6 +24,7 @@ from glama_deploy.cli.export import main as glama_export
 from glama_deploy.engines.build import add
 from glama_deploy.errors import BundleError, GlamaError
 from glama_deploy.export.pipeline import Request, export
+from glama_deploy.runtime.onnxruntime.provider_records import PROVIDERS
 
 #: All that an engine needs beside its runtime, its builder and its extra.
 TOY = EngineRecord(
@@ -184,3 +185,7 @@ def test_no_other_module_knows_an_engine_by_its_name():
             if isinstance(node, ast.Constant) and node.value in _NAMES:
                 found.append(f"{place}:{node.lineno}: {node.value!r}")
     assert not found
+
+
+def test_the_catalogue_lists_every_provider_of_onnx_runtime():
+    assert catalogue.ONNX.providers == tuple(PROVIDERS)

@@ -1,9 +1,4 @@
-"""ONNX Runtime's execution providers: which there are, the options that each is given, and whether it can start here.
-
-A provider on a GPU takes the bundle's half graph where there is one. The TensorRT providers build engines from the
-graph on the device, for the sizes of the bundle's own TensorRT engine (or the default profile), and keep what they
-built in the cache.
-"""
+"""ONNX Runtime's package, and sessions on its execution providers."""
 
 from __future__ import annotations
 
@@ -12,41 +7,18 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from glama_deploy.bundle import DEFAULT_PROFILE, Bundle, Precision, SizeRange
 from glama_deploy.errors import EngineError
-from glama_deploy.io import cache
 from glama_deploy.runtime.base import installed, require
+from glama_deploy.runtime.onnxruntime.provider_records import PROVIDERS, ProviderRecord
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
-
-Name = Literal["tensorrt-rtx", "tensorrt", "cuda", "cpu"]
-
-#: What ONNX Runtime calls them.
-_THEIRS: dict[Name, str] = {
-    "tensorrt-rtx": "NvTensorRTRTXExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "cpu": "CPUExecutionProvider",
-}
-LABELS: dict[Name, str] = {"tensorrt-rtx": "TensorRT-RTX", "tensorrt": "TensorRT", "cuda": "CUDA", "cpu": "CPU"}
 
 #: The distributions that bring the package `onnxruntime`; one alone can be installed.
 _DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
-
-#: The plugin provider's package, with the library that is registered.
-_RTX_PACKAGE = "onnxruntime_ep_nv_tensorrt_rtx"
-
-#: What a provider computes in as the graph has it, beside fp32.
-_TYPED: dict[Name, tuple[Precision, ...]] = {
-    "tensorrt-rtx": ("fp16", "bf16"),
-    "tensorrt": ("fp16", "bf16"),
-    "cuda": ("fp16",),
-    "cpu": ("int8",),
-}
-
 
 #: ONNX Runtime's levels of logging: errors, and errors that end the process.
 _LOG_ERRORS, _LOG_FATAL = 3, 4
@@ -54,10 +26,17 @@ _LOG_ERRORS, _LOG_FATAL = 3, 4
 
 @dataclass(frozen=True)
 class Session:
-    """An ONNX Runtime session on a provider: what it computes in, and the sizes that it takes."""
+    """An open session.
+
+    Attributes:
+        session: The `onnxruntime.InferenceSession`.
+        provider: The provider that computes.
+        precision: The precision of the graph.
+        sizes: The sizes that the session takes.
+    """
 
     session: Any
-    provider: Name
+    provider: ProviderRecord
     precision: Precision
     sizes: SizeRange
 
@@ -105,12 +84,22 @@ def _has_distribution(name: str) -> bool:
     return True
 
 
-def listed(name: Name) -> bool:
-    """Whether ONNX Runtime has the provider; it may still not start here. Raises EngineError: no ONNX Runtime."""
+def has_provider(provider: ProviderRecord) -> bool:
+    """Return whether the installed ONNX Runtime has a provider, which may still not start here.
+
+    Args:
+        provider: The provider.
+
+    Returns:
+        True where ONNX Runtime, or the plugin's package, is installed with the provider.
+
+    Raises:
+        EngineError: ONNX Runtime is not installed or not usable.
+    """
     package = require_onnxruntime()
-    if name == "tensorrt-rtx":
-        return installed(_RTX_PACKAGE)
-    return _THEIRS[name] in package.get_available_providers()
+    if provider.plugin_package:
+        return installed(provider.plugin_package)
+    return provider.ort_name in package.get_available_providers()
 
 
 def open_cpu_session(
@@ -149,7 +138,7 @@ def open_cpu_session(
     options.enable_cpu_mem_arena = keeps_memory
     if is_silent:
         options.log_severity_level = _LOG_FATAL
-    return onnxruntime.InferenceSession(model, options, providers=[_THEIRS["cpu"]])
+    return onnxruntime.InferenceSession(model, options, providers=[PROVIDERS["cpu"].ort_name])
 
 
 def _make_options(onnxruntime: Any, threads: int | None) -> Any:
@@ -163,119 +152,99 @@ def _make_options(onnxruntime: Any, threads: int | None) -> Any:
     return options
 
 
-def start(bundle: Bundle, name: Name, precision: str, threads: int | None) -> Session:
-    """A session for the bundle's graph of `precision` (auto: the half or int8 one where the provider computes in it).
+def open_session(bundle: Bundle, provider: ProviderRecord, precision: str, threads: int | None) -> Session:
+    """Open one of the bundle's graphs on a provider.
 
-    Raises EngineError: the provider is not there, does not start here, or does not take that precision.
+    Args:
+        bundle: The bundle.
+        provider: The provider that computes.
+        precision: The precision of the graph; `auto` is the first of the provider's that the bundle has, else fp32.
+        threads: Threads inside an operator on the CPU. None: one for each core.
+
+    Returns:
+        The session.
+
+    Raises:
+        EngineError: The provider is not installed, does not start here, or does not run graphs of the precision.
     """
     onnxruntime = require_onnxruntime()
-    if not listed(name):
-        raise EngineError(f"this ONNX Runtime has no {LABELS[name]} provider; {_remedy(name)}")
-    chosen = _precision(bundle, name, precision)
+    if not has_provider(provider):
+        raise EngineError(f"this ONNX Runtime has no {provider.label} provider; {provider.install_remedy}")
+    chosen = _choose_precision(bundle, provider, precision)
     path = bundle.graph(chosen)
     options = _make_options(onnxruntime, threads)
-    if name == "cpu":
-        # a plan for a size lies beside the memory of the run that it was made from: half as much again, and no faster
+    if provider.device == "cpu":
+        # Memory patterns of a size need half as much memory again, and runs are no faster.
         options.enable_mem_pattern = False
-    sizes = _sizes(bundle, name)
+    sizes = _find_sizes(bundle, provider)
+    if provider.needs_cuda:
+        _prepare_cuda(onnxruntime)
     try:
-        if name == "tensorrt-rtx":
-            options.add_provider_for_devices(_rtx_devices(onnxruntime), _settings(bundle, name, chosen, sizes))
+        if provider.plugin_package:
+            settings = provider.make_settings(bundle, chosen, sizes)
+            options.add_provider_for_devices(_find_plugin_devices(onnxruntime, provider), settings)
             session = onnxruntime.InferenceSession(str(path), options)
         else:
-            if name != "cpu":
-                _prepare_cuda(onnxruntime)
-            tried: tuple[Name, ...] = ("tensorrt", "cuda") if name == "tensorrt" else (name,)
-            providers = [(_THEIRS[each], _settings(bundle, each, chosen, sizes)) for each in tried if each != "cpu"]
+            tried = [provider, *(PROVIDERS[name] for name in provider.fallbacks)]
+            accelerated = [
+                (each.ort_name, each.make_settings(bundle, chosen, sizes)) for each in tried if each.device != "cpu"
+            ]
             session = onnxruntime.InferenceSession(
-                str(path), options, providers=[*providers, _THEIRS["cpu"]], disable_fallback=True
+                str(path), options, providers=[*accelerated, PROVIDERS["cpu"].ort_name], disable_fallback=True
             )
     except Exception as error:
         raise EngineError(f"ONNX Runtime cannot open {path}: {first_line(error, MAX_ENGINE_LINE)}") from error
-    if _THEIRS[name] not in session.get_providers():
+    if provider.ort_name not in session.get_providers():
         raise EngineError(
-            f"ONNX Runtime has a {LABELS[name]} provider but it does not start here: no NVIDIA driver, or CUDA's "
-            "libraries are missing (pip install 'onnxruntime-gpu[cuda,cudnn]')"
+            f"ONNX Runtime has a {provider.label} provider but it does not start here: {provider.why_not_started}"
         )
-    return Session(session, name, chosen, sizes)
+    return Session(session, provider, chosen, sizes)
 
 
 def _prepare_cuda(onnxruntime: Any) -> None:
-    """Load CUDA's libraries, where they are installed as Python packages, and keep the CUDA provider quiet: for each
-    convolution that cuDNN has no plan for under the options, it logs an error through ONNX Runtime's own logger and
-    takes another plan, unfused and with the tensor cores."""
+    """Load CUDA's libraries where they are installed as Python packages, and keep the CUDA provider quiet.
+
+    The provider logs an error for each convolution that cuDNN has no plan for under the options. It then takes another
+    plan, unfused and with the tensor cores.
+    """
     if hasattr(onnxruntime, "preload_dlls"):
         with redirect_stdout(None):
             onnxruntime.preload_dlls()
-    onnxruntime.set_default_logger_severity(_LOG_FATAL)  # what fails is raised all the same
+    onnxruntime.set_default_logger_severity(_LOG_FATAL)  # errors are raised in any case
 
 
-def _remedy(name: Name) -> str:
-    if name == "tensorrt-rtx":
-        return "pip install onnxruntime-ep-nv-tensorrt-rtx"
-    return "pip uninstall --yes onnxruntime, then pip install onnxruntime-gpu"
-
-
-def _precision(bundle: Bundle, name: Name, asked: str) -> Precision:
-    there = [precision for precision in bundle.manifest.graphs if precision in _TYPED[name]]
+def _choose_precision(bundle: Bundle, provider: ProviderRecord, asked: str) -> Precision:
+    """Return the precision of the graph to open. Raise EngineError where the bundle has no such graph."""
+    there = [precision for precision in bundle.manifest.graphs if precision in provider.graph_precisions]
     if asked == "auto":
         return there[0] if there else "fp32"
     for precision in ("fp32", *there):
         if precision == asked:
             return precision
     raise EngineError(
-        f"ONNX Runtime computes in what the graph says, and {bundle.path} has no {asked} graph that its {LABELS[name]} "
-        "provider takes; precision is chosen at export"
+        f"ONNX Runtime computes in what the graph says, and {bundle.path} has no {asked} graph that its "
+        f"{provider.label} provider takes; precision is chosen at export"
     )
 
 
-def _sizes(bundle: Bundle, name: Name) -> SizeRange:
-    if name in ("cuda", "cpu"):
+def _find_sizes(bundle: Bundle, provider: ProviderRecord) -> SizeRange:
+    """Return the sizes that a session takes: the bundle's, or those of the profile that the provider is given."""
+    if not provider.has_profile:
         return bundle.sizes
-    if bundle.sizes.static:  # the profile that they are given has an end
+    if bundle.sizes.static:  # a profile has a largest batch
         return bundle.sizes.model_copy(update={"max_batch": bundle.sizes.max_batch or 1})
     engine = bundle.engine("tensorrt") or bundle.engine("tensorrt-rtx")
     return engine.sizes if engine else DEFAULT_PROFILE
 
 
-def _settings(bundle: Bundle, name: Name, precision: Precision, sizes: SizeRange) -> dict[str, str]:
-    """A provider's options. fp32 is fp32: no TF32 where that can be said (TensorRT's provider has no such option).
-
-    The CUDA provider's use_tf32=0 keeps convolutions off the tensor cores whatever their type (ONNX Runtime,
-    core/providers/cuda/nn/conv.cc), so half graphs go without it: what stays fp32 there may have TF32's 10 bits of
-    mantissa, which are fp16's.
-    """
-    if name == "cpu":
-        return {}
-    if name == "cuda":
-        return {"use_tf32": "0" if precision == "fp32" else "1", "cudnn_conv_algo_search": "HEURISTIC"}
-    prefix = "nv" if name == "tensorrt-rtx" else "trt"
-    corners = {"min": (1, sizes.min), "opt": (1, sizes.opt), "max": (sizes.max_batch or 1, sizes.max)}
-    settings = {
-        f"{prefix}_profile_{corner}_shapes": ",".join(
-            f"{tensor.name}:{'x'.join(map(str, tensor.shape_for(batch, *size)))}" for tensor in bundle.manifest.inputs
-        )
-        for corner, (batch, size) in corners.items()
-    }
-    # a folder a graph: the providers tell cached engines apart by the names in the graph, not by its weights
-    folder = cache.folder(f"onnxruntime-{name}/{bundle.manifest.graphs[precision].file.sha256[:16]}")
-    if folder is None:
-        return settings
-    if name == "tensorrt-rtx":
-        return settings | {"nv_runtime_cache_path": str(folder)}
-    # without trt_fp16_enable and trt_bf16_enable: they would let TensorRT choose types, which stand in the graph
-    settings |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(folder)}
-    return settings | {"trt_timing_cache_enable": "1", "trt_timing_cache_path": str(folder.parent)}
-
-
-def _rtx_devices(onnxruntime: Any) -> list[Any]:
-    """The GPUs that the plugin provider finds; its library is registered once a process."""
-    plugin = require(_RTX_PACKAGE, "the TensorRT-RTX provider", _remedy("tensorrt-rtx"))
+def _find_plugin_devices(onnxruntime: Any, provider: ProviderRecord) -> list[Any]:
+    """Return the devices that a plugin provider finds, and register its library once in a process."""
+    plugin = require(provider.plugin_package, f"the {provider.label} provider", provider.install_remedy)
     name = plugin.get_ep_name()
     found = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
     if not found:
         onnxruntime.register_execution_provider_library(name, plugin.get_library_path())
         found = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
     if not found:
-        raise RuntimeError("its TensorRT-RTX provider finds no GPU")
+        raise RuntimeError(f"its {provider.label} provider finds no GPU")
     return found

@@ -12,26 +12,17 @@ from glama_deploy.errors import EngineError
 from glama_deploy.node_names import IMAGE, INPAINTED, MASK
 from glama_deploy.runtime.base import DeviceKind, Request, Runner
 from glama_deploy.runtime.onnxruntime import providers
+from glama_deploy.runtime.onnxruntime.provider_records import ANY_DEVICE_ORDER, PROVIDERS, ProviderRecord
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
 
 log = logging.getLogger("glama_deploy")
-
-#: The providers that a device stands for, the first that starts being taken. The two that build engines on the device,
-#: which can take minutes, are taken only by their names.
-_PROVIDERS: dict[str, tuple[providers.Name, ...]] = {
-    "any": ("cuda", "cpu"),
-    "cpu": ("cpu",),
-    "cuda": ("cuda",),
-    "tensorrt": ("tensorrt",),
-    "tensorrt-rtx": ("tensorrt-rtx",),
-}
 
 
 def absent(bundle: Bundle, request: Request) -> bool:
     if not providers.has_onnxruntime() or not bundle.engine(catalogue.ONNX.name):
         return True
     try:
-        return not any(providers.listed(name) for name in _PROVIDERS[request.device])
+        return not any(map(providers.has_provider, _list_providers(request.device)))
     except EngineError:
         return False  # broken, which `open` tells
 
@@ -44,20 +35,25 @@ def open(bundle: Bundle, request: Request) -> OnnxRuntimeRunner:
     providers.require_onnxruntime()
     if not bundle.engine(catalogue.ONNX.name):
         raise EngineError(f"{bundle.path} has FFTs as a TensorRT plugin's nodes; for ONNX Runtime export --fft matmul")
-    names = _PROVIDERS[request.device]
+    candidates = _list_providers(request.device)
     refused = []
-    for name in names:
-        if name != names[-1] and not providers.listed(name):
+    for provider in candidates:
+        if provider != candidates[-1] and not providers.has_provider(provider):
             continue
         try:
-            session = providers.start(bundle, name, request.precision, request.threads)
+            session = providers.open_session(bundle, provider, request.precision, request.threads)
         except EngineError as error:
             refused.append(str(error))
             continue
         for reason in refused:
-            log.warning("%s; using ONNX Runtime on %s", reason, providers.LABELS[name])
+            log.warning("%s; using ONNX Runtime on %s", reason, provider.label)
         return OnnxRuntimeRunner(bundle, session)
     raise EngineError("; ".join(refused))
+
+
+def _list_providers(device: str) -> list[ProviderRecord]:
+    """Return the providers for a device or a provider's own name; the first that starts is used."""
+    return [PROVIDERS[name] for name in (ANY_DEVICE_ORDER if device == "any" else (device,))]
 
 
 class OnnxRuntimeRunner(Runner):
@@ -71,10 +67,9 @@ class OnnxRuntimeRunner(Runner):
         self._session = opened.session
         self.sizes, self.precision, self.io = opened.sizes, opened.precision, bundle.manifest.io
         self._network = bundle.manifest.network
-        self.device: DeviceKind = "cpu" if opened.provider == "cpu" else "cuda"
+        self.device: DeviceKind = opened.provider.device
         self._outputs = {output.name for output in self._session.get_outputs()}
-        label = providers.LABELS[opened.provider]
-        self.description = f"ONNX Runtime {onnxruntime.__version__} {label} {self.precision}"
+        self.description = f"ONNX Runtime {onnxruntime.__version__} {opened.provider.label} {self.precision}"
 
     def memory_needed(self, size: tuple[int, int], batch: int = 1) -> int:
         return memory.estimate(*size, self._network, batch, self.precision)

@@ -1,0 +1,162 @@
+"""The execution providers of ONNX Runtime, one record for each.
+
+A new provider is a record here, its name in the record `ONNX` of :mod:`glama_deploy.catalogue`, and for another kind of
+device a name in :data:`glama_deploy.runtime.base.DeviceKind`. A provider on a GPU takes the bundle's half graph where
+the bundle has one. The TensorRT providers build engines from the graph on the device, for the sizes of the bundle's own
+TensorRT engine (or the default profile), and keep the engines in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from glama_deploy.bundle import Bundle, Precision, SizeRange
+from glama_deploy.io import cache
+from glama_deploy.runtime.base import DeviceKind
+
+#: Makes a provider's options from the bundle, the precision of the graph, and the sizes that the session takes.
+MakeSettings = Callable[[Bundle, Precision, SizeRange], dict[str, str]]
+
+_INSTALL_GPU = "pip uninstall --yes onnxruntime, then pip install onnxruntime-gpu"
+_NO_CUDA = "no NVIDIA driver, or CUDA's libraries are missing (pip install 'onnxruntime-gpu[cuda,cudnn]')"
+
+
+@dataclass(frozen=True)
+class ProviderRecord:
+    """An execution provider.
+
+    Attributes:
+        name: The name behind the colon in `onnxruntime:NAME`.
+        ort_name: ONNX Runtime's name of the provider.
+        label: The name for people.
+        device: Where the provider computes.
+        graph_precisions: The precisions, besides fp32, of the graphs that the provider runs, the preferred one first.
+        make_settings: Makes the provider's options.
+        install_remedy: How to install an ONNX Runtime that has the provider.
+        why_not_started: Why the provider may not start where it is installed, and what to do.
+        needs_cuda: Whether CUDA's libraries are loaded before the session is opened.
+        has_profile: Whether the provider builds an engine for a range of sizes, which then bounds the sizes.
+        plugin_package: The Python package of a provider that is registered as a plugin; empty for the others.
+        fallbacks: Names of the providers that run the nodes that this one does not support. The CPU runs the rest.
+    """
+
+    name: str
+    ort_name: str
+    label: str
+    device: DeviceKind
+    graph_precisions: tuple[Precision, ...]
+    make_settings: MakeSettings
+    install_remedy: str
+    why_not_started: str = ""
+    needs_cuda: bool = False
+    has_profile: bool = False
+    plugin_package: str = ""
+    fallbacks: tuple[str, ...] = ()
+
+
+def _make_no_settings(bundle: Bundle, precision: Precision, sizes: SizeRange) -> dict[str, str]:
+    return {}
+
+
+def _make_cuda_settings(bundle: Bundle, precision: Precision, sizes: SizeRange) -> dict[str, str]:
+    """Return the options of the CUDA provider. An fp32 graph computes in fp32, not in TF32.
+
+    `use_tf32=0` keeps all convolutions off the tensor cores, whatever their type (ONNX Runtime,
+    core/providers/cuda/nn/conv.cc). Half graphs go without the option. Their fp32 layers may then have TF32's 10 bits
+    of mantissa, as many as fp16 has.
+    """
+    return {"use_tf32": "0" if precision == "fp32" else "1", "cudnn_conv_algo_search": "HEURISTIC"}
+
+
+def _make_tensorrt_settings(bundle: Bundle, precision: Precision, sizes: SizeRange) -> dict[str, str]:
+    """Return the options of the TensorRT provider, which has no option against TF32.
+
+    `trt_fp16_enable` and `trt_bf16_enable` stay off. They would let TensorRT choose types, and the graph has them.
+    """
+    settings = _make_profile("trt", bundle, sizes)
+    folder = _find_cache_folder("tensorrt", bundle, precision)
+    if folder is None:
+        return settings
+    settings |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": str(folder)}
+    return settings | {"trt_timing_cache_enable": "1", "trt_timing_cache_path": str(folder.parent)}
+
+
+def _make_rtx_settings(bundle: Bundle, precision: Precision, sizes: SizeRange) -> dict[str, str]:
+    settings = _make_profile("nv", bundle, sizes)
+    folder = _find_cache_folder("tensorrt-rtx", bundle, precision)
+    return settings if folder is None else settings | {"nv_runtime_cache_path": str(folder)}
+
+
+def _make_profile(prefix: str, bundle: Bundle, sizes: SizeRange) -> dict[str, str]:
+    """Return the options that give the optimization profile: the inputs' shapes at its three corners."""
+    corners = {"min": (1, sizes.min), "opt": (1, sizes.opt), "max": (sizes.max_batch or 1, sizes.max)}
+    return {
+        f"{prefix}_profile_{corner}_shapes": ",".join(
+            f"{tensor.name}:{'x'.join(map(str, tensor.shape_for(batch, *size)))}" for tensor in bundle.manifest.inputs
+        )
+        for corner, (batch, size) in corners.items()
+    }
+
+
+def _find_cache_folder(provider: str, bundle: Bundle, precision: Precision) -> Path | None:
+    """Return a folder for each graph: the providers tell engines apart by names in the graph, not by weights."""
+    return cache.folder(f"onnxruntime-{provider}/{bundle.manifest.graphs[precision].file.sha256[:16]}")
+
+
+#: All providers by name.
+PROVIDERS: dict[str, ProviderRecord] = {
+    record.name: record
+    for record in (
+        ProviderRecord(
+            name="cpu",
+            ort_name="CPUExecutionProvider",
+            label="CPU",
+            device="cpu",
+            graph_precisions=("int8",),
+            make_settings=_make_no_settings,
+            install_remedy="pip install onnxruntime",
+        ),
+        ProviderRecord(
+            name="cuda",
+            ort_name="CUDAExecutionProvider",
+            label="CUDA",
+            device="cuda",
+            graph_precisions=("fp16",),
+            make_settings=_make_cuda_settings,
+            install_remedy=_INSTALL_GPU,
+            why_not_started=_NO_CUDA,
+            needs_cuda=True,
+        ),
+        ProviderRecord(
+            name="tensorrt",
+            ort_name="TensorrtExecutionProvider",
+            label="TensorRT",
+            device="cuda",
+            graph_precisions=("fp16", "bf16"),
+            make_settings=_make_tensorrt_settings,
+            install_remedy=_INSTALL_GPU,
+            why_not_started=_NO_CUDA,
+            needs_cuda=True,
+            has_profile=True,
+            fallbacks=("cuda",),
+        ),
+        ProviderRecord(
+            name="tensorrt-rtx",
+            ort_name="NvTensorRTRTXExecutionProvider",
+            label="TensorRT-RTX",
+            device="cuda",
+            graph_precisions=("fp16", "bf16"),
+            make_settings=_make_rtx_settings,
+            install_remedy="pip install onnxruntime-ep-nv-tensorrt-rtx",
+            why_not_started=_NO_CUDA,
+            has_profile=True,
+            plugin_package="onnxruntime_ep_nv_tensorrt_rtx",
+        ),
+    )
+}
+
+#: The order in which the device `any` tries providers. The others build engines on the device, which can take minutes,
+#: so a user must name them.
+ANY_DEVICE_ORDER = ("cuda", "cpu")
