@@ -20,6 +20,7 @@ from glama_deploy.export.pipeline import Request, export
 from glama_deploy.io import images
 from glama_deploy.runtime import torch as torch_runtime
 from glama_deploy.runtime.base import Request as RunRequest
+from glama_deploy.runtime.base import Runner
 
 
 def test_parity_is_measured_on_the_artifacts_and_stored(tiny, tmp_path):
@@ -68,12 +69,15 @@ def test_values_that_are_not_finite_count_as_infinite_error():
     assert not found.passed
 
 
-class OnTheDevice:
+class OnTheDevice(Runner):
     """Stands for a TensorRT engine on a GPU: as strict about sizes and batch as one, and right."""
 
     def __init__(self, checkpoint_path: Path, sizes: SizeRange) -> None:
         self._runner = torch_runtime.open(checkpoint.read(checkpoint_path), RunRequest())
         self.sizes, self.io, self.description = sizes, "float", "TensorRT"
+
+    def memory_needed(self, size, batch=1):
+        return 0
 
     def run(self, image, mask, output="inpainted"):
         if image.shape[0] > self.sizes.max_batch or not self.sizes.covers(*image.shape[2:]):

@@ -109,7 +109,7 @@ def test_the_commands_end_with_what_could_not_be_built(tiny, photos, tmp_path, c
     assert "TensorRT int8+fp16" in out
     assert "emulated" in out
     assert glama_export.run([*map(str, arguments), "--precision", "int8+fp16", "--out", str(tmp_path / "c")]) == 2
-    assert "expected fp32, fp16, bf16, int8\n" in capsys.readouterr().err
+    assert "expected fp32, bf16, fp16, int8\n" in capsys.readouterr().err
 
 
 def test_what_leaves_fp16s_range_is_neither_int8_nor_fp16(overflowing, photos, tmp_path):
