@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch_fidelity import feature_extractor_inceptionv3 as fidelity
 
+from glama_deploy.evaluation.evaluate import Request
 from glama_deploy.export.samples import SAMPLE
 
 
@@ -80,3 +82,18 @@ def pair() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     missing = np.zeros(truth.shape[:2], bool)
     missing[20:44, 10:50] = True
     return truth, np.where(missing[..., None], other, truth), missing
+
+
+#: Masks of the evaluations whose tests name no masks of their own.
+MASKS = ("EveryNLines", "ThickStrokes")
+
+
+@pytest.fixture(scope="session")
+def ask() -> Callable[..., Request]:
+    """A function that requests PSNR in one process: the fastest evaluation. Tests of other metrics name their own."""
+
+    def make(photos: Path, out: Path, *models: str, **changes: object) -> Request:
+        settings = {"masks": MASKS, "metrics": ("psnr",), "processes": 1}
+        return Request([f"photos={photos}"], models, out, **{**settings, **changes})  # type: ignore[arg-type]
+
+    return make

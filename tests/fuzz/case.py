@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
-#: The subjects of the campaign; each is a module of this package.
+#: The subjects of the campaign; each is a module of `fuzz.generators`.
 SUBJECTS = ("checkpoints", "documents", "pictures", "bundles", "arguments")
 
 
@@ -76,4 +76,4 @@ class Wrong(AssertionError):
 
 def load_subject(name: str) -> Subject:
     """Return the module of a subject of `SUBJECTS`."""
-    return cast(Subject, import_module(f"fuzz.{name}"))
+    return cast(Subject, import_module(f"fuzz.generators.{name}"))

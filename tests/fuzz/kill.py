@@ -30,8 +30,8 @@ import psutil
 import torch
 from PIL import Image
 
-from fuzz import commands
-from fuzz.commands import ARGUMENTS
+from fuzz.generators import commands
+from fuzz.generators.commands import ARGUMENTS
 from fuzz.report import table
 from glama_deploy.bundle import MANIFEST, Bundle
 from glama_deploy.checkpoints import formats as checkpoint

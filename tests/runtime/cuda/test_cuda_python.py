@@ -10,6 +10,8 @@ import threading
 import numpy as np
 import pytest
 
+from fakes.cuda_runtime import MemoryRuntime
+from fakes.pycuda_driver import MemoryPycuda
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.cuda import device as devices
 from glama_deploy.runtime.cuda.cuda_python import CudaPythonDevice
@@ -18,9 +20,9 @@ from glama_deploy.runtime.cuda.pycuda import PyCudaDevice
 
 
 @pytest.fixture(params=["cuda-python", "pycuda"])
-def device(request, memory_runtime, memory_pycuda):
-    runtime = memory_runtime(room=4096)
-    made = CudaPythonDevice(runtime) if request.param == "cuda-python" else PyCudaDevice(memory_pycuda(runtime))
+def device(request):
+    runtime = MemoryRuntime(room=4096)
+    made = CudaPythonDevice(runtime) if request.param == "cuda-python" else PyCudaDevice(MemoryPycuda(runtime))
     with made.active():
         yield made, runtime
     made.close()
@@ -67,8 +69,8 @@ def test_the_stream_waits_for_another_one(device, stream):
     assert done == ["theirs", "ours"]
 
 
-def test_captured_work_runs_when_its_graph_is_launched_and_not_before(memory_runtime):
-    runtime = memory_runtime()
+def test_captured_work_runs_when_its_graph_is_launched_and_not_before():
+    runtime = MemoryRuntime()
     gpu, done = CudaPythonDevice(runtime), []
 
     def work() -> bool:
@@ -88,8 +90,8 @@ def test_captured_work_runs_when_its_graph_is_launched_and_not_before(memory_run
 
 
 @pytest.mark.parametrize("why", ["the work fails", "the work breaks the capture", "the driver does not capture"])
-def test_what_cannot_be_captured_gives_no_graph_and_harms_nothing(memory_runtime, why):
-    runtime = memory_runtime()
+def test_what_cannot_be_captured_gives_no_graph_and_harms_nothing(why):
+    runtime = MemoryRuntime()
     runtime.captures_at_all = why != "the driver does not capture"
     gpu = CudaPythonDevice(runtime)
 
@@ -104,12 +106,12 @@ def test_what_cannot_be_captured_gives_no_graph_and_harms_nothing(memory_runtime
     assert not runtime.leaked
 
 
-def test_pycuda_captures_nothing(memory_runtime, memory_pycuda):
-    assert PyCudaDevice(memory_pycuda(memory_runtime())).capture(lambda: True) is None
+def test_pycuda_captures_nothing():
+    assert PyCudaDevice(MemoryPycuda(MemoryRuntime())).capture(lambda: True) is None
 
 
-def test_pycuda_gives_the_primary_context_back_and_leaves_no_other_current(memory_runtime, memory_pycuda):
-    driver = memory_pycuda(memory_runtime())
+def test_pycuda_gives_the_primary_context_back_and_leaves_no_other_current():
+    driver = MemoryPycuda(MemoryRuntime())
     gpu = PyCudaDevice(driver)
     with gpu.active():
         assert len(driver.stack) == 1
@@ -117,12 +119,12 @@ def test_pycuda_gives_the_primary_context_back_and_leaves_no_other_current(memor
     assert (driver.stack, driver.retained) == ([], 0)
 
 
-def test_without_a_gpu_each_says_so(memory_runtime, memory_pycuda):
-    runtime = memory_runtime(count=0)
+def test_without_a_gpu_each_says_so():
+    runtime = MemoryRuntime(count=0)
     with pytest.raises(EngineError, match=r"^no NVIDIA driver or GPU here \(CUDA driver version is insufficient"):
         CudaPythonDevice(runtime)
     with pytest.raises(EngineError, match=r"^no NVIDIA driver or GPU here \(pycuda counts none\)$"):
-        PyCudaDevice(memory_pycuda(runtime))
+        PyCudaDevice(MemoryPycuda(runtime))
 
 
 @pytest.mark.parametrize(
@@ -183,8 +185,8 @@ def in_another_thread(work) -> list:
     return results
 
 
-def test_every_thread_works_on_the_gpu_that_was_current_at_opening_and_keeps_its_own(memory_runtime):
-    runtime = memory_runtime(count=2)
+def test_every_thread_works_on_the_gpu_that_was_current_at_opening_and_keeps_its_own():
+    runtime = MemoryRuntime(count=2)
     runtime.cudaSetDevice(1)
     gpu = CudaPythonDevice(runtime)
 
@@ -199,8 +201,8 @@ def test_every_thread_works_on_the_gpu_that_was_current_at_opening_and_keeps_its
     assert runtime.cudaGetDevice()[1] == 1
 
 
-def test_a_thread_keeps_its_gpu_where_the_work_fails(memory_runtime):
-    runtime = memory_runtime(room=16, count=2)
+def test_a_thread_keeps_its_gpu_where_the_work_fails():
+    runtime = MemoryRuntime(room=16, count=2)
     gpu = CudaPythonDevice(runtime)
     runtime.cudaSetDevice(1)
     with pytest.raises(OutOfMemory), gpu.active():
@@ -208,13 +210,13 @@ def test_a_thread_keeps_its_gpu_where_the_work_fails(memory_runtime):
     assert runtime.cudaGetDevice()[1] == 1
 
 
-def test_the_memory_driver_has_the_real_bindings_functions_and_values(memory_runtime):
+def test_the_memory_driver_has_the_real_bindings_functions_and_values():
     """So that what passes over memory asks for nothing that cuda-python has not."""
     real = pytest.importorskip("cuda.bindings.runtime", reason="cuda-python is not installed")
-    functions = [name for name in vars(memory_runtime) if re.fullmatch(r"cuda[A-Z]\w+", name)]
+    functions = [name for name in vars(MemoryRuntime) if re.fullmatch(r"cuda[A-Z]\w+", name)]
     assert len(functions) > 25
     for name in functions:
-        ours, theirs = getattr(memory_runtime, name), getattr(real, name)
+        ours, theirs = getattr(MemoryRuntime, name), getattr(real, name)
         if isinstance(ours, int):
             assert ours == theirs, name
         elif isinstance(ours, type):

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin
 
 from fuzz.case import Case, Wrong
-from fuzz.mutation import mutate_bytes
+from fuzz.generators.mutation import mutate_bytes
 from glama_deploy.inpainting import folder as batch
 
 #: The images have at most 300 pixels a side.

@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from fuzz import checkpoints
+from fuzz.generators import checkpoints
 from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.cli import bench, build, demo, eval, export, inpaint, masks, train
 from glama_deploy.cli.entry import Command

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 import glama_deploy
-from fuzz import checkpoints
 from fuzz.case import Case, Wrong
-from fuzz.mutation import ODD_NAMES, mutate_bytes, mutate_tree
+from fuzz.generators import checkpoints
+from fuzz.generators.mutation import ODD_NAMES, mutate_bytes, mutate_tree
 from glama_deploy.bundle import MANIFEST
 from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.export.pipeline import Request, export

@@ -22,7 +22,7 @@ import safetensors.torch
 import torch
 
 from fuzz.case import Case, Wrong
-from fuzz.mutation import ODD_NAMES, ODD_VALUES, mutate_bytes, mutate_tree
+from fuzz.generators.mutation import ODD_NAMES, ODD_VALUES, mutate_bytes, mutate_tree
 from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.network import NetworkConfig, parameter_shapes
 from glama_deploy.reference.random_weights import untrained

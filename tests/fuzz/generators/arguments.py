@@ -19,8 +19,8 @@ from pathlib import Path
 import typer
 
 from fuzz.case import Case, Wrong
-from fuzz.commands import ARGUMENTS, COMMANDS, write_inputs
-from fuzz.mutation import ODD_NAMES
+from fuzz.generators.commands import ARGUMENTS, COMMANDS, write_inputs
+from fuzz.generators.mutation import ODD_NAMES
 from glama_deploy.errors import GlamaError
 
 #: A user may ask for as much as there is: no bound but the address space, beyond which "not enough memory" is right.

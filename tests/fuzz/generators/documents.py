@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from fuzz import checkpoints
 from fuzz.case import Case, Wrong
-from fuzz.mutation import ODD_NAMES, ODD_VALUES, mutate_bytes, mutate_tree
+from fuzz.generators import checkpoints
+from fuzz.generators.mutation import ODD_NAMES, ODD_VALUES, mutate_bytes, mutate_tree
 from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.text import plain_yaml
 from glama_deploy.training import config

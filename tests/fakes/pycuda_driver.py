@@ -1,0 +1,129 @@
+"""A CUDA driver in memory, under the interface of pycuda."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fakes.cuda_runtime import MemoryRuntime
+
+
+class MemoryPycuda:
+    """`pycuda.driver`: those of its names that are used here, over a :class:`MemoryRuntime`. Without a context on the
+    stack nearly everything fails, as in pycuda."""
+
+    class Error(Exception):
+        pass
+
+    class MemoryError(Error, MemoryError):
+        pass
+
+    class LogicError(Error):
+        pass
+
+    def __init__(self, runtime: MemoryRuntime) -> None:
+        self.runtime = runtime
+        self.ready = False
+        self.stack: list[Any] = []
+        self.retained = 0
+        driver = self
+
+        class Context:
+            def push(self) -> None:
+                driver.stack.append(self)
+
+            @staticmethod
+            def pop() -> None:
+                driver.stack.pop()
+
+            def detach(self) -> None:
+                driver.retained -= 1
+
+            @staticmethod
+            def synchronize() -> None:
+                driver.need_context()
+                runtime.calls.append(("wait for", 0))
+                for stream in runtime.streams.values():
+                    stream.drain()
+
+        class Device:
+            def __init__(self, number: int) -> None:
+                assert driver.ready
+
+            @staticmethod
+            def count() -> int:
+                return runtime.count
+
+            def name(self) -> str:
+                return "Memory Jetson"
+
+            def compute_capability(self) -> tuple[int, int]:
+                return runtime.capability
+
+            def retain_primary_context(self) -> Context:
+                driver.retained += 1
+                return Context()
+
+        class Stream:
+            def __init__(self, flags: int = 0) -> None:
+                driver.need_context()
+                _, self.handle = runtime.cudaStreamCreateWithFlags(flags)
+
+            def synchronize(self) -> None:
+                driver.need_context()
+                runtime.cudaStreamSynchronize(self.handle)
+
+            def __del__(self) -> None:
+                runtime.cudaStreamDestroy(self.handle)
+
+        self.Context, self.Device, self.Stream = Context, Device, Stream
+
+    def init(self, flags: int = 0) -> None:
+        self.ready = True
+
+    def need_context(self) -> None:
+        if not self.stack:
+            raise self.LogicError("cuCtx failed: invalid device context")
+
+    def mem_alloc(self, size: int) -> Any:
+        self.need_context()
+        status, address = self.runtime.cudaMalloc(size)
+        if status:
+            raise self.MemoryError("cuMemAlloc failed: out of memory")
+        runtime = self.runtime
+
+        class DeviceAllocation:
+            def __int__(self) -> int:
+                return address
+
+            def free(self) -> None:
+                runtime.cudaFree(address)
+
+        return DeviceAllocation()
+
+    def pagelocked_empty(self, shape: int, dtype: Any) -> np.ndarray:
+        self.need_context()
+        runtime, (_, address) = self.runtime, self.runtime.cudaMallocHost(shape)
+
+        class PagelockedHostAllocation:
+            __array_interface__ = {"shape": (shape,), "typestr": "|u1", "data": (address, False), "version": 3}  # noqa: RUF012
+
+            def free(self) -> None:
+                runtime.cudaFreeHost(address)
+
+        array = np.asarray(PagelockedHostAllocation())
+        assert array.dtype == dtype
+        return array
+
+    def memcpy_htod_async(self, target: int, source: np.ndarray, stream: Any) -> None:
+        self.need_context()
+        self.runtime.cudaMemcpyAsync(target, source.ctypes.data, source.nbytes, 1, stream.handle)
+
+    def memcpy_dtoh_async(self, target: np.ndarray, source: int, stream: Any) -> None:
+        self.need_context()
+        self.runtime.cudaMemcpyAsync(target.ctypes.data, source, target.nbytes, 2, stream.handle)
+
+    def memcpy_dtod_async(self, target: int, source: int, size: int, stream: Any) -> None:
+        self.need_context()
+        self.runtime.cudaMemcpyAsync(target, source, size, 3, stream.handle)
