@@ -71,7 +71,7 @@ class BuildTask:
 def explain_lowering(record: EngineRecord, fft: Lowering) -> str:
     """Say why an engine cannot be built from a bundle whose FFTs have a lowering that the engine does not run."""
     lacks = {"dft": "DFT operator", "plugin": "plugins"}.get(fft, f"{fft} lowering")
-    return f"{record.title} has no {lacks}, which this bundle's graph needs; export it again with --fft matmul"
+    return f"{record.title} has no {lacks}, which this bundle's graph needs; export it again with `fft=matmul`"
 
 
 def describe(

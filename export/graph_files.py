@@ -39,7 +39,7 @@ def write(folder: Path, model: onnx.ModelProto, kind: Precision, kept: dict[str,
 def check_memory(network: NetworkConfig, size: Size) -> None:
     """Raise ImageError where photos of this size cannot be run to calibrate on them."""
     what = f"a calibration photo is {size[0]}x{size[1]}"
-    memory.check(memory.estimate(*size, network), what, "give a smaller --size or --max-size")
+    memory.check(memory.estimate(*size, network), what, "give a smaller `size` or `max_size`")
 
 
 def calibrate(

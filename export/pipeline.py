@@ -180,14 +180,14 @@ def _check(request: Request) -> None:
     for record in [record for record in engines if record.options] or engines:
         request.options.check(record)
     if request.io not in ("float", "uint8"):
-        raise GlamaError(f"--io is {request.io!r}; expected float or uint8")
+        raise GlamaError(f"`io` is {request.io!r}; expected float or uint8")
     if request.calibration_images is not None and request.precision != "int8":
-        raise GlamaError("--calib-images is for int8; give --precision int8, or leave it out")
+        raise GlamaError("`calibration_images` is for int8; give `precision=int8`, or leave it out")
     if request.calibration is not None:
         _check_calibration(request, request.calibration)
     if request.parity_size is not None and (request.size is not None or not request.parity):
         raise GlamaError(
-            "--parity-size is for graphs of any size and with parity; leave it out, or --size, --no-parity"
+            "`parity_size` is for graphs of any size and with parity; leave it out, or `size`, `parity=False`"
         )
     _check_tolerances(request)
     require("onnx", "the onnx package, which exporting needs,", "pip install onnx", "ModelProto")
@@ -205,9 +205,9 @@ def _check_tolerances(request: Request) -> None:
 
 def _check_int8(request: Request) -> None:
     if request.fft == "plugin":
-        raise GlamaError("int8 is calibrated on a CPU, where --fft plugin does not run: use --fft matmul")
+        raise GlamaError("int8 is calibrated on a CPU, where `fft=plugin` does not run: use `fft=matmul`")
     if request.calibration is None:
-        raise GlamaError("int8 is calibrated on photos like those that it will be used on: give --calib FOLDER")
+        raise GlamaError("int8 is calibrated on photos like those that it will be used on: give `calibration=FOLDER`")
     if not installed("nncf"):
         raise GlamaError("int8 is calibrated with nncf; pip install nncf")
     require_onnxruntime()
@@ -216,11 +216,11 @@ def _check_int8(request: Request) -> None:
 def _check_calibration(request: Request, folder: Path) -> None:
     if not request.writes_half_graph and request.precision != "int8":
         raise GlamaError(
-            "--calib is for int8 and for the half types of TensorRT's graph; give --precision int8, or fp16 or bf16 "
-            "with --target trt or trt-rtx, or leave it out"
+            "`calibration` is for int8 and for the half types of TensorRT's graph; give `precision=int8`, or fp16 or "
+            "bf16 with `targets=trt` or trt-rtx, or leave it out"
         )
     if not folder.is_dir():
-        raise GlamaError(f"--calib {folder} is no folder; give a folder of photos")
+        raise GlamaError(f"`calibration={folder}` is not a folder; give a folder of photos")
 
 
 def _check_out(request: Request) -> None:
@@ -241,21 +241,21 @@ def _check_out(request: Request) -> None:
 def _check_lowering(request: Request) -> None:
     """Whether the targets take the lowering."""
     if request.fft not in ("auto", *get_args(Lowering)):
-        raise GlamaError(f"--fft is {request.fft!r}; expected auto, {', '.join(get_args(Lowering))}")
+        raise GlamaError(f"`fft` is {request.fft!r}; expected auto, {', '.join(get_args(Lowering))}")
     if request.fft == "split" and request.size is None:
-        raise GlamaError("--fft split is for one size: give --size HxW, or use --fft matmul for any size")
+        raise GlamaError("`fft=split` is for one size: give `size=HxW`, or use `fft=matmul` for any size")
     for record in request.engines:
         if request.fft in ("dft", "plugin") and not {"dft", "plugin"} & set(record.lowerings):
             raise GlamaError(
-                f"{record.title} has neither DFT nodes nor plugins, so no --fft {request.fft}: use --fft matmul"
+                f"{record.title} has neither DFT nodes nor plugins, so no `fft={request.fft}`: use `fft=matmul`"
             )
     for record in request.engines:
         if request.fft == "plugin" and "plugin" not in record.lowerings:
             raise GlamaError(
-                "--fft plugin is for TensorRT 10 alone: give --target trt and no other, or use --fft matmul"
+                "`fft=plugin` is for TensorRT 10 alone: give `targets=trt` and no other, or use `fft=matmul`"
             )
         if request.fft != "auto" and request.fft not in record.lowerings:
-            raise GlamaError(f"{record.title} does not support --fft {request.fft}; use --fft {record.lowerings[0]}")
+            raise GlamaError(f"{record.title} does not support `fft={request.fft}`; use `fft={record.lowerings[0]}`")
     calibrated_by_dft = request.fft == "plugin" and request.precision != "fp32"
     if (request.fft == "dft" or calibrated_by_dft) and installed("onnx") and installed(catalogue.ONNX.package):
         from glama_deploy.export.graph.fft_library import check_onnxruntime
@@ -361,7 +361,7 @@ def _with_parity(
 def _check_finite(name: str, precision: Precision, measured: Parity | None) -> None:
     if measured is None or measured.max_abs_error is None or math.isfinite(measured.max_abs_error):
         return
-    remedy = "" if precision == "fp32" else ", calibrate on images like yours (--calib FOLDER) or use fp32"
+    remedy = "" if precision == "fp32" else ", calibrate on images like yours (`calibration=FOLDER`) or use fp32"
     raise GlamaError(
         f"{name} in {precision} gives values that are not finite, or changes known pixels (at {measured.worst}); "
         f"nothing was written: check the checkpoint{remedy}"

@@ -80,8 +80,8 @@ def int8_cases(
     paths = _photos(folder)
     if len(paths) < (count or 1):
         raise GlamaError(
-            f"--calib {folder} has {len(paths)} photos, and {count} are asked for; give more photos or a lower "
-            "--calib-images"
+            f"`calibration={folder}` has {len(paths)} photos, and {count} are asked for; give more photos or a lower "
+            "`calibration_images`"
         )
     photos = [_photo(path) for path in paths[: count or MOST_PHOTOS]]
     calibration = [_case(photo, 1, size, "general", seed) for seed, photo in enumerate(photos)]
@@ -104,7 +104,7 @@ def _photo(path: Path) -> np.ndarray:
 def _photos(folder: Path) -> list[Path]:
     paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in images.SUFFIXES)
     if not paths:
-        raise GlamaError(f"--calib {folder} has no photos ({', '.join(sorted(images.SUFFIXES))})")
+        raise GlamaError(f"`calibration={folder}` has no photos ({', '.join(sorted(images.SUFFIXES))})")
     return paths
 
 

@@ -75,7 +75,7 @@ def script(manifest: Manifest, sizes: SizeRange = DEFAULT_PROFILE, options: Opti
     Raises EngineError for a bundle whose graph needs a Python plugin, which trtexec cannot load.
     """
     if manifest.fft == "plugin":
-        raise EngineError("trtexec cannot load this bundle's plugin; build with glama-build BUNDLE --target trt")
+        raise EngineError("trtexec cannot load this bundle's plugin; build with `build(BUNDLE, target=trt)`")
     options = options or Options()
     precision = exported_precision(manifest, TENSORRT)
     lines = [

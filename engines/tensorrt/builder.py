@@ -92,7 +92,7 @@ def build(task: Task) -> Built:
         if not installed(needed):
             raise EngineError(
                 f"{needed} is not installed; pip install {package.replace('_', '-')} polygraphy"
-                + (", or build on the device: glama-build BUNDLE --target trt" if package == TENSORRT.package else "")
+                + (", or build on the device: `build(BUNDLE, target=trt)`" if package == TENSORRT.package else "")
             )
     task.engine.parent.mkdir(parents=True, exist_ok=True)
     child = subprocess.run(
@@ -137,11 +137,13 @@ def _explain(task: Task, status: int, output: str) -> str:
     """One line for a build that failed: the first error that the builder logged, and what to do."""
     name = task.record.title
     if any(sign in output for sign in _NO_DRIVER):
-        on_device = f"glama-build BUNDLE --target {task.record.target}"
+        on_device = f"`build(BUNDLE, target={task.record.target})`"
         return f"{name} found no NVIDIA driver here; build on the device: {on_device}"
     workspace = task.settings.workspace_mib
     if workspace is not None and ("OutOfMemory" in output or "workspace limit" in output):
-        return f"{name} cannot do with --workspace {workspace} MiB at these sizes; give more, or a smaller --max-size"
+        return (
+            f"{name} cannot do with `workspace_mib={workspace}` MiB at these sizes; give more, or a smaller `max_size`"
+        )
     errors = [line.strip() for line in output.splitlines() if "[E]" in line or "[!]" in line or "Error" in line]
     what = errors[0] if errors else f"the builder's process ended with status {status}"
     return f"{name} did not build the engine ({what[:300]}); see the sizes and the package's version"
@@ -184,7 +186,7 @@ def _check_version(task: Task, package: Any) -> None:
     if task.fft == "dft" and version < (11, 2):
         raise EngineError(
             f"TensorRT {package.__version__} has no DFT operator, 11.2 and later have; export the bundle again with "
-            "--fft matmul or plugin"
+            "`fft=matmul` or `fft=plugin`"
         )
 
 
@@ -198,17 +200,17 @@ def _check_gpus(task: Task, package: Any) -> None:
         if wanted not in known:
             raise EngineError(
                 f"{name} builds for compute capabilities {', '.join(known)}, not for {wanted}"
-                f"{_called(task, wanted)}; build on that GPU with --target trt"
+                f"{_called(task, wanted)}; build on that GPU with `target=trt`"
             )
         if task.precision != "fp16" and gpus.order(wanted) < (8, 0):  # Turing's matrix products
             raise EngineError(
                 f"{name} computes in {task.precision} from compute capability 8.0 up, {wanted}{_called(task, wanted)} "
-                "is below: export with --precision fp16, and build that"
+                "is below: export with `precision=fp16`, and build that"
             )
     if (task.settings.stripped or task.settings.refittable) and gpus.present() is None:
         raise EngineError(
             f"{name} builds refittable engines and those without weights only where an NVIDIA GPU is, and finds none; "
-            "build on a machine with one, or leave out --refittable and --strip-weights"
+            "build on a machine with one, or leave out `refittable` and `stripped`"
         )
 
 
@@ -292,7 +294,7 @@ def _read_timing_cache(config: Any, path: Path) -> None:
     cache = config.create_timing_cache(path.read_bytes() if path.exists() else b"")
     if cache is None or not config.set_timing_cache(cache, False):
         raise EngineError(
-            f"--timing-cache {path} is damaged or of another GPU or TensorRT version; delete it, or give another file"
+            f"`timing_cache={path}` is damaged or of another GPU or TensorRT version; delete it, or give another file"
         )
 
 

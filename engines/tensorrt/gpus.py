@@ -61,7 +61,7 @@ def capability(gpu: str) -> str:
         near = difflib.get_close_matches(name, GPUS, n=3, cutoff=0.5)
         found = f"near to it: {', '.join(near)}" if near else "such as rtx-4090 or jetson-orin"
         raise GlamaError(
-            f"no GPU is known as {gpu!r} ({found}); --gpu takes a compute capability such as 8.9, too "
+            f"no GPU is known as {gpu!r} ({found}); `gpus` takes a compute capability such as 8.9, too "
             "(nvidia-smi --query-gpu=compute_cap --format=csv prints it)"
         )
     return GPUS[name]

@@ -127,7 +127,7 @@ def check(trt: Any, network: Any, precision: Precision, kept: Collection[str]) -
         raise EngineError(
             f"layer {layer.name} ({layer.type.name.lower()}) has {' and '.join(sorted(types))} where {precision} was "
             f"asked for, {len(wrong)} of {len(work)} such layers have; export the bundle again with "
-            f"--precision {record.stored}"
+            f"`precision={record.stored}`"
         )
 
 

@@ -12,30 +12,17 @@ from glama_deploy.engines.tensorrt import gpus
 from glama_deploy.engines.tensorrt.profiles import Profiles
 from glama_deploy.errors import EngineError, GlamaError
 
-#: The options of the commands, by the names that the catalogue has for them.
-_FLAGS = {
-    "gpus": "--gpu",
-    "optimization_level": "--opt-level",
-    "workspace_mib": "--workspace",
-    "version_compatible": "--version-compatible",
-    "hardware_compatible": "--hardware-compatible",
-    "refittable": "--refittable",
-    "stripped": "--strip-weights",
-    "profiles": "--profiles",
-    "timing_cache": "--timing-cache",
-}
-
 #: What to do instead of an option that an engine's builder does not know.
 _REMEDIES = {
     TENSORRT.name: {
-        "gpus": "TensorRT builds for the GPU that it finds: build on that one, pass --hardware-compatible, or build "
-        "with --target trt-rtx",
+        "gpus": "TensorRT builds for the GPU that it finds: build on that one, give `hardware_compatible`, or build "
+        "with `target=trt-rtx`",
     },
     TENSORRT_RTX.name: {
         "timing_cache": "TensorRT-RTX chooses its kernels on the device, so there is nothing to time: leave it out",
         "version_compatible": "TensorRT-RTX has no lean runtime to put into the engine: build again for each version",
         "hardware_compatible": "a TensorRT-RTX engine runs on every GPU from 8.0 up already: leave it out, or name "
-        "the GPUs with --gpu",
+        "the GPUs with `gpus`",
     },
 }
 
@@ -61,12 +48,12 @@ class Options:
             GlamaError: A GPU is unknown, or the timing cache cannot be a file.
         """
         for name in self.given():
-            flag, target = _FLAGS[name], record.target
+            target = record.target
             if not record.options:
-                raise EngineError(f"{flag} is for TensorRT (trt, trt-rtx); {target} has no such option: leave it out")
+                raise EngineError(f"`{name}` is for TensorRT (trt, trt-rtx); {target} has no such option: leave it out")
             if name not in record.options:
                 remedy = _REMEDIES.get(record.name, {}).get(name, "leave it out")
-                raise EngineError(f"{target} has no {flag}: {remedy}")
+                raise EngineError(f"{target} does not support `{name}`: {remedy}")
         for gpu in self.settings.gpus:
             gpus.capability(gpu)
         if self.timing_cache is not None:
@@ -89,6 +76,6 @@ class Options:
 
 def _check_file(path: Path) -> None:
     if path.is_dir():
-        raise GlamaError(f"--timing-cache {path} is a folder; give a file, which is made where it is not there")
+        raise GlamaError(f"`timing_cache={path}` is a folder; give a file, which is made where it is not there")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise GlamaError(f"--timing-cache {path} cannot be written; give a file in a folder that you may write to")
+        raise GlamaError(f"`timing_cache={path}` cannot be written; give a file in a folder that you may write to")

@@ -44,7 +44,7 @@ def nested(sizes: SizeRange) -> tuple[SizeRange, ...]:
 def parse(text: str) -> Profiles:
     """The option's value. Raises GlamaError for any other."""
     if text not in get_args(Profiles):
-        raise GlamaError(f"--profiles is {text!r}; expected {', '.join(get_args(Profiles))}")
+        raise GlamaError(f"`profiles` is {text!r}; expected {', '.join(get_args(Profiles))}")
     return cast(Profiles, text)
 
 

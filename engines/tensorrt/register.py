@@ -39,9 +39,9 @@ def adopt(
     another graph's engine.
     """
     if find_target(target) is not TENSORRT:
-        raise GlamaError(f"--engine takes an engine of TensorRT, the target is {target}; give --target trt")
+        raise GlamaError(f"`engine` takes an engine of TensorRT, the target is {target}; give `target=trt`")
     if not file.is_file():
-        raise GlamaError(f"--engine {file} is no file; give the engine that trtexec wrote (--saveEngine)")
+        raise GlamaError(f"`engine={file}` is not a file; give the engine that trtexec wrote (--saveEngine)")
     options = options or Options()
     options.check(TENSORRT)
     precision = build.choose_precision(bundle, TENSORRT, asked)
@@ -86,15 +86,15 @@ def _profiles(trt: Any, bundle: Bundle, file: Path, options: Options) -> tuple[S
 
 def _load(trt: Any, bundle: Bundle, file: Path, options: Options) -> Any:
     logger = trt.Logger(trt.Logger.ERROR)
-    # The user names the file, and says with --version-compatible that it contains code.
+    # The user names the file, and says with `version_compatible` that it contains code.
     allowed = options.settings.version_compatible
     engine = deserialize(
         trt, logger, file.read_bytes(), options.settings, bundle.manifest.fft, allow_engine_code=allowed
     )
     if engine is None:
         raise EngineError(
-            f"{file} is no engine that TensorRT {trt.__version__} takes on this GPU; build it here, with build.sh or "
-            f"glama-build {bundle.path} --target trt"
+            f"TensorRT {trt.__version__} cannot open {file} on this GPU; build the engine here, with build.sh or "
+            f"`build({bundle.path}, target=trt)`"
         )
     return engine
 

@@ -300,8 +300,8 @@ def test_a_network_that_is_not_finite_is_no_bundle_of_bytes(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"calibration": "photos"}, "--calib is for int8 and for the half types of TensorRT's graph"),
-        ({"parity_size": (1024, 1024), "size": (64, 64)}, "--parity-size is for graphs of any size"),
+        ({"calibration": "photos"}, "`calibration` is for int8 and for the half types of TensorRT's graph"),
+        ({"parity_size": (1024, 1024), "size": (64, 64)}, "`parity_size` is for graphs of any size"),
     ],
 )
 def test_an_option_that_would_do_nothing_is_refused(tiny, tmp_path, settings, says):

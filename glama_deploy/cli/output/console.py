@@ -7,12 +7,15 @@ from typing import Any
 import rich.console
 from rich.text import Text
 
+from glama_deploy.cli.output.option_names import show_options
 from glama_deploy.cli.output.streams import as_encodable
 from glama_deploy.text.escapes import escape_controls
 
 
 class Console(rich.console.Console):
     """A console that prints text as it is: no markup, emoji codes or highlighting, and controls are escaped.
+
+    Fields that a message of the library names are shown as options.
 
     Colours are for objects that carry a style (:class:`rich.text.Text`), so brackets in a file name stay brackets.
     """
@@ -22,7 +25,7 @@ class Console(rich.console.Console):
 
     def render_str(self, text: str, **settings: Any) -> Text:
         """Return the text, as print and tables call for it, with characters that the terminal can show."""
-        return super().render_str(as_encodable(escape_controls(text), self.encoding), **settings)
+        return super().render_str(as_encodable(escape_controls(show_options(text)), self.encoding), **settings)
 
     def on_broken_pipe(self) -> None:
         """Leave the error to the command, which knows the exit code of a closed pipe."""

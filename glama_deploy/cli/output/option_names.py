@@ -20,7 +20,16 @@ _NAMED = re.compile(
 )
 
 #: Fields whose option has another name.
-_OPTIONS: dict[str, str] = {}
+_OPTIONS = {
+    "calibration": "calib",
+    "calibration_images": "calib-images",
+    "checkpoint": "ckpt",
+    "gpus": "gpu",
+    "optimization_level": "opt-level",
+    "stripped": "strip-weights",
+    "targets": "target",
+    "workspace_mib": "workspace",
+}
 
 
 def show_options(message: str) -> str:
@@ -38,7 +47,8 @@ def show_options(message: str) -> str:
 def _show(match: re.Match[str]) -> str:
     if match["field"]:
         return _show_argument(match["field"])
-    arguments = [_show_argument(argument) for argument in match["arguments"].split(", ") if argument]
+    # a comma in a path separates nothing
+    arguments = [_show_argument(argument) for argument in re.split(", (?=[a-z_]+=)", match["arguments"]) if argument]
     return " ".join([f"glama-{match['command']}", *arguments])
 
 

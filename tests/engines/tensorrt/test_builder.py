@@ -174,7 +174,7 @@ def test_a_timing_cache_that_tensorrt_refuses_is_named(tmp_path, accepted):
             return False
 
     (tmp_path / "cache").write_bytes(b"damaged")
-    with pytest.raises(EngineError, match=r"--timing-cache .*cache is damaged or of another GPU.*; delete it"):
+    with pytest.raises(EngineError, match=r"`timing_cache=.*cache` is damaged or of another GPU.*; delete it"):
         tensorrt._read_timing_cache(Config(), tmp_path / "cache")
 
 
@@ -232,7 +232,7 @@ def test_an_engine_without_weights_is_smaller(onnx_only):
 
 def test_too_small_a_workspace_is_said_to_be_that(onnx_only):
     options = Options(BuildSettings(workspace_mib=1))
-    with pytest.raises(EngineError, match=r"cannot do with --workspace 1 MiB at these sizes; give more"):
+    with pytest.raises(EngineError, match=r"cannot do with `workspace_mib=1` MiB at these sizes; give more"):
         add(onnx_only, "trt-rtx", SizeRange(min=(64, 64), opt=(512, 512), max=(2048, 2048)), options=options)
 
 
@@ -245,7 +245,7 @@ def test_a_graph_whose_types_are_not_what_was_asked_for_is_not_built(tiny_bundle
 @pytest.mark.parametrize(("fft", "says"), [("dft", "no DFT operator"), ("plugin", "no plugins")])
 def test_custom_nodes_never_reach_tensorrt_rtx(tmp_path, monkeypatch, fft, says):
     monkeypatch.setattr(subprocess, "run", lambda *a, **k: pytest.fail("a process was started"))
-    with pytest.raises(EngineError, match=rf"TensorRT-RTX has {says}, .*; export it again with --fft matmul"):
+    with pytest.raises(EngineError, match=rf"TensorRT-RTX has {says}, .*; export it again with `fft=matmul`"):
         tensorrt.build(task(tmp_path / "x.onnx", tmp_path / "e", fft=fft))
 
 

@@ -81,7 +81,7 @@ def test_a_network_in_int8_multiplies_bytes_but_where_it_is_said(in_bytes, half,
     kept = int8_bundle.manifest.graphs["int8+fp16"].kept
     inspection.check(trt, in_bytes.network, "int8+fp16", kept)
     with pytest.raises(
-        EngineError, match=r"layer up0/conv \(deconvolution\) has fp16 where int8\+fp16 was .* --precision int8$"
+        EngineError, match=r"layer up0/conv \(deconvolution\) has fp16 where int8\+fp16 was .* `precision=int8`$"
     ):
         inspection.check(trt, in_bytes.network, "int8+fp16", kept.keys() - {"up0/conv"})
     with pytest.raises(EngineError, match=r"layer stem/l2l \(convolution\) has fp16 where int8\+fp16"):

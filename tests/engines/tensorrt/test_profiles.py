@@ -75,5 +75,5 @@ def test_what_auto_means_depends_on_the_target(target, asked, count):
 
 
 def test_another_number_of_profiles_is_an_error():
-    with pytest.raises(GlamaError, match="--profiles is 'two'; expected auto, one, three"):
+    with pytest.raises(GlamaError, match="`profiles` is 'two'; expected auto, one, three"):
         parse("two")

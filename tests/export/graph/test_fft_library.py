@@ -107,12 +107,12 @@ def test_a_bundle_with_dft_nodes_is_the_reference_on_both_engines(tiny, tmp_path
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"fft": "dft", "targets": ("trt-rtx",)}, "TensorRT-RTX has neither DFT nodes nor plugins.*use --fft matmul"),
+        ({"fft": "dft", "targets": ("trt-rtx",)}, "TensorRT-RTX has neither DFT nodes nor plugins.*use `fft=matmul`"),
         ({"fft": "plugin", "targets": ("trt", "trt-rtx")}, "TensorRT-RTX has neither"),
-        ({"fft": "plugin", "targets": ("openvino",)}, "--fft plugin is for TensorRT 10 alone: give --target trt"),
-        ({"fft": "split"}, "--fft split is for one size"),
-        ({"fft": "fast"}, "--fft is 'fast'; expected auto, matmul, split, dft, plugin"),
-        ({"io": "int4"}, "--io is 'int4'; expected float or uint8"),
+        ({"fft": "plugin", "targets": ("openvino",)}, "`fft=plugin` is for TensorRT 10 alone: give `targets=trt`"),
+        ({"fft": "split"}, "`fft=split` is for one size"),
+        ({"fft": "fast"}, "`fft` is 'fast'; expected auto, matmul, split, dft, plugin"),
+        ({"io": "int4"}, "`io` is 'int4'; expected float or uint8"),
     ],
 )
 def test_what_a_target_does_not_take_is_said_before_any_work(tiny, tmp_path, settings, says):

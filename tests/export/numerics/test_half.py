@@ -250,7 +250,7 @@ def test_a_half_engine_is_built_from_the_typed_graph_and_measured_by_emulation(t
 def test_calibration_photos_are_checked(tiny, tmp_path):
     request = Request(tiny, tmp_path / "b", ("trt-rtx",), "fp16", size=(64, 64))
     (tmp_path / "photos").mkdir()
-    for folder, says in ((tmp_path / "nothing", "is no folder"), (tmp_path / "photos", "has no photos")):
+    for folder, says in ((tmp_path / "nothing", "is not a folder"), (tmp_path / "photos", "has no photos")):
         with pytest.raises(GlamaError, match=says):
             export(Request(**{**request.__dict__, "calibration": folder}))
     Image.fromarray(np.full((80, 50, 3), 90, np.uint8)).save(tmp_path / "photos" / "a.png")

@@ -167,15 +167,15 @@ def test_what_int8_needs_and_lacks_is_said_before_any_work(tiny, photos, tmp_pat
     out = tmp_path / "b"
     for settings, words in (
         ({"calibration": tmp_path / "small"}, r"dot.png is 10x10; calibration takes photos of at least 16x16"),
-        ({}, "--calib FOLDER"),
+        ({}, "`calibration=FOLDER`"),
         ({"calibration": tmp_path / "empty"}, "has no photos"),
         ({"calibration": photos, "calibration_images": 5}, "has 3 photos, and 5 are asked for"),
-        ({"calibration": photos, "fft": "plugin", "targets": ("trt",)}, "a CPU, where --fft plugin does not run"),
+        ({"calibration": photos, "fft": "plugin", "targets": ("trt",)}, "a CPU, where `fft=plugin` does not run"),
     ):
         with pytest.raises(GlamaError, match=words):
             export(Request(tiny, out, precision="int8", **settings))
         assert not out.exists()
-    with pytest.raises(GlamaError, match="--calib-images is for int8"):
+    with pytest.raises(GlamaError, match="`calibration_images` is for int8"):
         export(Request(tiny, out, calibration_images=3))
 
 
