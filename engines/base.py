@@ -65,7 +65,9 @@ class BuildTask:
             versions: The version of each package that built the engine.
             sizes: The sizes that the engine takes; None: those of the graph.
         """
-        return describe(self.folder, self.record.name, self.precision, sizes or self.graph_sizes, self.files, versions)
+        return describe_engine(
+            self.folder, self.record.name, self.precision, sizes or self.graph_sizes, self.files, versions
+        )
 
 
 def explain_lowering(record: EngineRecord, fft: Lowering) -> str:
@@ -74,7 +76,7 @@ def explain_lowering(record: EngineRecord, fft: Lowering) -> str:
     return f"{record.title} has no {lacks}, which this bundle's graph needs; export it again with `fft=matmul`"
 
 
-def describe(
+def describe_engine(
     folder: Path, name: str, precision: Precision, sizes: SizeRange, files: list[Path], versions: dict[str, str]
 ) -> Engine:
     """Return the manifest's entry for files that were just made; its parity is not measured yet."""

@@ -56,7 +56,7 @@ def build(
     """
     if not record.builder:
         file = folder / bundles.graph_name(record.graph_for(precision))
-        return base.describe(folder, record.name, precision, graph, [file], {})
+        return base.describe_engine(folder, record.name, precision, graph, [file], {})
     options = options or Options()
     options.check(record)
     (folder / record.name).mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def build(
     return engine
 
 
-def add(
+def add_engine(
     bundle: Bundle,
     target: str,
     profile: SizeRange,
@@ -79,7 +79,7 @@ def add(
 
     Without a precision, it is for TensorRT what the bundle was exported in, and for OpenVINO that of the engine that is
     replaced, else int8 where the bundle has such a graph, else fp32. `options` and `report` are as in :func:`build`,
-    `tolerances` as in :func:`install`. Raises GlamaError.
+    `tolerances` as in :func:`install_engine`. Raises GlamaError.
     """
     record = find_target(target)
     if not record.builder:
@@ -107,7 +107,7 @@ def add(
             report=report,
         )
 
-    return install(bundle, record.name, make, find_bound(bundle, record, precision, tolerances))
+    return install_engine(bundle, record.name, make, find_bound(bundle, record, precision, tolerances))
 
 
 def choose_precision(bundle: Bundle, record: EngineRecord, asked: str | None) -> Precision:
@@ -116,7 +116,7 @@ def choose_precision(bundle: Bundle, record: EngineRecord, asked: str | None) ->
     Args:
         bundle: The bundle.
         record: The engine in the catalogue.
-        asked: The precision that a user asks for; None: as :func:`add` says.
+        asked: The precision that a user asks for; None: as :func:`add_engine` says.
 
     Raises:
         GlamaError: The engine does not support the precision.
@@ -124,7 +124,7 @@ def choose_precision(bundle: Bundle, record: EngineRecord, asked: str | None) ->
     if asked is not None:
         return record.build_precision(asked)
     if record.is_strongly_typed:
-        return exported_precision(bundle.manifest, record)
+        return find_exported_precision(bundle.manifest, record)
     replaced = bundle.engine(record.name)
     if replaced is not None:
         return replaced.precision
@@ -132,7 +132,7 @@ def choose_precision(bundle: Bundle, record: EngineRecord, asked: str | None) ->
     return quantized if quantized in bundle.manifest.graphs else "fp32"
 
 
-def asked_for(manifest: Manifest, record: EngineRecord) -> Options:
+def read_asked_options(manifest: Manifest, record: EngineRecord) -> Options:
     """The builder's options that the bundle was exported with; the defaults where it has none, or the engine's builder
     does not know what was asked of another one, which is said."""
     if manifest.asked is None or not record.options:
@@ -146,7 +146,7 @@ def asked_for(manifest: Manifest, record: EngineRecord) -> Options:
     return options
 
 
-def exported_precision(manifest: Manifest, record: EngineRecord) -> Precision:
+def find_exported_precision(manifest: Manifest, record: EngineRecord) -> Precision:
     """The precision that the bundle was exported in, for a strongly typed engine; where the bundle has no graph of it,
     the last graph that the engine takes."""
     asked = None if manifest.asked is None else record.precisions.get(manifest.asked.precision)
@@ -176,7 +176,9 @@ def find_bound(
     return catalogue.find_tolerance(precision, tolerances)
 
 
-def install(bundle: Bundle, name: EngineName, make: Callable[[Path], Engine], bound: Tolerance | None = None) -> Bundle:
+def install_engine(
+    bundle: Bundle, name: EngineName, make: Callable[[Path], Engine], bound: Tolerance | None = None
+) -> Bundle:
     """Put an engine into a bundle that exists, in place of one of the same kind.
 
     Another process that writes the bundle is waited for. Engines that it added stay.
@@ -196,7 +198,7 @@ def install(bundle: Bundle, name: EngineName, make: Callable[[Path], Engine], bo
     """
     try:
         with bundle_folder.open_for_changes(bundle.path) as work:
-            manifest = _unchanged(bundle)
+            manifest = _read_unchanged_manifest(bundle)
             engine = make(work)
             for beside in [path for path in work.iterdir() if path.name != name]:
                 remove(beside)
@@ -214,7 +216,7 @@ def install(bundle: Bundle, name: EngineName, make: Callable[[Path], Engine], bo
     return Bundle(bundle.path, manifest)
 
 
-def _unchanged(bundle: Bundle) -> Manifest:
+def _read_unchanged_manifest(bundle: Bundle) -> Manifest:
     """The manifest as it is now. Raises BundleError where more than engines differs from what was opened."""
     now = Bundle.open(bundle.path).manifest
     if now.model_copy(update={"engines": {}}) != bundle.manifest.model_copy(update={"engines": {}}):

@@ -30,7 +30,7 @@ from glama_deploy.bundle import (
 )
 from glama_deploy.checkpoints import formats as checkpoints
 from glama_deploy.engines.build import build as build_engine
-from glama_deploy.engines.tensorrt import build_script as jetson
+from glama_deploy.engines.tensorrt import build_script
 from glama_deploy.engines.tensorrt.options import Options
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.io.files import PREFIX, check_overwrite
@@ -138,8 +138,8 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
         manifest = _manifest(request, checkpoint, fft, graphs, engines)
         # not every trtexec has DFT, and none has our plugin
         if catalogue.TENSORRT in request.engines and fft in ("matmul", "split"):
-            script = folder / jetson.SCRIPT
-            script.write_text(jetson.script(manifest, request.profile, request.options), encoding="utf-8")
+            script = folder / build_script.SCRIPT
+            script.write_text(build_script.format_script(manifest, request.profile, request.options), encoding="utf-8")
             script.chmod(script.stat().st_mode | (script.stat().st_mode & 0o444) >> 2)  # run by whoever may read it
         manifest = _with_parity(Bundle(folder, manifest), checkpoint, request, step)
         (folder / bundles.MANIFEST).write_text(bundles.manifest_text(manifest), encoding="utf-8")

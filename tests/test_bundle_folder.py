@@ -16,7 +16,7 @@ import pytest
 import glama_deploy
 from glama_deploy import bundle_folder
 from glama_deploy.bundle import DEFAULT_PROFILE, MANIFEST, NEXT, Bundle
-from glama_deploy.engines.build import add
+from glama_deploy.engines.build import add_engine
 from glama_deploy.errors import BundleError, GlamaError
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.io import locks
@@ -49,8 +49,9 @@ def act():
         bundle = Bundle.open(path)
         def make(work):
             shutil.copytree(source, work / "openvino")
-            return base.describe(work, "openvino", "fp32", bundle.sizes, sorted((work / "openvino").iterdir()), {})
-        build.install(bundle, "openvino", make)
+            files = sorted((work / "openvino").iterdir())
+            return base.describe_engine(work, "openvino", "fp32", bundle.sizes, files, {})
+        build.install_engine(bundle, "openvino", make)
     else:
         with atomic_file(path / "picture.png") as temporary:
             temporary.write_bytes(b"new")
@@ -203,7 +204,7 @@ def test_a_bundle_that_was_committed_and_not_moved_runs_as_the_new_one(old, anot
     interrupted(old, new.path)
     for backend, out in expected.items():
         assert (glama_deploy.load(old, backend)(photo, hole) == out).all()
-    add(Bundle.open(old), "openvino", DEFAULT_PROFILE)
+    add_engine(Bundle.open(old), "openvino", DEFAULT_PROFILE)
     assert not [path for path in old.iterdir() if path.name.startswith(".glama")]
     assert sha256(old / "model.onnx") == sha256(new.path / "model.onnx")
 
@@ -276,16 +277,16 @@ def test_an_engine_of_a_bundle_that_was_exported_anew_meanwhile_is_refused(old, 
     export(Request(another, old, parity=False, overwrite=True))
     before = (old / MANIFEST).read_bytes()
     with pytest.raises(BundleError, match="was changed by another process since it was opened; open it again"):
-        add(stale, "openvino", DEFAULT_PROFILE)
+        add_engine(stale, "openvino", DEFAULT_PROFILE)
     assert (old / MANIFEST).read_bytes() == before
 
 
 def test_engines_of_other_kinds_that_came_meanwhile_stay(tiny, make_bundle, tmp_path):
     shutil.copytree(make_bundle(tiny, ("onnx",)).path, tmp_path / "b")
     stale = Bundle.open(tmp_path / "b")
-    add(Bundle.open(tmp_path / "b"), "openvino", DEFAULT_PROFILE)
+    add_engine(Bundle.open(tmp_path / "b"), "openvino", DEFAULT_PROFILE)
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
-    add(stale, "trt-rtx", DEFAULT_PROFILE.model_copy(update={"max": (512, 512)}))
+    add_engine(stale, "trt-rtx", DEFAULT_PROFILE.model_copy(update={"max": (512, 512)}))
     assert set(Bundle.open(tmp_path / "b").manifest.engines) == {"onnx", "openvino", "tensorrt-rtx"}
 
 
@@ -337,10 +338,10 @@ def test_a_bundle_from_elsewhere_changes_nothing_outside_of_its_folder(old, tmp_
         (old / NEXT / "openvino" / "model.xml").write_text("evil")
         (old / NEXT / ".glama-obsolete").write_text("../outside/model.xml\nopenvino/model.xml\nmanifest.json\n")
         with pytest.raises(BundleError, match="leads out of the bundle by a link"):
-            add(Bundle.open(old), "openvino", DEFAULT_PROFILE)
+            add_engine(Bundle.open(old), "openvino", DEFAULT_PROFILE)
         assert (old / MANIFEST).is_file()
     if link == NEXT:
-        add(Bundle.open(old), "openvino", DEFAULT_PROFILE)
+        add_engine(Bundle.open(old), "openvino", DEFAULT_PROFILE)
     assert [path.read_text() for path in outside.iterdir()] == ["private"]
 
 
@@ -349,7 +350,7 @@ def test_the_umask_is_honoured(tiny, tmp_path, mask):
     before = os.umask(mask)
     try:
         export(Request(tiny, tmp_path / "b", ("openvino", "trt"), parity=False))
-        add(Bundle.open(tmp_path / "b"), "openvino", DEFAULT_PROFILE)
+        add_engine(Bundle.open(tmp_path / "b"), "openvino", DEFAULT_PROFILE)
     finally:
         os.umask(before)
     for path in [tmp_path / "b", *(tmp_path / "b").rglob("*")]:

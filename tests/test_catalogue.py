@@ -21,7 +21,7 @@ from glama_deploy.bundle import DEFAULT_PROFILE, MANIFEST, Bundle
 from glama_deploy.catalogue import EngineRecord
 from glama_deploy.cli.build import main as glama_build
 from glama_deploy.cli.export import main as glama_export
-from glama_deploy.engines.build import add
+from glama_deploy.engines.build import add_engine
 from glama_deploy.errors import BundleError, GlamaError
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.runtime.onnxruntime.provider_records import PROVIDERS
@@ -84,7 +84,7 @@ def test_a_new_engine_can_be_measured_beside_the_others(toy):
 
 def test_a_new_engine_is_chosen_by_auto_where_its_record_has_a_rank(toy, tiny, make_bundle, tmp_path, monkeypatch):
     shutil.copytree(make_bundle(tiny).path, tmp_path / "b")
-    built = add(Bundle.open(tmp_path / "b"), "toy", DEFAULT_PROFILE)
+    built = add_engine(Bundle.open(tmp_path / "b"), "toy", DEFAULT_PROFILE)
     assert glama_deploy.load(built.path).backend == "openvino"
     monkeypatch.setitem(catalogue.ENGINES, "toy", replace(TOY, auto_ranks={"cpu": 25}))
     assert glama_deploy.load(built.path).backend == "toy"

@@ -7,8 +7,8 @@ import shlex
 from glama_deploy import bundle_folder
 from glama_deploy.bundle import DEFAULT_PROFILE, BuildSettings, Manifest, SizeRange
 from glama_deploy.catalogue import TENSORRT
-from glama_deploy.engines.build import exported_precision
-from glama_deploy.engines.tensorrt.engine import engine_profiles
+from glama_deploy.engines.build import find_exported_precision
+from glama_deploy.engines.tensorrt.engine import choose_profiles
 from glama_deploy.engines.tensorrt.options import Options
 from glama_deploy.errors import EngineError
 
@@ -68,7 +68,7 @@ fi
 """
 
 
-def script(manifest: Manifest, sizes: SizeRange = DEFAULT_PROFILE, options: Options | None = None) -> str:
+def format_script(manifest: Manifest, sizes: SizeRange = DEFAULT_PROFILE, options: Options | None = None) -> str:
     """The text of `build.sh`: POSIX sh that builds what `glama-build --target trt` would,
     for `sizes` where the graph is dynamic.
 
@@ -77,30 +77,30 @@ def script(manifest: Manifest, sizes: SizeRange = DEFAULT_PROFILE, options: Opti
     if manifest.fft == "plugin":
         raise EngineError("trtexec cannot load this bundle's plugin; build with `build(BUNDLE, target=trt)`")
     options = options or Options()
-    precision = exported_precision(manifest, TENSORRT)
+    precision = find_exported_precision(manifest, TENSORRT)
     lines = [
         f"--onnx={shlex.quote(manifest.graphs[precision].file.path)}",
         '--saveEngine="$engine"',
         "--stronglyTyped --noTF32 --skipInference --profilingVerbosity=detailed",
-        *_shape_flags(manifest, sizes, options),
-        *(trtexec for trtexec, _ in _flags(options.settings)),
+        *_list_shapes(manifest, sizes, options),
+        *(trtexec for trtexec, _ in _list_settings(options.settings)),
         *([f"--timingCacheFile={shlex.quote(str(options.timing_cache))}"] if options.timing_cache else []),
         '"$@"',
     ]
     arguments = " ".join(
-        ["--target trt", f"--precision {precision}", *(build for _, build in _flags(options.settings))]
+        ["--target trt", f"--precision {precision}", *(build for _, build in _list_settings(options.settings))]
     )
     command = '"$trtexec" \\\n    ' + " \\\n    ".join(lines) + "\n"
     return _HEAD + command + _TAIL.format(arguments=arguments)
 
 
-def _shape_flags(manifest: Manifest, sizes: SizeRange, options: Options) -> list[str]:
+def _list_shapes(manifest: Manifest, sizes: SizeRange, options: Options) -> list[str]:
     """The inputs' shapes, a line for each optimization profile; none where nothing in them is free."""
     inputs = [tensor for tensor in manifest.inputs if any(isinstance(side, str) for side in tensor.shape)]
     if not inputs:
         return []
     lines = []
-    for index, profile in enumerate(engine_profiles(TENSORRT, manifest.sizes, sizes, options)):
+    for index, profile in enumerate(choose_profiles(TENSORRT, manifest.sizes, sizes, options)):
         corners = (("min", 1, profile.min), ("opt", 1, profile.opt), ("max", profile.max_batch or 1, profile.max))
         shapes = [
             f"--{corner}Shapes="
@@ -111,7 +111,7 @@ def _shape_flags(manifest: Manifest, sizes: SizeRange, options: Options) -> list
     return lines
 
 
-def _flags(settings: BuildSettings) -> list[tuple[str, str]]:
+def _list_settings(settings: BuildSettings) -> list[tuple[str, str]]:
     """The settings that are asked for, in trtexec's words and in glama-build's, which puts them into the manifest."""
     table = (
         (

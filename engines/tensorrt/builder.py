@@ -33,9 +33,9 @@ from glama_deploy.runtime.base import installed
 from glama_deploy.runtime.tensorrt.deserialization import deserialize
 
 #: From where a TensorRT-RTX engine runs that names no GPUs, and one of TensorRT that is hardware-compatible: Ampere.
-_AMPERE = "8.0+"
+_AMPERE_AND_LATER = "8.0+"
 
-_NO_DRIVER = ("CUDA initialization failure", "no CUDA-capable device", "insufficient driver")
+_NO_DRIVER_MESSAGES = ("CUDA initialization failure", "no CUDA-capable device", "insufficient driver")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Built:
+class BuildResult:
     """What came of it: the versions that made the engine, the GPUs that it runs on as the manifest has them, and what
     is in it."""
 
@@ -78,7 +78,7 @@ class Built:
     report: Report
 
 
-def build(task: Task) -> Built:
+def build(task: Task) -> BuildResult:
     """Build the engine; its folder is made here.
 
     TensorRT-RTX needs no GPU to build; TensorRT tunes on the one it finds. Raises EngineError where a package or the
@@ -103,12 +103,12 @@ def build(task: Task) -> Built:
         errors="replace",
         check=False,
     )
-    said = _last_object(child.stdout)
+    said = _parse_last_line(child.stdout)
     if "error" in said:
         raise EngineError(said["error"])
     if child.returncode != 0 or not task.engine.is_file():
         raise EngineError(_explain(task, child.returncode, child.stdout + child.stderr))
-    return TypeAdapter(Built).validate_python(said)
+    return TypeAdapter(BuildResult).validate_python(said)
 
 
 def _child_program() -> str:
@@ -124,7 +124,7 @@ def _child_program() -> str:
     return f"import sys; sys.path[:] = {places!r}; from {__name__} import main; sys.exit(main(sys.argv[1]))"
 
 
-def _last_object(output: str) -> dict[str, Any]:
+def _parse_last_line(output: str) -> dict[str, Any]:
     """The JSON object in the last line; empty where that is something else, as a process that was cut off leaves it."""
     try:
         said = json.loads(output.splitlines()[-1])
@@ -136,7 +136,7 @@ def _last_object(output: str) -> dict[str, Any]:
 def _explain(task: Task, status: int, output: str) -> str:
     """One line for a build that failed: the first error that the builder logged, and what to do."""
     name = task.record.title
-    if any(sign in output for sign in _NO_DRIVER):
+    if any(sign in output for sign in _NO_DRIVER_MESSAGES):
         on_device = f"`build(BUNDLE, target={task.record.target})`"
         return f"{name} found no NVIDIA driver here; build on the device: {on_device}"
     workspace = task.settings.workspace_mib
@@ -149,7 +149,7 @@ def _explain(task: Task, status: int, output: str) -> str:
     return f"{name} did not build the engine ({what[:300]}); see the sizes and the package's version"
 
 
-def _build_here(task: Task) -> Built:
+def _build_here(task: Task) -> BuildResult:
     """What the child process does: check, parse, inspect, configure, build, write."""
     package = importlib.import_module(task.package)
     _check_version(task, package)
@@ -159,19 +159,19 @@ def _build_here(task: Task) -> Built:
 
         register(package)
     began = time.monotonic()
-    polygraphy = _polygraphy(task.package)
+    polygraphy = _import_polygraphy(task.package)
     network = polygraphy.network_from_onnx_path(str(task.onnx), strongly_typed=True)
-    inspection.check(package, network[1], task.precision, task.kept)
-    config = _configured(task, package, polygraphy, network)
+    inspection.check_types(package, network[1], task.precision, task.kept)
+    config = _make_config(task, package, polygraphy, network)
     data = memoryview(polygraphy.engine_bytes_from_network(network, config=config))
     task.engine.write_bytes(data)
     if task.timing_cache is not None:
         _write_timing_cache(config, task.timing_cache)
     seconds = time.monotonic() - began
-    contents = _look_into(task, package, data) if task.inspect else None
-    report = Report(contents or inspection.of_network(package, network[1]), data.nbytes, task.profiles, seconds)
+    contents = _inspect_finished(task, package, data) if task.inspect else None
+    report = Report(contents or inspection.inspect_network(package, network[1]), data.nbytes, task.profiles, seconds)
     versions = {task.package: package.__version__, "polygraphy": importlib.import_module("polygraphy").__version__}
-    return Built(versions, _runs_on(task), report)
+    return BuildResult(versions, _list_capabilities(task), report)
 
 
 def _check_version(task: Task, package: Any) -> None:
@@ -195,42 +195,44 @@ def _check_gpus(task: Task, package: Any) -> None:
     if not task.is_rtx:
         return
     name = f"TensorRT-RTX {package.__version__}"
-    known = sorted((f"{sm[2:-1]}.{sm[-1]}" for sm in dir(package.ComputeCapability) if sm[:2] == "SM"), key=gpus.order)
+    known = sorted(
+        (f"{sm[2:-1]}.{sm[-1]}" for sm in dir(package.ComputeCapability) if sm[:2] == "SM"), key=gpus.split_capability
+    )
     for wanted in task.capabilities:
         if wanted not in known:
             raise EngineError(
                 f"{name} builds for compute capabilities {', '.join(known)}, not for {wanted}"
-                f"{_called(task, wanted)}; build on that GPU with `target=trt`"
+                f"{_list_asked_names(task, wanted)}; build on that GPU with `target=trt`"
             )
-        if task.precision != "fp16" and gpus.order(wanted) < (8, 0):  # Turing's matrix products
+        if task.precision != "fp16" and gpus.split_capability(wanted) < (8, 0):  # Turing's matrix products
             raise EngineError(
-                f"{name} computes in {task.precision} from compute capability 8.0 up, {wanted}{_called(task, wanted)} "
-                "is below: export with `precision=fp16`, and build that"
+                f"{name} computes in {task.precision} from compute capability 8.0 up, {wanted}"
+                f"{_list_asked_names(task, wanted)} is below: export with `precision=fp16`, and build that"
             )
-    if (task.settings.stripped or task.settings.refittable) and gpus.present() is None:
+    if (task.settings.stripped or task.settings.refittable) and gpus.find_local_capability() is None:
         raise EngineError(
             f"{name} builds refittable engines and those without weights only where an NVIDIA GPU is, and finds none; "
             "build on a machine with one, or leave out `refittable` and `stripped`"
         )
 
 
-def _called(task: Task, capability: str) -> str:
+def _list_asked_names(task: Task, capability: str) -> str:
     """The names under which a compute capability was asked for, if any, in brackets."""
-    names = [gpu for gpu in task.settings.gpus if gpu != capability and gpus.capability(gpu) == capability]
+    names = [gpu for gpu in task.settings.gpus if gpu != capability and gpus.find_capability(gpu) == capability]
     return f" ({', '.join(names)})" if names else ""
 
 
-def _runs_on(task: Task) -> tuple[str, ...]:
+def _list_capabilities(task: Task) -> tuple[str, ...]:
     """The compute capabilities of the GPUs that the engine is for, as the manifest has them."""
     if task.is_rtx:
-        return task.capabilities or (_AMPERE,)
-    here = gpus.present()
+        return task.capabilities or (_AMPERE_AND_LATER,)
+    here = gpus.find_local_capability()
     if here is None:
         return ()
-    return (_AMPERE,) if task.settings.hardware_compatible else (here,)
+    return (_AMPERE_AND_LATER,) if task.settings.hardware_compatible else (here,)
 
 
-def _polygraphy(package: str) -> Any:
+def _import_polygraphy(package: str) -> Any:
     """Polygraphy's TensorRT module, bound to the package; once in a process."""
     from polygraphy import config
 
@@ -241,11 +243,11 @@ def _polygraphy(package: str) -> Any:
     return trt
 
 
-def _configured(task: Task, package: Any, polygraphy: Any, network: Any) -> Any:
+def _make_config(task: Task, package: Any, polygraphy: Any, network: Any) -> Any:
     """The builder's configuration for the task, an IBuilderConfig."""
     settings = task.settings
     asked: dict[str, Any] = {
-        "profiles": [_profile(polygraphy, network[1], sizes) for sizes in task.profiles],
+        "profiles": [_make_profile(polygraphy, network[1], sizes) for sizes in task.profiles],
         "builder_optimization_level": settings.optimization_level,
         "version_compatible": settings.version_compatible,
         "strip_plan": settings.stripped,
@@ -258,7 +260,7 @@ def _configured(task: Task, package: Any, polygraphy: Any, network: Any) -> Any:
     if task.is_rtx:
         from polygraphy.backend.tensorrt_rtx import CreateConfigRTX as CreateConfig
 
-        asked["compute_capabilities"] = [gpus.order(capability) for capability in task.capabilities] or None
+        asked["compute_capabilities"] = [gpus.split_capability(capability) for capability in task.capabilities] or None
         asked["refittable"] = settings.refittable or settings.stripped  # weights can be put in only where both are set
     else:
         from polygraphy.backend.trt import CreateConfig
@@ -273,17 +275,17 @@ def _configured(task: Task, package: Any, polygraphy: Any, network: Any) -> Any:
     return config
 
 
-def _profile(polygraphy: Any, network: Any, sizes: SizeRange) -> Any:
+def _make_profile(polygraphy: Any, network: Any, sizes: SizeRange) -> Any:
     """The optimization profile of all inputs."""
     profile = polygraphy.Profile()
     corners = ((1, sizes.min), (1, sizes.opt), (sizes.max_batch or 1, sizes.max))
     for index in range(network.num_inputs):
         tensor = network.get_input(index)
-        profile.add(tensor.name, *(_shape(tensor, batch, size) for batch, size in corners))
+        profile.add(tensor.name, *(_find_shape(tensor, batch, size) for batch, size in corners))
     return profile
 
 
-def _shape(tensor: Any, batch: int, size: Size) -> tuple[int, ...]:
+def _find_shape(tensor: Any, batch: int, size: Size) -> tuple[int, ...]:
     """An input's shape for a batch and a (height, width): its free sides bear those names in the graph."""
     free = {BATCH: batch, HEIGHT: size[0], WIDTH: size[1]}
     return tuple(free[tensor.get_dimension_name(axis)] if side < 0 else side for axis, side in enumerate(tensor.shape))
@@ -304,14 +306,14 @@ def _write_timing_cache(config: Any, path: Path) -> None:
         temporary.write_bytes(data)
 
 
-def _look_into(task: Task, package: Any, data: memoryview) -> inspection.Contents | None:
+def _inspect_finished(task: Task, package: Any, data: memoryview) -> inspection.Contents | None:
     """What the finished engine has in it; None where there is no driver to open it with."""
-    if gpus.present() is None:
+    if gpus.find_local_capability() is None:
         return None
     logger = package.Logger(package.Logger.ERROR)
     # This process has just built the engine.
     engine = deserialize(package, logger, data, task.settings, task.fft, allow_engine_code=True)
-    return None if engine is None else inspection.of_engine(package, engine)
+    return None if engine is None else inspection.inspect_engine(package, engine)
 
 
 def main(argument: str) -> int:
@@ -321,7 +323,7 @@ def main(argument: str) -> int:
     except GlamaError as error:
         print(json.dumps({"error": str(error)}))
         return error.exit_code
-    print(TypeAdapter(Built).dump_json(built).decode())
+    print(TypeAdapter(BuildResult).dump_json(built).decode())
     return 0
 
 

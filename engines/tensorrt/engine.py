@@ -22,7 +22,7 @@ def build(task: base.BuildTask) -> Engine:
         onnx=task.graph,
         engine=path,
         precision=task.precision,
-        profiles=engine_profiles(task.record, task.graph_sizes, task.profile, options),
+        profiles=choose_profiles(task.record, task.graph_sizes, task.profile, options),
         fft=task.fft,
         kept=task.kept,
         settings=options.settings,
@@ -39,7 +39,7 @@ def build(task: base.BuildTask) -> Engine:
     return task.entry(built.versions, sizes).model_copy(update=update)
 
 
-def engine_profiles(
+def choose_profiles(
     record: EngineRecord, graph: SizeRange, profile: SizeRange, options: Options
 ) -> tuple[SizeRange, ...]:
     """Return the optimization profiles of an engine, the smallest first; the last covers all that the engine takes.
@@ -50,4 +50,4 @@ def engine_profiles(
     if graph.static:
         return (graph.model_copy(update={"max_batch": profile.max_batch}),)
     several = options.profiles == "three" or (options.profiles == "auto" and record.name == TENSORRT.name)
-    return profiles.nested(profile) if several else (profile,)
+    return profiles.nest_profiles(profile) if several else (profile,)

@@ -11,7 +11,7 @@ import re
 
 from glama_deploy.errors import GlamaError
 
-_NAMES = {
+_NAMES_BY_CAPABILITY = {
     "7.5": "t4 titan-rtx rtx-2060 rtx-2070 rtx-2080 rtx-2080-ti gtx-1650 gtx-1650-ti gtx-1660 gtx-1660-ti "
     "quadro-rtx-3000 quadro-rtx-4000 quadro-rtx-5000 quadro-rtx-6000 quadro-rtx-8000 t400 t500 t600 t1000 t1200",
     "8.0": "a30 a100 a800",
@@ -32,22 +32,22 @@ _NAMES = {
 }
 
 #: Name → compute capability.
-GPUS = {name: capability for capability, names in _NAMES.items() for name in names.split()}
+GPUS = {name: capability for capability, names in _NAMES_BY_CAPABILITY.items() for name in names.split()}
 
 #: Words of a full product name that say nothing of the compute capability: brands, editions, form factors.
-_IDLE = re.compile(
+_IGNORED_WORDS = re.compile(
     r"nvidia|geforce|tesla|super|d|laptop|mobile|gpu|nvgpu|max|q|with|design|generation|workstation|server|edition|sff"
     r"|developer|kit|pcie|nvl|sxm\d?|hbm\de?"
 )
 
 #: Nor does the size of its memory.
-_MEMORY = re.compile(r"\b\d+ ?gi?b?\b")
+_MEMORY_SIZE = re.compile(r"\b\d+ ?gi?b?\b")
 
 #: cuDeviceGetAttribute's numbers for the two halves of the compute capability.
-_MAJOR, _MINOR = 75, 76
+_MAJOR_ATTRIBUTE, _MINOR_ATTRIBUTE = 75, 76
 
 
-def capability(gpu: str) -> str:
+def find_capability(gpu: str) -> str:
     """The compute capability, as `8.9`, of a GPU by name; one that is given as such is taken as it is.
 
     `rtx-4090`, `RTX 4090` and `NVIDIA GeForce RTX 4090 Laptop GPU` are the same, and so are `a100` and `NVIDIA
@@ -55,8 +55,8 @@ def capability(gpu: str) -> str:
     """
     if re.fullmatch(r"\d{1,2}\.\d", gpu):
         return gpu
-    words = re.findall(r"[a-z0-9]+", _MEMORY.sub(" ", gpu.lower()))
-    name = "-".join(word for word in words if not _IDLE.fullmatch(word))
+    words = re.findall(r"[a-z0-9]+", _MEMORY_SIZE.sub(" ", gpu.lower()))
+    name = "-".join(word for word in words if not _IGNORED_WORDS.fullmatch(word))
     if name not in GPUS:
         near = difflib.get_close_matches(name, GPUS, n=3, cutoff=0.5)
         found = f"near to it: {', '.join(near)}" if near else "such as rtx-4090 or jetson-orin"
@@ -67,13 +67,13 @@ def capability(gpu: str) -> str:
     return GPUS[name]
 
 
-def order(capability: str) -> tuple[int, int]:
+def split_capability(capability: str) -> tuple[int, int]:
     """For sorting and comparing: `8.9` comes before `12.0`."""
     major, _, minor = capability.partition(".")
     return int(major), int(minor)
 
 
-def present() -> str | None:
+def find_local_capability() -> str | None:
     """The compute capability of this machine's first GPU; None where there is no driver or no GPU.
 
     The driver itself is asked, which is there wherever TensorRT builds, whatever Python packages are.
@@ -86,8 +86,8 @@ def present() -> str | None:
     calls = (
         lambda: driver.cuInit(0),
         lambda: driver.cuDeviceGet(ctypes.byref(device), 0),
-        lambda: driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device),
-        lambda: driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device),
+        lambda: driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR_ATTRIBUTE, device),
+        lambda: driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR_ATTRIBUTE, device),
     )
     if any(call() for call in calls):  # each gives 0 where it succeeds
         return None

@@ -55,7 +55,7 @@ class Options:
                 remedy = _REMEDIES.get(record.name, {}).get(name, "leave it out")
                 raise EngineError(f"{target} does not support `{name}`: {remedy}")
         for gpu in self.settings.gpus:
-            gpus.capability(gpu)
+            gpus.find_capability(gpu)
         if self.timing_cache is not None:
             _check_file(self.timing_cache)
 
@@ -71,7 +71,7 @@ class Options:
     @property
     def capabilities(self) -> tuple[str, ...]:
         """The compute capabilities of the GPUs that are asked for, each once, the lowest first."""
-        return tuple(sorted({gpus.capability(gpu) for gpu in self.settings.gpus}, key=gpus.order))
+        return tuple(sorted({gpus.find_capability(gpu) for gpu in self.settings.gpus}, key=gpus.split_capability))
 
 
 def _check_file(path: Path) -> None:

@@ -23,17 +23,17 @@ from glama_deploy.network import SIZE_MULTIPLE
 Profiles = Literal["auto", "one", "three"]
 
 
-def nested(sizes: SizeRange) -> tuple[SizeRange, ...]:
+def nest_profiles(sizes: SizeRange) -> tuple[SizeRange, ...]:
     """Up to three profiles, the smallest first; the last covers `sizes`.
 
     Left out are a small one that would be a single size, and whichever would be no larger than the one before: a static
     engine has one.
     """
     opt = sizes.opt
-    small = sizes.model_copy(update={"opt": _fit(sizes, opt, 1 / 2), "max": _fit(sizes, opt, 3 / 4)})
-    middle = sizes.model_copy(update={"max": _fit(sizes, opt, 2)})
+    small = sizes.model_copy(update={"opt": _scale_within(sizes, opt, 1 / 2), "max": _scale_within(sizes, opt, 3 / 4)})
+    middle = sizes.model_copy(update={"max": _scale_within(sizes, opt, 2)})
     between = [sqrt(top * most) for top, most in zip(middle.max, sizes.max, strict=True)]
-    large = sizes.model_copy(update={"opt": _fit(sizes, (between[0], between[1]))})
+    large = sizes.model_copy(update={"opt": _scale_within(sizes, (between[0], between[1]))})
     found = [small] if small.max not in (sizes.min, middle.max) else []
     found.append(middle)
     if middle.max != sizes.max:
@@ -41,14 +41,14 @@ def nested(sizes: SizeRange) -> tuple[SizeRange, ...]:
     return tuple(found)
 
 
-def parse(text: str) -> Profiles:
+def parse_profiles(text: str) -> Profiles:
     """The option's value. Raises GlamaError for any other."""
     if text not in get_args(Profiles):
         raise GlamaError(f"`profiles` is {text!r}; expected {', '.join(get_args(Profiles))}")
     return cast(Profiles, text)
 
 
-def _fit(sizes: SizeRange, size: tuple[float, float], factor: float = 1) -> Size:
+def _scale_within(sizes: SizeRange, size: tuple[float, float], factor: float = 1) -> Size:
     """`factor` times `size`, rounded down to multiples of 8, drawn into `sizes`."""
     height, width = (
         min(max(int(side * factor) // SIZE_MULTIPLE * SIZE_MULTIPLE, low), high)

@@ -23,7 +23,7 @@ from glama_deploy.runtime.tensorrt.deserialization import deserialize
 _TYPES = {"float32": "FLOAT", "uint8": "UINT8"}
 
 
-def adopt(
+def register_engine(
     bundle: Bundle,
     target: str,
     file: Path,
@@ -34,7 +34,7 @@ def adopt(
     """Copy a TensorRT engine into the bundle, with what the installed TensorRT says of it: its optimization profiles,
     inputs and outputs, which must be the bundle's.
 
-    `asked`, `options.settings` and `tolerances` are as for :func:`glama_deploy.engines.build.add`. Runs on
+    `asked`, `options.settings` and `tolerances` are as for :func:`glama_deploy.engines.build.add_engine`. Runs on
     the device that runs the engine. Raises GlamaError: another target, no such file, no driver, another TensorRT's or
     another graph's engine.
     """
@@ -47,11 +47,11 @@ def adopt(
     precision = build.choose_precision(bundle, TENSORRT, asked)
     bundle.graph(precision)  # it was built from that one
     bound = build.find_bound(bundle, TENSORRT, precision, tolerances)
-    gpu = gpus.present()
+    gpu = gpus.find_local_capability()
     if gpu is None:
         raise EngineError("no NVIDIA driver or GPU here; an engine is registered on the device that runs it")
     trt = require(TENSORRT.package, TENSORRT.title, "on Jetson, use JetPack's own; elsewhere: pip install tensorrt")
-    found = _profiles(trt, bundle, file, options)
+    found = _read_profiles(trt, bundle, file, options)
     capability = "8.0+" if options.settings.hardware_compatible else gpu
 
     def make(work: Path) -> Engine:
@@ -61,18 +61,18 @@ def adopt(
         sizes = found[-1].model_copy(update={"opt": found[(len(found) - 1) // 2].opt})
         update = {"profiles": found, "settings": options.settings, "compute_capabilities": (capability,)}
         versions = {TENSORRT.package: trt.__version__}
-        return base.describe(work, TENSORRT.name, precision, sizes, [path], versions).model_copy(update=update)
+        return base.describe_engine(work, TENSORRT.name, precision, sizes, [path], versions).model_copy(update=update)
 
-    return build.install(bundle, TENSORRT.name, make, bound)
+    return build.install_engine(bundle, TENSORRT.name, make, bound)
 
 
-def _profiles(trt: Any, bundle: Bundle, file: Path, options: Options) -> tuple[SizeRange, ...]:
+def _read_profiles(trt: Any, bundle: Bundle, file: Path, options: Options) -> tuple[SizeRange, ...]:
     """The engine's profiles in its own order, of which the last must take all that the others do."""
-    engine = _load(trt, bundle, file, options)
+    engine = _open_engine(trt, bundle, file, options)
     _check_tensors(trt, engine, bundle, file)
     tensor = bundle.manifest.inputs[0]
     try:
-        found = tuple(_profile(engine, tensor, index) for index in range(engine.num_optimization_profiles))
+        found = tuple(_read_profile(engine, tensor, index) for index in range(engine.num_optimization_profiles))
     except ValidationError as error:
         message = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise GlamaError(
@@ -84,7 +84,7 @@ def _profiles(trt: Any, bundle: Bundle, file: Path, options: Options) -> tuple[S
     return found
 
 
-def _load(trt: Any, bundle: Bundle, file: Path, options: Options) -> Any:
+def _open_engine(trt: Any, bundle: Bundle, file: Path, options: Options) -> Any:
     logger = trt.Logger(trt.Logger.ERROR)
     # The user names the file, and says with `version_compatible` that it contains code.
     allowed = options.settings.version_compatible
@@ -109,7 +109,7 @@ def _check_tensors(trt: Any, engine: Any, bundle: Bundle, file: Path) -> None:
         raise EngineError(f"{file} has the tensors {has}; this bundle's graph has {wants}: build it from that graph")
 
 
-def _profile(engine: Any, tensor: Tensor, index: int) -> SizeRange:
+def _read_profile(engine: Any, tensor: Tensor, index: int) -> SizeRange:
     """One profile of the engine, read off its first input."""
     low, opt, high = (tuple(shape) for shape in engine.get_tensor_profile_shape(tensor.name, index))
     batch, height, width = (tensor.layout.index(axis) for axis in "NHW")

@@ -14,9 +14,9 @@ from glama_deploy.cli.options.tolerance import Tolerances, parse
 from glama_deploy.cli.output.console import Console
 from glama_deploy.cli.output.report import print_report
 from glama_deploy.cli.output.show import Steps, print_bound
-from glama_deploy.engines.build import add, asked_for
+from glama_deploy.engines.build import add_engine, read_asked_options
 from glama_deploy.engines.tensorrt.inspection import Report
-from glama_deploy.engines.tensorrt.register import adopt
+from glama_deploy.engines.tensorrt.register import register_engine
 from glama_deploy.errors import EngineError, GlamaError, NotBuiltError
 
 
@@ -87,15 +87,15 @@ def glama_build(
         raise GlamaError(f"this bundle is of one size, {opened.sizes}; leave out --min-size and all that gives others")
     options.check(record)
     if engine is None and not options.given():
-        options = asked_for(opened.manifest, record)
+        options = read_asked_options(opened.manifest, record)
     with Steps() as steps:
         try:
             if engine is not None:
                 steps(f"registering {engine}")
-                result = adopt(opened, target, engine, precision, options, tolerances)
+                result = register_engine(opened, target, engine, precision, options, tolerances)
             else:
                 steps(f"building {record.name}")
-                result = add(
+                result = add_engine(
                     opened,
                     target,
                     sizes,

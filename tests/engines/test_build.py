@@ -9,7 +9,7 @@ import glama_deploy
 from glama_deploy import bundle_folder
 from glama_deploy.bundle import DEFAULT_PROFILE, Bundle
 from glama_deploy.engines import base
-from glama_deploy.engines.build import add, install
+from glama_deploy.engines.build import add_engine, install_engine
 from glama_deploy.errors import BundleError, GlamaError
 from glama_deploy.runtime import base as runtime_base
 
@@ -25,7 +25,7 @@ def names(folder: Path) -> set[str]:
 
 
 def test_an_engine_is_added_to_a_bundle_that_came_from_elsewhere(onnx_only, photo, hole):
-    add(onnx_only, "openvino", DEFAULT_PROFILE)
+    add_engine(onnx_only, "openvino", DEFAULT_PROFILE)
     bundle = Bundle.open(onnx_only.path)
     assert set(bundle.manifest.engines) == {"onnx", "openvino"}
     assert names(bundle.path) == {"manifest.json", "model.onnx", "openvino"}
@@ -34,14 +34,14 @@ def test_an_engine_is_added_to_a_bundle_that_came_from_elsewhere(onnx_only, phot
 
 
 def test_building_again_replaces_the_engine(onnx_only):
-    first = add(onnx_only, "openvino", DEFAULT_PROFILE)
-    again = add(Bundle.open(first.path), "openvino", DEFAULT_PROFILE)
+    first = add_engine(onnx_only, "openvino", DEFAULT_PROFILE)
+    again = add_engine(Bundle.open(first.path), "openvino", DEFAULT_PROFILE)
     assert all(path.is_file() for path in again.files("openvino"))
 
 
 @pytest.fixture
 def with_openvino(onnx_only) -> Bundle:
-    return add(onnx_only, "openvino", DEFAULT_PROFILE)
+    return add_engine(onnx_only, "openvino", DEFAULT_PROFILE)
 
 
 def changed(bundle: Bundle):
@@ -51,7 +51,7 @@ def changed(bundle: Bundle):
         shutil.copytree(bundle.path / "openvino", work / "openvino")
         (work / "openvino" / "model.xml").write_text("<net/>")
         files = sorted((work / "openvino").iterdir())
-        return base.describe(work, "openvino", "fp32", bundle.sizes, files, {})
+        return base.describe_engine(work, "openvino", "fp32", bundle.sizes, files, {})
 
     return make
 
@@ -63,7 +63,7 @@ def test_an_exchange_that_version_0_1_was_killed_in_is_undone(with_openvino):
     (with_openvino.path / ".openvino.tmp").mkdir()
     (with_openvino.path / "openvino" / "model.xml").write_text("<net/>", encoding="utf-8")
     with pytest.raises(GlamaError, match="no luck"):
-        install(with_openvino, "openvino", no_luck)
+        install_engine(with_openvino, "openvino", no_luck)
     assert {file.name: file.read_bytes() for file in with_openvino.files("openvino")} == before
     assert names(with_openvino.path) == {"manifest.json", "model.onnx", "openvino"}
 
@@ -74,7 +74,7 @@ def no_luck(work: Path):
 
 def test_what_a_killed_installation_left_aside_goes_with_the_next(with_openvino):
     shutil.copytree(with_openvino.path / "openvino", with_openvino.path / ".openvino.old")
-    again = add(with_openvino, "openvino", DEFAULT_PROFILE)
+    again = add_engine(with_openvino, "openvino", DEFAULT_PROFILE)
     assert all(path.is_file() for path in again.files("openvino"))
     assert names(again.path) == {"manifest.json", "model.onnx", "openvino"}
 
@@ -92,7 +92,7 @@ def test_an_engine_that_cannot_be_put_in_leaves_the_old_one(with_openvino, monke
     for method in ("rename", "replace"):
         monkeypatch.setattr(Path, method, refuse(getattr(Path, method)))
     with pytest.raises(GlamaError, match=r"^cannot write [^\n]*[Nn]o space"):
-        install(with_openvino, "openvino", changed(with_openvino))
+        install_engine(with_openvino, "openvino", changed(with_openvino))
     there = Bundle.open(with_openvino.path)
     assert there.manifest == with_openvino.manifest
     assert all(path.is_file() for path in there.files("openvino"))
@@ -107,7 +107,7 @@ def test_openvino_runs_the_onnx_model_where_there_is_no_ir(onnx_only, photo, hol
 def test_a_failed_build_leaves_the_bundle_as_it_was(onnx_only, monkeypatch):
     monkeypatch.setattr(runtime_base, "installed", lambda package: False)
     with pytest.raises(GlamaError, match=r"pip install openvino"):
-        add(onnx_only, "openvino", DEFAULT_PROFILE)
+        add_engine(onnx_only, "openvino", DEFAULT_PROFILE)
     assert names(onnx_only.path) == {"manifest.json", "model.onnx"}
     Bundle.open(onnx_only.path).files("onnx")
 
@@ -116,27 +116,27 @@ def test_a_changed_onnx_model_is_not_built_from(onnx_only):
     with (onnx_only.path / "model.onnx").open("ab") as file:
         file.write(b"x")
     with pytest.raises(BundleError, match="was changed"):
-        add(onnx_only, "openvino", DEFAULT_PROFILE)
+        add_engine(onnx_only, "openvino", DEFAULT_PROFILE)
 
 
 @pytest.mark.parametrize(("target", "precision"), [("openvino", "bf16"), ("openvino", "banana"), ("trt-rtx", "int4")])
 def test_a_precision_that_a_target_has_not_is_an_error(onnx_only, target, precision):
     with pytest.raises(GlamaError, match=f"{target} does not support precision '{precision}'; "):
-        add(onnx_only, target, DEFAULT_PROFILE, precision)
+        add_engine(onnx_only, target, DEFAULT_PROFILE, precision)
     assert names(onnx_only.path) == {"manifest.json", "model.onnx"}
 
 
 def test_a_graph_that_the_bundle_lacks_says_how_to_get_it(onnx_only):
     with pytest.raises(GlamaError, match="has no fp16 graph"):
-        add(onnx_only, "trt-rtx", DEFAULT_PROFILE, "fp16")
+        add_engine(onnx_only, "trt-rtx", DEFAULT_PROFILE, "fp16")
 
 
 def test_a_bundle_that_has_int8_for_cpus_alone_says_how_to_get_tensorrts(onnx_only):
     with pytest.raises(BundleError, match=r"no int8.fp16 graph .* with --precision int8 --calib FOLDER --target"):
-        add(onnx_only, "trt-rtx", DEFAULT_PROFILE, "int8")
+        add_engine(onnx_only, "trt-rtx", DEFAULT_PROFILE, "int8")
     assert names(onnx_only.path) == {"manifest.json", "model.onnx"}
 
 
 def test_an_unknown_target_is_an_error(onnx_only):
     with pytest.raises(GlamaError, match="expected onnx, openvino, trt, trt-rtx"):
-        add(onnx_only, "ncnn", DEFAULT_PROFILE)
+        add_engine(onnx_only, "ncnn", DEFAULT_PROFILE)

@@ -84,4 +84,4 @@ def options(
         refittable=refittable,
         stripped=strip_weights,
     )
-    return Options(settings, profiles.parse(profile_count), timing_cache)
+    return Options(settings, profiles.parse_profiles(profile_count), timing_cache)

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 
 from glama_deploy.bundle import BuildSettings, Bundle, SizeRange, Tensor
-from glama_deploy.engines.tensorrt import gpus
-from glama_deploy.engines.tensorrt import register as adoption
-from glama_deploy.engines.tensorrt.build_script import SCRIPT, script
+from glama_deploy.engines.tensorrt import gpus, register
+from glama_deploy.engines.tensorrt.build_script import SCRIPT, format_script
 from glama_deploy.engines.tensorrt.options import Options
-from glama_deploy.engines.tensorrt.register import adopt
+from glama_deploy.engines.tensorrt.register import register_engine
 from glama_deploy.errors import EngineError, GlamaError
 
 SIZES = SizeRange(min=(64, 64), opt=(256, 256), max=(512, 512), max_batch=2)
@@ -47,7 +46,7 @@ def command(path: Path, body: str) -> None:
 
 def write(bundle: Bundle, sizes: SizeRange = SIZES, options: Options | None = None) -> Path:
     path = bundle.path / SCRIPT
-    path.write_text(script(bundle.manifest, sizes, options))
+    path.write_text(format_script(bundle.manifest, sizes, options))
     return path
 
 
@@ -152,7 +151,7 @@ def test_a_trtexec_that_fails_is_an_error_and_so_is_one_that_writes_nothing(bund
 
 
 def test_a_static_graph_has_the_batch_free_only(tiny, make_bundle):
-    text = script(make_bundle(tiny, ("onnx",), size=(64, 96)).manifest, SIZES)
+    text = format_script(make_bundle(tiny, ("onnx",), size=(64, 96)).manifest, SIZES)
     assert "--minShapes=image:1x3x64x96,mask:1x1x64x96" in text
     assert "--maxShapes=image:2x3x64x96,mask:2x1x64x96" in text
     assert "--profile=1" not in text
@@ -168,17 +167,17 @@ def bytes_in(bundle: Bundle, *sides: str | int, batch: str | int = "batch") -> A
 
 
 def test_shapes_follow_the_layout(bundle):
-    text = script(bytes_in(bundle, "height", "width"), SIZES)
+    text = format_script(bytes_in(bundle, "height", "width"), SIZES)
     assert "--optShapes=image:1x256x256x3,mask:1x256x256" in text
 
 
 def test_a_graph_with_nothing_free_gets_no_shapes(bundle):
-    assert "Shapes=" not in script(bytes_in(bundle, 64, 64, batch=1), SIZES)
+    assert "Shapes=" not in format_script(bytes_in(bundle, 64, 64, batch=1), SIZES)
 
 
 def test_a_bundle_with_a_plugin_is_not_for_trtexec(bundle):
     with pytest.raises(EngineError, match=r"trtexec cannot load this bundle's plugin; build with `build\(BUNDLE"):
-        script(bundle.manifest.model_copy(update={"fft": "plugin"}))
+        format_script(bundle.manifest.model_copy(update={"fft": "plugin"}))
 
 
 class BuiltEngine:
@@ -219,8 +218,8 @@ def load(monkeypatch) -> Any:
             def __init__(self, level: int) -> None: ...
 
         package = SimpleNamespace(Runtime=Runtime, Logger=Logger, __version__="10.3.0")
-        monkeypatch.setattr(adoption, "require", lambda *arguments: package)
-        monkeypatch.setattr(gpus, "present", lambda: "8.7")
+        monkeypatch.setattr(register, "require", lambda *arguments: package)
+        monkeypatch.setattr(gpus, "find_local_capability", lambda: "8.7")
 
     return use
 
@@ -234,7 +233,7 @@ def engine_file(tmp_path) -> Path:
 def test_an_engine_of_trtexec_is_registered_as_what_it_is(bundle, engine_file, load):
     load(BuiltEngine())
     settings = BuildSettings(optimization_level=4)
-    adopt(bundle, "trt", engine_file, None, Options(settings))
+    register_engine(bundle, "trt", engine_file, None, Options(settings))
     opened = Bundle.open(bundle.path)
     engine = opened.manifest.engines["tensorrt"]
     (path,) = opened.files("tensorrt")  # its hash is right
@@ -260,7 +259,7 @@ def test_an_engine_that_does_not_belong_here_leaves_the_bundle_as_it_was(bundle,
     load(engine)
     before = (bundle.path / "manifest.json").read_bytes()
     with pytest.raises(GlamaError, match=says):
-        adopt(bundle, "trt", engine_file)
+        register_engine(bundle, "trt", engine_file)
     assert (bundle.path / "manifest.json").read_bytes() == before
     assert not (bundle.path / "tensorrt").exists()
 
@@ -269,12 +268,12 @@ def test_only_tensorrts_engines_are_registered(bundle, engine_file, tmp_path):
     with pytest.raises(
         GlamaError, match="`engine` takes an engine of TensorRT, the target is trt-rtx; give `target=trt`"
     ):
-        adopt(bundle, "trt-rtx", engine_file)
+        register_engine(bundle, "trt-rtx", engine_file)
     with pytest.raises(GlamaError, match=r"`engine=.*missing` is not a file; give the engine that trtexec wrote"):
-        adopt(bundle, "trt", tmp_path / "missing")
+        register_engine(bundle, "trt", tmp_path / "missing")
 
 
 def test_an_engine_is_registered_only_where_it_can_be_loaded(bundle, engine_file, monkeypatch):
-    monkeypatch.setattr(gpus, "present", lambda: None)
+    monkeypatch.setattr(gpus, "find_local_capability", lambda: None)
     with pytest.raises(EngineError, match="registered on the device that runs it"):
-        adopt(bundle, "trt", engine_file)
+        register_engine(bundle, "trt", engine_file)

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 import glama_deploy
 from glama_deploy.bundle import DEFAULT_PROFILE, BuildSettings, Bundle, SizeRange
-from glama_deploy.engines.build import add
+from glama_deploy.engines.build import add_engine
 from glama_deploy.engines.tensorrt import builder as tensorrt
 from glama_deploy.engines.tensorrt import gpus
 from glama_deploy.engines.tensorrt.builder import Task
@@ -108,14 +108,14 @@ def test_an_fp32_engine_is_strongly_typed_and_without_tf32(tiny_bundle, tmp_path
 
 
 def test_the_same_code_drives_the_package_tensorrt(shim, onnx_only):
-    engine = add(onnx_only, "trt", SMALL).manifest.engines["tensorrt"]
+    engine = add_engine(onnx_only, "trt", SMALL).manifest.engines["tensorrt"]
     assert engine.versions["tensorrt"] == "10.13.0"
     assert engine.files[0].bytes > 100_000
 
 
 def test_a_dynamic_engine_of_tensorrt_has_profiles_for_small_middle_and_large_sizes(shim, onnx_only):
     sizes = SMALL.model_copy(update={"max": (512, 512)})
-    engine = add(onnx_only, "trt", sizes).manifest.engines["tensorrt"]
+    engine = add_engine(onnx_only, "trt", sizes).manifest.engines["tensorrt"]
     assert engine.sizes == sizes
     assert [profile.opt for profile in engine.profiles] == [(64, 64), (128, 128), (360, 360)]
     assert [profile.max for profile in engine.profiles] == [(96, 96), (256, 256), (512, 512)]
@@ -123,9 +123,9 @@ def test_a_dynamic_engine_of_tensorrt_has_profiles_for_small_middle_and_large_si
 
 
 def test_an_engine_of_tensorrt_rtx_has_one_profile_unless_three_are_asked_for(onnx_only):
-    engine = add(onnx_only, "trt-rtx", SMALL).manifest.engines["tensorrt-rtx"]
+    engine = add_engine(onnx_only, "trt-rtx", SMALL).manifest.engines["tensorrt-rtx"]
     assert engine.profiles == (SMALL,)
-    three = add(onnx_only, "trt-rtx", SMALL, options=Options(profiles="three")).manifest.engines["tensorrt-rtx"]
+    three = add_engine(onnx_only, "trt-rtx", SMALL, options=Options(profiles="three")).manifest.engines["tensorrt-rtx"]
     assert [str(profile) for profile in three.profiles] == ["64x64…96x96", "64x64…256x256"]
     assert three.sizes == SMALL
 
@@ -134,7 +134,7 @@ def test_the_settings_reach_the_builder_and_the_manifest(shim, onnx_only, tmp_pa
     settings = BuildSettings(optimization_level=1, workspace_mib=2048, hardware_compatible=True)
     log = log_of(task(onnx_only.path / "model.onnx", tmp_path / "e", "tensorrt", settings=settings))
     assert "WORKSPACE: 2048.00 MiB" in log
-    engine = add(onnx_only, "trt", STATIC, options=Options(settings)).manifest.engines["tensorrt"]
+    engine = add_engine(onnx_only, "trt", STATIC, options=Options(settings)).manifest.engines["tensorrt"]
     assert engine.settings == settings
     assert Bundle.open(onnx_only.path).manifest.engines["tensorrt"] == engine
 
@@ -158,9 +158,9 @@ def test_flags_that_cannot_be_built_without_a_gpu_reach_the_builder(shim, tiny_b
 def test_a_timing_cache_is_made_and_read_again(shim, onnx_only, tmp_path):
     cache = tmp_path / "timings" / "cache"
     cache.parent.mkdir()
-    add(onnx_only, "trt", STATIC, options=Options(timing_cache=cache))
+    add_engine(onnx_only, "trt", STATIC, options=Options(timing_cache=cache))
     assert cache.stat().st_size > 0
-    add(onnx_only, "trt", STATIC, options=Options(timing_cache=cache))
+    add_engine(onnx_only, "trt", STATIC, options=Options(timing_cache=cache))
     assert [path.name for path in cache.parent.iterdir()] == ["cache"]
 
 
@@ -180,7 +180,7 @@ def test_a_timing_cache_that_tensorrt_refuses_is_named(tmp_path, accepted):
 
 def test_gpus_are_recorded_by_capability(onnx_only):
     options = Options(BuildSettings(gpus=("rtx-5090", "rtx-4090", "RTX 4070")))
-    engine = add(onnx_only, "trt-rtx", STATIC, options=options).manifest.engines["tensorrt-rtx"]
+    engine = add_engine(onnx_only, "trt-rtx", STATIC, options=options).manifest.engines["tensorrt-rtx"]
     assert engine.compute_capabilities == ("8.9", "12.0")
     assert engine.settings == options.settings
 
@@ -191,26 +191,26 @@ def test_without_names_an_engine_of_tensorrt_rtx_is_for_ampere_and_later(bundle)
 
 @pytest.mark.parametrize(("hardware_compatible", "expected"), [(False, ("8.7",)), (True, ("8.0+",))])
 def test_an_engine_of_tensorrt_is_for_the_gpu_that_built_it(monkeypatch, tmp_path, hardware_compatible, expected):
-    monkeypatch.setattr(gpus, "present", lambda: "8.7")
+    monkeypatch.setattr(gpus, "find_local_capability", lambda: "8.7")
     settings = BuildSettings(hardware_compatible=hardware_compatible)
-    assert tensorrt._runs_on(task(tmp_path, tmp_path, "tensorrt", settings=settings)) == expected
+    assert tensorrt._list_capabilities(task(tmp_path, tmp_path, "tensorrt", settings=settings)) == expected
 
 
 def test_a_gpu_that_tensorrt_rtx_does_not_build_for_is_named(onnx_only):
     options = Options(BuildSettings(gpus=("rtx-4090", "jetson-orin")))
     with pytest.raises(EngineError, match=r"builds for compute capabilities 7\.5, .*, not for 8\.7 \(jetson-orin\)"):
-        add(onnx_only, "trt-rtx", STATIC, options=options)
+        add_engine(onnx_only, "trt-rtx", STATIC, options=options)
 
 
 def test_turing_computes_in_fp16_only(tiny, make_bundle, onnx_only, int8_bundle):
     turing = Options(BuildSettings(gpus=("rtx-2080",)))
     with pytest.raises(EngineError, match=r"computes in int8\+fp16 from .* 8\.0 up, 7\.5 \(rtx-2080\) is below"):
-        add(int8_bundle, "trt-rtx", STATIC, options=turing)
+        add_engine(int8_bundle, "trt-rtx", STATIC, options=turing)
     with pytest.raises(EngineError, match=r"computes in fp32 from .* 8\.0 up, 7\.5 \(rtx-2080\) is below: export with"):
-        add(onnx_only, "trt-rtx", STATIC, options=turing)
+        add_engine(onnx_only, "trt-rtx", STATIC, options=turing)
     half = make_bundle(tiny, ("onnx", "trt-rtx"), precision="fp16", profile=SMALL).path
     shutil.copytree(half, onnx_only.path, dirs_exist_ok=True)
-    engine = add(Bundle.open(onnx_only.path), "trt-rtx", STATIC, options=turing).manifest.engines["tensorrt-rtx"]
+    engine = add_engine(Bundle.open(onnx_only.path), "trt-rtx", STATIC, options=turing).manifest.engines["tensorrt-rtx"]
     assert (engine.precision, engine.compute_capabilities) == ("fp16", ("7.5",))
 
 
@@ -218,22 +218,22 @@ def test_turing_computes_in_fp16_only(tiny, make_bundle, onnx_only, int8_bundle)
 @pytest.mark.parametrize("settings", [BuildSettings(stripped=True), BuildSettings(refittable=True)])
 def test_weights_are_left_out_by_tensorrt_rtx_only_where_a_gpu_is(onnx_only, settings):
     with pytest.raises(EngineError, match="only where an NVIDIA GPU is, and finds none; build on a machine with one"):
-        add(onnx_only, "trt-rtx", STATIC, options=Options(settings))
+        add_engine(onnx_only, "trt-rtx", STATIC, options=Options(settings))
     assert not (onnx_only.path / "tensorrt-rtx").exists()
 
 
 @pytest.mark.gpu
 def test_an_engine_without_weights_is_smaller(onnx_only):
-    whole = add(onnx_only, "trt-rtx", STATIC).manifest.engines["tensorrt-rtx"]
+    whole = add_engine(onnx_only, "trt-rtx", STATIC).manifest.engines["tensorrt-rtx"]
     options = Options(BuildSettings(stripped=True))
-    stripped = add(onnx_only, "trt-rtx", STATIC, options=options).manifest.engines["tensorrt-rtx"]
+    stripped = add_engine(onnx_only, "trt-rtx", STATIC, options=options).manifest.engines["tensorrt-rtx"]
     assert stripped.files[0].bytes < whole.files[0].bytes
 
 
 def test_too_small_a_workspace_is_said_to_be_that(onnx_only):
     options = Options(BuildSettings(workspace_mib=1))
     with pytest.raises(EngineError, match=r"cannot do with `workspace_mib=1` MiB at these sizes; give more"):
-        add(onnx_only, "trt-rtx", SizeRange(min=(64, 64), opt=(512, 512), max=(2048, 2048)), options=options)
+        add_engine(onnx_only, "trt-rtx", SizeRange(min=(64, 64), opt=(512, 512), max=(2048, 2048)), options=options)
 
 
 def test_a_graph_whose_types_are_not_what_was_asked_for_is_not_built(tiny_bundle, tmp_path):
@@ -264,7 +264,7 @@ def test_the_plugin_is_registered_before_the_graph_is_parsed(tmp_path, monkeypat
 
     monkeypatch.setitem(sys.modules, "tensorrt", package)
     monkeypatch.setattr("glama_deploy.runtime.tensorrt.plugins.register", registered.append)
-    monkeypatch.setattr(tensorrt, "_polygraphy", parsing)
+    monkeypatch.setattr(tensorrt, "_import_polygraphy", parsing)
     with pytest.raises(EngineError, match="parsing"):
         tensorrt._build_here(task(tmp_path / "x.onnx", tmp_path / "e", "tensorrt", fft="plugin"))
 
@@ -279,7 +279,7 @@ def test_a_tensorrt_before_10_is_too_old(shim, tiny_bundle, tmp_path):
 @pytest.mark.without_gpu
 def test_the_report_is_of_the_network_where_the_engine_cannot_be_opened(onnx_only):
     heard: list[Report] = []
-    engine = add(onnx_only, "trt-rtx", SMALL, report=heard.append).manifest.engines["tensorrt-rtx"]
+    engine = add_engine(onnx_only, "trt-rtx", SMALL, report=heard.append).manifest.engines["tensorrt-rtx"]
     (report,) = heard
     assert report.contents.source == "network"
     assert report.contents.casts == 0
@@ -303,17 +303,17 @@ def test_a_finished_engine_is_opened_with_what_it_brings_along(tmp_path, monkeyp
 
         def __init__(self, level: int) -> None: ...
 
-    monkeypatch.setattr(gpus, "present", lambda: "8.7")
-    monkeypatch.setattr(tensorrt.inspection, "of_engine", lambda package, engine: engine)
+    monkeypatch.setattr(gpus, "find_local_capability", lambda: "8.7")
+    monkeypatch.setattr(tensorrt.inspection, "inspect_engine", lambda package, engine: engine)
     asked = task(tmp_path / "x.onnx", tmp_path / "e", "tensorrt", settings=settings)
-    seen = tensorrt._look_into(asked, SimpleNamespace(Runtime=Runtime, Logger=Logger), b"engine")
+    seen = tensorrt._inspect_finished(asked, SimpleNamespace(Runtime=Runtime, Logger=Logger), b"engine")
     assert seen == (b"engine", settings.version_compatible)
 
 
 @pytest.mark.gpu
 def test_the_report_is_of_the_engine_where_a_gpu_is(onnx_only):
     heard: list[Report] = []
-    add(onnx_only, "trt-rtx", SMALL, report=heard.append)
+    add_engine(onnx_only, "trt-rtx", SMALL, report=heard.append)
     assert heard[0].contents.source == "engine"
     assert heard[0].contents.layers > 0
 
@@ -502,7 +502,7 @@ def test_lama_in_fp16_for_all_sizes_is_at_most_60_megabytes(lama9, tmp_path):
     """The range is calibrated at a small size, which moves no byte."""
     small = SizeRange(min=(64, 64), opt=(256, 256), max=(256, 256), max_batch=1)
     export(Request(lama9, tmp_path / "b", ("onnx",), "fp16", profile=small, parity=False))
-    bundle = add(Bundle.open(tmp_path / "b"), "trt-rtx", DEFAULT_PROFILE)
+    bundle = add_engine(Bundle.open(tmp_path / "b"), "trt-rtx", DEFAULT_PROFILE)
     engine = bundle.manifest.engines["tensorrt-rtx"]
     assert engine.sizes.max == (2048, 2048)
     assert engine.files[0].bytes <= 60_000_000

@@ -57,28 +57,28 @@ from glama_deploy.errors import GlamaError
     ],
 )
 def test_a_gpu_is_known_by_its_names_and_its_capability(name, capability):
-    assert gpus.capability(name) == capability
+    assert gpus.find_capability(name) == capability
 
 
 @pytest.mark.parametrize(("name", "near"), [("rtx-4091", "rtx-4090"), ("jetson-orion", "jetson-orin")])
 def test_an_unknown_gpu_is_answered_with_those_near_to_it(name, near):
     with pytest.raises(GlamaError, match=rf"no GPU is known as '{name}' \(near to it: .*{near}.*8\.9, too"):
-        gpus.capability(name)
+        gpus.find_capability(name)
 
 
 def test_a_name_near_to_none_is_answered_with_examples():
     with pytest.raises(GlamaError, match="such as rtx-4090 or jetson-orin"):
-        gpus.capability("banana")
+        gpus.find_capability("banana")
 
 
 def test_no_name_stands_twice():
-    names = [name for row in gpus._NAMES.values() for name in row.split()]
+    names = [name for row in gpus._NAMES_BY_CAPABILITY.values() for name in row.split()]
     assert len(names) == len(set(names))
-    assert all(gpus.capability(name) == gpus.GPUS[name] for name in names)  # none contains a word that is left out
+    assert all(gpus.find_capability(name) == gpus.GPUS[name] for name in names)  # none contains a word that is left out
 
 
 def test_capabilities_are_ordered_as_numbers():
-    assert sorted(["12.0", "8.9", "7.5"], key=gpus.order) == ["7.5", "8.9", "12.0"]
+    assert sorted(["12.0", "8.9", "7.5"], key=gpus.split_capability) == ["7.5", "8.9", "12.0"]
 
 
 class Driver:
@@ -100,15 +100,15 @@ class Driver:
 
 def test_the_gpu_of_this_machine_is_asked_of_the_driver(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver())
-    assert gpus.present() == "8.7"
+    assert gpus.find_local_capability() == "8.7"
 
 
 def test_no_driver_and_no_gpu_are_no_error(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver(status=100))
-    assert gpus.present() is None
+    assert gpus.find_local_capability() is None
 
     def missing(name: str) -> None:
         raise OSError("libcuda.so.1: cannot open shared object file")
 
     monkeypatch.setattr(ctypes, "CDLL", missing)
-    assert gpus.present() is None
+    assert gpus.find_local_capability() is None

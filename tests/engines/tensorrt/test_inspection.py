@@ -54,22 +54,22 @@ def mixed(parsed) -> Parsed:
 
 
 def test_a_half_network_computes_in_half_throughout(half):
-    inspection.check(trt, half.network, "fp16", ())
+    inspection.check_types(trt, half.network, "fp16", ())
 
 
 def test_a_layer_of_another_type_is_named_with_both_types_and_how_many_there_are(half, mixed):
     with pytest.raises(
         EngineError, match=r"layer stem/l2l \(convolution\) has fp16 where fp32 was asked for, (\d+) of"
     ):
-        inspection.check(trt, half.network, "fp32", ())
+        inspection.check_types(trt, half.network, "fp32", ())
     with pytest.raises(EngineError, match=r"layer up0/conv \(deconvolution\) has fp32 where fp16 .*, 3 of \d+ such"):
-        inspection.check(trt, mixed.network, "fp16", ())
+        inspection.check_types(trt, mixed.network, "fp16", ())
 
 
 def test_kept_layers_may_have_any_type(mixed):
-    inspection.check(trt, mixed.network, "fp16", ("up0/conv", "up1/conv", "up2/conv"))
+    inspection.check_types(trt, mixed.network, "fp16", ("up0/conv", "up1/conv", "up2/conv"))
     with pytest.raises(EngineError, match="layer up1/conv"):
-        inspection.check(trt, mixed.network, "fp16", ("up0/conv", "up2/conv"))
+        inspection.check_types(trt, mixed.network, "fp16", ("up0/conv", "up2/conv"))
 
 
 @pytest.fixture(scope="module")
@@ -79,17 +79,17 @@ def in_bytes(int8_bundle) -> Parsed:
 
 def test_a_network_in_int8_multiplies_bytes_but_where_it_is_said(in_bytes, half, int8_bundle):
     kept = int8_bundle.manifest.graphs["int8+fp16"].kept
-    inspection.check(trt, in_bytes.network, "int8+fp16", kept)
+    inspection.check_types(trt, in_bytes.network, "int8+fp16", kept)
     with pytest.raises(
         EngineError, match=r"layer up0/conv \(deconvolution\) has fp16 where int8\+fp16 was .* `precision=int8`$"
     ):
-        inspection.check(trt, in_bytes.network, "int8+fp16", kept.keys() - {"up0/conv"})
+        inspection.check_types(trt, in_bytes.network, "int8+fp16", kept.keys() - {"up0/conv"})
     with pytest.raises(EngineError, match=r"layer stem/l2l \(convolution\) has fp16 where int8\+fp16"):
-        inspection.check(trt, half.network, "int8+fp16", kept)
+        inspection.check_types(trt, half.network, "int8+fp16", kept)
 
 
 def test_convolutions_of_bytes_are_counted_as_such(in_bytes, int8_bundle):
-    contents = inspection.of_network(trt, in_bytes.network)
+    contents = inspection.inspect_network(trt, in_bytes.network)
     kept = int8_bundle.manifest.graphs["int8+fp16"].kept
     not_int8 = sum(not name.startswith("up") for name in kept)
     (count,) = (kind.count for kind in contents.kinds if (kind.type, kind.precision) == ("CONVOLUTION", "int8"))
@@ -102,26 +102,26 @@ def test_convolutions_of_bytes_are_counted_as_such(in_bytes, int8_bundle):
 
 
 def test_layers_casts_and_weights_are_counted(half, mixed):
-    contents = inspection.of_network(trt, half.network)
+    contents = inspection.inspect_network(trt, half.network)
     assert contents.source == "network"
     assert contents.layers == half.network.num_layers
     assert Kind("DECONVOLUTION", "fp16", 3) in contents.kinds
     assert contents.casts == 2  # into half behind the input, out of it before the output
     assert contents.weights["fp16"] > 100 * contents.weights["fp32"]
-    other = inspection.of_network(trt, mixed.network)
+    other = inspection.inspect_network(trt, mixed.network)
     assert Kind("DECONVOLUTION", "fp32", 3) in other.kinds
     assert other.casts > contents.casts
     assert other.weights["fp32"] > 1000
 
 
 def test_bases_that_are_made_in_the_graph_are_about_sizes(half):
-    kinds = inspection.of_network(trt, half.network).kinds
+    kinds = inspection.inspect_network(trt, half.network).kinds
     assert any(kind.sizes and kind.type == "UNARY" for kind in kinds)  # the sines and cosines
     assert not any(kind.type == "UNARY" and not kind.sizes for kind in kinds)
 
 
 def test_inputs_and_outputs_have_types_and_shapes(half):
-    ports = {port.name: port for port in inspection.of_network(trt, half.network).ports}
+    ports = {port.name: port for port in inspection.inspect_network(trt, half.network).ports}
     assert ports["mask"].shape == (-1, 1, -1, -1)
     assert not ports["mask"].output
     assert ports["inpainted"].output
@@ -136,7 +136,7 @@ def test_the_inspectors_layers_are_counted_by_type_and_precision():
         {"Name": "c", "LayerType": "Reformat", "Outputs": [{"Format": "Linear", "Datatype": "FP32"}]},
         {"Name": "e", "LayerType": "kgen", "Outputs": [{"Datatype": "Int8"}]},
     ]
-    kinds = inspection.inspected(json.dumps({"Layers": layers, "Bindings": ["image"]}))
+    kinds = inspection.parse_layers(json.dumps({"Layers": layers, "Bindings": ["image"]}))
     assert kinds == (
         Kind("CaskConvolution", "fp16", 2),
         Kind("kgen", "bf16", 1),
@@ -157,7 +157,7 @@ def test_an_engine_is_seen_through_its_inspector():
         get_tensor_dtype=lambda name: trt.DataType.FLOAT,
         get_tensor_shape=lambda name: (-1, 3, -1, -1),
     )
-    contents = inspection.of_engine(trt, engine)
+    contents = inspection.inspect_engine(trt, engine)
     assert (contents.source, contents.kinds) == ("engine", (Kind("Reformat", "fp16", 1),))
     assert [(port.name, port.output, port.dtype) for port in contents.ports] == [
         ("image", False, "fp32"),
@@ -166,4 +166,4 @@ def test_an_engine_is_seen_through_its_inspector():
 
 
 def test_an_engine_that_says_names_only_is_counted_all_the_same():
-    assert inspection.inspected('{"Layers": ["a", "b"]}') == (Kind("unknown", "", 2),)
+    assert inspection.parse_layers('{"Layers": ["a", "b"]}') == (Kind("unknown", "", 2),)

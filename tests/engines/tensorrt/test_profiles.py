@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from glama_deploy.bundle import DEFAULT_PROFILE, SizeRange
 from glama_deploy.catalogue import find_target
-from glama_deploy.engines.tensorrt.engine import engine_profiles
+from glama_deploy.engines.tensorrt.engine import choose_profiles
 from glama_deploy.engines.tensorrt.options import Options
-from glama_deploy.engines.tensorrt.profiles import nested, parse
+from glama_deploy.engines.tensorrt.profiles import nest_profiles, parse_profiles
 from glama_deploy.errors import GlamaError
 
 SIDES = st.integers(2, 512).map(lambda n: 8 * n)
@@ -24,7 +24,7 @@ def ranges(draw: st.DrawFn) -> SizeRange:
 
 
 def described(sizes: SizeRange) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    return [(profile.opt, profile.max) for profile in nested(sizes)]
+    return [(profile.opt, profile.max) for profile in nest_profiles(sizes)]
 
 
 def test_the_default_has_a_small_a_middle_and_a_large_profile():
@@ -48,7 +48,7 @@ def test_a_range_that_begins_at_its_opt_has_no_small_profile():
 
 @given(ranges())
 def test_profiles_nest_and_the_last_takes_everything(sizes):
-    found = nested(sizes)
+    found = nest_profiles(sizes)
     assert 1 <= len(found) <= 3
     assert found[-1].max == sizes.max
     assert sizes.opt in [profile.opt for profile in found]
@@ -64,16 +64,16 @@ def test_profiles_nest_and_the_last_takes_everything(sizes):
 @given(SIDES, SIDES)
 def test_a_static_engine_has_one_profile(height, width):
     sizes = SizeRange(min=(height, width), opt=(height, width), max=(height, width))
-    assert nested(sizes) == (sizes,)
+    assert nest_profiles(sizes) == (sizes,)
 
 
 @pytest.mark.parametrize(("target", "asked", "count"), [("trt", "auto", 3), ("trt", "one", 1), ("trt-rtx", "auto", 1)])
 def test_what_auto_means_depends_on_the_target(target, asked, count):
-    found = engine_profiles(find_target(target), DEFAULT_PROFILE, DEFAULT_PROFILE, Options(profiles=asked))
+    found = choose_profiles(find_target(target), DEFAULT_PROFILE, DEFAULT_PROFILE, Options(profiles=asked))
     assert len(found) == count
     assert found[-1].max == DEFAULT_PROFILE.max
 
 
 def test_another_number_of_profiles_is_an_error():
     with pytest.raises(GlamaError, match="`profiles` is 'two'; expected auto, one, three"):
-        parse("two")
+        parse_profiles("two")

@@ -13,7 +13,7 @@ from PIL import Image
 
 from glama_deploy.bundle import ANY_SIZE, DEFAULT_PROFILE, Bundle
 from glama_deploy.checkpoints import formats as checkpoint
-from glama_deploy.engines.build import add
+from glama_deploy.engines.build import add_engine
 from glama_deploy.errors import GlamaError
 from glama_deploy.export import parity, samples
 from glama_deploy.export.graph.fft_matmul import column_basis, inverse_row_basis, row_basis
@@ -239,7 +239,7 @@ def test_a_half_engine_is_built_from_the_typed_graph_and_measured_by_emulation(t
     bundle = Bundle.open(tmp_path / "b")
     engine = bundle.manifest.engines["tensorrt-rtx"]
     assert engine.precision == "fp16"
-    rebuilt = add(bundle, "tensorrt-rtx", DEFAULT_PROFILE)  # on the device, without saying the precision again
+    rebuilt = add_engine(bundle, "tensorrt-rtx", DEFAULT_PROFILE)  # on the device, without saying the precision again
     assert rebuilt.manifest.engines["tensorrt-rtx"].precision == "fp16"
     assert engine.parity.passed
     assert engine.parity.emulated

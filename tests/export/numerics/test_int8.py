@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from glama_deploy.bundle import Bundle, SizeRange
 from glama_deploy.cli.export import main as glama_export
 from glama_deploy.engines import build
-from glama_deploy.engines.tensorrt import build_script as jetson
+from glama_deploy.engines.tensorrt import build_script
 from glama_deploy.export.numerics import quantize
 from glama_deploy.export.numerics.emulate import emulated
 from glama_deploy.export.pipeline import Request, export
@@ -93,9 +93,11 @@ def test_a_graph_for_a_device_is_measured_though_no_engine_is_built(tensorrt_alo
 
 def test_the_device_builds_it_without_being_told_the_precision(tensorrt_alone, tmp_path):
     shutil.copytree(tensorrt_alone.path, tmp_path / "b")
-    assert "--onnx=model.int8+fp16.onnx" in (tmp_path / "b" / jetson.SCRIPT).read_text()
+    assert "--onnx=model.int8+fp16.onnx" in (tmp_path / "b" / build_script.SCRIPT).read_text()
     for precision in (None, "int8"):
-        engine = build.add(Bundle.open(tmp_path / "b"), "trt-rtx", SMALL, precision).manifest.engines["tensorrt-rtx"]
+        engine = build.add_engine(Bundle.open(tmp_path / "b"), "trt-rtx", SMALL, precision).manifest.engines[
+            "tensorrt-rtx"
+        ]
         assert engine.precision == "int8+fp16"
         assert engine.parity.emulated
 
