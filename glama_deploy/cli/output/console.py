@@ -24,7 +24,7 @@ class Console(rich.console.Console):
         super().__init__(stderr=stderr, width=width, style=style, markup=False, emoji=False, highlight=False)
 
     def render_str(self, text: str, **settings: Any) -> Text:
-        """Return the text, as print and tables call for it, with characters that the terminal can show."""
+        """Return the text for print and tables, with options in place of fields, in characters of the terminal."""
         return super().render_str(as_encodable(escape_controls(show_options(text)), self.encoding), **settings)
 
     def on_broken_pipe(self) -> None:

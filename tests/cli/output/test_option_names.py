@@ -37,3 +37,8 @@ def test_a_command_shows_options_where_the_library_names_fields(capsys):
 
     assert Command("glama-test", fail).run([]) == 2
     assert capsys.readouterr().err == "glama-test: the output is there; choose another --out or pass --overwrite\n"
+
+
+def test_the_console_shows_options_in_the_reasons_that_it_prints(capsys):
+    Console().print("openvino: export again with `fft=matmul`", soft_wrap=True)
+    assert capsys.readouterr().out == "openvino: export again with --fft matmul\n"
