@@ -176,7 +176,7 @@ def test_onnxruntime_whose_files_are_gone_is_to_be_reinstalled(tmp_path, monkeyp
 def test_in_half_precision_each_size_is_compiled_and_only_some_are_kept(tiny, make_bundle, monkeypatch, tmp_path, io):
     """This CPU may have no half type, so the runner is told that it has one and computes in f32 all the same."""
     monkeypatch.setenv("GLAMA_CACHE", str(tmp_path))
-    monkeypatch.setattr(openvino.OpenVINORunner, "_choose", lambda self, *asked: ("bf16", ""))
+    monkeypatch.setattr(openvino.OpenVINORunner, "_choose_precision", lambda self, *asked: ("bf16", ""))
     monkeypatch.setitem(openvino._TYPES, "bf16", "f32")
     bundle = make_bundle(tiny, io=io)
     half = glama_deploy.load(bundle.path, "openvino", "bf16")
