@@ -92,7 +92,7 @@ class Request:
         def stores(record: catalogue.EngineRecord) -> bool:
             return not record.is_strongly_typed and record.precisions.get(self.precision) == self.precision
 
-        return self.precision in ("fp16", "bf16") and not all(map(stores, self.engines))
+        return self.precision in ("fp16", "bf16") and not (self.engines and all(map(stores, self.engines)))
 
 
 @dataclass(frozen=True)
@@ -199,6 +199,8 @@ def _check_tolerances(request: Request) -> None:
     if request.tolerances and not request.parity and request.precision != "int8":
         raise GlamaError("tolerances are for parity, which is not measured; leave them out")
     measured = [_precision(request, record) for record in _engines(request, request.fft)]
+    if request.writes_half_graph:  # its parity is emulated
+        measured.append(request.precision)
     # the fp32 graph is emulated where ONNX Runtime does not run it
     catalogue.check_tolerances(request.tolerances, ["fp32", *measured] if request.fft == "plugin" else measured)
 

@@ -83,18 +83,20 @@ class EngineMemory:
         Yields:
             The plan, and the picture that :meth:`run` takes.
         """
-        with self._lock:
-            budget = self._compute_budget()
-            plan = make_plan(budget)
-            picture = Picture(budget, plan)
-            self._pictures.append(picture)
-            if len(self._pictures) > 1:
-                for other in self._pictures:
-                    other.had_company = True
+        picture = None
         try:
+            with self._lock:
+                budget = self._compute_budget()
+                plan = make_plan(budget)
+                picture = Picture(budget, plan)
+                self._pictures.append(picture)
+                if len(self._pictures) > 1:
+                    for other in self._pictures:
+                        other.had_company = True
             yield plan, picture
         finally:
-            with self._lock:
+            # Without the lock: an interrupt while this thread waits would leave the picture in flight for ever.
+            if picture in self._pictures:
                 self._pictures.remove(picture)
 
     @contextmanager
@@ -125,21 +127,22 @@ class EngineMemory:
 
     def _compute_budget(self) -> Budget:
         """Return the memory that is left for one more picture."""
+        pictures = [*self._pictures]  # a picture may end meanwhile
         free, held = memory.available(), sum(self._held)
-        expected = self._expect_held()
-        waiting = [sum(picture.stream == stream for picture in self._pictures) for stream in range(len(expected))]
+        expected = self._expect_held(pictures)
+        waiting = [sum(picture.stream == stream for picture in pictures) for stream in range(len(expected))]
         stream = min(range(len(expected)), key=lambda number: (waiting[number], expected[number]))
         if free is None:
             return Budget(stream, None, expected[stream], None)
-        growth = sum(expected) - held + sum(picture.beside_bytes for picture in self._pictures)
+        growth = sum(expected) - held + sum(picture.beside_bytes for picture in pictures)
         taken = 0
-        if self._pictures and (total := self._pictures[-1].total_bytes) is not None:
+        if pictures and (total := pictures[-1].total_bytes) is not None:
             taken = min(max(total - free - held, 0), growth)
         return Budget(stream, free - (growth - taken), expected[stream], free + held + taken)
 
-    def _expect_held(self) -> list[int]:
+    def _expect_held(self, pictures: list[Picture]) -> list[int]:
         """Return the bytes that each stream will hold once the pictures in flight have run."""
         expected = [*self._held]
-        for picture in self._pictures:
+        for picture in pictures:
             expected[picture.stream] = max(expected[picture.stream], picture.engine_bytes)
         return expected

@@ -75,11 +75,11 @@ def train(
     kept = checkpoints.Checkpoints(out, asked.saving.keep)
     latest = kept.find_latest()
     if latest is not None and not resume:
-        raise GlamaError(f"{out} contains a run; resume the run, or choose another folder")
+        raise GlamaError(f"{out} contains a run; resume the run with `resume=True`, or choose another folder as `out`")
     if latest is None and resume:
-        raise GlamaError(f"{out} has no checkpoint to resume from; start a new run, or give the folder of a run")
+        raise GlamaError(f"{out} has no checkpoint to resume from; leave out `resume=True`, or give the folder of a run as `out`")
     if weights is not None and resume:
-        raise GlamaError("weights is set beside resume, but a resumed run has its own weights; leave weights out")
+        raise GlamaError("`weights` is set beside `resume=True`, but a resumed run has its own weights; leave one out")
     trainer = Trainer(asked, _launch(asked, device, processes))
     if weights is not None:
         trainer.start_from(weights)
@@ -162,7 +162,7 @@ def _loop(
         if trainer.step % saving.every == 0 or trainer.step == last or ending:
             path = kept.save(trainer.step, trainer.state())
         if ending and trainer.step < last:
-            raise Stopped(f"stopped at step {trainer.step}, which is saved in {path}; resume the run to continue")
+            raise Stopped(f"stopped at step {trainer.step}, which is saved in {path}; continue with the same command and `resume=True`")
     trainer.fabric.barrier()
     latest = kept.find_latest()
     if latest is None:

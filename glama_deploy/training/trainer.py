@@ -201,7 +201,7 @@ class Trainer:
         if recipe != RECIPE:
             raise CheckpointError(
                 f"the run has the recipe {recipe} of another version of glama-deploy with other masks and losses "
-                f"(expected: recipe {RECIPE}); start a new run with the weights of this checkpoint"
+                f"(expected: recipe {RECIPE}); start a new run with this checkpoint as `weights`"
             )
         try:
             network = NetworkConfig.model_validate(state["config"])
@@ -299,7 +299,12 @@ class Trainer:
         """Move tensors of the average towards those of the generator.
 
         In the first steps, the decay is smaller than the config's, so the average soon forgets the first weights.
+        Counters, which are integers, are copied. All tensors of a call have one dtype.
         """
+        if not means[0].is_floating_point():
+            for mean, value in zip(means, values, strict=True):
+                mean.copy_(value)
+            return
         decay = min(self.config.optimization.average, (1 + self.step) / (10 + self.step))
         get_ema_multi_avg_fn(decay)(means, values, self.step)
 

@@ -208,6 +208,39 @@ def test_a_model_that_changes_with_two_pictures_in_flight_is_not_counted_as_held
         pass
 
 
+def test_an_interrupt_while_a_picture_ends_leaves_nothing_in_flight(machine):
+    """A picture ends without a wait for the one that is being planned, during which Ctrl-C may come a second time."""
+    engine_memory = EngineMemory(Engine(streams=2))
+    machine.free = 10 * PICTURE
+    planning, go_on = threading.Event(), threading.Event()
+
+    def plan_slowly(budget: Budget) -> Plan:
+        planning.set()
+        go_on.wait()
+        return Plan([], {}, PICTURE, 0)
+
+    def admit_slowly() -> None:
+        with engine_memory.admit(plan_slowly):
+            pass
+
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(KeyboardInterrupt), engine_memory.admit(plan()):
+            other = pool.submit(admit_slowly)
+            planning.wait()
+            raise KeyboardInterrupt
+        go_on.set()
+        other.result()
+    assert engine_memory._pictures == []
+
+
+def test_a_picture_that_is_refused_is_not_in_flight(machine):
+    engine_memory = EngineMemory(Engine(streams=2))
+    machine.free = PICTURE - 1
+    with pytest.raises(ImageError), engine_memory.admit(plan()):
+        pass
+    assert engine_memory._pictures == []
+
+
 def test_an_inpainter_refuses_the_picture_that_does_not_fit_beside_the_one_in_flight(machine):
     engine = Engine(streams=2)
     inpainter = Inpainter(engine, NetworkConfig(ngf=8))

@@ -206,7 +206,7 @@ def test_a_run_of_another_version_is_not_resumed(photos, tmp_path):
     torch.save(state, last)
     with pytest.raises(
         CheckpointError,
-        match=r"the recipe 1 of another version of glama-deploy .*\(expected: recipe 2\).*weights of this",
+        match=r"the recipe 1 of another version of glama-deploy .*\(expected: recipe 2\).*this checkpoint as `weights`",
     ):
         train(asked(photos, optimization__steps=4), tmp_path / "run", resume=True, device="cpu")
     train(asked(photos, optimization__steps=1), tmp_path / "next", weights=last, device="cpu")
@@ -261,6 +261,17 @@ def test_training_brings_the_loss_down(photos, tmp_path):
     settings = settings.model_copy(update={"weights": settings.weights.model_copy(update={"feature_matching": 0.0})})
     train(settings, tmp_path / "run", device="cpu", on_step=lambda step, scalars: seen.append(scalars["l1"]))
     assert np.mean(seen[-20:]) < 0.6 * np.mean(seen[:10])
+
+
+def test_the_average_counts_batches_as_the_generator_does(photos):
+    run = trainer(asked(photos))
+    batches = run.read_batches(Squares(run.config.data.train, run.config.data, seed=0))
+    for _ in range(3):
+        run.advance(batches)
+    counters = {name: value for name, value in run.average.state_dict().items() if name.endswith("num_batches_tracked")}
+    assert counters
+    generator = run._generator.state_dict()
+    assert all(torch.equal(value, generator[name]) for name, value in counters.items())
 
 
 def test_the_average_follows_the_generator(photos):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 import numpy as np
 
@@ -64,7 +65,7 @@ class OnnxRuntimeRunner(Runner):
     def __init__(self, bundle: Bundle, opened: providers.Session) -> None:
         import onnxruntime
 
-        self._session = opened.session
+        self._session, self._lock = opened.session, threading.Lock()
         self.sizes, self.precision, self.io = opened.sizes, opened.precision, bundle.manifest.io
         self._network = bundle.manifest.network
         self.device: DeviceKind = opened.provider.device
@@ -78,6 +79,7 @@ class OnnxRuntimeRunner(Runner):
         if output not in self._outputs:
             raise EngineError(f"the bundle has no output {output!r}; export it again with --predicted")
         try:
-            return self._session.run([output], {IMAGE: image, MASK: mask})[0]
+            with self._lock:  # memory is counted for one run at a time
+                return self._session.run([output], {IMAGE: image, MASK: mask})[0]
         except Exception as error:
             raise EngineError(f"ONNX Runtime failed: {first_line(error, MAX_ENGINE_LINE)}") from error

@@ -4,7 +4,9 @@ what is said; a session that records stands for one that starts."""
 from __future__ import annotations
 
 import sys
+import time
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +59,25 @@ def with_half(tiny_bundle) -> Bundle:
     whole = tiny_bundle.manifest.graphs["fp32"]
     graphs = {"fp32": whole, "fp16": Graph(file=whole.file, opset=18)}
     return Bundle(tiny_bundle.path, tiny_bundle.manifest.model_copy(update={"graphs": graphs}))
+
+
+def test_threads_are_served_one_after_the_other(tiny_bundle, monkeypatch):
+    """The memory that a run needs is counted once, however many threads call."""
+    runner = open_bundle(tiny_bundle, "onnxruntime:cpu")
+    inside, most = [], []
+
+    class Session:
+        def run(self, outputs, inputs):
+            inside.append(1)
+            most.append(len(inside))
+            time.sleep(0.01)  # long enough for another thread to come in, where nothing keeps it out
+            inside.pop()
+            return [np.zeros(1)]
+
+    monkeypatch.setattr(runner, "_session", Session())
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: runner.run(np.zeros(1), np.zeros(1)), range(8)))
+    assert max(most) == 1
 
 
 def test_cuda_is_taken_where_it_starts_without_tf32(machine, tiny_bundle, photo, hole):
