@@ -77,7 +77,9 @@ def train(
     if latest is not None and not resume:
         raise GlamaError(f"{out} contains a run; resume the run with `resume=True`, or choose another folder as `out`")
     if latest is None and resume:
-        raise GlamaError(f"{out} has no checkpoint to resume from; leave out `resume=True`, or give the folder of a run as `out`")
+        raise GlamaError(
+            f"{out} has no checkpoint to resume from; leave out `resume=True`, or choose the folder of a run"
+        )
     if weights is not None and resume:
         raise GlamaError("`weights` is set beside `resume=True`, but a resumed run has its own weights; leave one out")
     trainer = Trainer(asked, _launch(asked, device, processes))
@@ -162,7 +164,9 @@ def _loop(
         if trainer.step % saving.every == 0 or trainer.step == last or ending:
             path = kept.save(trainer.step, trainer.state())
         if ending and trainer.step < last:
-            raise Stopped(f"stopped at step {trainer.step}, which is saved in {path}; continue with the same command and `resume=True`")
+            raise Stopped(
+                f"stopped at step {trainer.step}, which is saved in {path}; continue the run with `resume=True`"
+            )
     trainer.fabric.barrier()
     latest = kept.find_latest()
     if latest is None:

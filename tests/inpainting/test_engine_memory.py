@@ -223,13 +223,16 @@ def test_an_interrupt_while_a_picture_ends_leaves_nothing_in_flight(machine):
         with engine_memory.admit(plan_slowly):
             pass
 
-    with ThreadPoolExecutor(1) as pool:
-        with pytest.raises(KeyboardInterrupt), engine_memory.admit(plan()):
-            other = pool.submit(admit_slowly)
+    def interrupt_beside(pool: ThreadPoolExecutor) -> None:
+        with engine_memory.admit(plan()):
+            pool.submit(admit_slowly)
             planning.wait()
             raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(KeyboardInterrupt):
+            interrupt_beside(pool)
         go_on.set()
-        other.result()
     assert engine_memory._pictures == []
 
 

@@ -8,6 +8,8 @@ The library names a field in backticks, because its callers use Python. The comm
     `parity=False`                  --no-parity
     `export(fft=matmul)`            glama-export --fft matmul
     `build(BUNDLE, target=trt)`     glama-build BUNDLE --target trt
+
+Other text in backticks stays as it is: a file may have such a name, and an engine may say it.
 """
 
 from __future__ import annotations
@@ -19,12 +21,24 @@ _NAMED = re.compile(
     r"`(?:(?P<command>export|build|inpaint|train|eval)\((?P<arguments>[^`]*)\)|(?P<field>[a-z_]+(?:=[^`]*)?))`"
 )
 
+#: The fields that messages of the library name.
+FIELDS = frozenset(
+    (  # noqa: SIM905
+        "allow_engine_code calibration calibration_images checkpoint data device download engine fft gpus "
+        "hardware_compatible image io mask max_batch max_size metrics min_size models optimization_level out "
+        "overwrite parity parity_size precision predicted processes profiles reference refittable resume size "
+        "stripped target targets timing_cache version_compatible weights workspace_mib"
+    ).split()
+)
+
 #: Fields whose option has another name.
 _OPTIONS = {
     "calibration": "calib",
     "calibration_images": "calib-images",
     "checkpoint": "ckpt",
     "gpus": "gpu",
+    "metrics": "metric",
+    "models": "model",
     "optimization_level": "opt-level",
     "stripped": "strip-weights",
     "targets": "target",
@@ -36,7 +50,7 @@ def show_options(message: str) -> str:
     """Replace the fields that a message names by the options of the command line.
 
     Args:
-        message: one line, in which backticks surround fields and nothing else.
+        message: one line.
 
     Returns:
         The line for a user of the commands.
@@ -46,7 +60,8 @@ def show_options(message: str) -> str:
 
 def _show(match: re.Match[str]) -> str:
     if match["field"]:
-        return _show_argument(match["field"])
+        known = match["field"].partition("=")[0] in FIELDS
+        return _show_argument(match["field"]) if known else match[0]
     # a comma in a path separates nothing
     arguments = [_show_argument(argument) for argument in re.split(", (?=[a-z_]+=)", match["arguments"]) if argument]
     return " ".join([f"glama-{match['command']}", *arguments])
@@ -55,7 +70,7 @@ def _show(match: re.Match[str]) -> str:
 def _show_argument(argument: str) -> str:
     """Show `field=value` as an option, and a positional argument as it is."""
     field, equals, value = argument.partition("=")
-    if not re.fullmatch("[a-z_]+", field):
+    if field not in FIELDS:
         return argument
     name = _OPTIONS.get(field, field.replace("_", "-"))
     if value == "False":

@@ -198,8 +198,10 @@ class OpenVINORunner(Runner):
         ]
         self._run_seconds: dict[tuple[int, ...], float] = {}
         self._compiled: OrderedDict[tuple[int, ...], _CompiledModel] = OrderedDict()
-        #: The compiled model that keeps the memory of its feature maps, and how often another one took its place.
-        self._active, self._changes = _ANY_SIZE, 0
+        #: The size of the compiled model that keeps the memory of its feature maps.
+        self._active: tuple[int, ...] = _ANY_SIZE
+        #: The same, and how often another model took its place: a model that runs again later is another holder.
+        self.holder = (self._active, 0)
         self._folder = cache.folder("openvino")
         graphs, engines = bundle.manifest.graphs, bundle.manifest.engines
         artifacts = (graphs["fp32"].file,) if other else engines[name].files
@@ -278,21 +280,11 @@ class OpenVINORunner(Runner):
         parts = (openvino.__version__, self._source, size, rewriters, sorted(self._config.items()), processor, isa)
         return self._folder / f"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}{compiled_models.SUFFIX}"
 
-    @property
-    def holder(self) -> tuple[tuple[int, ...], int]:
-        """The size that the model is compiled for that holds memory, and a number that no later holder has again.
-
-        A model that gave its memory back and ran again is another holder.
-        """
-        return self._active, self._changes
-
     def _get_compiled(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], _CompiledModel]:
         height, width = shape[1:3] if self.io == "uint8" else shape[2:]
         key = shape if self._has_own_model(shape, height, width) else _ANY_SIZE
-        if key != self._active:
-            self._changes += 1
-            if self._active in self._compiled:
-                self._compiled[self._active].release()
+        if key != self._active and self._active in self._compiled:
+            self._compiled[self._active].release()
         if key not in self._compiled:
             self._compiled[key] = self._compile_key(key, shape[0], height, width)
             for oldest in [kept for kept in self._compiled if kept != _ANY_SIZE][:-_MAX_COMPILED]:
@@ -300,7 +292,8 @@ class OpenVINORunner(Runner):
                 self._run_seconds.pop(oldest, None)
                 self._seconds_before_compile *= 2  # with more sizes than are kept, compiling pays later
         self._compiled.move_to_end(key)
-        self._active = key
+        if key != self._active:
+            self._active, self.holder = key, (key, self.holder[1] + 1)
         return key, self._compiled[key]
 
     def _compile_key(self, key: tuple[int, ...], batch: int, height: int, width: int) -> _CompiledModel:
