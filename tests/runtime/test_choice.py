@@ -177,7 +177,7 @@ def test_in_half_precision_each_size_is_compiled_and_only_some_are_kept(tiny, ma
     """This CPU may have no half type, so the runner is told that it has one and computes in f32 all the same."""
     monkeypatch.setenv("GLAMA_CACHE", str(tmp_path))
     monkeypatch.setattr(openvino.OpenVINORunner, "_choose_precision", lambda self, *asked: ("bf16", ""))
-    monkeypatch.setitem(openvino._TYPES, "bf16", "f32")
+    monkeypatch.setitem(openvino._PRECISION_HINTS, "bf16", "f32")
     bundle = make_bundle(tiny, io=io)
     half = glama_deploy.load(bundle.path, "openvino", "bf16")
     full = glama_deploy.load(bundle.path, "onnxruntime")

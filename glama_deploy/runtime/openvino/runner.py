@@ -200,8 +200,9 @@ class OpenVINORunner(Runner):
         self._compiled: OrderedDict[tuple[int, ...], _CompiledModel] = OrderedDict()
         #: The size of the compiled model that keeps the memory of its feature maps.
         self._active: tuple[int, ...] = _ANY_SIZE
-        #: The same, and how often another model took its place: a model that runs again later is another holder.
-        self.holder = (self._active, 0)
+        #: How often another model took its place. A model that runs again later is another holder.
+        self._changes = 0
+        self.holder = (self._active, self._changes)
         self._folder = cache.folder("openvino")
         graphs, engines = bundle.manifest.graphs, bundle.manifest.engines
         artifacts = (graphs["fp32"].file,) if other else engines[name].files
@@ -293,7 +294,8 @@ class OpenVINORunner(Runner):
                 self._seconds_before_compile *= 2  # with more sizes than are kept, compiling pays later
         self._compiled.move_to_end(key)
         if key != self._active:
-            self._active, self.holder = key, (key, self.holder[1] + 1)
+            self._active, self._changes = key, self._changes + 1
+            self.holder = (self._active, self._changes)
         return key, self._compiled[key]
 
     def _compile_key(self, key: tuple[int, ...], batch: int, height: int, width: int) -> _CompiledModel:
