@@ -288,9 +288,9 @@ class Bundle:
         check_path(path)
         file, state = path / MANIFEST, _state(path)
         if not path.exists():
-            raise BundleError(f"no bundle at {path}; make one with glama-export --ckpt CHECKPOINT --out {path}")
+            raise BundleError(f"no bundle at {path}; make one with `export(checkpoint=CHECKPOINT, out={path})`")
         if not file.is_file():
-            raise BundleError(f"{path} is no bundle: it has no {MANIFEST}; make one with glama-export")
+            raise BundleError(f"{path} is no bundle: it has no {MANIFEST}; make one with `export()`")
         try:
             tree = json.loads(file.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
@@ -340,7 +340,7 @@ class Bundle:
         engine = self.engine(name)
         if engine is None:
             there = ", ".join(self.manifest.engines)
-            raise BundleError(f"{self.path} has no {name} engine (it has: {there}); add it with glama-build")
+            raise BundleError(f"{self.path} has no {name} engine (it has: {there}); add it with `build()`")
         return [self._verified(artifact) for artifact in engine.files]
 
     def verify(self) -> None:
@@ -373,7 +373,7 @@ def _option(graph: Precision) -> str:
     targets = [record.target for record in builders if graph in record.precisions.values()]
     if not targets or not catalogue.PRECISIONS[graph].is_quantized:
         return "that precision"
-    return f"--precision int8 --calib FOLDER --target {targets[0]}"
+    return f"`precision=int8` `calibration=FOLDER` `targets={targets[0]}`"
 
 
 def _is_intact(path: Path, artifact: Artifact) -> bool:

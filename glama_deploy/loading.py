@@ -69,13 +69,14 @@ def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpain
     """
     if request.precision != "auto" and catalogue.PRECISIONS[request.precision].is_quantized:
         raise EngineError(
-            f"{model} is a checkpoint, and int8 is measured on photographs; export it with glama-export --ckpt {model} "
-            "--target openvino --precision int8 --calib PHOTOS --out BUNDLE, and load that"
+            f"{model} is a checkpoint, and int8 is measured on photographs; export it with "
+            f"`export(checkpoint={model}, targets=openvino, precision=int8, calibration=PHOTOS, out=BUNDLE)`, and load "
+            "that"
         )
     if backend != "torch" and not installed("onnx") and not (backend == "auto" and installed("torch")):
         raise EngineError(
             f"{model} is a checkpoint, which the onnx package exports first: pip install onnx, or give a bundle that "
-            "glama-export made"
+            "`export()` made"
         )
     if backend == "torch" or not installed("onnx"):
         if backend == "auto":

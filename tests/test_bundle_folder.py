@@ -104,7 +104,7 @@ print(json.dumps(found))
 """
 
 
-EXISTS = "exists already; choose another folder or pass --overwrite"
+EXISTS = "exists already; choose another folder or pass `overwrite=True`"
 
 
 def kills(tmp_path: Path, action: str, template: Path | str, source: Path | str = "") -> list:

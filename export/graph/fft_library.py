@@ -175,6 +175,6 @@ def check_onnxruntime() -> None:
         session.run(None, {"z": np.zeros((1, 2, 2, 2), np.float32)})
     except Exception as error:
         raise EngineError(
-            f"ONNX Runtime {onnxruntime.__version__} does not compute inverse real DFT nodes, which --fft dft and the "
-            "calibration of --fft plugin need; install a newer ONNX Runtime"
+            f"ONNX Runtime {onnxruntime.__version__} does not compute inverse real DFT nodes, which `fft=dft` and the "
+            "calibration of `fft=plugin` need; install a newer ONNX Runtime"
         ) from error

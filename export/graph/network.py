@@ -87,7 +87,7 @@ def build(
     """
     check_size(size)
     if fft == "split" and size is None:
-        raise GlamaError("the split FFT is of one size: give --size HxW with --fft split, or use --fft matmul")
+        raise GlamaError("the split FFT is of one size: give `size=HxW` with `fft=split`, or use `fft=matmul`")
     graph = GraphBuilder()
     interface = INTERFACES[io](graph, size)
     entered = interface.write_inputs()

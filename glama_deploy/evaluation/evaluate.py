@@ -96,24 +96,24 @@ def evaluate(request: Request, on_progress: OnProgress = lambda done, total, tex
     """
     check_region(request.region)
     if request.weights is not None and not request.weights.is_dir():
-        raise GlamaError(f"--weights {request.weights} is no folder; give the one that the files of weights are in")
+        raise GlamaError(f"`weights` {request.weights} is no folder; give the one that the files of weights are in")
     datasets, masks = protocol.find_datasets(request.data), protocol.expand_masks(request.masks)
     specs = methods.parse_methods(
         request.models, request.backends, request.precisions, allow_engine_code=request.allow_engine_code
     )
     if request.reference not in (None, *(spec.label for spec in specs)):
         labels = ", ".join(spec.label for spec in specs)
-        raise GlamaError(f"--reference is {request.reference!r}; one of the methods is expected: {labels}")
+        raise GlamaError(f"`reference` is {request.reference!r}; one of the methods is expected: {labels}")
     for dataset in datasets:
         if request.out.resolve().is_relative_to(dataset.folder):
             raise GlamaError(
-                f"--out {request.out} lies in --data {dataset.folder}, all of which is evaluated; choose another folder"
+                f"`out` {request.out} lies in `data` {dataset.folder}, all of which is evaluated; choose another folder"
             )
     _check_device(request.device)
     metrics, weights, lacking = _find_metrics(request)
     opened, refused = _open_methods(request, specs)
     if request.reference in refused:
-        raise GlamaError(f"--reference {request.reference} does not run here: {refused[request.reference]}")
+        raise GlamaError(f"`reference` {request.reference} does not run here: {refused[request.reference]}")
     judge = Judge(metrics, weights, request.device)
     asked = Protocol(
         datasets=datasets,
@@ -156,10 +156,10 @@ def _check_device(device: str) -> None:
     """Raise GlamaError where the metrics' networks cannot run on the device."""
     kind, _, number = device.partition(":")
     if not re.fullmatch(r"cpu|cuda(:\d{1,4})?", device):
-        raise GlamaError(f"--device is {device!r}; cpu, cuda or cuda:N is expected")
+        raise GlamaError(f"`device` is {device!r}; cpu, cuda or cuda:N is expected")
     gpus = torch.cuda.device_count() if kind == "cuda" and torch.cuda.is_available() else 0
     if kind == "cuda" and int(number or 0) >= gpus:
-        raise GlamaError(f"--device is {device}, and PyTorch finds {gpus} GPUs; use --device cpu")
+        raise GlamaError(f"`device` is {device}, and PyTorch finds {gpus} GPUs; use `device=cpu`")
 
 
 def _check_images(evaluator: Evaluator, items: Sequence[Item]) -> None:
@@ -194,7 +194,7 @@ def _find_metrics(request: Request) -> tuple[tuple[str, ...], dict[str, Path], d
     metrics = tuple(name for name in names if name not in lacking)
     if not metrics:
         reasons = "; ".join(f"{name} is not computed: {reason}" for name, reason in lacking.items())
-        raise GlamaError(reasons or "no metric is asked for; give --metric psnr")
+        raise GlamaError(reasons or "no metric is asked for; give `metrics=psnr`")
     return metrics, weights, lacking
 
 

@@ -106,12 +106,12 @@ def parse_methods(
         check_path(Path(model))
         if model not in BASELINES and model != "default" and not Path(model).exists():
             raise GlamaError(
-                f"--model {text}: no bundle or checkpoint at {model}; a path, 'default', {', '.join(BASELINES)}: one "
+                f"`models` {text}: no bundle or checkpoint at {model}; a path, 'default', {', '.join(BASELINES)}: one "
                 "of these is expected"
             )
         label = name or _derive_label(model)
         if model in BASELINES and how:
-            raise GlamaError(f"--model {text}: {model} runs on no engine; leave out @{how}")
+            raise GlamaError(f"`models` {text}: {model} runs on no engine; leave out @{how}")
         if model in BASELINES:
             specs.append(Spec(label, model))
             continue
@@ -124,10 +124,10 @@ def parse_methods(
             specs.append(Spec(" ".join((label, *told)), model, backend, precision, allow_engine_code))
     taken = [spec.label for spec in specs if spec.label in (KNOWN, MASK, TRUTH)]
     if taken:
-        raise GlamaError(f"a method is called {taken[0]!r}, as a picture on the sheets; name it, as in --model A=PATH")
+        raise GlamaError(f"a method is called {taken[0]!r}, as a picture on the sheets; name it, as in `models=A=PATH`")
     twice = [label for label, count in Counter(spec.label for spec in specs).items() if count > 1]
     if twice:
-        raise GlamaError(f"two methods are called {twice[0]!r}; name them, as in --model A=PATH --model B=PATH")
+        raise GlamaError(f"two methods are called {twice[0]!r}; name them, as in `models=A=PATH` `models=B=PATH`")
     return specs
 
 
@@ -140,7 +140,7 @@ def _split_text(text: str) -> tuple[str, str, str]:
     name, equals, rest = text.partition("=") if "=" in text and not os.path.exists(text) else ("", "", text)
     model, at, how = rest.rpartition("@") if "@" in rest and not os.path.exists(rest) else (rest, "", "")
     if not model or (equals and not name) or (at and not how):
-        raise GlamaError(f"--model is {text!r}; [NAME=]MODEL[@BACKEND[/PRECISION]] is expected, no part empty")
+        raise GlamaError(f"`models` is {text!r}; [NAME=]MODEL[@BACKEND[/PRECISION]] is expected, no part empty")
     return name, model, how
 
 
@@ -215,7 +215,7 @@ def _report_failures(fill: Fill) -> Fill:
 def _open_emulated(spec: Spec, threads: int) -> Inpainter:
     if not (Path(spec.model) / MANIFEST).is_file():
         raise GlamaError(
-            f"{spec.label}: a checkpoint has no graph to emulate; glama-export --precision fp16 makes a bundle of it"
+            f"{spec.label}: a checkpoint has no graph to emulate; `export(precision=fp16)` makes a bundle of it"
         )
     require("onnx", "onnx", "pip install onnx", "ModelProto")
     require_onnxruntime()

@@ -171,14 +171,14 @@ def find_datasets(texts: Sequence[str]) -> tuple[Dataset, ...]:
             name, folder = Path(text).resolve().name, text
         check_path(Path(folder))
         if not Path(folder).is_dir():
-            raise GlamaError(f"--data {folder} is no folder; give one with images ({', '.join(sorted(SUFFIXES))})")
+            raise GlamaError(f"`data` {folder} is no folder; give one with images ({', '.join(sorted(SUFFIXES))})")
         if not name or name.startswith(".") or "/" in name:
-            raise GlamaError(f"--data {text} is called {name!r}, as no file may be; name it, as in --data A={folder}")
+            raise GlamaError(f"`data` {text} is called {name!r}, as no file may be; name it, as in `data=A={folder}`")
         if name in found:
-            raise GlamaError(f"two datasets are called {name!r}; name them, as in --data A={folder}")
+            raise GlamaError(f"two datasets are called {name!r}; name them, as in `data=A={folder}`")
         found[name] = Dataset(name=name, folder=Path(folder).resolve())
         if not _list_images(found[name].folder):
-            raise GlamaError(f"--data {folder} has no images ({', '.join(sorted(SUFFIXES))}); give a folder that has")
+            raise GlamaError(f"`data` {folder} has no images ({', '.join(sorted(SUFFIXES))}); give a folder that has")
     return tuple(found.values())
 
 

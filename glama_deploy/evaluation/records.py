@@ -131,7 +131,7 @@ class Folder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             if not self._is_evaluation():
-                raise GlamaError(f"{self.path} has files that are no evaluation's; choose another folder for --out")
+                raise GlamaError(f"{self.path} has files that are no evaluation's; choose another folder for `out`")
             lock = self._acquire()
         except OSError as error:
             raise write_error(self.path, error) from error
@@ -167,13 +167,13 @@ class Folder:
             there = Protocol.model_validate_json(path.read_bytes())
         except ValidationError as error:
             raise GlamaError(
-                f"{path} is damaged or of another version; choose another --out or pass --overwrite"
+                f"{path} is damaged or of another version; choose another `out` or pass `overwrite=True`"
             ) from error
         difference = protocol.difference(there)
         if difference:
             raise GlamaError(
-                f"{self.path} has results of another configuration ({difference}); choose another --out or pass "
-                "--overwrite"
+                f"{self.path} has results of another configuration ({difference}); choose another `out` or pass "
+                "`overwrite=True`"
             )
 
     def _read_records(self) -> list[Record]:
@@ -187,8 +187,8 @@ class Folder:
                     record = Record.model_validate_json(line) if line.endswith(b"\n") else None
                 except ValidationError as error:
                     raise GlamaError(
-                        f"{path} is damaged, or of another version, at line {len(found) + 1}; choose another --out or "
-                        "pass --overwrite"
+                        f"{path} is damaged, or of another version, at line {len(found) + 1}; choose another `out` or "
+                        "pass `overwrite=True`"
                     ) from error
                 if record is None:
                     break

@@ -244,7 +244,7 @@ def evaluate_items(
         except BrokenProcessPool as error:
             raise GlamaError(
                 "a process ended before its image was done, maybe for lack of memory; what is done is kept: run again "
-                "with --processes 1"
+                "with `processes=1`"
             ) from error
         except BaseException:
             for process in set(multiprocessing.active_children()) - others:

@@ -98,9 +98,9 @@ def pair_jobs(image: Path, mask: Path, out: Path, *, overwrite: bool = False) ->
         if kinds[path] is None:
             raise GlamaError(f"no {what} at {path}; check the path")
     if kinds[image] != kinds[mask]:
-        raise GlamaError(f"--image {image} and --mask {mask} must be two files or two folders")
+        raise GlamaError(f"`image` {image} and `mask` {mask} must be two files or two folders")
     if image.samefile(mask):
-        raise GlamaError(f"--image {image} and --mask {mask} are the same {kinds[image]}; pass the masks' own")
+        raise GlamaError(f"`image` {image} and `mask` {mask} are the same {kinds[image]}; pass the masks' own")
     if kinds[image] == "file":
         target = out / f"{image.stem}.png" if kinds[out] == "folder" else out
         there = _find_kind(target) is not None
@@ -110,9 +110,9 @@ def pair_jobs(image: Path, mask: Path, out: Path, *, overwrite: bool = False) ->
         check_writable(target)
         return [Job(image, mask, target)]
     if kinds[out] == "file":
-        raise GlamaError(f"--out {out} is a file; a folder is needed for a folder of images")
+        raise GlamaError(f"`out` {out} is a file; a folder is needed for a folder of images")
     if kinds[out] == "folder" and (out.samefile(image) or out.samefile(mask)):
-        raise GlamaError(f"--out {out} is a folder of the inputs; choose another")
+        raise GlamaError(f"`out` {out} is a folder of the inputs; choose another")
     sources, masks = _list_images_by_stem(image), _list_masks_by_stem(mask)
     if not sources:
         left = "".join(f"; it has {part}" for part in describe_left_out(image, mask, out))

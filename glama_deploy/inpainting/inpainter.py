@@ -251,7 +251,7 @@ class Inpainter:
         if not self._runner.takes_device_arrays or self._runner.io != "uint8":
             raise ImageError(
                 f"the image or mask lies on a GPU, which {self.description} does not read; pass numpy arrays, or "
-                "export with --io uint8 for TensorRT"
+                "export with `io=uint8` for TensorRT"
             )
         if not on_device(image) or not on_device(mask):
             raise ImageError("of image and mask one lies on the GPU and one does not; put both in one place")
@@ -264,7 +264,7 @@ class Inpainter:
         height, width = missing.shape[1:]
         if self._pad(height, width) != (0, 0):
             raise ImageError(
-                f"the image is {height}x{width} and lies on the GPU, where it is not padded; export without --size"
+                f"the image is {height}x{width} and lies on the GPU, where it is not padded; export without `size`"
             )
         needed = self._runner.memory_needed((height, width))
         with (

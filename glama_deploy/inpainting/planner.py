@@ -145,7 +145,7 @@ class Limits:
         raise ImageError(
             f"the image is {_describe(size)}{note}, this engine takes {self.sizes}; export again with "
             f"{_describe_wider_sizes(self.sizes, *padded)}, or without a size"
-            + ("" if self.sizes.static else " (of a TensorRT engine: glama-build again with it)")
+            + ("" if self.sizes.static else " (of a TensorRT engine: `build()` again with it)")
             + (tip if tiles.list_tile_sizes(self.sizes, size) else "")
         )
 
@@ -341,7 +341,7 @@ def _warn_of_tiles(tile_sizes: dict[Span, Size], shape: Size, sizes: SizeRange) 
     reason, remedy = "the free memory", "scale the image down"
     if any(next_side(side) > most for side, most in zip(wanted, sizes.max, strict=True)):
         reason = f"this engine, which takes {sizes},"
-        remedy = f"export {'without --size' if sizes.static else 'with a larger --max-size'}"
+        remedy = f"export {'without `size`' if sizes.static else 'with a larger `max_size`'}"
     log.warning(
         "a hole of %s with its context does not fit %s and is filled by tiles (%s, up to %d); to fill it at once %s",
         _describe(hole.size),
@@ -357,10 +357,10 @@ def _describe(size: Size) -> str:
 
 
 def _describe_wider_sizes(sizes: SizeRange, height: int, width: int) -> str:
-    """Return the export options that make an engine take this size, too."""
+    """Return the fields of an export that make an engine take this size, too."""
     low = min(next_side(height), sizes.min[0]), min(next_side(width), sizes.min[1])
     high = max(next_side(height), sizes.max[0]), max(next_side(width), sizes.max[1])
     if sizes.static:
-        return f"--size {next_side(height)}x{next_side(width)}"
-    options = [("--min-size", low, sizes.min), ("--max-size", high, sizes.max)]
-    return " ".join(f"{option} {_describe(side)}" for option, side, bound in options if side != bound)
+        return f"`size={next_side(height)}x{next_side(width)}`"
+    bounds = [("min_size", low, sizes.min), ("max_size", high, sizes.max)]
+    return " ".join(f"`{field}={_describe(side)}`" for field, side, bound in bounds if side != bound)

@@ -118,7 +118,7 @@ def check_overwrite(
         GlamaError: the output is there and may not be replaced.
     """
     if is_there and not overwrite:
-        raise GlamaError(f"{path} {found}; choose another {place} or pass --overwrite")
+        raise GlamaError(f"{path} {found}; choose another {place} or pass `overwrite=True`")
 
 
 @contextmanager

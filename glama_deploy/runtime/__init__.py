@@ -97,7 +97,7 @@ def open_bundle(bundle: Bundle, backend: str, request: Request = _PLAIN) -> Runn
             log.warning("%s; using %s", reason, runner.description)
         return runner
     if not refused and bundle.manifest.fft == "plugin":
-        raise EngineError(f"{bundle.path} is for TensorRT alone and has no engine yet: glama-build BUNDLE --target trt")
+        raise EngineError(f"{bundle.path} is for TensorRT alone and has no engine yet: `build(BUNDLE, target=trt)`")
     reasons = "; ".join(dict.fromkeys(refused))
     raise EngineError(reasons or "no engine for this bundle is installed; pip install openvino (CPU) is a good start")
 

@@ -41,7 +41,7 @@ def test_a_method_that_cannot_run_here_is_a_line(photos, tiny_bundle, tmp_path, 
     assert summary.remarks[0].startswith("gpu is not computed: ")
     row = "| photos | gpu | not computed | not computed |"
     assert (tmp_path / "out" / "RESULTS.md").read_text().count(row) == len(REGIONS)
-    with pytest.raises(GlamaError, match="--reference gpu does not run here"):
+    with pytest.raises(GlamaError, match="`reference` gpu does not run here"):
         evaluate(ask(photos, tmp_path / "none", *models, reference="gpu"))
     assert not (tmp_path / "none").exists()
 

@@ -91,7 +91,7 @@ def test_a_metric_without_its_weights_is_a_line_and_the_others_come_out(photos, 
     assert [line.partition(" ")[0] for line in summary.remarks] == ["lpips-alex", "lpips-vgg", "fid"]
     assert all("not computed" in line and "\n" not in line for line in summary.remarks)
     text = (tmp_path / "out" / "RESULTS.md").read_text()
-    assert "**LPIPS (AlexNet): not computed**: alexnet-owt-7be5be79.pth is neither in --weights nor" in text
+    assert "**LPIPS (AlexNet): not computed**: alexnet-owt-7be5be79.pth is neither in `weights` nor" in text
     with pytest.raises(GlamaError, match="fid is not computed"):
         evaluate(ask(photos, tmp_path / "none", "telea", metrics=("fid",)))
     assert not (tmp_path / "none").exists()

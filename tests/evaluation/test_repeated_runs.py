@@ -145,7 +145,7 @@ def test_results_of_another_configuration_stay_unless_told_otherwise(photos, tmp
     out = tmp_path / "out"
     evaluate(ask(photos, out, "telea", seed=0))
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    with pytest.raises(GlamaError, match=r"results of another configuration \(seed 0, not 1\).*--overwrite"):
+    with pytest.raises(GlamaError, match=r"results of another configuration \(seed 0, not 1\).*`overwrite=True`"):
         evaluate(ask(photos, out, "telea", seed=1))
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     with pytest.raises(GlamaError, match=rf"\(datasets photos={photos}, not new={photos}\)"):

@@ -139,7 +139,7 @@ def test_a_bundle_without_predicted_says_how_to_get_it(tiny, make_bundle, photo,
     for backend in ("openvino", "onnxruntime"):
         inpainter = glama_deploy.load(bundle.path, backend)
         assert inpainter(photo, hole).shape == photo.shape
-        with pytest.raises(GlamaError, match="--predicted"):
+        with pytest.raises(GlamaError, match="`predicted=True`"):
             inpainter.predict(photo, hole)
 
 
@@ -172,7 +172,7 @@ def test_an_existing_bundle_is_replaced_only_when_asked(tiny, tmp_path):
     out = tmp_path / "b"
     export(Request(tiny, out, parity=False))
     before = (out / "manifest.json").stat().st_mtime_ns
-    with pytest.raises(GlamaError, match="--overwrite"):
+    with pytest.raises(GlamaError, match="`overwrite=True`"):
         export(Request(tiny, out, parity=False))
     assert (out / "manifest.json").stat().st_mtime_ns == before
     export(Request(tiny, out, parity=False, overwrite=True))

@@ -177,11 +177,11 @@ def test_padding_is_symmetric_at_the_bottom_and_the_right():
 def test_an_image_outside_the_engines_sizes_names_the_range_and_the_remedy(photo, hole):
     small = SizeRange(min=(16, 16), opt=(32, 32), max=(64, 64))
     with pytest.raises(
-        ImageError, match=r"96x120, this engine takes 16x16…64x64; export again with --max-size 96x120, or"
+        ImageError, match=r"96x120, this engine takes 16x16…64x64; export again with `max_size=96x120`, or"
     ):
         Inpainter(Constant(0.5, small), NetworkConfig(ngf=8))(photo, hole, region="full")
     static = SizeRange(min=(64, 64), opt=(64, 64), max=(64, 64))
-    with pytest.raises(ImageError, match=r"60x50 \(padded to 64x56\), this engine takes 64x64; .*--size 64x56"):
+    with pytest.raises(ImageError, match=r"60x50 \(padded to 64x56\), this engine takes 64x64; .*`size=64x56`"):
         Inpainter(Constant(0.5, static), NetworkConfig(ngf=8))(photo[:60, :50], hole[:60, :50])
 
 

@@ -217,7 +217,7 @@ def test_a_hole_that_an_engine_of_one_size_does_not_hold_is_filled_by_tiles(
         filled = small(image, mask, region=region)
     assert [record.getMessage() for record in caplog.records] == [
         "a hole of 230x200 with its context does not fit this engine, which takes 192x192, and is filled by tiles "
-        "(192x192, up to 4); to fill it at once export without --size"
+        "(192x192, up to 4); to fill it at once export without `size`"
     ]
     assert (filled[~mask] == image[~mask]).all()
     assert (filled[mask] != image[mask]).mean() > 0.9

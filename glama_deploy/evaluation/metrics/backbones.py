@@ -53,8 +53,8 @@ def describe_absence(weights: WeightFile) -> str:
         What is missing, and what to do.
     """
     return (
-        f"{weights.names[0]} is neither in --weights nor in {find_cache()}; "
-        f"put it there (from {weights.url}), or pass --download"
+        f"{weights.names[0]} is neither in `weights` nor in {find_cache()}; "
+        f"put it there (from {weights.url}), or pass `download=True`"
     )
 
 
@@ -77,7 +77,7 @@ def download(weights: WeightFile) -> Path:
         torch.hub.download_url_to_file(weights.url, str(path), weights.digest, progress=False)
     except (URLError, OSError, RuntimeError) as error:
         raise GlamaError(
-            f"{weights.url} cannot be downloaded ({error}); download it elsewhere and put it into --weights"
+            f"{weights.url} cannot be downloaded ({error}); download it elsewhere and put it into `weights`"
         ) from error
     return path
 

@@ -35,7 +35,9 @@ def open(bundle: Bundle, request: Request) -> OnnxRuntimeRunner:
     """
     providers.require_onnxruntime()
     if not bundle.engine(catalogue.ONNX.name):
-        raise EngineError(f"{bundle.path} has FFTs as a TensorRT plugin's nodes; for ONNX Runtime export --fft matmul")
+        raise EngineError(
+            f"{bundle.path} has FFTs as a TensorRT plugin's nodes; for ONNX Runtime export with `fft=matmul`"
+        )
     candidates = _list_providers(request.device)
     refused = []
     for provider in candidates:
@@ -77,7 +79,7 @@ class OnnxRuntimeRunner(Runner):
 
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = INPAINTED) -> np.ndarray:
         if output not in self._outputs:
-            raise EngineError(f"the bundle has no output {output!r}; export it again with --predicted")
+            raise EngineError(f"the bundle has no output {output!r}; export it again with `predicted=True`")
         try:
             with self._lock:  # memory is counted for one run at a time
                 return self._session.run([output], {IMAGE: image, MASK: mask})[0]

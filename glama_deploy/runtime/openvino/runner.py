@@ -84,7 +84,7 @@ def open(bundle: Bundle, request: Request) -> OpenVINORunner:
     """Compile the bundle for this CPU, or take it from the cache of compiled models."""
     require("openvino", "OpenVINO", "pip install openvino", "Core")
     if not _has_engine(bundle):
-        raise EngineError(f"{bundle.path} has FFTs as a TensorRT plugin's nodes; for OpenVINO export --fft matmul")
+        raise EngineError(f"{bundle.path} has FFTs as a TensorRT plugin's nodes; for OpenVINO export with `fft=matmul`")
     return OpenVINORunner(bundle, request)
 
 
@@ -228,7 +228,7 @@ class OpenVINORunner(Runner):
 
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = INPAINTED) -> np.ndarray:
         if output not in self._outputs:
-            raise EngineError(f"the bundle has no output {output!r}; export it again with --predicted")
+            raise EngineError(f"the bundle has no output {output!r}; export it again with `predicted=True`")
         try:
             with self._free_streams:
                 with self._lock:
@@ -396,8 +396,8 @@ def _uses_int8(bundle: Bundle, name: EngineName, precision: str) -> bool:
     there = catalogue.PRECISIONS[bundle.manifest.engines[name].precision].is_quantized
     asked = precision != "auto" and catalogue.PRECISIONS[precision].is_quantized
     if asked and not there:
-        remedy = "export it with --precision int8 --calib FOLDER --target openvino"
+        remedy = "export it with `precision=int8` `calibration=FOLDER` `targets=openvino`"
         if "int8" in bundle.manifest.graphs:
-            remedy = f"glama-build {bundle.path} --target openvino --precision int8"
+            remedy = f"`build({bundle.path}, target=openvino, precision=int8)`"
         raise EngineError(f"{bundle.path} is not in int8 for OpenVINO; {remedy}")
     return there and (precision == "auto" or asked)

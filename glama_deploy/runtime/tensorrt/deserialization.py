@@ -29,8 +29,8 @@ def deserialize(
     if settings.version_compatible and not allow_engine_code:
         raise EngineError(
             "the engine is version-compatible, so it contains native code, which would run in this process; if you "
-            "trust where the bundle comes from, allow it (--allow-engine-code, "
-            "glama_deploy.load(..., allow_engine_code=True)), else build the engine again with glama-build"
+            "trust where the bundle comes from, allow it (`allow_engine_code=True`), else "
+            "build the engine again with `build()`"
         )
     if fft == "plugin":
         from glama_deploy.runtime.tensorrt.plugins import register

@@ -49,7 +49,7 @@ def open(bundle: Bundle, request: Request) -> TensorRTRunner:
         )
     if not names:
         rtx = f" (or {TENSORRT_RTX.target})" if bundle.manifest.fft in TENSORRT_RTX.lowerings else ""
-        add = f"glama-build {bundle.path} --target {TENSORRT.target}{rtx}"
+        add = f"`build({bundle.path}, target={TENSORRT.target})`{rtx}"
         raise EngineError(f"{bundle.path} has no TensorRT engine; add one: {add}")
     refused = []
     for name in asked:
@@ -69,7 +69,7 @@ def _computes_in(engine: Engine | None, precision: str) -> bool:
 def _open_engine(bundle: Bundle, name: EngineName, request: Request) -> TensorRTRunner:
     package = ENGINES[name].package
     engine = bundle.engine(name)
-    rebuild = f"glama-build {bundle.path} --target {ENGINES[name].target}"
+    rebuild = f"`build({bundle.path}, target={ENGINES[name].target})`"
     if engine is None:
         raise EngineError(f"the bundle has no such engine; add it with: {rebuild}")
     trt = require(package, package, f"pip install {name} cuda-python")
@@ -110,7 +110,7 @@ def check_gpu(engine: Engine, device: Device, rebuild: str) -> None:
         if has == (major, minor) or (entry.endswith("+") and has > (major, minor)):
             return
     if engine.compute_capabilities:
-        remedy = f"{rebuild} --gpu {has[0]}.{has[1]}" if engine.name == TENSORRT_RTX.name else rebuild
+        remedy = f"{rebuild} `gpus={has[0]}.{has[1]}`" if engine.name == TENSORRT_RTX.name else rebuild
         raise EngineError(
             f"the engine is for GPUs of compute capability {', '.join(engine.compute_capabilities)}, "
             f"{device.name()} has {has[0]}.{has[1]}; rebuild with: {remedy}"
@@ -238,7 +238,7 @@ class TensorRTRunner(Runner):
         """As :class:`glama_deploy.runtime.base.Runner` says, from arrays in host or device memory; the result is a
         fresh array in host memory."""
         if output not in self._outputs:
-            raise EngineError(f"the bundle has no output {output!r}; export it again with --predicted")
+            raise EngineError(f"the bundle has no output {output!r}; export it again with `predicted=True`")
         arrays = {
             tensor.name: device_array(tensor.name, array) if on_device(array) else array
             for tensor, array in zip(self._inputs, (image, mask), strict=True)
@@ -320,11 +320,11 @@ class TensorRTRunner(Runner):
             return profile
         most = max(profile.max_batch or batch for profile in self._profiles)
         if batch > most:
-            raise EngineError(f"the batch is {batch}, this engine takes up to {most}; build it again with --max-batch")
+            raise EngineError(f"the batch is {batch}, this engine takes up to {most}; build it again with `max_batch`")
         raise EngineError(
             f"the image is {height}x{width}, the batch {batch}; this engine takes "
             f"{' or '.join(map(_format_profile, self._profiles))}; "
-            "build it again with --min-size and --max-size around it"
+            "build it again with `min_size` and `max_size` around it"
         )
 
     @contextmanager
@@ -341,7 +341,7 @@ class TensorRTRunner(Runner):
                     self._pinned.release()
                     raise EngineError(
                         f"{self.description} has no memory for {what} ({error}); "
-                        "use a smaller image or export with smaller --max-size"
+                        "use a smaller image or export with smaller `max_size`"
                     ) from error
 
 

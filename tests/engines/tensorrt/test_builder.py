@@ -414,13 +414,13 @@ def test_an_engine_of_another_version_says_how_to_rebuild(bundle):
     from glama_deploy.runtime import open_bundle
 
     with pytest.raises(
-        EngineError, match=r"built with tensorrt_rtx 1\.0\.0.*rebuild with: glama-build .* --target trt-rtx"
+        EngineError, match=r"built with tensorrt_rtx 1\.0\.0.*rebuild with: `build\(.*, target=trt-rtx\)`"
     ):
         open_bundle(Bundle(bundle.path, manifest), "tensorrt")
 
 
 def test_a_bundle_without_an_engine_says_how_to_build_one(tiny_bundle):
-    with pytest.raises(EngineError, match=r"add one: glama-build .* --target trt \(or trt-rtx\)"):
+    with pytest.raises(EngineError, match=r"add one: `build\(.*, target=trt\)` \(or trt-rtx\)"):
         glama_deploy.load(tiny_bundle.path, "tensorrt")
 
 

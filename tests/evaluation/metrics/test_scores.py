@@ -242,7 +242,7 @@ def test_a_file_is_found_in_the_folder_given_and_in_torch_s_own(weights, tmp_pat
     alexnet = METRICS["lpips-alex"].weights
     assert backbones.find_file(alexnet, weights) == weights / "alexnet-owt-7be5be79.pth"
     assert backbones.find_file(alexnet, None) is None
-    assert "alexnet-owt-7be5be79.pth is neither in --weights nor in" in backbones.describe_absence(alexnet)
+    assert "alexnet-owt-7be5be79.pth is neither in `weights` nor in" in backbones.describe_absence(alexnet)
     (tmp_path / "checkpoints").mkdir()
     there = tmp_path / "checkpoints" / "pt_inception-2015-12-05-6726825d.pth"  # pytorch-fid's name of the same
     there.touch()

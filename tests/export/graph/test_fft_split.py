@@ -87,7 +87,7 @@ def test_its_bases_are_rounded_once_from_float64(tiny, half):
 
 def test_it_needs_one_size(tiny):
     source = checkpoint.read(tiny)
-    with pytest.raises(GlamaError, match=r"give --size HxW with --fft split"):
+    with pytest.raises(GlamaError, match=r"give `size=HxW` with `fft=split`"):
         build(source.config, source.weights, fft="split")
 
 

@@ -157,5 +157,5 @@ def test_arrays_on_a_gpu_that_do_not_fit_are_refused(byte_bundle, image, mask, s
 
 
 def test_an_engine_that_reads_no_gpu_memory_says_what_to_do(tiny_bundle):
-    with pytest.raises(ImageError, match=r"lies on a GPU, which OpenVINO .* does not read; .*--io uint8"):
+    with pytest.raises(ImageError, match=r"lies on a GPU, which OpenVINO .* does not read; .*`io=uint8`"):
         glama_deploy.load(tiny_bundle.path, "openvino")(OnGpu((64, 64, 3)), OnGpu((64, 64)))

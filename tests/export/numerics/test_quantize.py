@@ -188,7 +188,7 @@ def test_a_graph_of_any_size_is_measured_at_two(photos):
 
 
 def test_a_precision_that_a_bundle_has_not_is_said(bundle, tiny_bundle):
-    with pytest.raises(EngineError, match="is not in int8 for OpenVINO; export it with --precision int8"):
+    with pytest.raises(EngineError, match="is not in int8 for OpenVINO; export it with `precision=int8`"):
         glama_deploy.load(tiny_bundle.path, "openvino", "int8")
     with pytest.raises(EngineError, match="has no int8 graph"):
         glama_deploy.load(tiny_bundle.path, "onnxruntime:cpu", "int8")

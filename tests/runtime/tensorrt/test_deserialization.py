@@ -34,11 +34,11 @@ def test_an_engine_for_other_gpus_names_both_and_the_command(opened, tiny_bundle
     if runs:
         opened(bundle, name).check(*inputs(1, 64, 64))
         return
-    target = "--target trt" if name == "tensorrt" else r"--target trt-rtx --gpu 8\.9"
+    target = r"trt\)`" if name == "tensorrt" else r"trt-rtx\)` `gpus=8\.9`"
     with pytest.raises(
         EngineError,
         match=rf"^{name}: the engine is for GPUs of compute capability {re.escape(', '.join(capabilities))}, "
-        rf"Memory GPU has 8\.9; rebuild with: glama-build \S+ {target}$",
+        rf"Memory GPU has 8\.9; rebuild with: `build\(\S+, target={target}$",
     ):
         opened(bundle, name)
     assert not opened.last.cuda.leaked
@@ -67,9 +67,7 @@ def test_an_engine_runs_on_the_version_that_built_it_or_if_made_so_on_later_ones
         world.check(*inputs(1, 64, 64))
         assert f"deserialize, host code {compatible}" in world.trt.calls  # allowed, where the engine needs that
     else:
-        with pytest.raises(
-            EngineError, match=rf"built with \w+ {built}, 10\.3\.0 is installed; rebuild with: glama-build"
-        ):
+        with pytest.raises(EngineError, match=rf"built with \w+ {built}, 10\.3\.0 is installed; rebuild with: `build"):
             opened(bundle, name)
 
 
@@ -85,9 +83,7 @@ def test_a_bundle_cannot_allow_the_code_of_its_own_engine(opened, tiny_bundle):
 
 
 def test_an_engine_that_was_changed_or_is_not_accepted_is_one_line(opened, tiny_bundle):
-    with pytest.raises(
-        EngineError, match=r"^tensorrt: \S+ was not accepted on this GPU; rebuild with: glama-build [^\n]*$"
-    ):
+    with pytest.raises(EngineError, match=r"^tensorrt: \S+ was not accepted on this GPU; rebuild with: `build[^\n]*$"):
         opened(with_engine(tiny_bundle), accepts=False)
     assert not opened.last.cuda.leaked
     good = tiny_bundle.manifest.engines["onnx"].files[0]
@@ -134,7 +130,7 @@ def test_an_engine_with_plugins_has_them_registered_first(opened, tiny_bundle, m
     assert registered == [("tensorrt", [])]
 
     def refuse(trt: Any) -> None:
-        raise EngineError("no plugins here; export with --fft matmul")
+        raise EngineError("no plugins here; export with `fft=matmul`")
 
     plugins.register = refuse
     with pytest.raises(EngineError, match="no plugins here"):

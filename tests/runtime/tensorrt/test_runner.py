@@ -147,7 +147,7 @@ def test_a_run_that_waited_while_the_runner_was_closed_says_so(memory_world, mon
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
 def test_what_an_engine_cannot_do_is_one_line(opened, tiny_bundle):
     runner = opened(with_engine(tiny_bundle)).runner
-    with pytest.raises(EngineError, match=r"^the batch is 3, this engine takes up to 2; .*--max-batch$"):
+    with pytest.raises(EngineError, match=r"^the batch is 3, this engine takes up to 2; .*`max_batch`$"):
         runner.run(*inputs(3, 64, 64))
     with pytest.raises(
         EngineError, match=r"the image is 48x64, the batch 1; this engine takes 64x64…256x256 \(batch up"
@@ -184,7 +184,7 @@ def test_too_little_memory_is_one_line_and_everything_is_given_back(opened, tiny
     with pytest.raises(
         EngineError,
         match=r"^TensorRT 10\.3\.0 fp32 has no memory for 1 × 160x160 \([^\n]*out of memory\); "
-        r"use a smaller image or export with smaller --max-size$",
+        r"use a smaller image or export with smaller `max_size`$",
     ):
         world.runner.run(*inputs(1, 160, 160))
     assert not world.cuda.memory
@@ -194,7 +194,7 @@ def test_too_little_memory_is_one_line_and_everything_is_given_back(opened, tiny
 
 
 def test_too_little_memory_for_the_usual_size_is_said_at_opening(opened, tiny_bundle):
-    with pytest.raises(EngineError, match=r"no memory for the engine's usual size .* smaller --max-size$"):
+    with pytest.raises(EngineError, match=r"no memory for the engine's usual size .* smaller `max_size`$"):
         opened(with_engine(tiny_bundle), room=1000)
     gc.collect()
     assert not opened.last.cuda.leaked
@@ -204,7 +204,7 @@ def test_an_image_outside_the_profile_names_the_range_and_the_command(memory_wor
     inpainter = Inpainter(memory_world.runner, NetworkConfig(ngf=8))
     out = inpainter(photo, hole)
     np.testing.assert_array_equal(out[~hole], photo[~hole])
-    with pytest.raises(ImageError, match=r"48x120, this engine takes 64x64…256x256; export again with --min-size"):
+    with pytest.raises(ImageError, match=r"48x120, this engine takes 64x64…256x256; export again with `min_size="):
         inpainter(photo[:48], hole[:48])
 
 

@@ -112,7 +112,7 @@ def load() -> Cufft:
         "cuFFT is not installed"
         + (f" or does not load ({broken[0]})" if broken else "")
         + "; install the CUDA toolkit and have libcufft.so on LD_LIBRARY_PATH, or: pip install nvidia-cufft-cu12 "
-        "(CUDA 13: nvidia-cufft); or export with --fft matmul, which needs none"
+        "(CUDA 13: nvidia-cufft); or export with `fft=matmul`, which needs none"
     )
 
 

@@ -44,10 +44,10 @@ def register(trt: Any, transforms: Transforms | None = None) -> None:
 
 def _check(trt: Any) -> None:
     if trt.__name__.partition(".")[0] == TENSORRT_RTX.package:
-        raise EngineError("TensorRT-RTX takes no plugins; export with --fft matmul")
+        raise EngineError("TensorRT-RTX takes no plugins; export with `fft=matmul`")
     if int(trt.__version__.partition(".")[0]) < 10 or not hasattr(trt.INetworkDefinition, "add_plugin_v3"):
         raise EngineError(
-            f"TensorRT {trt.__version__} takes no V3 plugins; install 10 or newer, or export with --fft matmul"
+            f"TensorRT {trt.__version__} takes no V3 plugins; install 10 or newer, or export with `fft=matmul`"
         )
 
 

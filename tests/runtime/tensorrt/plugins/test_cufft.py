@@ -25,7 +25,7 @@ def test_a_plan_without_a_driver_is_one_clear_line(real_cufft):
 
 def test_no_library_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr(cufft, "_candidates", lambda: ["libcufft-that-is-not-there.so"])
-    with pytest.raises(EngineError, match=r"cuFFT is not installed; install the CUDA toolkit .* --fft matmul"):
+    with pytest.raises(EngineError, match=r"cuFFT is not installed; install the CUDA toolkit .* `fft=matmul`"):
         cufft.load()
     broken = tmp_path / "libcufft.so"
     broken.write_bytes(b"not a library")

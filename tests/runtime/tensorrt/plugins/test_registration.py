@@ -110,7 +110,7 @@ def test_registering_twice_is_registering_once():
 @pytest.mark.parametrize(
     ("name", "version", "message"),
     [
-        ("tensorrt_rtx", "1.7.1.116", r"^TensorRT-RTX takes no plugins; export with --fft matmul$"),
+        ("tensorrt_rtx", "1.7.1.116", r"^TensorRT-RTX takes no plugins; export with `fft=matmul`$"),
         ("tensorrt", "8.6.1", r"^TensorRT 8\.6\.1 takes no V3 plugins; install 10 or newer"),
     ],
 )
