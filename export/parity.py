@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from glama_deploy import runtime
 from glama_deploy.bundle import Bundle, Engine, Io, Parity, Precision, SizeRange
 from glama_deploy.catalogue import ENGINES, Tolerance, find_tolerance
 from glama_deploy.checkpoints.formats import Checkpoint, build_module
@@ -20,6 +19,7 @@ from glama_deploy.inpainting.padding import compute_padding
 from glama_deploy.inpainting.tensors import to_images
 from glama_deploy.node_names import INPAINTED, PREDICTED
 from glama_deploy.psnr import compute_psnr
+from glama_deploy.runtime import choice
 from glama_deploy.runtime.base import Request, Runner, require
 
 if TYPE_CHECKING:
@@ -91,10 +91,10 @@ def _forms(
     # The export has just built the engine: code in it is not from elsewhere.
     device = ENGINES[engine.name].device.replace("any", "cpu")
     request = Request(device=device, compile_sizes=False, allow_engine_code=True)
-    runner = runtime.open_engine(bundle, engine.name, request)
+    runner = choice.open_engine(bundle, engine.name, request)
     yield compare(runner, expected, output, engine.precision, tolerances)
     if any(runner.has_compiled_form(_find_size(item)) for item in expected):
-        runner = runtime.open_engine(bundle, engine.name, replace(request, compile_sizes=True))
+        runner = choice.open_engine(bundle, engine.name, replace(request, compile_sizes=True))
         yield compare(runner, expected, output, engine.precision, tolerances)
 
 

@@ -8,13 +8,14 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from glama_deploy import catalogue, runtime
+from glama_deploy import catalogue
 from glama_deploy.bundle import MANIFEST, SCHEMA_VERSION, Bundle
 from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.errors import BundleError, CheckpointError, EngineError, GlamaError
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.io import cache, locks
 from glama_deploy.io.files import PREFIX, check_path, remove, sha256, write_error
+from glama_deploy.runtime import choice
 from glama_deploy.runtime.base import Request, installed
 from glama_deploy.runtime.calls import native_call
 from glama_deploy.system.packages import read_versions
@@ -40,12 +41,12 @@ def load_model(model: str | Path, backend: str, request: Request) -> Inpainter:
         raise GlamaError(
             f"model is a {type(model).__name__}; the path of a bundle or checkpoint, or 'default' is expected"
         )
-    runtime.check_request(backend, request)
+    choice.check_request(backend, request)
     with native_call():
         path = Path(model)
         check_path(path)
         if str(model) != "default" and (path / MANIFEST).is_file():
-            bundle, runner = runtime.open_folder(path, backend, request)
+            bundle, runner = choice.open_folder(path, backend, request)
             return Inpainter(runner, bundle.manifest.network)
         if str(model) != "default" and path.is_dir() and not (path / "config.yaml").is_file():
             Bundle.open(path)  # raises an error that names what is wrong
@@ -84,7 +85,7 @@ def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpain
         return _with_torch(model, request)
     try:
         bundle = cached_bundle(model)
-        runner = runtime.open_bundle(bundle, backend, request)
+        runner = choice.open_bundle(bundle, backend, request)
     except EngineError as error:
         if backend != "auto":
             raise

@@ -29,8 +29,8 @@ from glama_deploy.inpainting.inpainter import Inpainter, Region
 from glama_deploy.io.files import check_path, sha256
 from glama_deploy.loading import read_digests
 from glama_deploy.network import NetworkConfig
-from glama_deploy.runtime import check_request
 from glama_deploy.runtime.base import Request, require
+from glama_deploy.runtime.choice import check_request
 from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
 
 #: Image uint8 H×W×3 and missing bool H×W → image uint8 H×W×3.

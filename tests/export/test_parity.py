@@ -7,10 +7,10 @@ import pytest
 import torch
 
 import glama_deploy
-from glama_deploy import runtime
 from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.masks import by_name
 from glama_deploy.reference.generator import inpaint, predict
+from glama_deploy.runtime import choice
 from glama_deploy.runtime import torch as torch_runtime
 from glama_deploy.runtime.base import Request
 
@@ -41,7 +41,7 @@ def network(request, make_bundle):
     """The reference generator, and a runner for each backend."""
     source = request.getfixturevalue("lama_small" if request.param == "lama-small" else "lama9")
     bundle = make_bundle(source)
-    runners = {backend: runtime.open_bundle(bundle, backend) for backend in ("openvino", "onnxruntime")}
+    runners = {backend: choice.open_bundle(bundle, backend) for backend in ("openvino", "onnxruntime")}
     runners["torch"] = torch_runtime.open(checkpoint.read(source), Request())
     return checkpoint.load(source), runners
 

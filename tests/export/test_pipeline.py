@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import glama_deploy
-from glama_deploy import runtime
 from glama_deploy.bundle import ANY_SIZE, Bundle, SizeRange
 from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.errors import CheckpointError, EngineError, GlamaError
 from glama_deploy.export import parity, pipeline, samples
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.io import images
+from glama_deploy.runtime import choice
 from glama_deploy.runtime import torch as torch_runtime
 from glama_deploy.runtime.base import Request as RunRequest
 from glama_deploy.runtime.base import Runner
@@ -89,7 +89,7 @@ def test_parity_keeps_to_what_the_engine_was_built_for(tiny, make_bundle, monkey
     bundle = make_bundle(tiny)
     sizes = SizeRange(min=(64, 64), opt=(256, 256), max=(304, 304), max_batch=1)
     engine = bundle.manifest.engines["openvino"].model_copy(update={"name": "tensorrt", "sizes": sizes})
-    monkeypatch.setattr(runtime, "open_engine", lambda *_: OnTheDevice(tiny, sizes))
+    monkeypatch.setattr(choice, "open_engine", lambda *_: OnTheDevice(tiny, sizes))
     expected = parity.reference(checkpoint.read(tiny), samples.parity_cases(ANY_SIZE))
     found = parity.measure(bundle, engine, expected, "predicted")
     assert found.passed
@@ -104,7 +104,7 @@ def test_an_engine_that_fails_while_it_is_measured_is_said_to_be_unmeasured(tiny
             raise EngineError("out of device memory")
 
     bundle = make_bundle(tiny)
-    monkeypatch.setattr(runtime, "open_engine", lambda *_: Fails())
+    monkeypatch.setattr(choice, "open_engine", lambda *_: Fails())
     expected = parity.reference(checkpoint.read(tiny), samples.parity_cases(ANY_SIZE)[:1])
     found = parity.measure(bundle, bundle.manifest.engines["openvino"], expected, "predicted")
     assert not found.measured

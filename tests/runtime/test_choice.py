@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import glama_deploy
-from glama_deploy import catalogue, runtime
+from glama_deploy import catalogue
 from glama_deploy.benchmarks.bench import contenders as subjects
 from glama_deploy.benchmarks.bench import run as bench
 from glama_deploy.bundle import Bundle
@@ -20,6 +20,7 @@ from glama_deploy.cli.bench import main as glama_bench
 from glama_deploy.cli.eval import main as glama_eval
 from glama_deploy.cli.inpaint import main as glama_inpaint
 from glama_deploy.errors import EngineError
+from glama_deploy.runtime import choice
 from glama_deploy.runtime.base import Request, installed, require
 from glama_deploy.runtime.onnxruntime import providers
 from glama_deploy.runtime.onnxruntime import runner as onnxruntime
@@ -273,7 +274,7 @@ def test_the_users_option_about_an_engines_code_reaches_the_engine(tiny_bundle, 
         asked.append(request)
         raise EngineError("not here")
 
-    monkeypatch.setattr(runtime, "open_bundle", opened)
+    monkeypatch.setattr(choice, "open_bundle", opened)
     with pytest.raises(EngineError, match="not here"):
         glama_deploy.load(tiny_bundle.path, allow_engine_code=allowed)
     for name in ("image.png", "mask.png"):

@@ -411,7 +411,7 @@ def test_an_engine_of_another_version_says_how_to_rebuild(bundle):
     engine = bundle.manifest.engines["tensorrt-rtx"]
     old = engine.model_copy(update={"versions": {"tensorrt_rtx": "1.0.0"}})
     manifest = bundle.manifest.model_copy(update={"engines": {**bundle.manifest.engines, "tensorrt-rtx": old}})
-    from glama_deploy.runtime import open_bundle
+    from glama_deploy.runtime.choice import open_bundle
 
     with pytest.raises(
         EngineError, match=r"built with tensorrt_rtx 1\.0\.0.*rebuild with: `build\(.*, target=trt-rtx\)`"

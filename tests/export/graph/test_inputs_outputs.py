@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import glama_deploy
-from glama_deploy import runtime
 from glama_deploy.bundle import Bundle, SizeRange
 from glama_deploy.errors import EngineError, ImageError
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.inpainting.padding import compute_padding
 from glama_deploy.network import NetworkConfig
+from glama_deploy.runtime import choice
 from glama_deploy.runtime.base import Runner
 
 
@@ -25,7 +25,7 @@ def byte_bundle(tiny, make_bundle) -> Bundle:
 
 @pytest.fixture(scope="module", params=["openvino", "onnxruntime"])
 def runner(request, byte_bundle):
-    return runtime.open_bundle(byte_bundle, request.param)
+    return choice.open_bundle(byte_bundle, request.param)
 
 
 @pytest.fixture(scope="module")

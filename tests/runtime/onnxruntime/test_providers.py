@@ -17,9 +17,9 @@ import glama_deploy
 from glama_deploy.bundle import Bundle, Graph, SizeRange
 from glama_deploy.checkpoints import formats as checkpoint
 from glama_deploy.errors import EngineError
-from glama_deploy.runtime import open_bundle
 from glama_deploy.runtime import torch as from_checkpoint
 from glama_deploy.runtime.base import Request
+from glama_deploy.runtime.choice import open_bundle
 from glama_deploy.runtime.onnxruntime import runner as backend
 
 

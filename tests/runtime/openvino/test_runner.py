@@ -190,7 +190,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from glama_deploy.bundle import Bundle
-from glama_deploy.runtime import open_bundle
+from glama_deploy.runtime.choice import open_bundle
 from glama_deploy.runtime.base import Request
 
 def held():

@@ -1,0 +1,112 @@
+"""The choice of an engine for a bundle. An engine's module is imported when the engine is opened."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from glama_deploy import catalogue
+from glama_deploy.bundle import Bundle, EngineName
+from glama_deploy.errors import EngineError, GlamaError
+from glama_deploy.runtime.base import MAX_THREADS, Request, Runner
+
+log = logging.getLogger("glama_deploy")
+
+_PLAIN = Request()
+
+#: How often a bundle is opened again that another process changes meanwhile: one change is seen at three instants.
+_MAX_ATTEMPTS = 10
+
+
+def check_request(backend: str, request: Request) -> None:
+    """Raise EngineError for a backend, precision or number of threads or streams that does not exist."""
+    precision, threads, streams = request.precision, request.threads, request.streams
+    if not isinstance(backend, str) or not isinstance(precision, str):
+        raise EngineError(f"backend is {backend!r}, precision {precision!r}; names are expected, such as 'auto'")
+    known = catalogue.backends()
+    name, colon, provider = backend.partition(":")
+    if colon and (name not in known or provider not in known[name].providers):
+        expected = [f"{record.backend}:{each}" for record in known.values() for each in record.providers]
+        raise EngineError(f"unknown backend {backend!r}; expected {', '.join(expected)}")
+    if name not in ("auto", "torch", *known):
+        raise EngineError(f"unknown backend {backend!r}; expected {', '.join(('auto', 'torch', *known))}")
+    if precision not in ("auto", *catalogue.PRECISIONS):
+        raise EngineError(
+            f"unknown precision {precision!r}; expected {catalogue.listed(('auto', *catalogue.PRECISIONS))}"
+        )
+    if threads is not None and not _is_count(threads):
+        raise EngineError(f"threads is {threads!r}; expected a whole number from 1 to {MAX_THREADS}, or None for all")
+    if not _is_count(streams):
+        raise EngineError(f"streams is {streams!r}; expected a whole number from 1 to {MAX_THREADS}")
+    if request.compile_sizes not in (None, True, False):
+        raise EngineError(f"compile_sizes is {request.compile_sizes!r}; True, False or None is expected")
+    if type(request.allow_engine_code) is not bool:
+        raise EngineError(f"allow_engine_code is {request.allow_engine_code!r}; True or False is expected")
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 1 <= value <= MAX_THREADS
+
+
+def open_folder(path: Path, backend: str, request: Request) -> tuple[Bundle, Runner]:
+    """Open the bundle at `path` and a runner for it, as one state of the bundle has them.
+
+    Another process may replace the bundle between the two: then both are opened again. Raises as :func:`open_bundle`
+    and :meth:`glama_deploy.bundle.Bundle.open` do.
+    """
+    for _ in range(_MAX_ATTEMPTS):
+        bundle = Bundle.open(path)
+        try:
+            runner = open_bundle(bundle, backend, request)
+        except GlamaError:
+            if bundle.is_current():
+                raise
+            continue
+        if bundle.is_current():
+            return bundle, runner
+    raise EngineError(f"{path} changed each time that it was opened; wait for the process that writes it")
+
+
+def open_bundle(bundle: Bundle, backend: str, request: Request = _PLAIN) -> Runner:
+    """A runner for the bundle. `auto` takes the first that opens, and says so for each that should have but did not.
+
+    Raises EngineError where the one asked for, or with `auto` any, cannot run here: one line with every reason.
+    """
+    check_request(backend, request)
+    if backend == "torch":
+        raise EngineError(
+            f"{bundle.path} is a bundle, which holds no PyTorch network; backend torch takes the checkpoint itself"
+        )
+    if backend != "auto":
+        name, _, provider = backend.partition(":")
+        record = catalogue.backends()[name]
+        return _module(record).open(bundle, replace(request, device=provider or record.device))
+    refused = []
+    for record, device in catalogue.auto_order():
+        module, asked = _module(record), replace(request, device=device)
+        if module.absent(bundle, asked):
+            continue
+        try:
+            runner: Runner = module.open(bundle, asked)
+        except EngineError as error:
+            refused.append(str(error))
+            continue
+        for reason in dict.fromkeys(refused):  # one package may be asked for two devices
+            log.warning("%s; using %s", reason, runner.description)
+        return runner
+    if not refused and bundle.manifest.fft == "plugin":
+        raise EngineError(f"{bundle.path} is for TensorRT alone and has no engine yet: `build(BUNDLE, target=trt)`")
+    reasons = "; ".join(dict.fromkeys(refused))
+    raise EngineError(reasons or "no engine for this bundle is installed; pip install openvino (CPU) is a good start")
+
+
+def open_engine(bundle: Bundle, name: EngineName, request: Request) -> Runner:
+    """A runner for one engine of the bundle, by the engine's own name. Raises EngineError where it cannot run here."""
+    runner: Runner = _module(catalogue.ENGINES[name]).open(bundle, replace(request, engine=name))
+    return runner
+
+
+def _module(record: catalogue.EngineRecord):  # type: ignore[no-untyped-def]  # (a module is no type)
+    return importlib.import_module(record.runtime)
