@@ -28,7 +28,7 @@ from glama_deploy.bundle import (
     Size,
     SizeRange,
 )
-from glama_deploy.checkpoints import formats as checkpoints
+from glama_deploy.checkpoints import formats
 from glama_deploy.engines.build import build as build_engine
 from glama_deploy.engines.tensorrt import build_script
 from glama_deploy.engines.tensorrt.options import Options
@@ -111,7 +111,7 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
     """
     _check(request)
     step("reading the checkpoint")
-    checkpoint = checkpoints.read(request.checkpoint)
+    checkpoint = formats.read(request.checkpoint)
     fft = _lowering(request, checkpoint.config)
     with bundle_folder.create(request.out, overwrite=request.overwrite) as folder:
         step("writing the ONNX graph")
@@ -274,7 +274,7 @@ def _lowering(request: Request, network: NetworkConfig) -> Lowering:
 
 
 def _write_graphs(
-    checkpoint: checkpoints.Checkpoint, request: Request, fft: Lowering, folder: Path, step: Callable[[str], None]
+    checkpoint: formats.Checkpoint, request: Request, fft: Lowering, folder: Path, step: Callable[[str], None]
 ) -> dict[Precision, Graph]:
     """Write `model.onnx` and, where half precision is asked for, the graph that has it written in (an OpenVINO IR
     needs none), or the quantized ones."""
@@ -301,7 +301,7 @@ def _write_graphs(
 
 def _manifest(
     request: Request,
-    checkpoint: checkpoints.Checkpoint,
+    checkpoint: formats.Checkpoint,
     fft: Lowering,
     graphs: dict[Precision, Graph],
     engines: dict[EngineName, Engine],
@@ -330,7 +330,7 @@ def _manifest(
 
 
 def _with_parity(
-    bundle: Bundle, checkpoint: checkpoints.Checkpoint, request: Request, step: Callable[[str], None]
+    bundle: Bundle, checkpoint: formats.Checkpoint, request: Request, step: Callable[[str], None]
 ) -> Manifest:
     """The manifest with the parity of each engine, and of each graph that TensorRT builds from."""
     if not request.parity:

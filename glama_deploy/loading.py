@@ -10,7 +10,7 @@ from pathlib import Path
 
 from glama_deploy import catalogue
 from glama_deploy.bundle import MANIFEST, SCHEMA_VERSION, Bundle
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.errors import BundleError, CheckpointError, EngineError, GlamaError
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.io import cache, locks
@@ -109,7 +109,7 @@ def cached_bundle(model: str | Path) -> Bundle:
     Raises:
         GlamaError: the cache cannot be written, or the checkpoint cannot be read or changes during the export.
     """
-    source = checkpoint.find_weights_file(model)
+    source = formats.find_weights_file(model)
     folder = cache.folder("bundles") or cache.temporary_folder()
     digests = read_digests(model)
     path = folder / _name_export(digests)
@@ -148,7 +148,7 @@ def read_digests(model: str | Path) -> Digests:
     Raises:
         CheckpointError: a file is missing or cannot be read.
     """
-    weights, config = checkpoint.find_weights_file(model), Path(model) / "config.yaml"
+    weights, config = formats.find_weights_file(model), Path(model) / "config.yaml"
     try:
         has_config = str(model) != "default" and config.is_file()  # (a folder may be called default)
         return Digests(sha256(weights), sha256(config) if has_config else "")
@@ -208,5 +208,5 @@ def _cached_engines() -> list[catalogue.EngineRecord]:
 def _with_torch(model: str | Path, request: Request) -> Inpainter:
     from glama_deploy.runtime import torch as torch_runtime
 
-    source = checkpoint.read(model)
+    source = formats.read(model)
     return Inpainter(torch_runtime.open(source, request), source.config)

@@ -15,7 +15,7 @@ from hypothesis import settings as hypothesis_settings
 from PIL import Image
 
 from glama_deploy.bundle import Bundle, SizeRange
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.errors import EngineError
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.export.samples import SAMPLE
@@ -122,7 +122,7 @@ def make_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Netwo
             from glama_deploy.reference.random_weights import untrained
 
             path = tmp_path_factory.mktemp("checkpoint") / "network.safetensors"
-            checkpoint.save(path, config, untrained(config))
+            formats.save(path, config, untrained(config))
             made[config] = path
         return made[config]
 
@@ -138,7 +138,7 @@ def tiny(make_checkpoint: Callable[[NetworkConfig], Path]) -> Path:
 def overflowing(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny network as the same function in exact arithmetic, but a Fourier unit's input is 2¹⁶ times as large: past
     fp16's end."""
-    source = checkpoint.read(tiny)
+    source = formats.read(tiny)
     weights = dict(source.weights)
     unit = f"model.{source.config.first_block}.conv1.ffc.convg2g"
     for part in ("weight", "bias"):
@@ -149,7 +149,7 @@ def overflowing(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         weights[f"{unit}.fu.bn.{part}"] = weights[f"{unit}.fu.bn.{part}"] * np.float32(2**16 if part == "bias" else 1)
     weights[f"{unit}.conv2.weight"] = weights[f"{unit}.conv2.weight"] * np.float32(2**-16)
     path = tmp_path_factory.mktemp("loud") / "loud.safetensors"
-    checkpoint.save(path, source.config, weights)
+    formats.save(path, source.config, weights)
     return path
 
 

@@ -129,11 +129,11 @@ def old(tiny_bundle: Bundle, tmp_path: Path) -> Path:
 @pytest.fixture
 def another(tiny: Path, tmp_path: Path) -> Path:
     """A checkpoint whose weights are not those of `tiny`."""
-    from glama_deploy.checkpoints import formats as checkpoint
+    from glama_deploy.checkpoints import formats
 
-    source = checkpoint.read(tiny)
+    source = formats.read(tiny)
     weights = {name: values + 0.001 for name, values in source.weights.items()}
-    checkpoint.save(tmp_path / "another.safetensors", source.config, weights)
+    formats.save(tmp_path / "another.safetensors", source.config, weights)
     return tmp_path / "another.safetensors"
 
 

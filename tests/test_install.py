@@ -38,9 +38,9 @@ for module in pkgutil.walk_packages(glama_deploy.__path__, "glama_deploy."):
     importlib.import_module(module.name)
 from glama_deploy.export.samples import SAMPLE, parity_cases
 from glama_deploy.bundle import ANY_SIZE
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 assert str(SAMPLE).startswith(sys.argv[1])
-assert parity_cases(ANY_SIZE) and checkpoint.read("default").weights
+assert parity_cases(ANY_SIZE) and formats.read("default").weights
 """
     subprocess.run([sys.executable, "-c", code, tmp_path / "site"], check=True, cwd=tmp_path)
 

@@ -13,7 +13,7 @@ import torch
 
 import glama_deploy
 from glama_deploy.bundle import Bundle
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.errors import CheckpointError
 from glama_deploy.evaluation import methods
 from glama_deploy.export import pipeline
@@ -58,7 +58,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def folder(tiny: Path, tmp_path: Path) -> Path:
     """A LaMa folder of the tests' network."""
-    weights = checkpoint.read(tiny).weights
+    weights = formats.read(tiny).weights
     state = {f"generator.{name}": torch.from_numpy(values.copy()) for name, values in weights.items()}
     (tmp_path / "lama" / "models").mkdir(parents=True)
     (tmp_path / "lama" / "config.yaml").write_text(CONFIG, encoding="utf-8")

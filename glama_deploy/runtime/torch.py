@@ -10,13 +10,13 @@ import numpy as np
 
 from glama_deploy import memory
 from glama_deploy.bundle import ANY_SIZE, Io
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.errors import EngineError
 from glama_deploy.node_names import INPAINTED
 from glama_deploy.runtime.base import DeviceKind, Request, Runner, require
 
 
-def open(source: checkpoint.Checkpoint, request: Request) -> TorchRunner:
+def open(source: formats.Checkpoint, request: Request) -> TorchRunner:
     """The checkpoint's network. Precision is fp32: this is what everything else is measured against."""
     require("torch", "PyTorch", "pip install torch")
     if request.precision not in ("auto", "fp32"):
@@ -55,12 +55,12 @@ class TorchRunner(Runner):
     sizes = ANY_SIZE
     io: Io = "float"
 
-    def __init__(self, source: checkpoint.Checkpoint, request: Request) -> None:
+    def __init__(self, source: formats.Checkpoint, request: Request) -> None:
         import torch
 
         self._threads, self._network = request.threads, source.config
         self.device: DeviceKind = "cuda" if request.device != "cpu" and torch.cuda.is_available() else "cpu"
-        self._generator = checkpoint.build_module(source).to(self.device)
+        self._generator = formats.build_module(source).to(self.device)
         self.description = f"PyTorch {torch.__version__} {self.device.upper()} fp32"
 
     def memory_needed(self, size: tuple[int, int], batch: int = 1) -> int:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.errors import CheckpointError, GlamaError
 from glama_deploy.network import NetworkConfig, parameter_shapes
 from glama_deploy.reference import two_stage
@@ -149,7 +149,7 @@ class Trainer:
         Raises:
             CheckpointError: The checkpoint cannot be read, or is of another network.
         """
-        found = checkpoint.read(path)
+        found = formats.read(path)
         network = self.config.network
         if network.coarse is not None and _same(found.config, network.coarse):
             into = [each.coarse for each in (self._generator, self.average)]
@@ -159,7 +159,7 @@ class Trainer:
             raise CheckpointError(
                 f"{path} is of another network than the config's: {_list_differences(found.config, network)}"
             )
-        state = checkpoint.build_module(found).state_dict()
+        state = formats.build_module(found).state_dict()
         for each in into:
             assert each is not None
             each.load_state_dict(state)

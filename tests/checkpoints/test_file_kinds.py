@@ -16,7 +16,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.errors import CheckpointError
 from glama_deploy.network import NetworkConfig
 
@@ -25,7 +25,7 @@ TINY = NetworkConfig(ngf=8, n_blocks=1)
 
 @pytest.fixture(scope="module")
 def state(tiny: Path) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(values) for name, values in checkpoint.read(tiny).weights.items()}
+    return {name: torch.from_numpy(values) for name, values in formats.read(tiny).weights.items()}
 
 
 def write(path: Path, kind: str, state: dict[str, torch.Tensor]) -> None:
@@ -39,7 +39,7 @@ def write(path: Path, kind: str, state: dict[str, torch.Tensor]) -> None:
 @pytest.mark.parametrize("name", ["x.safetensors", "x.ckpt", "x.pt", "x", "x.zip"])
 def test_a_suffix_says_nothing(tmp_path, state, kind, name):
     write(tmp_path / name, kind, state)
-    weights = checkpoint.read(tmp_path / name).weights
+    weights = formats.read(tmp_path / name).weights
     for name, values in state.items():
         np.testing.assert_array_equal(weights[name], values.numpy())
 
@@ -49,7 +49,7 @@ def test_a_suffix_says_nothing(tmp_path, state, kind, name):
 def test_floats_of_each_type_are_read(tmp_path, state, kind, dtype):
     """ml_dtypes, another program, says what the values are."""
     write(tmp_path / "x", kind, {name: values.to(getattr(torch, dtype)) for name, values in state.items()})
-    read = checkpoint.read(tmp_path / "x")
+    read = formats.read(tmp_path / "x")
     numpy_type = getattr(ml_dtypes, dtype) if dtype == "bfloat16" else dtype
     for name, values in state.items():
         assert read.weights[name].dtype == np.float32
@@ -62,12 +62,12 @@ def test_other_types_in_safetensors_are_named(tmp_path, state, dtype):
     name = "model.1.bn_l.bias"
     safetensors.torch.save_file({**state, name: state[name].to(getattr(torch, dtype))}, tmp_path / "x")
     with pytest.raises(CheckpointError, match=rf"{name} is \w+; float32, float64, float16, bfloat16 are supported"):
-        checkpoint.read(tmp_path / "x")
+        formats.read(tmp_path / "x")
 
 
 def test_our_own_safetensors_keep_their_config_under_any_name(tmp_path, tiny):
     shutil.copy(tiny, tmp_path / "x.ckpt")
-    read = checkpoint.read(tmp_path / "x.ckpt")
+    read = formats.read(tmp_path / "x.ckpt")
     assert (read.kind, read.config) == ("safetensors", TINY)
 
 
@@ -99,7 +99,7 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:344c77bb\nsize 20
 def test_a_file_that_is_not_a_checkpoint_is_identified_in_the_error(tmp_path, name, content, says):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=says) as caught:
-        checkpoint.read(tmp_path / name)
+        formats.read(tmp_path / name)
     assert str(caught.value).isprintable()
 
 
@@ -107,7 +107,7 @@ def test_a_tar_archive_is_identified_in_the_error(tmp_path):
     with tarfile.open(tmp_path / "x.pt", "w") as file:
         file.addfile(tarfile.TarInfo("storages"), io.BytesIO())
     with pytest.raises(CheckpointError, match="tar archive; unpack it first"):
-        checkpoint.read(tmp_path / "x.pt")
+        formats.read(tmp_path / "x.pt")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_zips_that_are_not_checkpoints_are_identified_in_the_error(tmp_path, nam
         for name in names:
             file.writestr(name, b"x")
     with pytest.raises(CheckpointError, match=says):
-        checkpoint.read(tmp_path / "x.zip")
+        formats.read(tmp_path / "x.zip")
 
 
 @pytest.mark.parametrize("kind", ["safetensors", "legacy"])
@@ -134,7 +134,7 @@ def test_a_truncated_file_says_how_much_is_missing(tmp_path, state, kind):
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     with pytest.raises(CheckpointError, match=f"truncated: {len(whole) - 1} bytes found, (at least )?{len(whole)} "):
-        checkpoint.read(path)
+        formats.read(path)
 
 
 def test_the_error_of_a_truncated_zip_gives_its_size(tmp_path, state):
@@ -142,7 +142,7 @@ def test_the_error_of_a_truncated_zip_gives_its_size(tmp_path, state):
     write(path, "zip", state)
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="truncated: 1000 bytes found of a zip archive"):
-        checkpoint.read(path)
+        formats.read(path)
 
 
 def test_placeholders_in_a_lama_folder_are_identified_in_the_error(tmp_path):
@@ -150,7 +150,7 @@ def test_placeholders_in_a_lama_folder_are_identified_in_the_error(tmp_path):
     (tmp_path / "models" / "best.ckpt").write_bytes(LFS)
     (tmp_path / "config.yaml").write_bytes(LFS)
     with pytest.raises(CheckpointError, match=r"config\.yaml is a Git LFS pointer"):
-        checkpoint.read(tmp_path)
+        formats.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_an_invalid_config_in_metadata_is_refused_in_one_line(tmp_path, state, c
     metadata = {"format": "glama-deploy", "config": config}
     safetensors.torch.save_file(state, tmp_path / "x", metadata=metadata)
     with pytest.raises(CheckpointError, match=says) as caught:
-        checkpoint.read(tmp_path / "x")
+        formats.read(tmp_path / "x")
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 600
 
@@ -180,7 +180,7 @@ def test_an_invalid_config_in_metadata_is_refused_in_one_line(tmp_path, state, c
 def test_a_header_with_names_of_thousands_of_characters_is_refused(tmp_path, state):
     safetensors.torch.save_file({**state, "coarse." * 2000 + "model": torch.zeros(1)}, tmp_path / "x")
     with pytest.raises(CheckpointError, match="has 14005 characters"):
-        checkpoint.read(tmp_path / "x")
+        formats.read(tmp_path / "x")
 
 
 def test_a_header_that_promises_more_than_any_file_holds_is_refused(tmp_path):
@@ -188,11 +188,11 @@ def test_a_header_that_promises_more_than_any_file_holds_is_refused(tmp_path):
     header = json.dumps({"model.1.ffc.convl2l.weight": entry}).encode()
     (tmp_path / "x").write_bytes(len(header).to_bytes(8, "little") + header)
     with pytest.raises(CheckpointError, match="damaged"):
-        checkpoint.read(tmp_path / "x")
+        formats.read(tmp_path / "x")
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "a\0b"])
 def test_a_name_that_is_too_long_is_refused_in_one_line(name):
     with pytest.raises(CheckpointError, match="no checkpoint at") as caught:
-        checkpoint.read(name)
+        formats.read(name)
     assert len(str(caught.value)) < 600

@@ -17,7 +17,7 @@ import pytest
 import safetensors.numpy
 import torch
 
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.errors import CheckpointError
 from glama_deploy.network import NetworkConfig, parameter_shapes
 from glama_deploy.reference.generator import Generator
@@ -27,7 +27,7 @@ TINY = NetworkConfig(ngf=8, n_blocks=1)
 
 @pytest.fixture
 def weights(tiny: Path) -> dict[str, np.ndarray]:
-    return dict(checkpoint.read(tiny).weights)
+    return dict(formats.read(tiny).weights)
 
 
 def state_of(weights: dict[str, np.ndarray], prefix: str = "") -> OrderedDict[str, torch.Tensor]:
@@ -35,7 +35,7 @@ def state_of(weights: dict[str, np.ndarray], prefix: str = "") -> OrderedDict[st
 
 
 def assert_same(path: Path | str, weights: dict[str, np.ndarray], kind: str) -> None:
-    read = checkpoint.read(path)
+    read = formats.read(path)
     assert read.kind == kind
     assert read.config == TINY
     assert list(read.weights) == list(parameter_shapes(TINY))
@@ -46,15 +46,15 @@ def assert_same(path: Path | str, weights: dict[str, np.ndarray], kind: str) -> 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_our_own_checkpoints_come_back_as_they_were_saved(tmp_path, weights, suffix):
     path = tmp_path / f"own{suffix}"
-    checkpoint.save(path, TINY, weights)
+    formats.save(path, TINY, weights)
     assert_same(path, weights, suffix[1:])
     assert sorted(p.name for p in tmp_path.iterdir()) == [path.name]
 
 
 def test_half_precision_storage_is_read_as_float32(tmp_path, weights):
     path = tmp_path / "half.safetensors"
-    checkpoint.save(path, TINY, {name: values.astype(np.float16) for name, values in weights.items()})
-    read = checkpoint.read(path)
+    formats.save(path, TINY, {name: values.astype(np.float16) for name, values in weights.items()})
+    read = formats.read(path)
     assert all(values.dtype == np.float32 for values in read.weights.values())
     np.testing.assert_array_equal(read.weights["model.1.bn_l.bias"], weights["model.1.bn_l.bias"].astype(np.float16))
 
@@ -84,7 +84,7 @@ def test_torchscript_is_read_without_running_it(tmp_path, tiny, weights):
         def __init__(self) -> None:
             super().__init__()
             self.model = torch.nn.Module()
-            self.model.generator = checkpoint.load(tiny)
+            self.model.generator = formats.load(tiny)
 
         def forward(self, image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             masked = torch.cat([image * (1 - mask), mask], dim=1)
@@ -99,7 +99,7 @@ def test_torchscript_is_read_without_running_it(tmp_path, tiny, weights):
 def test_a_lama_folder_that_refers_to_missing_classes_is_read(lama_small):
     with pytest.raises(pickle.UnpicklingError):  # so the file is what it is meant to be
         torch.load(lama_small / "models" / "best.ckpt", weights_only=True)
-    read = checkpoint.read(lama_small)
+    read = formats.read(lama_small)
     assert read.kind == "LaMa folder"
     assert read.config == NetworkConfig(ngf=16, n_blocks=2)
 
@@ -110,7 +110,7 @@ def test_bfloat16_and_transposed_storage_are_read(tmp_path, weights):
     state[name] = state[name].permute(3, 2, 1, 0).contiguous().permute(3, 2, 1, 0).bfloat16()
     torch.save(state, tmp_path / "x.pt")
     expected = torch.from_numpy(weights[name]).bfloat16().float().numpy()
-    np.testing.assert_array_equal(checkpoint.read(tmp_path / "x.pt").weights[name], expected)
+    np.testing.assert_array_equal(formats.read(tmp_path / "x.pt").weights[name], expected)
 
 
 # ---------------------------------------------------------------- nothing in a file is ever run
@@ -140,7 +140,7 @@ def test_a_legacy_file_that_would_run_code_is_refused_and_runs_none(tmp_path):
     marker, path = tmp_path / "marker", tmp_path / "bomb.pth"
     path.write_bytes(pickle.dumps({"state_dict": Bomb(marker)}))
     with pytest.raises(CheckpointError, match="not a checkpoint"):
-        checkpoint.read(path)
+        formats.read(path)
     assert not marker.exists()
 
 
@@ -151,7 +151,7 @@ def test_a_pickle_of_containers_in_containers_ends(tmp_path):
         node = {"a": node, "b": node}
     torch.save(node, tmp_path / "laughs.pt")
     with pytest.raises(CheckpointError, match="no LaMa or GLaMa generator"):
-        checkpoint.read(tmp_path / "laughs.pt")
+        formats.read(tmp_path / "laughs.pt")
 
 
 def test_a_tensor_that_reaches_past_its_storage_is_refused(tmp_path, weights):
@@ -163,7 +163,7 @@ def test_a_tensor_that_reaches_past_its_storage_is_refused(tmp_path, weights):
             data = source.read(info)
             target.writestr(info.filename, data[:8] if info.filename.endswith("data/0") else data)
     with pytest.raises(CheckpointError, match="a storage has 8 bytes, but the pickle says 1568 values"):
-        checkpoint.read(tmp_path / "short.pt")
+        formats.read(tmp_path / "short.pt")
 
 
 def rewrite(path: Path, change: Callable[[str, bytes], bytes | None], compress: int = zipfile.ZIP_STORED) -> None:
@@ -192,7 +192,7 @@ def test_an_archive_with_a_missing_or_damaged_entry_is_refused_in_one_line(tmp_p
     torch.save(state_of(weights), path)
     rewrite(path, change)
     with pytest.raises(CheckpointError, match=r"^[^\n]+$"):
-        checkpoint.read(path)
+        formats.read(path)
 
 
 def test_a_few_bytes_cannot_ask_for_gigabytes(tmp_path, weights):
@@ -201,12 +201,12 @@ def test_a_few_bytes_cannot_ask_for_gigabytes(tmp_path, weights):
     torch.save(state_of(weights), path)
     rewrite(path, lambda name, data: data, zipfile.ZIP_DEFLATED)
     with pytest.raises(CheckpointError, match="compressed"):
-        checkpoint.read(path)
+        formats.read(path)
     state = state_of(weights)
     state["model.1.bn_l.bias"] = torch.zeros(1).expand(8)
     torch.save(state, path)
     with pytest.raises(CheckpointError, match="more values than its storage"):
-        checkpoint.read(path)
+        formats.read(path)
 
 
 def test_legacy_files_may_hold_parameters_and_a_config(tmp_path, weights):
@@ -217,7 +217,7 @@ def test_legacy_files_may_hold_parameters_and_a_config(tmp_path, weights):
     config = {**TINY.model_dump(), "n_blocks": 3}
     torch.save({"config": config, "state_dict": state}, path, _use_new_zipfile_serialization=False)
     with pytest.raises(CheckpointError, match="n_blocks 3, the parameters have 1"):
-        checkpoint.read(path)
+        formats.read(path)
 
 
 # ---------------------------------------------------------------- what is wrong is named
@@ -228,14 +228,14 @@ def test_missing_parameters_are_named_and_counted(tmp_path, weights):
         del weights[name]
     torch.save(state_of(weights), tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match=r"2 of \d+ parameters are missing: model\.5\.conv1.*fu\.bn\.weight"):
-        checkpoint.read(tmp_path / "x.pt")
+        formats.read(tmp_path / "x.pt")
 
 
 def test_left_over_parameters_are_named_and_counted(tmp_path, weights):
     extra = {"model.5.conv1.ffc.gate.weight": np.zeros(3, np.float32)}
     torch.save(state_of(weights | extra), tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match=r"does not have 1 of the parameters: model\.5\.conv1\.ffc\.gate\.weight"):
-        checkpoint.read(tmp_path / "x.pt")
+        formats.read(tmp_path / "x.pt")
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_config_that_contradicts_the_shapes_says_which_field(tmp_path, weights
     config = {**TINY.model_dump(), field: value}
     torch.save({"config": config, "state_dict": state_of(weights)}, tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match=says):
-        checkpoint.read(tmp_path / "x.pt")
+        formats.read(tmp_path / "x.pt")
 
 
 def test_a_lama_folder_whose_config_contradicts_the_shapes_says_which_field(tmp_path, lama_small):
@@ -259,33 +259,33 @@ def test_a_lama_folder_whose_config_contradicts_the_shapes_says_which_field(tmp_
     config = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(config.replace("n_blocks: 2", "n_blocks: 9"))
     with pytest.raises(CheckpointError, match="n_blocks 9, the parameters have 2"):
-        checkpoint.read(folder)
+        formats.read(folder)
     (folder / "config.yaml").write_text(config.replace("kind: ffc_resnet", "kind: pix2pixhd_global"))
     with pytest.raises(CheckpointError, match="pix2pixhd_global"):
-        checkpoint.read(folder)
+        formats.read(folder)
     (folder / "config.yaml").unlink()
     with pytest.raises(CheckpointError, match=r"no config\.yaml"):
-        checkpoint.read(folder)
+        formats.read(folder)
 
 
 def test_a_config_of_a_typo_is_an_error(tmp_path, weights):
     torch.save({"config": {"n_block": 1}, "state_dict": state_of(weights)}, tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match="n_block"):
-        checkpoint.read(tmp_path / "x.pt")
+        formats.read(tmp_path / "x.pt")
 
 
 def test_values_that_are_not_finite_are_an_error(tmp_path, weights):
     weights["model.1.bn_l.bias"][0] = np.nan
     torch.save(state_of(weights), tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match=r"model\.1\.bn_l\.bias has values that are not finite"):
-        checkpoint.read(tmp_path / "x.pt")
+        formats.read(tmp_path / "x.pt")
 
 
 def test_a_negative_variance_is_an_error(tmp_path, weights):
     weights["model.1.bn_l.running_var"][0] = -1
     torch.save(state_of(weights), tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match="negative"):
-        checkpoint.read(tmp_path / "x.pt")
+        formats.read(tmp_path / "x.pt")
 
 
 @pytest.mark.parametrize("text", ["a: 2001-99-99", "[" * 5000, "generator: {kind: [", "- 1"])
@@ -294,39 +294,39 @@ def test_a_config_that_is_no_yaml_is_an_error(tmp_path, lama_small, text):
     shutil.copytree(lama_small, folder)
     (folder / "config.yaml").write_text(text)
     with pytest.raises(CheckpointError, match=r"config\.yaml"):
-        checkpoint.read(folder)
+        formats.read(folder)
 
 
 def test_a_checkpoint_of_another_network_is_an_error(tmp_path):
     torch.save(torch.nn.Conv2d(3, 3, 3).state_dict(), tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match="has no LaMa or GLaMa generator"):
-        checkpoint.read(tmp_path / "x.pt")
+        formats.read(tmp_path / "x.pt")
 
 
 @pytest.mark.parametrize("keep", [0, 3, 1000, 0.5, 0.99])
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_a_truncated_checkpoint_is_an_error(tmp_path, weights, keep, suffix):
     path = tmp_path / f"x{suffix}"
-    checkpoint.save(path, TINY, weights)
+    formats.save(path, TINY, weights)
     data = path.read_bytes()
     path.write_bytes(data[: int(keep * len(data)) if isinstance(keep, float) else keep])
     with pytest.raises(CheckpointError, match=r"damaged|truncated|empty"):
-        checkpoint.read(path)
+        formats.read(path)
 
 
 def test_a_missing_checkpoint_is_an_error(tmp_path):
     with pytest.raises(CheckpointError, match="no checkpoint at"):
-        checkpoint.read(tmp_path / "nothing.pt")
+        formats.read(tmp_path / "nothing.pt")
 
 
 def test_saving_refuses_weights_of_another_config(tmp_path, weights):
     with pytest.raises(CheckpointError, match="missing"):
-        checkpoint.save(tmp_path / "x.pt", NetworkConfig(ngf=8, n_blocks=2), weights)
+        formats.save(tmp_path / "x.pt", NetworkConfig(ngf=8, n_blocks=2), weights)
     assert not list(tmp_path.iterdir())
 
 
 def test_the_loaded_module_is_ready_to_run(tiny):
-    generator = checkpoint.load(tiny)
+    generator = formats.load(tiny)
     assert isinstance(generator, Generator)
     assert not generator.training
     with torch.inference_mode():
@@ -338,7 +338,7 @@ def test_the_loaded_module_is_ready_to_run(tiny):
 def test_the_metadata_holds_the_config(tiny):
     with safetensors.safe_open(tiny, framework="numpy") as file:
         assert NetworkConfig(**json.loads(file.metadata()["config"])) == TINY
-    assert re.fullmatch("[0-9a-f]{64}", checkpoint.read(tiny).sha256)
+    assert re.fullmatch("[0-9a-f]{64}", formats.read(tiny).sha256)
 
 
 #: Saves a checkpoint where files may have 1,000 bytes, which fails as on a full disk.
@@ -347,14 +347,14 @@ import resource, signal, sys
 import numpy as np
 from glama_deploy.cli.entry import Command
 from glama_deploy.network import NetworkConfig, parameter_shapes
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 config = NetworkConfig(ngf=8, n_blocks=1)
 weights = {name: np.zeros(shape, np.float32) for name, shape in parameter_shapes(config).items()}
 for path in sys.argv[1:]:
-    print(Command("save", lambda: checkpoint.save(path, config, weights)).run([]))
+    print(Command("save", lambda: formats.save(path, config, weights)).run([]))
 """
 
 

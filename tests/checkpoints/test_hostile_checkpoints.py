@@ -22,8 +22,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from glama_deploy.checkpoints import formats as checkpoint
-from glama_deploy.checkpoints import pickles, torch_zip
+from glama_deploy.checkpoints import formats, pickles, torch_zip
 from glama_deploy.checkpoints.stored_tensors import Layout
 from glama_deploy.errors import CheckpointError
 
@@ -59,7 +58,7 @@ def refusal(path: Path) -> str:
     tracemalloc.start()
     try:
         with pytest.raises(CheckpointError) as caught:
-            checkpoint.read(path)
+            formats.read(path)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -228,7 +227,7 @@ def test_code_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path, monkeypatch):
 
 @pytest.fixture
 def state(tiny: Path) -> OrderedDict[str, Any]:
-    weights = checkpoint.read(tiny).weights
+    weights = formats.read(tiny).weights
     return OrderedDict((name, torch.from_numpy(values)) for name, values in weights.items())
 
 
@@ -300,7 +299,7 @@ def test_views_of_one_large_storage_take_no_more_than_their_values(tmp_path, sta
         begin += values.numel()
     for new in (True, False):
         torch.save(state, tmp_path / "x.pt", _use_new_zipfile_serialization=new)
-        weights = checkpoint.read(tmp_path / "x.pt").weights
+        weights = formats.read(tmp_path / "x.pt").weights
         assert all(values.base is None for values in weights.values())
         for name, values in state.items():
             np.testing.assert_array_equal(weights[name], values.numpy())
@@ -315,7 +314,7 @@ def test_a_storage_of_many_parameters_is_read_once(tmp_path, monkeypatch, state,
     torch.save(shared, tmp_path / "x.pt", _use_new_zipfile_serialization=new)
     original = Path.open
     monkeypatch.setattr(Path, "open", lambda path, *rest: opened.append(path) or original(path, *rest))
-    checkpoint.read(tmp_path / "x.pt")
+    formats.read(tmp_path / "x.pt")
     assert len(opened) < 10 < len(state)  # the reader of each storage opens the file
 
 
@@ -335,12 +334,12 @@ def test_objects_of_foreign_classes_beside_the_parameters_are_passed_over(tmp_pa
     odd.__dict__["more"] = {"b": np.float64(1), "c": {1, 2}, "d": frozenset([b"x"]), "e": pickle.PickleError("x")}
     for protocol in (2, 4):
         torch.save({"hyper_parameters": odd, "state_dict": state}, tmp_path / "x.pt", pickle_protocol=protocol)
-        assert checkpoint.read(tmp_path / "x.pt").kind == "bare parameters"
+        assert formats.read(tmp_path / "x.pt").kind == "bare parameters"
 
 
 def test_a_saved_module_is_refused_with_the_advice_to_save_its_state_dict(tmp_path, tiny):
     with io.BytesIO() as buffer:
-        torch.save(checkpoint.load(tiny), buffer)
+        torch.save(formats.load(tiny), buffer)
         (tmp_path / "x.pt").write_bytes(buffer.getvalue())
     assert "save its state_dict()" in refusal(tmp_path / "x.pt")
 
@@ -379,7 +378,7 @@ def test_lamas_generator_is_taken_beside_its_running_average(tmp_path, state):
     torch.save(
         {"state_dict": names, "optimizer_states": [{"state": {0: torch.zeros(3)}}], "epoch": 3}, tmp_path / "x.pt"
     )
-    weights = checkpoint.read(tmp_path / "x.pt").weights
+    weights = formats.read(tmp_path / "x.pt").weights
     for name, values in state.items():
         np.testing.assert_array_equal(weights[name], values.numpy())
 
@@ -389,7 +388,7 @@ def test_parameters_that_change_the_result_are_named(tmp_path, state):
     torch.save({"gen_state_dict": state, "str_state_dict": {"alpha5": torch.zeros(1)}}, tmp_path / "x.ckpt")
     assert "tensors beside the generator (1): str_state_dict.alpha5; they may" in refusal(tmp_path / "x.ckpt")
     torch.save({"gen_state_dict": state}, tmp_path / "x.ckpt")
-    assert checkpoint.read(tmp_path / "x.ckpt").kind == "bare parameters"
+    assert formats.read(tmp_path / "x.ckpt").kind == "bare parameters"
 
 
 def test_training_state_beside_the_generator_is_ignored(tmp_path, state):
@@ -401,10 +400,10 @@ def test_training_state_beside_the_generator_is_ignored(tmp_path, state):
         "rng": {"cuda": torch.zeros(4)},
     }
     torch.save({"state_dict": state, **training}, tmp_path / "x.pt")
-    assert checkpoint.read(tmp_path / "x.pt").kind == "bare parameters"
+    assert formats.read(tmp_path / "x.pt").kind == "bare parameters"
     del training["rng"]
     safetensors.torch.save_file({**state, **training}, tmp_path / "x.safetensors")
-    assert checkpoint.read(tmp_path / "x.safetensors").kind == "bare parameters"
+    assert formats.read(tmp_path / "x.safetensors").kind == "bare parameters"
 
 
 def test_a_generator_may_have_a_coarse_one_without_being_two(tmp_path, state):
@@ -414,7 +413,7 @@ def test_a_generator_may_have_a_coarse_one_without_being_two(tmp_path, state):
 
 
 def test_torchscript_with_a_tanh_behind_the_head_is_refused(tmp_path, tiny):
-    generator = checkpoint.load(tiny)
+    generator = formats.load(tiny)
     generator.model[-1] = torch.nn.Tanh()
     with pytest.warns(match="deprecated"):
         torch.jit.trace(generator, torch.rand(1, 4, 32, 32)).save(str(tmp_path / "x.pt"))

@@ -13,8 +13,7 @@ import pytest
 import torch
 import yaml
 
-from glama_deploy.checkpoints import formats as checkpoint
-from glama_deploy.checkpoints import lama_config
+from glama_deploy.checkpoints import formats, lama_config
 from glama_deploy.errors import CheckpointError
 from glama_deploy.network import NetworkConfig
 from glama_deploy.reference.generator import masked_input
@@ -189,7 +188,7 @@ def test_a_lama_config_with_an_unsupported_field_is_refused_by_name(write, tiny,
     shutil.copy(tiny, folder / "models" / "best.ckpt")
     shutil.copy(config, folder / "config.yaml")
     with pytest.raises(CheckpointError) as caught:
-        checkpoint.read(folder)
+        formats.read(folder)
     # our own name of a field that is taken over stands for LaMa's
     assert name in str(caught.value) or (name == "generator.ngf" and "ngf" in str(caught.value))
     assert str(caught.value).isprintable()
@@ -234,13 +233,13 @@ def test_a_lama_folder_is_right_or_refused(case, field):
         pytest.skip("the cases of an independent implementation (../shared/cases) are not here")
     if field is not None:
         with pytest.raises(CheckpointError, match=field):
-            checkpoint.read(folder)
+            formats.read(folder)
         return
     with np.load(folder / "case.npz") as arrays:
         image, mask, expected = (arrays[name] for name in ("image", "mask", "predicted"))
     pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255
     missing = torch.from_numpy(mask > 0)[None, None].float()
     with torch.inference_mode():
-        found = checkpoint.load(folder)(masked_input(pixels, missing))[0].numpy()
+        found = formats.load(folder)(masked_input(pixels, missing))[0].numpy()
     # float32 in another order of summation; a wrong activation is off by 1
     np.testing.assert_allclose(found, expected.transpose(2, 0, 1), atol=2e-5, rtol=0)

@@ -18,7 +18,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.errors import CheckpointError
 from glama_deploy.network import NetworkConfig
 
@@ -103,13 +103,13 @@ def state() -> OrderedDict[str, torch.Tensor]:
 def make(kind: str, state: OrderedDict[str, torch.Tensor], tmp_path: Path) -> bytearray:
     path = tmp_path / "whole"
     if kind == "ours":
-        checkpoint.save(tmp_path / "x.pt", SMALLEST, {name: values.numpy() for name, values in state.items()})
+        formats.save(tmp_path / "x.pt", SMALLEST, {name: values.numpy() for name, values in state.items()})
         return bytearray((tmp_path / "x.pt").read_bytes())
     if kind == "safetensors":
         safetensors.torch.save_file(dict(state), path)
     elif kind == "torchscript":
         weights = {name: values.numpy() for name, values in state.items()}
-        generator = checkpoint.build_module(checkpoint.Checkpoint(path, "", "", SMALLEST, weights))
+        generator = formats.build_module(formats.Checkpoint(path, "", "", SMALLEST, weights))
         with pytest.warns(match="deprecated"):
             torch.jit.trace(generator, torch.rand(1, 4, 16, 16)).save(str(path))
     else:
@@ -133,7 +133,7 @@ def by_another_reader(kind: str, path: Path) -> dict[str, torch.Tensor] | None:
 def read_or_refuse(path: Path) -> tuple[dict[str, np.ndarray], str]:
     """A file's parameters and an empty text, or nothing and the refusal. Any other exception is the test's failure."""
     try:
-        return checkpoint.read(path).weights, ""
+        return formats.read(path).weights, ""
     except CheckpointError as error:
         return {}, str(error)
 

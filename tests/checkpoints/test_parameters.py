@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.checkpoints.parameters import find_config
 from glama_deploy.errors import CheckpointError
 from glama_deploy.network import NAMED, NetworkConfig, parameter_shapes
@@ -82,8 +82,8 @@ def test_what_is_saved_is_read_back(tmp_path_factory, config, suffix):
     path = tmp_path_factory.mktemp("saved") / f"x{suffix}"
     rng = np.random.default_rng(0)
     weights = {name: rng.random(shape, np.float32) for name, shape in parameter_shapes(config).items()}
-    checkpoint.save(path, config, weights)
-    read = checkpoint.read(path)
+    formats.save(path, config, weights)
+    read = formats.read(path)
     path.unlink()
     assert read.config == config
     assert list(read.weights) == list(weights)

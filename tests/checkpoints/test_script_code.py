@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from glama_deploy.checkpoints import formats as checkpoint
-from glama_deploy.checkpoints import script_code, torch_zip
+from glama_deploy.checkpoints import formats, script_code, torch_zip
 from glama_deploy.errors import CheckpointError
 from glama_deploy.network import NetworkConfig
 from glama_deploy.reference.generator import Generator
@@ -59,7 +58,7 @@ def test_a_traced_network_of_other_settings_is_refused(tmp_path, change, says):
     change(generator)
     save_traced(generator, tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match=says):
-        checkpoint.read(tmp_path / "x.pt")
+        formats.read(tmp_path / "x.pt")
 
 
 @pytest.mark.parametrize(("norm", "shown"), [("backward", '"backward"'), ("forward", '"forward"'), (None, "None")])
@@ -68,13 +67,13 @@ def test_a_traced_network_of_another_fft_norm_is_refused(tmp_path, monkeypatch, 
     monkeypatch.setattr(torch.fft, "rfft2", lambda x, **_: original(x, norm=norm))
     save_traced(Generator(NetworkConfig(ngf=8, n_blocks=1)), tmp_path / "x.pt")
     with pytest.raises(CheckpointError, match=f'fft_rfft2 with norm {shown}; only "ortho" is supported'):
-        checkpoint.read(tmp_path / "x.pt")
+        formats.read(tmp_path / "x.pt")
 
 
 def test_a_traced_network_with_a_coarse_one_may_enlarge_its_picture(tmp_path):
     tiny = NetworkConfig(ngf=8, n_blocks=1)
     save_traced(Generator(NetworkConfig(ngf=8, n_blocks=1, coarse=tiny)), tmp_path / "x.pt")
-    assert checkpoint.read(tmp_path / "x.pt").config.coarse == tiny
+    assert formats.read(tmp_path / "x.pt").config.coarse == tiny
 
 
 @pytest.mark.parametrize(("dilation", "padding_mode"), [(1, "reflect"), (2, "reflect"), (1, "zeros")])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import glama_deploy
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.masks import by_name
 from glama_deploy.reference.generator import inpaint, predict
 from glama_deploy.runtime import choice
@@ -42,8 +42,8 @@ def network(request, make_bundle):
     source = request.getfixturevalue("lama_small" if request.param == "lama-small" else "lama9")
     bundle = make_bundle(source)
     runners = {backend: choice.open_bundle(bundle, backend) for backend in ("openvino", "onnxruntime")}
-    runners["torch"] = torch_runtime.open(checkpoint.read(source), Request())
-    return checkpoint.load(source), runners
+    runners["torch"] = torch_runtime.open(formats.read(source), Request())
+    return formats.load(source), runners
 
 
 @pytest.mark.slow
@@ -79,7 +79,7 @@ def test_every_backend_agrees_with_the_independent_implementation(lama_small, go
 
 
 def test_the_reference_of_this_suite_composes_as_the_network_does(tiny):
-    generator = checkpoint.load(tiny)
+    generator = formats.load(tiny)
     image, mask = (torch.from_numpy(x) for x in inputs((64, 64)))
     with torch.inference_mode():
         expected = mask * predict(generator, image, mask) + (1 - mask) * image

@@ -12,7 +12,7 @@ import pytest
 
 import glama_deploy
 from glama_deploy.bundle import ANY_SIZE, Bundle, SizeRange
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.errors import CheckpointError, EngineError, GlamaError
 from glama_deploy.export import parity, pipeline, samples
 from glama_deploy.export.pipeline import Request, export
@@ -73,7 +73,7 @@ class OnTheDevice(Runner):
     """Stands for a TensorRT engine on a GPU: as strict about sizes and batch as one, and right."""
 
     def __init__(self, checkpoint_path: Path, sizes: SizeRange) -> None:
-        self._runner = torch_runtime.open(checkpoint.read(checkpoint_path), RunRequest())
+        self._runner = torch_runtime.open(formats.read(checkpoint_path), RunRequest())
         self.sizes, self.io, self.description = sizes, "float", "TensorRT"
 
     def memory_needed(self, size, batch=1):
@@ -90,7 +90,7 @@ def test_parity_keeps_to_what_the_engine_was_built_for(tiny, make_bundle, monkey
     sizes = SizeRange(min=(64, 64), opt=(256, 256), max=(304, 304), max_batch=1)
     engine = bundle.manifest.engines["openvino"].model_copy(update={"name": "tensorrt", "sizes": sizes})
     monkeypatch.setattr(choice, "open_engine", lambda *_: OnTheDevice(tiny, sizes))
-    expected = parity.reference(checkpoint.read(tiny), samples.parity_cases(ANY_SIZE))
+    expected = parity.reference(formats.read(tiny), samples.parity_cases(ANY_SIZE))
     found = parity.measure(bundle, engine, expected, "predicted")
     assert found.passed
     assert 2 <= len(found.cases) < len(expected)
@@ -105,7 +105,7 @@ def test_an_engine_that_fails_while_it_is_measured_is_said_to_be_unmeasured(tiny
 
     bundle = make_bundle(tiny)
     monkeypatch.setattr(choice, "open_engine", lambda *_: Fails())
-    expected = parity.reference(checkpoint.read(tiny), samples.parity_cases(ANY_SIZE)[:1])
+    expected = parity.reference(formats.read(tiny), samples.parity_cases(ANY_SIZE)[:1])
     found = parity.measure(bundle, bundle.manifest.engines["openvino"], expected, "predicted")
     assert not found.measured
     assert found.reason == "out of device memory"
@@ -286,11 +286,11 @@ def test_a_graph_for_a_device_is_measured_by_emulation_where_no_engine_is_built(
 
 
 def test_a_network_that_is_not_finite_is_no_bundle_of_bytes(tiny, tmp_path):
-    source = checkpoint.read(tiny)
+    source = formats.read(tiny)
     weights = {**source.weights}
     name = f"model.{source.config.head}.bias"
     weights[name] = np.full_like(weights[name], np.nan)
-    checkpoint.save(tmp_path / "nan.safetensors", source.config, weights)
+    formats.save(tmp_path / "nan.safetensors", source.config, weights)
     for targets in (("onnx",), ("trt",)):
         with pytest.raises(GlamaError, match="not finite"):
             export(Request(tmp_path / "nan.safetensors", tmp_path / "b", targets, io="uint8", predicted=False))

@@ -34,7 +34,7 @@ from fuzz.generators import commands
 from fuzz.generators.commands import ARGUMENTS
 from fuzz.report import table
 from glama_deploy.bundle import MANIFEST, Bundle
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.errors import GlamaError
 from glama_deploy.io import images
 from glama_deploy.io.files import PREFIX, sha256
@@ -165,7 +165,7 @@ def _training_state(folder: Path) -> State:
     written = sorted((folder / "out").glob("*.pt"))
     for path in written:
         training_checkpoints.read(path)
-        checkpoint.read(path)
+        formats.read(path)
     return "new" if written else "absent"
 
 

@@ -6,14 +6,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.network import NAMED, NetworkConfig, get_named, parameter_count, parameter_shapes
 from glama_deploy.reference.ffc import FourierUnit, hermitian
 from glama_deploy.reference.generator import Generator, inpaint, predict
 
 
 def test_agrees_with_an_independent_implementation(lama_small, goldens):
-    generator = checkpoint.load(lama_small)
+    generator = formats.load(lama_small)
     for case in goldens:
         height, width = case["mask"].shape
         pad = ((0, -height % 8), (0, -width % 8))
@@ -93,8 +93,8 @@ def test_the_reference_is_the_same_on_a_gpu(size):
     image, mask = torch.rand(1, 3, *size, generator=rng), torch.zeros(1, 1, *size)
     mask[..., 40:120, 60:200] = 1
     with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-        expected = inpaint(checkpoint.load(checkpoint.DEFAULT), image, mask)
-        found = inpaint(checkpoint.load(checkpoint.DEFAULT).cuda(), image.cuda(), mask.cuda()).cpu()
+        expected = inpaint(formats.load(formats.DEFAULT), image, mask)
+        found = inpaint(formats.load(formats.DEFAULT).cuda(), image.cuda(), mask.cuda()).cpu()
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)  # as every fp32 engine is held to it
 
 
@@ -111,7 +111,7 @@ def test_the_fourier_unit_interleaves_real_and_imaginary_parts():
 
 
 def test_masking_hides_the_missing_pixels_from_the_network(make_checkpoint):
-    generator = checkpoint.load(make_checkpoint(NetworkConfig(ngf=8, n_blocks=1)))
+    generator = formats.load(make_checkpoint(NetworkConfig(ngf=8, n_blocks=1)))
     image, mask = torch.rand(1, 3, 32, 32), torch.zeros(1, 1, 32, 32)
     mask[..., 8:20, 8:20] = 1
     other = torch.where(mask > 0, torch.rand(1, 3, 32, 32), image)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.errors import CheckpointError
 from glama_deploy.network import NetworkConfig
 from glama_deploy.reference import pull_push
@@ -79,8 +79,8 @@ def test_a_network_that_was_never_trained_adds_nothing():
 def test_a_checkpoint_says_that_its_network_begins_so(tmp_path, suffix, config):
     """The parameters' shapes cannot tell."""
     path = tmp_path / f"network.{suffix}"
-    checkpoint.save(path, config, untrained(config))
-    assert checkpoint.read(path).config == config
+    formats.save(path, config, untrained(config))
+    assert formats.read(path).config == config
 
 
 def test_two_stages_begin_with_the_first_ones_picture():
@@ -92,4 +92,4 @@ def test_another_way_to_fill_is_an_error(tmp_path):
     path = tmp_path / "network.pt"
     torch.save({"config": {**FILLED.model_dump(), "fill": "telea"}, "state_dict": Generator(FILLED).state_dict()}, path)
     with pytest.raises(CheckpointError, match=r"config is not valid: fill: Input should be 'pull-push'"):
-        checkpoint.read(path)
+        formats.read(path)

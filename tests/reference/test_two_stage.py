@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.errors import CheckpointError
 from glama_deploy.network import NAMED, NetworkConfig, parameter_count
 from glama_deploy.reference import two_stage
@@ -66,20 +66,20 @@ def test_glama_2stage_is_two_lamas_of_which_the_second_sees_three_channels_more(
 @pytest.mark.parametrize("suffix", ["safetensors", "pt"])
 def test_one_checkpoint_holds_both(tmp_path, suffix):
     weights = untrained(TWO)
-    checkpoint.save(tmp_path / f"n.{suffix}", TWO, weights)
-    found = checkpoint.read(tmp_path / f"n.{suffix}")
+    formats.save(tmp_path / f"n.{suffix}", TWO, weights)
+    found = formats.read(tmp_path / f"n.{suffix}")
     assert found.config == TWO  # its side too, which no shape tells
     assert found.weights.keys() == weights.keys()
     x = torch.rand(1, 4, 64, 64)
     network = Generator(TWO).eval()
     network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()}, strict=False)
     with torch.inference_mode():
-        assert torch.equal(checkpoint.build_module(found)(x), network(x))
+        assert torch.equal(formats.build_module(found)(x), network(x))
 
 
 def test_bare_parameters_are_known_for_two_stages(tmp_path):
     torch.save({f"generator.{n}": torch.from_numpy(v) for n, v in untrained(TWO).items()}, tmp_path / "bare.pt")
-    assert checkpoint.read(tmp_path / "bare.pt").config == TWO.model_copy(update={"coarse_side": 256})
+    assert formats.read(tmp_path / "bare.pt").config == TWO.model_copy(update={"coarse_side": 256})
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_a_config_of_other_stages_is_an_error(tmp_path, said, held, message):
     state = {name: torch.from_numpy(value) for name, value in untrained(held).items()}
     torch.save({"config": said.model_dump(), "state_dict": state}, tmp_path / "n.pt")
     with pytest.raises(CheckpointError, match=message):
-        checkpoint.read(tmp_path / "n.pt")
+        formats.read(tmp_path / "n.pt")
 
 
 def test_three_stages_are_refused():

@@ -18,7 +18,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.cli.train import main
 from glama_deploy.errors import CheckpointError, GlamaError
 from glama_deploy.export.pipeline import Request, export
@@ -293,7 +293,7 @@ def test_checkpoints_go_straight_into_an_export_and_only_some_stay(photos, tmp_p
     assert names == {"step-00000015.pt", "step-00000020.pt", "best.pt"}
     assert config.load(str(tmp_path / "run" / "config.yaml")) == settings
     assert list((tmp_path / "run").glob("events.out.tfevents.*"))
-    assert checkpoint.read(last).config == settings.network
+    assert formats.read(last).config == settings.network
     export(Request(last, tmp_path / "bundle", ("onnx",)))
     assert (tmp_path / "bundle" / "model.onnx").is_file()
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.errors import CheckpointError
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.reference import two_stage
@@ -72,7 +72,7 @@ def test_stage_one_may_come_from_a_checkpoint_of_its_own(photos, tmp_path):
     run = Trainer(asked(photos), Fabric(accelerator="cpu", devices=1))
     mine = {name: value.clone() for name, value in run._generator.model.state_dict().items()}
     run.start_from(first)
-    for name, value in checkpoint.read(first).weights.items():
+    for name, value in formats.read(first).weights.items():
         assert torch.equal(run._generator.coarse.state_dict()[name], torch.tensor(value)), name
     for name, value in run._generator.model.state_dict().items():
         assert torch.equal(value, mine[name])

@@ -9,7 +9,7 @@ import torch
 from onnx import TensorProto
 
 from glama_deploy.bundle import Bundle
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.errors import GlamaError
 from glama_deploy.export.graph.builder import GraphBuilder, Value
 from glama_deploy.export.graph.fft_library import DftFFT
@@ -63,7 +63,7 @@ def test_dft_nodes_are_torch_fft(engine, h, w, dynamic):
 @pytest.mark.parametrize("half", ["fp16", "bf16"])
 @pytest.mark.parametrize("fft", ["dft", "plugin"])
 def test_a_librarys_transforms_stay_float32_at_every_precision(tiny, fft, half):
-    source = checkpoint.read(tiny)
+    source = formats.read(tiny)
     model = convert_to_half(build(source.config, source.weights, fft=fft), half)
     casts = {node.output[0]: node.attribute[0].i for node in model.graph.node if node.op_type == "Cast"}
     makers = {name: node for node in model.graph.node for name in node.output}
@@ -86,7 +86,7 @@ def test_a_librarys_transforms_stay_float32_at_every_precision(tiny, fft, half):
 
 
 def test_a_plugins_nodes_say_which_plugin_they_want(tiny):
-    source = checkpoint.read(tiny)
+    source = formats.read(tiny)
     model = build(source.config, source.weights, fft="plugin")
     ours = [node for node in model.graph.node if node.domain == "glama"]
     assert [node.op_type for node in ours] == ["RFFT2", "IRFFT2"] * 2

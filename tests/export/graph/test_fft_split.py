@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
 from glama_deploy import cost
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.errors import GlamaError
 from glama_deploy.export.graph.builder import GraphBuilder, Value
 from glama_deploy.export.graph.fft_split import SplitFFT
@@ -77,7 +77,7 @@ def test_its_bases_are_rounded_once_from_float64(tiny, half):
     import ml_dtypes
     from onnx import numpy_helper
 
-    source = checkpoint.read(tiny)
+    source = formats.read(tiny)
     model = convert_to_half(build(source.config, source.weights, (128, 96), fft="split"), half)
     constants = {c.name: numpy_helper.to_array(c) for c in model.graph.initializer}
     kind = np.float16 if half == "fp16" else ml_dtypes.bfloat16
@@ -86,7 +86,7 @@ def test_its_bases_are_rounded_once_from_float64(tiny, half):
 
 
 def test_it_needs_one_size(tiny):
-    source = checkpoint.read(tiny)
+    source = formats.read(tiny)
     with pytest.raises(GlamaError, match=r"give `size=HxW` with `fft=split`"):
         build(source.config, source.weights, fft="split")
 
@@ -100,7 +100,7 @@ def test_the_multiply_adds_are_those_of_the_graph(tiny, fft, size):
     import onnx
     from onnx import numpy_helper
 
-    source = checkpoint.read(tiny)
+    source = formats.read(tiny)
     model = build(source.config, source.weights, size, fft=fft)
     for value in model.graph.input:
         value.type.tensor_type.shape.dim[0].dim_value = 1

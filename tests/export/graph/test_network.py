@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.errors import GlamaError
 from glama_deploy.export.graph.network import build
 from glama_deploy.network import NetworkConfig
@@ -22,8 +22,8 @@ BANNED = {"BatchNormalization", "Transpose", "If", "Loop", "Scan", "DFT", "Scatt
 
 
 @pytest.fixture(scope="module")
-def source(tiny: Path) -> checkpoint.Checkpoint:
-    return checkpoint.read(tiny)
+def source(tiny: Path) -> formats.Checkpoint:
+    return formats.read(tiny)
 
 
 def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -77,7 +77,7 @@ def test_the_dynamic_graph_is_the_reference_at_any_size(source, height, width, b
     rng = torch.Generator().manual_seed(height + width)
     image = torch.rand(batch, 3, height, width, generator=rng)
     mask = (torch.rand(batch, 1, height, width, generator=rng) < density).float()
-    generator = checkpoint.build_module(source)
+    generator = formats.build_module(source)
     outputs = ("inpainted", "predicted")
     found = session(build(source.config, source.weights, None, outputs)).run(
         list(outputs), {"image": image.numpy(), "mask": mask.numpy()}
@@ -95,7 +95,7 @@ def test_the_dynamic_graph_is_the_reference_at_the_ends_of_its_range(source, hei
         ["inpainted"], {"image": image.numpy(), "mask": mask.numpy()}
     )
     with torch.inference_mode():
-        expected = inpaint(checkpoint.build_module(source), image, mask).numpy()
+        expected = inpaint(formats.build_module(source), image, mask).numpy()
     assert np.abs(out - expected).max() < 5e-6  # as above; a longer DFT sums more, of smaller terms
 
 
@@ -117,19 +117,19 @@ def test_known_pixels_leave_the_graph_bit_exact(source):
     ],
 )
 def test_other_members_of_the_family_export_too(config, make_checkpoint):
-    source = checkpoint.read(make_checkpoint(config))
+    source = formats.read(make_checkpoint(config))
     image, mask = torch.rand(1, 3, 40, 56), torch.ones(1, 1, 40, 56)
     (out,) = session(build(source.config, source.weights)).run(
         ["inpainted"], {"image": image.numpy(), "mask": mask.numpy()}
     )
     with torch.inference_mode():
-        assert np.abs(out - inpaint(checkpoint.build_module(source), image, mask).numpy()).max() < 5e-6
+        assert np.abs(out - inpaint(formats.build_module(source), image, mask).numpy()).max() < 5e-6
 
 
 def test_norms_are_folded_without_losing_digits(source):
     """In float64 the folded convolution is the convolution and its norm, to float32's rounding of the weights."""
     config = source.config
-    generator: Generator = checkpoint.build_module(source)
+    generator: Generator = formats.build_module(source)
     model = build(config, source.weights)
     folded = {i.name: onnx.numpy_helper.to_array(i) for i in model.graph.initializer}
     layer = generator.model[1]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import glama_deploy
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.export.graph.builder import GraphBuilder, Value
 from glama_deploy.export.graph.network import build
 from glama_deploy.export.graph.pull_push import PullPush
@@ -68,7 +68,7 @@ def test_engines_give_the_references_picture(source, make_bundle, photo, hole, b
 
 @pytest.mark.parametrize("config", [FILLED, NetworkConfig(ngf=8, n_blocks=1, coarse=FILLED, coarse_side=64)])
 def test_the_picture_stays_float32_at_every_precision(make_checkpoint, config):
-    read = checkpoint.read(make_checkpoint(config))
+    read = formats.read(make_checkpoint(config))
     model = build(read.config, read.weights)
     own = {node.name for node in model.graph.node if "fill" in node.name.split("/")[:2]}
     typed = precision.convert_to_half(model, "fp16").graph

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import glama_deploy
 from glama_deploy import cost
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.export.graph import two_stage
 from glama_deploy.export.graph.builder import GraphBuilder, Value
 from glama_deploy.export.graph.network import build
@@ -76,9 +76,9 @@ def test_matrices_made_in_the_graph_are_the_constants(height, width, side):
 @pytest.mark.parametrize("fill", [None, "pull-push"])
 def test_the_graph_is_the_reference(make_checkpoint, size, fft, fill):
     stage = TWO.coarse.model_copy(update={"fill": fill})
-    read = checkpoint.read(make_checkpoint(TWO.model_copy(update={"coarse": stage})))
+    read = formats.read(make_checkpoint(TWO.model_copy(update={"coarse": stage})))
     model = build(read.config, read.weights, size, ("predicted",), fft)
-    network = checkpoint.build_module(read)
+    network = formats.build_module(read)
     for height, width in [size] if size else [(64, 64), (96, 136), (32, 40), (256, 128)]:
         image = torch.rand(2, 3, height, width)
         mask = (torch.rand(2, 1, height, width) > 0.3).float()
@@ -91,7 +91,7 @@ def test_the_graph_is_the_reference(make_checkpoint, size, fft, fill):
 
 
 def test_what_stands_between_the_stages_stays_float32(source):
-    read = checkpoint.read(source)
+    read = formats.read(source)
     graph = precision.convert_to_half(build(read.config, read.weights), "fp16").graph
     casts = {node.name for node in graph.node if node.op_type == "Cast" and node.name.endswith(("/fp16", "/fp32"))}
     assert casts == {"shrink/stacked/fp16", "coarse/head/pixels/fp32", "enlarge/stacked/fp16", "head/pixels/fp32"} | {
@@ -100,7 +100,7 @@ def test_what_stands_between_the_stages_stays_float32(source):
 
 
 def test_its_work_is_counted(source):
-    config = checkpoint.read(source).config
+    config = formats.read(source).config
     counts = cost.count_multiply_adds(config, (128, 128), "matmul")
     alone = cost.count_multiply_adds(config.coarse, (64, 64), "matmul")
     resampling = 64 * 128 * 128 * 4 + 64 * 128 * 64 * 4 + 128 * 64 * 64 * 3 + 128 * 64 * 128 * 3

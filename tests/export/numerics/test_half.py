@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from glama_deploy.bundle import ANY_SIZE, DEFAULT_PROFILE, Bundle
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.engines.build import add_engine
 from glama_deploy.errors import GlamaError
 from glama_deploy.export import parity, samples
@@ -27,8 +27,8 @@ HALF = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 
 
 @pytest.fixture(scope="module")
-def source(tiny: Path) -> checkpoint.Checkpoint:
-    return checkpoint.read(tiny)
+def source(tiny: Path) -> formats.Checkpoint:
+    return formats.read(tiny)
 
 
 def types(model: onnx.ModelProto) -> dict[str, int]:
@@ -173,7 +173,7 @@ def test_the_typed_network_is_close_to_the_reference(source, half, decibels):
 
 
 def test_a_network_that_overflows_in_plain_fp16_comes_out_finite_and_close(overflowing, tmp_path):
-    loud = checkpoint.read(overflowing)
+    loud = formats.read(overflowing)
     case = samples.parity_cases(ANY_SIZE)[2]
     expected = parity.reference(loud, [case])
     plain = convert_to_half(build(loud.config, loud.weights, None, OUTPUTS), "fp16")

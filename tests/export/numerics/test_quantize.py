@@ -15,7 +15,7 @@ from PIL import Image
 import glama_deploy
 from glama_deploy.bundle import Bundle
 from glama_deploy.catalogue import Tolerance
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.cli.export import main as glama_export
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.export import samples
@@ -136,7 +136,7 @@ def test_what_parity_measures_is_reached_too():
 @pytest.mark.parametrize(("io", "size"), [("float", None), ("float", (72, 40)), ("uint8", None), ("uint8", (72, 40))])
 def test_what_is_measured_is_what_a_graph_gives_but_for_its_padding(tiny, photos, tmp_path, io, size):
     request = Request(tiny, tmp_path / "b", ("openvino",), "int8", size=size, io=io, calibration=photos)
-    source = checkpoint.read(tiny)
+    source = formats.read(tiny)
     run = quantize._runner(int8._built(source, request, "matmul"))
     for case in samples.parity_cases(request.graph_sizes, (264, 264)):
         for whole in (None, "predicted"):

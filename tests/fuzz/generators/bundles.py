@@ -21,7 +21,7 @@ from fuzz.case import Case, Wrong
 from fuzz.generators import checkpoints
 from fuzz.generators.mutation import ODD_NAMES, mutate_bytes, mutate_tree
 from glama_deploy.bundle import MANIFEST
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.reference.random_weights import untrained
 
@@ -35,7 +35,7 @@ _SIDE = 32
 def prepare(base: Path) -> None:
     """Export the least network for ONNX Runtime and OpenVINO."""
     source = base / "network.safetensors"
-    checkpoint.save(source, checkpoints.NETWORK, untrained(checkpoints.NETWORK))
+    formats.save(source, checkpoints.NETWORK, untrained(checkpoints.NETWORK))
     export(Request(source, base / "bundle", ("openvino",), parity=False))
 
 

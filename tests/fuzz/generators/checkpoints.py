@@ -23,7 +23,7 @@ import torch
 
 from fuzz.case import Case, Wrong
 from fuzz.generators.mutation import ODD_NAMES, ODD_VALUES, mutate_bytes, mutate_tree
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.network import NetworkConfig, parameter_shapes
 from glama_deploy.reference.random_weights import untrained
 
@@ -49,7 +49,7 @@ def prepare(base: Path) -> None:
     weights = untrained(NETWORK)
     tensors = {name: torch.from_numpy(values) for name, values in weights.items()}
     for name in ("ours.pt", "ours.safetensors"):
-        checkpoint.save(base / name, NETWORK, weights)
+        formats.save(base / name, NETWORK, weights)
     torch.save({"state_dict": tensors}, base / "bare.ckpt")
     safetensors.torch.save_file(tensors, base / "bare.safetensors")
     torch.save(tensors, base / "legacy.pt", _use_new_zipfile_serialization=False)
@@ -419,7 +419,7 @@ def _legacy(rng: random.Random, base: Path) -> Case:
 def check(case: Case, folder: Path, base: Path) -> None:
     """Read the checkpoint; every parameter has the shape and the values that the other reader gives."""
     (name,) = case.files
-    found = checkpoint.read(folder / name)
+    found = formats.read(folder / name)
     if set(found.weights) != set(parameter_shapes(found.config)):
         raise Wrong("the parameters are not those of the config")
     truth = _truth(folder / name, str(case.expected))

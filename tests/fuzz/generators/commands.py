@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from fuzz.generators import checkpoints
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.cli import bench, build, demo, eval, export, inpaint, masks, train
 from glama_deploy.cli.entry import Command
 from glama_deploy.export.pipeline import Request
@@ -69,7 +69,7 @@ def write_inputs(folder: Path, seed: int = 0) -> None:
 
     Another seed gives another checkpoint and other pictures.
     """
-    checkpoint.save(folder / "network.safetensors", checkpoints.NETWORK, untrained(checkpoints.NETWORK, seed))
+    formats.save(folder / "network.safetensors", checkpoints.NETWORK, untrained(checkpoints.NETWORK, seed))
     export_bundle(Request(folder / "network.safetensors", folder / "bundle", ("onnx",), parity=False))
     rng = np.random.default_rng(seed)
     for name in ("images", "masks"):

@@ -16,7 +16,7 @@ import yaml
 from fuzz.case import Case, Wrong
 from fuzz.generators import checkpoints
 from fuzz.generators.mutation import ODD_NAMES, ODD_VALUES, mutate_bytes, mutate_tree
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.text import plain_yaml
 from glama_deploy.training import config
 
@@ -211,7 +211,7 @@ def check(case: Case, folder: Path, base: Path) -> None:
         finally:
             again.unlink()
         return
-    read = checkpoint.read(folder / "lama")
+    read = formats.read(folder / "lama")
     if read.config != checkpoints.NETWORK:
         raise Wrong("the network is another one")
     tree = plain_yaml.read(folder / "lama" / _CONFIG)  # PyYAML's own loader fails on odd dates

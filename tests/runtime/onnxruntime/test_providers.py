@@ -15,7 +15,7 @@ import pytest
 
 import glama_deploy
 from glama_deploy.bundle import Bundle, Graph, SizeRange
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime import torch as from_checkpoint
 from glama_deploy.runtime.base import Request
@@ -135,9 +135,9 @@ def test_tensorrt_is_given_the_profile_and_keeps_what_it_builds(machine, with_ha
 
 
 def test_two_networks_of_the_same_names_do_not_share_an_engine(machine, tiny, make_bundle, tmp_path):
-    weights = {name: value * 1 for name, value in checkpoint.read(tiny).weights.items()}
+    weights = {name: value * 1 for name, value in formats.read(tiny).weights.items()}
     weights["model.1.ffc.convl2l.weight"] = weights["model.1.ffc.convl2l.weight"] + np.float32(0.5)
-    checkpoint.save(tmp_path / "other.safetensors", checkpoint.read(tiny).config, weights)
+    formats.save(tmp_path / "other.safetensors", formats.read(tiny).config, weights)
     for source in (tiny, tmp_path / "other.safetensors"):
         open_bundle(make_bundle(source, ("onnx",)), "onnxruntime:tensorrt")
     paths = {options["TensorrtExecutionProvider"]["trt_engine_cache_path"] for _, options in machine.opened}
@@ -181,9 +181,9 @@ def test_on_a_gpu_cuda_computes_what_the_reference_does(make_bundle, precision, 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has no CUDA provider; onnxruntime-gpu has")
     ranged = SizeRange(min=(64, 64), opt=(256, 256), max=(512, 512))  # fp16's ranges are measured at the largest
-    bundle = make_bundle(checkpoint.DEFAULT, ("onnx",), precision="fp16", profile=ranged)
+    bundle = make_bundle(formats.DEFAULT, ("onnx",), precision="fp16", profile=ranged)
     runner = open_bundle(bundle, "onnxruntime:cuda", Request(precision))
-    reference = from_checkpoint.open(checkpoint.read(checkpoint.DEFAULT), Request(device="cpu"))
+    reference = from_checkpoint.open(formats.read(formats.DEFAULT), Request(device="cpu"))
     rng = np.random.default_rng(0)
     for batch, height, width in ((1, 64, 64), (2, 256, 256), (1, 264, 520), (1, 512, 512)):
         image = rng.random((batch, 3, height, width), np.float32)

@@ -85,10 +85,10 @@ def test_the_reference_runs_every_operator_of_the_whole_network(tiny):
     """The matmul graph of the exporter, node by node, against the same graph in one session."""
     import onnxruntime
 
-    from glama_deploy.checkpoints import formats as checkpoint
+    from glama_deploy.checkpoints import formats
     from glama_deploy.export.graph.network import build
 
-    source = checkpoint.read(tiny)
+    source = formats.read(tiny)
     model = build(source.config, source.weights, None, ("inpainted", "predicted"))
     rng = np.random.default_rng(0)
     mask = (rng.random((2, 1, 40, 64)) < 0.3).astype(np.float32)
