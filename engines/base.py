@@ -11,15 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from glama_deploy import bundle as bundles
-from glama_deploy.bundle import Engine, Lowering, Parity, Precision, SizeRange
+from glama_deploy.bundle import NOT_ASKED, Engine, Lowering, Parity, Precision, SizeRange, artifact, graph_name
 from glama_deploy.catalogue import EngineRecord
 from glama_deploy.engines.tensorrt.options import Options
 
 if TYPE_CHECKING:
     from glama_deploy.engines.tensorrt.inspection import Report
 
-NO_PARITY = Parity(measured=False, reason=bundles.NOT_ASKED)
+NO_PARITY = Parity(measured=False, reason=NOT_ASKED)
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ class BuildTask:
     @property
     def graph(self) -> Path:
         """The ONNX model to build from."""
-        return self.folder / bundles.graph_name(self.record.graph_for(self.precision))
+        return self.folder / graph_name(self.record.graph_for(self.precision))
 
     @property
     def files(self) -> list[Path]:
@@ -80,5 +79,5 @@ def describe_engine(
     folder: Path, name: str, precision: Precision, sizes: SizeRange, files: list[Path], versions: dict[str, str]
 ) -> Engine:
     """Return the manifest's entry for files that were just made; its parity is not measured yet."""
-    artifacts = tuple(bundles.artifact(folder, file) for file in files)
+    artifacts = tuple(artifact(folder, file) for file in files)
     return Engine(name=name, precision=precision, sizes=sizes, files=artifacts, versions=versions, parity=NO_PARITY)

@@ -8,9 +8,20 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from glama_deploy import bundle as bundles
 from glama_deploy import bundle_folder, catalogue
-from glama_deploy.bundle import Bundle, Engine, EngineName, Lowering, Manifest, Parity, Precision, SizeRange
+from glama_deploy.bundle import (
+    MANIFEST,
+    Bundle,
+    Engine,
+    EngineName,
+    Lowering,
+    Manifest,
+    Parity,
+    Precision,
+    SizeRange,
+    graph_name,
+    manifest_text,
+)
 from glama_deploy.catalogue import ENGINES, EngineRecord, Tolerance, find_target, listed
 from glama_deploy.engines import base
 from glama_deploy.engines.tensorrt.inspection import Report
@@ -55,7 +66,7 @@ def build(
         EngineError: The engine cannot be built here.
     """
     if not record.builder:
-        file = folder / bundles.graph_name(record.graph_for(precision))
+        file = folder / graph_name(record.graph_for(precision))
         return base.describe_engine(folder, record.name, precision, graph, [file], {})
     options = options or Options()
     options.check(record)
@@ -94,7 +105,7 @@ def add_engine(
     bundle.graph(graph)  # said before another process is waited for
 
     def make(work: Path) -> Engine:
-        (work / bundles.graph_name(graph)).symlink_to(bundle.graph(graph).absolute())
+        (work / graph_name(graph)).symlink_to(bundle.graph(graph).absolute())
         return build(
             work,
             record,
@@ -209,7 +220,7 @@ def install_engine(
                 emulated = emulated.model_copy(update=update)
             engine = engine.model_copy(update={"parity": emulated or _FROM_BUNDLE})
             manifest = manifest.model_copy(update={"engines": {**manifest.engines, name: engine}})
-            (work / bundles.MANIFEST).write_text(bundles.manifest_text(manifest), encoding="utf-8")
+            (work / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
             bundle_folder.publish(bundle.path, work, bundle_folder.list_engine_files(bundle.path, name))
     except OSError as error:
         raise write_error(bundle.path, error) from error

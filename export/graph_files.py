@@ -7,17 +7,16 @@ from pathlib import Path
 
 import onnx
 
-from glama_deploy import bundle as bundles
 from glama_deploy import memory
-from glama_deploy.bundle import Bundle, Graph, Io, Lowering, Precision, Size, Tensor
+from glama_deploy.bundle import Bundle, Graph, Io, Lowering, Precision, Size, Tensor, artifact, graph_name
 from glama_deploy.checkpoints.formats import Checkpoint
 from glama_deploy.export import samples
 from glama_deploy.export.graph import two_stage
 from glama_deploy.export.graph.builder import GraphBuilder
 from glama_deploy.export.graph.inputs_outputs import INTERFACES
 from glama_deploy.export.graph.network import build
-from glama_deploy.export.numerics import half as precision
 from glama_deploy.export.numerics import ranges
+from glama_deploy.export.numerics.half import Half, find_unsupported_nodes
 from glama_deploy.network import NetworkConfig
 from glama_deploy.node_names import IMAGE, INPAINTED, MASK, PREDICTED
 
@@ -31,9 +30,9 @@ _MEANING = {
 
 def write(folder: Path, model: onnx.ModelProto, kind: Precision, kept: dict[str, str]) -> Graph:
     """Write the model as the bundle's graph of that precision; its entry in the manifest."""
-    path = folder / bundles.graph_name(kind)
+    path = folder / graph_name(kind)
     onnx.save_model(model, str(path))
-    return Graph(file=bundles.artifact(folder, path), opset=model.opset_import[0].version, kept=kept)
+    return Graph(file=artifact(folder, path), opset=model.opset_import[0].version, kept=kept)
 
 
 def check_memory(network: NetworkConfig, size: Size) -> None:
@@ -45,7 +44,7 @@ def check_memory(network: NetworkConfig, size: Size) -> None:
 def calibrate(
     checkpoint: Checkpoint,
     model: onnx.ModelProto,
-    half: precision.Half,
+    half: Half,
     fft: Lowering,
     size: tuple[int, int],
     photos: Path | None,
@@ -57,7 +56,7 @@ def calibrate(
     probed = build(checkpoint.config, checkpoint.weights, size, (PREDICTED,), "dft" if fft == "plugin" else fft)
     largest = ranges.measure_ranges(probed, (case.tensors() for case in cases))
     return (
-        precision.find_unsupported_nodes(model, half)
+        find_unsupported_nodes(model, half)
         | two_stage.find_products(model)
         | ranges.find_out_of_range(model, largest, half)
     )

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast, get_args
 
-from glama_deploy import bundle as bundles
 from glama_deploy import bundle_folder, catalogue
 from glama_deploy.bundle import (
     ANY_SIZE,
     DEFAULT_PROFILE,
+    MANIFEST,
     Asked,
     Bundle,
+    Checkpoint,
     Engine,
     EngineName,
     Graph,
@@ -27,6 +28,7 @@ from glama_deploy.bundle import (
     Precision,
     Size,
     SizeRange,
+    manifest_text,
 )
 from glama_deploy.checkpoints import formats
 from glama_deploy.engines.build import build as build_engine
@@ -142,7 +144,7 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
             script.write_text(build_script.format_script(manifest, request.profile, request.options), encoding="utf-8")
             script.chmod(script.stat().st_mode | (script.stat().st_mode & 0o444) >> 2)  # run by whoever may read it
         manifest = _with_parity(Bundle(folder, manifest), checkpoint, request, step)
-        (folder / bundles.MANIFEST).write_text(bundles.manifest_text(manifest), encoding="utf-8")
+        (folder / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
     return Outcome(Bundle(request.out, manifest), failures)
 
 
@@ -231,7 +233,7 @@ def _check_out(request: Request) -> None:
     if out.exists() and not out.is_dir():
         raise GlamaError(f"{out} is a file; a folder is needed for the bundle")
     found = [] if not out.exists() else [path.name for path in out.iterdir() if not path.name.startswith(PREFIX)]
-    if found and bundles.MANIFEST not in found:
+    if found and MANIFEST not in found:
         raise GlamaError(f"{out} exists and is no bundle, so it is not overwritten; choose another folder")
     parent = request.out.absolute().parent
     while not parent.exists():
@@ -280,8 +282,8 @@ def _write_graphs(
     needs none), or the quantized ones."""
     from glama_deploy.export import graph_files
     from glama_deploy.export.graph.network import build
-    from glama_deploy.export.numerics import half as types
     from glama_deploy.export.numerics import int8
+    from glama_deploy.export.numerics.half import Half, convert_to_half
 
     model = build(checkpoint.config, checkpoint.weights, request.size, request.outputs, fft, request.io)
     graphs: dict[Precision, Graph] = {"fp32": graph_files.write(folder, model, "fp32", {})}
@@ -293,10 +295,10 @@ def _write_graphs(
     height, width = request.size or request.profile.max
     graph_files.check_memory(checkpoint.config, (height, width))
     step(f"calibrating at {height}x{width}")
-    half: types.Half = "fp16" if request.precision == "fp16" else "bf16"
+    half: Half = "fp16" if request.precision == "fp16" else "bf16"
     kept = graph_files.calibrate(checkpoint, model, half, fft, (height, width), request.calibration)
     step(f"writing {half} into the graph")
-    return graphs | {half: graph_files.write(folder, types.convert_to_half(model, half, kept), half, kept)}
+    return graphs | {half: graph_files.write(folder, convert_to_half(model, half, kept), half, kept)}
 
 
 def _manifest(
@@ -312,7 +314,7 @@ def _manifest(
     stored = {catalogue.PRECISIONS[name].stored for name in graphs}
     return Manifest(
         network=checkpoint.config,
-        checkpoint=bundles.Checkpoint(file=checkpoint.path.name, kind=checkpoint.kind, sha256=checkpoint.sha256),
+        checkpoint=Checkpoint(file=checkpoint.path.name, kind=checkpoint.kind, sha256=checkpoint.sha256),
         fft=fft,
         io=request.io,
         inputs=inputs,

@@ -40,12 +40,12 @@ generator:
 EXPORTER = """
 import logging, sys
 import onnx, openvino
-from glama_deploy import loading as from_checkpoint
+from glama_deploy import loading
 from glama_deploy.export import pipeline
 logging.basicConfig(level=logging.INFO)
 print("ready", flush=True)
 sys.stdin.readline()
-from_checkpoint.cached_bundle(sys.argv[1]).verify()
+loading.cached_bundle(sys.argv[1]).verify()
 """
 
 

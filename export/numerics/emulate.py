@@ -107,6 +107,6 @@ def _session(model: onnx.ModelProto, threads: int | None) -> Callable[[str, dict
 
 def _by_node(model: onnx.ModelProto) -> Callable[[str, dict[str, np.ndarray]], np.ndarray]:
     """A graph with plugins' nodes, which NumPy computes, node by node."""
-    from glama_deploy.runtime.tensorrt.plugins import cpu_reference as reference
+    from glama_deploy.runtime.tensorrt.plugins import cpu_reference
 
-    return lambda output, feeds: reference.run(model, feeds)[output]
+    return lambda output, feeds: cpu_reference.run(model, feeds)[output]

@@ -19,9 +19,8 @@ from glama_deploy.bundle import Graph, Lowering, Precision, Size
 from glama_deploy.catalogue import INT8_PARITY_MARGIN_DB, INT8_PHOTOS_MARGIN_DB, find_tolerance
 from glama_deploy.checkpoints.formats import Checkpoint
 from glama_deploy.export import graph_files, samples
-from glama_deploy.export.graph import network as graph
-from glama_deploy.export.numerics import equalize, quantize, symmetric
-from glama_deploy.export.numerics import half as precision
+from glama_deploy.export.graph import network
+from glama_deploy.export.numerics import equalize, half, quantize, symmetric
 from glama_deploy.node_names import IMAGE, INPAINTED, MASK, PREDICTED, SPECTRUM
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ def write(
     )
     checkpoint = replace(checkpoint, weights=weights)
     model = _built(checkpoint, request, fft)
-    outside = [node.name for node in model.graph.node if precision.is_always_fp32(node)]
+    outside = [node.name for node in model.graph.node if half.is_always_fp32(node)]
     never = {node.name: _SPECTRUM for node in model.graph.node if node.name.endswith(f"/{SPECTRUM}")}
     lacking: dict[str, str] = {}
     if for_tensorrt:
@@ -88,7 +87,7 @@ def write(
         full = _out_of_fp16(checkpoint, model, request, fft, step)
         step("writing int8 and fp16 into the graph")
         quantized = quantize.without(found.model, model, lacking.keys() | full.keys())
-        mixed = precision.convert_to_half(symmetric.make_symmetric(quantized), "fp16", full)
+        mixed = half.convert_to_half(symmetric.make_symmetric(quantized), "fp16", full)
         kept = _reasons(quantized, kept | lacking, full)
         written["int8+fp16"] = graph_files.write(folder, mixed, "int8+fp16", kept)
     return written
@@ -120,7 +119,7 @@ def _sample(case: samples.Case, request: Request, whole: str | None = None) -> q
 
 
 def _built(checkpoint: Checkpoint, request: Request, fft: Lowering) -> onnx.ModelProto:
-    return graph.build(checkpoint.config, checkpoint.weights, request.size, request.outputs, fft, request.io)
+    return network.build(checkpoint.config, checkpoint.weights, request.size, request.outputs, fft, request.io)
 
 
 def _out_of_fp16(

@@ -23,9 +23,17 @@ import numpy as np
 from glama_deploy import memory
 from glama_deploy.bundle import Io, SizeRange
 from glama_deploy.errors import GlamaError, ImageError
-from glama_deploy.inpainting import boxes as regions
 from glama_deploy.inpainting import tiles
-from glama_deploy.inpainting.boxes import Box, Rule, Span
+from glama_deploy.inpainting.boxes import (
+    BOX_OVERHEAD_PIXELS,
+    LARGE_BOX_PIXELS,
+    Box,
+    Rule,
+    Span,
+    context_margin,
+    group_by_size,
+    total_cost,
+)
 from glama_deploy.inpainting.padding import compute_padding
 from glama_deploy.inpainting.tiles import Size
 from glama_deploy.network import next_side
@@ -64,7 +72,7 @@ class Limits:
     free_bytes: int | None = None
     held_bytes: int = 0
     compiles_sizes: bool = False
-    overhead_pixels: int = regions.BOX_OVERHEAD_PIXELS
+    overhead_pixels: int = BOX_OVERHEAD_PIXELS
     fourier_cost: float = 0.0
 
     @property
@@ -280,9 +288,9 @@ def _choose_tiles(
         For each hole the height and width of the tiles, and the cost of all its tiles in pixels.
     """
     chosen = {}
-    for box in (box for box in boxes if box.pixels > regions.LARGE_BOX_PIXELS):
+    for box in (box for box in boxes if box.pixels > LARGE_BOX_PIXELS):
         candidates = tiles.list_hole_tile_sizes(sizes, box.hole, (missing.shape[0], missing.shape[1]))
-        size = next((size for size in candidates if size[0] * size[1] <= regions.LARGE_BOX_PIXELS), None)
+        size = next((size for size in candidates if size[0] * size[1] <= LARGE_BOX_PIXELS), None)
         if size is None:
             continue
         cost = tiles.count_runs(missing, box.hole, size) * rule.cost_of(*size)
@@ -296,14 +304,14 @@ def _is_better_than_whole(
     boxes: list[Box], tiled: dict[Span, tuple[Size, float]], missing: np.ndarray, rule: Rule
 ) -> bool:
     """Return whether boxes and tiles are the better way to fill an image than the whole image."""
-    cost = sum(cost for _, cost in tiled.values()) + regions.total_cost(boxes)
+    cost = sum(cost for _, cost in tiled.values()) + total_cost(boxes)
     pixels = [*(box.pixels for box in boxes), *(size[0] * size[1] for size, _ in tiled.values())]
     return rule.is_better_than_whole(cost, missing.shape, max(pixels, default=0))
 
 
 def _group_boxes(boxes: list[Box], limits: Limits, can_run: Callable[[Size, int], bool]) -> Iterator[list[Box]]:
     """Return the boxes in batches of one size. Boxes for which the memory does not suffice together run one by one."""
-    for group in regions.group_by_size(boxes, 1 if limits.compiles_sizes else limits.sizes.max_batch):
+    for group in group_by_size(boxes, 1 if limits.compiles_sizes else limits.sizes.max_batch):
         if len(group) == 1 or can_run(group[0].span.size, len(group)):
             yield group
         else:
@@ -336,7 +344,7 @@ def _warn_of_tiles(tile_sizes: dict[Span, Size], shape: Size, sizes: SizeRange) 
         sizes: sizes that the engine takes.
     """
     hole = max(tile_sizes, key=lambda span: span.size[0] * span.size[1])
-    size, context = tile_sizes[hole], 2 * regions.context_margin(hole)
+    size, context = tile_sizes[hole], 2 * context_margin(hole)
     wanted = (min(side + context, extent) for side, extent in zip(hole.size, shape, strict=True))
     reason, remedy = "the free memory", "scale the image down"
     if any(next_side(side) > most for side, most in zip(wanted, sizes.max, strict=True)):

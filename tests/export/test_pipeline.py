@@ -38,15 +38,15 @@ def test_parity_is_measured_on_the_artifacts_and_stored(tiny, tmp_path):
 
 def test_an_engine_that_is_off_is_found(tiny, tmp_path, monkeypatch):
     """Parity that cannot fail would be no parity: one weight of the exported graph is moved by 1 %."""
-    from glama_deploy.export.graph import network as graph
+    from glama_deploy.export.graph import network
 
-    build = graph.build
+    build = network.build
 
     def off(config, weights, *args):
         weights = {**weights, "model.1.ffc.convl2l.weight": weights["model.1.ffc.convl2l.weight"] * np.float32(1.01)}
         return build(config, weights, *args)
 
-    monkeypatch.setattr(graph, "build", off)
+    monkeypatch.setattr(network, "build", off)
     outcome = export(Request(tiny, tmp_path / "b", ("openvino",)))
     for engine in outcome.bundle.manifest.engines.values():
         assert engine.parity.measured

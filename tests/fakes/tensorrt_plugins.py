@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fakes.cufft import STREAM, Buffer, MemoryCufft, over_memory
-from glama_deploy.runtime.tensorrt.plugins import registration as tensorrt
+from glama_deploy.runtime.tensorrt.plugins import registration
 
 
 def fake_tensorrt(name: str = "tensorrt", version: str = "10.7.0") -> Any:
@@ -115,5 +115,5 @@ class Engine:
 
 def registered(library: MemoryCufft) -> Any:
     trt = fake_tensorrt()
-    tensorrt.register(trt, over_memory(library))
+    registration.register(trt, over_memory(library))
     return trt

@@ -13,9 +13,21 @@ from glama_deploy import memory
 from glama_deploy.bundle import ANY_SIZE, SizeRange
 from glama_deploy.cli.inpaint import main
 from glama_deploy.errors import GlamaError, ImageError
-from glama_deploy.inpainting import boxes as regions
 from glama_deploy.inpainting import clusters
-from glama_deploy.inpainting.boxes import Rule, Span
+from glama_deploy.inpainting.boxes import (
+    BOX_OVERHEAD_PIXELS,
+    BOX_SIDES,
+    CELL_PIXELS,
+    LARGE_BOX_PIXELS,
+    Box,
+    Rule,
+    Span,
+    bounding_box,
+    context_margin,
+    find_holes,
+    group_by_size,
+    total_cost,
+)
 from glama_deploy.inpainting.inpainter import Inpainter
 
 
@@ -33,7 +45,7 @@ def masks(draw):
     return mask
 
 
-def find_boxes(rule: Rule, missing: np.ndarray) -> list[regions.Box]:
+def find_boxes(rule: Rule, missing: np.ndarray) -> list[Box]:
     """Return the boxes of a mask as an inpainter makes them where no memory is short and no tiles are cheaper."""
     boxes, large = rule.find_boxes(missing)
     assert not large
@@ -55,9 +67,9 @@ def test_boxes_are_squared_only_as_far_as_the_engine_goes():
     assert has_large_hole(Rule(wide, square=True), missing)
 
 
-def shown(box: regions.Box, hole: Span, shape: tuple[int, ...]) -> bool:
+def shown(box: Box, hole: Span, shape: tuple[int, ...]) -> bool:
     """Whether a box contains a hole with its context, as far as the image goes."""
-    margin = regions.context_margin(hole)
+    margin = context_margin(hole)
     wanted = Span(
         max(0, hole.top - margin),
         max(0, hole.left - margin),
@@ -78,9 +90,9 @@ def test_every_hole_is_in_a_box_with_its_context(missing, long_side, square):
         assert Span(0, 0, *missing.shape).contains(box.span)
         assert box.span.contains(box.hole)
         for side, extent in zip(box.span.size, missing.shape, strict=True):
-            assert side in regions.BOX_SIDES or side == extent
+            assert side in BOX_SIDES or side == extent
     assert filled[missing].all()
-    for hole in regions.find_holes(missing):
+    for hole in find_holes(missing):
         assert any(shown(box, hole, missing.shape) for box in found)
 
 
@@ -90,8 +102,8 @@ def test_shared_boxes_cost_no_more_than_one_for_each_hole(missing, long_side, sq
     rule = Rule(ANY_SIZE, fourier_cost=long_side, square=square)
     each, _ = rule.find_boxes(missing)
     found = rule.merge_boxes(each, missing.shape)
-    assert regions.total_cost(found) <= regions.total_cost(each)
-    largest = max([regions.LARGE_BOX_PIXELS, *(box.pixels for box in each)])
+    assert total_cost(found) <= total_cost(each)
+    largest = max([LARGE_BOX_PIXELS, *(box.pixels for box in each)])
     assert max((box.pixels for box in found), default=0) <= largest
     assert found == find_boxes(rule, np.asfortranarray(missing))
 
@@ -99,16 +111,16 @@ def test_shared_boxes_cost_no_more_than_one_for_each_hole(missing, long_side, sq
 @given(masks())
 @settings(max_examples=60)
 def test_holes_are_the_components_that_opencv_finds(missing):
-    cell = regions.CELL_PIXELS
+    cell = CELL_PIXELS
     padded = np.pad(missing, ((0, -missing.shape[0] % cell), (0, -missing.shape[1] % cell)))
     cells = padded.reshape(padded.shape[0] // cell, cell, -1, cell).any(axis=(1, 3))
     count, labels = cv2.connectedComponents(cells.astype(np.uint8), connectivity=8)
     labels = labels.repeat(cell, axis=0).repeat(cell, axis=1)[: missing.shape[0], : missing.shape[1]]
-    expected = {regions.bounding_box(missing & (labels == label)) for label in range(1, count)}
-    found = regions.find_holes(missing)
+    expected = {bounding_box(missing & (labels == label)) for label in range(1, count)}
+    found = find_holes(missing)
     assert len(found) == len(expected)
     assert set(found) == expected
-    turned = {Span(hole.left, hole.top, hole.right, hole.bottom) for hole in regions.find_holes(missing.T)}
+    turned = {Span(hole.left, hole.top, hole.right, hole.bottom) for hole in find_holes(missing.T)}
     assert turned == expected
 
 
@@ -120,7 +132,7 @@ def test_a_hole_that_winds_through_the_image_is_one():
         spiral[1584 - turn : 1600 - turn, turn : 1600 - turn] = True
         spiral[turn + 64 : 1600 - turn, turn : turn + 16] = True
         spiral[turn + 64 : turn + 80, turn : turn + 80] = True
-    assert regions.find_holes(spiral) == [Span(0, 0, 1600, 1600)]
+    assert find_holes(spiral) == [Span(0, 0, 1600, 1600)]
 
 
 def test_holes_close_together_share_a_box_and_those_far_apart_do_not():
@@ -153,7 +165,7 @@ def test_the_twenty_fifth_speck_costs_as_much_as_the_others(square):
         for number in range(count):
             top, left = 200 + 400 * (number // 9), 200 + 400 * (number % 9)
             missing[top : top + 8, left : left + 8] = True
-        costs[count] = regions.total_cost(find_boxes(rule, missing))
+        costs[count] = total_cost(find_boxes(rule, missing))
     assert {count: price / costs[1] for count, price in costs.items()} == {1: 1, 24: 24, 25: 25, 60: 60}
 
 
@@ -170,8 +182,8 @@ def specks(count: int) -> np.ndarray:
 def need(missing: np.ndarray) -> int:
     """Pixels that the holes need: the area that their bounding boxes cover together, each with its context."""
     covered = np.zeros_like(missing)
-    for hole in regions.find_holes(missing):
-        around = hole.grown(regions.context_margin(hole))
+    for hole in find_holes(missing):
+        around = hole.grown(context_margin(hole))
         covered[max(0, around.top) : around.bottom, max(0, around.left) : around.right] = True
     return int(covered.sum())
 
@@ -188,14 +200,14 @@ def comparisons(monkeypatch):
 
         return clusters.merge_boxes(boxes, merge_and_count, reach)
 
-    monkeypatch.setattr(regions, "merge_boxes", counted)
+    monkeypatch.setattr("glama_deploy.inpainting.boxes.merge_boxes", counted)
     return counts
 
 
 @pytest.mark.parametrize(("long_side", "square", "sizes"), [(0.0, False, 12), (1 / 2500, False, 12), (0.0, True, 4)])
 def test_five_hundred_specks_need_little_work_and_few_sizes(long_side, square, sizes, comparisons):
     missing = specks(500)
-    holes = len(regions.find_holes(missing))
+    holes = len(find_holes(missing))
     found = find_boxes(Rule(ANY_SIZE, fourier_cost=long_side, square=square), missing)
     assert sum(box.pixels for box in found) <= 3 * need(missing)  # the union, which is less than the sum
     assert len({box.span.size for box in found}) <= sizes
@@ -206,11 +218,11 @@ def test_five_hundred_specks_need_little_work_and_few_sizes(long_side, square, s
 def test_thousands_of_specks_need_work_in_proportion_and_no_great_box(square, comparisons):
     """Dust on a scan: together the boxes are a few times the image, and each takes little memory."""
     missing = specks(9000)
-    holes = len(regions.find_holes(missing))
+    holes = len(find_holes(missing))
     assert holes > clusters.MAX_BOXES_WITHOUT_BLOCKS
     found = find_boxes(Rule(ANY_SIZE, square=square), missing)
     assert comparisons[0] <= 12 * holes
-    assert max(box.pixels for box in found) <= regions.LARGE_BOX_PIXELS
+    assert max(box.pixels for box in found) <= LARGE_BOX_PIXELS
     assert sum(box.pixels for box in found) <= 3 * missing.size
 
 
@@ -219,12 +231,12 @@ def test_specks_within_a_large_hole_s_box_cost_nothing(comparisons):
     missing[500:3500, 500:5500] = True
     (box,) = find_boxes(Rule(ANY_SIZE), missing)
     assert box.span == Span(0, 0, 4000, 6000)
-    assert comparisons[0] <= 12 * len(regions.find_holes(missing))
+    assert comparisons[0] <= 12 * len(find_holes(missing))
 
 
 def test_noise_is_one_hole():
     missing = np.random.default_rng(0).random((1000, 1500)) < 0.3
-    assert len(regions.find_holes(missing)) == 1
+    assert len(find_holes(missing)) == 1
 
 
 def test_an_engine_of_one_size_gets_boxes_of_that_size():
@@ -263,7 +275,7 @@ def test_square_boxes_are_of_few_sizes():
 
 def pays(rule: Rule, missing: np.ndarray) -> bool:
     boxes = find_boxes(rule, missing)
-    return rule.is_better_than_whole(regions.total_cost(boxes), missing.shape, max(box.pixels for box in boxes))
+    return rule.is_better_than_whole(total_cost(boxes), missing.shape, max(box.pixels for box in boxes))
 
 
 def test_stage_one_of_two_counts_for_every_box():
@@ -272,7 +284,7 @@ def test_stage_one_of_two_counts_for_every_box():
         for left in (20, 400):
             missing[top : top + 10, left : left + 10] = True
     assert pays(Rule(ANY_SIZE), missing)
-    assert not pays(Rule(ANY_SIZE, overhead_pixels=regions.BOX_OVERHEAD_PIXELS + 256**2), missing)
+    assert not pays(Rule(ANY_SIZE, overhead_pixels=BOX_OVERHEAD_PIXELS + 256**2), missing)
 
 
 def test_boxes_pay_for_a_small_hole_and_not_for_a_grid():
@@ -307,9 +319,9 @@ def test_boxes_of_one_size_run_together_as_far_as_a_batch_goes():
         missing[300 * n + 100, 300 * n + 100] = True
     missing[800, 100:300] = True
     found = find_boxes(Rule(ANY_SIZE), missing)
-    groups = list(regions.group_by_size(found, None))
+    groups = list(group_by_size(found, None))
     assert sorted(len(group) for group in groups) == [1, 3]
-    assert sorted(len(group) for group in regions.group_by_size(found, 2)) == [1, 1, 2]
+    assert sorted(len(group) for group in group_by_size(found, 2)) == [1, 1, 2]
     for group in groups:
         assert len({box.span.size for box in group}) == 1
 
@@ -370,7 +382,7 @@ def test_an_image_that_memory_does_not_hold_is_filled_by_boxes(inpainter, scene,
     many[60:90, 300:330] = True  # four boxes, which do not pay
     free = inpainter._runner.memory_needed((200, 200))
     monkeypatch.setattr(memory, "available", lambda: free)
-    monkeypatch.setattr(regions, "MAX_BATCH_COST_PIXELS", 1)
+    monkeypatch.setattr("glama_deploy.inpainting.boxes.MAX_BATCH_COST_PIXELS", 1)
     filled = inpainter(image, many)
     assert (filled[~many] == image[~many]).all()
     inpainter = Inpainter(inpainter._runner, inpainter.network)  # which knows of nothing that its engine holds
@@ -406,5 +418,5 @@ def test_boxes_that_do_not_fit_into_memory_together_are_filled_one_by_one(inpain
     one = inpainter._runner.memory_needed((192, 192))
     monkeypatch.setattr(memory, "available", lambda: 2 * one)  # of twelve boxes
     filled = inpainter(image, many, region="crop")
-    monkeypatch.setattr(regions, "MAX_BATCH_COST_PIXELS", 1)
+    monkeypatch.setattr("glama_deploy.inpainting.boxes.MAX_BATCH_COST_PIXELS", 1)
     assert (filled == inpainter(image, many, region="crop")).all()

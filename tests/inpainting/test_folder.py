@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,15 @@ from PIL.PngImagePlugin import PngImageFile
 import glama_deploy
 from glama_deploy import memory
 from glama_deploy.errors import GlamaError, ImageError
-from glama_deploy.inpainting import folder as batch
+from glama_deploy.inpainting.folder import (
+    Job,
+    count_streams,
+    describe_left_out,
+    pair_jobs,
+    read_job,
+    run_jobs,
+    write_job,
+)
 from glama_deploy.io import decoding, files
 
 
@@ -41,7 +50,7 @@ def inpainter(tiny_bundle):
 
 def test_a_folder_goes_on_after_bad_files_and_says_what_failed(folders, inpainter, photo, hole):
     images, masks, out = folders
-    results = list(batch.run_jobs(inpainter, batch.pair_jobs(images, masks, out)))
+    results = list(run_jobs(inpainter, pair_jobs(images, masks, out)))
     assert [(r.job.image.name, r.state) for r in results] == [
         ("a.jpg", "written"),
         ("b.png", "written"),
@@ -61,27 +70,24 @@ def test_a_folder_goes_on_after_bad_files_and_says_what_failed(folders, inpainte
 
 def test_a_second_run_does_only_what_is_missing(folders, inpainter):
     images, masks, out = folders
-    list(batch.run_jobs(inpainter, batch.pair_jobs(images, masks, out)))
+    list(run_jobs(inpainter, pair_jobs(images, masks, out)))
     (out / "a.png").unlink()
     before = (out / "b.png").stat().st_mtime_ns
-    states = {r.job.image.stem: r.state for r in batch.run_jobs(inpainter, batch.pair_jobs(images, masks, out))}
+    states = {r.job.image.stem: r.state for r in run_jobs(inpainter, pair_jobs(images, masks, out))}
     assert (states["a"], states["b"]) == ("written", "skipped")
     assert (out / "b.png").stat().st_mtime_ns == before
-    states = {
-        r.job.image.stem: r.state
-        for r in batch.run_jobs(inpainter, batch.pair_jobs(images, masks, out), overwrite=True)
-    }
+    states = {r.job.image.stem: r.state for r in run_jobs(inpainter, pair_jobs(images, masks, out), overwrite=True)}
     assert (states["a"], states["b"]) == ("written", "written")
     assert (out / "b.png").stat().st_mtime_ns > before
 
 
 def test_a_run_that_finds_all_images_written_removes_what_a_killed_run_left(folders, inpainter, monkeypatch):
     images, masks, out = folders
-    jobs = [job for job in batch.pair_jobs(images, masks, out) if job.image.stem in "ab"]
-    list(batch.run_jobs(inpainter, jobs))
+    jobs = [job for job in pair_jobs(images, masks, out) if job.image.stem in "ab"]
+    list(run_jobs(inpainter, jobs))
     (out / ".glama-1.lock").write_bytes(b"")
     monkeypatch.setattr(files, "_cleaned", set())  # as in the next process
-    assert [result.state for result in batch.run_jobs(inpainter, jobs)] == ["skipped", "skipped"]
+    assert [result.state for result in run_jobs(inpainter, jobs)] == ["skipped", "skipped"]
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png"]
 
 
@@ -107,20 +113,20 @@ def test_paths_that_do_not_go_together_are_refused(folders):
     ):
         (images.parent / "empty").mkdir(exist_ok=True)
         with pytest.raises(GlamaError, match=says):
-            batch.pair_jobs(*arguments)
+            pair_jobs(*arguments)
 
 
 def test_two_images_of_one_stem_are_refused(folders, photo):
     images, masks, out = folders
     Image.fromarray(photo).save(images / "b.bmp")
     with pytest.raises(GlamaError, match="one stem"):
-        batch.pair_jobs(images, masks, out)
+        pair_jobs(images, masks, out)
 
 
 def test_a_single_image_may_go_into_a_folder(folders):
     images, masks, out = folders
     out.mkdir()
-    (job,) = batch.pair_jobs(images / "a.jpg", masks / "a.png", out)
+    (job,) = pair_jobs(images / "a.jpg", masks / "a.png", out)
     assert job.out == out / "a.png"
 
 
@@ -134,14 +140,14 @@ def test_the_next_images_are_read_and_the_last_written_while_one_is_filled(
         Image.fromarray(photo).save(images / f"{stem}.png")
         Image.fromarray(hole).save(masks / f"{stem}.png")
     read = {stem: threading.Event() for stem in "abcde"}
-    plain = batch.read_job
+    plain = read_job
 
-    def noted(job: batch.Job):
+    def noted(job: Job):
         read[job.image.stem].set() if job.image.stem in read else None
         return plain(job)
 
-    monkeypatch.setattr(batch, "read_job", noted)
-    monkeypatch.setattr(batch, "count_processors", lambda: 2)
+    monkeypatch.setattr("glama_deploy.inpainting.folder.read_job", noted)
+    monkeypatch.setattr("glama_deploy.inpainting.folder.count_processors", lambda: 2)
     filled = []
 
     def fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -152,7 +158,7 @@ def test_the_next_images_are_read_and_the_last_written_while_one_is_filled(
             wait_until((out / "a.png").exists)
         return image
 
-    results = list(batch.run_jobs(fill, batch.pair_jobs(images, masks, out)))
+    results = list(run_jobs(fill, pair_jobs(images, masks, out)))
     assert [(r.job.image.stem, r.state) for r in results if r.state == "written"] == [(s, "written") for s in "abde"]
     assert len(set(filled)) == 1
 
@@ -167,8 +173,8 @@ def test_several_images_are_filled_at_once_and_come_in_order(folders, photo):
         return image
 
     (images / "c.png").unlink(missing_ok=True)
-    jobs = [job for job in batch.pair_jobs(images, masks, out) if job.image.stem in "ab"]
-    results = list(batch.run_jobs(fill, jobs, at_once=2))
+    jobs = [job for job in pair_jobs(images, masks, out) if job.image.stem in "ab"]
+    results = list(run_jobs(fill, jobs, at_once=2))
     assert [(r.job.image.stem, r.state) for r in results] == [("a", "written"), ("b", "written")]
     assert len(set(seen)) == 2
 
@@ -180,18 +186,18 @@ def test_several_images_are_filled_at_once_and_come_in_order(folders, photo):
 def test_two_images_at_once_where_there_are_threads_and_memory_for_it(
     tmp_path, monkeypatch, side, threads, free, expected
 ):
-    monkeypatch.setattr(batch, "count_processors", lambda: 2)
+    monkeypatch.setattr("glama_deploy.inpainting.folder.count_processors", lambda: 2)
     monkeypatch.setattr(memory, "available", lambda: free)
     for name in "ab":
         Image.fromarray(np.zeros((side, side), np.uint8)).save(tmp_path / f"{name}.png")
-    jobs = [batch.Job(tmp_path / f"{name}.png", None, tmp_path) for name in ("a", "b", "missing")]
-    assert batch.count_streams(jobs, threads) == expected
-    assert batch.count_streams(jobs[:1], threads) == 1
+    jobs = [Job(tmp_path / f"{name}.png", None, tmp_path) for name in ("a", "b", "missing")]
+    assert count_streams(jobs, threads) == expected
+    assert count_streams(jobs[:1], threads) == 1
 
 
 def test_a_run_that_is_given_up_leaves_whole_files_alone(folders, inpainter, photo):
     images, masks, out = folders
-    results = batch.run_jobs(inpainter, batch.pair_jobs(images, masks, out))
+    results = run_jobs(inpainter, pair_jobs(images, masks, out))
     next(results)
     results.close()
     written = sorted(path.name for path in out.iterdir())
@@ -208,7 +214,7 @@ def test_what_was_filled_is_written_even_if_the_run_is_cut_short(folders, photo,
         Image.fromarray(hole).save(masks / f"{stem}.png")
     for name in ("a.jpg", "broken.png", "small.png"):
         (images / name).unlink()
-    plain, filled = batch.write_job, []
+    plain, filled = write_job, []
 
     def slow(*arguments) -> None:
         time.sleep(0.2)
@@ -220,9 +226,9 @@ def test_what_was_filled_is_written_even_if_the_run_is_cut_short(folders, photo,
         filled.append(image)
         return image
 
-    monkeypatch.setattr(batch, "write_job", slow)
+    monkeypatch.setattr("glama_deploy.inpainting.folder.write_job", slow)
     with pytest.raises(KeyboardInterrupt):
-        list(batch.run_jobs(fill, batch.pair_jobs(images, masks, out)))
+        list(run_jobs(fill, pair_jobs(images, masks, out)))
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png", "c.png"]
 
 
@@ -233,7 +239,7 @@ def test_an_error_that_is_no_files_stops_the_run(folders):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        list(batch.run_jobs(fill, batch.pair_jobs(images, masks, out)))
+        list(run_jobs(fill, pair_jobs(images, masks, out)))
     assert not out.exists()
 
 
@@ -245,8 +251,8 @@ def test_a_place_that_cannot_be_written_is_said_before_the_work_and_nothing_is_m
     single = name.endswith(".png")
     given = [tmp_path / folder / ("a.png" if single else "") for folder in ("images", "masks")]
     with pytest.raises(GlamaError, match=r"cannot write /proc/out"):
-        batch.pair_jobs(*given, Path("/proc") / name)
-    batch.pair_jobs(*given, tmp_path / "new" / name)
+        pair_jobs(*given, Path("/proc") / name)
+    pair_jobs(*given, tmp_path / "new" / name)
     assert not (tmp_path / "new").exists()
 
 
@@ -256,17 +262,17 @@ def test_a_path_that_no_file_can_have_is_one_line(folders, place):
     paths = [folders[0] / "b.png", folders[1] / "b.png", folders[2]]
     paths[place] = Path(path)
     with pytest.raises(GlamaError, match=says) as error:
-        batch.pair_jobs(*paths)
+        pair_jobs(*paths)
     assert len(str(error.value)) < 400
     paths = list(folders)
     paths[place] = Path(path)
     with pytest.raises(GlamaError, match=says):
-        batch.pair_jobs(*paths)
+        pair_jobs(*paths)
 
 
 def test_what_is_left_out_of_a_folder_is_counted_and_named(folders):
     images, masks, out = folders
-    assert batch.describe_left_out(images, masks, out) == ["1 file that is not a supported image (notes.txt)"]
+    assert describe_left_out(images, masks, out) == ["1 file that is not a supported image (notes.txt)"]
     for name in ("d.avif", "e.gif", "f.jp2", "g.heic", "h.svg", ".DS_Store", "._b.png"):
         (images / name).write_bytes(b"")
     for name in ("old", "x.png"):  # a folder may be called like an image
@@ -274,11 +280,11 @@ def test_what_is_left_out_of_a_folder_is_counted_and_named(folders):
     Image.new("L", (9, 9)).save(masks / "g.png")
     (masks / "Thumbs.db").write_bytes(b"")
     Image.new("RGB", (9, 9)).save(images / "phone.jfif")
-    assert [job.image.name for job in batch.pair_jobs(images, masks, images / "out")] == [
+    assert [job.image.name for job in pair_jobs(images, masks, images / "out")] == [
         "a.jpg", "b.png", "broken.png", "c.png", "phone.jfif", "small.png"
     ]  # fmt: skip
     (images / "out").mkdir()
-    assert batch.describe_left_out(images, masks, images / "out") == [
+    assert describe_left_out(images, masks, images / "out") == [
         "6 files that are not supported images (d.avif, e.gif, f.jp2, g.heic, h.svg, …)",
         "2 subfolders (old, x.png)",
         "1 mask without an image (g.png)",
@@ -291,19 +297,21 @@ def test_a_folder_on_the_way_to_the_outputs_is_not_left_out(folders):
     images, masks, _ = folders
     (images / "out" / "deep").mkdir(parents=True)
     (images / "sub").mkdir()
-    assert batch.describe_left_out(images, masks, images / "out" / "deep")[1:] == ["1 subfolder (sub)"]
+    assert describe_left_out(images, masks, images / "out" / "deep")[1:] == ["1 subfolder (sub)"]
 
 
 def test_a_process_on_one_processor_reads_and_fills_one_image_at_a_time(folders, monkeypatch):
     """The machine may have more of them than the process may use."""
     images, masks, out = folders
-    monkeypatch.setattr(batch, "count_processors", lambda: 1)
-    jobs = [job for job in batch.pair_jobs(images, masks, out) if job.image.stem in "ab"]
-    assert batch.count_streams(jobs, None) == 1
+    monkeypatch.setattr("glama_deploy.inpainting.folder.count_processors", lambda: 1)
+    jobs = [job for job in pair_jobs(images, masks, out) if job.image.stem in "ab"]
+    assert count_streams(jobs, None) == 1
     pools = []
-    pool = batch.ThreadPoolExecutor
-    monkeypatch.setattr(batch, "ThreadPoolExecutor", lambda *given: pools.append(given) or pool(*given))
-    assert [result.state for result in batch.run_jobs(lambda image, mask: image, jobs)] == ["written"] * 2
+    pool = ThreadPoolExecutor
+    monkeypatch.setattr(
+        "glama_deploy.inpainting.folder.ThreadPoolExecutor", lambda *given: pools.append(given) or pool(*given)
+    )
+    assert [result.state for result in run_jobs(lambda image, mask: image, jobs)] == ["written"] * 2
     assert pools == [(1, "glama-fill"), (1, "glama-files")]
 
 
@@ -313,15 +321,15 @@ def test_a_folder_without_supported_images_says_what_it_has(folders):
     (other / "sub").mkdir(parents=True)
     (other / "a.gif").write_bytes(b"GIF89a")
     with pytest.raises(GlamaError, match=r"has no images \(.*it has 1 file .* \(a\.gif\); it has 1 subfolder \(sub\)"):
-        batch.pair_jobs(other, masks, out)
+        pair_jobs(other, masks, out)
 
 
 def test_a_mask_of_an_unsupported_kind_is_named(folders, hole):
     images, masks, out = folders
     Image.fromarray(hole).save(masks / "c.gif")
-    job = next(job for job in batch.pair_jobs(images, masks, out) if job.image.stem == "c")
+    job = next(job for job in pair_jobs(images, masks, out) if job.image.stem == "c")
     with pytest.raises(ImageError, match=r"c\.gif: format not supported: GIF"):
-        batch.read_job(job)
+        read_job(job)
 
 
 def test_a_mask_that_marks_everything_fails_and_nearly_everything_is_a_note(folders, inpainter, photo, caplog):
@@ -330,7 +338,7 @@ def test_a_mask_that_marks_everything_fails_and_nearly_everything_is_a_note(fold
     nearly = np.full(photo.shape[:2], 255, np.uint8)
     nearly[:, :5] = 0
     Image.fromarray(nearly).save(masks / "b.png")
-    results = {r.job.image.stem: r for r in batch.run_jobs(inpainter, batch.pair_jobs(images, masks, out))}
+    results = {r.job.image.stem: r for r in run_jobs(inpainter, pair_jobs(images, masks, out))}
     assert results["a"].state == "failed"
     assert "a.png marks every pixel as missing" in results["a"].reason
     assert results["b"].state == "written"
@@ -338,50 +346,52 @@ def test_a_mask_that_marks_everything_fails_and_nearly_everything_is_a_note(fold
     assert "b.png marks 95.8 % of the pixels as missing; is it inverted?" in caplog.text
 
 
-def pair(folder: Path, image: Image.Image, mask: Image.Image, image_exif: int = 1, mask_exif: int = 1) -> batch.Job:
+def pair(folder: Path, image: Image.Image, mask: Image.Image, image_exif: int = 1, mask_exif: int = 1) -> Job:
     for name, made, orientation in (("image", image, image_exif), ("mask", mask, mask_exif)):
         exif = Image.Exif()
         exif[0x0112] = orientation
         made.save(folder / f"{name}.png", exif=exif)
-    return batch.Job(folder / "image.png", folder / "mask.png", folder / "out.png")
+    return Job(folder / "image.png", folder / "mask.png", folder / "out.png")
 
 
 def test_a_mask_of_the_picture_before_it_was_turned_is_told_so(tmp_path, photo, hole):
     image, mask = Image.fromarray(photo), Image.fromarray(hole)
-    batch.read_job(pair(tmp_path, image, mask.transpose(Image.Transpose.ROTATE_270), 6))
-    batch.read_job(pair(tmp_path, image, mask, 6, 6))
+    read_job(pair(tmp_path, image, mask.transpose(Image.Transpose.ROTATE_270), 6))
+    read_job(pair(tmp_path, image, mask, 6, 6))
     with pytest.raises(
         ImageError,
         match=r"the mask is 96x120, the image 120x96 \(turned upright by its EXIF orientation\); they must be of one "
         "size: make the mask of the upright image",
     ):
-        batch.read_job(pair(tmp_path, image, mask, 6))
+        read_job(pair(tmp_path, image, mask, 6))
     with pytest.raises(ImageError, match=r"the mask is 120x96 \(turned .* EXIF orientation\), the image 96x120;"):
-        batch.read_job(pair(tmp_path, image, mask, 1, 8))
+        read_job(pair(tmp_path, image, mask, 1, 8))
     with pytest.raises(ImageError, match=r"the mask is 120x96, the image 96x120; they must be of one size$"):
-        batch.read_job(pair(tmp_path, image, mask.transpose(Image.Transpose.ROTATE_270)))
+        read_job(pair(tmp_path, image, mask.transpose(Image.Transpose.ROTATE_270)))
 
 
 def test_sizes_are_compared_before_anything_is_decoded(tmp_path, photo, monkeypatch):
     job = pair(tmp_path, Image.fromarray(photo), Image.new("1", (3000, 3000)))
     monkeypatch.setattr(PngImageFile, "load", lambda self: pytest.fail("it was decoded"))
     with pytest.raises(ImageError, match="the mask is 3000x3000, the image 96x120"):
-        batch.read_job(job)
+        read_job(job)
 
 
 def test_large_images_are_read_one_at_a_time(folders, photo, monkeypatch):
     """What is read ahead is at most half of the free memory."""
     images, masks, out = folders
-    jobs = [job for job in batch.pair_jobs(images, masks, out) if job.image.stem in "ab"]
+    jobs = [job for job in pair_jobs(images, masks, out) if job.image.stem in "ab"]
     read, filled = [], []
-    plain = batch.read_job
-    monkeypatch.setattr(batch, "read_job", lambda job: read.append(job.image.stem) or plain(job))
-    monkeypatch.setattr(batch, "count_processors", lambda: 4)
+    plain = read_job
+    monkeypatch.setattr(
+        "glama_deploy.inpainting.folder.read_job", lambda job: read.append(job.image.stem) or plain(job)
+    )
+    monkeypatch.setattr("glama_deploy.inpainting.folder.count_processors", lambda: 4)
     monkeypatch.setattr(memory, "available", lambda: 3 * decoding.DECODED_BYTES * photo.shape[0] * photo.shape[1])
 
     def fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         filled.append(list(read))
         return image
 
-    assert [result.state for result in batch.run_jobs(fill, jobs)] == ["written", "written"]
+    assert [result.state for result in run_jobs(fill, jobs)] == ["written", "written"]
     assert filled == [["a"], ["a", "b"]]

@@ -11,7 +11,7 @@ import glama_deploy
 from glama_deploy import memory
 from glama_deploy.bundle import ANY_SIZE, SizeRange
 from glama_deploy.errors import EngineError, ImageError
-from glama_deploy.inpainting import boxes as regions
+from glama_deploy.inpainting.boxes import LARGE_BOX_PIXELS, bounding_box, total_cost
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.inpainting.planner import Plan, Region, plan_image
 from glama_deploy.network import NAMED, NetworkConfig
@@ -304,8 +304,8 @@ def test_a_tall_page_with_many_lines_costs_in_proportion(network, compiles_sizes
         plan = plan_of(inpainter, text(count))
         boxes = [box for batch in plan.batches for box in batch]
         assert not plan.tiles
-        assert max(box.pixels for box in boxes) <= regions.LARGE_BOX_PIXELS
-        costs.append(regions.total_cost(boxes))
+        assert max(box.pixels for box in boxes) <= LARGE_BOX_PIXELS
+        costs.append(total_cost(boxes))
     assert costs[1] <= 2.1 * costs[0]  # 41 / 20
 
 
@@ -321,7 +321,7 @@ def test_a_page_of_12_megapixels_is_never_shown_whole_for_its_lines(network, com
         plan = plan_of(Inpainter(runner, network), missing)
         shown = [box.pixels for batch in plan.batches for box in batch]
         shown += [height * width for height, width in plan.tiles.values()]
-        assert max(shown) <= regions.LARGE_BOX_PIXELS
+        assert max(shown) <= LARGE_BOX_PIXELS
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -330,7 +330,7 @@ def test_a_long_strip_is_filled_by_tiles_that_are_no_wider_than_it_needs(network
     missing = np.zeros((15000, 800), bool)
     missing[500:14500, 380:420] = True
     plan = plan_of(Inpainter(Constant(0.5), network), missing)
-    assert (plan.batches, plan.tiles) == ([], {regions.bounding_box(missing): (2048, 192)})
+    assert (plan.batches, plan.tiles) == ([], {bounding_box(missing): (2048, 192)})
 
 
 def test_tiles_of_a_long_strip_show_less_than_the_image(monkeypatch):
@@ -362,4 +362,4 @@ def test_no_more_is_shown_at_once_however_many_holes_there_are(monkeypatch):
     runner = Numbered()
     Inpainter(runner, NETWORKS[0])(np.zeros((2000, 3000, 3), np.uint8), missing)
     assert len(runner.seen) > 10
-    assert max(batch * height * width for batch, height, width, _ in runner.seen) <= regions.LARGE_BOX_PIXELS
+    assert max(batch * height * width for batch, height, width, _ in runner.seen) <= LARGE_BOX_PIXELS

@@ -15,9 +15,8 @@ import glama_deploy
 from glama_deploy import memory
 from glama_deploy.bundle import ANY_SIZE, DEFAULT_PROFILE, SizeRange
 from glama_deploy.errors import ImageError
-from glama_deploy.inpainting import boxes as regions
 from glama_deploy.inpainting import tiles
-from glama_deploy.inpainting.boxes import Span
+from glama_deploy.inpainting.boxes import Rule, Span, bounding_box, find_holes
 from glama_deploy.io.images import read_image
 
 PHOTOS = Path(__file__).parents[2] / "benchmarks" / "photos"
@@ -68,7 +67,7 @@ def test_the_runs_of_a_hole_are_its_tiles_with_missing_pixels_twice(scene, seed)
 def test_counting_runs_copies_no_image():
     missing = np.zeros((4096, 4096), bool)
     missing[100:700, 100:900] = True
-    hole = regions.bounding_box(missing)
+    hole = bounding_box(missing)
     tracemalloc.start()
     try:
         tiles.count_runs(missing, hole, (256, 256))
@@ -164,7 +163,7 @@ def test_only_what_is_known_or_was_filled_is_shown(scene, data):
     def run(picture, gone):
         return np.full(picture.shape, np.rint(picture[~gone].mean()), np.uint8)
 
-    for each in regions.find_holes(missing):
+    for each in find_holes(missing):
         filled = tiles.fill_hole(image, missing, each, size, run)
         assert filled[missing[each.slices]].min() >= 254  # sums of weights are rounded
 
@@ -174,7 +173,7 @@ def test_no_more_stands_beside_the_engine_than_is_said():
     image, missing = np.zeros((side, side, 3), np.uint8), np.zeros((side, side), bool)
     missing[10:-10, 10:-10] = True
     tracemalloc.start()
-    tiles.fill_hole(image, missing, regions.bounding_box(missing), (256, 256), lambda picture, gone: picture)
+    tiles.fill_hole(image, missing, bounding_box(missing), (256, 256), lambda picture, gone: picture)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert most < tiles.BYTES_PER_IMAGE_PIXEL * side**2
@@ -221,7 +220,7 @@ def test_a_hole_that_an_engine_of_one_size_does_not_hold_is_filled_by_tiles(
     ]
     assert (filled[~mask] == image[~mask]).all()
     assert (filled[mask] != image[mask]).mean() > 0.9
-    (box,), _ = regions.Rule(small._runner.sizes).find_boxes(mask)  # what fits is filled as ever
+    (box,), _ = Rule(small._runner.sizes).find_boxes(mask)  # what fits is filled as ever
     alone = image.copy()
     alone[box.span.slices] = small(np.ascontiguousarray(image[box.span.slices]), mask[box.span.slices], region="full")
     np.testing.assert_array_equal(filled[box.hole.slices], alone[box.hole.slices])
@@ -251,7 +250,7 @@ def test_holes_that_fit_one_by_one_are_not_joined_to_what_does_not(tiny_bundle, 
     image, mask = np.zeros((900, 900, 3), np.uint8), np.zeros((900, 900), bool)
     mask[300:400, 100:400] = mask[480:580, 100:400] = True
     inpainter = glama_deploy.load(tiny_bundle.path, "openvino")
-    rule = regions.Rule(inpainter._runner.sizes)
+    rule = Rule(inpainter._runner.sizes)
     alone, _ = rule.find_boxes(mask)
     joined = rule.merge_boxes(alone, mask.shape)
     assert len(alone) == 2

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
 import glama_deploy
-from glama_deploy.inpainting import folder as batch
+from glama_deploy.inpainting.folder import Job, fill_job, read_job
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.inpainting.transparency import fill_alpha, fill_picture, spread_colours
 from glama_deploy.io.images import Picture, read_image
@@ -176,8 +176,8 @@ def test_gray_and_palette_files_with_transparency_come_back_with_theirs(tmp_path
     image.save(tmp_path / "in.png")
     Image.fromarray(bar()).save(tmp_path / "mask.png")
     before = read_image(tmp_path / "in.png")
-    job = batch.Job(tmp_path / "in.png", tmp_path / "mask.png", tmp_path / "out.png")
-    batch.fill_job(telea, job, *batch.read_job(job))
+    job = Job(tmp_path / "in.png", tmp_path / "mask.png", tmp_path / "out.png")
+    fill_job(telea, job, *read_job(job))
     after = read_image(tmp_path / "out.png")
     assert Image.open(tmp_path / "out.png").mode == ("LA" if mode == "LA" else "RGBA")
     np.testing.assert_array_equal(after.rgb[~bar()], before.rgb[~bar()])

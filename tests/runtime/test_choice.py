@@ -13,7 +13,7 @@ from PIL import Image
 
 import glama_deploy
 from glama_deploy import catalogue
-from glama_deploy.benchmarks.bench import contenders as subjects
+from glama_deploy.benchmarks.bench import contenders
 from glama_deploy.benchmarks.bench import run as bench
 from glama_deploy.bundle import Bundle
 from glama_deploy.cli.bench import main as glama_bench
@@ -287,7 +287,7 @@ def test_the_users_option_about_an_engines_code_reaches_the_engine(tiny_bundle, 
     data = ["--data", str(tmp_path / "photos"), "--out", str(tmp_path / "results")]
     assert glama_eval.run([*data, "--model", str(tiny_bundle.path), *option]) == 2
     monkeypatch.setattr(bench, "_limits", lambda threads, step: {})
-    monkeypatch.setattr(bench, "_together", lambda tasks, runs, step: subjects._open(tasks[0]))
+    monkeypatch.setattr(bench, "_together", lambda tasks, runs, step: contenders._open(tasks[0]))
     assert glama_bench.run(["--model", str(tiny_bundle.path), "--subject", "openvino", *option]) == 2
     assert [request.allow_engine_code for request in asked] == [allowed] * 4
 

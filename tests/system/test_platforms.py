@@ -49,7 +49,7 @@ import numpy as np
 from glama_deploy import memory
 from glama_deploy.system import processors
 from glama_deploy.benchmarks.bench import machine
-from glama_deploy.benchmarks.bench import contenders as subjects
+from glama_deploy.benchmarks.bench import contenders
 from glama_deploy.cli.inpaint import main
 from PIL import Image
 
@@ -64,7 +64,7 @@ assert (np.asarray(Image.open(f"{folder}/out.png"))[mask == 0] == 128).all()
 assert memory.available() > 0
 assert processors.count_processors() == psutil.cpu_count()
 assert "cores" in machine.describe_machine()
-assert subjects._peak_bytes() >= 0
+assert contenders._peak_bytes() >= 0
 """
 
 

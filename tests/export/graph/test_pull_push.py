@@ -14,7 +14,7 @@ from glama_deploy.checkpoints import formats
 from glama_deploy.export.graph.builder import GraphBuilder, Value
 from glama_deploy.export.graph.network import build
 from glama_deploy.export.graph.pull_push import PullPush
-from glama_deploy.export.numerics import half as precision
+from glama_deploy.export.numerics import half
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.network import NetworkConfig
 from glama_deploy.reference import pull_push
@@ -71,7 +71,7 @@ def test_the_picture_stays_float32_at_every_precision(make_checkpoint, config):
     read = formats.read(make_checkpoint(config))
     model = build(read.config, read.weights)
     own = {node.name for node in model.graph.node if "fill" in node.name.split("/")[:2]}
-    typed = precision.convert_to_half(model, "fp16").graph
+    typed = half.convert_to_half(model, "fp16").graph
     halves = {
         name for node in typed.node if node.op_type == "Cast" and node.name.endswith("/fp16") for name in node.output
     }

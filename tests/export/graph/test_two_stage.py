@@ -15,7 +15,7 @@ from glama_deploy.checkpoints import formats
 from glama_deploy.export.graph import two_stage
 from glama_deploy.export.graph.builder import GraphBuilder, Value
 from glama_deploy.export.graph.network import build
-from glama_deploy.export.numerics import half as precision
+from glama_deploy.export.numerics import half
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.network import NetworkConfig
 from glama_deploy.reference import two_stage as reference
@@ -92,7 +92,7 @@ def test_the_graph_is_the_reference(make_checkpoint, size, fft, fill):
 
 def test_what_stands_between_the_stages_stays_float32(source):
     read = formats.read(source)
-    graph = precision.convert_to_half(build(read.config, read.weights), "fp16").graph
+    graph = half.convert_to_half(build(read.config, read.weights), "fp16").graph
     casts = {node.name for node in graph.node if node.op_type == "Cast" and node.name.endswith(("/fp16", "/fp32"))}
     assert casts == {"shrink/stacked/fp16", "coarse/head/pixels/fp32", "enlarge/stacked/fp16", "head/pixels/fp32"} | {
         f"fft/{name}/fp16" for name in ("row", "column", "row_inverse", "column_inverse")

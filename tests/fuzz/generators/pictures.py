@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, PngImagePlugin
 
 from fuzz.case import Case, Wrong
 from fuzz.generators.mutation import mutate_bytes
-from glama_deploy.inpainting import folder as batch
+from glama_deploy.inpainting.folder import Job, fill_job, read_job
 
 #: The images have at most 300 pixels a side.
 GROWTH_BYTES = 128 << 20
@@ -211,9 +211,9 @@ def check(case: Case, folder: Path, base: Path) -> None:
     """Read both, fill the hole with a colour, write; the pixels outside the hole are Pillow's, the hole is known."""
     names = {Path(name).stem: folder / name for name in case.files}
     out = folder / _OUT
-    job = batch.Job(names["image"], names["mask"], out)
-    picture, missing = batch.read_job(job)
-    batch.fill_job(_paint, job, picture, missing)
+    job = Job(names["image"], names["mask"], out)
+    picture, missing = read_job(job)
+    fill_job(_paint, job, picture, missing)
     if isinstance(case.expected, np.ndarray) and not np.array_equal(missing, case.expected):
         raise Wrong("the mask is not the hole that was drawn")
     with warnings.catch_warnings():

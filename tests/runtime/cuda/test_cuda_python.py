@@ -13,8 +13,8 @@ import pytest
 from fakes.cuda_runtime import MemoryRuntime
 from fakes.pycuda_driver import MemoryPycuda
 from glama_deploy.errors import EngineError
-from glama_deploy.runtime.cuda import device as devices
 from glama_deploy.runtime.cuda.cuda_python import CudaPythonDevice
+from glama_deploy.runtime.cuda.device import open_device
 from glama_deploy.runtime.cuda.interface import OutOfMemory
 from glama_deploy.runtime.cuda.pycuda import PyCudaDevice
 
@@ -137,14 +137,14 @@ def test_without_a_gpu_each_says_so():
     ],
 )
 def test_cuda_python_comes_before_pycuda_and_both_are_named_where_neither_is(monkeypatch, there, chosen):
-    monkeypatch.setattr(devices, "installed", lambda package: package.split(".")[0] in there)
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.installed", lambda package: package.split(".")[0] in there)
     monkeypatch.setattr("glama_deploy.runtime.cuda.device.CudaPythonDevice", lambda: "CudaPythonDevice")
     monkeypatch.setattr("glama_deploy.runtime.cuda.device.PyCudaDevice", lambda: "PyCudaDevice")
     if chosen:
-        assert devices.open_device() == chosen
+        assert open_device() == chosen
     else:
         with pytest.raises(EngineError, match=r"pip install cuda-python \(on Jetson: pip install pycuda\)"):
-            devices.open_device()
+            open_device()
 
 
 NO_DRIVER = EngineError("no NVIDIA driver or GPU here (CUDA driver version is insufficient for CUDA runtime version)")
@@ -158,22 +158,22 @@ def failing(error: EngineError):
 
 
 def test_where_cuda_python_does_not_fit_the_driver_pycuda_is_taken(monkeypatch):
-    monkeypatch.setattr(devices, "installed", lambda package: True)
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.installed", lambda package: True)
     monkeypatch.setattr("glama_deploy.runtime.cuda.device.CudaPythonDevice", failing(NO_DRIVER))
     monkeypatch.setattr("glama_deploy.runtime.cuda.device.PyCudaDevice", lambda: "PyCudaDevice")
-    assert devices.open_device() == "PyCudaDevice"
+    assert open_device() == "PyCudaDevice"
 
 
 def test_where_both_fail_one_line_has_both_reasons(monkeypatch):
     there = {"cuda.bindings.runtime", "pycuda.driver"}
-    monkeypatch.setattr(devices, "installed", there.__contains__)
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.installed", there.__contains__)
     monkeypatch.setattr("glama_deploy.runtime.cuda.device.CudaPythonDevice", failing(NO_DRIVER))
     monkeypatch.setattr("glama_deploy.runtime.cuda.device.PyCudaDevice", failing(EngineError("pycuda counts none")))
     with pytest.raises(EngineError, match=r"^cuda-python: no NVIDIA .* runtime version\); pycuda: pycuda counts none$"):
-        devices.open_device()
+        open_device()
     there.remove("pycuda.driver")
     with pytest.raises(EngineError, match=r"^no NVIDIA driver or GPU here [^;]*$"):
-        devices.open_device()
+        open_device()
 
 
 def in_another_thread(work) -> list:

@@ -17,7 +17,7 @@ import glama_deploy
 from glama_deploy.bundle import Bundle, Graph, SizeRange
 from glama_deploy.checkpoints import formats
 from glama_deploy.errors import EngineError
-from glama_deploy.runtime import torch as from_checkpoint
+from glama_deploy.runtime import torch as torch_runtime
 from glama_deploy.runtime.base import Request
 from glama_deploy.runtime.choice import open_bundle
 from glama_deploy.runtime.onnxruntime import runner as backend
@@ -183,7 +183,7 @@ def test_on_a_gpu_cuda_computes_what_the_reference_does(make_bundle, precision, 
     ranged = SizeRange(min=(64, 64), opt=(256, 256), max=(512, 512))  # fp16's ranges are measured at the largest
     bundle = make_bundle(formats.DEFAULT, ("onnx",), precision="fp16", profile=ranged)
     runner = open_bundle(bundle, "onnxruntime:cuda", Request(precision))
-    reference = from_checkpoint.open(formats.read(formats.DEFAULT), Request(device="cpu"))
+    reference = torch_runtime.open(formats.read(formats.DEFAULT), Request(device="cpu"))
     rng = np.random.default_rng(0)
     for batch, height, width in ((1, 64, 64), (2, 256, 256), (1, 264, 520), (1, 512, 512)):
         image = rng.random((batch, 3, height, width), np.float32)

@@ -9,7 +9,7 @@ from openvino import Model, opset13
 from glama_deploy.export.graph.network import build
 from glama_deploy.network import NetworkConfig
 from glama_deploy.reference.random_weights import untrained
-from glama_deploy.runtime.openvino import column_convolutions as columns
+from glama_deploy.runtime.openvino import column_convolutions
 from glama_deploy.runtime.openvino import runner as openvino
 
 
@@ -31,10 +31,10 @@ def kinds(model) -> list[str]:
 def test_the_network_computes_the_same_and_all_column_transforms_are_convolutions(tiny_bundle, height, width):
     """The bases are nodes there, which compute them from the size."""
     before, after = of_size(tiny_bundle, height, width), of_size(tiny_bundle, height, width)
-    columns.rewrite(after)
+    column_convolutions.rewrite(after)
     transforms = 2 * 2 * tiny_bundle.manifest.network.n_blocks  # there and back in each of a block's two layers
     assert kinds(before).count("MatMul") - kinds(after).count("MatMul") == transforms
-    assert not columns._find_left_constants(after)
+    assert not column_convolutions._find_left_constants(after)
     rng = np.random.default_rng(0)
     image = rng.random((2, 3, height, width), np.float32)
     mask = (rng.random((2, 1, height, width)) < 0.3).astype(np.float32)
@@ -48,7 +48,7 @@ def test_only_transforms_are_rewritten():
     config = NetworkConfig(ngf=8, n_blocks=1, coarse=NetworkConfig(ngf=8, n_blocks=1), coarse_side=64)
     model = openvino.core().read_model(build(config, untrained(config)).SerializeToString())
     model.reshape({"image": [1, 3, 128, 96], "mask": [1, 1, 128, 96]})
-    columns.rewrite(model)
+    column_convolutions.rewrite(model)
     kept = {node.get_friendly_name() for node in model.get_ops() if node.get_type_name() == "MatMul"}
     assert {"shrink/by_rows", "enlarge/by_rows"} <= kept
     assert not any("fft/column" in name for name in kept)
@@ -61,7 +61,7 @@ def test_a_product_of_any_rank_stays_what_it_is(shape):
     product = opset13.matmul(opset13.constant(matrix), given, False, False)
     product.set_friendly_name("unit/rfft/product")
     model = Model([product], [given])
-    columns.rewrite(model)
+    column_convolutions.rewrite(model)
     assert ("Convolution" in kinds(model)) == (len(shape) > 2)
     values = np.random.default_rng(1).random(shape, np.float32)
     # five products of fp32
@@ -76,5 +76,5 @@ def test_what_is_transposed_or_has_its_constant_on_the_right_is_left_alone(trans
     for number, product in enumerate(products):
         product.set_friendly_name(f"unit/rfft/product{number}")
     model = Model(products, [given])
-    columns.rewrite(model)
+    column_convolutions.rewrite(model)
     assert "Convolution" not in kinds(model)

@@ -7,7 +7,7 @@ import pytest
 
 from glama_deploy.fourier import split
 from glama_deploy.runtime.openvino import runner as openvino
-from glama_deploy.runtime.openvino import split_fft as splits
+from glama_deploy.runtime.openvino import split_fft
 
 
 def of_size(bundle, height, width):
@@ -29,7 +29,7 @@ def test_the_network_computes_the_same_with_split_transforms(tiny_bundle, monkey
     """Of sizes that are quickly computed here, where it would not pay."""
     monkeypatch.setattr(split, "is_cheaper", lambda height, width: True)
     plain, parts = of_size(tiny_bundle, height, width), of_size(tiny_bundle, height, width)
-    assert splits.rewrite(parts)
+    assert split_fft.rewrite(parts)
     names = {node.get_friendly_name() for node in parts.get_ordered_ops()}
     units = 2 * tiny_bundle.manifest.network.n_blocks
     assert sum(name.endswith("/rfft/row_minor") for name in names) == units
@@ -41,5 +41,5 @@ def test_the_network_computes_the_same_with_split_transforms(tiny_bundle, monkey
 def test_a_size_where_it_does_not_pay_is_left_alone(tiny_bundle):
     model = of_size(tiny_bundle, 64, 64)
     before = [node.get_friendly_name() for node in model.get_ordered_ops()]
-    assert not splits.rewrite(model)
+    assert not split_fft.rewrite(model)
     assert [node.get_friendly_name() for node in model.get_ordered_ops()] == before

@@ -11,9 +11,8 @@ from openvino import Model, opset13
 from glama_deploy.export.graph.network import build
 from glama_deploy.network import NetworkConfig
 from glama_deploy.reference.random_weights import untrained
-from glama_deploy.runtime.openvino import column_convolutions as columns
+from glama_deploy.runtime.openvino import column_convolutions, winograd
 from glama_deploy.runtime.openvino import runner as openvino
-from glama_deploy.runtime.openvino import winograd
 
 #: Wide enough, barely: 64 channels are local, 192 global.
 WIDE = NetworkConfig(ngf=32, n_blocks=2)
@@ -124,7 +123,7 @@ def test_both_stages_of_a_network_keep_their_own_size():
 def test_in_bf16_it_costs_little_of_what_bf16_costs_anyway():
     def error(*, fast: bool) -> float:
         model = network((128, 128))
-        columns.rewrite(model)
+        column_convolutions.rewrite(model)
         if fast:
             winograd.rewrite(model, half=True)
         return float(np.square(compiled(model, "bf16")(inputs)["inpainted"] - exact).mean())

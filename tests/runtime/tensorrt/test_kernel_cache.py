@@ -77,14 +77,14 @@ def test_a_bundle_that_cannot_be_written_keeps_kernels_in_the_users_cache_or_not
     opened, rtx_bundle, tmp_path, monkeypatch, caplog, cache
 ):
     caplog.set_level(logging.INFO, "glama_deploy")
-    from glama_deploy.runtime.tensorrt import kernel_cache as rtx
+    from glama_deploy.runtime.tensorrt import kernel_cache
 
-    atomic_file = rtx.atomic_file
+    atomic_file = kernel_cache.atomic_file
 
     def refuse(path: Path) -> Any:
         return atomic_file(path if path.is_relative_to(tmp_path / "cache") else path / "no folder")
 
-    monkeypatch.setattr(rtx, "atomic_file", refuse)
+    monkeypatch.setattr(kernel_cache, "atomic_file", refuse)
     monkeypatch.setenv("GLAMA_CACHE", str(tmp_path / "cache"))
     if not cache:
         (tmp_path / "cache").write_text("in the way")

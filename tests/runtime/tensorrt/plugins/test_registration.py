@@ -16,8 +16,7 @@ from fakes.cufft import STREAM, MemoryCufft, over_memory
 from fakes.spectra import close, real_array, shapes, spectrum_like
 from fakes.tensorrt_plugins import Engine, fake_tensorrt, registered
 from glama_deploy.errors import EngineError
-from glama_deploy.runtime.tensorrt.plugins import fft
-from glama_deploy.runtime.tensorrt.plugins import registration as tensorrt
+from glama_deploy.runtime.tensorrt.plugins import fft, registration
 
 
 @settings(deadline=None)
@@ -103,7 +102,7 @@ def test_registering_twice_is_registering_once():
     trt = registered(library)
     before = dict(trt.get_plugin_registry().creators)
     assert [key[0] for key in before] == ["RFFT2", "IRFFT2"]
-    tensorrt.register(trt)  # looks for no cuFFT: there is nothing to register
+    registration.register(trt)  # looks for no cuFFT: there is nothing to register
     assert trt.get_plugin_registry().creators == before
 
 
@@ -116,19 +115,19 @@ def test_registering_twice_is_registering_once():
 )
 def test_a_module_without_the_plugins_is_refused(name, version, message):
     with pytest.raises(EngineError, match=message):
-        tensorrt.register(fake_tensorrt(name, version), over_memory(MemoryCufft()))
+        registration.register(fake_tensorrt(name, version), over_memory(MemoryCufft()))
 
 
 def test_a_refused_registration_is_an_error():
     trt = fake_tensorrt()
     trt.get_plugin_registry().refuses = True
     with pytest.raises(EngineError, match=r"TensorRT 10\.7\.0 refused the plugin glama::RFFT2"):
-        tensorrt.register(trt, over_memory(MemoryCufft()))
+        registration.register(trt, over_memory(MemoryCufft()))
 
 
 def test_tensorrt_rtx_itself_is_refused():
     with pytest.raises(EngineError, match="takes no plugins"):
-        tensorrt.register(pytest.importorskip("tensorrt_rtx"))
+        registration.register(pytest.importorskip("tensorrt_rtx"))
 
 
 def test_the_classes_fit_the_binding():
@@ -138,13 +137,13 @@ def test_the_classes_fit_the_binding():
     code = """
 import gc
 import tensorrt_rtx as trt
-from glama_deploy.runtime.tensorrt.plugins import registration as tensorrt
+from glama_deploy.runtime.tensorrt.plugins import registration
 
-for node, shapes in ((tensorrt._Forward, [(1, 2, 8, 9)]), (tensorrt._Inverse, [(1, 2, 8, 5, 2), (1, 2, 8, 9)])):
+for node, shapes in ((registration._Forward, [(1, 2, 8, 9)]), (registration._Inverse, [(1, 2, 8, 5, 2), (1, 2, 8, 9)])):
     registry = trt.get_plugin_registry()
     assert registry.get_creator(node.name, "1", "glama") is None
-    tensorrt._creators.append(tensorrt._creator(trt, node, None))
-    assert registry.register_creator(tensorrt._creators[-1], "glama")
+    registration._creators.append(registration._creator(trt, node, None))
+    assert registry.register_creator(registration._creators[-1], "glama")
     creator = registry.get_creator(node.name, "1", "glama")
     assert (creator.name, creator.plugin_version, creator.plugin_namespace) == (node.name, "1", "glama")
     assert len(creator.field_names) == 0

@@ -9,8 +9,7 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from fakes.spectra import close, real_array
-from glama_deploy.runtime.tensorrt.plugins import cpu_reference as reference
-from glama_deploy.runtime.tensorrt.plugins import registration as tensorrt
+from glama_deploy.runtime.tensorrt.plugins import cpu_reference, registration
 
 
 def own_node(op: str, inputs: list[str], output: str) -> onnx.NodeProto:
@@ -75,7 +74,7 @@ def unit_weights(channels: int) -> tuple[np.ndarray, np.ndarray]:
 def test_a_fourier_unit_runs_on_a_cpu_as_in_torch(batch, channels, height, width):
     weights = unit_weights(channels)
     x = real_array((batch, channels, height, width))
-    out = reference.run(fourier_unit(channels, height, width, *weights), {"x": x})
+    out = cpu_reference.run(fourier_unit(channels, height, width, *weights), {"x": x})
     assert out.keys() == {"y"}
     close(out["y"], torch_fourier_unit(x, *weights))
 
@@ -94,7 +93,7 @@ def test_the_reference_runs_every_operator_of_the_whole_network(tiny):
     mask = (rng.random((2, 1, 40, 64)) < 0.3).astype(np.float32)
     feeds = {"image": rng.random((2, 3, 40, 64), np.float32), "mask": mask}
     whole = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    result = reference.run(model, feeds)
+    result = cpu_reference.run(model, feeds)
     for name, expected in zip(["inpainted", "predicted"], whole.run(None, feeds), strict=True):
         close(result[name], expected)
 
@@ -104,7 +103,7 @@ def test_tensorrt_runs_a_fourier_unit():
     trt = pytest.importorskip("tensorrt", reason="TensorRT is not installed")
     from polygraphy.backend.trt import CreateConfig, Profile, TrtRunner, engine_from_network, network_from_onnx_bytes
 
-    tensorrt.register(trt)
+    registration.register(trt)
     channels, height, width = 16, 40, 61
     weights = unit_weights(channels)
     model = fourier_unit(channels, height, width, *weights)
