@@ -21,6 +21,7 @@ from glama_deploy.inpainting.planner import Region as Region
 from glama_deploy.inpainting.planner import check_region as check_region
 from glama_deploy.inpainting.tensors import DeviceArray, on_device, to_images, to_tensors
 from glama_deploy.network import MIN_SIDE, NetworkConfig
+from glama_deploy.node_names import INPAINTED, PREDICTED
 from glama_deploy.runtime.base import DeviceKind, Runner
 from glama_deploy.runtime.calls import native_call
 
@@ -103,14 +104,14 @@ class Inpainter:
         """
         check_region(region)
         if on_device(image) or on_device(mask):
-            return self._run_on_device(image, mask, "inpainted")
+            return self._run_on_device(image, mask, INPAINTED)
         missing = check(image, mask)
         result, left = image.copy(), missing.copy()
         if not missing.any():
             return result
         with self._admit(lambda limits: plan_image(missing, region, limits)) as (plan, run):
             for batch in plan.batches:
-                filled = run(_crop(image, batch), _crop(missing, batch), "inpainted")
+                filled = run(_crop(image, batch), _crop(missing, batch), INPAINTED)
                 for box, picture in zip(batch, filled, strict=True):
                     self._composite(result, left, box.hole, picture[box.hole.within(box.span).slices])
             for hole, size in plan.tiles.items():
@@ -142,7 +143,7 @@ class Inpainter:
         count, height, width = missing.shape
         result = images.copy()
         with self._admit(lambda limits: plan_batch((height, width), count, limits)) as (_, run):
-            result[missing] = self._to_bytes(run(images, missing, "inpainted")[missing])
+            result[missing] = self._to_bytes(run(images, missing, INPAINTED)[missing])
         return result
 
     def predict(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -160,12 +161,12 @@ class Inpainter:
             EngineError: the engine fails, or the bundle has no output `predicted`.
         """
         if on_device(image) or on_device(mask):
-            predicted = self._run_on_device(image, mask, "predicted")
+            predicted = self._run_on_device(image, mask, PREDICTED)
         else:
             missing = check(image, mask)
             size = missing.shape[0], missing.shape[1]
             with self._admit(lambda limits: plan_batch(size, 1, limits)) as (_, run):
-                predicted = run(image[None], missing[None], "predicted")[0]
+                predicted = run(image[None], missing[None], PREDICTED)[0]
         self._check_finite(predicted)
         return np.ascontiguousarray(predicted)
 
@@ -218,7 +219,7 @@ class Inpainter:
 
     def _make_tile_run(self, run: _Run) -> tiles.Run:
         """Return the function that runs the network on one tile."""
-        return lambda image, missing: self._to_bytes(run(image[None], missing[None], "inpainted"))[0]
+        return lambda image, missing: self._to_bytes(run(image[None], missing[None], INPAINTED))[0]
 
     def _composite(self, result: np.ndarray, left: np.ndarray, hole: Span, filled: np.ndarray) -> None:
         """Write a filled hole into the result, as far as its pixels are still missing.

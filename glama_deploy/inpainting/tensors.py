@@ -8,6 +8,7 @@ import numpy as np
 
 from glama_deploy.bundle import Io
 from glama_deploy.errors import ImageError
+from glama_deploy.node_names import IMAGE, MASK
 from glama_deploy.runtime.cuda.device_arrays import device_array
 from glama_deploy.runtime.cuda.device_arrays import on_device as on_device
 
@@ -67,7 +68,7 @@ class DeviceArray:
             EngineError: the array has gaps or is not in C order.
         """
         self._owner = array  # keeps the memory alive
-        there = device_array("mask" if mask else "image", array)
+        there = device_array(MASK if mask else IMAGE, array)
         dtype = there.dtype
         if dtype == np.bool_:
             if not mask:
