@@ -30,7 +30,14 @@ NEXT = ".glama-next"
 
 
 def graph_name(precision: str) -> str:
-    """The file of a bundle's graph: `model.onnx` is fp32, `model.fp16.onnx` has half types written into it."""
+    """Return the file name of a bundle's graph.
+
+    Args:
+        precision: the precision that the graph is written in.
+
+    Returns:
+        `model.onnx` for fp32, else a name with the precision, such as `model.fp16.onnx`.
+    """
     return ONNX if precision == "fp32" else f"model.{precision}.onnx"
 
 
@@ -108,13 +115,22 @@ class Tensor(FrozenModel):
         return self
 
     def shape_for(self, batch: int, height: int, width: int) -> tuple[int, ...]:
-        """Its shape for so many images of one size."""
+        """Return the tensor's shape for images of one size.
+
+        Args:
+            batch: number of images.
+            height: the images' height in pixels.
+            width: the images' width in pixels.
+
+        Returns:
+            The shape, with numbers in place of the free axes.
+        """
         free = {BATCH: batch, HEIGHT: height, WIDTH: width}
         return tuple(free[side] if isinstance(side, str) else side for side in self.shape)
 
 
 class SizeRange(FrozenModel):
-    """The (height, width) that an engine takes, multiples of 8, and the batch. `opt` is what it is tuned for."""
+    """The (height, width) in pixels that an engine takes, multiples of 8, and the batch. `opt` is the tuned size."""
 
     min: Size
     opt: Size
@@ -132,10 +148,19 @@ class SizeRange(FrozenModel):
 
     @property
     def static(self) -> bool:
+        """Whether the engine takes one size only."""
         return self.min == self.max
 
     def covers(self, height: int, width: int) -> bool:
-        """Whether a padded image of this size fits."""
+        """Return whether a padded image fits.
+
+        Args:
+            height: the image's height in pixels.
+            width: the image's width in pixels.
+
+        Returns:
+            True if the size lies in the range.
+        """
         return self.min[0] <= height <= self.max[0] and self.min[1] <= width <= self.max[1]
 
     def __str__(self) -> str:
@@ -168,6 +193,7 @@ class Parity(FrozenModel):
 
     @property
     def passed(self) -> bool:
+        """Whether the error was measured and is within the tolerance."""
         if not self.measured:
             return False
         if self.least_psnr is not None:
@@ -188,7 +214,7 @@ class BuildSettings(FrozenModel):
 
 
 class Asked(FrozenModel):
-    """What its TensorRT engines were asked to be at the export; `glama-build` takes it where no more is said."""
+    """What the TensorRT engines of a bundle were asked to be at the export; a later build takes the same by default."""
 
     precision: Precision
     sizes: SizeRange
@@ -272,6 +298,12 @@ class Bundle:
     """A bundle that was opened: its folder and its manifest."""
 
     def __init__(self, path: Path, manifest: Manifest) -> None:
+        """Take a folder and its manifest as they are.
+
+        Args:
+            path: the bundle's folder.
+            manifest: the manifest that was read from the folder.
+        """
         self.path = path
         self.manifest = manifest
         self._state = _state(path)
@@ -279,6 +311,12 @@ class Bundle:
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
         """Read and check the manifest.
+
+        Args:
+            path: the bundle's folder.
+
+        Returns:
+            The bundle. Its files are verified when they are used.
 
         Raises:
             BundleError: the bundle is missing, of a newer schema, or damaged, or the folder is not a bundle.
@@ -323,10 +361,28 @@ class Bundle:
         return self.manifest.sizes
 
     def engine(self, name: EngineName) -> Engine | None:
+        """Return an engine's entry in the manifest.
+
+        Args:
+            name: the engine's name.
+
+        Returns:
+            The entry, or None if the bundle does not have the engine.
+        """
         return self.manifest.engines.get(name)
 
     def graph(self, precision: Precision) -> Path:
-        """The ONNX model of a precision, verified. Raises BundleError: not there, missing, changed."""
+        """Return the ONNX model of a precision, verified against its SHA-256.
+
+        Args:
+            precision: the precision that the graph is written in.
+
+        Returns:
+            The file's path.
+
+        Raises:
+            BundleError: the bundle does not have the graph, or the file is missing or was changed.
+        """
         graph = self.manifest.graphs.get(precision)
         if graph is None:
             there = ", ".join(self.manifest.graphs)
@@ -336,7 +392,17 @@ class Bundle:
         return self._verified(graph.file)
 
     def files(self, name: EngineName) -> list[Path]:
-        """The engine's files, verified against their SHA-256. Raises BundleError: not there, missing, changed."""
+        """Return an engine's files, verified against their SHA-256.
+
+        Args:
+            name: the engine's name.
+
+        Returns:
+            The files' paths, in the manifest's order.
+
+        Raises:
+            BundleError: the bundle does not have the engine, or a file is missing or was changed.
+        """
         engine = self.engine(name)
         if engine is None:
             there = ", ".join(self.manifest.engines)
@@ -344,14 +410,22 @@ class Bundle:
         return [self._verified(artifact) for artifact in engine.files]
 
     def verify(self) -> None:
-        """Raise BundleError unless every file that the manifest names is there and as it was written."""
+        """Verify every file that the manifest names.
+
+        Raises:
+            BundleError: a file is missing or was changed.
+        """
         for graph in self.manifest.graphs.values():
             self._verified(graph.file)
         for name in self.manifest.engines:
             self.files(name)
 
     def is_current(self) -> bool:
-        """Whether the folder is as it was when it was opened: no process has changed the bundle since."""
+        """Return whether the folder is in the state in which it was opened.
+
+        Returns:
+            False if another process has changed the bundle since.
+        """
         return _state(self.path) == self._state
 
     def _verified(self, artifact: Artifact) -> Path:
@@ -387,7 +461,7 @@ def _is_intact(path: Path, artifact: Artifact) -> bool:
 
 
 def _state(path: Path) -> tuple[int, int, int, bool]:
-    """Tells one state of a bundle's folder from another; all 0 where there is no manifest."""
+    """Return numbers that tell one state of a bundle's folder from another; all 0 where the manifest is missing."""
     try:
         manifest = (path / MANIFEST).stat()
     except OSError:
@@ -396,12 +470,27 @@ def _state(path: Path) -> tuple[int, int, int, bool]:
 
 
 def artifact(folder: Path, path: Path) -> Artifact:
-    """The manifest's entry for a file in a bundle's folder."""
+    """Describe a file of a bundle for the manifest.
+
+    Args:
+        folder: the bundle's folder.
+        path: the file, in the folder.
+
+    Returns:
+        The file's entry.
+    """
     return Artifact(path=path.relative_to(folder).as_posix(), sha256=sha256(path), bytes=path.stat().st_size)
 
 
 def manifest_text(manifest: Manifest) -> str:
-    """The contents of `manifest.json`, in today's schema."""
+    """Return the contents of `manifest.json`, in the schema of this version.
+
+    Args:
+        manifest: the manifest.
+
+    Returns:
+        JSON text.
+    """
     return manifest.model_copy(update={"schema_version": SCHEMA_VERSION}).model_dump_json(indent=2) + "\n"
 
 
@@ -410,7 +499,18 @@ _MAX_DIGITS = 18
 
 
 def parse_size(text: str, option: str = "size") -> Size:
-    """`512x768` as (height, width). Raises GlamaError, naming `option`, for anything else."""
+    """Read a size from text.
+
+    Args:
+        text: height and width in pixels, such as `512x768`.
+        option: what an error calls the size.
+
+    Returns:
+        (height, width).
+
+    Raises:
+        GlamaError: the text is not a size, or a side is not a multiple of 8 from 16 to 16384.
+    """
     height, cross, width = text.lower().partition("x")
     if not cross or not height.isdecimal() or not width.isdecimal():
         raise GlamaError(f"{option} is {text!r}; HEIGHTxWIDTH is expected, such as 512x768")

@@ -21,7 +21,15 @@ _MAX_ATTEMPTS = 10
 
 
 def check_request(backend: str, request: Request) -> None:
-    """Raise EngineError for a backend, precision or number of threads or streams that does not exist."""
+    """Check a backend and a request.
+
+    Args:
+        backend: the backend, as :func:`glama_deploy.load` takes it.
+        request: how to open an engine.
+
+    Raises:
+        EngineError: the backend or the precision does not exist, or another field has a wrong type or is out of range.
+    """
     precision, threads, streams = request.precision, request.threads, request.streams
     if not isinstance(backend, str) or not isinstance(precision, str):
         raise EngineError(f"backend is {backend!r}, precision {precision!r}; names are expected, such as 'auto'")
@@ -51,10 +59,21 @@ def _is_count(value: object) -> bool:
 
 
 def open_folder(path: Path, backend: str, request: Request) -> tuple[Bundle, Runner]:
-    """Open the bundle at `path` and a runner for it, as one state of the bundle has them.
+    """Open a bundle and a runner for it, both from one state of the folder.
 
-    Another process may replace the bundle between the two: then both are opened again. Raises as :func:`open_bundle`
-    and :meth:`glama_deploy.bundle.Bundle.open` do.
+    Another process may replace the bundle between the two. Then both are opened again.
+
+    Args:
+        path: the bundle's folder.
+        backend: the backend, as :func:`glama_deploy.load` takes it.
+        request: how to open the engine.
+
+    Returns:
+        The bundle and the runner.
+
+    Raises:
+        BundleError: the bundle is missing or damaged.
+        EngineError: no engine can be opened, or the bundle changes all the time.
     """
     for _ in range(_MAX_ATTEMPTS):
         bundle = Bundle.open(path)
@@ -70,9 +89,20 @@ def open_folder(path: Path, backend: str, request: Request) -> tuple[Bundle, Run
 
 
 def open_bundle(bundle: Bundle, backend: str, request: Request = _PLAIN) -> Runner:
-    """A runner for the bundle. `auto` takes the first that opens, and says so for each that should have but did not.
+    """Open a runner for a bundle.
 
-    Raises EngineError where the one asked for, or with `auto` any, cannot run here: one line with every reason.
+    With `auto` the first engine that opens is taken. A warning names each installed engine before it that did not open.
+
+    Args:
+        bundle: the bundle.
+        backend: the backend, as :func:`glama_deploy.load` takes it.
+        request: how to open the engine.
+
+    Returns:
+        The runner.
+
+    Raises:
+        EngineError: the requested engine, or with `auto` every engine, cannot run here. One line has all reasons.
     """
     check_request(backend, request)
     if backend == "torch":
@@ -103,7 +133,19 @@ def open_bundle(bundle: Bundle, backend: str, request: Request = _PLAIN) -> Runn
 
 
 def open_engine(bundle: Bundle, name: EngineName, request: Request) -> Runner:
-    """A runner for one engine of the bundle, by the engine's own name. Raises EngineError where it cannot run here."""
+    """Open a runner for one engine of a bundle.
+
+    Args:
+        bundle: the bundle.
+        name: the engine's name in the catalogue.
+        request: how to open the engine.
+
+    Returns:
+        The runner.
+
+    Raises:
+        EngineError: the engine cannot run here.
+    """
     runner: Runner = _module(catalogue.ENGINES[name]).open(bundle, replace(request, engine=name))
     return runner
 

@@ -17,7 +17,18 @@ from glama_deploy.runtime.base import DeviceKind, Request, Runner, require
 
 
 def open(source: formats.Checkpoint, request: Request) -> TorchRunner:
-    """The checkpoint's network. Precision is fp32: this is what everything else is measured against."""
+    """Open the network of a checkpoint in PyTorch.
+
+    Args:
+        source: the checkpoint.
+        request: how to open the engine. The precision is fp32, because PyTorch is the reference for all other engines.
+
+    Returns:
+        The runner.
+
+    Raises:
+        EngineError: PyTorch is not installed, or another precision is requested.
+    """
     require("torch", "PyTorch", "pip install torch")
     if request.precision not in ("auto", "fp32"):
         raise EngineError(f"the torch backend is the fp32 reference; precision {request.precision} is not offered")
@@ -30,9 +41,15 @@ _turn = threading.Lock()
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Meanwhile PyTorch computes with so many threads (None: as many as before).
+    """Let PyTorch compute with a number of threads in this block.
 
-    That is a setting of the process, on which the order of sums depends: whoever trains there finds it as it was.
+    The number is a setting of the process, and the order of sums depends on it. The number of before is restored.
+
+    Args:
+        count: CPU threads; None changes nothing.
+
+    Yields:
+        None: the block runs.
     """
     import torch
 
@@ -48,7 +65,7 @@ def threads(count: int | None) -> Iterator[None]:
 
 
 class TorchRunner(Runner):
-    """The reference generator behind the engines' protocol."""
+    """The reference generator as a runner."""
 
     backend = "torch"
     precision = "fp32"
@@ -56,6 +73,12 @@ class TorchRunner(Runner):
     io: Io = "float"
 
     def __init__(self, source: formats.Checkpoint, request: Request) -> None:
+        """Build the generator on the GPU, if PyTorch sees one and the request allows it, else on the CPU.
+
+        Args:
+            source: the checkpoint.
+            request: how to open the engine.
+        """
         import torch
 
         self._threads, self._network = request.threads, source.config

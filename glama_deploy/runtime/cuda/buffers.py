@@ -22,15 +22,25 @@ class BufferPool(Generic[Buffer]):
         self._buffers: dict[str, tuple[Buffer, int]] = {}
 
     def get_size(self, name: str) -> int:
-        """Return the size of a buffer in bytes, 0 where the pool has none of that name."""
+        """Return the size of a buffer.
+
+        Args:
+            name: The buffer's name.
+
+        Returns:
+            Bytes; 0 where the pool has no buffer of that name.
+        """
         return self._buffers[name][1] if name in self._buffers else 0
 
     def get(self, name: str, size: int) -> Buffer:
-        """Return the buffer of a name.
+        """Return the buffer of a name, and allocate or enlarge it where needed.
 
         Args:
             name: The buffer's name.
             size: The least size in bytes, above 0. The contents of a smaller buffer are lost.
+
+        Returns:
+            The buffer, of at least that size.
         """
         if self.get_size(name) < size:
             self._drop(name)

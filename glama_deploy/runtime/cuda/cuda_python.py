@@ -137,6 +137,12 @@ class _CudaGraph:
     """A :class:`glama_deploy.runtime.cuda.interface.Graph` of work from a device's stream."""
 
     def __init__(self, device: CudaPythonDevice, executable: Any) -> None:
+        """Keep a graph that can be launched.
+
+        Args:
+            device: The device whose stream the graph runs in.
+            executable: CUDA's `cudaGraphExec_t`.
+        """
         self._device, self._executable = device, executable
 
     def launch(self) -> None:

@@ -44,7 +44,14 @@ class DeviceTensor:
 
 
 def on_device(array: object) -> bool:
-    """Return whether an array is in device memory."""
+    """Return whether an array is in device memory.
+
+    Args:
+        array: Any object.
+
+    Returns:
+        True if the object has `__cuda_array_interface__`.
+    """
     return not isinstance(array, np.ndarray) and hasattr(array, "__cuda_array_interface__")
 
 
@@ -54,6 +61,9 @@ def device_array(name: str, array: Any) -> DeviceTensor:
     Args:
         name: The array's name in error messages.
         array: The array, whose memory is not copied.
+
+    Returns:
+        The array's address, shape, type and stream.
 
     Raises:
         EngineError: the array has gaps or is not in C order, or its stream is invalid.

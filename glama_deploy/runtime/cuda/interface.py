@@ -40,19 +40,34 @@ class Device(Protocol):
     stream: int
 
     def name(self) -> str:
-        """Return the GPU's name."""
+        """Return the GPU's name.
+
+        Returns:
+            The name that the driver reports.
+        """
         ...
 
     def compute_capability(self) -> tuple[int, int]:
-        """Return the GPU's compute capability as (major, minor)."""
+        """Return the GPU's compute capability.
+
+        Returns:
+            (major, minor).
+        """
         ...
 
     def active(self) -> AbstractContextManager[None]:
-        """Make the GPU current in this thread. All other methods, and TensorRT's, are called inside this context."""
+        """Make the GPU current in this thread. All other methods, and TensorRT's, are called inside this context.
+
+        Returns:
+            The context.
+        """
         ...
 
     def allocate(self, size: int) -> int:
         """Allocate device memory.
+
+        Args:
+            size: Bytes.
 
         Returns:
             The address, a multiple of 256.
@@ -63,11 +78,18 @@ class Device(Protocol):
         ...
 
     def free(self, address: int) -> None:
-        """Free memory from :meth:`allocate`."""
+        """Free memory from :meth:`allocate`.
+
+        Args:
+            address: The memory's address.
+        """
         ...
 
     def pin(self, size: int) -> np.ndarray:
         """Allocate page-locked host memory, which CUDA copies while the host continues.
+
+        Args:
+            size: Bytes.
 
         Returns:
             The memory as uint8 [size].
@@ -78,22 +100,41 @@ class Device(Protocol):
         ...
 
     def unpin(self, block: np.ndarray) -> None:
-        """Free memory from :meth:`pin`."""
+        """Free memory from :meth:`pin`.
+
+        Args:
+            block: The memory.
+        """
         ...
 
     def upload(self, address: int, block: np.ndarray) -> None:
         """Enqueue a copy from page-locked host memory to the device.
 
         The caller must not change either of them before :meth:`synchronize`.
+
+        Args:
+            address: The device address to copy to.
+            block: The host memory, uint8.
         """
         ...
 
     def download(self, block: np.ndarray, address: int) -> None:
-        """Enqueue a copy from the device to page-locked host memory, which is complete after :meth:`synchronize`."""
+        """Enqueue a copy from the device to page-locked host memory, which is complete after :meth:`synchronize`.
+
+        Args:
+            block: The host memory to copy to, uint8.
+            address: The device address to copy from.
+        """
         ...
 
     def copy(self, target: int, source: int, size: int) -> None:
-        """Enqueue a copy from one device address to another."""
+        """Enqueue a copy from one device address to another.
+
+        Args:
+            target: The address to copy to.
+            source: The address to copy from.
+            size: Bytes.
+        """
         ...
 
     def wait_for(self, stream: int) -> None:

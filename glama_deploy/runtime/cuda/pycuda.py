@@ -100,7 +100,11 @@ class PyCudaDevice:
             self._driver.Context.synchronize()  # waits for all streams
 
     def capture(self, work: Callable[[], bool]) -> None:
-        """Return None: pycuda does not support CUDA graphs."""
+        """Return None: pycuda does not support CUDA graphs.
+
+        Args:
+            work: Not called.
+        """
 
     def synchronize(self) -> None:
         with self._translated_errors():

@@ -45,15 +45,22 @@ _first = threading.Lock()
 
 
 def has_onnxruntime() -> bool:
-    """Return whether ONNX Runtime is installed, usable or not."""
+    """Return whether ONNX Runtime is installed.
+
+    Returns:
+        True also if the installation is not usable.
+    """
     return installed("onnxruntime") or any(map(_has_distribution, _DISTRIBUTIONS))
 
 
 def require_onnxruntime() -> ModuleType:
     """Import ONNX Runtime and initialise its tables of NumPy types, in one thread at a time.
 
-    The tables are C++ function-local statics, as those on which OpenVINO's first calls wait for each other for ever
+    The tables are C++ function-local statics, as are those on which OpenVINO's first calls wait for each other for ever
     (:func:`glama_deploy.runtime.openvino.runner.core`).
+
+    Returns:
+        The module `onnxruntime`.
 
     Raises:
         EngineError: ONNX Runtime is not installed or fails when it is imported; or several of its distributions are

@@ -20,6 +20,15 @@ log = logging.getLogger("glama_deploy")
 
 
 def absent(bundle: Bundle, request: Request) -> bool:
+    """Return whether there is nothing to open, as :mod:`glama_deploy.runtime.base` says.
+
+    Args:
+        bundle: The bundle.
+        request: How to open the engine.
+
+    Returns:
+        True if ONNX Runtime, the graph or all providers of the device are missing.
+    """
     if not providers.has_onnxruntime() or not bundle.engine(catalogue.ONNX.name):
         return True
     try:
@@ -29,9 +38,17 @@ def absent(bundle: Bundle, request: Request) -> bool:
 
 
 def open(bundle: Bundle, request: Request) -> OnnxRuntimeRunner:
-    """A session on the request's device: `any` takes CUDA where it starts, else the CPU.
+    """Open a session on the request's device.
 
-    Raises EngineError, also for a bundle whose FFTs are a plugin's nodes.
+    Args:
+        bundle: The bundle.
+        request: How to open the engine. The device `any` stands for CUDA where CUDA starts, else for the CPU.
+
+    Returns:
+        The runner.
+
+    Raises:
+        EngineError: no provider of the device starts, or the bundle's FFTs are the nodes of a plugin.
     """
     providers.require_onnxruntime()
     if not bundle.engine(catalogue.ONNX.name):
@@ -60,11 +77,17 @@ def _list_providers(device: str) -> list[ProviderRecord]:
 
 
 class OnnxRuntimeRunner(Runner):
-    """One session serves every size."""
+    """Runs a bundle with ONNX Runtime. One session serves every size."""
 
     backend = catalogue.ONNX.backend
 
     def __init__(self, bundle: Bundle, opened: providers.Session) -> None:
+        """Take a session.
+
+        Args:
+            bundle: The bundle.
+            opened: The session of one of the bundle's graphs.
+        """
         import onnxruntime
 
         self._session, self._lock = opened.session, threading.Lock()

@@ -43,7 +43,12 @@ def read(path: Path) -> bytes | None:
 
 
 def write(path: Path, model: bytes) -> None:
-    """Write a compiled model, whole or not at all. A file that cannot be written is logged as a warning."""
+    """Write a compiled model, whole or not at all. A file that cannot be written is logged as a warning.
+
+    Args:
+        path: The file.
+        model: What the compiled model's `export_model` gave.
+    """
     try:
         with atomic_file(path) as temporary, temporary.open("wb") as file:
             file.write(hashlib.sha256(model).digest())
@@ -53,7 +58,12 @@ def write(path: Path, model: bytes) -> None:
 
 
 def discard(path: Path, reason: str) -> None:
-    """Remove a damaged file and log a warning with the reason."""
+    """Remove a damaged file and log a warning.
+
+    Args:
+        path: The file.
+        reason: Why the file is damaged, for the warning.
+    """
     try:
         path.unlink(missing_ok=True)
         done = "it was removed"

@@ -56,15 +56,18 @@ _core: list[Any] = []
 
 
 def core() -> Any:
-    """The process's one OpenVINO core, which lives as long as the process.
+    """Return the process's one OpenVINO core, which lives as long as the process.
 
     The core is made under a lock, together with the first conversions between NumPy arrays and OpenVINO tensors.
     OpenVINO's tables of types are C++ function-local statics whose initialisers run Python code. Two threads that enter
     an initialiser at once wait for each other for ever: one holds the static's guard, the other the interpreter.
 
-    The CPU plugin gives the thread that loads it a signal stack, and takes that away with the last reference to the
-    core (2026.4). Where another thread holds that, the first is left on unmapped memory, and its next signal, a Ctrl-C
-    or a child's end, is a segmentation fault.
+    The CPU plugin gives the thread that loads it a signal stack, and takes that stack away with the last reference to
+    the core (2026.4). If another thread holds the last reference, the first thread is left on unmapped memory. Its next
+    signal, a Ctrl-C or the end of a child process, is then a segmentation fault.
+
+    Returns:
+        The `openvino.Core`.
     """
     with _first_call_lock:
         if not _core:
@@ -77,11 +80,31 @@ def core() -> Any:
 
 
 def absent(bundle: Bundle, request: Request) -> bool:
+    """Return whether there is nothing to open, as :mod:`glama_deploy.runtime.base` says.
+
+    Args:
+        bundle: The bundle.
+        request: How to open the engine.
+
+    Returns:
+        True if OpenVINO is not installed, or the bundle has no engine that OpenVINO runs.
+    """
     return not installed("openvino") or not _has_engine(bundle)
 
 
 def open(bundle: Bundle, request: Request) -> OpenVINORunner:
-    """Compile the bundle for this CPU, or take it from the cache of compiled models."""
+    """Compile the bundle for this CPU, or take the compiled model from the cache.
+
+    Args:
+        bundle: The bundle.
+        request: How to open the engine.
+
+    Returns:
+        The runner.
+
+    Raises:
+        EngineError: OpenVINO is not installed, does not compile the model, or the precision is not in the bundle.
+    """
     require("openvino", "OpenVINO", "pip install openvino", "Core")
     if not _has_engine(bundle):
         raise EngineError(f"{bundle.path} has FFTs as a TensorRT plugin's nodes; for OpenVINO export with `fft=matmul`")
@@ -124,6 +147,12 @@ class _CompiledModel:
     """A compiled model with its infer requests. Each request serves one caller at a time; `users` counts callers."""
 
     def __init__(self, model: Any, requests: int) -> None:
+        """Make the infer requests of a model.
+
+        Args:
+            model: The `openvino.CompiledModel`.
+            requests: Number of callers that are served at once.
+        """
         self._model, self.users = model, 0
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(requests):
@@ -166,6 +195,15 @@ class OpenVINORunner(Runner):
     device: DeviceKind = "cpu"
 
     def __init__(self, bundle: Bundle, request: Request) -> None:
+        """Open the bundle's OpenVINO engine, or else its ONNX graph.
+
+        Args:
+            bundle: The bundle.
+            request: How to open the engine.
+
+        Raises:
+            EngineError: OpenVINO does not compile the model, or the precision is not in the bundle.
+        """
         import openvino
 
         name = catalogue.OPENVINO.name if bundle.engine(catalogue.OPENVINO.name) else catalogue.ONNX.name
@@ -316,7 +354,14 @@ class OpenVINORunner(Runner):
         return not self._seconds_before_compile or memory.fits(_FREE_WEIGHT_COPIES * self._weights)
 
     def has_compiled_form(self, size: tuple[int, int]) -> bool:
-        """Return whether a model that is compiled for this size alone is faster than the model of any size."""
+        """Return whether a model that is compiled for one size alone is faster than the model of any size.
+
+        Args:
+            size: Height and width of the images in pixels.
+
+        Returns:
+            True if there are two models, whose results differ by rounding.
+        """
         sides = bottleneck_size(self._network, *size)
         return not self._fixes_sizes and (self._uses_winograd or (not self.sizes.static and split.is_cheaper(*sides)))
 

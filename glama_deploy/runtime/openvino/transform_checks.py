@@ -36,7 +36,14 @@ _LEFT_PRODUCTS: dict[Lowering, int] = {"matmul": 2, "split": 4, "dft": 0, "plugi
 
 
 def count_left_products(manifest: Manifest) -> int:
-    """Return how many products :mod:`.column_convolutions` must find in a bundle's graph."""
+    """Return how many products :mod:`.column_convolutions` must find in a bundle's graph.
+
+    Args:
+        manifest: The bundle's manifest.
+
+    Returns:
+        The number of matrix products with a constant left factor.
+    """
     network, fft = manifest.network, manifest.fft
     count = _LEFT_PRODUCTS[fft] * _count_units(network)
     if network.coarse is not None:
@@ -79,7 +86,16 @@ def count_winograd_convolutions(manifest: Manifest, fp32_layers: Collection[str]
 
 
 def bottleneck_size(network: NetworkConfig, height: int, width: int) -> tuple[int, int]:
-    """Return the (height, width) that the Fourier units of a network see of an image, padded where it must be."""
+    """Return the size that the Fourier units of a network see.
+
+    Args:
+        network: The network.
+        height: The image's height in pixels.
+        width: The image's width in pixels.
+
+    Returns:
+        (height, width) of the feature maps, of the image padded where it must be.
+    """
     down = 2**network.n_downsampling
     return next_side(height) // down, next_side(width) // down
 
@@ -119,17 +135,31 @@ class TransformChecks:
         return not self._missing
 
     def check_columns(self, found: int) -> None:
-        """Warn where :mod:`.column_convolutions` rewrote fewer products than promised."""
+        """Warn if :mod:`.column_convolutions` rewrote fewer products than promised.
+
+        Args:
+            found: The number of products that were rewritten.
+        """
         expected = count_left_products(self._manifest)
         self._check("Fourier products for the half type", found, expected, "these products are computed in fp32")
 
     def check_split(self, found: int, height: int, width: int) -> None:
-        """Warn where :mod:`.split_fft` rewrote fewer Fourier units of an image of this size than promised."""
+        """Warn if :mod:`.split_fft` rewrote fewer Fourier units than promised.
+
+        Args:
+            found: The number of Fourier units that were rewritten.
+            height: The images' height in pixels.
+            width: The images' width in pixels.
+        """
         expected = count_split_units(self._manifest, height, width)
         self._check("Fourier units to split", found, expected, "large images take longer")
 
     def check_winograd(self, found: int) -> None:
-        """Warn where :mod:`.winograd` finds fewer convolutions than promised."""
+        """Warn if :mod:`.winograd` finds fewer convolutions than promised.
+
+        Args:
+            found: The number of convolutions that were found.
+        """
         expected = count_winograd_convolutions(self._manifest, self._fp32_layers)
         self._check("convolutions for Winograd's method", found, expected, "the others need twice the multiplications")
 
@@ -144,5 +174,9 @@ class TransformChecks:
 
 
 def report_missing(message: str) -> None:
-    """Log what a graph lacks. Tests put a failure in this function's place."""
+    """Log what a graph lacks. Tests put a failure in this function's place.
+
+    Args:
+        message: The warning, one line.
+    """
     log.warning("%s", message)

@@ -63,8 +63,12 @@ def make_matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 @cache
 def _make_block_matrices() -> tuple[np.ndarray, np.ndarray]:
-    """Return Bᵀ [values, COLUMNS_PER_BLOCK + 2] and Aᵀ [COLUMNS_PER_BLOCK, values], the values in the order (tile,
-    value)."""
+    """Return the matrices Bᵀ and Aᵀ of a block.
+
+    Returns:
+        Bᵀ [values, COLUMNS_PER_BLOCK + 2] and Aᵀ [COLUMNS_PER_BLOCK, values]; the values are in the order (tile,
+        value).
+    """
     out, _, into = make_matrices()
     tiles = COLUMNS_PER_BLOCK // OUTPUTS_PER_TILE
     enter, leave = (
@@ -89,7 +93,14 @@ def _make_pixel_indices(height: int, width: int) -> np.ndarray:
 
 
 def count_served(model: Any) -> int:
-    """Return how many convolutions of an `openvino.Model` :func:`rewrite` would rewrite."""
+    """Return how many convolutions of a model :func:`rewrite` would rewrite.
+
+    Args:
+        model: An `openvino.Model`, which is not changed.
+
+    Returns:
+        The number of convolutions.
+    """
     return sum(map(_is_suited, model.get_ordered_ops()))
 
 
@@ -117,6 +128,12 @@ class _Rewriter:
     """
 
     def __init__(self, model: Any, *, half: bool) -> None:
+        """Prepare a model's rewrite.
+
+        Args:
+            model: An `openvino.Model` of static shapes.
+            half: Whether the model will compute in a half type.
+        """
         from openvino import opset13
 
         self._op, self._model = opset13, model

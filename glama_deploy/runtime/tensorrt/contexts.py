@@ -51,9 +51,16 @@ class ContextCache:
         self._contexts: dict[tuple[tuple[int, ...], ...], PreparedContext] = {}
 
     def get_memory(self, name: str, size: int) -> int:
-        """Return the address of `size` bytes of device memory for a tensor.
+        """Return device memory for a tensor.
 
         Where the memory has to grow, all contexts are dropped: their graphs have the old address.
+
+        Args:
+            name: The tensor's name.
+            size: Bytes.
+
+        Returns:
+            The device address.
         """
         if self._memory.get_size(name) < size:
             self.clear()
@@ -65,6 +72,9 @@ class ContextCache:
         Args:
             profile: The index of the optimization profile.
             shapes: The shape of each input, by name.
+
+        Returns:
+            A context that is kept, or a new one.
 
         Raises:
             OutOfMemory: TensorRT made no context, or the GPU has no free memory.

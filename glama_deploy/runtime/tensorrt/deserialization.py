@@ -11,7 +11,7 @@ from glama_deploy.errors import EngineError
 def deserialize(
     trt: Any, logger: Any, data: Any, settings: BuildSettings, fft: Lowering, *, allow_engine_code: bool
 ) -> Any | None:
-    """Return the engine that `data` holds, or None where TensorRT does not accept it on this GPU.
+    """Deserialize an engine.
 
     Args:
         trt: the module `tensorrt` or `tensorrt_rtx`.
@@ -23,8 +23,11 @@ def deserialize(
             contains a runtime library of its own. A manifest says whether an engine is of that kind, and may come from
             anywhere: only the user, or the process that has just built the engine, allows its code.
 
+    Returns:
+        The engine, or None if TensorRT does not accept the engine on this GPU.
+
     Raises:
-        EngineError: the engine contains code that is not allowed, or needs plugins that cannot be had here.
+        EngineError: the engine contains code that is not allowed, or needs plugins that cannot be registered here.
     """
     if settings.version_compatible and not allow_engine_code:
         raise EngineError(

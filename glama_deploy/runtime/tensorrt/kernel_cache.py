@@ -30,6 +30,9 @@ def make_runtime_config(trt: Any, engine: Any) -> Any:
     Args:
         trt: The module `tensorrt_rtx`.
         engine: The deserialized engine.
+
+    Returns:
+        TensorRT-RTX's `IRuntimeConfig`.
     """
     config = engine.create_runtime_config()
     config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
@@ -46,7 +49,13 @@ class KernelCache:
     """
 
     def __init__(self, bundle: Bundle, config: Any) -> None:
-        """Load the stored kernels into a cache for `config`, which does not keep the cache alive: keep this object."""
+        """Load the stored kernels into a cache of a configuration.
+
+        Args:
+            bundle: The bundle of the engine.
+            config: The configuration from :func:`make_runtime_config`. It does not keep the cache alive: keep this
+                object.
+        """
         (engine,) = bundle.manifest.engines[TENSORRT_RTX.name].files
         own = cache.folder(TENSORRT_RTX.name)
         self._places = [(bundle.path / engine.path).parent / _FILE_NAME]

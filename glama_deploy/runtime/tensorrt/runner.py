@@ -33,13 +33,31 @@ _ENGINES = (TENSORRT, TENSORRT_RTX)
 
 
 def absent(bundle: Bundle, request: Request) -> bool:
+    """Return whether there is nothing to open, as :mod:`glama_deploy.runtime.base` says.
+
+    Args:
+        bundle: The bundle.
+        request: How to open the engine.
+
+    Returns:
+        True if the bundle has no TensorRT engine.
+    """
     return not any(bundle.engine(record.name) for record in _ENGINES)
 
 
 def open(bundle: Bundle, request: Request) -> TensorRTRunner:
-    """Deserialize the bundle's TensorRT engine (or its TensorRT-RTX engine) on the GPU.
+    """Deserialize the bundle's TensorRT engine, or its TensorRT-RTX engine, on the GPU.
 
-    Raises EngineError: no such engine, package, matching version, driver or GPU. With several reasons, each is named.
+    Args:
+        bundle: The bundle.
+        request: How to open the engine.
+
+    Returns:
+        The runner.
+
+    Raises:
+        EngineError: the engine, its package in a matching version, the driver or the GPU is missing. With several
+            engines, the message names the reason of each.
     """
     names = [request.engine] if request.engine else [record.name for record in _ENGINES if bundle.engine(record.name)]
     asked = [name for name in names if _computes_in(bundle.engine(name), request.precision)]
@@ -61,8 +79,10 @@ def open(bundle: Bundle, request: Request) -> TensorRTRunner:
 
 
 def _computes_in(engine: Engine | None, precision: str) -> bool:
-    """Return whether an engine computes in a precision (int8+fp16 counts as int8). A missing engine counts: opening it
-    raises the error."""
+    """Return whether an engine computes in a precision; int8+fp16 counts as int8.
+
+    A missing engine counts, too: opening it raises the error.
+    """
     return engine is None or precision in ("auto", engine.precision, PRECISIONS[engine.precision].stored)
 
 
@@ -87,10 +107,19 @@ def _open_engine(bundle: Bundle, name: EngineName, request: Request) -> TensorRT
 
 
 def check_version(engine: Engine, package: str, installed: str, rebuild: str) -> None:
-    """Raise EngineError unless the package of that version runs the engine.
+    """Check that the installed package runs an engine.
 
-    It takes the very version that built it. A version-compatible engine of TensorRT runs on later ones of the same
-    major version too; TensorRT-RTX has no such engines.
+    An engine runs on the version that built it. A version-compatible engine of TensorRT also runs on later versions of
+    the same major version. TensorRT-RTX has no such engines.
+
+    Args:
+        engine: The engine.
+        package: `tensorrt` or `tensorrt_rtx`.
+        installed: The package's version.
+        rebuild: How to build the engine again, for the message.
+
+    Raises:
+        EngineError: the version does not run the engine.
     """
     built = engine.versions.get(package, "unknown")
     if built == installed:
@@ -103,7 +132,16 @@ def check_version(engine: Engine, package: str, installed: str, rebuild: str) ->
 
 
 def check_gpu(engine: Engine, device: Device, rebuild: str) -> None:
-    """Raise EngineError unless the GPU has one of the compute capabilities that the engine was built for."""
+    """Check that an engine was built for a GPU's compute capability.
+
+    Args:
+        engine: The engine.
+        device: The GPU.
+        rebuild: How to build the engine again, for the message.
+
+    Raises:
+        EngineError: the engine was built for other compute capabilities.
+    """
     has = device.compute_capability()
     for entry in engine.compute_capabilities:
         major, minor = map(int, entry.rstrip("+").split("."))
@@ -231,12 +269,10 @@ class TensorRTRunner(Runner):
             self._finish()
 
     def memory_needed(self, size: tuple[int, int], batch: int = 1) -> int:
-        """Return 0: the engine took the GPU memory of its largest size when it was opened."""
-        return 0
+        return 0  # the engine took the GPU memory of its largest size when it was opened
 
+    # The arrays may be in host or device memory. The result is a new array in host memory.
     def run(self, image: Any, mask: Any, output: str = INPAINTED) -> np.ndarray:
-        """As :class:`glama_deploy.runtime.base.Runner` says, from arrays in host or device memory; the result is a
-        fresh array in host memory."""
         if output not in self._outputs:
             raise EngineError(f"the bundle has no output {output!r}; export it again with `predicted=True`")
         arrays = {

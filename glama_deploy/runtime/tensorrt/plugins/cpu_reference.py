@@ -1,5 +1,6 @@
-"""Graphs with RFFT2 and IRFFT2 nodes on a CPU, for development: Polygraphy walks the graph and runs node by node, ours
-in numpy, every other one as an ONNX Runtime session of its own.
+"""Run graphs with RFFT2 and IRFFT2 nodes on a CPU, for development.
+
+Polygraphy runs the graph node by node: our nodes in numpy, every other node as an ONNX Runtime session of its own.
 
 Needs polygraphy, onnx-graphsurgeon, onnx and onnxruntime.
 """
@@ -21,10 +22,19 @@ _REMEDY = "pip install polygraphy onnx-graphsurgeon onnx onnxruntime"
 
 
 def run(model: onnx.ModelProto, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The model's outputs by name, from its inputs by name.
+    """Run a model on a CPU.
 
-    Registers, with Polygraphy's `pluginref` backend, our nodes and every operator of the model that it does not know.
-    Raises EngineError where a package is missing.
+    Polygraphy's `pluginref` backend gets our nodes, and every other operator of the model.
+
+    Args:
+        model: A model, which may have RFFT2 and IRFFT2 nodes.
+        feeds: The inputs by name.
+
+    Returns:
+        The outputs by name.
+
+    Raises:
+        EngineError: a package is not installed.
     """
     surgeon = require("onnx_graphsurgeon", "onnx-graphsurgeon", _REMEDY)
     pluginref = require("polygraphy.backend.pluginref", "polygraphy", _REMEDY)
@@ -53,7 +63,7 @@ def _register_own() -> None:
 
 
 def _register_standard(model: onnx.ModelProto) -> None:
-    """One reference for all operators of ONNX itself, with this model's opset."""
+    """Register one reference for all operators of ONNX itself, with this model's opset."""
     references = require("polygraphy.backend.pluginref.references", "polygraphy", _REMEDY)
     (opset,) = [entry.version for entry in model.opset_import if not entry.domain]
     single = functools.partial(_run_node, opset)
@@ -63,7 +73,7 @@ def _register_standard(model: onnx.ModelProto) -> None:
 
 
 def _run_node(opset: int, node: Any, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """One graphsurgeon node on the tensors that are there already: its outputs by name."""
+    """Run one graphsurgeon node on the tensors that exist already. Return its outputs by name."""
     surgeon = require("onnx_graphsurgeon", "onnx-graphsurgeon", _REMEDY)
     feeds = {
         tensor.name: np.asarray(tensor.values if isinstance(tensor, surgeon.Constant) else tensors[tensor.name])
@@ -79,7 +89,7 @@ def _run_node(opset: int, node: Any, tensors: dict[str, np.ndarray]) -> dict[str
 
 @functools.lru_cache(maxsize=1024)
 def _session(node: bytes, inputs: tuple[tuple[str, int, int], ...], opset: int) -> Any:
-    """An ONNX Runtime session of one node, for inputs of the given names, types and ranks."""
+    """Return an ONNX Runtime session of one node, for inputs of the given names, types and ranks."""
     proto = onnx.NodeProto.FromString(node)
     sources = [helper.make_tensor_value_info(name, kind, [None] * rank) for name, kind, rank in inputs]
     targets = [onnx.ValueInfoProto(name=name) for name in proto.output if name]

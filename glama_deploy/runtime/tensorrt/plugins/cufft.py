@@ -67,12 +67,17 @@ _STATUS = {
 
 
 class Cufft:
-    """The library; every call is checked."""
+    """The cuFFT library. The status of every call is checked."""
 
     def __init__(self, library: Any, path: str) -> None:
-        """`library` has cuFFT's functions as attributes; `path` is what errors call it.
+        """Declare the functions of a library.
 
-        Raises EngineError where one of them is missing.
+        Args:
+            library: An object with cuFFT's functions as attributes.
+            path: What errors call the library.
+
+        Raises:
+            EngineError: the library lacks a function.
         """
         self._library, self.path = library, path
         for name, arguments in _SIGNATURES.items():
@@ -83,23 +88,39 @@ class Cufft:
             function.argtypes, function.restype = list(arguments), c_int
 
     def call(self, name: str, *arguments: Any) -> None:
-        """Raises EngineError, in words, for any status but success."""
+        """Call a function.
+
+        Args:
+            name: The function's name in cufft.h.
+            *arguments: The function's arguments.
+
+        Raises:
+            EngineError: the status is not success. The message says the status in words.
+        """
         status = getattr(self._library, name)(*arguments)
         if status:
             meaning = _STATUS.get(status, "a status unknown here")
             raise EngineError(f"{name} of {self.path} failed with status {status}: {meaning}")
 
     def version(self) -> int:
-        """As cufft.h counts: 1000·major + 100·minor + patch."""
+        """Return the library's version.
+
+        Returns:
+            1000·major + 100·minor + patch, as in cufft.h.
+        """
         version = c_int()
         self.call("cufftGetVersion", ctypes.byref(version))
         return version.value
 
 
 def load() -> Cufft:
-    """The first cuFFT that loads: the system's, which fits its driver, before those of pip's wheels.
+    """Load the first cuFFT that loads: the system's, which fits its driver, before those of pip's wheels.
 
-    Raises EngineError, with what to do, where there is none.
+    Returns:
+        The library.
+
+    Raises:
+        EngineError: no cuFFT loads. The message says what to install.
     """
     reasons = []
     for path in _candidates():
@@ -117,7 +138,7 @@ def load() -> Cufft:
 
 
 def _candidates() -> list[str]:
-    """Names for the dynamic loader (LD_LIBRARY_PATH, ldconfig), then files of the toolkit, then of pip's wheels."""
+    """List names for the dynamic loader (LD_LIBRARY_PATH, ldconfig), then the toolkit's files, then pip's wheels."""
     roots = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
     toolkit = [Path(root) / "lib64" for root in (*roots, "/usr/local/cuda")]
     spec = importlib.util.find_spec("nvidia")
@@ -131,13 +152,25 @@ def _candidates() -> list[str]:
 
 
 class Plan:
-    """One kind and size of transform on the GPU that is current when it is made. Safe to share between threads.
+    """A transform of one kind and size on the GPU that is current when the plan is made. Threads may share a plan.
 
-    `work_bytes` is what a run needs as work area. The plan is destroyed with the last reference to it.
+    The plan is destroyed with the last reference to it.
+
+    Attributes:
+        work_bytes: The work area that a run needs, in bytes.
     """
 
     def __init__(self, cufft: Cufft, kind: Kind, size: Size) -> None:
-        """Raises EngineError without a driver, memory or such a size in cuFFT."""
+        """Make a plan.
+
+        Args:
+            cufft: The library.
+            kind: Real to complex (R2C) or complex to real (C2R).
+            size: Number and sides of the arrays.
+
+        Raises:
+            EngineError: the driver or memory is missing, or cuFFT does not support the size.
+        """
         self._cufft, self._execute = cufft, f"cufftExec{kind}"
         self._lock = threading.Lock()
         handle, work = c_int(), c_size_t()
@@ -154,7 +187,14 @@ class Plan:
         self.work_bytes = work.value
 
     def run(self, source: int, target: int, work: int, stream: int) -> None:
-        """Launch in `stream`; all four are addresses. R2C leaves `source` as it is, C2R may consume it."""
+        """Launch the transform. R2C leaves the input as it is; C2R may consume the input.
+
+        Args:
+            source: The input's device address.
+            target: The output's device address.
+            work: The work area's device address.
+            stream: CUDA's handle of the stream.
+        """
         with self._lock:  # stream and work area are the plan's until the launch
             self._cufft.call("cufftSetStream", self._handle, stream)
             self._cufft.call("cufftSetWorkArea", self._handle, work)

@@ -41,9 +41,16 @@ _NAME = b"hermitian_copy"
 
 
 def compiled(architecture: str) -> bytes:
-    """The kernel's machine code for an architecture as `sm_87`. Needs NVRTC (of the CUDA toolkit), but no GPU.
+    """Compile the kernel. This needs NVRTC (of the CUDA toolkit), but no GPU.
 
-    Raises EngineError where NVRTC is missing or does not know the architecture.
+    Args:
+        architecture: The GPU's architecture, such as `sm_87`.
+
+    Returns:
+        Machine code.
+
+    Raises:
+        EngineError: NVRTC is missing or does not know the architecture.
     """
     nvrtc = require("cuda.bindings.nvrtc", "cuda-python", "pip install cuda-python")
     try:
@@ -59,16 +66,27 @@ def compiled(architecture: str) -> bytes:
 
 
 class HermitianCopy:
-    """The kernel on the GPUs of this process; each loads it once."""
+    """The kernel on the GPUs of this process. Each GPU loads the kernel once."""
 
     def __init__(self) -> None:
-        """Raises EngineError where cuda-python is missing."""
+        """Import CUDA's bindings.
+
+        Raises:
+            EngineError: cuda-python is not installed.
+        """
         self._runtime = require("cuda.bindings.runtime", "cuda-python", "pip install cuda-python")
         self._driver = require("cuda.bindings.driver", "cuda-python", "pip install cuda-python")
         self._kernels: dict[int, Any] = {}
 
     def prepare(self) -> int:
-        """Load the kernel on the current GPU, whose number this gives. Raises EngineError without driver or GPU."""
+        """Load the kernel on the current GPU.
+
+        Returns:
+            The GPU's number.
+
+        Raises:
+            EngineError: the driver or the GPU is missing.
+        """
         runtime, driver = self._runtime, self._driver
         device = int(_checked(runtime, runtime.cudaGetDevice()))
         if device not in self._kernels:
@@ -81,7 +99,15 @@ class HermitianCopy:
         return device
 
     def run(self, device: int, source: int, target: int, size: Size, stream: int) -> None:
-        """Launch in `stream` on a prepared device; `source` and `target` are addresses of `size`'s half spectra."""
+        """Launch the copy on a prepared GPU.
+
+        Args:
+            device: The GPU's number.
+            source: The device address of the half spectra.
+            target: The device address of the copy.
+            size: Number and sides of the spectra.
+            stream: CUDA's handle of the stream.
+        """
         threads = min(256, -(-size.half // 32) * 32)
         types = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int)
         arguments = ((target, source, size.height, size.half, size.width), types)
@@ -91,7 +117,7 @@ class HermitianCopy:
 
 
 def _checked(api: Any, answer: tuple[Any, ...]) -> Any:
-    """The value of a binding's answer (status, value…). Raises EngineError for any status but success."""
+    """Return the value of a binding's answer (status, value…). Raises EngineError for any status but success."""
     status, *values = answer
     if status != 0:
         raise EngineError(f"{status.name} from {api.__name__.rpartition('.')[2]} for the FFT plugins")

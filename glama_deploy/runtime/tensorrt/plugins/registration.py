@@ -24,10 +24,15 @@ _creators: list[Any] = []
 
 
 def register(trt: Any, transforms: Transforms | None = None) -> None:
-    """Register both creators with this `tensorrt` module; once, however often it is called.
+    """Register the creators of both plugins with a TensorRT module. Further calls change nothing.
 
-    `transforms` are those on the GPU unless others are given. Raises EngineError for TensorRT-RTX (no plugins),
-    TensorRT before 10 (no V3 plugins), and where cuFFT or cuda-python is missing.
+    Args:
+        trt: The module `tensorrt`.
+        transforms: The transforms that the plugins run. None: cuFFT on the GPU.
+
+    Raises:
+        EngineError: the module is TensorRT-RTX (no plugins) or TensorRT before 10 (no V3 plugins), or cuFFT or
+            cuda-python is missing.
     """
     _check(trt)
     registry = trt.get_plugin_registry()
@@ -87,7 +92,7 @@ _Node = type[_Forward] | type[_Inverse]
 
 
 def _creator(trt: Any, node: _Node, transforms: Transforms) -> Any:
-    """An IPluginCreatorV3One of this node's plugins."""
+    """Return an IPluginCreatorV3One of a node's plugins."""
     bases = (trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime)
     plugin = type(node.name, (_Plugin, *bases), {"trt": trt, "bases": bases, "node": node, "transforms": transforms})
     creator = {"trt": trt, "node": node, "plugin": plugin}
@@ -107,8 +112,7 @@ class _Creator:
         self.field_names = self.trt.PluginFieldCollection([])
 
     def create_plugin(self, name: str, fields: Any, phase: Any) -> Any:
-        """A new plugin; the nodes have no fields, and both phases are alike."""
-        return self.plugin()
+        return self.plugin()  # the nodes have no fields, and both phases are alike
 
 
 class _Plugin:
@@ -134,8 +138,7 @@ class _Plugin:
         return self
 
     def clone(self) -> Any:
-        """A plugin of its own that shares the plans, as all of them do."""
-        return self.__class__()
+        return self.__class__()  # all plugins share the plans
 
     def destroy(self) -> None:
         self._transform = None
@@ -149,16 +152,15 @@ class _Plugin:
         return [self.trt.DimsExprs(self.node.symbols(inputs, expr_builder, self.trt.DimensionOperation))]
 
     def supports_format_combination(self, pos: int, in_out: Sequence[Any], num_inputs: int) -> bool:
-        """float32, densely packed, for every input and the output."""
         desc = in_out[pos].desc
         dense = desc.type == self.trt.DataType.FLOAT and desc.format == self.trt.TensorFormat.LINEAR
         return bool(dense and num_inputs == self.node.inputs)
 
     def configure_plugin(self, inp: Sequence[Any], out: Sequence[Any]) -> None:
-        """Nothing to choose."""
+        pass  # there is nothing to choose
 
     def get_workspace_size(self, inp: Sequence[Any], out: Sequence[Any]) -> int:
-        """Enough for the profile's largest size and every smaller one. The last input is the real one of both nodes."""
+        # Enough for the profile's largest size and every smaller one. The last input is the real one of both nodes.
         return self.node.workspace(fft.rfft2_size(tuple(inp[-1].max)))
 
     def get_valid_tactics(self) -> list[int]:
@@ -167,7 +169,7 @@ class _Plugin:
     # runtime
 
     def set_tactic(self, tactic: int) -> None:
-        """Called with 0, since there are none."""
+        pass  # called with 0, because there are none
 
     def get_fields_to_serialize(self) -> Any:
         return self._fields
@@ -176,7 +178,7 @@ class _Plugin:
         return self.clone()
 
     def on_shape_change(self, inp: Sequence[Any], out: Sequence[Any]) -> None:
-        """Plan here, where allocating and waiting are allowed: `enqueue` may be captured in a CUDA graph."""
+        # Plan here, where allocating and waiting are allowed: `enqueue` may be captured in a CUDA graph.
         self._prepared(inp)
 
     def enqueue(
@@ -188,7 +190,7 @@ class _Plugin:
         workspace: int,
         stream: int,
     ) -> None:
-        """Launch; addresses throughout. IRFFT2's second input is never read."""
+        # Inputs, outputs and workspace are device addresses. IRFFT2's second input is never read.
         if not workspace:
             raise EngineError(f"TensorRT gave {self.node.name} no workspace; build the engine again with more of it")
         self._prepared(input_desc).run(inputs[0], outputs[0], workspace, stream)

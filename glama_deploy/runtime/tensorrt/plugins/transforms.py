@@ -24,14 +24,14 @@ _KEPT = 64
 
 
 class Copy(Protocol):
-    """What the inverse asks of the GPU; :class:`hermitian.HermitianCopy` is the real one."""
+    """What the inverse needs from the GPU. :class:`.hermitian.HermitianCopy` has the same methods."""
 
     def prepare(self) -> int: ...
     def run(self, device: int, source: int, target: int, size: Size, stream: int) -> None: ...
 
 
 class Transform(Protocol):
-    """A prepared transform; `run` takes addresses and only launches: it allocates nothing and waits for nothing."""
+    """A prepared transform. `run` takes device addresses and only launches: no allocation, no waiting."""
 
     size: Size
 
@@ -39,24 +39,51 @@ class Transform(Protocol):
 
 
 def work_bytes(size: Size) -> int:
-    """The work area that a transform has for cuFFT; grows with each of batch, height and width."""
+    """Return the work area that a transform has for cuFFT. It grows with each of batch, height and width.
+
+    Args:
+        size: Number and sides of the arrays.
+
+    Returns:
+        Bytes.
+    """
     return _aligned(max(2 * max(size.batch, 16) * size.spectrum_bytes, 1 << 20))
 
 
 def forward_workspace(size: Size) -> int:
-    """Bytes of scratch memory for RFFT2."""
+    """Return the scratch memory of RFFT2.
+
+    Args:
+        size: Number and sides of the arrays.
+
+    Returns:
+        Bytes.
+    """
     return work_bytes(size)
 
 
 def inverse_workspace(size: Size) -> int:
-    """Bytes of scratch memory for IRFFT2: the copy that cuFFT consumes, then its work area."""
+    """Return the scratch memory of IRFFT2: the copy that cuFFT consumes, then cuFFT's work area.
+
+    Args:
+        size: Number and sides of the arrays.
+
+    Returns:
+        Bytes.
+    """
     return _copy_bytes(size) + work_bytes(size)
 
 
 class Transforms:
-    """What all nodes of a process share: the library, the copy's kernel and the plans."""
+    """What all nodes of a process share: the library, the kernel of the copy, and the plans."""
 
     def __init__(self, cufft: Cufft, copy: Copy) -> None:
+        """Start without plans.
+
+        Args:
+            cufft: The library.
+            copy: What copies a spectrum before its inverse.
+        """
         self._copy = copy
 
         @functools.lru_cache(maxsize=_KEPT)
@@ -66,16 +93,36 @@ class Transforms:
         self._plan = plan
 
     def forward(self, size: Size) -> Transform:
-        """RFFT2 of this size on the current GPU. Raises EngineError where cuFFT cannot plan it."""
+        """Prepare an RFFT2 on the current GPU.
+
+        Args:
+            size: Number and sides of the arrays.
+
+        Returns:
+            The transform.
+
+        Raises:
+            EngineError: cuFFT does not plan the size.
+        """
         return _Forward(size, self._parts(self._copy.prepare(), "R2C", size))
 
     def inverse(self, size: Size) -> Transform:
-        """IRFFT2 of this size on the current GPU. Raises EngineError where cuFFT cannot plan it."""
+        """Prepare an IRFFT2 on the current GPU.
+
+        Args:
+            size: Number and sides of the arrays.
+
+        Returns:
+            The transform.
+
+        Raises:
+            EngineError: cuFFT does not plan the size.
+        """
         device = self._copy.prepare()
         return _Inverse(size, self._parts(device, "C2R", size), self._copy, device)
 
     def _parts(self, device: int, kind: Kind, size: Size) -> list[tuple[int, Plan]]:
-        """The first array and the plan of each part, whose work areas all fit."""
+        """Return the first array and the plan of each part. The work area of each plan fits."""
         room, batch = work_bytes(size), size.batch
         while True:
             starts = range(0, size.batch, batch)
