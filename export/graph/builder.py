@@ -50,25 +50,54 @@ class GraphBuilder:
         self._names: set[str] = set()
 
     def scoped(self, scope: str) -> GraphBuilder:
-        """Return a builder of the same graph that adds `scope` to the prefix."""
+        """Return a builder of the same graph with a longer prefix.
+
+        Args:
+            scope: Text that is added to the prefix.
+
+        Returns:
+            The builder.
+        """
         other = copy.copy(self)
         other._scope = self._scope + scope
         return other
 
     def constant(self, name: str, values: np.ndarray) -> str:
-        """Return an initializer with these values, or the initializer that has this name already."""
+        """Add an initializer, unless the graph has an initializer of that name.
+
+        Args:
+            name: The initializer's name, without the scope.
+            values: The values.
+
+        Returns:
+            The initializer's name, with the scope.
+        """
         name = self._scope + name
         if name not in self._initializers:
             self._initializers[name] = numpy_helper.from_array(np.asarray(values, order="C"), name)
         return name
 
     def ints(self, *values: int) -> str:
-        """Return an int64 vector. Equal vectors share one initializer."""
+        """Add an int64 vector. Equal vectors share one initializer.
+
+        Args:
+            *values: The elements.
+
+        Returns:
+            The initializer's name.
+        """
         label = "_".join(map(str, values)).replace("-", "m")
         return self.constant(f"const/{label}", np.array(values, np.int64))
 
     def scalar(self, value: float) -> str:
-        """Return a float32 scalar. Equal scalars share one initializer."""
+        """Add a float32 scalar. Equal scalars share one initializer.
+
+        Args:
+            value: The scalar.
+
+        Returns:
+            The initializer's name.
+        """
         return self.constant(f"const/float_{value}", np.array(value, np.float32))
 
     def add(self, op: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
@@ -78,7 +107,7 @@ class GraphBuilder:
             op: The operator.
             inputs: The node's inputs.
             name: The name of the node and of its output, without the scope.
-            attributes: The operator's attributes.
+            **attributes: The operator's attributes.
 
         Returns:
             The output's name, with the scope.
@@ -94,27 +123,50 @@ class GraphBuilder:
         return name
 
     def range(self, count: str, name: str) -> str:
-        """Return 0, 1, …, count−1 as int64 [count]; `count` is an int64 vector of one element."""
+        """Append nodes that give 0, 1, …, count−1.
+
+        Args:
+            count: An int64 vector of one element.
+            name: The name of the last node, without the scope.
+
+        Returns:
+            The output's name: int64 [count].
+        """
         scalar = self.add("Squeeze", [count, self.ints(0)], f"{name}_count")
         zero = self.constant("const/scalar_0", np.array(0, np.int64))
         one = self.constant("const/scalar_1", np.array(1, np.int64))
         return self.add("Range", [zero, scalar, one], name)
 
     def declare(self, name: str, shape: Sequence[int | None]) -> None:
-        """Declare the shape of a plugin's float32 output, which ONNX cannot infer. None is an unknown length."""
+        """Declare the shape of a plugin's float32 output, which ONNX cannot infer.
+
+        Args:
+            name: The output's name, without the scope.
+            shape: The length of each axis; None where the length is unknown.
+        """
         self._declared.append(helper.make_tensor_value_info(self._scope + name, TensorProto.FLOAT, list(shape)))
 
     def has(self, name: str) -> bool:
-        """Return whether the graph has a node of this name."""
+        """Return whether the graph has a node.
+
+        Args:
+            name: The node's name, without the scope.
+
+        Returns:
+            True if a node of that name was added.
+        """
         return self._scope + name in self._names
 
     def model(self, inputs: Sequence[Value], outputs: Sequence[Value], metadata: dict[str, str]) -> onnx.ModelProto:
-        """Return the model.
+        """Make the model.
 
         Args:
             inputs: The graph's inputs.
             outputs: The graph's outputs, which are names of nodes.
             metadata: Texts that the model's file contains, by key.
+
+        Returns:
+            The model, not checked.
         """
 
         def describe(values: Sequence[Value]) -> list[onnx.ValueInfoProto]:

@@ -46,6 +46,13 @@ class _NodeFFT(ABC):
     """The base of both kinds: the scaling, and the layouts [B, C, H, F, 2] and [B, 2C, H, F]."""
 
     def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None, like: str) -> None:
+        """Write what all transforms share.
+
+        Args:
+            graph: The graph.
+            size: The bottleneck's (height, width). None: the size of `like` at run time.
+            like: A value [B, C, H, W] of the bottleneck's size.
+        """
         self._graph, self._size = graph, size
         add, ints = graph.add, graph.ints
         if size is not None:
@@ -79,7 +86,17 @@ class _NodeFFT(ABC):
         return self._reshape(y, (0, 2 * channels), f"{name}/{INTERLEAVE}")
 
     def inverse(self, z: str, channels: int, name: str, like: str) -> str:
-        """Write the irfft2 of z [B, 2C, H, F]; return [B, C, H, W], the shape of `like`."""
+        """Write the irfft2 of z.
+
+        Args:
+            z: The spectrum [B, 2C, H, F].
+            channels: C.
+            name: The prefix of the nodes' names.
+            like: A value of the result's shape.
+
+        Returns:
+            The result [B, C, H, W].
+        """
         y = self._reshape(z, (0, channels, 2), f"{name}/{DEINTERLEAVE}")
         y = self._graph.add("Transpose", [y], f"{name}/parts_last", perm=[0, 1, 3, 4, 2])
         return self._transform_back(y, channels, name, like)
@@ -107,6 +124,13 @@ class DftFFT(_NodeFFT):
     """Writes ONNX DFT nodes of version 17, whose axis is an attribute: OpenVINO does not support the later version."""
 
     def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None, like: str) -> None:
+        """Write what all transforms share.
+
+        Args:
+            graph: The graph.
+            size: The bottleneck's (height, width). None: the size of `like` at run time.
+            like: A value [B, C, H, W] of the bottleneck's size.
+        """
         super().__init__(graph, size, like)
         if size is not None:
             real = 2 * np.arange(size[1] // 2 + 1) % size[1] == 0

@@ -32,16 +32,28 @@ from glama_deploy.node_names import (
 
 
 def row_basis(n: int) -> np.ndarray:
-    """Return R, float64 [n, 2F] with F = n//2+1: `x @ R` is `[re | im]` of the orthonormal rfft along the last axis."""
+    """Compute R: `x @ R` is `[re | im]` of the orthonormal rfft along the last axis.
+
+    Args:
+        n: The length of the axis.
+
+    Returns:
+        float64 [n, 2F] with F = n//2+1.
+    """
     angle = _compute_angles(n)[:, : n // 2 + 1]
     return np.concatenate([np.cos(angle), -np.sin(angle)], axis=1) / np.sqrt(n)
 
 
 def column_basis(n: int) -> np.ndarray:
-    """Return K, float64 [2n, 2n].
+    """Compute K, which maps rows in the order (h, re/im) to the re block and then the im block of the orthonormal fft.
 
-    K maps rows in the order (h, re/im) to the re block and then the im block of the orthonormal fft. K is orthogonal:
-    its transpose is the inverse transform between the same two layouts.
+    K is orthogonal: its transpose is the inverse transform between the same two layouts.
+
+    Args:
+        n: The length of the axis.
+
+    Returns:
+        float64 [2n, 2n].
     """
     cos, sin = np.cos(_compute_angles(n)), np.sin(_compute_angles(n))
     real = np.stack([cos, sin], axis=2).reshape(n, 2 * n)
@@ -50,9 +62,15 @@ def column_basis(n: int) -> np.ndarray:
 
 
 def inverse_row_basis(n: int) -> np.ndarray:
-    """Return R′, float64 [2F, n]: `[re | im] @ R′` is the orthonormal irfft along the last axis.
+    """Compute R′: `[re | im] @ R′` is the orthonormal irfft along the last axis.
 
     As in every irfft, the imaginary parts of the first column have no effect, nor, for even n, those of the last.
+
+    Args:
+        n: The length of the axis.
+
+    Returns:
+        float64 [2F, n] with F = n//2+1.
     """
     half = n // 2 + 1
     angle = _compute_angles(n)[:half]
@@ -107,7 +125,17 @@ class MatmulFFT:
         return self._reshape(y, 2 * channels, 1, f"{name}/{INTERLEAVE}")
 
     def inverse(self, z: str, channels: int, name: str, like: str) -> str:
-        """Write the irfft2 of z [B, 2C, H, F]; return [B, C, H, W]. `like` is not used."""
+        """Write the irfft2 of z.
+
+        Args:
+            z: The spectrum [B, 2C, H, F].
+            channels: C.
+            name: The prefix of the nodes' names.
+            like: Not used.
+
+        Returns:
+            The result [B, C, H, W].
+        """
         y = self._reshape(z, channels, 1, f"{name}/{DEINTERLEAVE}")
         y = self._graph.add("MatMul", [self._bases["column_inverse"], y], f"{name}/{COLUMN}")
         y = self._reshape(y, 0, 2, f"{name}/parts_by_row")
@@ -130,11 +158,21 @@ class _DynamicBases:
     """Writes nodes that compute the four bases from the bottleneck's size."""
 
     def __init__(self, graph: GraphBuilder, like: str) -> None:
+        """Keep what the bases depend on.
+
+        Args:
+            graph: The graph.
+            like: A value [B, C, H, W] of the bottleneck's size.
+        """
         self._graph = graph
         self._like = like
 
     def write(self) -> dict[str, str]:
-        """Return the bases, and F and 2F as vectors, by name."""
+        """Write the nodes.
+
+        Returns:
+            The bases, and F and 2F as vectors, by name.
+        """
         add, ints = self._graph.add, self._graph.ints
         height = add("Shape", [self._like], f"{FFT}/height", start=2, end=3)
         width = add("Shape", [self._like], f"{FFT}/width", start=3, end=4)

@@ -15,6 +15,12 @@ class SplitFFT:
     """Writes the split transforms of one bottleneck size. All Fourier units share its bases."""
 
     def __init__(self, graph: GraphBuilder, size: tuple[int, int]) -> None:
+        """Write the bases.
+
+        Args:
+            graph: The graph.
+            size: The bottleneck's (height, width).
+        """
         self._graph, self._size = graph, size
         bases = split.compute_bases(*size)
         self._bases = {name: graph.constant(f"{FFT}/{name}", basis.astype(np.float32)) for name, basis in bases.items()}
@@ -33,7 +39,17 @@ class SplitFFT:
         return self._write_steps(x, split.list_forward_steps(self._size, channels), name)
 
     def inverse(self, z: str, channels: int, name: str, like: str) -> str:
-        """Write the irfft2 of z [B, 2C, H, split.count_columns(W)]; return [B, C, H, W]. `like` is not used."""
+        """Write the irfft2 of z.
+
+        Args:
+            z: The spectrum [B, 2C, H, split.count_columns(W)].
+            channels: C.
+            name: The prefix of the nodes' names.
+            like: Not used.
+
+        Returns:
+            The result [B, C, H, W].
+        """
         return self._write_steps(z, split.list_inverse_steps(self._size, channels), name)
 
     def _write_steps(self, x: str, steps: Iterable[split.Step], prefix: str) -> str:

@@ -42,11 +42,21 @@ class FloatInterface:
     """Writes the inputs and outputs of a graph with io `float`."""
 
     def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None) -> None:
+        """Keep what the nodes depend on.
+
+        Args:
+            graph: The graph.
+            size: The images' (height, width). None: any size.
+        """
         self._graph = graph
         self._sides = size or (HEIGHT, WIDTH)
 
     def write_inputs(self) -> str:
-        """Write the nodes before the network; return its input [B, 4, H, W], the masked image and the mask."""
+        """Write the nodes before the network.
+
+        Returns:
+            The network's input [B, 4, H, W], the masked image and the mask.
+        """
         add = self._graph.add
         keep = add("Sub", [_make_one(self._graph), MASK], KEEP)
         add("Mul", [IMAGE, keep], MASKED)
@@ -67,18 +77,33 @@ class FloatInterface:
 
     @staticmethod
     def add_predicted(model: onnx.ModelProto) -> None:
-        """Add the output `predicted` to a graph that has none."""
+        """Add the output `predicted` to a graph that does not have the output.
+
+        Args:
+            model: The graph, which is changed.
+        """
         _add_output(model, helper.make_node("Identity", [COMPOSE_PREDICTED], [PREDICTED], name=PREDICTED))
 
     def inputs(self) -> list[Value]:
-        """Return the graph's inputs."""
+        """Return the graph's inputs.
+
+        Returns:
+            The image and the mask.
+        """
         return [
             Value(IMAGE, "float32", (BATCH, 3, *self._sides)),
             Value(MASK, "float32", (BATCH, 1, *self._sides)),
         ]
 
     def outputs(self, names: Sequence[str]) -> list[Value]:
-        """Return the graph's outputs of these names."""
+        """Return the graph's outputs.
+
+        Args:
+            names: The outputs' names.
+
+        Returns:
+            The outputs, in the order of the names.
+        """
         return [Value(name, "float32", (BATCH, 3, *self._sides)) for name in names]
 
 
@@ -86,6 +111,12 @@ class ByteInterface:
     """Writes the inputs and outputs of a graph with io `uint8`."""
 
     def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None) -> None:
+        """Keep what the nodes depend on.
+
+        Args:
+            graph: The graph.
+            size: The images' (height, width). None: any size.
+        """
         self._graph, self._dynamic = graph, size is None
         self._sides = size or (HEIGHT, WIDTH)
 
@@ -139,7 +170,11 @@ class ByteInterface:
 
     @staticmethod
     def add_predicted(model: onnx.ModelProto) -> None:
-        """Add the output `predicted` to a graph that has none."""
+        """Add the output `predicted` to a graph that does not have the output.
+
+        Args:
+            model: The graph, which is changed.
+        """
         dynamic = any(node.name == COMPOSE_CROPPED for node in model.graph.node)
         source = COMPOSE_CROPPED if dynamic else COMPOSE_PREDICTED
         _add_output(model, helper.make_node("Transpose", [source], [PREDICTED], name=PREDICTED, perm=[0, 2, 3, 1]))
@@ -161,14 +196,25 @@ class ByteInterface:
         return add("Min", [index, back], f"{name}/mirrored")
 
     def inputs(self) -> list[Value]:
-        """Return the graph's inputs."""
+        """Return the graph's inputs.
+
+        Returns:
+            The image and the mask.
+        """
         return [
             Value(IMAGE, "uint8", (BATCH, *self._sides, 3)),
             Value(MASK, "uint8", (BATCH, *self._sides)),
         ]
 
     def outputs(self, names: Sequence[str]) -> list[Value]:
-        """Return the graph's outputs of these names."""
+        """Return the graph's outputs.
+
+        Args:
+            names: The outputs' names.
+
+        Returns:
+            The outputs, in the order of the names.
+        """
         types = {INPAINTED: "uint8", PREDICTED: "float32"}
         return [Value(name, types[name], (BATCH, *self._sides, 3)) for name in names]
 

@@ -82,6 +82,9 @@ def build(
         fft: How the transforms are written. `split` needs a size.
         io: The types of inputs and outputs.
 
+    Returns:
+        The model.
+
     Raises:
         GlamaError: a side is not a multiple of 8 or is below 16, or `split` has no size.
     """
@@ -164,6 +167,15 @@ class _NetworkWriter:
         size: tuple[int, int] | None,
         fft: Lowering,
     ) -> None:
+        """Keep what the layers depend on.
+
+        Args:
+            config: The network.
+            weights: The parameters by their names in the checkpoint.
+            graph: The graph.
+            size: The images' (height, width). None: any size.
+            fft: How the transforms are written.
+        """
         self._config = config
         self._weights = weights
         self._graph = graph
@@ -174,7 +186,14 @@ class _NetworkWriter:
         self._fft: MatmulFFT | SplitFFT | DftFFT | PluginFFT | None = None
 
     def write_generator(self, x: str) -> str:
-        """Return the head's output [B, 3, H, W], before the sigmoid, from the input [B, 4 or 7, H, W]."""
+        """Write all layers but the sigmoid.
+
+        Args:
+            x: The network's input [B, 4 or 7, H, W].
+
+        Returns:
+            The head's output [B, 3, H, W].
+        """
         if self._config.fill is None:
             return self._write_layers(x)
         picture = PullPush(self._graph, self._size, x)

@@ -32,11 +32,22 @@ class PullPush:
         self._picture = self._push(self._pull(self._add("Concat", [masked, known], "levels0", axis=1)))
 
     def write_network_input(self) -> str:
-        """Return the network's input, the picture and the mask, [B, 4, H, W]."""
+        """Write the network's input.
+
+        Returns:
+            The picture and the mask, [B, 4, H, W].
+        """
         return self._add("Concat", [self._picture, self._mask], "seen", axis=1)
 
     def add_log_odds(self, logits: str) -> str:
-        """Return the sum of the network's output and the picture's log odds, [B, 3, H, W]."""
+        """Add the picture's log odds to the network's output.
+
+        Args:
+            logits: The network's output [B, 3, H, W] before the sigmoid.
+
+        Returns:
+            The sum [B, 3, H, W].
+        """
         lowest, highest = self._graph.scalar(FILL_LEAST), self._graph.scalar(1 - FILL_LEAST)
         p = self._add("Min", [self._add("Max", [self._picture, lowest], "bounded_below"), highest], "bounded")
         odds = self._add("Div", [p, self._add("Sub", [self._graph.scalar(1), p], "complement")], "odds")

@@ -22,21 +22,44 @@ MIN_KNOWN_SHARE = 2.0**-10
 
 
 def compute_area_weights(extent: int, cells: int) -> np.ndarray:
-    """Return the share of each cell that each pixel covers, float64 [cells, extent]."""
+    """Compute the share of each cell that each pixel covers.
+
+    Args:
+        extent: Number of pixels.
+        cells: Number of cells.
+
+    Returns:
+        float64 [cells, extent]; each row sums to 1.
+    """
     cell, pixel = np.arange(cells)[:, None], np.arange(extent)
     overlap = np.minimum((cell + 1) * extent, (pixel + 1) * cells) - np.maximum(cell * extent, pixel * cells)
     return np.maximum(overlap, 0) / extent
 
 
 def compute_bilinear_weights(cells: int, extent: int) -> np.ndarray:
-    """Return the weight of each cell in each pixel, float64 [extent, cells]. Pixels are areas, edges are repeated."""
+    """Compute the weight of each cell in each pixel. Pixels are areas, edges are repeated.
+
+    Args:
+        cells: Number of cells.
+        extent: Number of pixels.
+
+    Returns:
+        float64 [extent, cells]; each row sums to 1.
+    """
     pixel, cell = np.arange(extent)[:, None], np.arange(cells)
     place = np.clip((2 * pixel + 1) * cells - extent, 0, 2 * extent * (cells - 1))  # in units of 1/(2·extent)
     return np.maximum(1 - np.abs(place - 2 * extent * cell) / (2 * extent), 0)
 
 
 def find_products(model: onnx.ModelProto) -> dict[str, str]:
-    """Return the names of the resamplings' matrix products, which stay float32, each with the reason."""
+    """Find the resamplings' matrix products, which stay float32.
+
+    Args:
+        model: The graph.
+
+    Returns:
+        The nodes' names, each with the reason.
+    """
     reason = "it resamples the image between two stages, where cells may be known by a thousandth"
     own = (node for node in model.graph.node if node.op_type == "MatMul" and get_part(node.name) in PARTS)
     return {node.name: reason for node in own}
@@ -57,7 +80,14 @@ class Resampling:
         self._graph, self._size, self._side, self._like = graph, size, side, like
 
     def shrink(self, x: str) -> str:
-        """Return the mean of x [B, C, H, W] in each cell, [B, C, S, S]."""
+        """Write the mean of x in each cell.
+
+        Args:
+            x: A value [B, C, H, W].
+
+        Returns:
+            The means [B, C, S, S].
+        """
         if self._size is not None:
             rows, columns = (compute_area_weights(extent, self._side) for extent in self._size)
             names = self._constant(rows, f"{SHRINK}/rows"), self._constant(columns.T, f"{SHRINK}/columns")
@@ -66,7 +96,14 @@ class Resampling:
         return self._write_products(names, x, SHRINK)
 
     def enlarge(self, x: str) -> str:
-        """Interpolate x [B, C, S, S]; return [B, C, H, W]."""
+        """Write the interpolation of x.
+
+        Args:
+            x: A value [B, C, S, S].
+
+        Returns:
+            The result [B, C, H, W].
+        """
         if self._size is not None:
             rows, columns = (compute_bilinear_weights(self._side, extent) for extent in self._size)
             names = self._constant(rows, f"{ENLARGE}/rows"), self._constant(columns.T, f"{ENLARGE}/columns")

@@ -1,10 +1,10 @@
-"""Tensor-core arithmetic on a CPU: what a typed graph gives where every half value is rounded to its type.
+"""Emulation of tensor cores on a CPU: each value of a half type is rounded to its type.
 
-A tensor core multiplies half values exactly and adds the products in float32; its result is rounded when it is stored.
-The emulation does the same: each half operation becomes a float32 one (a product of two fp16 values is exact in
-float32) whose result is cast to the half type and back. ONNX Runtime runs it with its optimizations off, so that no
-fusion skips a rounding. Bytes with a scale are multiplied as they are: an int8 convolution scales the sum. What it
-cannot show is the order in which a GPU adds, which moves the last float32 digits.
+A tensor core multiplies half values exactly and adds the products in float32. The result is rounded when it is stored.
+The emulation replaces each half operation by a float32 operation, whose result is cast to the half type and back. (A
+product of two fp16 values is exact in float32.) ONNX Runtime runs the graph without optimizations, because a fusion
+would skip a rounding. Bytes with a scale are multiplied as they are: an int8 convolution scales the sum. The emulation
+does not have a GPU's order of additions, which changes the last digits of float32.
 """
 
 from __future__ import annotations
@@ -28,7 +28,14 @@ _HALF = {TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
 
 
 def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The typed model as a float32 one that rounds where the typed one would."""
+    """Convert a typed model to a float32 model that rounds where the typed model would.
+
+    Args:
+        model: A graph with fp16 or bf16 values, which is not changed.
+
+    Returns:
+        The float32 graph, of the same inputs and outputs.
+    """
     inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     half = {
         value.name: value.type.tensor_type.elem_type
@@ -81,7 +88,7 @@ class EmulatedRunner(Runner):
         """
         self._outputs = {output.name for output in model.graph.output}
         plugins = any(node.domain for node in model.graph.node)
-        self._run = _by_node(emulated(model)) if plugins else _session(emulated(model), threads)
+        self._run = _open_by_node(emulated(model)) if plugins else _open_session(emulated(model), threads)
         self.precision, self.sizes, self._network = precision, sizes, network or NetworkConfig()
         image = model.graph.input[0].type.tensor_type.elem_type
         self.io: Io = "uint8" if image == TensorProto.UINT8 else "float"
@@ -99,14 +106,14 @@ class EmulatedRunner(Runner):
             raise EngineError(f"the emulation failed: {first_line(error, MAX_ENGINE_LINE)}") from error
 
 
-def _session(model: onnx.ModelProto, threads: int | None) -> Callable[[str, dict[str, np.ndarray]], np.ndarray]:
-    """The whole graph on ONNX Runtime, nothing fused; threads None: all."""
+def _open_session(model: onnx.ModelProto, threads: int | None) -> Callable[[str, dict[str, np.ndarray]], np.ndarray]:
+    """Return a function that runs the whole graph on ONNX Runtime, without fusions; threads None: all."""
     session = open_cpu_session(model.SerializeToString(), threads=threads, is_optimized=False)
     return lambda output, feeds: session.run([output], feeds)[0]
 
 
-def _by_node(model: onnx.ModelProto) -> Callable[[str, dict[str, np.ndarray]], np.ndarray]:
-    """A graph with plugins' nodes, which NumPy computes, node by node."""
+def _open_by_node(model: onnx.ModelProto) -> Callable[[str, dict[str, np.ndarray]], np.ndarray]:
+    """Return a function that runs a graph with plugins' nodes, node by node. NumPy computes the plugins' nodes."""
     from glama_deploy.runtime.tensorrt.plugins import cpu_reference
 
     return lambda output, feeds: cpu_reference.run(model, feeds)[output]

@@ -64,7 +64,11 @@ class _SharedFactors:
     readers: tuple[_Reader, ...]
 
     def of_coarse(self) -> _SharedFactors:
-        """Return the same place of stage one, with the prefixes of its names."""
+        """Return the same place of stage one.
+
+        Returns:
+            The place, with the prefixes of stage one's names.
+        """
         return _SharedFactors(
             tuple(f"{COARSE_PREFIX}{name}" for name in self.tensors),
             tuple((f"coarse.{norm}", each) for norm, each in self.norms),

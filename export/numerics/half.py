@@ -51,6 +51,12 @@ def is_always_fp32(node: onnx.NodeProto) -> bool:
 
     These nodes mask, interpolate and composite images; resample between two stages; compute the sigmoid, whose steps
     would be visible in a half type; or belong to a library's transform.
+
+    Args:
+        node: A node of the float32 graph.
+
+    Returns:
+        True if the node stays float32.
     """
     part = get_part(node.name.removeprefix(COARSE_PREFIX))
     return (
@@ -61,9 +67,16 @@ def is_always_fp32(node: onnx.NodeProto) -> bool:
 
 
 def find_unsupported_nodes(model: onnx.ModelProto, half: Half) -> dict[str, str]:
-    """Return the names of the nodes that TensorRT does not support in a half type, each with the reason.
+    """Find the nodes that TensorRT does not support in a half type.
 
     In bf16 these are the transposed convolutions, which TensorRT-RTX 1.7 does not build.
+
+    Args:
+        model: The float32 graph.
+        half: The half type.
+
+    Returns:
+        The nodes' names, each with the reason.
     """
     if half != "bf16":
         return {}

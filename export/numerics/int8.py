@@ -1,8 +1,8 @@
-"""The int8 graphs of a bundle: one calibration, one measured choice of places, two ways to write them.
+"""The int8 graphs of a bundle. One calibration and one choice of convolutions serve both graphs.
 
-`model.int8.onnx` is for CPUs: NNCF's quantizers, what is not int8 in float32. `model.int8+fp16.onnx` is for TensorRT:
-the same quantizers around zero (:mod:`glama_deploy.export.numerics.symmetric`), what is not int8 in fp16. Transposed
-convolutions are not int8 there: TensorRT-RTX 1.7 takes them, but turns the bytes back into fp16 and multiplies those.
+`model.int8.onnx` is for CPUs. It has NNCF's quantizers; the rest is float32. `model.int8+fp16.onnx` is for TensorRT. It
+has the same quantizers without zero points (:mod:`glama_deploy.export.numerics.symmetric`); the rest is fp16. Its
+transposed convolutions are not int8: TensorRT-RTX 1.7 converts their bytes back to fp16 and multiplies in fp16.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from glama_deploy.node_names import IMAGE, INPAINTED, MASK, PREDICTED, SPECTRUM
 if TYPE_CHECKING:
     from glama_deploy.export.pipeline import Request
 
-#: Where a graph of any size is calibrated for int8, and where it is measured beside that. (Calibrated at 512×512 it is
-#: worse at both: ranges are the mean of the images' largest values, which grow with the images.)
+#: The size at which a graph of any size is calibrated, and another size at which the graph is also measured. (The graph
+#: is worse at both sizes if it is calibrated at 512×512: ranges are the mean of the images' largest values, which grow
+#: with the images.)
 SIZES: tuple[Size, Size] = ((256, 256), (512, 512))
 
-#: Photos on which fp16's range is watched at the largest size: those of int8 are many, and this is much larger.
+#: The number of photos on which fp16's range is measured at the largest size. int8 has more photos of a smaller size.
 _FP16_PHOTOS = 4
 
 _SPECTRUM = "a spectrum: its largest value is the image's mean, and grows with the size"
@@ -46,20 +47,38 @@ def write(
     folder: Path,
     step: Callable[[str], None],
 ) -> dict[Precision, Graph]:
-    """Calibrate at the graph's size (see :data:`SIZES` where it takes any) from weights of the same network that leave
-    its channels in like ranges, and write those of the two graphs, int8 and int8+fp16, that are in `graphs`."""
+    """Calibrate int8 and write the int8 graphs.
+
+    The graphs are calibrated at their own size, or at the first of :data:`SIZES` if they take any size. The weights are
+    those of the same network with equalized channels.
+
+    Args:
+        checkpoint: The checkpoint.
+        request: What is exported.
+        fft: How FFTs are written.
+        graphs: Which graphs to write: int8, int8+fp16 or both.
+        folder: The bundle's folder.
+        step: Called with a text at each step.
+
+    Returns:
+        The manifest's entries by precision.
+
+    Raises:
+        GlamaError: the photos are missing or too few, or memory is short.
+        EngineError: NNCF or ONNX Runtime is not installed, or NNCF does not support the graph.
+    """
     for_cpus, for_tensorrt = ("int8" in graphs), ("int8+fp16" in graphs)
     if for_tensorrt:
         graph_files.check_memory(checkpoint.config, request.size or request.profile.max)
-    calibration, checks = _samples(checkpoint, request, step)
+    calibration, checks = _make_samples(checkpoint, request, step)
     whole = PREDICTED if PREDICTED in request.outputs else INPAINTED
-    parity = [_sample(case, request, whole) for case in samples.parity_cases(request.graph_sizes, request.largest)]
-    model = _built(checkpoint, request, fft)
+    parity = [_make_sample(case, request, whole) for case in samples.parity_cases(request.graph_sizes, request.largest)]
+    model = _build(checkpoint, request, fft)
     weights = equalize.equalize_channels(
         checkpoint.config, checkpoint.weights, lambda names: quantize.ranges(model, names, calibration)
     )
     checkpoint = replace(checkpoint, weights=weights)
-    model = _built(checkpoint, request, fft)
+    model = _build(checkpoint, request, fft)
     outside = [node.name for node in model.graph.node if half.is_always_fp32(node)]
     never = {node.name: _SPECTRUM for node in model.graph.node if node.name.endswith(f"/{SPECTRUM}")}
     lacking: dict[str, str] = {}
@@ -84,33 +103,35 @@ def write(
     if for_cpus:
         written["int8"] = graph_files.write(folder, found.model, "int8", kept)
     if for_tensorrt:
-        full = _out_of_fp16(checkpoint, model, request, fft, step)
+        full = _find_out_of_fp16(checkpoint, model, request, fft, step)
         step("writing int8 and fp16 into the graph")
         quantized = quantize.without(found.model, model, lacking.keys() | full.keys())
         mixed = half.convert_to_half(symmetric.make_symmetric(quantized), "fp16", full)
-        kept = _reasons(quantized, kept | lacking, full)
+        kept = _explain_types(quantized, kept | lacking, full)
         written["int8+fp16"] = graph_files.write(folder, mixed, "int8+fp16", kept)
     return written
 
 
-def _samples(
+def _make_samples(
     checkpoint: Checkpoint, request: Request, step: Callable[[str], None]
 ) -> tuple[list[quantize.Sample], list[quantize.Sample]]:
-    """Photos to calibrate on and to measure on."""
+    """Return photos for calibration and photos for measurements."""
     assert request.calibration is not None
     size, largest = (request.size,) * 2 if request.size else SIZES
     graph_files.check_memory(checkpoint.config, largest)
     step(f"calibrating int8 at {size[0]}x{size[1]}")
     calibration, checks = (
-        [_sample(case, request) for case in cases]
+        [_make_sample(case, request) for case in cases]
         for cases in samples.int8_cases(request.calibration, size, largest, request.calibration_images)
     )
     return calibration, checks
 
 
-def _sample(case: samples.Case, request: Request, whole: str | None = None) -> quantize.Sample:
-    """A case as the graph takes it; measured are its missing pixels, or all of the output `whole`, but for the padding
-    that the graph's input has."""
+def _make_sample(case: samples.Case, request: Request, whole: str | None = None) -> quantize.Sample:
+    """Return a case as inputs of the graph.
+
+    The missing pixels are measured, or with `whole` all pixels of that output without the padding.
+    """
     image, mask = case.tensors(request.io)
     height, width = case.missing.shape[1:]
     measured = np.zeros(mask.shape if request.io == "uint8" else (mask.shape[0], *mask.shape[2:]), bool)
@@ -118,21 +139,21 @@ def _sample(case: samples.Case, request: Request, whole: str | None = None) -> q
     return quantize.Sample({IMAGE: image, MASK: mask}, measured, whole or INPAINTED)
 
 
-def _built(checkpoint: Checkpoint, request: Request, fft: Lowering) -> onnx.ModelProto:
+def _build(checkpoint: Checkpoint, request: Request, fft: Lowering) -> onnx.ModelProto:
     return network.build(checkpoint.config, checkpoint.weights, request.size, request.outputs, fft, request.io)
 
 
-def _out_of_fp16(
+def _find_out_of_fp16(
     checkpoint: Checkpoint, model: onnx.ModelProto, request: Request, fft: Lowering, step: Callable[[str], None]
 ) -> dict[str, str]:
-    """The nodes that stay fp32 in TensorRT's graph, each with the reason."""
+    """Return the nodes that stay fp32 in TensorRT's graph, each with the reason."""
     height, width = request.size or request.profile.max
     step(f"calibrating fp16 at {height}x{width}")
     return graph_files.calibrate(checkpoint, model, "fp16", fft, (height, width), request.calibration, _FP16_PHOTOS)
 
 
-def _reasons(quantized: onnx.ModelProto, known: dict[str, str], full: dict[str, str]) -> dict[str, str]:
-    """Why each convolution is not int8, and why each node is fp32."""
+def _explain_types(quantized: onnx.ModelProto, known: dict[str, str], full: dict[str, str]) -> dict[str, str]:
+    """Return why each convolution is not int8, and why each node is fp32."""
     in_bytes = quantize.in_bytes(quantized)
     convolutions = [node.name for node in quantized.graph.node if node.op_type in quantize.CONVOLUTIONS]
     return {name: known.get(name, _SHARED) for name in convolutions if name not in in_bytes} | full

@@ -1,9 +1,9 @@
-"""int8 written into the graph: NNCF calibrates it, and what costs accuracy goes back to fp32, by measurement.
+"""Quantization of a graph to int8. NNCF calibrates; convolutions that cost too much accuracy return to fp32.
 
-Only convolutions compute in int8, each on a quantized input: nine tenths of the work is theirs. Sums and transforms in
-int8 cost digits (5 dB in LaMa) and win no time. The graph that comes out has QuantizeLinear and DequantizeLinear nodes,
-which ONNX Runtime takes as they are and OpenVINO compiles to its own int8; TensorRT takes them without zero points
-(:mod:`glama_deploy.export.numerics.symmetric`).
+Only convolutions compute in int8, each on a quantized input: they have nine tenths of the multiplications. Sums and
+transforms in int8 cost accuracy (5 dB in LaMa) and save no time. The graph has QuantizeLinear and DequantizeLinear
+nodes. ONNX Runtime runs these nodes, and OpenVINO compiles them to its own int8. TensorRT supports them without zero
+points (:mod:`glama_deploy.export.numerics.symmetric`).
 """
 
 from __future__ import annotations
@@ -26,19 +26,25 @@ from glama_deploy.runtime.base import require
 from glama_deploy.runtime.onnxruntime.providers import open_cpu_session
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
 
-#: What stays as it is: everything but convolutions. (A quantizer may move up over a Pad, which then moves bytes.)
+#: Operators that are not quantized: all but convolutions. (A quantizer may move up over a Pad, which then moves bytes.)
 UNTOUCHED = ("Add", "Concat", "MatMul", "Mul", "Reshape", "Shape", "DepthToSpace")
 
-#: What may compute in int8.
+#: Operators that may compute in int8.
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 
-#: Groups are ranked on so many samples; what is decided by them is measured on all.
-_RANKED_ON = 3
+#: The number of samples on which groups are ranked. The choice of groups is measured on all samples.
+_RANKING_SAMPLES = 3
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What a graph takes, by the names of its inputs, and which pixels of which output are measured, bool [B, H, W]."""
+    """The inputs of a graph, and the pixels that are measured.
+
+    Attributes:
+        inputs: The inputs by name.
+        measured: bool [B, H, W], True where the output is compared.
+        output: The name of the output.
+    """
 
     inputs: dict[str, np.ndarray]
     measured: np.ndarray
@@ -47,8 +53,13 @@ class Sample:
 
 @dataclass(frozen=True)
 class Quantized:
-    """A graph with int8 in it, the convolutions that stay fp32, each with the reason, and the PSNR against fp32 (dB, of
-    what is measured of all checks)."""
+    """A graph with int8 in it.
+
+    Attributes:
+        model: The graph.
+        kept: The convolutions that stay fp32, each with the reason.
+        psnr: PSNR against fp32 in dB, over the measured pixels of all checks.
+    """
 
     model: onnx.ModelProto
     kept: dict[str, str]
@@ -66,40 +77,56 @@ def quantize(
     least_parity: float = INT8_LEAST_PSNR_DB + INT8_PARITY_MARGIN_DB,
     step: Callable[[str], None] = lambda text: None,
 ) -> Quantized:
-    """Quantize the convolutions of an fp32 graph, but for those called `ignore`.
+    """Quantize the convolutions of an fp32 graph.
 
-    Ranges are those of `calibration`. Where `checks` then are further than `least` dB from the fp32 graph's, or those
-    of `parity` than `least_parity` dB, each quantizer is tried alone, and those with the most error for the work that
-    they make cheap are taken out again, as many as it takes. Raises EngineError where NNCF or ONNX Runtime is not
-    installed, or NNCF does not take the graph.
+    If a PSNR is below its bound, each quantizer is measured alone. Those with the largest error for the multiplications
+    that they serve are removed, as few as the bounds allow (a bisection).
+
+    Args:
+        model: The fp32 graph, which is not changed.
+        calibration: Samples from which NNCF takes the ranges.
+        checks: Samples that are measured against the fp32 graph.
+        parity: Samples of the parity check, which have a bound of their own.
+        ignore: Names of nodes that stay fp32.
+        least: The least PSNR of the checks, in dB.
+        least_parity: The least PSNR of the parity samples, in dB.
+        step: Called with a text at each step.
+
+    Returns:
+        The quantized graph.
+
+    Raises:
+        EngineError: NNCF or ONNX Runtime is not installed, or NNCF does not support the graph.
     """
-    full = _calibrated(model, calibration, ignore)
-    groups = _groups(full)
-    reference = _runner(model)
+    full = _calibrate(model, calibration, ignore)
+    groups = _find_groups(full)
+    reference = _make_runner(model)
     expected, of_parity = ([reference(sample) for sample in several] for several in (checks, parity))
 
-    def reached(taken_out: Iterable[_Group]) -> tuple[float, bool]:
-        """The PSNR of the checks without these, and whether it is enough, and parity's too."""
-        run = _runner(_without(full, model, taken_out))
-        psnr = compute_psnr(_error(run, checks, expected))
-        return psnr, psnr >= least and (not parity or compute_psnr(_error(run, parity, of_parity)) >= least_parity)
+    def measure(taken_out: Iterable[_Group]) -> tuple[float, bool]:
+        # the PSNR of the checks without these, and whether this PSNR and parity's are enough
+        run = _make_runner(_restore_groups(full, model, taken_out))
+        psnr = compute_psnr(_measure_error(run, checks, expected))
+        return psnr, psnr >= least and (
+            not parity or compute_psnr(_measure_error(run, parity, of_parity)) >= least_parity
+        )
 
     step("measuring int8 against fp32")
-    psnr, enough_as_it_is = reached(())
+    psnr, enough_as_it_is = measure(())
     if enough_as_it_is:
         return Quantized(full, {}, psnr)
-    work = _multiply_adds(model, checks[0])
+    work = _count_multiply_adds(model, checks[0])
     alone = {}
     for number, group in enumerate(groups, 1):
         step(f"measuring int8 in one place, {number} of {len(groups)}")
-        only = _runner(_without(full, model, [other for other in groups if other is not group]))
-        alone[group] = _error(only, checks[:_RANKED_ON], expected[:_RANKED_ON])
+        only = _make_runner(_restore_groups(full, model, [other for other in groups if other is not group]))
+        alone[group] = _measure_error(only, checks[:_RANKING_SAMPLES], expected[:_RANKING_SAMPLES])
     ranked = sorted(groups, key=lambda group: alone[group] / sum(work[c] for c in group.convolutions), reverse=True)
     few, enough, there = 0, len(groups), math.inf
     while enough - few > 1:  # `few` taken out are too few, `enough` are enough
         number = (few + enough) // 2
         step(f"measuring int8 with {number} of {len(groups)} places in fp32")
-        psnr, will_do = reached(ranked[:number])
+        psnr, will_do = measure(ranked[:number])
         if will_do:
             enough, there = number, psnr
         else:
@@ -109,12 +136,12 @@ def quantize(
         for group in ranked[:enough]
         for name in group.convolutions
     }
-    return Quantized(_without(full, model, ranked[:enough]), kept, there)
+    return Quantized(_restore_groups(full, model, ranked[:enough]), kept, there)
 
 
 @dataclass(frozen=True)
 class _Group:
-    """A quantizer of an activation: its two nodes, the tensor that it quantizes, the convolutions that it serves."""
+    """The quantizer of an activation: its two nodes, the quantized tensor, and the convolutions behind it."""
 
     quantize: str
     dequantize: str
@@ -123,16 +150,25 @@ class _Group:
 
 
 def ranges(model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Sample]) -> dict[str, np.ndarray]:
-    """The largest magnitude of each channel, [C], of tensors [B, C, H, W] of a graph over all samples."""
+    """Measure the largest magnitude of each channel.
+
+    Args:
+        model: The graph.
+        tensors: Names of tensors [B, C, H, W] in the graph.
+        samples: Inputs of the graph.
+
+    Returns:
+        float32 [C] by the tensor's name, over all samples.
+    """
     reduced = {f"{name}/largest": name for name in tensors}
-    probed = _giving(model, reduced)
+    probed = _with_outputs(model, reduced)
     axes = onnx.numpy_helper.from_array(np.array([0, 2, 3]), "largest/axes")
     probed.graph.initializer.append(axes)
     for output, name in reduced.items():  # in the graph, which need not keep the tensors then
         magnitude = f"{name}/magnitude"
         probed.graph.node.append(onnx.helper.make_node("Abs", [name], [magnitude]))
         probed.graph.node.append(onnx.helper.make_node("ReduceMax", [magnitude, axes.name], [output], keepdims=0))
-    session = _session(probed)
+    session = _open_session(probed)
     found: dict[str, np.ndarray] = {}
     for sample in samples:
         for output, largest in zip(reduced, session.run(list(reduced), sample.inputs), strict=True):
@@ -141,8 +177,8 @@ def ranges(model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Sam
     return found
 
 
-def _giving(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
-    """The graph with other outputs."""
+def _with_outputs(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
+    """Return a copy of the graph with other outputs."""
     probed = onnx.ModelProto()
     probed.CopyFrom(model)
     del probed.graph.output[:]
@@ -150,7 +186,7 @@ def _giving(model: onnx.ModelProto, tensors: Iterable[str]) -> onnx.ModelProto:
     return probed
 
 
-def _calibrated(model: onnx.ModelProto, samples: Sequence[Sample], ignore: Iterable[str]) -> onnx.ModelProto:
+def _calibrate(model: onnx.ModelProto, samples: Sequence[Sample], ignore: Iterable[str]) -> onnx.ModelProto:
     nncf: Any = require("nncf", "NNCF", "pip install nncf")
     # Not nncf.set_log_level: it also sets every handler on NNCF's logger, and one that the program shares between
     # loggers would drop this package's own warnings from then on.
@@ -167,7 +203,7 @@ def _calibrated(model: onnx.ModelProto, samples: Sequence[Sample], ignore: Itera
         raise EngineError(f"NNCF does not quantize the graph: {first_line(error, MAX_ENGINE_LINE)}") from error
 
 
-def _groups(full: onnx.ModelProto) -> list[_Group]:
+def _find_groups(full: onnx.ModelProto) -> list[_Group]:
     readers = defaultdict(list)
     for node in full.graph.node:
         for tensor in node.input:
@@ -189,11 +225,11 @@ def _groups(full: onnx.ModelProto) -> list[_Group]:
     return groups
 
 
-def _multiply_adds(model: onnx.ModelProto, sample: Sample) -> dict[str, int]:
-    """Those of each convolution for a sample."""
+def _count_multiply_adds(model: onnx.ModelProto, sample: Sample) -> dict[str, int]:
+    """Count the multiplications of each convolution for a sample."""
     convolutions = [node for node in model.graph.node if node.op_type in CONVOLUTIONS]
     names = [node.output[0] for node in convolutions]
-    session = _session(_giving(model, names))
+    session = _open_session(_with_outputs(model, names))
     shapes = {name: found.shape for name, found in zip(names, session.run(names, sample.inputs), strict=True)}
     weights = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
     counts = {}
@@ -205,20 +241,37 @@ def _multiply_adds(model: onnx.ModelProto, sample: Sample) -> dict[str, int]:
 
 
 def without(quantized: onnx.ModelProto, model: onnx.ModelProto, convolutions: Collection[str]) -> onnx.ModelProto:
-    """The graph that was quantized from `model`, with these convolutions in fp32 again, and those that share a
-    quantizer with them."""
+    """Return convolutions of a quantized graph to fp32, and those that share a quantizer with them.
+
+    Args:
+        quantized: The graph that was quantized, which is not changed.
+        model: The fp32 graph.
+        convolutions: Names of the convolutions.
+
+    Returns:
+        The changed graph.
+    """
     wanted = set(convolutions)
-    return _without(quantized, model, [group for group in _groups(quantized) if wanted & set(group.convolutions)])
+    return _restore_groups(
+        quantized, model, [group for group in _find_groups(quantized) if wanted & set(group.convolutions)]
+    )
 
 
 def in_bytes(quantized: onnx.ModelProto) -> set[str]:
-    """The convolutions of a graph whose weights are stored in bytes."""
+    """Find the convolutions whose weights are stored in int8.
+
+    Args:
+        quantized: A quantized graph.
+
+    Returns:
+        The convolutions' names.
+    """
     dequantized = {node.output[0] for node in quantized.graph.node if node.op_type == "DequantizeLinear"}
     return {n.name for n in quantized.graph.node if n.op_type in CONVOLUTIONS and n.input[1] in dequantized}
 
 
-def _without(full: onnx.ModelProto, model: onnx.ModelProto, groups: Iterable[_Group]) -> onnx.ModelProto:
-    """The quantized graph with these quantizers taken out, and the fp32 weights and biases back where they were."""
+def _restore_groups(full: onnx.ModelProto, model: onnx.ModelProto, groups: Iterable[_Group]) -> onnx.ModelProto:
+    """Remove quantizers from a copy of the quantized graph, and restore the fp32 weights and biases behind them."""
     groups = list(groups)
     result = onnx.ModelProto()
     result.CopyFrom(full)
@@ -244,7 +297,7 @@ def _without(full: onnx.ModelProto, model: onnx.ModelProto, groups: Iterable[_Gr
 
 
 def _drop_unread(graph: onnx.GraphProto) -> None:
-    """Remove nodes and stored tensors that nothing reads, from the end of the graph on."""
+    """Remove nodes and stored tensors that are not read, from the end of the graph on."""
     read = {output.name for output in graph.output}
     nodes = []
     for node in reversed(graph.node):
@@ -258,8 +311,10 @@ def _drop_unread(graph: onnx.GraphProto) -> None:
     graph.initializer.extend(stored)
 
 
-def _error(run: Callable[[Sample], np.ndarray], samples: Sequence[Sample], expected: Sequence[np.ndarray]) -> float:
-    """Mean squared difference of the measured pixels' values, of 0…1."""
+def _measure_error(
+    run: Callable[[Sample], np.ndarray], samples: Sequence[Sample], expected: Sequence[np.ndarray]
+) -> float:
+    """Return the mean squared difference of the measured pixels; values are from 0 to 1."""
     total, count = 0.0, 0
     for sample, wanted in zip(samples, expected, strict=True):
         difference = (run(sample) - wanted)[sample.measured]
@@ -267,9 +322,9 @@ def _error(run: Callable[[Sample], np.ndarray], samples: Sequence[Sample], expec
     return total / count
 
 
-def _runner(model: onnx.ModelProto) -> Callable[[Sample], np.ndarray]:
-    """Runs a sample's output of a graph, float64 [B, H, W, 3] of 0…1."""
-    session = _session(model)
+def _make_runner(model: onnx.ModelProto) -> Callable[[Sample], np.ndarray]:
+    """Return a function that gives a sample's output, float64 [B, H, W, 3] from 0 to 1."""
+    session = _open_session(model)
 
     def run(sample: Sample) -> np.ndarray:
         found = session.run([sample.output], sample.inputs)[0]
@@ -280,6 +335,6 @@ def _runner(model: onnx.ModelProto) -> Callable[[Sample], np.ndarray]:
     return run
 
 
-def _session(model: onnx.ModelProto) -> Any:
-    """A session that computes quantizers as they stand, in fp32: the same on every CPU, int8 products or none."""
+def _open_session(model: onnx.ModelProto) -> Any:
+    """Open a session that computes quantizers in fp32. The result is the same on every CPU."""
     return open_cpu_session(model.SerializeToString(), multiplies_bytes=False)

@@ -119,13 +119,27 @@ class _GraphPart:
     """Some nodes of the graph as a session that also returns the range of each of their values."""
 
     def __init__(self, model: onnx.ModelProto, inputs: list[str], outputs: list[str]) -> None:
+        """Open a session for a part.
+
+        Args:
+            model: The part's nodes.
+            inputs: Names of the values that the part reads.
+            outputs: Names of the values that later parts read.
+        """
         self.inputs, self._outputs = inputs, outputs
         probed, self._probes = _with_probes(model)
         # a part's memory is given back when it is done
         self._session = open_cpu_session(probed.SerializeToString(), keeps_memory=False)
 
     def run(self, feeds: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-        """Return the values that later parts need, and the largest magnitude of each value."""
+        """Run the part.
+
+        Args:
+            feeds: The inputs by name.
+
+        Returns:
+            The values that later parts need, and the largest magnitude of each value.
+        """
         found = self._session.run([*self._outputs, *self._probes], feeds)
         made = dict(zip(self._outputs, found, strict=False))
         largest: dict[str, float] = {}

@@ -41,7 +41,7 @@ def test_it_is_the_same_network(name):
     changed = equalized(config, weights)
     assert changed.keys() == weights.keys()
     assert all(changed[part].shape == values.shape for part, values in weights.items())
-    before, after = (quantize._runner(build(config, values)) for values in (weights, changed))
+    before, after = (quantize._make_runner(build(config, values)) for values in (weights, changed))
     for sample in cases(3, "general"):
         # other weights, other roundings: what two engines differ by in fp32
         np.testing.assert_allclose(after(sample), before(sample), rtol=0, atol=2e-5)

@@ -123,8 +123,8 @@ def test_what_parity_measures_is_reached_too():
     parity = _samples(3, "general", "predicted")
 
     def psnr(found: onnx.ModelProto) -> float:
-        expected = [quantize._runner(model)(sample) for sample in parity]
-        return compute_psnr(quantize._error(quantize._runner(found), parity, expected))
+        expected = [quantize._make_runner(model)(sample) for sample in parity]
+        return compute_psnr(quantize._measure_error(quantize._make_runner(found), parity, expected))
 
     plain = quantize.quantize(model, calibration, checks, least=-math.inf)
     asked = psnr(plain.model) + 3
@@ -137,10 +137,10 @@ def test_what_parity_measures_is_reached_too():
 def test_what_is_measured_is_what_a_graph_gives_but_for_its_padding(tiny, photos, tmp_path, io, size):
     request = Request(tiny, tmp_path / "b", ("openvino",), "int8", size=size, io=io, calibration=photos)
     source = formats.read(tiny)
-    run = quantize._runner(int8._built(source, request, "matmul"))
+    run = quantize._make_runner(int8._build(source, request, "matmul"))
     for case in samples.parity_cases(request.graph_sizes, (264, 264)):
         for whole in (None, "predicted"):
-            sample = int8._sample(case, request, whole)
+            sample = int8._make_sample(case, request, whole)
             assert run(sample).shape[:3] == sample.measured.shape
             assert sample.measured.sum() == (case.missing.size if whole else case.missing.sum())
 
@@ -151,13 +151,13 @@ def test_a_graph_with_everything_taken_out_is_the_fp32_graph():
     checks = _samples(2, "strokes")
     shared = logging.NullHandler()  # a handler of the program's, which its other loggers have too
     logging.getLogger("nncf").addHandler(shared)
-    full = quantize._calibrated(model, checks, ())
+    full = quantize._calibrate(model, checks, ())
     logging.getLogger("nncf").removeHandler(shared)
     assert shared.level == logging.NOTSET  # what else goes through it is heard as before
-    bare = quantize._without(full, model, quantize._groups(full))
+    bare = quantize._restore_groups(full, model, quantize._find_groups(full))
     assert not {"QuantizeLinear", "DequantizeLinear"} & {node.op_type for node in bare.graph.node}
     for sample in checks:
-        assert np.array_equal(quantize._runner(bare)(sample), quantize._runner(model)(sample))
+        assert np.array_equal(quantize._make_runner(bare)(sample), quantize._make_runner(model)(sample))
 
 
 def test_what_int8_needs_and_lacks_is_said_before_any_work(tiny, photos, tmp_path):

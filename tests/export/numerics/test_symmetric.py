@@ -122,9 +122,9 @@ def network() -> tuple[onnx.ModelProto, onnx.ModelProto, list[quantize.Sample]]:
 
 def test_around_zero_a_network_is_as_far_from_fp32_as_with_zero_points(network):
     model, full, checks = network
-    expected = [quantize._runner(model)(sample) for sample in checks]
-    runs = [quantize._runner(found) for found in (full, make_symmetric(full))]
-    before, after = (compute_psnr(quantize._error(run, checks, expected)) for run in runs)
+    expected = [quantize._make_runner(model)(sample) for sample in checks]
+    runs = [quantize._make_runner(found) for found in (full, make_symmetric(full))]
+    before, after = (compute_psnr(quantize._measure_error(run, checks, expected)) for run in runs)
     # Half of the steps would cost 2 dB and more. fp16's rounding of scales moves a single sample by up to 1.5 dB, the
     # mean of 16 samples by less than 0.2.
     assert after == pytest.approx(before, abs=0.3)
