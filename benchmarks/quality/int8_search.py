@@ -94,7 +94,9 @@ def make_problem(name: str, options: argparse.Namespace) -> Problem:
     calibration = make_samples(paths[:seen], options.size, 0)
     config, weights = read_network(name, options.channels)
     plain = graph.build(config, weights)
-    weights = equalize.equalize_channels(config, weights, lambda names: quantize.ranges(plain, names, calibration))
+    weights = equalize.equalize_channels(
+        config, weights, lambda names: quantize.measure_channel_ranges(plain, names, calibration)
+    )
     model = graph.build(config, weights)
     ignored = [
         node.name for node in model.graph.node if half.is_always_fp32(node) or node.name.endswith(f"/{SPECTRUM}")
@@ -198,7 +200,7 @@ def has_tensorrt_graph(problem: Problem, model: onnx.ModelProto) -> bool:
     """Return whether the result can be written around zero, as the exporter does for TensorRT."""
     transposed = [node.name for node in problem.model.graph.node if node.op_type == "ConvTranspose"]
     try:
-        symmetric.make_symmetric(quantize.without(model, problem.model, transposed))
+        symmetric.make_symmetric(quantize.restore_fp32(model, problem.model, transposed))
     except (ValueError, KeyError, IndexError) as error:
         logging.warning("no graph for TensorRT: %s", error)
         return False
@@ -207,7 +209,7 @@ def has_tensorrt_graph(problem: Problem, model: onnx.ModelProto) -> bool:
 
 def describe(problem: Problem, found: Found) -> list[str]:
     """Return the cells of one result: accuracy, what is int8, what the search cost."""
-    in_bytes = quantize.in_bytes(found.model) & problem.work.keys()
+    in_bytes = quantize.find_int8_convolutions(found.model) & problem.work.keys()
     work = sum(problem.work[name] for name in in_bytes) / sum(problem.work.values())
     return [
         f"{measure_psnr(problem, found.model, problem.checks):.2f} dB",

@@ -27,7 +27,7 @@ from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
 _HALF = {TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
 
 
-def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
+def emulate_half_types(model: onnx.ModelProto) -> onnx.ModelProto:
     """Convert a typed model to a float32 model that rounds where the typed model would.
 
     Args:
@@ -88,7 +88,9 @@ class EmulatedRunner(Runner):
         """
         self._outputs = {output.name for output in model.graph.output}
         plugins = any(node.domain for node in model.graph.node)
-        self._run = _open_by_node(emulated(model)) if plugins else _open_session(emulated(model), threads)
+        self._run = (
+            _open_by_node(emulate_half_types(model)) if plugins else _open_session(emulate_half_types(model), threads)
+        )
         self.precision, self.sizes, self._network = precision, sizes, network or NetworkConfig()
         image = model.graph.input[0].type.tensor_type.elem_type
         self.io: Io = "uint8" if image == TensorProto.UINT8 else "float"

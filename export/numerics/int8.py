@@ -75,7 +75,7 @@ def write(
     parity = [_make_sample(case, request, whole) for case in samples.parity_cases(request.graph_sizes, request.largest)]
     model = _build(checkpoint, request, fft)
     weights = equalize.equalize_channels(
-        checkpoint.config, checkpoint.weights, lambda names: quantize.ranges(model, names, calibration)
+        checkpoint.config, checkpoint.weights, lambda names: quantize.measure_channel_ranges(model, names, calibration)
     )
     checkpoint = replace(checkpoint, weights=weights)
     model = _build(checkpoint, request, fft)
@@ -105,7 +105,7 @@ def write(
     if for_tensorrt:
         full = _find_out_of_fp16(checkpoint, model, request, fft, step)
         step("writing int8 and fp16 into the graph")
-        quantized = quantize.without(found.model, model, lacking.keys() | full.keys())
+        quantized = quantize.restore_fp32(found.model, model, lacking.keys() | full.keys())
         mixed = half.convert_to_half(symmetric.make_symmetric(quantized), "fp16", full)
         kept = _explain_types(quantized, kept | lacking, full)
         written["int8+fp16"] = graph_files.write(folder, mixed, "int8+fp16", kept)
@@ -154,6 +154,6 @@ def _find_out_of_fp16(
 
 def _explain_types(quantized: onnx.ModelProto, known: dict[str, str], full: dict[str, str]) -> dict[str, str]:
     """Return why each convolution is not int8, and why each node is fp32."""
-    in_bytes = quantize.in_bytes(quantized)
+    in_bytes = quantize.find_int8_convolutions(quantized)
     convolutions = [node.name for node in quantized.graph.node if node.op_type in quantize.CONVOLUTIONS]
     return {name: known.get(name, _SHARED) for name in convolutions if name not in in_bytes} | full

@@ -149,7 +149,9 @@ class _Group:
     convolutions: tuple[str, ...]
 
 
-def ranges(model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Sample]) -> dict[str, np.ndarray]:
+def measure_channel_ranges(
+    model: onnx.ModelProto, tensors: Sequence[str], samples: Iterable[Sample]
+) -> dict[str, np.ndarray]:
     """Measure the largest magnitude of each channel.
 
     Args:
@@ -240,7 +242,7 @@ def _count_multiply_adds(model: onnx.ModelProto, sample: Sample) -> dict[str, in
     return counts
 
 
-def without(quantized: onnx.ModelProto, model: onnx.ModelProto, convolutions: Collection[str]) -> onnx.ModelProto:
+def restore_fp32(quantized: onnx.ModelProto, model: onnx.ModelProto, convolutions: Collection[str]) -> onnx.ModelProto:
     """Return convolutions of a quantized graph to fp32, and those that share a quantizer with them.
 
     Args:
@@ -257,7 +259,7 @@ def without(quantized: onnx.ModelProto, model: onnx.ModelProto, convolutions: Co
     )
 
 
-def in_bytes(quantized: onnx.ModelProto) -> set[str]:
+def find_int8_convolutions(quantized: onnx.ModelProto) -> set[str]:
     """Find the convolutions whose weights are stored in int8.
 
     Args:

@@ -31,7 +31,9 @@ def cases(count: int, kind: str) -> list[quantize.Sample]:
 
 def equalized(config: NetworkConfig, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     model = build(config, weights)
-    return equalize.equalize_channels(config, weights, lambda names: quantize.ranges(model, names, cases(3, "strokes")))
+    return equalize.equalize_channels(
+        config, weights, lambda names: quantize.measure_channel_ranges(model, names, cases(3, "strokes"))
+    )
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -19,7 +19,7 @@ from glama_deploy.export import parity, samples
 from glama_deploy.export.graph.fft_matmul import column_basis, inverse_row_basis, row_basis
 from glama_deploy.export.graph.network import OUTPUTS, build
 from glama_deploy.export.numerics import ranges
-from glama_deploy.export.numerics.emulate import EmulatedRunner, emulated
+from glama_deploy.export.numerics.emulate import EmulatedRunner, emulate_half_types
 from glama_deploy.export.numerics.half import convert_to_half
 from glama_deploy.export.pipeline import Request, export
 
@@ -118,7 +118,7 @@ def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(
-        emulated(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+        emulate_half_types(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     return session.run(None, {"x": x})[0]
 

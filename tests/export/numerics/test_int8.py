@@ -14,7 +14,7 @@ from glama_deploy.cli.export import main as glama_export
 from glama_deploy.engines import build
 from glama_deploy.engines.tensorrt import build_script
 from glama_deploy.export.numerics import quantize
-from glama_deploy.export.numerics.emulate import emulated
+from glama_deploy.export.numerics.emulate import emulate_half_types
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.network import NetworkConfig
 from glama_deploy.runtime.base import installed
@@ -48,9 +48,9 @@ def test_what_is_int8_for_cpus_is_int8_for_tensorrt_but_transposed_convolutions(
     ours, cpus = (onnx.load(str(int8_bundle.graph(kind))) for kind in ("int8+fp16", "int8"))
     transposed = {node.name for node in ours.graph.node if node.op_type == "ConvTranspose"}
     assert transposed
-    assert quantize.in_bytes(ours) == quantize.in_bytes(cpus) - transposed
+    assert quantize.find_int8_convolutions(ours) == quantize.find_int8_convolutions(cpus) - transposed
     convolutions = {node.name for node in ours.graph.node if node.op_type in quantize.CONVOLUTIONS}
-    assert convolutions - quantize.in_bytes(ours) == graphs["int8+fp16"].kept.keys()
+    assert convolutions - quantize.find_int8_convolutions(ours) == graphs["int8+fp16"].kept.keys()
     for name, reason in graphs["int8+fp16"].kept.items():  # for CPUs the same, but of those
         assert reason == graphs["int8"].kept.get(name) or (name in transposed and "multiplies no bytes" in reason)
 
@@ -122,8 +122,8 @@ def test_what_leaves_fp16s_range_is_neither_int8_nor_fp16(overflowing, photos, t
     full = {name: reason for name, reason in graph.kept.items() if "fp16 ends at 65504" in reason}
     assert {f"{unit}/in", f"{unit}/out"} <= full.keys()  # which would be int8
     model = onnx.load(str(bundle.graph("int8+fp16")))
-    assert quantize.in_bytes(model)
-    assert quantize.in_bytes(model).isdisjoint(graph.kept)
+    assert quantize.find_int8_convolutions(model)
+    assert quantize.find_int8_convolutions(model).isdisjoint(graph.kept)
     assert bundle.manifest.engines["tensorrt-rtx"].parity.passed  # and the build checked the types
 
 
@@ -143,7 +143,7 @@ def test_bytes_with_a_scale_are_not_rounded_in_the_emulation():
     model = helper.make_model(
         helper.make_graph(nodes, "g", [x], [out], constants), opset_imports=[helper.make_opsetid("", 19)], ir_version=9
     )
-    shown = emulated(model)
+    shown = emulate_half_types(model)
     shown.graph.output.append(helper.make_tensor_value_info("back", TensorProto.FLOAT, ["n"]))
     import onnxruntime
 

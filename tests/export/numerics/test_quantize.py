@@ -66,8 +66,8 @@ def test_convolutions_are_in_int8_but_those_on_spectra_and_what_is_not_the_netwo
     spectra = {name for name in convolutions if name.endswith(SPECTRUM)}
     assert spectra
     assert spectra <= graph.kept.keys()
-    assert quantize.in_bytes(model) == convolutions - graph.kept.keys()
-    assert len(quantize.in_bytes(model)) > len(convolutions) / 2
+    assert quantize.find_int8_convolutions(model) == convolutions - graph.kept.keys()
+    assert len(quantize.find_int8_convolutions(model)) > len(convolutions) / 2
     weights = model.ByteSize()
     assert weights < 0.6 * bundle.graph("fp32").stat().st_size  # bytes, but for the spectra's
 
@@ -111,7 +111,7 @@ def test_the_convolution_that_int8_would_ruin_stays_and_is_named():
     assert "up2/conv" in result.kept
     assert "dB" in result.kept["up2/conv"]
     assert len(result.kept) < 6  # it is the one, not half of the network
-    assert quantize.in_bytes(result.model).isdisjoint(result.kept)
+    assert quantize.find_int8_convolutions(result.model).isdisjoint(result.kept)
     onnx.checker.check_model(result.model, full_check=True)
 
 

@@ -128,7 +128,7 @@ def test_around_zero_a_network_is_as_far_from_fp32_as_with_zero_points(network):
     # Half of the steps would cost 2 dB and more. fp16's rounding of scales moves a single sample by up to 1.5 dB, the
     # mean of 16 samples by less than 0.2.
     assert after == pytest.approx(before, abs=0.3)
-    assert quantize.in_bytes(make_symmetric(full)) == quantize.in_bytes(full)
+    assert quantize.find_int8_convolutions(make_symmetric(full)) == quantize.find_int8_convolutions(full)
 
 
 def test_half_types_change_no_scale_and_no_byte(network):
@@ -151,9 +151,9 @@ def test_half_types_change_no_scale_and_no_byte(network):
 def test_a_convolution_that_is_taken_out_is_fp32_again_and_the_rest_is_not(network):
     model, full, _ = network
     names = {"block0/conv1/l2l", "head/conv"}
-    fewer = quantize.without(full, model, names)
-    taken_out = quantize.in_bytes(full) - quantize.in_bytes(fewer)
+    fewer = quantize.restore_fp32(full, model, names)
+    taken_out = quantize.find_int8_convolutions(full) - quantize.find_int8_convolutions(fewer)
     assert names <= taken_out
     assert "block0/conv1/l2g" in taken_out  # it reads the same quantized tensor
-    assert len(quantize.in_bytes(fewer)) > len(quantize.in_bytes(full)) / 2
+    assert len(quantize.find_int8_convolutions(fewer)) > len(quantize.find_int8_convolutions(full)) / 2
     onnx.checker.check_model(make_symmetric(fewer), full_check=True)
