@@ -1,7 +1,7 @@
-"""A bundle on disk: a folder with `manifest.json`, `model.onnx` and a folder per engine.
+"""A bundle on disk: a folder with `manifest.json`, `model.onnx` and a folder for each engine.
 
-The manifest says what the network is, what each engine takes and gives, what wrote it, and how far each engine is from
-the PyTorch reference. Every artifact stands in it with its SHA-256, which is checked before the artifact is used.
+The manifest describes the network, the inputs and outputs, the tools that wrote the bundle, and the difference of each
+engine from the PyTorch reference. It has the SHA-256 of each file, which is checked before the file is used.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from glama_deploy.io.files import check_path, sha256
 from glama_deploy.network import MIN_SIDE, SIZE_MULTIPLE, NetworkConfig, next_side
 from glama_deploy.node_names import BATCH, HEIGHT, WIDTH
 
-#: 2 added to 1: optimization profiles, build settings and compute capabilities; uint8 tensors; FFT lowerings.
+#: Schema 2 added optimization profiles, build settings and compute capabilities; uint8 tensors; FFT lowerings.
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
 ONNX = "model.onnx"
 
-#: In a bundle's folder: files that the manifest names already and that a writer has not moved to their places yet (see
+#: The folder, in a bundle's folder, of new files that a writer has not moved to their places yet (see
 #: :mod:`glama_deploy.bundle_folder`).
 NEXT = ".glama-next"
 
@@ -41,13 +41,13 @@ def graph_name(precision: str) -> str:
     return ONNX if precision == "fp32" else f"model.{precision}.onnx"
 
 
-#: Sides above this are refused: no engine of this project was ever seen to run them.
+#: The greatest side in pixels. Larger sides are refused, because no engine of this project ever ran them.
 MAX_SIDE = 16384
 
-#: Characters of an artifact's path. Some file systems take no longer name.
+#: The greatest number of characters of an artifact's path. Some file systems do not support longer names.
 MAX_ARTIFACT_PATH = 200
 
-#: Why there is no parity where nobody asked for it.
+#: The reason of a parity that was not requested.
 NOT_ASKED = "not asked for"
 
 
@@ -69,10 +69,10 @@ EngineName = Annotated[str, AfterValidator(_check_engine)]
 #: The name of a precision that the catalogue has for bundles. int8 is a graph for CPUs. int8+fp16 is TensorRT's int8:
 #: convolutions in int8, the rest in fp16.
 Precision = Annotated[str, AfterValidator(_check_precision)]
-#: How FFTs stand in the graph: two matrix products a direction, four smaller ones, ONNX DFT nodes, or our own nodes
-#: that a TensorRT plugin runs.
+#: How FFTs are written in the graph: as two matrix products for each direction, as four smaller products, as ONNX DFT
+#: nodes, or as our own nodes that a TensorRT plugin runs.
 Lowering = Literal["matmul", "split", "dft", "plugin"]
-#: What the graph takes and gives: float32 NCHW of 0…1 in multiples of 8, or uint8 NHWC of any size.
+#: The types of the graph's inputs and outputs: float32 NCHW from 0 to 1 in multiples of 8, or uint8 NHWC of any size.
 Io = Literal["float", "uint8"]
 Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIZE_MULTIPLE)]
 Size = tuple[Side, Side]
@@ -170,10 +170,10 @@ class SizeRange(FrozenModel):
         return low if self.static else f"{low}…{high}"
 
 
-#: What a dynamic TensorRT engine is built for where nothing else is asked.
+#: The default sizes of a dynamic TensorRT engine.
 DEFAULT_PROFILE = SizeRange(min=(64, 64), opt=(512, 512), max=(2048, 2048), max_batch=1)
 
-#: What the graph itself takes when it is dynamic.
+#: The sizes that a dynamic graph takes.
 ANY_SIZE = SizeRange(min=(MIN_SIDE, MIN_SIDE), opt=(512, 512), max=(MAX_SIDE, MAX_SIDE))
 
 
@@ -276,7 +276,7 @@ class Manifest(FrozenModel):
 
     @property
     def sizes(self) -> SizeRange:
-        """What the graphs take."""
+        """The sizes that the graphs take."""
         image = self.inputs[0]
         height, width = (image.shape[image.layout.index(axis)] for axis in "HW")
         if isinstance(height, int) and isinstance(width, int):
@@ -306,7 +306,7 @@ class Bundle:
         """
         self.path = path
         self.manifest = manifest
-        self._state = _state(path)
+        self._state = _read_state(path)
 
     @classmethod
     def open(cls, path: str | Path) -> Bundle:
@@ -324,7 +324,7 @@ class Bundle:
         """
         path = Path(path)
         check_path(path)
-        file, state = path / MANIFEST, _state(path)
+        file, state = path / MANIFEST, _read_state(path)
         if not path.exists():
             raise BundleError(f"no bundle at {path}; make one with `export(checkpoint=CHECKPOINT, out={path})`")
         if not file.is_file():
@@ -357,7 +357,7 @@ class Bundle:
 
     @property
     def sizes(self) -> SizeRange:
-        """What the graphs take."""
+        """The sizes that the graphs take."""
         return self.manifest.sizes
 
     def engine(self, name: EngineName) -> Engine | None:
@@ -387,7 +387,7 @@ class Bundle:
         if graph is None:
             there = ", ".join(self.manifest.graphs)
             raise BundleError(
-                f"{self.path} has no {precision} graph (it has: {there}); export it with {_option(precision)}"
+                f"{self.path} has no {precision} graph (it has: {there}); export it with {_describe_export(precision)}"
             )
         return self._verified(graph.file)
 
@@ -426,7 +426,7 @@ class Bundle:
         Returns:
             False if another process has changed the bundle since.
         """
-        return _state(self.path) == self._state
+        return _read_state(self.path) == self._state
 
     def _verified(self, artifact: Artifact) -> Path:
         path = self.path / artifact.path
@@ -441,7 +441,7 @@ class Bundle:
         raise BundleError(f"{path} was changed since the export (its SHA-256 differs); export the bundle again")
 
 
-def _option(graph: Precision) -> str:
+def _describe_export(graph: Precision) -> str:
     """Say how to export a graph of a precision."""
     builders = [record for record in catalogue.ENGINES.values() if record.builder]
     targets = [record.target for record in builders if graph in record.precisions.values()]
@@ -460,7 +460,7 @@ def _is_intact(path: Path, artifact: Artifact) -> bool:
         raise BundleError(f"{path} cannot be read: {error.strerror}; check the file and its permissions") from error
 
 
-def _state(path: Path) -> tuple[int, int, int, bool]:
+def _read_state(path: Path) -> tuple[int, int, int, bool]:
     """Return numbers that tell one state of a bundle's folder from another; all 0 where the manifest is missing."""
     try:
         manifest = (path / MANIFEST).stat()
@@ -494,7 +494,7 @@ def manifest_text(manifest: Manifest) -> str:
     return manifest.model_copy(update={"schema_version": SCHEMA_VERSION}).model_dump_json(indent=2) + "\n"
 
 
-#: Digits of a side that is read at all.
+#: The greatest number of digits of a side that is read.
 _MAX_DIGITS = 18
 
 

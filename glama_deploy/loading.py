@@ -82,7 +82,7 @@ def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpain
     if backend == "torch" or not installed("onnx"):
         if backend == "auto":
             log.warning("the onnx package is not installed, so the checkpoint is not exported; using PyTorch")
-        return _with_torch(model, request)
+        return _open_with_torch(model, request)
     try:
         bundle = cached_bundle(model)
         runner = choice.open_bundle(bundle, backend, request)
@@ -90,7 +90,7 @@ def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpain
         if backend != "auto":
             raise
         log.warning("%s; using PyTorch", error)
-        return _with_torch(model, request)
+        return _open_with_torch(model, request)
     return Inpainter(runner, bundle.manifest.network)
 
 
@@ -114,13 +114,13 @@ def cached_bundle(model: str | Path) -> Bundle:
     digests = read_digests(model)
     path = folder / _name_export(digests)
     with suppress(BundleError):
-        return _whole_bundle(path, digests)
+        return _open_whole_bundle(path, digests)
     with ExitStack() as stack:
         try:
             stack.enter_context(locks.hold(path.with_name(f"{PREFIX}{path.name}.lock"), f"the export of {source}"))
         except OSError as error:
             raise write_error(path, error) from error
-        return _made(model, source, path, digests)
+        return _export_into_cache(model, source, path, digests)
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def _name_export(digests: Digests) -> str:
     return f"{digests.combined[:32]}-{read_versions('glama-deploy')['glama-deploy']}-{SCHEMA_VERSION}"
 
 
-def _whole_bundle(path: Path, digests: Digests) -> Bundle:
+def _open_whole_bundle(path: Path, digests: Digests) -> Bundle:
     """Open a bundle and verify all of its files. Raises BundleError, also where it is of another checkpoint."""
     bundle = Bundle.open(path)
     if bundle.manifest.checkpoint.sha256 != digests.weights:
@@ -171,7 +171,7 @@ def _whole_bundle(path: Path, digests: Digests) -> Bundle:
     return bundle
 
 
-def _made(model: str | Path, source: Path, path: Path, digests: Digests) -> Bundle:
+def _export_into_cache(model: str | Path, source: Path, path: Path, digests: Digests) -> Bundle:
     """Export into the cache, unless another process has done that meanwhile. The caller holds the export's lock.
 
     Raises CheckpointError where the checkpoint changed since its digests were read; the export is removed.
@@ -181,7 +181,7 @@ def _made(model: str | Path, source: Path, path: Path, digests: Digests) -> Bund
 
     if path.exists():
         try:
-            return _whole_bundle(path, digests)
+            return _open_whole_bundle(path, digests)
         except BundleError as error:
             log.warning("the cached export of %s is damaged and is made again: %s", source, error)
             if not (path / MANIFEST).is_file():  # the exporter replaces bundles alone
@@ -205,7 +205,7 @@ def _cached_engines() -> list[catalogue.EngineRecord]:
     return [catalogue.ONNX, *built]
 
 
-def _with_torch(model: str | Path, request: Request) -> Inpainter:
+def _open_with_torch(model: str | Path, request: Request) -> Inpainter:
     from glama_deploy.runtime import torch as torch_runtime
 
     source = formats.read(model)

@@ -19,7 +19,7 @@ from glama_deploy.inpainting.padding import compute_padding
 from glama_deploy.inpainting.planner import Limits, Plan, plan_batch, plan_image
 from glama_deploy.inpainting.planner import Region as Region
 from glama_deploy.inpainting.planner import check_region as check_region
-from glama_deploy.inpainting.tensors import DeviceArray, on_device, to_images, to_tensors
+from glama_deploy.inpainting.tensors import DeviceArray, is_on_device, to_images, to_tensors
 from glama_deploy.network import MIN_SIDE, NetworkConfig
 from glama_deploy.node_names import INPAINTED, PREDICTED
 from glama_deploy.runtime.base import DeviceKind, Runner
@@ -103,7 +103,7 @@ class Inpainter:
             EngineError: the engine fails.
         """
         check_region(region)
-        if on_device(image) or on_device(mask):
+        if is_on_device(image) or is_on_device(mask):
             return self._run_on_device(image, mask, INPAINTED)
         missing = check(image, mask)
         result, left = image.copy(), missing.copy()
@@ -160,7 +160,7 @@ class Inpainter:
             ImageError: the image or the mask is not as described, or is too large for the engine or the memory.
             EngineError: the engine fails, or the bundle has no output `predicted`.
         """
-        if on_device(image) or on_device(mask):
+        if is_on_device(image) or is_on_device(mask):
             predicted = self._run_on_device(image, mask, PREDICTED)
         else:
             missing = check(image, mask)
@@ -254,7 +254,7 @@ class Inpainter:
                 f"the image or mask lies on a GPU, which {self.description} does not read; pass numpy arrays, or "
                 "export with `io=uint8` for TensorRT"
             )
-        if not on_device(image) or not on_device(mask):
+        if not is_on_device(image) or not is_on_device(mask):
             raise ImageError("of image and mask one lies on the GPU and one does not; put both in one place")
         batch, missing = DeviceArray(image), DeviceArray(mask, mask=True)
         if len(batch.shape) != 4 or batch.shape[3] != 3 or missing.shape != batch.shape[:3]:

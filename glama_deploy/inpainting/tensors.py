@@ -9,8 +9,8 @@ import numpy as np
 from glama_deploy.bundle import Io
 from glama_deploy.errors import ImageError
 from glama_deploy.node_names import IMAGE, MASK
-from glama_deploy.runtime.cuda.device_arrays import device_array
-from glama_deploy.runtime.cuda.device_arrays import on_device as on_device
+from glama_deploy.runtime.cuda.device_arrays import is_on_device as is_on_device
+from glama_deploy.runtime.cuda.device_arrays import read_device_array
 
 
 def to_tensors(image: np.ndarray, missing: np.ndarray, io: Io, pads: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -68,7 +68,7 @@ class DeviceArray:
             EngineError: the array has gaps or is not in C order.
         """
         self._owner = array  # keeps the memory alive
-        there = device_array(MASK if mask else IMAGE, array)
+        there = read_device_array(MASK if mask else IMAGE, array)
         dtype = there.dtype
         if dtype == np.bool_:
             if not mask:

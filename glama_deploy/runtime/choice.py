@@ -112,10 +112,10 @@ def open_bundle(bundle: Bundle, backend: str, request: Request = _PLAIN) -> Runn
     if backend != "auto":
         name, _, provider = backend.partition(":")
         record = catalogue.backends()[name]
-        return _module(record).open(bundle, replace(request, device=provider or record.device))
+        return _import_engine(record).open(bundle, replace(request, device=provider or record.device))
     refused = []
     for record, device in catalogue.auto_order():
-        module, asked = _module(record), replace(request, device=device)
+        module, asked = _import_engine(record), replace(request, device=device)
         if module.absent(bundle, asked):
             continue
         try:
@@ -146,9 +146,9 @@ def open_engine(bundle: Bundle, name: EngineName, request: Request) -> Runner:
     Raises:
         EngineError: the engine cannot run here.
     """
-    runner: Runner = _module(catalogue.ENGINES[name]).open(bundle, replace(request, engine=name))
+    runner: Runner = _import_engine(catalogue.ENGINES[name]).open(bundle, replace(request, engine=name))
     return runner
 
 
-def _module(record: catalogue.EngineRecord):  # type: ignore[no-untyped-def]  # (a module is no type)
+def _import_engine(record: catalogue.EngineRecord):  # type: ignore[no-untyped-def]  # (a module is no type)
     return importlib.import_module(record.runtime)

@@ -1,4 +1,4 @@
-"""PyTorch, eager: the reference network of a checkpoint, on a GPU where torch sees one, else on the CPU."""
+"""PyTorch: the reference network of a checkpoint, on a GPU if PyTorch sees one, else on the CPU."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def open(source: formats.Checkpoint, request: Request) -> TorchRunner:
     return TorchRunner(source, request)
 
 
-#: Held by the run under way: the number of threads is a setting of the process, which two runs at once would mix up.
-_turn = threading.Lock()
+#: Held during a run, because the number of threads is a setting of the process.
+_run_lock = threading.Lock()
 
 
 @contextmanager
@@ -96,9 +96,9 @@ class TorchRunner(Runner):
 
         forward = inpaint if output == INPAINTED else predict
         try:
-            # without TF32, which cuDNN's convolutions take by default: the reference is fp32 on a GPU too
+            # without TF32, the default of cuDNN's convolutions: the reference is fp32 on a GPU, too
             with (
-                _turn,
+                _run_lock,
                 threads(self._threads),
                 torch.inference_mode(),
                 torch.backends.cudnn.flags(allow_tf32=False),

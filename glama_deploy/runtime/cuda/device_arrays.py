@@ -43,7 +43,7 @@ class DeviceTensor:
         return self.address % ALIGNMENT == 0
 
 
-def on_device(array: object) -> bool:
+def is_on_device(array: object) -> bool:
     """Return whether an array is in device memory.
 
     Args:
@@ -55,7 +55,7 @@ def on_device(array: object) -> bool:
     return not isinstance(array, np.ndarray) and hasattr(array, "__cuda_array_interface__")
 
 
-def device_array(name: str, array: Any) -> DeviceTensor:
+def read_device_array(name: str, array: Any) -> DeviceTensor:
     """Read an array's `__cuda_array_interface__`, versions 0 to 3.
 
     Args:

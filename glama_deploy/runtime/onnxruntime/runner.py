@@ -34,7 +34,7 @@ def absent(bundle: Bundle, request: Request) -> bool:
     try:
         return not any(map(providers.has_provider, _list_providers(request.device)))
     except EngineError:
-        return False  # broken, which `open` tells
+        return False  # `open` raises the reason
 
 
 def open(bundle: Bundle, request: Request) -> OnnxRuntimeRunner:

@@ -19,7 +19,7 @@ from glama_deploy.node_names import BATCH, HEIGHT, INPAINTED, WIDTH
 from glama_deploy.runtime.base import DeviceKind, Request, Runner, require
 from glama_deploy.runtime.cuda.buffers import BufferPool
 from glama_deploy.runtime.cuda.device import open_device
-from glama_deploy.runtime.cuda.device_arrays import DeviceTensor, device_array, on_device
+from glama_deploy.runtime.cuda.device_arrays import DeviceTensor, is_on_device, read_device_array
 from glama_deploy.runtime.cuda.interface import Device, OutOfMemory
 from glama_deploy.runtime.tensorrt.contexts import ContextCache
 from glama_deploy.runtime.tensorrt.deserialization import deserialize
@@ -276,7 +276,7 @@ class TensorRTRunner(Runner):
         if output not in self._outputs:
             raise EngineError(f"the bundle has no output {output!r}; export it again with `predicted=True`")
         arrays = {
-            tensor.name: device_array(tensor.name, array) if on_device(array) else array
+            tensor.name: read_device_array(tensor.name, array) if is_on_device(array) else array
             for tensor, array in zip(self._inputs, (image, mask), strict=True)
         }
         sides = self._read_sides(arrays)

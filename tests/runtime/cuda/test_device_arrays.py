@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from glama_deploy.errors import EngineError, ImageError
-from glama_deploy.inpainting.tensors import DeviceArray, on_device
+from glama_deploy.inpainting.tensors import DeviceArray, is_on_device
 
 
 class OnGpu:
@@ -48,5 +48,5 @@ def test_an_array_out_of_order_is_named_as_what_it_is():
 
 
 def test_arrays_of_numpy_are_not_on_a_gpu():
-    assert on_device(OnGpu((8, 9)))
-    assert not on_device(np.zeros((8, 9)))
+    assert is_on_device(OnGpu((8, 9)))
+    assert not is_on_device(np.zeros((8, 9)))

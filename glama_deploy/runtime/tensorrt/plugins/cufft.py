@@ -1,10 +1,10 @@
 """cuFFT through ctypes: the library, and batched two-dimensional plans, real to complex and complex to real.
 
-A plan allocates nothing for its intermediate results (cufftSetAutoAllocation(0)): whoever runs it brings a work area.
-So a plan serves all nodes of its size, and each run has a work area of its own, which cuFFT's guide asks of concurrent
-runs. Running is a launch in the given stream and nothing else, so it may be captured in a CUDA graph (the guide:
-"supported on single GPU plans"); making a plan loads kernels and tables, so it belongs before the capture. A captured
-graph goes on pointing into its plan's tables: the plan must outlive it.
+A plan does not allocate memory for intermediate results (cufftSetAutoAllocation(0)): the caller of a run passes a work
+area. One plan serves all nodes of its size. cuFFT's guide demands a work area of its own for each concurrent run. A run
+only launches kernels in the given stream, so a CUDA graph can capture the run (the guide: "supported on single GPU
+plans"). Making a plan loads kernels and tables, so make the plan before the capture. A captured graph refers to the
+tables of its plan: keep the plan as long as the graph.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from glama_deploy.runtime.tensorrt.plugins.fft import Size
 
 Kind = Literal["R2C", "C2R"]
 
-#: cuFFT of CUDA 13, 12 and 11, and of a toolkit's development files.
+#: File names of cuFFT in CUDA 13, 12 and 11, and in a toolkit's development files.
 _FILES = ("libcufft.so.12", "libcufft.so.11", "libcufft.so.10", "libcufft.so")
 
-#: cufftType of cufft.h.
+#: The values of cufftType in cufft.h.
 _TYPES: dict[Kind, int] = {"R2C": 0x2A, "C2R": 0x2C}
 
 _LONGS = POINTER(c_longlong)
@@ -43,7 +43,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "cufftDestroy": (c_int,),
 }
 
-#: cufftResult of cufft.h, in words.
+#: The meanings of cufftResult in cufft.h.
 _STATUS = {
     1: "invalid plan",
     2: "out of GPU memory",
@@ -175,7 +175,7 @@ class Plan:
         self._lock = threading.Lock()
         handle, work = c_int(), c_size_t()
         cufft.call("cufftCreate", ctypes.byref(handle))
-        # at exit the driver takes everything back, and may be gone before us
+        # at exit the driver frees everything, and may be unloaded before this module
         weakref.finalize(self, cufft.call, "cufftDestroy", handle.value).atexit = False
         self._handle = handle.value
         cufft.call("cufftSetAutoAllocation", self._handle, 0)
@@ -195,7 +195,7 @@ class Plan:
             work: The work area's device address.
             stream: CUDA's handle of the stream.
         """
-        with self._lock:  # stream and work area are the plan's until the launch
+        with self._lock:  # until the launch, the plan holds the stream and the work area of one run
             self._cufft.call("cufftSetStream", self._handle, stream)
             self._cufft.call("cufftSetWorkArea", self._handle, work)
             self._cufft.call(self._execute, self._handle, source, target)

@@ -1,10 +1,10 @@
-"""The nodes `glama::RFFT2` and `glama::IRFFT2`: shapes from shapes, and what they compute, in numpy.
+"""The nodes `glama::RFFT2` and `glama::IRFFT2`: the shapes of their outputs, and their results in numpy.
 
     RFFT2   x [B, C, H, W]                      → [B, C, H, W//2+1, 2]   unnormalised, last axis (re, im)
     IRFFT2  z [B, C, H, F, 2], like [B, C, H, W] → [B, C, H, W]           unnormalised; of `like` only the shape counts
 
-All float32. Both sums run over H and W, without 1/N. The inverse is numpy's: a complex FFT over H, then a real one over
-W that reads only the real part of the first column and, for even W, of the last.
+All tensors are float32. Both sums run over H and W, without 1/N. The inverse is numpy's: a complex FFT over H, then a
+real one over W that reads only the real part of the first column and, for even W, of the last.
 """
 
 from __future__ import annotations

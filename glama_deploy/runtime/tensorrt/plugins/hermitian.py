@@ -1,11 +1,12 @@
 """The copy of a half spectrum that cuFFT's inverse may consume, made Hermitian on the way.
 
-A two-dimensional complex-to-real transform of cuFFT writes over its input, which a plugin must not, so it gets a copy.
-It also takes for granted that the input is the spectrum of real data, on both axes; a network's is not, and what comes
-out then depends on cuFFT's version (https://github.com/pytorch/pytorch/issues/104867 measured 0.5 on LaMa's tensors).
-numpy's inverse depends on the first column and, for even W, on the last only through their Hermitian part along H
-(https://github.com/jax-ml/jax/pull/40144): with (z[h] + conj(z[−h])) / 2 in their place the input is a real array's
-spectrum, the result under numpy's rule is the same, and all transforms agree on it.
+A two-dimensional complex-to-real transform of cuFFT overwrites its input. A plugin must not change its input, so cuFFT
+gets a copy. cuFFT also assumes that the input is the spectrum of real data, on both axes. A network's tensor is not
+such a spectrum, and the result then depends on cuFFT's version (https://github.com/pytorch/pytorch/issues/104867
+measured 0.5 on LaMa's tensors). numpy's inverse depends on the first column and, for even W, on the
+last column only through their Hermitian part along H (https://github.com/jax-ml/jax/pull/40144). The copy has this
+part, (z[h] + conj(z[−h])) / 2, in their place. The copy is then the spectrum of a real array, numpy's result stays the
+same, and all transforms give that result.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from glama_deploy.errors import EngineError
 from glama_deploy.runtime.base import require
 from glama_deploy.runtime.tensorrt.plugins.fft import Size
 
-#: One block a row of `half` complex values; rows of all spectra in one sequence.
+#: The kernel. Each block copies one row of `half` complex values; the rows of all spectra are one sequence.
 SOURCE = """
 extern "C" __global__ void hermitian_copy(float2* target, const float2* source, int height, int half, int width)
 {
@@ -37,10 +38,10 @@ extern "C" __global__ void hermitian_copy(float2* target, const float2* source, 
     }
 }
 """
-_NAME = b"hermitian_copy"
+_KERNEL_NAME = b"hermitian_copy"
 
 
-def compiled(architecture: str) -> bytes:
+def compile_kernel(architecture: str) -> bytes:
     """Compile the kernel. This needs NVRTC (of the CUDA toolkit), but no GPU.
 
     Args:
@@ -54,14 +55,14 @@ def compiled(architecture: str) -> bytes:
     """
     nvrtc = require("cuda.bindings.nvrtc", "cuda-python", "pip install cuda-python")
     try:
-        program = _checked(nvrtc, nvrtc.nvrtcCreateProgram(SOURCE.encode(), b"hermitian.cu", 0, [], []))
+        program = _check_status(nvrtc, nvrtc.nvrtcCreateProgram(SOURCE.encode(), b"hermitian.cu", 0, [], []))
     except RuntimeError as error:  # what the bindings raise where they find no library
         remedy = "install the CUDA toolkit, or: pip install nvidia-cuda-nvrtc-cu12 (CUDA 13: nvidia-cuda-nvrtc)"
         raise EngineError(f"NVRTC, CUDA's run-time compiler, does not load ({error}); {remedy}") from error
-    _checked(nvrtc, nvrtc.nvrtcCompileProgram(program, 1, [f"--gpu-architecture={architecture}".encode()]))
-    code = bytes(_checked(nvrtc, nvrtc.nvrtcGetCUBINSize(program)))
-    _checked(nvrtc, nvrtc.nvrtcGetCUBIN(program, code))
-    _checked(nvrtc, nvrtc.nvrtcDestroyProgram(program))
+    _check_status(nvrtc, nvrtc.nvrtcCompileProgram(program, 1, [f"--gpu-architecture={architecture}".encode()]))
+    code = bytes(_check_status(nvrtc, nvrtc.nvrtcGetCUBINSize(program)))
+    _check_status(nvrtc, nvrtc.nvrtcGetCUBIN(program, code))
+    _check_status(nvrtc, nvrtc.nvrtcDestroyProgram(program))
     return code
 
 
@@ -88,14 +89,14 @@ class HermitianCopy:
             EngineError: the driver or the GPU is missing.
         """
         runtime, driver = self._runtime, self._driver
-        device = int(_checked(runtime, runtime.cudaGetDevice()))
+        device = int(_check_status(runtime, runtime.cudaGetDevice()))
         if device not in self._kernels:
             kinds = runtime.cudaDeviceAttr
             capability = (kinds.cudaDevAttrComputeCapabilityMajor, kinds.cudaDevAttrComputeCapabilityMinor)
-            major, minor = (_checked(runtime, runtime.cudaDeviceGetAttribute(kind, device)) for kind in capability)
-            code = np.frombuffer(compiled(f"sm_{major}{minor}"), np.uint8)
-            module = _checked(driver, driver.cuModuleLoadData(code.ctypes.data))
-            self._kernels[device] = _checked(driver, driver.cuModuleGetFunction(module, _NAME))
+            major, minor = (_check_status(runtime, runtime.cudaDeviceGetAttribute(kind, device)) for kind in capability)
+            code = np.frombuffer(compile_kernel(f"sm_{major}{minor}"), np.uint8)
+            module = _check_status(driver, driver.cuModuleLoadData(code.ctypes.data))
+            self._kernels[device] = _check_status(driver, driver.cuModuleGetFunction(module, _KERNEL_NAME))
         return device
 
     def run(self, device: int, source: int, target: int, size: Size, stream: int) -> None:
@@ -113,10 +114,10 @@ class HermitianCopy:
         arguments = ((target, source, size.height, size.half, size.width), types)
         launch = self._driver.cuLaunchKernel
         blocks = size.batch * size.height
-        _checked(self._driver, launch(self._kernels[device], blocks, 1, 1, threads, 1, 1, 0, stream, arguments, 0))
+        _check_status(self._driver, launch(self._kernels[device], blocks, 1, 1, threads, 1, 1, 0, stream, arguments, 0))
 
 
-def _checked(api: Any, answer: tuple[Any, ...]) -> Any:
+def _check_status(api: Any, answer: tuple[Any, ...]) -> Any:
     """Return the value of a binding's answer (status, value…). Raises EngineError for any status but success."""
     status, *values = answer
     if status != 0:

@@ -1,11 +1,12 @@
-"""`register(trt)`: TensorRT ≥ 10 learns the nodes `glama::RFFT2` and `glama::IRFFT2`, as V3 plugins written in Python.
+"""Register the nodes `glama::RFFT2` and `glama::IRFFT2` with TensorRT 10 or newer, as V3 plugins written in Python.
 
-To be called before a network with these nodes is parsed and before an engine with them is deserialized: an engine holds
-the plugins' names only. TensorRT swallows what a plugin raises, prints it to stderr and reports that the run failed.
+Call :func:`register` before a network with these nodes is parsed, and before an engine with them is deserialized: an
+engine contains the plugins' names only. TensorRT catches what a plugin raises, prints the exception to stderr and
+reports that the run failed.
 
-What TensorRT's Python binding (pyPlugin.cpp) asks of a plugin beyond its documentation: every base class is initialised
-by itself; the collection of fields to serialize is not kept alive, so the plugin keeps it; what TensorRT owns is never
-collected by Python, so `destroy` drops what it holds.
+TensorRT's Python binding (pyPlugin.cpp) has rules beyond its documentation. Each base class is initialised by itself.
+The binding does not keep the collection of fields to serialize alive, so the plugin does. Python never collects objects
+that TensorRT owns, so `destroy` drops their contents.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from glama_deploy.runtime.tensorrt.plugins import cufft, fft
 from glama_deploy.runtime.tensorrt.plugins.hermitian import HermitianCopy
 from glama_deploy.runtime.tensorrt.plugins.transforms import Transform, Transforms, forward_workspace, inverse_workspace
 
-#: The registry holds no reference to a creator written in Python.
+#: The creators that were registered. The registry does not hold references to creators written in Python.
 _creators: list[Any] = []
 
 
@@ -34,20 +35,20 @@ def register(trt: Any, transforms: Transforms | None = None) -> None:
         EngineError: the module is TensorRT-RTX (no plugins) or TensorRT before 10 (no V3 plugins), or cuFFT or
             cuda-python is missing.
     """
-    _check(trt)
+    _check_version(trt)
     registry = trt.get_plugin_registry()
     missing = [node for node in (_Forward, _Inverse) if not registry.get_creator(node.name, fft.VERSION, fft.NAMESPACE)]
     if not missing:
         return
     shared = transforms or Transforms(cufft.load(), HermitianCopy())
     for node in missing:
-        creator = _creator(trt, node, shared)
+        creator = _make_creator(trt, node, shared)
         if not registry.register_creator(creator, fft.NAMESPACE):
             raise EngineError(f"TensorRT {trt.__version__} refused the plugin {fft.NAMESPACE}::{node.name}")
         _creators.append(creator)
 
 
-def _check(trt: Any) -> None:
+def _check_version(trt: Any) -> None:
     if trt.__name__.partition(".")[0] == TENSORRT_RTX.package:
         raise EngineError("TensorRT-RTX takes no plugins; export with `fft=matmul`")
     if int(trt.__version__.partition(".")[0]) < 10 or not hasattr(trt.INetworkDefinition, "add_plugin_v3"):
@@ -57,7 +58,7 @@ def _check(trt: Any) -> None:
 
 
 class _Forward:
-    """RFFT2, as the plugin asks for it: everything from the inputs' shapes."""
+    """RFFT2 for the plugin: all sizes follow from the inputs' shapes."""
 
     name, inputs = "RFFT2", 1
     size = staticmethod(fft.rfft2_size)
@@ -73,7 +74,7 @@ class _Forward:
 
 
 class _Inverse:
-    """IRFFT2, likewise."""
+    """IRFFT2 for the plugin."""
 
     name, inputs = "IRFFT2", 2
     size = staticmethod(fft.irfft2_size)
@@ -91,7 +92,7 @@ class _Inverse:
 _Node = type[_Forward] | type[_Inverse]
 
 
-def _creator(trt: Any, node: _Node, transforms: Transforms) -> Any:
+def _make_creator(trt: Any, node: _Node, transforms: Transforms) -> Any:
     """Return an IPluginCreatorV3One of a node's plugins."""
     bases = (trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime)
     plugin = type(node.name, (_Plugin, *bases), {"trt": trt, "bases": bases, "node": node, "transforms": transforms})
@@ -100,7 +101,7 @@ def _creator(trt: Any, node: _Node, transforms: Transforms) -> Any:
 
 
 class _Creator:
-    """The methods of IPluginCreatorV3One; a subclass adds that base and sets the three attributes."""
+    """The methods of IPluginCreatorV3One. A subclass adds that base class and sets the three attributes."""
 
     trt: Any
     node: _Node
@@ -116,7 +117,7 @@ class _Creator:
 
 
 class _Plugin:
-    """The methods of IPluginV3 and its three capabilities; a subclass adds those bases and sets the four attributes."""
+    """The methods of IPluginV3 and its capabilities. A subclass adds these base classes and sets the attributes."""
 
     trt: Any
     bases: tuple[Any, ...]
@@ -179,7 +180,7 @@ class _Plugin:
 
     def on_shape_change(self, inp: Sequence[Any], out: Sequence[Any]) -> None:
         # Plan here, where allocating and waiting are allowed: `enqueue` may be captured in a CUDA graph.
-        self._prepared(inp)
+        self._get_transform(inp)
 
     def enqueue(
         self,
@@ -192,10 +193,12 @@ class _Plugin:
     ) -> None:
         # Inputs, outputs and workspace are device addresses. IRFFT2's second input is never read.
         if not workspace:
-            raise EngineError(f"TensorRT gave {self.node.name} no workspace; build the engine again with more of it")
-        self._prepared(input_desc).run(inputs[0], outputs[0], workspace, stream)
+            raise EngineError(
+                f"TensorRT gave {self.node.name} no workspace; build the engine again with a larger `workspace`"
+            )
+        self._get_transform(input_desc).run(inputs[0], outputs[0], workspace, stream)
 
-    def _prepared(self, inputs: Sequence[Any]) -> Transform:
+    def _get_transform(self, inputs: Sequence[Any]) -> Transform:
         size = self.node.size(*(tuple(tensor.dims) for tensor in inputs))
         if self._transform is None or self._transform.size != size:
             self._transform = self.node.transform(self.transforms, size)

@@ -19,8 +19,8 @@ from glama_deploy.runtime.tensorrt.plugins.fft import Size
 #: A multiple of every alignment that CUDA asks for; TensorRT's workspace begins at one.
 _ALIGNMENT = 256
 
-#: Plans kept though no node uses their size any more, so that a return to it costs nothing.
-_KEPT = 64
+#: The greatest number of plans that are kept, including plans of sizes that no node uses any more.
+_MAX_CACHED_PLANS = 64
 
 
 class Copy(Protocol):
@@ -47,7 +47,7 @@ def work_bytes(size: Size) -> int:
     Returns:
         Bytes.
     """
-    return _aligned(max(2 * max(size.batch, 16) * size.spectrum_bytes, 1 << 20))
+    return _align(max(2 * max(size.batch, 16) * size.spectrum_bytes, 1 << 20))
 
 
 def forward_workspace(size: Size) -> int:
@@ -86,7 +86,7 @@ class Transforms:
         """
         self._copy = copy
 
-        @functools.lru_cache(maxsize=_KEPT)
+        @functools.lru_cache(maxsize=_MAX_CACHED_PLANS)
         def plan(device: int, kind: Kind, size: Size) -> Plan:
             return Plan(cufft, kind, size)
 
@@ -132,8 +132,8 @@ class Transforms:
                 return parts
             if batch <= 2:
                 sides = f"{size.height}×{size.width}"
-                raise EngineError(f"cuFFT wants a larger work area than {room} bytes for {batch} arrays of {sides}")
-            # half of it, rounded up to even, since cuFFT wants every part to begin at a multiple of 8 bytes
+                raise EngineError(f"cuFFT needs a larger work area than {room} bytes for {batch} arrays of {sides}")
+            # Half of the batch, rounded up to even: cuFFT needs each part to begin at a multiple of 8 bytes.
             batch = -(-batch // 4) * 2
 
 
@@ -159,8 +159,8 @@ class _Inverse:
 
 
 def _copy_bytes(size: Size) -> int:
-    return _aligned(size.batch * size.spectrum_bytes)
+    return _align(size.batch * size.spectrum_bytes)
 
 
-def _aligned(size: int) -> int:
+def _align(size: int) -> int:
     return -(-size // _ALIGNMENT) * _ALIGNMENT

@@ -60,13 +60,13 @@ def test_the_kernel_makes_a_spectrum_hermitian(kernel_on_cpu, shape):
 @pytest.mark.parametrize("architecture", ["sm_75", "sm_87", "sm_90"])  # Turing, Orin, Hopper
 def test_the_kernel_compiles_without_a_gpu(architecture):
     pytest.importorskip("cuda.bindings.nvrtc")
-    assert hermitian.compiled(architecture).startswith(b"\x7fELF")
+    assert hermitian.compile_kernel(architecture).startswith(b"\x7fELF")
 
 
 def test_an_architecture_that_the_compiler_does_not_know_is_one_line():
     pytest.importorskip("cuda.bindings.nvrtc")
     with pytest.raises(EngineError, match="NVRTC_ERROR_INVALID_OPTION"):
-        hermitian.compiled("sm_1")
+        hermitian.compile_kernel("sm_1")
 
 
 @pytest.mark.without_gpu

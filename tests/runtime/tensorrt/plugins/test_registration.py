@@ -142,7 +142,7 @@ from glama_deploy.runtime.tensorrt.plugins import registration
 for node, shapes in ((registration._Forward, [(1, 2, 8, 9)]), (registration._Inverse, [(1, 2, 8, 5, 2), (1, 2, 8, 9)])):
     registry = trt.get_plugin_registry()
     assert registry.get_creator(node.name, "1", "glama") is None
-    registration._creators.append(registration._creator(trt, node, None))
+    registration._creators.append(registration._make_creator(trt, node, None))
     assert registry.register_creator(registration._creators[-1], "glama")
     creator = registry.get_creator(node.name, "1", "glama")
     assert (creator.name, creator.plugin_version, creator.plugin_namespace) == (node.name, "1", "glama")
@@ -160,8 +160,8 @@ for node, shapes in ((registration._Forward, [(1, 2, 8, 9)]), (registration._Inv
         tensor.desc, tensor.max = desc, trt.Dims(shape)
         tensors.append(tensor)
     assert plugin.supports_format_combination(0, tensors, node.inputs)
-    assert plugin.get_workspace_size(tensors, []) == node.workspace(tensorrt.fft.rfft2_size((1, 2, 8, 9)))
-    assert node.size(*(tuple(t.desc.dims) for t in tensors)) == tensorrt.fft.Size(2, 8, 9)
+    assert plugin.get_workspace_size(tensors, []) == node.workspace(registration.fft.rfft2_size((1, 2, 8, 9)))
+    assert node.size(*(tuple(t.desc.dims) for t in tensors)) == registration.fft.Size(2, 8, 9)
     assert type(plugin.clone()) is type(plugin.attach_to_context(None)) is type(plugin)
     del plugin
     gc.collect()

@@ -69,13 +69,13 @@ def test_nodes_of_one_size_share_a_plan_that_goes_with_the_last_of_them():
     size = Size(4, 8, 8)
     nodes = [shared.forward(size) for _ in range(36)] + [shared.inverse(size) for _ in range(36)]
     assert [kind for kind, _ in library.made] == ["R2C", "C2R"]
-    for side in range(9, 9 + transforms._KEPT):
+    for side in range(9, 9 + transforms._MAX_CACHED_PLANS):
         shared.forward(replace(size, width=side))
     assert {1, 2} <= library.plans.keys()  # forgotten by the cache, in use by the nodes
     del nodes
     gc.collect()
     assert not {1, 2} & library.plans.keys()
-    assert len(library.plans) == transforms._KEPT
+    assert len(library.plans) == transforms._MAX_CACHED_PLANS
     del shared
     gc.collect()
     assert not library.plans
