@@ -31,6 +31,7 @@ CHILD = """
 import re, sys, time
 import numpy as np
 import glama_deploy
+from glama_deploy import memory
 model, backend, precision, side, hole, free = *sys.argv[1:4], int(sys.argv[4]), *map(float, sys.argv[5:])
 if free:
     memory.available = lambda: int(free * 1e9)
