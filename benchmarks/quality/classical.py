@@ -13,8 +13,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rich.console import Console
+
 from glama_deploy.benchmarks.quality.photos import PHOTOS
-from glama_deploy.cli.output.console import Console
 from glama_deploy.evaluation.evaluate import Request, evaluate
 from glama_deploy.evaluation.methods import BASELINES
 from glama_deploy.evaluation.report import tables
