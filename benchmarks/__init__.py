@@ -1,1 +1,1 @@
-"""What is measured against what. `glama-bench` is in bench, subjects, machine and results; the rest are scripts."""
+"""Benchmarks: `glama-bench` in bench/, and scripts for quality and speed."""

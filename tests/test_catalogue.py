@@ -79,7 +79,7 @@ def test_a_new_engine_is_built_into_a_bundle_and_replaced_there(toy, tiny, make_
 def test_a_new_engine_can_be_measured_beside_the_others(toy):
     assert contenders.is_subject("toy")
     assert contenders.is_subject("toy@5")
-    assert not contenders.on_gpu("toy")
+    assert not contenders.runs_on_gpu("toy")
 
 
 def test_a_new_engine_is_chosen_by_auto_where_its_record_has_a_rank(toy, tiny, make_bundle, tmp_path, monkeypatch):

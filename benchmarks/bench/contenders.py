@@ -1,6 +1,6 @@
-"""What `glama-bench` measures: each in a process of its own, which runs when it is told to.
+"""The subjects of `glama-bench`. Each runs in its own process, whenever the parent asks.
 
-So engines do not share thread pools, and each one's peak memory is its own.
+Engines then do not share thread pools, and the peak memory of a process belongs to one engine.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from glama_deploy.node_names import IMAGE, MASK
 from glama_deploy.system.spawning import outside_current_folder
 from glama_deploy.text.excerpts import first_line
 
-#: PyTorch in three ways and OpenCV are peers: the same network without this project. Each in fp32, or in what stands
-#: last behind a colon; on the CPU, or with `cuda` behind one, and TensorRT, on a GPU.
+#: The subjects that are measured by default. PyTorch in three ways and OpenCV are peers: they run the same network
+#: without this project. A suffix names the device (`cuda`) or a precision other than fp32. TensorRT runs on a GPU.
 SUBJECTS = (
     "torchscript",
     "torch",
@@ -49,20 +49,30 @@ SUBJECTS = (
     "tensorrt",
 )
 
-#: A subject may end in this with a number: strokes over the whole image, which it sees as a whole, are then a square
-#: hole of that many per cent of the image, of which it sees what `region="auto"` shows it.
-HOLE = "@"
+#: Separates a subject from its hole. `openvino@5` fills a square hole of 5 % of the image with `region="auto"`. Without
+#: a hole, strokes are missing and the engine sees the whole image.
+HOLE_MARK = "@"
 
-#: Runs before the first that counts: TorchScript rewrites its graph in the second.
-WARM_UP = 3
+#: Runs before the first that counts. TorchScript optimizes its graph in the second run.
+WARM_UP_RUNS = 3
 
-#: What takes the checkpoint beside the bundle.
+#: Engines that need the checkpoint.
 _NEEDS_CHECKPOINT = ("torchscript", "torch", "torch-compile", "opencv")
 
 
 @dataclass(frozen=True)
 class Task:
-    """A subject with what it is given: an image of (height, width) with one hole mask, `batch` of them at once."""
+    """A subject and what it is measured on.
+
+    Args:
+        subject: one of :data:`SUBJECTS` or a backend, with or without a hole.
+        bundle: folder of the bundle.
+        checkpoint: the bundle's checkpoint, for the peers that run checkpoints.
+        size: height and width of each image, in pixels.
+        batch: number of images in one run.
+        threads: number of CPU threads.
+        allow_engine_code: see :func:`glama_deploy.load`.
+    """
 
     subject: str
     bundle: Path
@@ -74,33 +84,41 @@ class Task:
 
     @property
     def name(self) -> str:
-        """The subject without its hole."""
-        return self.subject.partition(HOLE)[0]
+        """Return the subject without its hole."""
+        return self.subject.partition(HOLE_MARK)[0]
 
     @property
     def engine(self) -> str:
-        """What runs it, without where and in what."""
+        """Return the engine's name without device and precision."""
         return self.name.partition(":")[0]
 
     @property
     def precision(self) -> str:
+        """Return the precision that the subject names, or fp32."""
         last = self.name.rpartition(":")[2]
         return last if last in catalogue.PRECISIONS else "fp32"
 
     @property
-    def gpu(self) -> bool:
-        """Whether it runs on a GPU."""
-        return on_gpu(self.subject)
+    def is_on_gpu(self) -> bool:
+        """Return whether the subject runs on a GPU."""
+        return runs_on_gpu(self.subject)
 
     @property
-    def hole(self) -> float | None:
-        """The share of the image that is one square hole, where it is not strokes that are missing."""
-        share = self.subject.partition(HOLE)[2]
+    def hole_share(self) -> float | None:
+        """Return the share of the image that one square hole covers, or None where strokes are missing."""
+        share = self.subject.partition(HOLE_MARK)[2]
         return float(share) / 100 if share else None
 
 
 class Running:
-    """A subject in its process. Raises GlamaError where it does not start, with the reason."""
+    """A subject in its own process.
+
+    Args:
+        task: the subject and what it is measured on.
+
+    Raises:
+        GlamaError: The subject does not start; the message has the reason.
+    """
 
     def __init__(self, task: Task) -> None:
         context = multiprocessing.get_context("spawn")
@@ -109,15 +127,23 @@ class Running:
         with outside_current_folder():
             self._process.start()
         other.close()
-        #: For people: engine, version, device, precision; and the precision alone.
+        #: Engine, version, device and precision as text; and the precision alone.
         self.description, self.precision = map(str, self._ask(None))
 
-    def seconds(self) -> float:
-        """Of one run."""
+    def time_run(self) -> float:
+        """Run the subject once.
+
+        Returns:
+            The seconds of the run.
+        """
         return float(self._ask("run"))
 
     def stop(self) -> int:
-        """End the process; the most memory that it held, in bytes."""
+        """End the process.
+
+        Returns:
+            The most memory that the process held, in bytes.
+        """
         held = int(self._ask("stop"))
         self._process.join(10)
         return held
@@ -138,10 +164,10 @@ class Running:
 
 
 def _serve(task: Task, pipe: Connection) -> None:
-    """In the child: open the subject, then run it each time it is told to."""
+    """Open the subject in the child process, then run it whenever the parent asks."""
     try:
         description, precision, run = _open(task)
-        for _ in range(WARM_UP):
+        for _ in range(WARM_UP_RUNS):
             run()
     except GlamaError as error:
         pipe.send(("error", str(error)))
@@ -167,30 +193,51 @@ def _peak_bytes() -> int:
 
 
 def is_subject(text: str) -> bool:
-    """Whether it is one of :data:`SUBJECTS`, or a backend, with or without a hole, around which only ours look."""
-    name, at, share = text.partition(HOLE)
+    """Check whether a text names a subject.
+
+    Args:
+        text: one of :data:`SUBJECTS` or a backend. A subject of this project may have a hole.
+
+    Returns:
+        True for a subject.
+    """
+    name, at, share = text.partition(HOLE_MARK)
     ours = name.partition(":")[0] not in _NEEDS_CHECKPOINT
     known = name in SUBJECTS or name in catalogue.backends()
     return known and (not at or (ours and share.isdecimal() and len(share) <= 2 and int(share) > 0))
 
 
-def on_gpu(subject: str) -> bool:
-    """Whether the subject runs on a GPU."""
-    record = catalogue.backends().get(subject.partition(HOLE)[0])
+def runs_on_gpu(subject: str) -> bool:
+    """Check whether a subject runs on a GPU.
+
+    Args:
+        subject: a subject that :func:`is_subject` accepts.
+
+    Returns:
+        True for a GPU.
+    """
+    record = catalogue.backends().get(subject.partition(HOLE_MARK)[0])
     return ":cuda" in subject or (record is not None and record.device == "cuda")
 
 
-def scene(task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [B, H, W, 3] and bool [B, H, W]: noise, and strokes or the hole."""
+def make_scene(task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """Make images of noise and their masks.
+
+    Args:
+        task: the size, the batch and the hole.
+
+    Returns:
+        Images, uint8 [B, H, W, 3], and masks, bool [B, H, W], of strokes or of the hole.
+    """
     from glama_deploy.masks import by_name
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (task.batch, *task.size, 3), np.uint8)
-    if task.hole is None:
+    if task.hole_share is None:
         return images, np.stack([by_name("MediumStrokes")(*task.size, rng) for _ in range(task.batch)])
     height, width = task.size
     masks = np.zeros((task.batch, height, width), bool)
-    missing = task.hole * height * width
+    missing = task.hole_share * height * width
     high = round(min(height, max(missing**0.5, missing / width)))  # a square, or as long as a narrow image makes it
     wide = round(missing / high)
     top, left = (height - high) // 2, (width - wide) // 2
@@ -198,7 +245,7 @@ def scene(task: Task) -> tuple[np.ndarray, np.ndarray]:
     return images, masks
 
 
-#: What is said of a subject, its precision, and a run of it.
+#: A subject's description, its precision, and a function that runs the subject once.
 _Opened = tuple[str, str, Callable[[], object]]
 
 
@@ -206,18 +253,20 @@ def _open(task: Task) -> _Opened:
     if task.engine in _NEEDS_CHECKPOINT:
         if task.checkpoint is None:
             raise GlamaError("it needs the checkpoint, which a bundle does not hold; give --ckpt")
-        if not task.gpu:
+        if not task.is_on_gpu:
             network, (height, width) = Bundle.open(task.bundle).manifest.network, task.size
             needed = memory.estimate(height, width, network, task.batch)
             memory.check(needed, f"the image is {height}x{width}", "give a smaller --size")  # ours do so themselves
     if task.engine in ("torch", "torchscript", "torch-compile"):
-        return _made(_torch(task))
-    return _made(_opencv(task)) if task.engine == "opencv" else _inpainter(task)
+        return _forget_preparation(_open_torch(task))
+    return _forget_preparation(_open_opencv(task)) if task.engine == "opencv" else _open_inpainter(task)
 
 
-def _made(peer: _Opened) -> _Opened:
-    """The same, with what making it took (tracing it, writing its graph) left out of the most memory that was held:
-    ours are opened from a finished file, too."""
+def _forget_preparation(peer: _Opened) -> _Opened:
+    """Restart the count of the peak memory after a peer is prepared.
+
+    Tracing a network and writing its graph need memory. This project's engines open a finished file.
+    """
     gc.collect()
     with suppress(OSError, AttributeError):  # elsewhere than on Linux there is no such number anyway
         ctypes.CDLL(None).malloc_trim(0)
@@ -225,9 +274,11 @@ def _made(peer: _Opened) -> _Opened:
     return peer
 
 
-def _inpainter(task: Task) -> _Opened:
-    """Through `Inpainter`, with all that it does around the engine; its sizes compiled from the start, as they are once
-    they have come for some seconds."""
+def _open_inpainter(task: Task) -> _Opened:
+    """Open this project's `Inpainter`, with all that it does around the engine.
+
+    Sizes are compiled at once. Otherwise OpenVINO compiles a size after some seconds of inference.
+    """
     import glama_deploy
 
     backend = task.name.removesuffix(f":{task.precision}")
@@ -239,9 +290,9 @@ def _inpainter(task: Task) -> _Opened:
     )
     if precision not in ("auto", inpainter.precision):
         raise GlamaError(f"this CPU has no {precision.rpartition('+')[2]}")
-    images, masks = scene(task)
-    if task.hole is not None:
-        said = f"{inpainter.description}, a hole of {task.hole:.0%}"
+    images, masks = make_scene(task)
+    if task.hole_share is not None:
+        said = f"{inpainter.description}, a hole of {task.hole_share:.0%}"
         both = list(zip(images, masks, strict=True))
         return said, inpainter.precision, lambda: [inpainter(image, mask) for image, mask in both]
     if task.batch == 1:
@@ -249,22 +300,22 @@ def _inpainter(task: Task) -> _Opened:
     return inpainter.description, inpainter.precision, lambda: inpainter.batch(images, masks)
 
 
-def _torch(task: Task) -> _Opened:
-    """PyTorch itself, on tensors that are ready where it runs: eager, traced, or compiled. fp32 without TF32."""
+def _open_torch(task: Task) -> _Opened:
+    """Open PyTorch (eager, traced or compiled) on tensors that already lie on the device, in fp32 without TF32."""
     import torch
 
     assert task.checkpoint is not None
-    if task.gpu and not torch.cuda.is_available():
+    if task.is_on_gpu and not torch.cuda.is_available():
         raise GlamaError("PyTorch sees no GPU here")
     torch.backends.cudnn.allow_tf32 = False
     torch.set_num_threads(task.threads)
-    device = torch.device("cuda" if task.gpu else "cpu")
-    images, masks = scene(task)
+    device = torch.device("cuda" if task.is_on_gpu else "cpu")
+    images, masks = make_scene(task)
     image = torch.from_numpy(images).to(device).permute(0, 3, 1, 2).float() / 255
     mask = torch.from_numpy(masks).to(device)[:, None].float()
-    network = composed(task.checkpoint).to(device)
+    network = compose_network(task.checkpoint).to(device)
     if task.engine == "torchscript":
-        file = io.BytesIO(torchscript(network, image, mask))
+        file = io.BytesIO(trace_network(network, image, mask))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             network = torch.jit.load(file)
@@ -274,15 +325,22 @@ def _torch(task: Task) -> _Opened:
     def run() -> None:
         with torch.inference_mode():
             network(image, mask)
-        if task.gpu:
+        if task.is_on_gpu:
             torch.cuda.synchronize()
 
     way = {"torch": "eager", "torchscript": "TorchScript", "torch-compile": "torch.compile"}[task.engine]
-    return f"PyTorch {torch.__version__.split('+')[0]} {'CUDA ' if task.gpu else ''}{way} fp32", "fp32", run
+    return f"PyTorch {torch.__version__.split('+')[0]} {'CUDA ' if task.is_on_gpu else ''}{way} fp32", "fp32", run
 
 
-def composed(path: Path) -> Any:
-    """A checkpoint's network as a torch module of masking, network and compositing: what `big-lama.pt` holds."""
+def compose_network(path: Path) -> Any:
+    """Build a torch module that masks the image, runs the network and composites, as `big-lama.pt` does.
+
+    Args:
+        path: a checkpoint.
+
+    Returns:
+        The module in evaluation mode. It takes image [B, 3, H, W] in 0…1 and mask [B, 1, H, W].
+    """
     import torch
 
     from glama_deploy.checkpoints import formats as checkpoint
@@ -299,8 +357,17 @@ def composed(path: Path) -> Any:
     return Composed().eval()
 
 
-def torchscript(network: Any, image: Any, mask: Any) -> bytes:
-    """The file of a module that was traced on these tensors."""
+def trace_network(network: Any, image: Any, mask: Any) -> bytes:
+    """Trace a module.
+
+    Args:
+        network: the module.
+        image: float32 [B, 3, H, W] in 0…1.
+        mask: float32 [B, 1, H, W], 1 for missing.
+
+    Returns:
+        The bytes of the TorchScript file.
+    """
     import torch
 
     file = io.BytesIO()
@@ -310,8 +377,8 @@ def torchscript(network: Any, image: Any, mask: Any) -> bytes:
     return file.getvalue()
 
 
-def _opencv(task: Task) -> _Opened:
-    """OpenCV's DNN module, on a graph of this size."""
+def _open_opencv(task: Task) -> _Opened:
+    """Open OpenCV's DNN module on a graph of this size."""
     import cv2
 
     from glama_deploy.checkpoints import formats as checkpoint
@@ -322,7 +389,7 @@ def _opencv(task: Task) -> _Opened:
     model = build(read.config, read.weights, task.size).SerializeToString()
     cv2.setNumThreads(task.threads)
     network = cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
-    images, masks = scene(task)
+    images, masks = make_scene(task)
     image = np.ascontiguousarray(images.transpose(0, 3, 1, 2), np.float32) / 255
     mask = masks[:, None].astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Where a network's time goes on OpenVINO, by its parts: what `glama-bench --profile` prints."""
+"""The time of each part of a network on OpenVINO, which `glama-bench --profile` prints."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from glama_deploy.node_names import (
 from glama_deploy.runtime.base import Request, require
 from glama_deploy.runtime.openvino import runner as openvino
 
-#: Of the table that :func:`table` gives.
+#: The columns of :func:`format_parts`.
 COLUMNS = ("part", "median", "share", "GFLOP/s")
 
 #: The part of a node by its name in the graph; the first that is found counts. Beside the parts of :data:`cost.PARTS`
@@ -57,7 +57,14 @@ _KINDS = {"Reorder": "reorders", "ConvolutionBackpropData": "up"}
 
 
 class Part(FrozenModel):
-    """A part's time in a run (seconds, median), its share of the run, and FLOP/s (None where it has none)."""
+    """A part of the network and its time.
+
+    Args:
+        name: the part's name.
+        seconds: median time in a run.
+        share: share of the run, 0…1.
+        rate: FLOP/s; None for a part without multiplications.
+    """
 
     name: str
     seconds: float
@@ -65,11 +72,23 @@ class Part(FrozenModel):
     rate: float | None
 
 
-def profile(bundle: Bundle, precision: str, size: tuple[int, int], threads: int, runs: int) -> tuple[Part, ...]:
-    """Time by part of a whole image of (height, width), most first. What stands for several parts, because the engine
-    made one of them, counts for the one that it is named after.
+def measure_parts(bundle: Bundle, precision: str, size: tuple[int, int], threads: int, runs: int) -> tuple[Part, ...]:
+    """Measure the time of each part of the network on OpenVINO.
 
-    Raises GlamaError where OpenVINO is not installed or does not take the bundle.
+    OpenVINO fuses nodes. A fused node counts for the part that its name says.
+
+    Args:
+        bundle: the bundle.
+        precision: the precision to run in.
+        size: height and width of the image, in pixels.
+        threads: number of CPU threads.
+        runs: number of runs that count.
+
+    Returns:
+        The parts, the longest time first.
+
+    Raises:
+        GlamaError: OpenVINO is not installed, or does not support the bundle or the precision.
     """
     require("openvino", "OpenVINO", "pip install openvino")
     runner = openvino.OpenVINORunner(bundle, Request(precision, threads, compile_sizes=True))
@@ -81,20 +100,28 @@ def profile(bundle: Bundle, precision: str, size: tuple[int, int], threads: int,
             continue  # memory is touched for the first time
         total: dict[str, float] = defaultdict(float)
         for node, kind, seconds in nodes:
-            total[part(node, kind)] += seconds
+            total[find_part(node, kind)] += seconds
         for name, seconds in total.items():
             found[name].append(seconds)
-    return _shares({name: statistics.median(times) for name, times in found.items()}, bundle, size)
+    return _make_parts({name: statistics.median(times) for name, times in found.items()}, bundle, size)
 
 
-def part(node: str, kind: str) -> str:
-    """Which part a node belongs to, by its name, or its kind in the engine."""
+def find_part(node: str, kind: str) -> str:
+    """Find the part that a node belongs to.
+
+    Args:
+        node: the node's name in the graph.
+        kind: the node's type in OpenVINO.
+
+    Returns:
+        The part's name.
+    """
     if kind in _KINDS:
         return _KINDS[kind]
     return next((name for name, pattern in _NAMES if re.search(pattern, node)), "ends")
 
 
-def _shares(times: dict[str, float], bundle: Bundle, size: tuple[int, int]) -> tuple[Part, ...]:
+def _make_parts(times: dict[str, float], bundle: Bundle, size: tuple[int, int]) -> tuple[Part, ...]:
     work = cost.count_multiply_adds(bundle.manifest.network, size, bundle.manifest.fft)
     whole = sum(times.values())
     parts = (
@@ -106,8 +133,15 @@ def _shares(times: dict[str, float], bundle: Bundle, size: tuple[int, int]) -> t
     return tuple(sorted(parts, key=lambda part: -part.seconds))
 
 
-def table(parts: Sequence[Part]) -> list[tuple[str, str, str, str]]:
-    """Rows for people, in COLUMNS."""
+def format_parts(parts: Sequence[Part]) -> list[tuple[str, str, str, str]]:
+    """Format parts as rows of text.
+
+    Args:
+        parts: the parts.
+
+    Returns:
+        One row for each part, in the order of :data:`COLUMNS`.
+    """
     return [
         (
             part.name,

@@ -52,7 +52,11 @@ _PACKAGES = (
 
 
 def describe_machine() -> dict[str, str]:
-    """Return the CPU, cores, features, memory, system, load and the versions of the measured packages."""
+    """Describe the machine.
+
+    Returns:
+        The CPU, cores, features, memory, system, load and the versions of the measured packages.
+    """
     info = _read_cpu_info()
     flags = set((info.get("flags") or info.get("Features") or "").split())
     machine = {
@@ -70,10 +74,13 @@ def describe_machine() -> dict[str, str]:
 
 
 def warn_of_load(machine: dict[str, str]) -> str | None:
-    """Return a warning where the machine was busy before a run, else None.
+    """Check whether the machine was busy before a run.
 
     Args:
-        machine: what :func:`describe_machine` returned before the run.
+        machine: the result of :func:`describe_machine` before the run.
+
+    Returns:
+        A warning, or None where the machine was idle.
     """
     if float(machine[_LOAD_KEY]) < 0.5:
         return None

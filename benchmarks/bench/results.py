@@ -9,14 +9,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from glama_deploy.benchmarks.bench import layer_times as parts
-from glama_deploy.benchmarks.bench.contenders import on_gpu
-from glama_deploy.benchmarks.bench.run import BASE, Results, Row
+from glama_deploy.benchmarks.bench import layer_times
+from glama_deploy.benchmarks.bench.contenders import runs_on_gpu
+from glama_deploy.benchmarks.bench.run import BASE_SUBJECT, Results, Row
 from glama_deploy.errors import GlamaError
 
-COLUMNS = ("subject", "median", "min…max", f"against {BASE}", "of the limit", "peak memory")
+COLUMNS = ("subject", "median", "min…max", f"against {BASE_SUBJECT}", "of the limit", "peak memory")
 
-#: What the title of a table of parts says.
+#: Part of the title of a table of parts.
 PARTS_NOTE = "by part (other runs, slower for being timed layer by layer)"
 
 
@@ -48,22 +48,34 @@ def _describe_peaks(results: Results) -> list[str]:
 
 
 def print_results(console: Console, results: Results) -> None:
-    """Print a table for each size, batch and number of threads."""
+    """Print a table for each size, batch and number of threads.
+
+    Args:
+        console: where the tables are printed.
+        results: what was measured.
+    """
     for title, rows in _group_rows(results):
         table = Table(*COLUMNS, title=f"{title}, {results.runs} runs in turns", title_justify="left")
         for row in rows:
             table.add_row(*_format_row(row))
         console.print(table)
         for row in filter(lambda row: row.parts, rows):
-            table = Table(*parts.COLUMNS, title=f"{title}, {row.description}, {PARTS_NOTE}", title_justify="left")
-            for cells in parts.table(row.parts):
+            table = Table(*layer_times.COLUMNS, title=f"{title}, {row.description}, {PARTS_NOTE}", title_justify="left")
+            for cells in layer_times.format_parts(row.parts):
                 table.add_row(*cells)
             console.print(table)
     console.print("a matrix product reaches " + "; ".join(_describe_peaks(results)))
 
 
 def format_markdown(results: Results) -> str:
-    """Return the results as Markdown, with the machine."""
+    """Format the results and the machine as Markdown.
+
+    Args:
+        results: what was measured.
+
+    Returns:
+        The text of RESULTS.md.
+    """
     text = ["# Results", "", f"Written by `glama-bench`. Network: {results.network}.", ""]
     text += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in results.machine.items())]
     text += ["", f"A matrix product reaches {'; '.join(_describe_peaks(results))}.", ""]
@@ -80,9 +92,9 @@ def format_markdown(results: Results) -> str:
         text += ["| " + " | ".join(_format_row(row)) + " |" for row in rows]
         for row in filter(lambda row: row.parts, rows):
             text += ["", f"{row.description}, {PARTS_NOTE}:", ""]
-            text += ["| " + " | ".join(parts.COLUMNS) + " |", "|---|" + "---:|" * (len(parts.COLUMNS) - 1)]
-            text += ["| " + " | ".join(cells) + " |" for cells in parts.table(row.parts)]
-    if not any(on_gpu(row.subject) and row.seconds for row in results.rows):
+            text += ["| " + " | ".join(layer_times.COLUMNS) + " |", "|---|" + "---:|" * (len(layer_times.COLUMNS) - 1)]
+            text += ["| " + " | ".join(cells) + " |" for cells in layer_times.format_parts(row.parts)]
+    if not any(runs_on_gpu(row.subject) and row.seconds for row in results.rows):
         text += ["", "GPU: not measured."]
     return "\n".join(text) + "\n"
 
@@ -90,8 +102,12 @@ def format_markdown(results: Results) -> str:
 def plot_results(results: Results, path: Path) -> None:
     """Plot medians with their spread, a panel for each size, batch and number of threads.
 
+    Args:
+        results: what was measured.
+        path: the PNG file to write.
+
     Raises:
-        GlamaError: nothing was measured.
+        GlamaError: Nothing was measured.
     """
     from matplotlib.figure import Figure
 

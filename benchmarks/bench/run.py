@@ -1,4 +1,4 @@
-"""Subjects in turns, and what comes of it: medians, ratios against one of them, shares of the machine's own limit."""
+"""Run subjects in turns; compute medians, ratios to TorchScript, and shares of the machine's peak throughput."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from glama_deploy import cost
-from glama_deploy.benchmarks.bench import layer_times as parts
-from glama_deploy.benchmarks.bench import machine
-from glama_deploy.benchmarks.bench.contenders import HOLE, Running, Task, on_gpu
+from glama_deploy.benchmarks.bench import layer_times, machine
+from glama_deploy.benchmarks.bench.contenders import HOLE_MARK, Running, Task, runs_on_gpu
 from glama_deploy.benchmarks.bench.layer_times import Part
 from glama_deploy.bundle import Bundle
 from glama_deploy.catalogue import OPENVINO, PRECISIONS
 from glama_deploy.errors import GlamaError
 from glama_deploy.frozen import FrozenModel
 
-#: What the others on a CPU and on a GPU are held against, where it runs: how the popular inpainting apps run LaMa.
-BASE = "torchscript"
-_GPU_BASE = f"{BASE}:cuda"
+#: The ratios of other subjects are to this one, on a GPU to the next: popular inpainting apps run LaMa in TorchScript.
+BASE_SUBJECT = "torchscript"
+_GPU_BASE_SUBJECT = f"{BASE_SUBJECT}:cuda"
 
-#: What a subject says when it is asked.
-Found = TypeVar("Found")
+#: The answer of a subject.
+Answer = TypeVar("Answer")
 
 
 class Row(FrozenModel):
-    """A subject at a size, batch and number of threads; `reason` says why it was not measured, `parts` where the time
-    of one image goes, if that was asked."""
+    """A subject at one size, batch and number of threads.
+
+    `reason` says why the subject was not measured. `parts` has the time of each part, where this was asked for.
+    """
 
     subject: str
     size: tuple[int, int]
@@ -44,11 +45,12 @@ class Row(FrozenModel):
 
     @property
     def median(self) -> float:
+        """Return the median seconds of a run."""
         return statistics.median(self.seconds)
 
 
 class Results(FrozenModel):
-    """A whole run of `glama-bench`, as its JSON holds it."""
+    """All that one run of `glama-bench` measured; its JSON file has the same fields."""
 
     schema_version: Literal[1] = 1
     network: str
@@ -72,9 +74,24 @@ def measure(
     *,
     allow_engine_code: bool = False,
 ) -> Results:
-    """Measure every subject at every size, batch and number of threads; with `profile` also the parts of those that run
-    on OpenVINO. `allow_engine_code`: see :func:`glama_deploy.load`."""
-    described, before = machine.describe_machine(), _limits(threads, step)
+    """Measure every subject at every size, batch and number of threads.
+
+    Args:
+        bundle: the bundle.
+        checkpoint: the bundle's checkpoint, for the peers that run checkpoints.
+        subjects: the subjects.
+        sizes: heights and widths, in pixels.
+        batches: numbers of images in one run.
+        threads: numbers of CPU threads.
+        runs: number of runs of each subject.
+        profile: also measure the parts of the subjects that run on OpenVINO.
+        step: called with a line before each step.
+        allow_engine_code: see :func:`glama_deploy.load`.
+
+    Returns:
+        The results. A subject that does not run has a row with the reason.
+    """
+    described, before = machine.describe_machine(), _measure_limits(threads, step)
     busy = machine.warn_of_load(described)
     if busy:
         step(f"note: {busy}")
@@ -87,22 +104,22 @@ def measure(
                     for name in dict.fromkeys(subjects)
                 ]
                 step(f"{size[0]}x{size[1]}, batch {batch}, {count} threads")
-                rows += _together(tasks, runs, step)
+                rows += _measure_in_turns(tasks, runs, step)
     # the clock of a shared machine changes: what it reached once is its limit
     peaks = {
         precision: {count: max(rate, before[precision][count]) for count, rate in found.items()}
-        for precision, found in _limits(threads, step).items()
+        for precision, found in _measure_limits(threads, step).items()
     }
-    limits = [_with_share(row, bundle, peaks) for row in rows]
+    limits = [_add_share(row, bundle, peaks) for row in rows]
     if profile:
-        limits = [_with_parts(row, bundle, runs, step) for row in limits]
+        limits = [_add_parts(row, bundle, runs, step) for row in limits]
     manifest = bundle.manifest
     name = f"{manifest.network.n_blocks} blocks, {manifest.network.ngf} channels ({manifest.checkpoint.file})"
     return Results(network=name, machine=described, runs=runs, peaks=peaks, rows=tuple(limits))
 
 
-def _limits(threads: Sequence[int], step: Callable[[str], None]) -> dict[str, dict[int, float]]:
-    """What a matrix product reaches, by precision and threads."""
+def _measure_limits(threads: Sequence[int], step: Callable[[str], None]) -> dict[str, dict[int, float]]:
+    """Measure the peak throughput of a matrix product, by precision and threads."""
     rates: dict[str, dict[int, float]] = {}
     for count in threads:
         for precision in machine.PRECISIONS:
@@ -113,8 +130,8 @@ def _limits(threads: Sequence[int], step: Callable[[str], None]) -> dict[str, di
     return rates
 
 
-def _together(tasks: Sequence[Task], runs: int, step: Callable[[str], None]) -> list[Row]:
-    """A B C, A B C, …: so that what else the machine does falls on all alike."""
+def _measure_in_turns(tasks: Sequence[Task], runs: int, step: Callable[[str], None]) -> list[Row]:
+    """Run the subjects in turns (A B C, A B C, …), because other load then slows all of them alike."""
     running: dict[Task, Running] = {}
     rows: dict[Task, Row] = {}
     for task in tasks:
@@ -125,27 +142,27 @@ def _together(tasks: Sequence[Task], runs: int, step: Callable[[str], None]) -> 
             running[task] = Running(task)
             update = {"description": running[task].description, "precision": running[task].precision}
         except GlamaError as error:
-            update = {"reason": _reason(task, error)}
+            update = {"reason": _shorten_reason(task, error)}
         rows[task] = row.model_copy(update=update)
 
-    def each(ask: Callable[[Running], Found]) -> dict[Task, Found]:
-        """What those that still run say, in turn."""
+    def ask_all(ask: Callable[[Running], Answer]) -> dict[Task, Answer]:
+        """Return the answers of the subjects that still run."""
         found = {}
         for task, subject in list(running.items()):
             try:
                 found[task] = ask(subject)
             except GlamaError as error:  # it ran, and ended: the others go on
                 del running[task]
-                rows[task] = rows[task].model_copy(update={"reason": _reason(task, error)})
+                rows[task] = rows[task].model_copy(update={"reason": _shorten_reason(task, error)})
         return found
 
-    turns = [each(lambda subject: subject.seconds()) for _ in range(runs)]
-    peaks = each(lambda subject: subject.stop())
+    turns = [ask_all(lambda subject: subject.time_run()) for _ in range(runs)]
+    peaks = ask_all(lambda subject: subject.stop())
     seconds = {task: [turn[task] for turn in turns] for task in peaks}
-    of_base = {task.subject: seconds[task] for task in peaks if task.subject in (BASE, _GPU_BASE)}
+    of_base = {task.subject: seconds[task] for task in peaks if task.subject in (BASE_SUBJECT, _GPU_BASE_SUBJECT)}
     for task, peak in peaks.items():
         update = {"seconds": tuple(seconds[task]), "peak_bytes": peak}
-        base = of_base.get(_GPU_BASE if task.gpu else BASE)
+        base = of_base.get(_GPU_BASE_SUBJECT if task.is_on_gpu else BASE_SUBJECT)
         if base:
             pairs = zip(base, seconds[task], strict=True)
             update["ratio"] = statistics.median([theirs / mine for theirs, mine in pairs])
@@ -153,29 +170,31 @@ def _together(tasks: Sequence[Task], runs: int, step: Callable[[str], None]) -> 
     return list(rows.values())
 
 
-def _reason(task: Task, error: GlamaError) -> str:
+def _shorten_reason(task: Task, error: GlamaError) -> str:
     return str(error).replace(str(task.bundle), "BUNDLE")
 
 
-def _with_share(row: Row, bundle: Bundle, peaks: dict[str, dict[int, float]]) -> Row:
-    """The row with the share of the machine's limit that it reaches: the network's FLOPs, from the graph, a second.
-    PyTorch's transforms are no matrix products, and are not counted."""
+def _add_share(row: Row, bundle: Bundle, peaks: dict[str, dict[int, float]]) -> Row:
+    """Add the share of the machine's limit that the network's FLOPs a second reach.
+
+    The FLOPs are those of the graph. PyTorch's FFTs are not matrix products, and are not counted.
+    """
     precision = PRECISIONS.get(row.precision)  # "": the row was not measured
     limit = peaks.get(precision.stored, {}).get(row.threads) if precision else None
     # (of a hole it does less work than the graph's; the limits are the CPU's)
-    if not row.seconds or limit is None or HOLE in row.subject or on_gpu(row.subject):
+    if not row.seconds or limit is None or HOLE_MARK in row.subject or runs_on_gpu(row.subject):
         return row
     fft = "dft" if row.subject.startswith("torch") else bundle.manifest.fft
     work = 2 * sum(cost.count_multiply_adds(bundle.manifest.network, row.size, fft).values()) * row.batch
     return row.model_copy(update={"share": work / row.median / limit})
 
 
-def _with_parts(row: Row, bundle: Bundle, runs: int, step: Callable[[str], None]) -> Row:
-    if not row.seconds or not row.subject.startswith(OPENVINO.backend) or HOLE in row.subject:
+def _add_parts(row: Row, bundle: Bundle, runs: int, step: Callable[[str], None]) -> Row:
+    if not row.seconds or not row.subject.startswith(OPENVINO.backend) or HOLE_MARK in row.subject:
         return row
     step(f"the parts of {row.subject} at {row.size[0]}x{row.size[1]}")
     try:
-        found = parts.profile(bundle, row.precision, row.size, row.threads, runs)
+        found = layer_times.measure_parts(bundle, row.precision, row.size, row.threads, runs)
     except GlamaError as error:
         step(f"not profiled: {error}")
         return row

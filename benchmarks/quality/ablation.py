@@ -45,7 +45,17 @@ TABLES = {
 
 
 def train_variant(name: str, changes: list[str], options: argparse.Namespace, progress: Progress) -> Path:
-    """Train a variant, or continue where an earlier run stopped, and return its checkpoint."""
+    """Train a variant, or continue where an earlier run stopped.
+
+    Args:
+        name: the variant's name.
+        changes: settings that differ from GLaMa's.
+        options: the options of the command.
+        progress: where the steps are shown.
+
+    Returns:
+        The variant's last checkpoint.
+    """
     settings = [
         f"data.train=[{options.train}]",
         f"data.side={options.side}",
@@ -80,7 +90,17 @@ def train_variant(name: str, changes: list[str], options: argparse.Namespace, pr
 
 
 def average_masks(found: Summary, name: str, kinds: Sequence[str], metric: str) -> float:
-    """Return a variant's mean of a metric over masks, in the metric's usual region."""
+    """Average a metric of a variant over masks, in the metric's usual region.
+
+    Args:
+        found: the evaluation.
+        name: the variant's name.
+        kinds: names of masks.
+        metric: name of the metric.
+
+    Returns:
+        The mean.
+    """
     values = [
         c.value.mean
         for c in found.cells
@@ -90,6 +110,7 @@ def average_masks(found: Summary, name: str, kinds: Sequence[str], metric: str) 
 
 
 def main() -> None:
+    """Parse the options, measure, and print the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--train", type=Path, required=True, help="a folder of photographs to train on")
     parser.add_argument("--photos", type=Path, default=PHOTOS, help="photographs to score on")

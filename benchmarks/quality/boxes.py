@@ -22,7 +22,7 @@ from rich.table import Table
 import glama_deploy
 from glama_deploy.benchmarks.quality.photos import PHOTOS, list_photos
 from glama_deploy.bundle import ANY_SIZE
-from glama_deploy.inpainting import boxes as regions
+from glama_deploy.inpainting.boxes import Rule, Span
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.io.images import read_image
 from glama_deploy.masks import by_name
@@ -32,6 +32,16 @@ HOLES_PER_PHOTO = 4
 
 
 def draw_hole(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw a hole of strokes in a square of a quarter of the shorter side.
+
+    Args:
+        height: height of the mask, in pixels.
+        width: width of the mask, in pixels.
+        rng: source of the position and the strokes.
+
+    Returns:
+        The mask, bool [H, W].
+    """
     side = min(height, width) // 4
     mask = np.zeros((height, width), bool)
     top, left = int(rng.integers(height - side)), int(rng.integers(width - side))
@@ -39,10 +49,18 @@ def draw_hole(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
     return mask
 
 
-def fill_spans(
-    inpainter: Inpainter, image: np.ndarray, missing: np.ndarray, spans: Sequence[regions.Span]
-) -> np.ndarray:
-    """Return the image with the hole in each of the spans filled from that span alone."""
+def fill_spans(inpainter: Inpainter, image: np.ndarray, missing: np.ndarray, spans: Sequence[Span]) -> np.ndarray:
+    """Fill the hole in each span from that span alone.
+
+    Args:
+        inpainter: the network.
+        image: uint8 [H, W, 3].
+        missing: bool [H, W].
+        spans: the parts of the image.
+
+    Returns:
+        The filled image, uint8 [H, W, 3].
+    """
     result = image.copy()
     for span in spans:
         crop = np.ascontiguousarray(image[span.slices])
@@ -52,6 +70,7 @@ def fill_spans(
 
 
 def main() -> None:
+    """Parse the options, measure, and print the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="default")
     parser.add_argument("--backend", default="auto")
@@ -67,9 +86,9 @@ def main() -> None:
         for _ in range(HOLES_PER_PHOTO):
             missing = draw_hole(image.shape[0], image.shape[1], rng)
             for way in ways:
-                spans = [regions.Span(0, 0, *missing.shape)]
+                spans = [Span(0, 0, *missing.shape)]
                 if isinstance(way, float):
-                    rule = regions.Rule(ANY_SIZE, way)
+                    rule = Rule(ANY_SIZE, way)
                     boxes, _ = rule.find_boxes(missing)  # none is too large for such an engine
                     spans = [box.span for box in rule.merge_boxes(boxes, missing.shape)]
                 fill_spans(inpainter, image, missing, spans)  # a size that is new warms up

@@ -22,6 +22,7 @@ from glama_deploy.evaluation.report import tables
 
 
 def main() -> None:
+    """Parse the options, measure, and print the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="default", help="as glama-eval takes it")
     parser.add_argument("--photos", type=Path, default=PHOTOS)

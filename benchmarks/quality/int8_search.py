@@ -30,7 +30,7 @@ from glama_deploy.benchmarks.quality.photos import PHOTOS, list_photos
 from glama_deploy.catalogue import INT8_LEAST_PSNR_DB, INT8_PHOTOS_MARGIN_DB
 from glama_deploy.checkpoints import formats
 from glama_deploy.evaluation import protocol
-from glama_deploy.export.graph import network as graph
+from glama_deploy.export.graph import network
 from glama_deploy.export.numerics import equalize, half, quantize, symmetric
 from glama_deploy.export.numerics.quantize import Sample
 from glama_deploy.export.samples import Case
@@ -67,7 +67,15 @@ class Found:
 
 
 def read_network(name: str, channels: int) -> tuple[NetworkConfig, dict[str, np.ndarray]]:
-    """Return a checkpoint's network, or LaMa (9 blocks) with random weights and so many channels behind the stem."""
+    """Read a checkpoint, or make LaMa (9 blocks) with random weights.
+
+    Args:
+        name: `lama`, `default` or a checkpoint.
+        channels: channels behind the stem of `lama`.
+
+    Returns:
+        The configuration and the weights by name.
+    """
     if name == "lama":
         config = NetworkConfig(n_blocks=9, ngf=channels)
         return config, untrained(config)
@@ -76,7 +84,16 @@ def read_network(name: str, channels: int) -> tuple[NetworkConfig, dict[str, np.
 
 
 def make_samples(paths: Sequence[Path], side: int, seed: int) -> list[Sample]:
-    """Return each photograph's middle square under a mask as in training; the missing pixels are measured."""
+    """Cut each photograph's middle square, with a mask as in training.
+
+    Args:
+        paths: the photographs.
+        side: side of the square, in pixels.
+        seed: seed of the masks.
+
+    Returns:
+        The samples; their missing pixels are measured.
+    """
     samples = []
     for number, path in enumerate(paths):
         missing = by_name("general")(side, side, np.random.default_rng([seed, number]))[None]
@@ -86,18 +103,26 @@ def make_samples(paths: Sequence[Path], side: int, seed: int) -> list[Sample]:
 
 
 def make_problem(name: str, options: argparse.Namespace) -> Problem:
-    """Build the fp32 graph as the exporter does for int8, and choose the photographs."""
+    """Build the fp32 graph as the exporter does for int8, and choose the photographs.
+
+    Args:
+        name: `lama`, `default` or a checkpoint.
+        options: the options of the command.
+
+    Returns:
+        What both searches are given.
+    """
     paths = list_photos(options.photos)
     seen = options.calibration
     if len(paths) < seen + options.held_out:
         raise SystemExit(f"{options.photos} has {len(paths)} photographs; {seen + options.held_out} are needed")
     calibration = make_samples(paths[:seen], options.size, 0)
     config, weights = read_network(name, options.channels)
-    plain = graph.build(config, weights)
+    plain = network.build(config, weights)
     weights = equalize.equalize_channels(
         config, weights, lambda names: quantize.measure_channel_ranges(plain, names, calibration)
     )
-    model = graph.build(config, weights)
+    model = network.build(config, weights)
     ignored = [
         node.name for node in model.graph.node if half.is_always_fp32(node) or node.name.endswith(f"/{SPECTRUM}")
     ]
@@ -107,12 +132,19 @@ def make_problem(name: str, options: argparse.Namespace) -> Problem:
         calibration,
         make_samples(paths[: options.checks], options.size, 1),
         make_samples(paths[seen : seen + options.held_out], options.size, 2),
-        count_multiply_adds(graph.build(config, weights, (options.size, options.size))),
+        count_multiply_adds(network.build(config, weights, (options.size, options.size))),
     )
 
 
 def count_multiply_adds(static: onnx.ModelProto) -> dict[str, int]:
-    """Return the multiply-adds of each convolution of a graph of fixed size."""
+    """Count the multiply-adds of each convolution.
+
+    Args:
+        static: a graph of fixed size.
+
+    Returns:
+        The counts by the convolution's name.
+    """
     inferred = onnx.shape_inference.infer_shapes(static).graph
     shapes = {info.name: [side.dim_value for side in info.type.tensor_type.shape.dim] for info in inferred.value_info}
     weights = {tensor.name: math.prod(tensor.dims) for tensor in inferred.initializer}
@@ -125,7 +157,15 @@ def count_multiply_adds(static: onnx.ModelProto) -> dict[str, int]:
 
 
 def predict(model: onnx.ModelProto, samples: Iterable[Sample]) -> list[np.ndarray]:
-    """Return the missing pixels of each sample, float64 [pixels, 3] of 0…1."""
+    """Run a graph on samples.
+
+    Args:
+        model: the graph.
+        samples: the samples.
+
+    Returns:
+        The measured pixels of each sample, float64 [pixels, 3] in 0…1.
+    """
     session = open_cpu_session(model.SerializeToString(), multiplies_bytes=False)  # on every CPU the same
     return [
         session.run([sample.output], sample.inputs)[0].transpose(0, 2, 3, 1)[sample.measured].astype(np.float64)
@@ -134,18 +174,44 @@ def predict(model: onnx.ModelProto, samples: Iterable[Sample]) -> list[np.ndarra
 
 
 def measure_squares(found: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> tuple[float, list[float]]:
-    """Return the mean squared difference of all pixels together, and of each sample."""
+    """Measure the squared difference of two predictions.
+
+    Args:
+        found: a prediction for each sample.
+        expected: the prediction to compare with.
+
+    Returns:
+        The mean over all pixels, and the mean of each sample.
+    """
     squares = [(one - other) ** 2 for one, other in zip(found, expected, strict=True)]
     return float(np.concatenate(squares).mean()), [float(values.mean()) for values in squares]
 
 
 def measure_psnr(problem: Problem, model: onnx.ModelProto, samples: list[Sample]) -> float:
-    """Return the PSNR (dB) of the missing pixels against the fp32 graph, of all samples together."""
+    """Measure the PSNR of the missing pixels against the fp32 graph, of all samples together.
+
+    Args:
+        problem: has the fp32 graph.
+        model: the graph to compare.
+        samples: the samples.
+
+    Returns:
+        The PSNR in dB, peak 1.
+    """
     mean, _ = measure_squares(predict(model, samples), predict(problem.model, samples))
     return compute_psnr(mean)
 
 
-def search_ours(problem: Problem, least: float) -> Found:
+def search_own(problem: Problem, least: float) -> Found:
+    """Run this project's search.
+
+    Args:
+        problem: the graph and the samples.
+        least: least PSNR in dB.
+
+    Returns:
+        The result of the search.
+    """
     steps: list[str] = []
     start = time.process_time()
     found = quantize.quantize(
@@ -158,6 +224,13 @@ def search_nncf(problem: Problem, least: float) -> Found:
     """Run NNCF's accuracy control with 1 − MSE as its metric.
 
     PSNR cannot be the metric: fp32 has an infinite one. Nor can −MSE: NNCF 3.4 divides by the metric of fp32.
+
+    Args:
+        problem: the graph and the samples.
+        least: least PSNR in dB.
+
+    Returns:
+        The result of the search.
     """
     import nncf
 
@@ -193,11 +266,19 @@ def search_nncf(problem: Problem, least: float) -> Found:
     return Found(model, measured, time.process_time() - start)
 
 
-SEARCHES: dict[str, Callable[[Problem, float], Found]] = {"ours": search_ours, "NNCF": search_nncf}
+SEARCHES: dict[str, Callable[[Problem, float], Found]] = {"ours": search_own, "NNCF": search_nncf}
 
 
 def has_tensorrt_graph(problem: Problem, model: onnx.ModelProto) -> bool:
-    """Return whether the result can be written around zero, as the exporter does for TensorRT."""
+    """Check whether the exporter could write a result with zero points of 0, as TensorRT needs.
+
+    Args:
+        problem: has the fp32 graph.
+        model: the result of a search.
+
+    Returns:
+        True where TensorRT's graph can be written.
+    """
     transposed = [node.name for node in problem.model.graph.node if node.op_type == "ConvTranspose"]
     try:
         symmetric.make_symmetric(quantize.restore_fp32(model, problem.model, transposed))
@@ -208,7 +289,15 @@ def has_tensorrt_graph(problem: Problem, model: onnx.ModelProto) -> bool:
 
 
 def describe(problem: Problem, found: Found) -> list[str]:
-    """Return the cells of one result: accuracy, what is int8, what the search cost."""
+    """Describe a result: accuracy, the share in int8, and the cost of the search.
+
+    Args:
+        problem: has the fp32 graph and the samples.
+        found: the result of a search.
+
+    Returns:
+        The cells of the result's row.
+    """
     in_bytes = quantize.find_int8_convolutions(found.model) & problem.work.keys()
     work = sum(problem.work[name] for name in in_bytes) / sum(problem.work.values())
     return [
@@ -223,7 +312,16 @@ def describe(problem: Problem, found: Found) -> list[str]:
 
 
 def time_in_turns(models: dict[str, onnx.ModelProto], sample: Sample, rounds: int) -> dict[str, float]:
-    """Return each graph's median time on OpenVINO as a share of fp32's, which is the first."""
+    """Time graphs in turns on OpenVINO.
+
+    Args:
+        models: the graphs by name, fp32 first.
+        sample: the input.
+        rounds: number of runs that count.
+
+    Returns:
+        The median time of each graph as a share of the first graph's.
+    """
     import openvino
 
     core = openvino.Core()
@@ -241,6 +339,7 @@ def time_in_turns(models: dict[str, onnx.ModelProto], sample: Sample, rounds: in
 
 
 def main() -> None:
+    """Parse the options, measure, and print the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--network", nargs="+", default=["default"], help="default, lama or a checkpoint")
     parser.add_argument("--channels", type=int, default=64, help="of lama, behind the stem")

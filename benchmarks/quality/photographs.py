@@ -40,11 +40,19 @@ class Photograph:
 
     @property
     def name(self) -> str:
+        """Return the name of the file that is written."""
         return f"{self.package}-{self.path.rpartition('.')[0].replace('/', '_')}.png"
 
 
-def credited(text: str) -> Iterator[Photograph]:
-    """The photographs of the credits' tables, each under the heading of its package."""
+def list_credited(text: str) -> Iterator[Photograph]:
+    """List the photographs in the tables of the credits.
+
+    Args:
+        text: the credits, in Markdown. The photographs stand under the heading of their package.
+
+    Yields:
+        The photographs in their order.
+    """
     package = ""
     for line in text.splitlines():
         if heading := re.match(r"### (\S+) \(", line):
@@ -54,42 +62,63 @@ def credited(text: str) -> Iterator[Photograph]:
 
 
 def main() -> None:
+    """Parse the options, and write the photographs of each package."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--packages", type=Path)
     options = parser.parse_args()
-    wanted = list(credited(CREDITS.read_text(encoding="utf-8")))
+    wanted = list(list_credited(CREDITS.read_text(encoding="utf-8")))
     with tempfile.TemporaryDirectory() as folder:
         packages = options.packages or Path(folder)
         for package in sorted({photograph.package for photograph in wanted}):
             if options.packages is None:
-                unpack(package, packages)
-            files = contents(packages / package)
+                unpack_package(package, packages)
+            files = read_package(packages / package)
             theirs = [photograph for photograph in wanted if photograph.package == package]
             for photograph in theirs:
-                save(photograph, files, options.out)
+                save_photograph(photograph, files, options.out)
             print(f"{package}: {len(theirs)} photographs")
 
 
-def unpack(package: str, folder: Path) -> None:
+def unpack_package(package: str, folder: Path) -> None:
+    """Download a Debian package and unpack it.
+
+    Args:
+        package: name of the package.
+        folder: the folder that gets a folder of the package's name.
+    """
     subprocess.run(["apt-get", "download", "-qq", package], cwd=folder, check=True)
     (archive,) = folder.glob(f"{package}_*.deb")
     subprocess.run(["dpkg-deb", "-x", archive, folder / package], check=True)
     archive.unlink()
 
 
-def contents(folder: Path) -> dict[str, bytes | Path]:
-    """The files of an unpacked package, and those inside its Qt resources, by path."""
+def read_package(folder: Path) -> dict[str, bytes | Path]:
+    """List the files of an unpacked package, and the files inside its Qt resources.
+
+    Args:
+        folder: the unpacked package.
+
+    Returns:
+        The file's path, or its bytes from a Qt resource, by the path in the package.
+    """
     found: dict[str, bytes | Path] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix == ".rcc":
-            found |= resources(path.read_bytes())
+            found |= read_resources(path.read_bytes())
         elif path.is_file():
             found[f"/{path.relative_to(folder).as_posix()}"] = path
     return found
 
 
-def save(photograph: Photograph, files: dict[str, bytes | Path], out: Path) -> None:
+def save_photograph(photograph: Photograph, files: dict[str, bytes | Path], out: Path) -> None:
+    """Write a photograph as a PNG file, scaled down to :data:`SIDE`.
+
+    Args:
+        photograph: the photograph.
+        files: the files of its package.
+        out: the folder that gets `photos` and `held-out`.
+    """
     found = [content for path, content in files.items() if path.endswith(f"/{photograph.path}")]
     if not found:
         raise SystemExit(f"{photograph.package} has no {photograph.path}; the credits are of Debian 12's packages")
@@ -105,9 +134,20 @@ def save(photograph: Photograph, files: dict[str, bytes | Path], out: Path) -> N
         rgb.save(temporary, format="PNG")
 
 
-def resources(data: bytes) -> dict[str, bytes]:
-    """The files of a Qt resource collection (`rcc --binary`, versions 1 to 3), by path; those that are compressed by
-    Zstandard, as no photograph is, are left out."""
+def read_resources(data: bytes) -> dict[str, bytes]:
+    """Read a Qt resource collection (`rcc --binary`, versions 1 to 3).
+
+    Files that are compressed by Zstandard are left out. No photograph is.
+
+    Args:
+        data: the bytes of the collection.
+
+    Returns:
+        The bytes of the files, by path.
+
+    Raises:
+        ValueError: The bytes are not a Qt resource collection.
+    """
     magic, version, tree, start, names = struct.unpack_from(">4s4I", data)
     if magic != b"qres":
         raise ValueError("no Qt resource collection")

@@ -11,5 +11,12 @@ PHOTOS = Path(__file__).parents[1] / "photos"
 
 
 def list_photos(folder: Path) -> list[Path]:
-    """Return the images in a folder, sorted by name."""
+    """List the images in a folder.
+
+    Args:
+        folder: the folder.
+
+    Returns:
+        The paths, sorted by name.
+    """
     return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)

@@ -37,7 +37,14 @@ MAX_SHEET_ROWS, DIFFERENCE = 6, "difference x 8"
 
 
 def load_ways(model: str) -> dict[str, Inpainter]:
-    """Load the bundle in each way that runs here, fp32 first."""
+    """Load the bundle in each precision that runs here.
+
+    Args:
+        model: the bundle.
+
+    Returns:
+        The inpainters by name, fp32 first.
+    """
     found = {"fp32": glama_deploy.load(model, "openvino", "fp32", compile_sizes=True)}
     for backend, precision in WAYS:
         try:
@@ -53,7 +60,17 @@ def load_ways(model: str) -> dict[str, Inpainter]:
 
 
 def make_shown(item: Item, truth: np.ndarray, missing: np.ndarray, found: dict[str, np.ndarray]) -> Shown:
-    """Return pictures of fp32 and int8 over the known pixels, and of their difference."""
+    """Make a row of the sheet.
+
+    Args:
+        item: the photograph.
+        truth: uint8 [H, W, 3].
+        missing: bool [H, W].
+        found: the predictions by name, float32 [H, W, 3] in 0…1.
+
+    Returns:
+        The images of fp32 and int8 in the hole, and their difference.
+    """
     hole = missing[..., None]
     filled = {
         name: np.where(hole, found[way] * 255, truth).round().astype(np.uint8)
@@ -68,6 +85,7 @@ def make_shown(item: Item, truth: np.ndarray, missing: np.ndarray, found: dict[s
 
 
 def main() -> None:
+    """Parse the options, measure, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
     parser.add_argument("--photos", type=Path, default=PHOTOS)

@@ -36,7 +36,11 @@ HOLE, SHOWN = 0.6, 5
 
 @contextmanager
 def without_draft() -> Iterator[None]:
-    """Tiles that see nothing but known pixels and each other."""
+    """Disable the draft under the tiles: a tile sees only known pixels and other tiles.
+
+    Yields:
+        Nothing.
+    """
     draft, far = tiles._make_draft, tiles._find_drafted
     tiles._make_draft = lambda image, missing, size, run: np.where(missing[..., None], np.uint8(0), image)
     tiles._find_drafted = lambda missing, side: np.zeros_like(missing)
@@ -47,6 +51,7 @@ def without_draft() -> Iterator[None]:
 
 
 def main() -> None:
+    """Parse the options, measure, and print the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="default")
     parser.add_argument("--backend", default="auto")

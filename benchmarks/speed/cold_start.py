@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.network import NAMED
 
@@ -30,6 +30,7 @@ inpainter(np.full((256, 256, 3), 128, np.uint8), mask)
 
 
 def main() -> None:
+    """Parse the options, measure, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="lama", choices=NAMED)
     parser.add_argument("--runs", type=int, default=5)
@@ -39,7 +40,7 @@ def main() -> None:
         from glama_deploy.reference.random_weights import untrained
 
         source, bundle = Path(folder) / "network.safetensors", Path(folder) / "bundle"
-        checkpoint.save(source, NAMED[options.network], untrained(NAMED[options.network]))
+        formats.save(source, NAMED[options.network], untrained(NAMED[options.network]))
         export(Request(source, bundle, ("openvino",), parity=False))
         seconds = []
         for _ in range(options.runs + 1):

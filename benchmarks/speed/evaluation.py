@@ -32,6 +32,7 @@ IMAGES_PER_TURN = 8
 
 
 def main() -> None:
+    """Parse the options, measure, and print the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="default", help="as glama-eval takes it")
     parser.add_argument("--images", type=int, default=40)
@@ -48,7 +49,14 @@ def main() -> None:
 
 
 def compare_costs(model: str, images: Path, count: int, out: Path) -> None:
-    """Print how many times as long the evaluation takes as inference and metrics, turn by turn."""
+    """Print the ratio of the evaluation's time to the time of inference and metrics, turn by turn.
+
+    Args:
+        model: the model, as `glama-eval` takes it.
+        images: the folder of images.
+        count: number of images.
+        out: the folder for the evaluation.
+    """
     (spec,) = methods.parse_methods([model], ["auto"], ["auto"])
     method = methods.open_method(spec, 1)
     asked = Protocol(
@@ -79,7 +87,16 @@ def compare_costs(model: str, images: Path, count: int, out: Path) -> None:
 
 
 def time_evaluation(evaluator: Evaluator, items: list[Item], out: Path) -> float:
-    """Return the seconds of the whole evaluation of images."""
+    """Time the whole evaluation of images.
+
+    Args:
+        evaluator: evaluates the images.
+        items: the images.
+        out: the folder for the records.
+
+    Returns:
+        The seconds.
+    """
     start = time.perf_counter()
     for record in evaluator.evaluate_all(items):
         Folder(out).append(record)
@@ -87,7 +104,16 @@ def time_evaluation(evaluator: Evaluator, items: list[Item], out: Path) -> float
 
 
 def time_inference(judge: Judge, method: methods.Method, items: list[Item]) -> float:
-    """Return the seconds of the network and the metrics on images and masks in memory."""
+    """Time the network and the metrics on images and masks in memory.
+
+    Args:
+        judge: computes the metrics.
+        method: the network.
+        items: the images.
+
+    Returns:
+        The seconds.
+    """
     truths = [protocol.read_truth(item.path, None) for item in items]
     masks = [
         {name: protocol.draw_missing(name, item.image, truth.shape[0], truth.shape[1], 0) for name in TYPES}

@@ -24,13 +24,14 @@ TARGETS = ("onnx", "openvino", "trt-rtx")
 WRITE_CHECKPOINT = """
 import sys
 from glama_deploy.network import NAMED
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.reference.random_weights import untrained
-checkpoint.save(sys.argv[2], NAMED[sys.argv[1]], untrained(NAMED[sys.argv[1]]))
+formats.save(sys.argv[2], NAMED[sys.argv[1]], untrained(NAMED[sys.argv[1]]))
 """
 
 
 def main() -> None:
+    """Parse the options, measure, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="big-lama", choices=NAMED)
     parser.add_argument("--precision", default="fp32", choices=("fp32", "fp16", "bf16"))
@@ -54,7 +55,14 @@ def main() -> None:
 
 
 def measure_resident_bytes(process: psutil.Process) -> int:
-    """Return the resident bytes of a process and all processes that it started, such as the TensorRT build."""
+    """Measure the memory of a process and of all processes that it started, such as TensorRT's build.
+
+    Args:
+        process: the process.
+
+    Returns:
+        The resident bytes.
+    """
     total = 0
     for one in (process, *process.children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess):

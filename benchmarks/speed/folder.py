@@ -23,13 +23,23 @@ from PIL import Image
 import glama_deploy
 from glama_deploy.benchmarks.quality.photos import PHOTOS
 from glama_deploy.evaluation.protocol import read_truth
-from glama_deploy.inpainting import folder as batch
+from glama_deploy.inpainting.folder import MAX_STREAMS, Job, Result, fill_job, pair_jobs, read_job, run_jobs
 from glama_deploy.inpainting.transparency import Fill
 from glama_deploy.masks import by_name
 
 
 def make_folders(folder: Path, count: int, size: int, kind: str) -> tuple[Path, Path]:
-    """Make folders of `count` images and masks. Photographs are mirrored and shifted, so that no two are equal."""
+    """Make folders of images and masks. Photographs are mirrored and shifted, and no two are equal.
+
+    Args:
+        folder: gets the two folders.
+        count: number of images.
+        size: side of each image, in pixels.
+        kind: name of the masks.
+
+    Returns:
+        The folders of images and masks.
+    """
     images, masks = folder / "images", folder / "masks"
     images.mkdir()
     masks.mkdir()
@@ -42,18 +52,33 @@ def make_folders(folder: Path, count: int, size: int, kind: str) -> tuple[Path, 
     return images, masks
 
 
-def fill_one_by_one(fill: Fill, jobs: Iterable[batch.Job]) -> Iterator[batch.Result]:
+def fill_one_by_one(fill: Fill, jobs: Iterable[Job]) -> Iterator[Result]:
+    """Read, fill and write one image after the other.
+
+    Args:
+        fill: fills an image.
+        jobs: the images.
+
+    Yields:
+        The result of each job.
+    """
     for job in jobs:
-        batch.fill_job(fill, job, *batch.read_job(job))
-        yield batch.Result(job, "written")
+        fill_job(fill, job, *read_job(job))
+        yield Result(job, "written")
 
 
-def check_results(results: Iterable[batch.Result]) -> None:
+def check_results(results: Iterable[Result]) -> None:
+    """Assert that every image was written.
+
+    Args:
+        results: the results of the jobs.
+    """
     for result in results:
         assert result.state == "written", result.reason
 
 
 def main() -> None:
+    """Parse the options, measure, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="default")
     parser.add_argument("--backend", default="auto")
@@ -66,20 +91,18 @@ def main() -> None:
     options = parser.parse_args()
     one, several = (
         glama_deploy.load(options.model, options.backend, options.precision, compile_sizes=True, streams=streams)
-        for streams in (1, batch.MAX_STREAMS)
+        for streams in (1, MAX_STREAMS)
     )
     with tempfile.TemporaryDirectory() as folder:
         images, masks = make_folders(Path(folder), options.images, options.size, options.mask)
-        jobs = batch.pair_jobs(images, masks, Path(folder) / "out")
+        jobs = pair_jobs(images, masks, Path(folder) / "out")
         alone: list[float] = []
         together: list[float] = []
-        ways: list[tuple[list[float], Callable[[list[batch.Job]], Iterator[batch.Result]]]] = [
+        ways: list[tuple[list[float], Callable[[list[Job]], Iterator[Result]]]] = [
             (alone, partial(fill_one_by_one, partial(one, region=options.region))),
             (
                 together,
-                partial(
-                    batch.run_jobs, partial(several, region=options.region), overwrite=True, at_once=several.streams
-                ),
+                partial(run_jobs, partial(several, region=options.region), overwrite=True, at_once=several.streams),
             ),
         ]
         for _, way in ways:

@@ -22,16 +22,16 @@ from pathlib import Path
 
 import torch
 
-from glama_deploy.benchmarks.bench.contenders import composed, torchscript
-from glama_deploy.benchmarks.speed.cold_start import CHILD as OURS
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.benchmarks.bench.contenders import compose_network, trace_network
+from glama_deploy.benchmarks.speed import cold_start
+from glama_deploy.checkpoints import formats
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.network import NAMED
 from glama_deploy.reference.random_weights import untrained
 
 ROOT = Path(__file__).resolve().parents[2]
 
-#: The same for TorchScript as `OURS` for a bundle.
+#: The program of cold_start.py, for a TorchScript file.
 TORCHSCRIPT = """
 import sys
 import numpy as np
@@ -48,7 +48,14 @@ with torch.inference_mode():
 
 @dataclass(frozen=True)
 class Way:
-    """What is installed, and the process that is timed, which is given a file of `kind`."""
+    """What is installed, and the program that is timed.
+
+    Args:
+        name: name in the results.
+        packages: what pip installs.
+        program: Python source; its argument is the network's file. Empty where only the disk is measured.
+        kind: the kind of the network's file: `bundle` or `torchscript`.
+    """
 
     name: str
     packages: tuple[str, ...]
@@ -57,14 +64,22 @@ class Way:
 
 
 WAYS = (
-    Way("glama-deploy[openvino]", (f"{ROOT}[openvino]",), OURS, "bundle"),
+    Way("glama-deploy[openvino]", (f"{ROOT}[openvino]",), cold_start.CHILD, "bundle"),
     Way("PyTorch, as pip installs it", ("torch", "numpy", "pillow"), TORCHSCRIPT, "torchscript"),
     Way("simple-lama-inpainting", ("simple-lama-inpainting",)),
 )
 
 
-def install(way: Way, folder: Path) -> Path:
-    """A new environment; its Python."""
+def install_way(way: Way, folder: Path) -> Path:
+    """Install a way in a new virtual environment.
+
+    Args:
+        way: what to install.
+        folder: the folder of the environment.
+
+    Returns:
+        The path of its Python.
+    """
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     python = folder / "bin" / "python"
     # (an app's own pins are the app's)
@@ -74,24 +89,39 @@ def install(way: Way, folder: Path) -> Path:
     return python
 
 
-def size(folder: Path) -> int:
-    """Bytes of the files in an environment, without pip."""
+def measure_disk_bytes(folder: Path) -> int:
+    """Measure the files of an environment, without pip.
+
+    Args:
+        folder: the folder of the environment.
+
+    Returns:
+        The bytes on the disk.
+    """
     paths = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     pips = {path.name for path in folder.glob("lib/python*/site-packages/pip*")}
     return sum(path.stat().st_size for path in paths if pips.isdisjoint(path.parts))
 
 
-def files(folder: Path) -> dict[str, Path]:
-    """The same network as a bundle and as TorchScript."""
+def write_models(folder: Path) -> dict[str, Path]:
+    """Write one network as a bundle and as TorchScript.
+
+    Args:
+        folder: gets both files.
+
+    Returns:
+        The paths by kind.
+    """
     source = folder / "network.safetensors"
-    checkpoint.save(source, NAMED["lama"], untrained(NAMED["lama"]))
+    formats.save(source, NAMED["lama"], untrained(NAMED["lama"]))
     export(Request(source, folder / "bundle", ("openvino",), parity=False))
     example = torch.rand(1, 3, 256, 256), torch.zeros(1, 1, 256, 256)
-    (folder / "network.pt").write_bytes(torchscript(composed(source), *example))
+    (folder / "network.pt").write_bytes(trace_network(compose_network(source), *example))
     return {"bundle": folder / "bundle", "torchscript": folder / "network.pt"}
 
 
 def main() -> None:
+    """Parse the options, measure, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
@@ -101,12 +131,12 @@ def main() -> None:
         pythons = {}
         for number, way in enumerate(WAYS):
             try:
-                pythons[way] = install(way, folder / str(number))
+                pythons[way] = install_way(way, folder / str(number))
             except subprocess.CalledProcessError:
                 print(f"{way.name}: pip could not install it")
                 continue
-            print(f"{way.name}: {size(folder / str(number)) / 1e6:.0f} MB", flush=True)
-        given = files(folder)
+            print(f"{way.name}: {measure_disk_bytes(folder / str(number)) / 1e6:.0f} MB", flush=True)
+        given = write_models(folder)
         seconds: dict[str, list[float]] = {}
         for _ in range(options.runs + 1):
             for way, python in pythons.items():

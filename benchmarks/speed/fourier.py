@@ -30,25 +30,35 @@ KINDS = ("matmul", "split", "dft")
 
 
 def main() -> None:
+    """Parse the options, measure, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=6)
     parser.add_argument("--size", nargs="+", default=["32x32", "64x64", "128x128", "135x240", "256x256"])
     options = parser.parse_args()
     for text in options.size:
         height, width = map(int, text.split("x"))
-        models = {kind: model(kind, height, width) for kind in KINDS}
-        for engine, opened in (("OpenVINO", of_openvino), ("ONNX Runtime", of_onnxruntime)):
+        models = {kind: make_model(kind, height, width) for kind in KINDS}
+        for engine, opened in (("OpenVINO", compile_openvino), ("ONNX Runtime", open_onnxruntime)):
             runs = {kind: opened(made) for kind, made in models.items()}
             x = np.random.default_rng(0).random((1, CHANNELS, height, width), np.float32)
-            times = in_turns(runs, x, options.runs)
+            times = time_in_turns(runs, x, options.runs)
             shown = ", ".join(f"{kind} {1e3 * seconds:.1f} ms" for kind, seconds in times.items())
             ratio = times["split"] / times["matmul"]
             chosen = cost.choose_lowering((8 * height, 8 * width))
             print(f"{text} {engine}: {shown}; split/matmul {ratio:.2f} (auto takes {chosen})", flush=True)
 
 
-def in_turns(runs: dict[str, Callable[[np.ndarray], object]], x: np.ndarray, count: int) -> dict[str, float]:
-    """Median seconds of each, run in turns, the first turn not counted."""
+def time_in_turns(runs: dict[str, Callable[[np.ndarray], object]], x: np.ndarray, count: int) -> dict[str, float]:
+    """Time functions in turns; the first turn does not count.
+
+    Args:
+        runs: the functions by name.
+        x: their input.
+        count: number of turns that count.
+
+    Returns:
+        The median seconds by name.
+    """
     times: dict[str, list[float]] = {kind: [] for kind in runs}
     for turn in range(count + 1):
         for kind, run in runs.items():
@@ -59,7 +69,17 @@ def in_turns(runs: dict[str, Callable[[np.ndarray], object]], x: np.ndarray, cou
     return {kind: statistics.median(found) for kind, found in times.items()}
 
 
-def model(kind: str, height: int, width: int) -> onnx.ModelProto:
+def make_model(kind: str, height: int, width: int) -> onnx.ModelProto:
+    """Build a graph of a forward FFT, a ReLU and an inverse FFT.
+
+    Args:
+        kind: the lowering: `matmul`, `split` or `dft`.
+        height: height of the input.
+        width: width of the input.
+
+    Returns:
+        The graph, of float32 [1, 192, H, W].
+    """
     graph, size = GraphBuilder(), (height, width)
     fft: MatmulFFT | SplitFFT | DftFFT
     if kind == "split":
@@ -72,15 +92,31 @@ def model(kind: str, height: int, width: int) -> onnx.ModelProto:
     return graph.model([Value("x", "float32", shape)], [Value("y", "float32", shape)], {})
 
 
-def of_openvino(made: onnx.ModelProto) -> Callable[[np.ndarray], object]:
+def compile_openvino(model: onnx.ModelProto) -> Callable[[np.ndarray], object]:
+    """Compile a graph with OpenVINO.
+
+    Args:
+        model: the graph.
+
+    Returns:
+        A function that runs the graph on an array.
+    """
     core = openvino.core()
     settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    compiled = core.compile_model(core.read_model(made.SerializeToString()), "CPU", settings)
+    compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", settings)
     return lambda x: compiled({"x": x})
 
 
-def of_onnxruntime(made: onnx.ModelProto) -> Callable[[np.ndarray], object]:
-    session = open_cpu_session(made.SerializeToString())
+def open_onnxruntime(model: onnx.ModelProto) -> Callable[[np.ndarray], object]:
+    """Open a graph with ONNX Runtime.
+
+    Args:
+        model: the graph.
+
+    Returns:
+        A function that runs the graph on an array.
+    """
+    session = open_cpu_session(model.SerializeToString())
     return lambda x: session.run(None, {"x": x})
 
 

@@ -47,8 +47,18 @@ print(json.dumps(found))
 """
 
 
-def specks(count: int, height: int, width: int, apart: int = 0) -> np.ndarray:
-    """Specks of 3 to 12 pixels, anywhere, but at least so many pixels apart."""
+def draw_specks(count: int, height: int, width: int, apart: int = 0) -> np.ndarray:
+    """Draw specks of 3 to 12 pixels at random places.
+
+    Args:
+        count: number of specks.
+        height: height of the mask, in pixels.
+        width: width of the mask, in pixels.
+        apart: least distance between specks, in pixels.
+
+    Returns:
+        The mask, bool [H, W].
+    """
     rng, missing = np.random.default_rng(0), np.zeros((height, width), bool)
     while count:
         side = int(rng.integers(3, 13))
@@ -59,8 +69,15 @@ def specks(count: int, height: int, width: int, apart: int = 0) -> np.ndarray:
     return missing
 
 
-def lines(count: int) -> np.ndarray:
-    """A page of 15000 rows and 800 columns with evenly spaced lines of text, 24 rows high and 400 columns wide."""
+def draw_lines(count: int) -> np.ndarray:
+    """Draw evenly spaced lines of text, 24 rows high and 400 columns wide.
+
+    Args:
+        count: number of lines.
+
+    Returns:
+        The mask, bool [15000, 800].
+    """
     missing = np.zeros((15000, 800), bool)
     for number in range(count):
         top = int((number + 0.5) * 15000 / count)
@@ -68,40 +85,66 @@ def lines(count: int) -> np.ndarray:
     return missing
 
 
-def strip() -> np.ndarray:
-    """The same page with one strip of 14000 rows and 40 columns."""
+def draw_strip() -> np.ndarray:
+    """Draw one strip of 14000 rows and 40 columns.
+
+    Returns:
+        The mask, bool [15000, 800].
+    """
     missing = np.zeros((15000, 800), bool)
     missing[500:14500, 380:420] = True
     return missing
 
 
-def noise() -> np.ndarray:
-    """24 megapixels, of which 30 % are missing, anywhere."""
+def draw_noise() -> np.ndarray:
+    """Draw missing pixels at random places, 30 % of the mask.
+
+    Returns:
+        The mask, bool [4000, 6000].
+    """
     return np.random.default_rng(0).random((4000, 6000)) < 0.3
 
 
 @dataclass(frozen=True)
 class Case:
-    """How a mask is made, and whether it is only planned: the whole image is too large to be run here."""
+    """A mask that is measured.
+
+    Args:
+        mask: draws the mask.
+        plan_only: only plan the mask: the image is too large to run on this machine.
+    """
 
     mask: Callable[[], np.ndarray]
     plan_only: bool = False
 
 
 CASES = {
-    "24 specks, 6 megapixels": Case(lambda: specks(24, 2000, 3000, apart=300)),
-    "25 specks, 6 megapixels": Case(lambda: specks(25, 2000, 3000, apart=300)),
-    "500 specks, 24 megapixels": Case(lambda: specks(500, 4000, 6000)),
-    "5000 specks, 24 megapixels": Case(lambda: specks(5000, 4000, 6000), plan_only=True),
-    "20 lines, 15000x800": Case(lambda: lines(20)),
-    "41 lines, 15000x800": Case(lambda: lines(41)),
-    "a strip, 15000x800": Case(strip),
-    "noise, 24 megapixels": Case(noise, plan_only=True),
+    "24 specks, 6 megapixels": Case(lambda: draw_specks(24, 2000, 3000, apart=300)),
+    "25 specks, 6 megapixels": Case(lambda: draw_specks(25, 2000, 3000, apart=300)),
+    "500 specks, 24 megapixels": Case(lambda: draw_specks(500, 4000, 6000)),
+    "5000 specks, 24 megapixels": Case(lambda: draw_specks(5000, 4000, 6000), plan_only=True),
+    "20 lines, 15000x800": Case(lambda: draw_lines(20)),
+    "41 lines, 15000x800": Case(lambda: draw_lines(41)),
+    "a strip, 15000x800": Case(draw_strip),
+    "noise, 24 megapixels": Case(draw_noise, plan_only=True),
 }
 
 
 def measure(name: str, model: str, backend: str, plan_only: bool) -> dict[str, float]:
-    """The figures of one case; raises RuntimeError where its process fails."""
+    """Measure one case in a process of its own.
+
+    Args:
+        name: name of the case.
+        model: the model, as `load()` takes it.
+        backend: the backend.
+        plan_only: do not run the network.
+
+    Returns:
+        The figures by name.
+
+    Raises:
+        RuntimeError: The process failed; the message has its last line.
+    """
     command = [sys.executable, "-c", CHILD, name, model, backend, str(plan_only or CASES[name].plan_only)]
     child = subprocess.run(command, capture_output=True, encoding="utf-8")
     if child.returncode:
@@ -111,6 +154,7 @@ def measure(name: str, model: str, backend: str, plan_only: bool) -> dict[str, f
 
 
 def main() -> None:
+    """Parse the options, measure, and print the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="default")
     parser.add_argument("--backend", default="auto")

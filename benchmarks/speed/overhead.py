@@ -16,8 +16,17 @@ from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.masks import by_name
 
 
-def share(inpainter: Inpainter, size: int, runs: int) -> float:
-    """Median over runs of a whole image, each of which is timed within and without."""
+def measure_overhead(inpainter: Inpainter, size: int, runs: int) -> float:
+    """Measure the time that `Inpainter` takes around the engine.
+
+    Args:
+        inpainter: the inpainter; its runner is replaced by one that is timed.
+        size: side of the image, in pixels.
+        runs: number of runs that count.
+
+    Returns:
+        The median of the time around the engine, as a share of the engine's time.
+    """
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (size, size, 3), np.uint8)
     mask = by_name("MediumStrokes")(size, size, rng)
@@ -40,6 +49,7 @@ def share(inpainter: Inpainter, size: int, runs: int) -> float:
 
 
 def main() -> None:
+    """Parse the options, measure, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a bundle, a checkpoint or 'default'")
     parser.add_argument("--backend", default="openvino")
@@ -47,7 +57,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=9)
     options = parser.parse_args()
     inpainter = glama_deploy.load(options.model, options.backend)
-    found = share(inpainter, options.size, options.runs)
+    found = measure_overhead(inpainter, options.size, options.runs)
     print(f"{inpainter.description}, {options.size}×{options.size}: {found:.2%} of the engine's time around it")
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from glama_deploy.checkpoints import formats as checkpoint
+from glama_deploy.checkpoints import formats
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.io.files import atomic_file
 from glama_deploy.network import NAMED
@@ -72,6 +72,19 @@ class Point:
 
 
 def measure(model: Path, backend: str, precision: str, side: int, hole: float, free: float) -> Point:
+    """Measure a size in a process of its own.
+
+    Args:
+        model: the bundle or checkpoint.
+        backend: the backend.
+        precision: the precision.
+        side: side of the image, in pixels.
+        hole: side of a square hole, as a share of the image's side; 0 for a strip at the top.
+        free: free memory to assume, in GB; 0 for the machine's.
+
+    Returns:
+        The figures, or the reason why there are none.
+    """
     command = [sys.executable, "-c", CHILD, str(model), backend, precision, str(side), str(hole), str(free)]
     child = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
     if not child.returncode and free:
@@ -82,7 +95,14 @@ def measure(model: Path, backend: str, precision: str, side: int, hole: float, f
     return Point(precision, side, int(peak), float(seconds), int(estimated))
 
 
-def show(console: Console, points: list[Point], name: str) -> None:
+def print_table(console: Console, points: list[Point], name: str) -> None:
+    """Print the figures of all sizes.
+
+    Args:
+        console: where the table is printed.
+        points: the sizes.
+        name: title of the table.
+    """
     columns = ("precision", "size", "time", "a pixel", "against 512²", "peak memory", "estimated")
     table = Table(*columns, title=name)
     base = {point.precision: point for point in points if point.side == 512 and not point.reason}
@@ -100,7 +120,13 @@ def show(console: Console, points: list[Point], name: str) -> None:
     console.print(table)
 
 
-def plot(points: list[Point], path: Path) -> None:
+def plot_points(points: list[Point], path: Path) -> None:
+    """Plot time and memory by size.
+
+    Args:
+        points: the sizes.
+        path: the PNG file to write.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
@@ -124,6 +150,7 @@ def plot(points: list[Point], path: Path) -> None:
 
 
 def main() -> None:
+    """Parse the options, measure, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", default="lama", choices=[*NAMED, "default"])
     parser.add_argument("--backend", default="openvino")
@@ -139,10 +166,10 @@ def main() -> None:
         from glama_deploy.reference.random_weights import untrained
 
         if options.network == "default":
-            source = checkpoint.DEFAULT
+            source = formats.DEFAULT
         else:
             source, network = Path(folder) / "network.safetensors", NAMED[options.network]
-            checkpoint.save(source, network, untrained(network))
+            formats.save(source, network, untrained(network))
         for side in options.sizes:
             bundle = Path(folder) / (str(side) if options.static else "any")
             if options.backend != "torch" and not bundle.exists():
@@ -154,10 +181,10 @@ def main() -> None:
                 for precision in options.precisions
             ]
     points.sort(key=lambda point: (options.precisions.index(point.precision), point.side))
-    show(Console(width=130), points, options.network)
+    print_table(Console(width=130), points, options.network)
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
-        plot(points, options.out / "scale.png")
+        plot_points(points, options.out / "scale.png")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,16 @@ from glama_deploy.training.trainer import Trainer
 
 
 def make_plain_step(network: str, image: torch.Tensor, mask: torch.Tensor) -> Callable[[], None]:
-    """Return the plain step. Only the networks are this project's."""
+    """Make the plain step. Only the networks are this project's.
+
+    Args:
+        network: name of the network.
+        image: float32 [B, 3, H, W] in 0…1.
+        mask: float32 [B, 1, H, W], 1 for missing.
+
+    Returns:
+        A function that does one step.
+    """
     generator, discriminator = Generator(NAMED[network]), PatchDiscriminator()
     average = copy.deepcopy(generator).eval()
     adam = torch.optim.Adam(generator.parameters(), lr=1e-3)
@@ -72,6 +81,16 @@ def make_plain_step(network: str, image: torch.Tensor, mask: torch.Tensor) -> Ca
 
 
 def make_own_step(network: str, image: torch.Tensor, mask: torch.Tensor) -> Callable[[], None]:
+    """Make the step of glama-train.
+
+    Args:
+        network: name of the configuration.
+        image: float32 [B, 3, H, W] in 0…1.
+        mask: float32 [B, 1, H, W], 1 for missing.
+
+    Returns:
+        A function that does one step.
+    """
     asked = config.load(network, ["weights.perceptual=0", f"optimization.batch={len(image)}"])
     asked = asked.model_copy(update={"weights": config.load("glama", ["weights.perceptual=0"]).weights})
     trainer = Trainer(asked, Fabric(accelerator="cpu", devices=1))
@@ -84,6 +103,7 @@ def make_own_step(network: str, image: torch.Tensor, mask: torch.Tensor) -> Call
 
 
 def main() -> None:
+    """Parse the options, measure, and print the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--network", default="lama", choices=["lama", "glama-tiny", "big-lama"])
     parser.add_argument("--side", type=int, default=256)

@@ -10,10 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glama_deploy.benchmarks.bench import contenders as subjects
-from glama_deploy.benchmarks.bench import layer_times as parts
-from glama_deploy.benchmarks.bench import machine, results
-from glama_deploy.benchmarks.bench import run as bench
+from glama_deploy.benchmarks.bench import contenders, layer_times, machine, results, run
 from glama_deploy.benchmarks.bench.contenders import Task
 from glama_deploy.benchmarks.bench.run import Results, Row
 from glama_deploy.cli.bench import main
@@ -27,7 +24,7 @@ GPU = ("torchscript:cuda", "torch:cuda", "onnxruntime:cuda", "onnxruntime:cuda:f
 
 @pytest.fixture(scope="module")
 def folder(tiny, make_bundle, tmp_path_factory):
-    """What a run over two engines, a peer and what cannot run here writes."""
+    """The folder that a run writes, of two engines, a peer, and subjects that cannot run on this machine."""
     out = tmp_path_factory.mktemp("bench") / "out"
     bundle = make_bundle(tiny)
     names = ["torchscript", "openvino", "onnxruntime", "openvino:int8", *GPU]
@@ -58,7 +55,7 @@ def test_each_engine_is_measured_in_turns_with_torchscript(folder):
 
 @pytest.mark.slow
 @pytest.mark.without_gpu
-def test_what_is_not_here_is_a_row_that_says_so(folder):
+def test_a_subject_that_cannot_run_here_has_a_row_with_the_reason(folder):
     text = (folder / "RESULTS.md").read_text()
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
     assert "not measured: " in rows["tensorrt"]
@@ -88,28 +85,28 @@ def test_the_table_has_medians_ratios_and_shares():
 
 def test_the_share_is_the_graphs_flops_against_the_machines_limit(tiny, make_bundle):
     bundle = make_bundle(tiny)
-    work = 2 * sum(bench.cost.count_multiply_adds(bundle.manifest.network, (64, 64), "matmul").values())
-    found = bench._with_share(row(size=(64, 64), batch=3, seconds=(0.5,)), bundle, {"fp32": {2: 1e9}})
+    work = 2 * sum(run.cost.count_multiply_adds(bundle.manifest.network, (64, 64), "matmul").values())
+    found = run._add_share(row(size=(64, 64), batch=3, seconds=(0.5,)), bundle, {"fp32": {2: 1e9}})
     assert found.share == pytest.approx(3 * work / 0.5 / 1e9)
-    assert bench._with_share(row(seconds=(0.5,)), bundle, {"bf16": {2: 1e9}}).share is None
+    assert run._add_share(row(seconds=(0.5,)), bundle, {"bf16": {2: 1e9}}).share is None
     for subject in GPU:  # the limits are the CPU's
-        assert bench._with_share(row(subject=subject, seconds=(0.5,)), bundle, {"fp32": {2: 1e9}}).share is None
+        assert run._add_share(row(subject=subject, seconds=(0.5,)), bundle, {"fp32": {2: 1e9}}).share is None
 
 
-def test_the_machines_limit_is_of_the_order_of_its_clock():
+def test_the_measured_peak_is_between_1_gflops_and_10_tflops():
     assert 1e9 < machine.measure_peak("fp32", 1, 0.2) < 1e13
     assert json.dumps(machine.describe_machine())
 
 
-def test_a_precision_with_a_rest_has_the_share_of_its_first_and_a_hole_has_none(tiny, make_bundle):
+def test_int8_with_bf16_is_compared_with_the_int8_limit_and_a_hole_has_no_share(tiny, make_bundle):
     bundle, peaks = make_bundle(tiny), {"int8": {2: 1e9}}
     mixed = row(size=(64, 64), seconds=(0.5,), precision="int8+bf16")
-    assert bench._with_share(mixed, bundle, peaks).share > 0
+    assert run._add_share(mixed, bundle, peaks).share > 0
     hole = row(size=(64, 64), seconds=(0.5,), precision="int8", subject="openvino:int8@5")
-    assert bench._with_share(hole, bundle, peaks).share is None
+    assert run._add_share(hole, bundle, peaks).share is None
 
 
-def test_a_group_of_which_nothing_was_measured_is_left_out_of_the_plot(tmp_path):
+def test_the_plot_leaves_out_a_size_without_measurements(tmp_path):
     rows = (row(seconds=(0.2,)), row(size=(16, 16), reason="no memory"))
     found = Results(network="n", machine={}, runs=1, peaks={}, rows=rows)
     results.plot_results(found, tmp_path / "plot.png")
@@ -118,23 +115,23 @@ def test_a_group_of_which_nothing_was_measured_is_left_out_of_the_plot(tmp_path)
         results.plot_results(found.model_copy(update={"rows": rows[1:]}), tmp_path / "none.png")
 
 
-def test_a_subject_may_have_a_hole_if_it_is_ours():
-    assert all(subjects.is_subject(name) for name in subjects.SUBJECTS)
-    assert subjects.is_subject("openvino:int8+bf16@5")
+def test_only_subjects_of_this_project_may_have_a_hole():
+    assert all(contenders.is_subject(name) for name in contenders.SUBJECTS)
+    assert contenders.is_subject("openvino:int8+bf16@5")
     for text in ("openvino@", "openvino@0", "openvino@100", "openvino@x", "openvin", "torch@5"):
-        assert not subjects.is_subject(text)
+        assert not contenders.is_subject(text)
     task = Task("openvino:int8@5", Path("b"), None, (256, 512), 2, 1)
-    assert (task.name, task.precision, task.hole) == ("openvino:int8", "int8", 0.05)
-    images, masks = subjects.scene(task)
+    assert (task.name, task.precision, task.hole_share) == ("openvino:int8", "int8", 0.05)
+    images, masks = contenders.make_scene(task)
     assert images.shape == (2, 256, 512, 3)
     assert masks.mean() == pytest.approx(0.05, rel=0.02)  # (a whole number of rows)
     rows, columns = np.nonzero(masks[0])
     assert np.ptp(rows) == np.ptp(columns)
 
 
-def test_the_parts_of_a_run_are_those_of_the_network(tiny, make_bundle):
+def test_every_multiplying_node_belongs_to_a_part_of_the_network(tiny, make_bundle):
     bundle = make_bundle(tiny)
-    found = parts.profile(bundle, "fp32", (64, 72), 1, 3)
+    found = layer_times.measure_parts(bundle, "fp32", (64, 72), 1, 3)
     assert {"stem", "down", "local", "spectral", "fft", "up", "head", "pads"} <= {part.name for part in found}
     assert sum(part.share for part in found) == pytest.approx(1)
     assert {part.name for part in found if part.rate} == {"stem", "down", "local", "spectral", "fft", "up", "head"}
@@ -142,7 +139,9 @@ def test_the_parts_of_a_run_are_those_of_the_network(tiny, make_bundle):
     (nodes,) = runner.profile(64, 72, 1)
     multiplying = [(name, kind) for name, kind, _ in nodes if re.search("Convolution|MatMul|FullyConnected", kind)]
     assert len(multiplying) > 20
-    assert "ends" not in {parts.part(name, kind) for name, kind in multiplying}  # nothing that costs is left over
+    assert "ends" not in {
+        layer_times.find_part(name, kind) for name, kind in multiplying
+    }  # nothing that costs is left over
 
 
 @pytest.mark.parametrize(
@@ -159,8 +158,8 @@ def test_the_parts_of_a_run_are_those_of_the_network(tiny, make_bundle):
         ("predicted", "Sigmoid", "ends"),
     ],
 )
-def test_a_node_is_of_the_part_that_its_name_says(node, kind, part):
-    assert parts.part(node, kind) == part
+def test_a_node_belongs_to_the_part_that_its_name_says(node, kind, part):
+    assert layer_times.find_part(node, kind) == part
 
 
 @pytest.mark.parametrize(
@@ -174,29 +173,29 @@ def test_a_node_is_of_the_part_that_its_name_says(node, kind, part):
         (["--out", "z" * 5000], "File name too long; check the path"),
     ],
 )
-def test_bad_input_is_one_line(arguments, says, capsys):
+def test_bad_input_gives_one_line_and_exit_code_2(arguments, says, capsys):
     assert main.run(arguments) == 2
     error = capsys.readouterr().err
     assert says in error
     assert "Traceback" not in error
 
 
-def test_a_subject_that_ends_in_its_turn_is_a_row_and_the_others_go_on(tiny, make_bundle, monkeypatch):
+def test_a_subject_whose_process_dies_gets_a_reason_and_the_others_continue(tiny, make_bundle, monkeypatch):
     """As one that the system kills for its memory."""
     bundle = make_bundle(tiny).path
 
-    class Dying(subjects.Running):
+    class Dying(contenders.Running):
         turns = 0
 
-        def seconds(self):
+        def time_run(self):
             Dying.turns += 1
             if self.description.startswith("ONNX") and Dying.turns > 2:
                 self._process.kill()
-            return super().seconds()
+            return super().time_run()
 
-    monkeypatch.setattr(bench, "Running", Dying)
+    monkeypatch.setattr(run, "Running", Dying)
     tasks = [Task(name, bundle, None, (64, 72), 1, 1) for name in ("onnxruntime", "openvino")]
-    died, whole = bench._together(tasks, 3, lambda text: None)
+    died, whole = run._measure_in_turns(tasks, 3, lambda text: None)
     assert not died.seconds
     assert "its process ended (exit code -9)" in died.reason
     assert len(whole.seconds) == 3
@@ -204,12 +203,12 @@ def test_a_subject_that_ends_in_its_turn_is_a_row_and_the_others_go_on(tiny, mak
 
 
 @pytest.mark.parametrize("size", [(512, 512), (64, 2048), (2048, 64)])
-def test_a_hole_has_the_share_that_it_is_said_to_have_in_narrow_images_too(size):
-    _, masks = subjects.scene(Task("openvino@50", Path(), None, size, 1, 1))
+def test_a_hole_covers_its_share_in_narrow_images_too(size):
+    _, masks = contenders.make_scene(Task("openvino@50", Path(), None, size, 1, 1))
     assert masks.mean() == pytest.approx(0.5, abs=0.01)  # of whole rows and columns
 
 
-def test_results_are_not_overwritten_and_a_folder_that_cannot_be_written_is_said_before_the_work(tmp_path, capsys):
+def test_existing_results_and_an_unwritable_folder_are_refused_before_the_measurement(tmp_path, capsys):
     (tmp_path / "results.json").write_text("{}")
     assert main.run(["--subject", "openvino", "--out", str(tmp_path)]) == 2
     assert "has results already; choose another folder or pass --overwrite" in capsys.readouterr().err
@@ -218,10 +217,10 @@ def test_results_are_not_overwritten_and_a_folder_that_cannot_be_written_is_said
     assert "cannot write /proc/nowhere" in capsys.readouterr().err
 
 
-def test_a_folder_of_results_is_complete_once_it_has_the_file_that_needs_an_overwrite(tmp_path, monkeypatch):
+def test_results_json_is_written_last(tmp_path, monkeypatch):
     """A run that ends before, as by a kill, is run again without --overwrite."""
     found = Results(network="", machine={}, runs=1, peaks={}, rows=())
-    monkeypatch.setattr(bench, "measure", lambda *arguments, **options: found)
+    monkeypatch.setattr(run, "measure", lambda *arguments, **options: found)
 
     def fail(*arguments: object) -> None:
         raise GlamaError("ended here")
@@ -232,7 +231,7 @@ def test_a_folder_of_results_is_complete_once_it_has_the_file_that_needs_an_over
         assert [path.name for path in (tmp_path / "out").iterdir()] == ["RESULTS.md"]
 
 
-def test_a_busy_machine_is_worth_a_note():
+def test_a_busy_machine_gives_a_warning():
     assert machine.warn_of_load({"load before": "0.1"}) is None
     assert "the load is 2.4 already" in machine.warn_of_load({"load before": "2.4"})
     assert machine.warn_of_load({**machine.describe_machine(), "load before": "0.0"}) is None

@@ -9,7 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glama_deploy.benchmarks.quality.photographs import CREDITS, Photograph, contents, credited, save
+from glama_deploy.benchmarks.quality.photographs import (
+    CREDITS,
+    Photograph,
+    list_credited,
+    read_package,
+    save_photograph,
+)
 
 
 def collection(version: int, files: dict[str, tuple[bytes, bool]]) -> bytes:
@@ -39,21 +45,21 @@ def test_a_photograph_is_found_in_a_package_and_in_its_resources(tmp_path, versi
     Image.fromarray(small).save(tmp_path / "small.png")
     content = (tmp_path / "small.png").read_bytes()
     (package / "all.rcc").write_bytes(collection(version, {"b.png": (content, False), "č.png": (content, True)}))
-    files = contents(tmp_path / "package")
-    save(Photograph("package", "share/large.png", held_out=False), files, tmp_path / "out")
+    files = read_package(tmp_path / "package")
+    save_photograph(Photograph("package", "share/large.png", held_out=False), files, tmp_path / "out")
     for name in ("a/b.png", "a/č.png"):
-        save(Photograph("package", name, held_out=True), files, tmp_path / "out")
+        save_photograph(Photograph("package", name, held_out=True), files, tmp_path / "out")
     with Image.open(tmp_path / "out" / "photos" / "package-share_large.png") as image:
         assert image.size == (1000, 768)
     for name in ("package-a_b.png", "package-a_č.png"):
         with Image.open(tmp_path / "out" / "held-out" / name) as image:
             np.testing.assert_array_equal(np.asarray(image), small)
     with pytest.raises(SystemExit, match=r"package has no gone\.png"):
-        save(Photograph("package", "gone.png", held_out=False), files, tmp_path / "out")
+        save_photograph(Photograph("package", "gone.png", held_out=False), files, tmp_path / "out")
 
 
 def test_the_credits_name_every_photograph_with_its_package():
-    found = list(credited(CREDITS.read_text(encoding="utf-8")))
+    found = list(list_credited(CREDITS.read_text(encoding="utf-8")))
     assert len(found) == len({photograph.name for photograph in found}) == 134 + 12
     assert sum(photograph.held_out for photograph in found) == 12
     assert {photograph.package for photograph in found} == {

@@ -13,8 +13,7 @@ from PIL import Image
 
 import glama_deploy
 from glama_deploy import catalogue
-from glama_deploy.benchmarks.bench import contenders
-from glama_deploy.benchmarks.bench import run as bench
+from glama_deploy.benchmarks.bench import contenders, run
 from glama_deploy.bundle import Bundle
 from glama_deploy.cli.bench import main as glama_bench
 from glama_deploy.cli.eval import main as glama_eval
@@ -286,8 +285,8 @@ def test_the_users_option_about_an_engines_code_reaches_the_engine(tiny_bundle, 
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "photos" / "a.png")
     data = ["--data", str(tmp_path / "photos"), "--out", str(tmp_path / "results")]
     assert glama_eval.run([*data, "--model", str(tiny_bundle.path), *option]) == 2
-    monkeypatch.setattr(bench, "_limits", lambda threads, step: {})
-    monkeypatch.setattr(bench, "_together", lambda tasks, runs, step: contenders._open(tasks[0]))
+    monkeypatch.setattr(run, "_measure_limits", lambda threads, step: {})
+    monkeypatch.setattr(run, "_measure_in_turns", lambda tasks, runs, step: contenders._open(tasks[0]))
     assert glama_bench.run(["--model", str(tiny_bundle.path), "--subject", "openvino", *option]) == 2
     assert [request.allow_engine_code for request in asked] == [allowed] * 4
 
