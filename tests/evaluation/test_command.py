@@ -9,7 +9,7 @@ import pytest
 from glama_deploy.cli.eval import main
 
 
-def test_the_command_prints_the_table_and_says_what_is_not_there(photos, tmp_path, capsys, monkeypatch):
+def test_the_command_prints_the_table_and_names_metrics_without_weights(photos, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     arguments = ["--data", str(photos), "--model", "telea", "--masks", "Expand", "--out", str(tmp_path / "out")]
     assert main.run([*arguments, "--size", "32x40", "--limit", "2", "--processes", "1"]) == 0
@@ -19,7 +19,7 @@ def test_the_command_prints_the_table_and_says_what_is_not_there(photos, tmp_pat
     assert "glama-eval: fid is not computed" in said.err
 
 
-def test_what_failed_is_said_where_errors_are(photos, tmp_path, capsys):
+def test_failed_images_are_named_on_standard_error(photos, tmp_path, capsys):
     shutil.copytree(photos, tmp_path / "photos")
     (tmp_path / "photos" / "broken.jpg").write_bytes(b"no image")
     arguments = ["--data", str(tmp_path / "photos"), "--model", "telea", "--masks", "Expand", "--metric", "l1"]
@@ -77,7 +77,7 @@ def test_results_in_the_data_are_refused(photos, tmp_path, capsys):
     assert not (tmp_path / "photos" / "out").exists()
 
 
-def test_what_cannot_be_read_of_results_is_one_line(photos, tmp_path, capsys):
+def test_unreadable_results_are_an_error_of_one_line(photos, tmp_path, capsys):
     out = tmp_path / "out"
     arguments = ["--data", str(photos), "--model", "telea", "--masks", "Expand", "--metric", "psnr"]
     arguments += ["--processes", "1", "--out", str(out)]

@@ -46,7 +46,7 @@ def test_every_method_has_a_figure_for_every_mask_metric_and_region(evaluated):
     assert json.loads((out / "results.json").read_text()) == json.loads(summary.model_dump_json())
 
 
-def test_two_engines_of_one_network_agree_and_the_change_says_so(evaluated):
+def test_two_engines_of_one_network_differ_by_less_than_0_01_db(evaluated):
     _, summary = evaluated
     changes = [c.change for c in summary.cells if c.method == "ort" and c.metric == "psnr"]
     assert all(abs(change.mean) < 0.01 for change in changes)  # a few values round to the next of 8 bits
@@ -79,7 +79,7 @@ def test_rings_are_means_over_images_of_each_region(evaluated):
         assert ring.errors == pytest.approx(tuple(np.mean(theirs, axis=0)))
 
 
-def test_a_sheet_shows_what_each_method_made(evaluated):
+def test_a_sheet_shows_the_result_of_each_method(evaluated):
     out, summary = evaluated
     sheet = np.asarray(Image.open(out / "sheet-photos.png"))
     assert sheet.shape[1] == 6 * (80 + 4)  # known, mask, three methods, truth; the widest is 80
@@ -110,7 +110,7 @@ def test_the_names_of_the_rings_are_in_the_picture_with_one_mask_too(photos, tmp
     assert there.y0 >= max(axis.get_window_extent().y1 for axis in figure.axes)
 
 
-def test_two_processes_find_what_one_does_to_the_last_bit(evaluated, photos, tiny_bundle, tmp_path, ask):
+def test_two_processes_write_the_same_bytes_as_one(evaluated, photos, tiny_bundle, tmp_path, ask):
     out, _ = evaluated
     models = (f"net={tiny_bundle.path}@openvino", f"ort={tiny_bundle.path}@onnxruntime:cpu", "telea")
     evaluate(ask(photos, tmp_path / "two", *models, reference="net", processes=2, metrics=PLAIN))
@@ -128,7 +128,7 @@ def test_a_file_whose_name_is_no_text_is_named(photos, tmp_path, ask):
         assert summary.failures == (f"{folder}/caf\\xe9.png has a name that is not UTF-8; rename it",)
 
 
-def test_names_that_mean_something_to_a_renderer_are_names(photos, tmp_path, capsys, ask):
+def test_markup_in_names_is_shown_as_text(photos, tmp_path, capsys, ask):
     folder = tmp_path / "photos"
     folder.mkdir()
     shutil.copy(photos / "a.png", folder / "a$_$[b].png")

@@ -20,7 +20,7 @@ def test_interpolation_takes_known_pixels_on_one_line():
     np.testing.assert_array_equal(interpolation(np.where(missing[..., None], np.uint8(0), image), missing), image)
 
 
-def test_a_method_that_fails_on_one_size_says_so_and_has_the_others(photos, tiny, make_bundle, tmp_path, ask):
+def test_a_method_that_fails_on_one_image_keeps_the_results_of_the_others(photos, tiny, make_bundle, tmp_path, ask):
     fixed = make_bundle(tiny, ("onnx",), size=(64, 72))
     summary = evaluate(ask(photos, tmp_path / "out", f"fixed={fixed.path}@onnxruntime:cpu", "telea"))
     (failure,) = summary.failures
@@ -32,7 +32,7 @@ def test_a_method_that_fails_on_one_size_says_so_and_has_the_others(photos, tiny
         assert all(entry.text.endswith(" (2 of 3 images)") for entry in table.rows[0][2])
 
 
-def test_a_method_that_cannot_run_here_is_a_line(photos, tiny_bundle, tmp_path, ask):
+def test_a_method_that_cannot_run_here_has_a_row_with_the_reason(photos, tiny_bundle, tmp_path, ask):
     models = (f"gpu={tiny_bundle.path}@tensorrt", f"half={tiny_bundle.path}@emulated/fp16", "telea")
     summary = evaluate(ask(photos, tmp_path / "out", *models))
     assert [method.label for method in summary.protocol.methods] == ["telea"]

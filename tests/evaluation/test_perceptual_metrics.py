@@ -68,7 +68,7 @@ def test_features_that_are_lost_are_made_again_and_damaged_ones_are_named(percei
     damaged.write_bytes(whole)
 
 
-def test_what_the_truth_cannot_be_scored_for_is_an_error_of_that_image(photos, weights, tmp_path, monkeypatch, ask):
+def test_an_image_whose_metrics_fail_is_named_and_left_out(photos, weights, tmp_path, monkeypatch, ask):
     asked = ask(photos, tmp_path / "out", "telea", metrics=("psnr", "fid"), weights=weights)
     evaluation = Evaluator._extract_features
 
@@ -84,7 +84,7 @@ def test_what_the_truth_cannot_be_scored_for_is_an_error_of_that_image(photos, w
     assert {cell.value.n for cell in summary.cells} == {2}
 
 
-def test_a_metric_without_its_weights_is_a_line_and_the_others_come_out(photos, tmp_path, monkeypatch, ask):
+def test_a_metric_without_its_weights_is_named_and_the_others_are_computed(photos, tmp_path, monkeypatch, ask):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     summary = evaluate(ask(photos, tmp_path / "out", "telea", metrics=("psnr", "lpips-alex", "lpips-vgg", "fid")))
     assert {cell.metric for cell in summary.cells} == {"psnr"}

@@ -16,7 +16,7 @@ from glama_deploy.evaluation.evaluate import evaluate
 from glama_deploy.evaluation.metrics.scores import Judge
 
 
-def test_what_a_process_cannot_open_is_said_by_the_first(photos, tmp_path, monkeypatch, capfd, ask):
+def test_an_error_in_a_worker_process_is_raised_in_the_main_process(photos, tmp_path, monkeypatch, capfd, ask):
     """As it comes to lie between the opening here and there."""
     from glama_deploy.evaluation.methods import Spec, open_method
     from glama_deploy.evaluation.run import Setting, evaluate_items
@@ -31,7 +31,7 @@ def test_what_a_process_cannot_open_is_said_by_the_first(photos, tmp_path, monke
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
-def test_processes_end_with_the_first(photos, tmp_path, ending, wait_until):
+def test_worker_processes_end_when_the_main_process_ends(photos, tmp_path, ending, wait_until):
     folder = tmp_path / "photos"
     folder.mkdir()
     for n in range(60):
@@ -61,7 +61,7 @@ def test_processes_end_with_the_first(photos, tmp_path, ending, wait_until):
         assert "interrupted" in said
 
 
-def test_there_are_as_many_processes_as_the_memory_holds(photos, tmp_path, monkeypatch, ask):
+def test_the_number_of_processes_is_limited_by_the_free_memory(photos, tmp_path, monkeypatch, ask):
     from glama_deploy.evaluation import run
 
     summary = evaluate(ask(photos, tmp_path / "out", "telea"))

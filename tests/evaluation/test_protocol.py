@@ -99,7 +99,7 @@ def test_a_broken_file_is_an_image_error(tmp_path):
         protocol.read_truth(tmp_path / "a.png", None)
 
 
-def test_what_differs_between_two_protocols_is_said(photos):
+def test_the_difference_of_two_protocols_names_the_changed_field(photos):
     one = asked(photos)
     assert one.difference(asked(photos)) == ""
     assert one.difference(asked(photos, size=(64, 64))) == "size 64, 64, not None"
@@ -159,7 +159,7 @@ def test_a_model_that_is_not_there_or_not_told_apart_is_refused(models, says):
 
 
 @pytest.mark.parametrize("name", methods.BASELINES)
-def test_classical_inpainting_leaves_what_is_known_and_fills_the_rest(pair, name):
+def test_classical_inpainting_changes_only_missing_pixels(pair, name):
     truth, _, missing = pair
     given = np.where(missing[..., None], np.uint8(0), truth)
     found = methods.BASELINES[name](given, missing)

@@ -21,7 +21,7 @@ from glama_deploy.evaluation.evaluate import evaluate
 from glama_deploy.evaluation.records import Folder
 
 
-def test_a_run_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(photos, tmp_path, wait_until):
+def test_a_killed_run_continues_and_ends_with_the_same_bytes(photos, tmp_path, wait_until):
     folder = tmp_path / "photos"
     folder.mkdir()
     for n in range(20):
@@ -46,7 +46,7 @@ def test_a_run_that_was_killed_goes_on_and_ends_as_if_it_had_not_been(photos, tm
         assert (cut / name).read_bytes() == (tmp_path / "straight" / name).read_bytes()
 
 
-def test_what_is_done_is_not_done_again(photos, tmp_path, monkeypatch, ask):
+def test_finished_images_are_not_evaluated_again(photos, tmp_path, monkeypatch, ask):
     asked = ask(photos, tmp_path / "out", "telea")
     first = evaluate(asked)
 
@@ -125,7 +125,7 @@ def test_more_images_may_be_asked_for_and_metrics_in_any_order(photos, tmp_path,
     assert (tmp_path / "out" / "protocol.json").read_bytes() == (tmp_path / "straight" / "protocol.json").read_bytes()
 
 
-def test_what_failed_is_tried_again(photos, tmp_path, monkeypatch, ask):
+def test_a_failed_image_is_evaluated_again(photos, tmp_path, monkeypatch, ask):
     asked = ask(photos, tmp_path / "out", "telea", "navier-stokes")
 
     def full(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
@@ -141,7 +141,7 @@ def test_what_failed_is_tried_again(photos, tmp_path, monkeypatch, ask):
     assert again == evaluate(ask(photos, tmp_path / "straight", "telea", "navier-stokes"))
 
 
-def test_results_of_another_configuration_stay_unless_told_otherwise(photos, tmp_path, ask):
+def test_results_of_another_configuration_are_kept_without_overwrite(photos, tmp_path, ask):
     out = tmp_path / "out"
     evaluate(ask(photos, out, "telea", seed=0))
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
@@ -175,7 +175,7 @@ def test_results_by_other_masks_of_the_same_names_are_another_configuration(phot
         evaluate(ask(photos, tmp_path / "out", "telea"))
 
 
-def test_a_folder_of_something_else_is_left_alone(photos, tmp_path, ask):
+def test_a_folder_with_foreign_files_is_never_overwritten(photos, tmp_path, ask):
     (tmp_path / "thesis.txt").write_text("my own")
     for overwrite in (False, True):
         with pytest.raises(GlamaError, match="has files that are no evaluation's"):
@@ -183,7 +183,7 @@ def test_a_folder_of_something_else_is_left_alone(photos, tmp_path, ask):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_file_of_records_that_is_not_ours_is_left_alone(photos, tmp_path, ask):
+def test_a_foreign_records_file_is_never_overwritten(photos, tmp_path, ask):
     (tmp_path / "records.jsonl").write_text("my own")
     for overwrite in (False, True):
         with pytest.raises(GlamaError, match="has files that are no evaluation's"):
@@ -220,7 +220,7 @@ def test_a_folder_that_another_run_writes_is_refused(photos, tmp_path, ask):
         evaluate(ask(photos, tmp_path / "out", "telea"))
 
 
-def test_a_damaged_record_is_said(photos, tmp_path, ask):
+def test_a_damaged_record_is_refused_with_its_line_number(photos, tmp_path, ask):
     evaluate(ask(photos, tmp_path / "out", "telea"))
     records = tmp_path / "out" / "records.jsonl"
     records.write_bytes(b"{}\n" + records.read_bytes())

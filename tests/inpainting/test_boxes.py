@@ -393,7 +393,7 @@ def test_an_image_that_memory_does_not_hold_is_filled_by_boxes(inpainter, scene,
         inpainter(image, many, region="crop")
 
 
-def test_the_graphs_own_bytes_are_cropped_alike(tiny, make_bundle, scene):
+def test_uint8_graphs_give_the_same_crops(tiny, make_bundle, scene):
     image, mask = scene
     whole = glama_deploy.load(make_bundle(tiny).path, "onnxruntime")
     given = glama_deploy.load(make_bundle(tiny, io="uint8").path, "onnxruntime")

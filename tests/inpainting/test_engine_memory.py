@@ -119,7 +119,7 @@ def test_streams_that_have_run_use_their_memory_again(machine):
             pass
 
 
-def test_the_memory_of_one_stream_is_not_there_for_another(machine):
+def test_memory_used_by_one_stream_is_not_free_for_another(machine):
     engine_memory = EngineMemory(Engine(streams=2))
     machine.free = PICTURE
     fill(engine_memory)
@@ -158,7 +158,7 @@ def test_a_steady_flow_of_pictures_counts_each_once(machine):
     assert machine.free == 0
 
 
-def test_what_another_program_takes_meanwhile_is_not_there(machine):
+def test_memory_that_another_program_takes_is_not_free(machine):
     engine_memory = EngineMemory(Engine(streams=2))
     machine.free = 4 * PICTURE
     with engine_memory.admit(plan()):

@@ -68,7 +68,7 @@ def test_a_folder_goes_on_after_bad_files_and_says_what_failed(folders, inpainte
     np.testing.assert_array_equal(done, inpainter(np.ascontiguousarray(photo[::-1]), hole))
 
 
-def test_a_second_run_does_only_what_is_missing(folders, inpainter):
+def test_a_second_run_fills_only_the_images_without_a_result(folders, inpainter):
     images, masks, out = folders
     list(run_jobs(inpainter, pair_jobs(images, masks, out)))
     (out / "a.png").unlink()
@@ -207,7 +207,7 @@ def test_a_run_that_is_given_up_leaves_whole_files_alone(folders, inpainter, pho
         assert np.asarray(Image.open(path)).shape == photo.shape
 
 
-def test_what_was_filled_is_written_even_if_the_run_is_cut_short(folders, photo, hole, monkeypatch):
+def test_filled_images_are_written_even_if_the_run_is_interrupted(folders, photo, hole, monkeypatch):
     images, masks, out = folders
     for stem in "abcdef":
         Image.fromarray(photo).save(images / f"{stem}.png")
@@ -270,7 +270,7 @@ def test_a_path_that_no_file_can_have_is_one_line(folders, place):
         pair_jobs(*paths)
 
 
-def test_what_is_left_out_of_a_folder_is_counted_and_named(folders):
+def test_skipped_files_of_a_folder_are_counted_and_named(folders):
     images, masks, out = folders
     assert describe_left_out(images, masks, out) == ["1 file that is not a supported image (notes.txt)"]
     for name in ("d.avif", "e.gif", "f.jp2", "g.heic", "h.svg", ".DS_Store", "._b.png"):
@@ -354,7 +354,7 @@ def pair(folder: Path, image: Image.Image, mask: Image.Image, image_exif: int = 
     return Job(folder / "image.png", folder / "mask.png", folder / "out.png")
 
 
-def test_a_mask_of_the_picture_before_it_was_turned_is_told_so(tmp_path, photo, hole):
+def test_a_mask_of_the_unrotated_picture_is_refused_with_the_reason(tmp_path, photo, hole):
     image, mask = Image.fromarray(photo), Image.fromarray(hole)
     read_job(pair(tmp_path, image, mask.transpose(Image.Transpose.ROTATE_270), 6))
     read_job(pair(tmp_path, image, mask, 6, 6))

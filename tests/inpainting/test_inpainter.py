@@ -68,7 +68,7 @@ def test_threads_may_share_an_inpainter(inpainter, photo, hole):
         assert np.abs(result.astype(int) - expected).max() <= 1  # another order of summation, next to a rounding
 
 
-def test_what_is_under_the_mask_does_not_matter(inpainter, photo, hole):
+def test_pixels_under_the_mask_do_not_change_the_result(inpainter, photo, hole):
     other = photo.copy()
     other[hole] = 255 - other[hole]
     np.testing.assert_array_equal(inpainter(photo, hole)[hole], inpainter(other, hole)[hole])
@@ -116,7 +116,7 @@ def test_views_and_read_only_arrays_are_taken(one, photo, hole):
         ([[1]], np.zeros((32, 32), bool), "numpy arrays, not list"),
     ],
 )
-def test_what_cannot_be_inpainted_says_what_was_expected(one, image, mask, says):
+def test_wrong_images_and_masks_are_refused_with_the_expected_form(one, image, mask, says):
     with pytest.raises(ImageError, match=says):
         one(image, mask)
     with pytest.raises(ImageError, match=says):
@@ -207,7 +207,7 @@ def test_what_an_engine_holds_since_it_ran_is_there_for_the_next_image(photo, ho
     inpainter(*small, region="full")
 
 
-def test_what_an_engine_gave_back_is_not_counted_twice(photo, hole, monkeypatch):
+def test_memory_that_an_engine_freed_is_not_counted_twice(photo, hole, monkeypatch):
     network, runner = NetworkConfig(), Constant(0.5)
     once = runner.memory_needed(photo.shape[:2])
     free = once * 3 // 2

@@ -133,7 +133,7 @@ def test_every_missing_pixel_is_filled_and_known_ones_are_exact(scene, seed):
 
 @given(scenes(), st.integers(0, 9))
 @settings(deadline=None, max_examples=40)
-def test_what_is_under_the_mask_is_never_seen(scene, seed):
+def test_pixels_under_the_mask_do_not_reach_the_network(scene, seed):
     shape, hole, size = scene
     image, missing = paint(shape, hole, seed)
     other = np.where(missing[..., None], 255 - image, image)

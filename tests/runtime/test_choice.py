@@ -69,7 +69,7 @@ def test_where_nothing_runs_every_reason_is_in_the_one_line(tiny_bundle, monkeyp
         glama_deploy.load(tiny_bundle.path)
 
 
-def test_where_nothing_is_installed_the_line_says_what_to_install(tiny_bundle, monkeypatch):
+def test_without_any_engine_the_error_names_a_package_to_install(tiny_bundle, monkeypatch):
     for module in (openvino, onnxruntime, tensorrt):
         monkeypatch.setattr(module, "absent", lambda bundle, request: True)
     with pytest.raises(EngineError, match="no engine for this bundle is installed; pip install"):
@@ -215,7 +215,7 @@ def test_what_cannot_be_chosen_says_what_can(tiny_bundle, arguments, says):
         glama_deploy.load(tiny_bundle.path, **arguments)
 
 
-def test_a_precision_that_the_cpu_lacks_falls_back_and_says_so(tiny_bundle, monkeypatch):
+def test_a_precision_that_the_cpu_lacks_falls_back_to_fp32_with_the_reason(tiny_bundle, monkeypatch):
     monkeypatch.setattr(openvino, "_CAPABILITIES", {"bf16": "NO SUCH CAPABILITY"})
     inpainter = glama_deploy.load(tiny_bundle.path, "openvino", "bf16")
     assert inpainter.precision == "fp32"

@@ -289,7 +289,7 @@ def test_the_report_is_of_the_network_where_the_engine_cannot_be_opened(onnx_onl
 
 
 @pytest.mark.parametrize("settings", [BuildSettings(), BuildSettings(version_compatible=True)])
-def test_a_finished_engine_is_opened_with_what_it_brings_along(tmp_path, monkeypatch, settings):
+def test_only_a_version_compatible_engine_may_run_host_code_when_inspected(tmp_path, monkeypatch, settings):
     class Runtime:
         engine_host_code_allowed = False
 
@@ -392,7 +392,7 @@ def test_an_engine_in_int8_is_opened_where_int8_is_asked_for(int8_bundle, precis
 
 
 @pytest.mark.without_gpu
-def test_auto_falls_through_to_the_next_engine_and_says_so(bundle, caplog):
+def test_auto_uses_the_next_engine_and_logs_the_reason(bundle, caplog):
     assert glama_deploy.load(bundle.path).backend == "openvino"
     (message,) = caplog.messages
     assert "no NVIDIA driver or GPU here" in message

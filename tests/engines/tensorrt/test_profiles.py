@@ -68,7 +68,7 @@ def test_a_static_engine_has_one_profile(height, width):
 
 
 @pytest.mark.parametrize(("target", "asked", "count"), [("trt", "auto", 3), ("trt", "one", 1), ("trt-rtx", "auto", 1)])
-def test_what_auto_means_depends_on_the_target(target, asked, count):
+def test_the_number_of_automatic_profiles_depends_on_the_target(target, asked, count):
     found = choose_profiles(find_target(target), DEFAULT_PROFILE, DEFAULT_PROFILE, Options(profiles=asked))
     assert len(found) == count
     assert found[-1].max == DEFAULT_PROFILE.max

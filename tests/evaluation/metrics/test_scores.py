@@ -258,7 +258,7 @@ def test_loading_one_leaves_torch_s_folder_where_it_was(weights, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["lpips-alex", "fid"])
-def test_weights_of_another_network_and_what_is_no_weights_are_one_line(weights, tmp_path, name):
+def test_wrong_files_of_weights_are_errors_of_one_line(weights, tmp_path, name):
     with pytest.raises(GlamaError, match=r"holds the weights of another network .*download it again") as found:
         METRICS[name].open(weights / "vgg16-397923af.pth", "cpu")
     assert "\n" not in str(found.value)

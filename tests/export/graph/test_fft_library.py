@@ -115,7 +115,7 @@ def test_a_bundle_with_dft_nodes_is_the_reference_on_both_engines(tiny, tmp_path
         ({"io": "int4"}, "`io` is 'int4'; expected float or uint8"),
     ],
 )
-def test_what_a_target_does_not_take_is_said_before_any_work(tiny, tmp_path, settings, says):
+def test_unsupported_settings_of_a_target_are_refused_before_any_work(tiny, tmp_path, settings, says):
     with pytest.raises(GlamaError, match=says):
         export(Request(tiny, tmp_path / "b", **settings))
     assert not (tmp_path / "b").exists()

@@ -114,7 +114,7 @@ def test_the_commands_end_with_what_could_not_be_built(tiny, photos, tmp_path, c
     assert "expected fp32, bf16, fp16, int8\n" in capsys.readouterr().err
 
 
-def test_what_leaves_fp16s_range_is_neither_int8_nor_fp16(overflowing, photos, tmp_path):
+def test_layers_beyond_fp16s_range_stay_fp32(overflowing, photos, tmp_path):
     settings = {"calibration": photos, "size": (256, 256)}  # at 64×64 int8 costs more, on CPUs too
     bundle = export(Request(overflowing, tmp_path / "b", ("trt-rtx",), "int8", **settings)).bundle
     graph = bundle.manifest.graphs["int8+fp16"]

@@ -160,7 +160,7 @@ def test_a_graph_with_everything_taken_out_is_the_fp32_graph():
         assert np.array_equal(quantize._make_runner(bare)(sample), quantize._make_runner(model)(sample))
 
 
-def test_what_int8_needs_and_lacks_is_said_before_any_work(tiny, photos, tmp_path):
+def test_missing_needs_of_int8_are_refused_before_any_work(tiny, photos, tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "small").mkdir()
     Image.fromarray(np.zeros((10, 10, 3), np.uint8)).save(tmp_path / "small" / "dot.png")
@@ -187,7 +187,7 @@ def test_a_graph_of_any_size_is_measured_at_two(photos):
     assert [case.image.shape[1:3] for case in of_one] == [(64, 64), (96, 128)]
 
 
-def test_a_precision_that_a_bundle_has_not_is_said(bundle, tiny_bundle):
+def test_a_precision_that_the_bundle_lacks_is_refused(bundle, tiny_bundle):
     with pytest.raises(EngineError, match="is not in int8 for OpenVINO; export it with `precision=int8`"):
         glama_deploy.load(tiny_bundle.path, "openvino", "int8")
     with pytest.raises(EngineError, match="has no int8 graph"):

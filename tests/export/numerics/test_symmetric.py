@@ -78,7 +78,7 @@ def test_each_quantizer_is_signed_without_zero_point_and_right_before_its_convol
             assert readers == {"DequantizeLinear" if node.op_type == "QuantizeLinear" else "Conv"}
 
 
-def test_what_is_around_zero_already_is_not_shifted():
+def test_symmetric_quantizers_are_left_unchanged():
     assert "Add" not in {node.op_type for node in make_symmetric(quantized(np.uint8(128))).graph.node}
     assert "Add" in {node.op_type for node in make_symmetric(quantized(np.uint8(0))).graph.node}
 

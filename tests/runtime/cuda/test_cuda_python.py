@@ -29,7 +29,7 @@ def device(request):
     assert not runtime.leaked
 
 
-def test_what_is_uploaded_comes_back(device):
+def test_uploaded_bytes_are_downloaded_unchanged(device):
     gpu, runtime = device
     there, back = gpu.pin(256), gpu.pin(256)
     there[:] = np.arange(256, dtype=np.uint8)
@@ -90,7 +90,7 @@ def test_captured_work_runs_when_its_graph_is_launched_and_not_before():
 
 
 @pytest.mark.parametrize("why", ["the work fails", "the work breaks the capture", "the driver does not capture"])
-def test_what_cannot_be_captured_gives_no_graph_and_harms_nothing(why):
+def test_a_failed_capture_gives_no_graph_and_leaks_nothing(why):
     runtime = MemoryRuntime()
     runtime.captures_at_all = why != "the driver does not capture"
     gpu = CudaPythonDevice(runtime)
@@ -119,7 +119,7 @@ def test_pycuda_gives_the_primary_context_back_and_leaves_no_other_current():
     assert (driver.stack, driver.retained) == ([], 0)
 
 
-def test_without_a_gpu_each_says_so():
+def test_without_a_gpu_both_packages_give_an_error():
     runtime = MemoryRuntime(count=0)
     with pytest.raises(EngineError, match=r"^no NVIDIA driver or GPU here \(CUDA driver version is insufficient"):
         CudaPythonDevice(runtime)
@@ -164,7 +164,7 @@ def test_where_cuda_python_does_not_fit_the_driver_pycuda_is_taken(monkeypatch):
     assert open_device() == "PyCudaDevice"
 
 
-def test_where_both_fail_one_line_has_both_reasons(monkeypatch):
+def test_when_both_packages_fail_one_line_has_both_reasons(monkeypatch):
     there = {"cuda.bindings.runtime", "pycuda.driver"}
     monkeypatch.setattr("glama_deploy.runtime.cuda.device.installed", there.__contains__)
     monkeypatch.setattr("glama_deploy.runtime.cuda.device.CudaPythonDevice", failing(NO_DRIVER))

@@ -105,7 +105,7 @@ def test_cudas_log_of_convolutions_that_it_does_not_fuse_is_not_shown(machine, m
     assert heard == [4]
 
 
-def test_where_cuda_does_not_start_the_cpu_is_taken_and_it_is_said(monkeypatch, tiny_bundle, caplog):
+def test_when_cuda_does_not_start_the_cpu_is_used_with_a_warning(monkeypatch, tiny_bundle, caplog):
     with_machine(monkeypatch, broken=("CUDAExecutionProvider",))
     assert "CPU" in glama_deploy.load(tiny_bundle.path, "onnxruntime").description
     (message,) = caplog.messages
@@ -162,7 +162,7 @@ def test_a_gpu_takes_the_half_graph_and_a_cpu_the_whole_one(machine, with_half):
         open_bundle(with_half, "onnxruntime:cuda", Request("bf16"))
 
 
-def test_what_is_not_installed_says_how_to_get_it(tiny_bundle):
+def test_a_missing_package_is_an_error_with_the_command_that_installs_it(tiny_bundle):
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has CUDA")
     with pytest.raises(EngineError, match="has no TensorRT provider; pip uninstall --yes onnxruntime, then pip"):

@@ -55,7 +55,7 @@ def test_only_transforms_are_rewritten():
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (2, 5, 3), (2, 4, 5, 3), (1, 2, 2, 5, 3)])
-def test_a_product_of_any_rank_stays_what_it_is(shape):
+def test_a_column_convolution_gives_the_same_product_for_any_rank(shape):
     matrix = np.random.default_rng(0).random((7, 5), np.float32)
     given = opset13.parameter(list(shape), np.float32)
     product = opset13.matmul(opset13.constant(matrix), given, False, False)

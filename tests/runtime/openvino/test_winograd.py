@@ -65,7 +65,7 @@ def test_two_of_its_matrices_are_exact_in_bf16():
 
 @settings(deadline=None, max_examples=25, derandomize=True)
 @given(st.integers(2, 20), st.integers(2, 40), st.integers(1, 2), st.sampled_from([(64, 64), (64, 80), (96, 64)]))
-def test_a_convolution_of_any_size_stays_what_it_is(height, width, batch, channels):
+def test_winograd_gives_the_same_result_for_any_size(height, width, batch, channels):
     plain, fast = (convolution(height, width, *channels, batch) for _ in range(2))
     assert winograd.rewrite(fast) == ["conv"]
     x = np.random.default_rng(height).standard_normal((batch, channels[0], height, width)).astype(np.float32)

@@ -11,7 +11,7 @@ from glama_deploy.bundle import SizeRange
 from glama_deploy.runtime.tensorrt.runner import find_tightest_profile
 
 
-def test_a_size_runs_plainly_once_is_captured_the_second_time_and_replayed_from_then_on(memory_world):
+def test_the_second_run_of_a_size_is_captured_and_later_runs_replay_the_graph(memory_world):
     seen = []
     for seed in range(4):
         del memory_world.cuda.calls[:], memory_world.trt.calls[:]
@@ -28,7 +28,7 @@ def test_each_size_has_a_context_and_a_graph_of_its_own(memory_world):
     assert len(memory_world.cuda.executables) == 3
 
 
-def test_the_size_seen_longest_ago_is_given_up(memory_world):
+def test_the_least_recently_used_size_is_freed(memory_world):
     for side in (128, 64, 72, 80):  # the largest first: nothing grows afterwards
         for turn in range(2):
             memory_world.check(*inputs(1, side, 64, turn))
@@ -52,7 +52,7 @@ def test_no_graph_survives_memory_that_grows(memory_world):
 
 
 @pytest.mark.parametrize("reason", ["TensorRT", "the driver"])
-def test_what_cannot_be_captured_runs_plainly_and_is_not_tried_again(opened, tiny_bundle, reason, caplog):
+def test_after_a_failed_capture_the_size_always_runs_without_a_graph(opened, tiny_bundle, reason, caplog):
     caplog.set_level(logging.DEBUG, "glama_deploy")
     world = opened(with_engine(tiny_bundle), captures=reason != "TensorRT")
     world.cuda.captures_at_all = reason != "the driver"

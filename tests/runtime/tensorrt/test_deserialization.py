@@ -28,7 +28,9 @@ from glama_deploy.errors import BundleError, EngineError
     ],
 )
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt-rtx"])
-def test_an_engine_for_other_gpus_names_both_and_the_command(opened, tiny_bundle, name, capabilities, runs):
+def test_an_engine_for_another_gpu_is_refused_with_both_capabilities_and_the_command(
+    opened, tiny_bundle, name, capabilities, runs
+):
     versions = {"tensorrt": "10.3.0", "tensorrt_rtx": "10.3.0"}
     bundle = with_engine(tiny_bundle, name, compute_capabilities=capabilities, versions=versions)
     if runs:
@@ -57,7 +59,7 @@ def test_an_engine_for_other_gpus_names_both_and_the_command(opened, tiny_bundle
         ("tensorrt-rtx", "10.2.9", True, False),  # which has no such engines
     ],
 )
-def test_an_engine_runs_on_the_version_that_built_it_or_if_made_so_on_later_ones(
+def test_an_engine_runs_on_its_own_version_and_if_version_compatible_on_later_ones(
     opened, tiny_bundle, name, built, compatible, runs
 ):
     versions = {name.replace("-", "_"): built}
@@ -82,7 +84,7 @@ def test_a_bundle_cannot_allow_the_code_of_its_own_engine(opened, tiny_bundle):
     assert not opened.last.cuda.leaked
 
 
-def test_an_engine_that_was_changed_or_is_not_accepted_is_one_line(opened, tiny_bundle):
+def test_a_changed_or_refused_engine_is_an_error_of_one_line(opened, tiny_bundle):
     with pytest.raises(EngineError, match=r"^tensorrt: \S+ was not accepted on this GPU; rebuild with: `build[^\n]*$"):
         opened(with_engine(tiny_bundle), accepts=False)
     assert not opened.last.cuda.leaked
@@ -94,7 +96,7 @@ def test_an_engine_that_was_changed_or_is_not_accepted_is_one_line(opened, tiny_
     assert not opened.last.trt.calls
 
 
-def test_an_engine_without_weights_gets_the_bundles_own(opened, tiny_bundle):
+def test_an_engine_without_weights_is_refitted_from_the_bundle(opened, tiny_bundle):
     world = opened(with_engine(tiny_bundle, settings=BuildSettings(stripped=True)))
     assert world.trt.calls == ["deserialize, host code False", "refit model.onnx"]
     world.check(*inputs(1, 64, 64))
@@ -108,14 +110,14 @@ def test_an_engine_without_weights_gets_the_bundles_own(opened, tiny_bundle):
         ({"missing": ["a", "b"]}, r"model\.onnx lacks 2 of the engine's weights; rebuild with"),
     ],
 )
-def test_weights_that_do_not_go_in_are_one_line(opened, tiny_bundle, refits, message):
+def test_weights_that_do_not_fit_are_an_error_of_one_line(opened, tiny_bundle, refits, message):
     with pytest.raises(EngineError, match=message) as raised:
         opened(with_engine(tiny_bundle, settings=BuildSettings(stripped=True)), refits=refits)
     assert "\n" not in str(raised.value)
     assert not opened.last.cuda.leaked
 
 
-def test_an_engine_with_plugins_has_them_registered_first(opened, tiny_bundle, monkeypatch):
+def test_plugins_are_registered_before_the_engine_is_deserialized(opened, tiny_bundle, monkeypatch):
     bundle = with_engine(tiny_bundle)
     bundle = Bundle(bundle.path, bundle.manifest.model_copy(update={"fft": "plugin"}))
     plugins = ModuleType("glama_deploy.runtime.tensorrt.plugins")

@@ -11,7 +11,7 @@ from glama_deploy.errors import EngineError
 from glama_deploy.runtime.tensorrt.runner import TensorRTRunner
 
 
-def test_arrays_in_device_memory_give_what_those_in_host_memory_give(world):
+def test_arrays_in_device_memory_give_the_same_result_as_in_host_memory(world):
     for seed in range(4):
         image, mask = inputs(1, 64, 64, seed)
         for pair in (
@@ -24,14 +24,14 @@ def test_arrays_in_device_memory_give_what_those_in_host_memory_give(world):
             np.testing.assert_allclose(result, world.expected(image, mask), rtol=0, atol=world.tolerance)
 
 
-def test_what_lies_in_device_memory_is_not_copied(memory_world):
+def test_arrays_in_device_memory_are_not_copied(memory_world):
     pair = [OnDevice(memory_world.device, array) for array in inputs(1, 64, 64)]
     del memory_world.cuda.calls[:]
     memory_world.runner.run(*pair)
     assert not {"upload", "copy", "wait for"} & set(memory_world.cuda.names())
 
 
-def test_addresses_that_come_back_are_captured_and_others_run_plainly(memory_world):
+def test_a_graph_is_captured_only_for_addresses_that_repeat(memory_world):
     image, mask = inputs(1, 64, 64)
     kept = [(OnDevice(memory_world.device, image), OnDevice(memory_world.device, mask)) for _ in range(2)]
     for pair in (kept[0], kept[1], kept[0]):
@@ -46,7 +46,7 @@ def test_addresses_that_come_back_are_captured_and_others_run_plainly(memory_wor
 
 
 @pytest.mark.parametrize("runs", [1, 3])  # plain; captured
-def test_addresses_that_were_set_in_part_are_all_set_again(memory_world, monkeypatch, runs):
+def test_after_a_failure_halfway_all_addresses_are_set_again(memory_world, monkeypatch, runs):
     cases = [inputs(1, 64, 64, seed) for seed in range(2)]
     first, second = ([OnDevice(memory_world.device, array) for array in case] for case in cases)
     for _ in range(runs):
@@ -72,7 +72,7 @@ def test_the_runner_waits_for_the_stream_that_still_writes_an_input(memory_world
     np.testing.assert_array_equal(memory_world.runner.run(late, mask), memory_world.expected(image, mask))
 
 
-def test_before_version_three_the_default_stream_is_waited_for(memory_world):
+def test_arrays_of_interface_version_2_wait_for_the_default_stream(memory_world):
     image, mask = inputs(1, 64, 64)
     memory_world.runner.run(OnDevice(memory_world.device, image, version=2), mask)
     assert ("wait for", 1) in memory_world.cuda.calls
@@ -93,7 +93,7 @@ def test_before_version_three_the_default_stream_is_waited_for(memory_world):
         ({"stream": 0}, r"^image names stream 0 .* use 1$"),
     ],
 )
-def test_an_array_in_device_memory_that_does_not_fit_is_one_line(memory_world, changes, message):
+def test_a_wrong_array_in_device_memory_is_an_error_of_one_line(memory_world, changes, message):
     image, mask = inputs(1, 64, 64)
     with pytest.raises(EngineError, match=message):
         memory_world.runner.run(OnDevice(memory_world.device, image, **changes), mask)

@@ -64,7 +64,7 @@ def test_a_damaged_file_of_kernels_never_reaches_the_engine_and_is_written_anew(
     assert file.read_bytes() == whole
 
 
-def test_kernels_of_another_gpu_are_left_out_and_written_over(opened, rtx_bundle):
+def test_kernels_of_another_gpu_are_replaced(opened, rtx_bundle):
     finished(opened(rtx_bundle, "tensorrt-rtx", kernels=b"for another GPU"))
     world = opened(rtx_bundle, "tensorrt-rtx", kernels=b"kernels")
     world.check(*inputs(1, 64, 64))
@@ -95,7 +95,7 @@ def test_a_bundle_that_cannot_be_written_keeps_kernels_in_the_users_cache_or_not
     assert finished(opened(rtx_bundle, "tensorrt-rtx")).trt.stored == ([b"kernels"] if cache else [])
 
 
-def test_the_kernels_are_no_part_of_the_bundles_files(opened, rtx_bundle):
+def test_the_kernel_cache_is_not_among_the_bundles_files(opened, rtx_bundle):
     finished(opened(rtx_bundle, "tensorrt-rtx", kernels=b"kernels"))
     assert [path.name for path in rtx_bundle.files("tensorrt-rtx")] == ["model.engine"]
 

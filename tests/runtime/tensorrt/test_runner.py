@@ -23,7 +23,7 @@ from glama_deploy.network import NetworkConfig
 
 
 @pytest.mark.parametrize("output", ["inpainted", "predicted"])
-def test_what_comes_back_is_what_the_engine_computed(world, output):
+def test_the_result_is_the_engines_output(world, output):
     for shape in ((1, 64, 64), (2, 128, 96), (1, 72, 64)):  # larger, then smaller: the buffers are reused
         world.check(*inputs(*shape), output)
 
@@ -33,7 +33,7 @@ def test_every_run_of_a_size_sees_its_own_inputs(world):
         world.check(*inputs(1, 64, 72, seed))
 
 
-def test_sizes_take_turns_and_outputs_too(world):
+def test_sizes_and_outputs_may_alternate(world):
     for turn in range(3):
         for shape in ((1, 64, 64), (1, 96, 64), (2, 64, 64)):
             world.check(*inputs(*shape, turn), ("inpainted", "predicted")[turn % 2])
@@ -48,7 +48,7 @@ def test_a_result_is_the_callers_own(world):
     assert first.flags.owndata
 
 
-def test_inputs_that_are_views_of_others_are_read_right(world):
+def test_inputs_may_be_views_with_negative_strides(world):
     image, mask = inputs(1, 64, 96)
     world.check(image[..., ::-1], mask[..., ::-1])
 
@@ -93,7 +93,7 @@ def test_a_run_is_two_uploads_the_engine_one_download_and_one_wait(memory_world)
     assert calls == [*once[:2], ("capture", 0), *launch, *once[2:], *once[:2], *launch, *once[2:]]
 
 
-def test_buffers_are_there_before_the_first_run_and_grow_only_where_an_image_is_larger(memory_world):
+def test_buffers_exist_before_the_first_run_and_grow_only_for_larger_images(memory_world):
     names = memory_world.cuda.names
     for side, mallocs, frees in ((64, 4 + 1, 0), (128, 9 + 1, 4 + 1), (96, 10, 5), (128, 10, 5)):
         memory_world.runner.run(*inputs(1, side, side))
@@ -104,7 +104,7 @@ def test_buffers_are_there_before_the_first_run_and_grow_only_where_an_image_is_
 
 
 @pytest.mark.parametrize("pycuda", [False, True])
-def test_everything_is_given_back_when_nobody_holds_the_runner(opened, tiny_bundle, pycuda):
+def test_all_gpu_memory_is_freed_when_the_runner_is_garbage_collected(opened, tiny_bundle, pycuda):
     world = opened(with_engine(tiny_bundle), pycuda=pycuda)
     for _ in range(3):
         world.runner.run(*inputs(1, 64, 64))
@@ -117,7 +117,7 @@ def test_everything_is_given_back_when_nobody_holds_the_runner(opened, tiny_bund
     assert not [context for context in world.trt.contexts if context()]
 
 
-def test_a_closed_runner_says_so(memory_world):
+def test_a_closed_runner_refuses_to_run(memory_world):
     memory_world.runner.run(*inputs(1, 64, 64))
     memory_world.runner.close()
     memory_world.runner.close()
@@ -127,7 +127,7 @@ def test_a_closed_runner_says_so(memory_world):
         memory_world.runner.run(*inputs(1, 64, 64))
 
 
-def test_a_run_that_waited_while_the_runner_was_closed_says_so(memory_world, monkeypatch):
+def test_a_run_that_waits_while_the_runner_is_closed_is_refused(memory_world, monkeypatch):
     runner = memory_world.runner
 
     class ClosedMeanwhile:
@@ -145,7 +145,7 @@ def test_a_run_that_waited_while_the_runner_was_closed_says_so(memory_world, mon
 
 
 @pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
-def test_what_an_engine_cannot_do_is_one_line(opened, tiny_bundle):
+def test_wrong_shapes_types_and_outputs_are_errors_of_one_line(opened, tiny_bundle):
     runner = opened(with_engine(tiny_bundle)).runner
     with pytest.raises(EngineError, match=r"^the batch is 3, this engine takes up to 2; .*`max_batch`$"):
         runner.run(*inputs(3, 64, 64))
@@ -166,7 +166,7 @@ def test_what_an_engine_cannot_do_is_one_line(opened, tiny_bundle):
         runner.run(image, mask[:, :, 8:])
 
 
-def test_an_engine_that_fails_says_so_and_runs_again_when_it_can(memory_world):
+def test_a_failed_run_is_an_error_and_the_next_run_works(memory_world):
     memory_world.trt.fails = True
     for _ in range(3):
         with pytest.raises(EngineError, match=r"^TensorRT 10\.3\.0 fp32 failed to run; its log above says why$"):
@@ -178,7 +178,7 @@ def test_an_engine_that_fails_says_so_and_runs_again_when_it_can(memory_world):
 
 @pytest.mark.parametrize("pycuda", [False, True])
 @pytest.mark.parametrize("room", [700_000, 1_200_000])  # not enough for the tensors; for them but not for the scratch
-def test_too_little_memory_is_one_line_and_everything_is_given_back(opened, tiny_bundle, pycuda, room):
+def test_too_little_memory_is_an_error_of_one_line_and_frees_all_memory(opened, tiny_bundle, pycuda, room):
     world = opened(with_engine(tiny_bundle), room=room, pycuda=pycuda)
     world.check(*inputs(1, 64, 64))
     with pytest.raises(
@@ -193,7 +193,7 @@ def test_too_little_memory_is_one_line_and_everything_is_given_back(opened, tiny
         world.check(*inputs(1, 64, 64, seed))
 
 
-def test_too_little_memory_for_the_usual_size_is_said_at_opening(opened, tiny_bundle):
+def test_too_little_memory_for_the_usual_size_is_an_error_at_opening(opened, tiny_bundle):
     with pytest.raises(EngineError, match=r"no memory for the engine's usual size .* smaller `max_size`$"):
         opened(with_engine(tiny_bundle), room=1000)
     gc.collect()

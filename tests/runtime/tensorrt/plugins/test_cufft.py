@@ -23,7 +23,7 @@ def test_a_plan_without_a_driver_is_one_clear_line(real_cufft):
         cufft.Plan(real_cufft, "R2C", Size(2, 8, 8))
 
 
-def test_no_library_says_what_to_install(monkeypatch, tmp_path):
+def test_a_missing_cufft_is_an_error_with_the_package_to_install(monkeypatch, tmp_path):
     monkeypatch.setattr(cufft, "_candidates", lambda: ["libcufft-that-is-not-there.so"])
     with pytest.raises(EngineError, match=r"cuFFT is not installed; install the CUDA toolkit .* `fft=matmul`"):
         cufft.load()

@@ -13,7 +13,7 @@ from glama_deploy.runtime.tensorrt.plugins.fft import Size
 
 
 @given(shapes)
-def test_shapes_are_numpys(shape):
+def test_shapes_are_those_of_numpys_rfft2(shape):
     spectrum = fft.rfft2_shape(shape)
     assert spectrum == (*np.fft.rfft2(np.zeros(shape)).shape, 2)
     assert fft.irfft2_shape(spectrum, shape) == shape
@@ -23,7 +23,7 @@ def test_shapes_are_numpys(shape):
     assert size.batch * size.spectrum_bytes == 4 * np.prod(spectrum)
 
 
-def test_a_half_spectrum_does_not_say_its_width_but_like_does():
+def test_the_width_of_the_inverse_comes_from_its_second_input():
     assert fft.rfft2_shape((1, 2, 6, 8)) == fft.rfft2_shape((1, 2, 6, 9)) == (1, 2, 6, 5, 2)
     assert fft.irfft2_shape((1, 2, 6, 5, 2), (1, 2, 6, 9)) == (1, 2, 6, 9)
 
@@ -55,6 +55,6 @@ def test_the_reference_is_torchs_unnormalised_transform(shape):
 
 
 @given(shapes)
-def test_there_and_back_is_the_array_times_its_number_of_values(shape):
+def test_the_inverse_of_the_transform_is_the_array_times_its_number_of_pixels(shape):
     x = real_array(shape)
     close(fft.irfft2(fft.rfft2(x), x), x * (shape[2] * shape[3]))

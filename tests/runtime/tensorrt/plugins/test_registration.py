@@ -41,7 +41,7 @@ def test_only_the_copys_symmetry_makes_the_inverse_numpys(monkeypatch):
     assert np.abs(out - fft.irfft2(z, np.empty(shape))).max() > 1
 
 
-def test_planning_happens_before_a_run_and_once_a_size():
+def test_each_size_is_planned_once_before_it_runs():
     library = MemoryCufft()
     engine = Engine(registered(library), "RFFT2", [(1, 2, 8, 8)])
     plugin, desc = engine.contexts[0], [engine.desc((1, 2, 8, 8))]
@@ -63,7 +63,7 @@ def test_a_destroyed_plugin_holds_no_plan():
     ("type_", "format_"), [("half", "linear"), ("int8", "linear"), ("float", "hwc"), ("half", "chw4")]
 )
 @pytest.mark.parametrize("pos", [0, 1, 2])
-def test_nothing_but_dense_float32_is_taken(type_, format_, pos):
+def test_only_linear_float32_tensors_are_supported(type_, format_, pos):
     engine = Engine(registered(MemoryCufft()), "IRFFT2", [(1, 2, 8, 5, 2), (1, 2, 8, 8)])
     good, bad = engine.desc(()), SimpleNamespace(dims=(), type=type_, format=format_)
     tensors = [SimpleNamespace(desc=bad if p == pos else good) for p in range(3)]
@@ -72,26 +72,26 @@ def test_nothing_but_dense_float32_is_taken(type_, format_, pos):
     ]
 
 
-def test_a_node_with_the_wrong_number_of_inputs_has_no_format():
+def test_a_node_with_the_wrong_number_of_inputs_supports_no_format():
     engine = Engine(registered(MemoryCufft()), "RFFT2", [(1, 2, 8, 8)])
     tensors = [SimpleNamespace(desc=engine.desc(()))] * 3
     assert not engine.contexts[0].supports_format_combination(0, tensors, 2)
 
 
-def test_symbolic_shapes_are_the_shapes():
+def test_symbolic_shapes_are_those_of_the_arrays():
     operation = SimpleNamespace(SUM="+", FLOOR_DIV="//")
     builder = SimpleNamespace(constant=str, operation=lambda op, a, b: f"({a} {op} {b})")
     assert fft.rfft2_symbols(["b", "c", "h", "w"], builder, operation) == ["b", "c", "h", "((w // 2) + 1)", "2"]
     assert fft.irfft2_symbols(["b", "c", "h", "f", "2"], ["B", "C", "H", "w"]) == ["b", "c", "h", "w"]
 
 
-def test_no_workspace_is_an_error_and_no_crash():
+def test_a_missing_workspace_is_refused():
     engine = Engine(registered(MemoryCufft()), "RFFT2", [(1, 2, 8, 8)])
     with pytest.raises(EngineError, match="RFFT2 no workspace"):
         engine.contexts[0].enqueue([engine.desc((1, 2, 8, 8))], [], [256], [512], 0, STREAM)
 
 
-def test_inputs_that_do_not_belong_together_are_an_error_and_no_crash():
+def test_inputs_of_different_widths_are_refused():
     engine = Engine(registered(MemoryCufft()), "IRFFT2", [(1, 2, 8, 5, 2), (1, 2, 8, 8)])
     with pytest.raises(ValueError, match="no spectrum"):
         engine.contexts[0].on_shape_change([engine.desc((1, 2, 8, 5, 2)), engine.desc((1, 2, 8, 12))], [])
@@ -130,7 +130,7 @@ def test_tensorrt_rtx_itself_is_refused():
         registration.register(pytest.importorskip("tensorrt_rtx"))
 
 
-def test_the_classes_fit_the_binding():
+def test_the_plugin_classes_work_through_tensorrts_python_binding():
     """TensorRT-RTX's Python module has TensorRT's plugin classes and registry, though nothing that would run them: the
     calls below go through the binding. In a process of its own, since its parser aborts on a node of a known plugin."""
     pytest.importorskip("tensorrt_rtx")

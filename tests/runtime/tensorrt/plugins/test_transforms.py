@@ -26,7 +26,7 @@ def test_the_trusting_inverse_is_right_for_real_arrays_only():
 
 @given(shape=shapes, work=st.sampled_from([0, 64, 200_000, 600_000]))
 @settings(deadline=None)
-def test_a_size_that_wants_much_work_runs_in_parts(shape, work):
+def test_a_size_with_a_large_work_area_runs_in_parts(shape, work):
     library = MemoryCufft(work_per_array=work)
     size, x, z = fft.rfft2_size(shape), real_array(shape), spectrum_like(shape)
     for forward, source, expected in ((True, x, fft.rfft2(x)), (False, z, fft.irfft2(z, x))):
@@ -63,7 +63,7 @@ def test_the_workspace_of_a_size_is_enough_for_every_smaller_one(small, more):
         assert workspace(larger) % 256 == 0
 
 
-def test_nodes_of_one_size_share_a_plan_that_goes_with_the_last_of_them():
+def test_nodes_of_one_size_share_a_plan_until_the_last_is_freed():
     library = MemoryCufft()
     shared = over_memory(library)
     size = Size(4, 8, 8)
@@ -102,7 +102,7 @@ def test_plans_of_two_gpus_are_not_mixed_up():
         ("cufftExecR2C", 6, "execution failed"),
     ],
 )
-def test_every_status_is_checked_and_worded(function, status, words):
+def test_every_status_of_cufft_becomes_an_error_with_its_meaning(function, status, words):
     library = MemoryCufft(fails={function: status})
     with pytest.raises(EngineError, match=f"^{function} of memory failed with status {status}: .*{words}"):
         over_memory(library).forward(Size(1, 4, 4)).run(0, 0, 0, STREAM)
