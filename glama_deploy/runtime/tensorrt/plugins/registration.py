@@ -194,7 +194,7 @@ class _Plugin:
         # Inputs, outputs and workspace are device addresses. IRFFT2's second input is never read.
         if not workspace:
             raise EngineError(
-                f"TensorRT gave {self.node.name} no workspace; build the engine again with a larger `workspace`"
+                f"TensorRT gave {self.node.name} no workspace; build the engine again with a larger `workspace_mib`"
             )
         self._get_transform(input_desc).run(inputs[0], outputs[0], workspace, stream)
 
