@@ -210,7 +210,7 @@ def test_what_is_not_int8_computes_in_bf16_where_that_is_asked_for(bundle, photo
         said = glama_deploy.load(bundle.path, "openvino", "int8+bf16").description
         assert "int8 (this CPU has no bf16)" in said or "no VNNI" in said
         monkeypatch.setattr(openvino.OpenVINORunner, "_choose_precision", lambda self, *asked: ("bf16", ""))
-        monkeypatch.setitem(openvino._TYPES, "bf16", "f32")
+        monkeypatch.setitem(openvino._PRECISION_HINTS, "bf16", "f32")
     mixed = glama_deploy.load(bundle.path, "openvino", "int8+bf16")
     assert mixed.precision == "int8+bf16"
     error = mixed.predict(photo, hole) - plain
