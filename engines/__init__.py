@@ -1,1 +1,1 @@
-"""ONNX to engines. Nothing here needs torch: an engine is built on the device that runs it."""
+"""Build engines from ONNX models, on the device that runs them. No module here needs PyTorch."""

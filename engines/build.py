@@ -1,10 +1,10 @@
-"""One engine of a bundle, out of the ONNX model that stands in its folder."""
+"""Build engines, and put them into bundles."""
 
 from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,7 +14,6 @@ from glama_deploy.bundle import (
     Bundle,
     Engine,
     EngineName,
-    Lowering,
     Manifest,
     Parity,
     Precision,
@@ -24,6 +23,7 @@ from glama_deploy.bundle import (
 )
 from glama_deploy.catalogue import ENGINES, EngineRecord, Tolerance, find_target, listed
 from glama_deploy.engines import base
+from glama_deploy.engines.base import BuildTask
 from glama_deploy.engines.tensorrt.inspection import Report
 from glama_deploy.engines.tensorrt.options import Options
 from glama_deploy.errors import BundleError, GlamaError
@@ -34,44 +34,23 @@ log = logging.getLogger("glama_deploy")
 _FROM_BUNDLE = Parity(measured=False, reason="built from the bundle, without the reference")
 
 
-def build(
-    folder: Path,
-    record: EngineRecord,
-    graph: SizeRange,
-    profile: SizeRange,
-    precision: Precision,
-    *,
-    fft: Lowering = "matmul",
-    kept: Iterable[str] = (),
-    options: Options | None = None,
-    report: Callable[[Report], None] | None = None,
-) -> Engine:
-    """Build an engine from the graphs in `folder` into `folder/<engine>`; its parity is not measured yet.
+def build(task: BuildTask) -> Engine:
+    """Build an engine from the graphs of a bundle.
 
     Args:
-        folder: The folder of the bundle, with its graphs.
-        record: The engine in the catalogue.
-        graph: The sizes that the graphs take.
-        profile: The sizes that an engine with optimization profiles is built for, where the graphs take any.
-        precision: The precision that the engine is built in, one of the values of `record.precisions`.
-        fft: The lowering of the FFT in the graphs.
-        kept: The names of nodes that are not in the graph's precision.
-        options: The builder's options.
-        report: Called with a report of the engine, where its builder has one.
+        task: The engine to build. Its files come into the folder `task.folder/<engine's name>`, which is made.
 
     Returns:
-        The engine's entry in the manifest.
+        The engine's entry in the manifest. Its parity is not measured yet.
 
     Raises:
-        EngineError: The engine cannot be built here.
+        EngineError: The engine cannot be built on this machine, or its builder does not support an option.
     """
+    record = task.record
     if not record.builder:
-        file = folder / graph_name(record.graph_for(precision))
-        return base.describe_engine(folder, record.name, precision, graph, [file], {})
-    options = options or Options()
-    options.check(record)
-    (folder / record.name).mkdir(parents=True, exist_ok=True)
-    task = base.BuildTask(record, folder, precision, graph, profile, fft, tuple(kept), options, report)
+        return base.describe_engine(task.folder, record.name, task.precision, task.graph_sizes, [task.graph], {})
+    task.options.check(record)
+    (task.folder / record.name).mkdir(parents=True, exist_ok=True)
     engine: Engine = importlib.import_module(record.builder).build(task)
     return engine
 
@@ -86,11 +65,27 @@ def add_engine(
     report: Callable[[Report], None] | None = None,
     tolerances: Mapping[str, Tolerance] = MappingProxyType({}),
 ) -> Bundle:
-    """Build an engine into a bundle that exists, replacing one of the same kind; on the device, without torch.
+    """Build an engine into a bundle that exists. The engine replaces one of the same kind.
 
-    Without a precision, it is for TensorRT what the bundle was exported in, and for OpenVINO that of the engine that is
-    replaced, else int8 where the bundle has such a graph, else fp32. `options` and `report` are as in :func:`build`,
-    `tolerances` as in :func:`install_engine`. Raises GlamaError.
+    Call this function on the device that runs the engine. PyTorch is not needed.
+
+    Args:
+        bundle: The bundle.
+        target: The target, such as `openvino`, `trt` or `trt-rtx`.
+        profile: The sizes (height, width) that a TensorRT engine is built for, if the bundle's graph takes any size.
+        precision: The precision that the engine is built in. None: for TensorRT, the precision of the export; for
+            OpenVINO, the precision of the engine that is replaced, else int8 if the bundle has such a graph, else fp32.
+        options: The builder's options; None: the defaults.
+        report: A function that takes a report of the engine, if its builder makes reports.
+        tolerances: Bounds, by precision, for the parity that was emulated at the export. Without them the export's
+            bounds stay.
+
+    Returns:
+        The bundle with the engine.
+
+    Raises:
+        EngineError: The engine cannot be built on this machine.
+        GlamaError: An argument is not usable, or the bundle cannot be written. The bundle is as it was.
     """
     record = find_target(target)
     if not record.builder:
@@ -102,20 +97,22 @@ def add_engine(
     options.check(record)
     precision = choose_precision(bundle, record, precision)
     graph = record.graph_for(precision)
-    bundle.graph(graph)  # said before another process is waited for
+    bundle.graph(graph)  # a missing graph is reported before waiting for another process
 
     def make(work: Path) -> Engine:
         (work / graph_name(graph)).symlink_to(bundle.graph(graph).absolute())
         return build(
-            work,
-            record,
-            bundle.sizes,
-            profile,
-            precision,
-            fft=bundle.manifest.fft,
-            kept=bundle.manifest.graphs[graph].kept,
-            options=options,
-            report=report,
+            BuildTask(
+                record=record,
+                folder=work,
+                precision=precision,
+                graph_sizes=bundle.sizes,
+                profile=profile,
+                fft=bundle.manifest.fft,
+                kept=tuple(bundle.manifest.graphs[graph].kept),
+                options=options,
+                report=report,
+            )
         )
 
     return install_engine(bundle, record.name, make, find_bound(bundle, record, precision, tolerances))
@@ -128,6 +125,9 @@ def choose_precision(bundle: Bundle, record: EngineRecord, asked: str | None) ->
         bundle: The bundle.
         record: The engine in the catalogue.
         asked: The precision that a user asks for; None: as :func:`add_engine` says.
+
+    Returns:
+        The precision, one of the values of `record.precisions`.
 
     Raises:
         GlamaError: The engine does not support the precision.
@@ -144,8 +144,16 @@ def choose_precision(bundle: Bundle, record: EngineRecord, asked: str | None) ->
 
 
 def read_asked_options(manifest: Manifest, record: EngineRecord) -> Options:
-    """The builder's options that the bundle was exported with; the defaults where it has none, or the engine's builder
-    does not know what was asked of another one, which is said."""
+    """Return the builder's options that a bundle was exported with.
+
+    Args:
+        manifest: The bundle's manifest.
+        record: The engine in the catalogue.
+
+    Returns:
+        The options. The defaults if the bundle has none, or if the engine's builder does not support them all. The
+        second case is logged.
+    """
     if manifest.asked is None or not record.options:
         return Options()
     options = Options(manifest.asked.settings, manifest.asked.profiles)
@@ -158,8 +166,16 @@ def read_asked_options(manifest: Manifest, record: EngineRecord) -> Options:
 
 
 def find_exported_precision(manifest: Manifest, record: EngineRecord) -> Precision:
-    """The precision that the bundle was exported in, for a strongly typed engine; where the bundle has no graph of it,
-    the last graph that the engine takes."""
+    """Return the precision that a bundle was exported in, for a strongly typed engine.
+
+    Args:
+        manifest: The bundle's manifest.
+        record: The engine in the catalogue.
+
+    Returns:
+        The precision. If the bundle has no graph in that precision, the precision of the last graph that the engine
+        takes.
+    """
     asked = None if manifest.asked is None else record.precisions.get(manifest.asked.precision)
     if asked in manifest.graphs:
         return asked
@@ -170,10 +186,19 @@ def find_exported_precision(manifest: Manifest, record: EngineRecord) -> Precisi
 def find_bound(
     bundle: Bundle, record: EngineRecord, precision: Precision, tolerances: Mapping[str, Tolerance]
 ) -> Tolerance | None:
-    """Return the bound that replaces the export's for an engine's emulated parity; None where the user gives none.
+    """Find the bound that replaces the export's bound for an engine's emulated parity.
+
+    Args:
+        bundle: The bundle.
+        record: The engine in the catalogue.
+        precision: The precision that the engine is built in.
+        tolerances: Bounds by precision.
+
+    Returns:
+        The bound; None if there are no `tolerances`.
 
     Raises:
-        GlamaError: The bound cannot be used, or the export emulated no parity that it could judge.
+        GlamaError: The bound cannot be used, or the export emulated no parity for this engine.
     """
     if not tolerances:
         return None
@@ -192,20 +217,21 @@ def install_engine(
 ) -> Bundle:
     """Put an engine into a bundle that exists, in place of one of the same kind.
 
-    Another process that writes the bundle is waited for. Engines that it added stay.
+    If another process writes the bundle, this function waits for it. Engines that the other process added stay.
 
     Args:
-        bundle: the bundle, as it was opened.
-        name: the kind of the engine.
-        make: writes the engine's files into `<folder>/<name>` of the empty folder that it is given.
-        bound: judges the parity that was emulated at the export; None: the export's own bound.
+        bundle: The bundle, as it was opened.
+        name: The name of the engine in the catalogue.
+        make: A function that takes an empty folder, writes the engine's files into its subfolder `name`, and returns
+            the engine's entry for the manifest.
+        bound: The bound for the parity that was emulated at the export; None: the export's own bound.
 
     Returns:
         The bundle with the engine.
 
     Raises:
-        GlamaError: the engine cannot be made or written, or another process exported the bundle anew while this one
-            waited. The bundle is as it was.
+        GlamaError: The engine cannot be made or written, or another process exported the bundle again in the meantime.
+            The bundle is as it was.
     """
     try:
         with bundle_folder.open_for_changes(bundle.path) as work:
@@ -228,7 +254,7 @@ def install_engine(
 
 
 def _read_unchanged_manifest(bundle: Bundle) -> Manifest:
-    """The manifest as it is now. Raises BundleError where more than engines differs from what was opened."""
+    """Read the manifest again. Raise BundleError if more than its engines differs from the opened bundle."""
     now = Bundle.open(bundle.path).manifest
     if now.model_copy(update={"engines": {}}) != bundle.manifest.model_copy(update={"engines": {}}):
         raise BundleError(f"{bundle.path} was changed by another process since it was opened; open it again")

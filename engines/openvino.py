@@ -1,4 +1,4 @@
-"""ONNX to OpenVINO IR."""
+"""Convert ONNX to OpenVINO IR."""
 
 from __future__ import annotations
 
@@ -16,10 +16,16 @@ from glama_deploy.text.excerpts import MAX_ENGINE_LINE, last_line
 def build(task: BuildTask) -> Engine:
     """Write `model.xml` and `model.bin`.
 
-    In fp16, weights are stored in float16; the CPU computes in what `precision` says at load.
+    In fp16, the file stores the weights in float16. The `precision` at load says what the CPU computes in.
+
+    Args:
+        task: The engine to build.
+
+    Returns:
+        The engine's entry for the manifest.
 
     Raises:
-        EngineError: OpenVINO is not installed, does not take the model, or cannot write its files.
+        EngineError: OpenVINO is not installed, cannot read the model, or cannot write its files.
     """
     openvino = require(OPENVINO.package, OPENVINO.title, "pip install openvino", "Core")
     try:
@@ -29,7 +35,7 @@ def build(task: BuildTask) -> Engine:
     path, _ = task.files
     try:
         openvino.save_model(model, str(path), compress_to_fp16=task.precision == "fp16")
-    except RuntimeError as error:  # its stream errors do not say why
+    except RuntimeError as error:  # OpenVINO's stream errors do not give a reason
         free = shutil.disk_usage(path.parent).free / 1e6
         raise EngineError(f"OpenVINO could not write its files; {free:.0f} MB are free on that disk") from error
     return task.entry({OPENVINO.package: openvino.__version__})

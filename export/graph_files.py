@@ -1,4 +1,4 @@
-"""The ONNX files of a bundle: written, calibrated, described for the manifest."""
+"""Write, calibrate and describe the ONNX files of a bundle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from glama_deploy.export.numerics.half import Half, find_unsupported_nodes
 from glama_deploy.network import NetworkConfig
 from glama_deploy.node_names import IMAGE, INPAINTED, MASK, PREDICTED
 
-_MEANING = {
+#: What the tensors hold, for the manifest.
+_MEANINGS = {
     IMAGE: "RGB",
     MASK: "1 = missing, 0 = known",
     INPAINTED: "the prediction where pixels are missing, the image where they are known",
@@ -29,14 +30,32 @@ _MEANING = {
 
 
 def write(folder: Path, model: onnx.ModelProto, kind: Precision, kept: dict[str, str]) -> Graph:
-    """Write the model as the bundle's graph of that precision; its entry in the manifest."""
+    """Write a model as the bundle's graph of a precision.
+
+    Args:
+        folder: The folder of the bundle.
+        model: The model.
+        kind: The precision of the graph.
+        kept: The names of the nodes that do not have this precision, each with the reason.
+
+    Returns:
+        The graph's entry in the manifest.
+    """
     path = folder / graph_name(kind)
     onnx.save_model(model, str(path))
     return Graph(file=artifact(folder, path), opset=model.opset_import[0].version, kept=kept)
 
 
 def check_memory(network: NetworkConfig, size: Size) -> None:
-    """Raise ImageError where photos of this size cannot be run to calibrate on them."""
+    """Check that the memory suffices to run a photo for calibration.
+
+    Args:
+        network: The network.
+        size: The size of the photo (height, width).
+
+    Raises:
+        ImageError: The memory does not suffice.
+    """
     what = f"a calibration photo is {size[0]}x{size[1]}"
     memory.check(memory.estimate(*size, network), what, "give a smaller `size` or `max_size`")
 
@@ -48,11 +67,27 @@ def calibrate(
     fft: Lowering,
     size: tuple[int, int],
     photos: Path | None,
-    most: int = samples.MOST_PHOTOS,
+    most: int = samples.MAX_CALIBRATION_PHOTOS,
 ) -> dict[str, str]:
-    """The nodes of `model` that stay fp32 in a half type, each with the reason, from so many photos of this size."""
+    """Find the nodes that stay fp32 in a half type, by running the graph on photos.
+
+    Args:
+        checkpoint: The checkpoint.
+        model: The graph in fp32.
+        half: The half type.
+        fft: The lowering of the FFT in the graph.
+        size: The size of the photos (height, width). Photos are cut or mirrored to this size.
+        photos: The folder of photos; None: the sample photo of the package.
+        most: The largest number of photos.
+
+    Returns:
+        The nodes' names, each with the reason.
+
+    Raises:
+        GlamaError: The folder has no photos.
+    """
     cases = samples.calibration_cases(photos, size, most)
-    # on float tensors, and on DFT nodes in a plugin's place: the network between has the same names
+    # The probed graph has float tensors, and DFT nodes instead of a plugin's. Its other nodes have the same names.
     probed = build(checkpoint.config, checkpoint.weights, size, (PREDICTED,), "dft" if fft == "plugin" else fft)
     largest = ranges.measure_ranges(probed, (case.tensors() for case in cases))
     return (
@@ -62,24 +97,42 @@ def calibrate(
     )
 
 
-def with_predicted(bundle: Bundle, kind: Precision) -> onnx.ModelProto:
-    """The bundle's graph of a precision, with an output `predicted` where it lacks that: bytes would not show a value
-    that is not finite."""
+def load_with_predicted(bundle: Bundle, kind: Precision) -> onnx.ModelProto:
+    """Load a graph of a bundle, and add the output `predicted` if the graph does not have it.
+
+    The output `inpainted` does not suffice to measure parity: in bytes it hides values that are not finite.
+
+    Args:
+        bundle: The bundle.
+        kind: The precision of the graph.
+
+    Returns:
+        The model.
+    """
     model = onnx.load(str(bundle.graph(kind)))
     if not any(output.name == PREDICTED for output in model.graph.output):
         INTERFACES[bundle.manifest.io].add_predicted(model)
     return model
 
 
-def tensors(
+def describe_tensors(
     io: Io, size: tuple[int, int] | None, outputs: Sequence[str]
 ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """The graph's inputs and outputs as the manifest describes them."""
+    """Describe a graph's inputs and outputs for the manifest.
+
+    Args:
+        io: The type of the inputs and outputs.
+        size: The graph's only size (height, width); None: any size.
+        outputs: The names of the outputs.
+
+    Returns:
+        The inputs, and the outputs.
+    """
     interface = INTERFACES[io](GraphBuilder(), size)
 
-    def described(name: str, dtype: str, shape: tuple[int | str, ...]) -> Tensor:
+    def describe(name: str, dtype: str, shape: tuple[int | str, ...]) -> Tensor:
         layout = "NCHW" if io == "float" else "NHWC" if len(shape) == 4 else "NHW"
-        meaning = "above 0 = missing, 0 = known" if name == MASK and dtype == "uint8" else _MEANING[name]
+        meaning = "above 0 = missing, 0 = known" if name == MASK and dtype == "uint8" else _MEANINGS[name]
         return Tensor.model_validate(
             {
                 "name": name,
@@ -92,7 +145,7 @@ def tensors(
         )
 
     inputs, results = (
-        tuple(described(v.name, v.dtype, v.shape) for v in values)
+        tuple(describe(v.name, v.dtype, v.shape) for v in values)
         for values in (interface.inputs(), interface.outputs(outputs))
     )
     return inputs, results

@@ -1,5 +1,8 @@
-"""How far an engine is from the PyTorch reference, measured on the artifact itself; a half-precision TensorRT engine
-that cannot run here is measured by emulation, and said to be."""
+"""Measure the parity of an engine: the distance of its outputs from those of the PyTorch reference.
+
+The finished artifact is measured. If a half-precision TensorRT engine cannot run on this machine, its arithmetic is
+emulated, and the manifest says so.
+"""
 
 from __future__ import annotations
 
@@ -25,25 +28,38 @@ from glama_deploy.runtime.base import Request, Runner, require
 if TYPE_CHECKING:
     import onnx
 
-#: No bounds but the catalogue's.
-_CATALOGUE: Mapping[str, Tolerance] = MappingProxyType({})
+#: The default: the bounds of the catalogue.
+_NO_TOLERANCES: Mapping[str, Tolerance] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A case with the reference's prediction, float32 [B, H, W, 3], 0…1, before compositing."""
+class ReferenceCase:
+    """A case with the reference's prediction.
+
+    Attributes:
+        case: The case.
+        predicted: The network's own output, before compositing, float32 [B, H, W, 3] in 0…1.
+    """
 
     case: Case
     predicted: np.ndarray
 
     @property
     def inpainted(self) -> np.ndarray:
-        """The prediction where pixels are missing, the image where they are known."""
+        """The prediction where pixels are missing, the image where they are known; float32 [B, H, W, 3] in 0…1."""
         return np.where(self.case.missing[..., None], self.predicted, self.case.image / np.float32(255))
 
 
-def reference(checkpoint: Checkpoint, inputs: Sequence[Case]) -> list[Measured] | str:
-    """The reference's prediction for each case, or why there is none."""
+def run_reference(checkpoint: Checkpoint, inputs: Sequence[Case]) -> list[ReferenceCase] | str:
+    """Run the PyTorch reference on cases.
+
+    Args:
+        checkpoint: The checkpoint.
+        inputs: The cases.
+
+    Returns:
+        The cases with the reference's predictions; the reason, if PyTorch is not usable.
+    """
     try:
         torch = require("torch", "PyTorch, the reference,", "pip install torch", "inference_mode")
     except EngineError as error:
@@ -57,26 +73,39 @@ def reference(checkpoint: Checkpoint, inputs: Sequence[Case]) -> list[Measured] 
         for case in inputs:
             image, mask = (torch.from_numpy(array) for array in case.tensors())
             found = predict(generator, image, mask).numpy()
-            measured.append(Measured(case, to_images(found, "float", *case.missing.shape[1:])))
+            measured.append(ReferenceCase(case, to_images(found, "float", *case.missing.shape[1:])))
     return measured
 
 
 def measure(
     bundle: Bundle,
     engine: Engine,
-    expected: Sequence[Measured] | str,
+    expected: Sequence[ReferenceCase] | str,
     output: str,
-    tolerances: Mapping[str, Tolerance] = _CATALOGUE,
+    tolerances: Mapping[str, Tolerance] = _NO_TOLERANCES,
 ) -> Parity:
-    """Run the engine on every case and compare. One that does not start here is said to be unmeasured, or where its
-    graph's arithmetic was emulated, to be that. `tolerances` replace the catalogue's bounds, by precision."""
+    """Run an engine on every case, and compare its outputs with the reference.
+
+    Args:
+        bundle: The bundle.
+        engine: The engine's entry in the manifest.
+        expected: The cases with the reference's predictions; the reason, if there are none.
+        output: The output to compare, `predicted` or `inpainted`.
+        tolerances: Bounds that replace the catalogue's, by precision.
+
+    Returns:
+        The parity. If the engine does not start on this machine, the emulated parity of its graph, or the reason why
+        the parity is not measured.
+    """
     if isinstance(expected, str):
         return Parity(measured=False, reason=expected)
-    expected = _cases(expected, engine.sizes, bundle.manifest.io)
+    expected = _select_cases(expected, engine.sizes, bundle.manifest.io)
     if not expected:
         return Parity(measured=False, reason=f"no sample is of sizes {engine.sizes}")
     try:
-        return max(_forms(bundle, engine, expected, output, tolerances), key=lambda found: found.max_abs_error or 0)
+        return max(
+            _measure_forms(bundle, engine, expected, output, tolerances), key=lambda found: found.max_abs_error or 0
+        )
     except EngineError as error:
         graph = bundle.manifest.graphs.get(engine.precision)
         if not ENGINES[engine.name].is_strongly_typed or graph is None or graph.parity is None:
@@ -84,11 +113,11 @@ def measure(
         return graph.parity.model_copy(update={"reason": f"{graph.parity.reason}: {error}"})
 
 
-def _forms(
-    bundle: Bundle, engine: Engine, expected: Sequence[Measured], output: str, tolerances: Mapping[str, Tolerance]
+def _measure_forms(
+    bundle: Bundle, engine: Engine, expected: Sequence[ReferenceCase], output: str, tolerances: Mapping[str, Tolerance]
 ) -> Iterator[Parity]:
-    """The engine's parity, and that of what it does with sizes that it has compiled where that is something else."""
-    # The export has just built the engine: code in it is not from elsewhere.
+    """Measure the engine, and once more with a compiled model for a size if the engine makes one."""
+    # The export has just built the engine, so its code can be trusted.
     device = ENGINES[engine.name].device.replace("any", "cpu")
     request = Request(device=device, compile_sizes=False, allow_engine_code=True)
     runner = choice.open_engine(bundle, engine.name, request)
@@ -102,61 +131,81 @@ def emulate(
     model: onnx.ModelProto,
     precision: Precision,
     sizes: SizeRange,
-    expected: Sequence[Measured],
-    tolerances: Mapping[str, Tolerance] = _CATALOGUE,
+    expected: Sequence[ReferenceCase],
+    tolerances: Mapping[str, Tolerance] = _NO_TOLERANCES,
 ) -> Parity:
-    """The arithmetic of a graph with an output `predicted`, emulated on a CPU, on the cases that an engine of these
-    sizes takes. `tolerances` replace the catalogue's bounds, by precision."""
+    """Emulate the arithmetic of a graph on a CPU, and compare its outputs with the reference.
+
+    Args:
+        model: The graph. It has an output `predicted`.
+        precision: The precision of the graph.
+        sizes: The sizes of the engine that is built from the graph. Other cases are left out.
+        expected: The cases with the reference's predictions.
+        tolerances: Bounds that replace the catalogue's, by precision.
+
+    Returns:
+        The parity, which is marked as emulated.
+    """
     from glama_deploy.export.numerics.emulate import EmulatedRunner
 
     runner = EmulatedRunner(model, precision, sizes)
-    cases = _cases(expected, sizes, runner.io)
+    cases = _select_cases(expected, sizes, runner.io)
     if not cases:
         return Parity(measured=False, reason=f"no sample is of sizes {sizes}")
     found = compare(runner, cases, PREDICTED, precision, tolerances)
     return found.model_copy(update={"emulated": True, "reason": "emulated on a CPU"})
 
 
-def _cases(expected: Sequence[Measured], sizes: SizeRange, io: Io) -> list[Measured]:
-    """Those that an engine of these sizes takes."""
-    return [item for item in (_within(item, sizes, io) for item in expected) if item]
+def _select_cases(expected: Sequence[ReferenceCase], sizes: SizeRange, io: Io) -> list[ReferenceCase]:
+    """Select the cases that an engine of these sizes takes."""
+    return [item for item in (_cut_batch(item, sizes, io) for item in expected) if item]
 
 
-def _find_size(item: Measured) -> tuple[int, int]:
+def _find_size(item: ReferenceCase) -> tuple[int, int]:
     """Return the height and width of a case."""
     _, height, width = item.case.missing.shape
     return height, width
 
 
-def _within(item: Measured, sizes: SizeRange, io: Io) -> Measured | None:
-    """The case as an engine of these sizes takes it: as many of its images as the batch holds, or None."""
+def _cut_batch(item: ReferenceCase, sizes: SizeRange, io: Io) -> ReferenceCase | None:
+    """Cut a case to the engine's largest batch. Return None if the engine does not take its size."""
     height, width = item.case.missing.shape[1:]
     bottom, right = compute_padding(height, width, io, sizes)
     if not sizes.covers(height + bottom, width + right):
         return None
     most = sizes.max_batch
     case = Case(item.case.name, item.case.image[:most], item.case.missing[:most])
-    return Measured(case, item.predicted[:most])
+    return ReferenceCase(case, item.predicted[:most])
 
 
 def compare(
     runner: Runner,
-    expected: Sequence[Measured],
+    expected: Sequence[ReferenceCase],
     output: str,
     precision: Precision,
-    tolerances: Mapping[str, Tolerance] = _CATALOGUE,
+    tolerances: Mapping[str, Tolerance] = _NO_TOLERANCES,
 ) -> Parity:
-    """Largest error and PSNR (dB, peak 1, over all values of all cases) of a runner against the reference.
+    """Compare a runner's outputs with the reference.
 
-    Where the output is `predicted`, the first case's `inpainted` is compared too. A value that is not finite, or a
-    known pixel of a uint8 graph that is not the image's, counts as an infinite error; rounding to 8 bits as none.
+    For the output `predicted`, the output `inpainted` of the first case is compared too. A value that is not finite has
+    an infinite error, and so does a known pixel that a uint8 graph changes. Rounding to 8 bits is not an error.
+
+    Args:
+        runner: The runner.
+        expected: The cases with the reference's predictions, at least one.
+        output: The output to compare, `predicted` or `inpainted`.
+        precision: The precision of the engine, for its tolerance.
+        tolerances: Bounds that replace the catalogue's, by precision.
+
+    Returns:
+        The largest absolute error of values in 0…1, and the PSNR over all values of all cases (dB, peak 1).
     """
     worst, largest, squares, count = "", 0.0, 0.0, 0
     pairs = [(item, output) for item in expected]
     if output == PREDICTED:
         pairs.append((expected[0], INPAINTED))
     for item, name in pairs:
-        error = _errors(runner, item, name)
+        error = _compute_errors(runner, item, name)
         if not np.isfinite(error).all():
             error = np.full_like(error, np.inf)
         if error.max() >= largest:
@@ -175,8 +224,8 @@ def compare(
     )
 
 
-def _errors(runner: Runner, item: Measured, output: str) -> np.ndarray:
-    """|error| of each value of an output, float64 [B, H, W, 3]."""
+def _compute_errors(runner: Runner, item: ReferenceCase, output: str) -> np.ndarray:
+    """Compute the absolute error of each value of an output, float64 [B, H, W, 3]."""
     case = item.case
     found = to_images(runner.run(*case.tensors(runner.io, runner.sizes), output), runner.io, *case.missing.shape[1:])
     wanted = item.predicted if output == PREDICTED else item.inpainted

@@ -1,4 +1,7 @@
-"""From a checkpoint to a bundle: the graph, the engines, parity, the manifest; whole or not at all."""
+"""Export a checkpoint to a bundle: write the graphs, build the engines, measure parity, write the manifest.
+
+The bundle appears complete, or not at all.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,7 @@ from glama_deploy.bundle import (
     manifest_text,
 )
 from glama_deploy.checkpoints import formats
+from glama_deploy.engines.base import BuildTask
 from glama_deploy.engines.build import build as build_engine
 from glama_deploy.engines.tensorrt import build_script
 from glama_deploy.engines.tensorrt.options import Options
@@ -45,11 +49,28 @@ from glama_deploy.system.packages import read_versions
 
 @dataclass(frozen=True)
 class Request:
-    """What to export. `size` fixes the graph to one size; without it the graph takes any, and `profile` is what a
-    TensorRT engine is built for. `fft` is a lowering, or `auto` for the cheapest. `calibration` is a folder of photos
-    on which a half graph's ranges are measured, or int8 is calibrated (on `calibration_images` of them). `parity_size`
-    is the largest size that parity is measured at, 512x512 by default. `tolerances` replace the catalogue's bounds of
-    parity, by precision; that of int8 is also the aim of its calibration. `options` are the TensorRT builders'."""
+    """What to export. Sizes are (height, width) in pixels.
+
+    Attributes:
+        checkpoint: The path of a checkpoint, or a name such as `default`.
+        out: The folder of the bundle.
+        targets: The targets, such as `onnx`, `openvino`, `trt` and `trt-rtx`.
+        precision: The precision: `fp32`, `fp16`, `bf16` or `int8`.
+        size: The only size that the graph takes; None: any size.
+        profile: The sizes that a TensorRT engine is built for, if the graph takes any size.
+        fft: The lowering of the FFT: `matmul`, `split`, `dft` or `plugin`; `auto` takes the cheapest.
+        io: The type of the graph's inputs and outputs: `float` (NCHW, 0…1) or `uint8` (NHWC).
+        calibration: A folder of photos, to calibrate int8 on or to measure the ranges of fp16 and bf16 on. None: the
+            sample photo of the package, for fp16 and bf16 only.
+        calibration_images: The number of photos to calibrate int8 on; None: all, up to 16.
+        parity_size: The largest size that parity is measured at; None: 512x512.
+        tolerances: Bounds of parity that replace the catalogue's, by precision. The bound of int8 is also the aim of
+            its calibration.
+        options: The options of the TensorRT builders.
+        predicted: Whether the graph has the output `predicted`, the network's own output.
+        parity: Whether parity is measured.
+        overwrite: Whether a bundle at `out` is replaced.
+    """
 
     checkpoint: str | Path
     out: Path
@@ -70,11 +91,12 @@ class Request:
 
     @property
     def outputs(self) -> tuple[str, ...]:
+        """The names of the graph's outputs."""
         return (INPAINTED, PREDICTED) if self.predicted else (INPAINTED,)
 
     @property
     def graph_sizes(self) -> SizeRange:
-        """What the graph takes."""
+        """The sizes that the graph takes."""
         return SizeRange(min=self.size, opt=self.size, max=self.size) if self.size else ANY_SIZE
 
     @property
@@ -84,12 +106,12 @@ class Request:
 
     @property
     def engines(self) -> list[catalogue.EngineRecord]:
-        """The engines of the targets. Raises GlamaError for a target that does not exist."""
+        """The engines of the targets. Raises GlamaError for an unknown target."""
         return [catalogue.find_target(target) for target in self.targets]
 
     @property
     def writes_half_graph(self) -> bool:
-        """Whether the bundle gets a graph in fp16 or bf16: not where every engine stores half weights by itself."""
+        """Whether the bundle gets a graph in fp16 or bf16. Engines that convert the weights do not need one."""
 
         def stores(record: catalogue.EngineRecord) -> bool:
             return not record.is_strongly_typed and record.precisions.get(self.precision) == self.precision
@@ -99,77 +121,95 @@ class Request:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The bundle that was written, and for each target that did not come out, why."""
+    """The outcome of an export.
+
+    Attributes:
+        bundle: The bundle.
+        failures: The targets whose engines could not be built on this machine, each with the reason.
+    """
 
     bundle: Bundle
     failures: dict[str, str]
 
 
 def export(request: Request, step: Callable[[str], None] = lambda text: None) -> Outcome:
-    """Export a checkpoint; `step` hears what is being done.
+    """Export a checkpoint to a bundle.
 
-    Raises GlamaError for bad input, with nothing written. A target that cannot be built here is a failure in the
-    outcome; the others still come out.
+    A target that cannot be built on this machine is a failure in the outcome. The other engines are still built.
+
+    Args:
+        request: What to export.
+        step: A function that is called with the description of each step.
+
+    Returns:
+        The bundle and the failures.
+
+    Raises:
+        GlamaError: The request or the checkpoint cannot be used. Nothing is written.
     """
-    _check(request)
+    _check_request(request)
     step("reading the checkpoint")
     checkpoint = formats.read(request.checkpoint)
-    fft = _lowering(request, checkpoint.config)
+    fft = _choose_lowering(request, checkpoint.config)
     with bundle_folder.create(request.out, overwrite=request.overwrite) as folder:
         step("writing the ONNX graph")
         graphs = _write_graphs(checkpoint, request, fft, folder, step)
         engines: dict[EngineName, Engine] = {}
         failures: dict[str, str] = {}
-        for record in _engines(request, fft):
+        for record in _list_engines(request, fft):
             step(f"building {record.name}")
-            wanted = _precision(request, record)
+            wanted = _choose_precision(request, record)
             try:
-                engines[record.name] = build_engine(
-                    folder,
-                    record,
-                    request.graph_sizes,
-                    request.profile,
-                    wanted,
+                task = BuildTask(
+                    record=record,
+                    folder=folder,
+                    precision=wanted,
+                    graph_sizes=request.graph_sizes,
+                    profile=request.profile,
                     fft=fft,
-                    kept=graphs[wanted].kept if wanted in graphs else (),
-                    options=request.options if record.options else None,
+                    kept=tuple(graphs[wanted].kept) if wanted in graphs else (),
+                    options=request.options if record.options else Options(),
                 )
+                engines[record.name] = build_engine(task)
             except EngineError as error:
                 failures[record.target] = str(error)
                 shutil.rmtree(folder / record.name, ignore_errors=True)
-        manifest = _manifest(request, checkpoint, fft, graphs, engines)
-        # not every trtexec has DFT, and none has our plugin
+        manifest = _make_manifest(request, checkpoint, fft, graphs, engines)
+        # trtexec does not support our plugin, and DFT only in new versions
         if catalogue.TENSORRT in request.engines and fft in ("matmul", "split"):
             script = folder / build_script.SCRIPT
             script.write_text(build_script.format_script(manifest, request.profile, request.options), encoding="utf-8")
-            script.chmod(script.stat().st_mode | (script.stat().st_mode & 0o444) >> 2)  # run by whoever may read it
-        manifest = _with_parity(Bundle(folder, manifest), checkpoint, request, step)
+            # executable for whoever may read it
+            script.chmod(script.stat().st_mode | (script.stat().st_mode & 0o444) >> 2)
+        manifest = _measure_parity(Bundle(folder, manifest), checkpoint, request, step)
         (folder / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
     return Outcome(Bundle(request.out, manifest), failures)
 
 
-def _engines(request: Request, fft: str) -> list[catalogue.EngineRecord]:
-    """Return the engines that the bundle gets: the graph itself where ONNX Runtime runs its FFTs, and the targets'."""
+def _list_engines(request: Request, fft: str) -> list[catalogue.EngineRecord]:
+    """List the bundle's engines: those of the targets, and the ONNX model itself if ONNX Runtime runs its FFTs."""
     always = [catalogue.ONNX] if fft in ("auto", *catalogue.ONNX.lowerings) else []
     return list({record.name: record for record in (*always, *request.engines)}.values())
 
 
-def _precision(request: Request, record: catalogue.EngineRecord) -> Precision:
-    """Return the precision that an engine is built in. Where no target takes the int8 graph for CPUs, there is none,
-    and the ONNX model is fp32."""
+def _choose_precision(request: Request, record: catalogue.EngineRecord) -> Precision:
+    """Choose the precision that an engine is built in.
+
+    If no target takes the int8 graph for CPUs, that graph is not written, and the ONNX model is fp32.
+    """
     built = record.build_precision(request.precision)
-    if catalogue.PRECISIONS[built].is_quantized and built not in _int8_graphs(request):
+    if catalogue.PRECISIONS[built].is_quantized and built not in _list_int8_graphs(request):
         return "fp32"
     return built
 
 
-def _int8_graphs(request: Request) -> set[Precision]:
-    """Return the precisions of the int8 graphs that the targets take."""
+def _list_int8_graphs(request: Request) -> set[Precision]:
+    """List the precisions of the int8 graphs that the targets take."""
     return {record.graph_for(record.build_precision("int8")) for record in request.engines}
 
 
-def _check(request: Request) -> None:
-    """Everything that can be known to be wrong before any work."""
+def _check_request(request: Request) -> None:
+    """Raise GlamaError for a request that is known to fail, before any work."""
     engines = request.engines
     if request.precision not in catalogue.export_precisions():
         offered = ", ".join(catalogue.export_precisions())
@@ -197,17 +237,18 @@ def _check(request: Request) -> None:
 
 
 def _check_tolerances(request: Request) -> None:
-    """Raise GlamaError for a tolerance that cannot be used, or that would do nothing."""
+    """Raise GlamaError for a tolerance that cannot be used, or that has no effect."""
     if request.tolerances and not request.parity and request.precision != "int8":
         raise GlamaError("tolerances are for parity, which is not measured; leave them out")
-    measured = [_precision(request, record) for record in _engines(request, request.fft)]
+    measured = [_choose_precision(request, record) for record in _list_engines(request, request.fft)]
     if request.writes_half_graph:  # its parity is emulated
         measured.append(request.precision)
-    # the fp32 graph is emulated where ONNX Runtime does not run it
+    # ONNX Runtime does not run a plugin, so the fp32 graph is emulated
     catalogue.check_tolerances(request.tolerances, ["fp32", *measured] if request.fft == "plugin" else measured)
 
 
 def _check_int8(request: Request) -> None:
+    """Raise GlamaError if int8 cannot be calibrated."""
     if request.fft == "plugin":
         raise GlamaError("int8 is calibrated on a CPU, where `fft=plugin` does not run: use `fft=matmul`")
     if request.calibration is None:
@@ -218,6 +259,7 @@ def _check_int8(request: Request) -> None:
 
 
 def _check_calibration(request: Request, folder: Path) -> None:
+    """Raise GlamaError if photos have no effect, or are not a folder."""
     if not request.writes_half_graph and request.precision != "int8":
         raise GlamaError(
             "`calibration` is for int8 and for the half types of TensorRT's graph; give `precision=int8`, or fp16 or "
@@ -228,13 +270,14 @@ def _check_calibration(request: Request, folder: Path) -> None:
 
 
 def _check_out(request: Request) -> None:
+    """Raise GlamaError if the bundle cannot be written."""
     out = request.out
     check_overwrite(out, is_there=not bundle_folder.is_free(out), overwrite=request.overwrite)
     if out.exists() and not out.is_dir():
         raise GlamaError(f"{out} is a file; a folder is needed for the bundle")
     found = [] if not out.exists() else [path.name for path in out.iterdir() if not path.name.startswith(PREFIX)]
     if found and MANIFEST not in found:
-        raise GlamaError(f"{out} exists and is no bundle, so it is not overwritten; choose another folder")
+        raise GlamaError(f"{out} exists and is not a bundle, so it is not overwritten; choose another folder")
     parent = request.out.absolute().parent
     while not parent.exists():
         parent = parent.parent
@@ -243,7 +286,7 @@ def _check_out(request: Request) -> None:
 
 
 def _check_lowering(request: Request) -> None:
-    """Whether the targets take the lowering."""
+    """Raise GlamaError if a target does not support the lowering."""
     if request.fft not in ("auto", *get_args(Lowering)):
         raise GlamaError(f"`fft` is {request.fft!r}; expected auto, {', '.join(get_args(Lowering))}")
     if request.fft == "split" and request.size is None:
@@ -267,7 +310,8 @@ def _check_lowering(request: Request) -> None:
         check_onnxruntime()
 
 
-def _lowering(request: Request, network: NetworkConfig) -> Lowering:
+def _choose_lowering(request: Request, network: NetworkConfig) -> Lowering:
+    """Choose the lowering of the FFT: the request's, or the cheapest."""
     if request.fft != "auto":
         return cast(Lowering, request.fft)
     from glama_deploy import cost
@@ -278,8 +322,7 @@ def _lowering(request: Request, network: NetworkConfig) -> Lowering:
 def _write_graphs(
     checkpoint: formats.Checkpoint, request: Request, fft: Lowering, folder: Path, step: Callable[[str], None]
 ) -> dict[Precision, Graph]:
-    """Write `model.onnx` and, where half precision is asked for, the graph that has it written in (an OpenVINO IR
-    needs none), or the quantized ones."""
+    """Write `model.onnx` in fp32, and the graphs in fp16, bf16 or int8 that the request needs."""
     from glama_deploy.export import graph_files
     from glama_deploy.export.graph.network import build
     from glama_deploy.export.numerics import int8
@@ -288,7 +331,7 @@ def _write_graphs(
     model = build(checkpoint.config, checkpoint.weights, request.size, request.outputs, fft, request.io)
     graphs: dict[Precision, Graph] = {"fp32": graph_files.write(folder, model, "fp32", {})}
     if request.precision == "int8":
-        return graphs | int8.write(checkpoint, request, fft, _int8_graphs(request), folder, step)
+        return graphs | int8.write(checkpoint, request, fft, _list_int8_graphs(request), folder, step)
     if not request.writes_half_graph:
         return graphs
     require_onnxruntime()
@@ -301,16 +344,17 @@ def _write_graphs(
     return graphs | {half: graph_files.write(folder, convert_to_half(model, half, kept), half, kept)}
 
 
-def _manifest(
+def _make_manifest(
     request: Request,
     checkpoint: formats.Checkpoint,
     fft: Lowering,
     graphs: dict[Precision, Graph],
     engines: dict[EngineName, Engine],
 ) -> Manifest:
+    """Make the manifest. It has no parity yet."""
     from glama_deploy.export import graph_files
 
-    inputs, outputs = graph_files.tensors(request.io, request.size, request.outputs)
+    inputs, outputs = graph_files.describe_tensors(request.io, request.size, request.outputs)
     stored = {catalogue.PRECISIONS[name].stored for name in graphs}
     return Manifest(
         network=checkpoint.config,
@@ -331,23 +375,23 @@ def _manifest(
     )
 
 
-def _with_parity(
+def _measure_parity(
     bundle: Bundle, checkpoint: formats.Checkpoint, request: Request, step: Callable[[str], None]
 ) -> Manifest:
-    """The manifest with the parity of each engine, and of each graph that TensorRT builds from."""
+    """Measure the parity of each engine, and of each graph that TensorRT builds from. Return the new manifest."""
     if not request.parity:
         return bundle.manifest
     from glama_deploy.export import graph_files, parity, samples
 
     step("running the PyTorch reference")
-    expected = parity.reference(checkpoint, samples.parity_cases(request.graph_sizes, request.largest))
+    expected = parity.run_reference(checkpoint, samples.parity_cases(request.graph_sizes, request.largest))
     manifest, graphs = bundle.manifest, dict(bundle.manifest.graphs)
     for precision, graph in manifest.graphs.items():
         if isinstance(expected, str) or precision == "int8" or (precision == "fp32" and manifest.fft != "plugin"):
             continue
         step(f"emulating {graph.file.path}")
         sizes = request.graph_sizes if request.size else request.profile
-        twin = graph_files.with_predicted(bundle, precision)
+        twin = graph_files.load_with_predicted(bundle, precision)
         found = parity.emulate(twin, precision, sizes, expected, request.tolerances)
         graphs[precision] = graph.model_copy(update={"parity": found})
         _check_finite(graph.file.path, precision, graphs[precision].parity)
@@ -363,6 +407,7 @@ def _with_parity(
 
 
 def _check_finite(name: str, precision: Precision, measured: Parity | None) -> None:
+    """Raise GlamaError if an engine or graph gives values that are not finite."""
     if measured is None or measured.max_abs_error is None or math.isfinite(measured.max_abs_error):
         return
     remedy = "" if precision == "fp32" else ", calibrate on images like yours (`calibration=FOLDER`) or use fp32"

@@ -1,1 +1,1 @@
-"""TensorRT and TensorRT-RTX engines: the builder, its options, and the inspection of engines."""
+"""Build, inspect and register TensorRT and TensorRT-RTX engines."""

@@ -1,4 +1,4 @@
-"""`build.sh`: the bundle's TensorRT engine with trtexec alone, as a Jetson has it out of the box."""
+"""Write `build.sh`, which builds a bundle's TensorRT engine with trtexec alone. A Jetson brings trtexec along."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ case $trtexec in
     */*) trtexec=$PWD/$trtexec ;;
 esac
 if [ -n "$trtexec" ] && ! command -v "$trtexec" >/dev/null 2>&1; then
-    echo "build.sh: TRTEXEC is $TRTEXEC, which is no command; give the path of trtexec" >&2
+    echo "build.sh: TRTEXEC is $TRTEXEC, which is not a command; give the path of trtexec" >&2
     exit 2
 fi
 cd -- "$(dirname -- "$0")"
@@ -69,10 +69,18 @@ fi
 
 
 def format_script(manifest: Manifest, sizes: SizeRange = DEFAULT_PROFILE, options: Options | None = None) -> str:
-    """The text of `build.sh`: POSIX sh that builds what `glama-build --target trt` would,
-    for `sizes` where the graph is dynamic.
+    """Format `build.sh`, a POSIX shell script that builds the same TensorRT engine as this package.
 
-    Raises EngineError for a bundle whose graph needs a Python plugin, which trtexec cannot load.
+    Args:
+        manifest: The manifest of the bundle.
+        sizes: The sizes (height, width) that the engine is built for, if the graph takes any size.
+        options: The builder's options; None: the defaults.
+
+    Returns:
+        The text of the script.
+
+    Raises:
+        EngineError: The bundle's graph needs a Python plugin, which trtexec cannot load.
     """
     if manifest.fft == "plugin":
         raise EngineError("trtexec cannot load this bundle's plugin; build with `build(BUNDLE, target=trt)`")
@@ -95,7 +103,7 @@ def format_script(manifest: Manifest, sizes: SizeRange = DEFAULT_PROFILE, option
 
 
 def _list_shapes(manifest: Manifest, sizes: SizeRange, options: Options) -> list[str]:
-    """The inputs' shapes, a line for each optimization profile; none where nothing in them is free."""
+    """List trtexec's options for the inputs' shapes, a line for each optimization profile; none for fixed shapes."""
     inputs = [tensor for tensor in manifest.inputs if any(isinstance(side, str) for side in tensor.shape)]
     if not inputs:
         return []
@@ -112,7 +120,7 @@ def _list_shapes(manifest: Manifest, sizes: SizeRange, options: Options) -> list
 
 
 def _list_settings(settings: BuildSettings) -> list[tuple[str, str]]:
-    """The settings that are asked for, in trtexec's words and in glama-build's, which puts them into the manifest."""
+    """List the given settings as options of trtexec and of glama-build, which writes them into the manifest."""
     table = (
         (
             settings.optimization_level is not None,

@@ -1,9 +1,11 @@
-"""ONNX to a TensorRT or TensorRT-RTX engine, through Polygraphy: one code path for `tensorrt` ≥ 10 and `tensorrt_rtx`.
+"""Build TensorRT and TensorRT-RTX engines from ONNX with Polygraphy.
 
-Networks are strongly typed: every layer computes in the type that the graph gives it, which is checked before the
-build, and TF32 is off, so an fp32 graph makes an fp32 engine. The build runs in a process of its own, because
-Polygraphy binds a process to one of the two packages, and because a parser that aborts must not take the export with
-it.
+The packages `tensorrt` (from version 10) and `tensorrt_rtx` share the code. Networks are strongly typed: every layer
+computes in the type that the graph gives it. The types are checked before the build. TF32 is off, so an fp32 graph
+makes an fp32 engine.
+
+The build runs in a process of its own, for two reasons. Polygraphy binds a process to one of the two packages. A parser
+that aborts would end the export, too.
 """
 
 from __future__ import annotations
@@ -32,18 +34,29 @@ from glama_deploy.node_names import BATCH, HEIGHT, WIDTH
 from glama_deploy.runtime.base import installed
 from glama_deploy.runtime.tensorrt.deserialization import deserialize
 
-#: From where a TensorRT-RTX engine runs that names no GPUs, and one of TensorRT that is hardware-compatible: Ampere.
+#: The GPUs of a TensorRT-RTX engine that names none, and of a hardware-compatible TensorRT engine: Ampere and later.
 _AMPERE_AND_LATER = "8.0+"
 
+#: Parts of the messages that TensorRT and CUDA print without an NVIDIA driver.
 _NO_DRIVER_MESSAGES = ("CUDA initialization failure", "no CUDA-capable device", "insufficient driver")
 
 
 @dataclass(frozen=True)
 class Task:
-    """One build: from `onnx`, whose types are those of `precision` but in the nodes called `kept`, to `engine`.
+    """One build.
 
-    `capabilities`: compute capabilities that a TensorRT-RTX engine is for; (): Ampere and later. `inspect`: look into
-    the finished engine where a driver is.
+    Attributes:
+        package: The Python package that builds, `tensorrt` or `tensorrt_rtx`.
+        onnx: The ONNX model.
+        engine: The file that is written.
+        precision: The precision of the model's nodes.
+        profiles: The optimization profiles.
+        fft: The lowering of the FFT in the model.
+        kept: The names of the nodes that do not have the precision.
+        settings: The builder's settings.
+        capabilities: The compute capabilities that a TensorRT-RTX engine is for; (): Ampere and later.
+        timing_cache: A file of TensorRT's kernel timings, which is read and written.
+        inspect: Whether the report is of the finished engine, if there is a driver, and not of the network.
     """
 
     package: str
@@ -65,13 +78,19 @@ class Task:
 
     @property
     def is_rtx(self) -> bool:
+        """Whether TensorRT-RTX builds the engine."""
         return self.package == TENSORRT_RTX.package
 
 
 @dataclass(frozen=True)
 class BuildResult:
-    """What came of it: the versions that made the engine, the GPUs that it runs on as the manifest has them, and what
-    is in it."""
+    """The result of a build.
+
+    Attributes:
+        versions: The version of each package that built the engine.
+        capabilities: The compute capabilities of the GPUs that the engine runs on, such as `8.9` or `8.0+`.
+        report: The report of the engine.
+    """
 
     versions: dict[str, str]
     capabilities: tuple[str, ...]
@@ -79,14 +98,22 @@ class BuildResult:
 
 
 def build(task: Task) -> BuildResult:
-    """Build the engine; its folder is made here.
+    """Build the engine, and make its folder.
 
-    TensorRT-RTX needs no GPU to build; TensorRT tunes on the one it finds. Raises EngineError where a package or the
-    driver is missing, the package has not what is asked for, a layer has another type than it should, or the parser or
-    the builder refuses: one line that ends in what to do.
+    TensorRT-RTX does not need a GPU to build. TensorRT tunes on the GPU that it finds.
+
+    Args:
+        task: The build.
+
+    Returns:
+        The result. The engine is at `task.engine`.
+
+    Raises:
+        EngineError: A package or the driver is missing, the package does not support an option, a layer has a wrong
+            type, or the parser or the builder fails.
     """
     package = task.package
-    if task.fft not in task.record.lowerings:  # TensorRT-RTX's parser would end the process
+    if task.fft not in task.record.lowerings:  # TensorRT-RTX's parser would abort the process
         raise EngineError(base.explain_lowering(task.record, task.fft))
     for needed in (package, "polygraphy"):
         if not installed(needed):
@@ -125,7 +152,7 @@ def _child_program() -> str:
 
 
 def _parse_last_line(output: str) -> dict[str, Any]:
-    """The JSON object in the last line; empty where that is something else, as a process that was cut off leaves it."""
+    """Parse the JSON object in the last line. Return an empty one if the process ended before it wrote the line."""
     try:
         said = json.loads(output.splitlines()[-1])
     except (ValueError, IndexError):
@@ -134,7 +161,7 @@ def _parse_last_line(output: str) -> dict[str, Any]:
 
 
 def _explain(task: Task, status: int, output: str) -> str:
-    """One line for a build that failed: the first error that the builder logged, and what to do."""
+    """Return one line for a build that failed: the first error that the builder logged, and what to do."""
     name = task.record.title
     if any(sign in output for sign in _NO_DRIVER_MESSAGES):
         on_device = f"`build(BUNDLE, target={task.record.target})`"
@@ -150,7 +177,7 @@ def _explain(task: Task, status: int, output: str) -> str:
 
 
 def _build_here(task: Task) -> BuildResult:
-    """What the child process does: check, parse, inspect, configure, build, write."""
+    """Build the engine in this process, the child: check, parse, inspect, configure, build, write."""
     package = importlib.import_module(task.package)
     _check_version(task, package)
     _check_gpus(task, package)
@@ -175,13 +202,13 @@ def _build_here(task: Task) -> BuildResult:
 
 
 def _check_version(task: Task, package: Any) -> None:
-    """Raise EngineError where this version of TensorRT has not what the graph needs."""
+    """Raise EngineError if this version of TensorRT does not support the graph."""
     if task.is_rtx:
         return
     version = tuple(int(part) for part in re.findall(r"\d+", package.__version__)[:2])
     if version < (10, 0):
         raise EngineError(
-            f"TensorRT {package.__version__} is here, 10.0 or later is needed; on Jetson, JetPack 6 has it"
+            f"TensorRT {package.__version__} is installed, 10.0 or later is needed; on Jetson, JetPack 6 has it"
         )
     if task.fft == "dft" and version < (11, 2):
         raise EngineError(
@@ -191,7 +218,7 @@ def _check_version(task: Task, package: Any) -> None:
 
 
 def _check_gpus(task: Task, package: Any) -> None:
-    """Raise EngineError where TensorRT-RTX cannot build for the GPUs that are asked for, or needs one here."""
+    """Raise EngineError if TensorRT-RTX cannot build for the given GPUs, or needs a GPU on this machine."""
     if not task.is_rtx:
         return
     name = f"TensorRT-RTX {package.__version__}"
@@ -217,13 +244,13 @@ def _check_gpus(task: Task, package: Any) -> None:
 
 
 def _list_asked_names(task: Task, capability: str) -> str:
-    """The names under which a compute capability was asked for, if any, in brackets."""
+    """List the names that the user gave for a compute capability, in brackets; empty without names."""
     names = [gpu for gpu in task.settings.gpus if gpu != capability and gpus.find_capability(gpu) == capability]
     return f" ({', '.join(names)})" if names else ""
 
 
 def _list_capabilities(task: Task) -> tuple[str, ...]:
-    """The compute capabilities of the GPUs that the engine is for, as the manifest has them."""
+    """List the compute capabilities of the GPUs that the engine is for, as in the manifest."""
     if task.is_rtx:
         return task.capabilities or (_AMPERE_AND_LATER,)
     here = gpus.find_local_capability()
@@ -233,7 +260,7 @@ def _list_capabilities(task: Task) -> tuple[str, ...]:
 
 
 def _import_polygraphy(package: str) -> Any:
-    """Polygraphy's TensorRT module, bound to the package; once in a process."""
+    """Import Polygraphy's TensorRT module, and bind it to the package. A process can do this once."""
     from polygraphy import config
 
     # Polygraphy reads this when its TensorRT modules are first imported.
@@ -244,7 +271,7 @@ def _import_polygraphy(package: str) -> Any:
 
 
 def _make_config(task: Task, package: Any, polygraphy: Any, network: Any) -> Any:
-    """The builder's configuration for the task, an IBuilderConfig."""
+    """Make the builder's configuration for the task, an IBuilderConfig."""
     settings = task.settings
     asked: dict[str, Any] = {
         "profiles": [_make_profile(polygraphy, network[1], sizes) for sizes in task.profiles],
@@ -261,14 +288,16 @@ def _make_config(task: Task, package: Any, polygraphy: Any, network: Any) -> Any
         from polygraphy.backend.tensorrt_rtx import CreateConfigRTX as CreateConfig
 
         asked["compute_capabilities"] = [gpus.split_capability(capability) for capability in task.capabilities] or None
-        asked["refittable"] = settings.refittable or settings.stripped  # weights can be put in only where both are set
+        asked["refittable"] = (
+            settings.refittable or settings.stripped
+        )  # TensorRT-RTX can add weights only if both are set
     else:
         from polygraphy.backend.trt import CreateConfig
     config = CreateConfig(**asked)(network[0], network[1])
-    # on by default, and an fp32 engine must not round its products to TF32's ten bits
+    # TF32 is on by default. It would round an fp32 engine's products to ten bits.
     config.clear_flag(package.BuilderFlag.TF32)
     resize = getattr(package.PreviewFeature, "RUNTIME_ACTIVATION_RESIZE_10_10", None)
-    if resize is not None:  # a context then takes the scratch memory of its size, not of the profile's largest
+    if resize is not None:  # a context then takes scratch memory for its own size, not for the profile's largest
         config.set_preview_feature(resize, True)
     if task.timing_cache is not None:
         _read_timing_cache(config, task.timing_cache)
@@ -276,7 +305,7 @@ def _make_config(task: Task, package: Any, polygraphy: Any, network: Any) -> Any
 
 
 def _make_profile(polygraphy: Any, network: Any, sizes: SizeRange) -> Any:
-    """The optimization profile of all inputs."""
+    """Make the optimization profile of all inputs."""
     profile = polygraphy.Profile()
     corners = ((1, sizes.min), (1, sizes.opt), (sizes.max_batch or 1, sizes.max))
     for index in range(network.num_inputs):
@@ -286,13 +315,13 @@ def _make_profile(polygraphy: Any, network: Any, sizes: SizeRange) -> Any:
 
 
 def _find_shape(tensor: Any, batch: int, size: Size) -> tuple[int, ...]:
-    """An input's shape for a batch and a (height, width): its free sides bear those names in the graph."""
+    """Find an input's shape for a batch and a size (height, width). The names of the free sides say which is which."""
     free = {BATCH: batch, HEIGHT: size[0], WIDTH: size[1]}
     return tuple(free[tensor.get_dimension_name(axis)] if side < 0 else side for axis, side in enumerate(tensor.shape))
 
 
 def _read_timing_cache(config: Any, path: Path) -> None:
-    """Give the builder the timings in the file, or none where it is not there yet."""
+    """Give the builder the timings in the file; none if the file does not exist yet."""
     cache = config.create_timing_cache(path.read_bytes() if path.exists() else b"")
     if cache is None or not config.set_timing_cache(cache, False):
         raise EngineError(
@@ -301,13 +330,14 @@ def _read_timing_cache(config: Any, path: Path) -> None:
 
 
 def _write_timing_cache(config: Any, path: Path) -> None:
+    """Write the builder's timings to the file."""
     data = bytes(memoryview(config.get_timing_cache().serialize()))
     with atomic_file(path) as temporary:
         temporary.write_bytes(data)
 
 
 def _inspect_finished(task: Task, package: Any, data: memoryview) -> inspection.Contents | None:
-    """What the finished engine has in it; None where there is no driver to open it with."""
+    """Inspect the finished engine. Return None without a driver that can open it."""
     if gpus.find_local_capability() is None:
         return None
     logger = package.Logger(package.Logger.ERROR)
@@ -317,7 +347,14 @@ def _inspect_finished(task: Task, package: Any, data: memoryview) -> inspection.
 
 
 def main(argument: str) -> int:
-    """The child process: a task in JSON in, what was built or `{"error": …}` as the last line out; the exit code."""
+    """Run the child process. Print the result, or `{"error": …}`, as the last line.
+
+    Args:
+        argument: The :class:`Task` in JSON.
+
+    Returns:
+        The exit code.
+    """
     try:
         built = _build_here(TypeAdapter(Task).validate_json(argument))
     except GlamaError as error:

@@ -1,4 +1,4 @@
-"""A TensorRT or TensorRT-RTX engine of a bundle: its profiles, its build, its entry in the manifest."""
+"""Build a bundle's TensorRT or TensorRT-RTX engine: choose the profiles, build, describe the engine in the manifest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from glama_deploy.engines.tensorrt.options import Options
 
 
 def build(task: base.BuildTask) -> Engine:
-    """Build the engine for `task.profile`, or for the graph's one size where the graph is static.
+    """Build the engine for `task.profile`, or for the graph's only size if the graph is static.
+
+    Args:
+        task: The engine to build.
+
+    Returns:
+        The engine's entry for the manifest.
 
     Raises:
         EngineError: See :func:`glama_deploy.engines.tensorrt.builder.build`.
@@ -42,10 +48,19 @@ def build(task: base.BuildTask) -> Engine:
 def choose_profiles(
     record: EngineRecord, graph: SizeRange, profile: SizeRange, options: Options
 ) -> tuple[SizeRange, ...]:
-    """Return the optimization profiles of an engine, the smallest first; the last covers all that the engine takes.
+    """Choose the optimization profiles of an engine.
 
-    TensorRT has three by default. TensorRT-RTX has one: it compiles on the device for the sizes that it meets, and
-    every further profile is a further copy of the network's plan in the file.
+    TensorRT gets three profiles by default. TensorRT-RTX gets one, because it compiles on the device for the sizes that
+    it meets. Each further profile would add a copy of the network's plan to the file.
+
+    Args:
+        record: The engine in the catalogue.
+        graph: The sizes that the graph takes.
+        profile: The sizes that the engine is built for, if the graph takes any size.
+        options: The builder's options.
+
+    Returns:
+        The profiles, the smallest first. The last one covers all sizes of the engine.
     """
     if graph.static:
         return (graph.model_copy(update={"max_batch": profile.max_batch}),)

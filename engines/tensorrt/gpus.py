@@ -1,4 +1,4 @@
-"""GPUs by name, and the compute capability that each has: what a TensorRT-RTX engine is built for.
+"""The compute capability of GPUs, by their names. A TensorRT-RTX engine is built for compute capabilities.
 
 The table is NVIDIA's public one, Turing and later (https://developer.nvidia.com/cuda-gpus).
 """
@@ -31,27 +31,34 @@ _NAMES_BY_CAPABILITY = {
     "12.1": "gb10 dgx-spark",
 }
 
-#: Name → compute capability.
+#: Compute capability by the name of the GPU.
 GPUS = {name: capability for capability, names in _NAMES_BY_CAPABILITY.items() for name in names.split()}
 
-#: Words of a full product name that say nothing of the compute capability: brands, editions, form factors.
+#: Words of a product name that do not change the compute capability: brands, editions, form factors.
 _IGNORED_WORDS = re.compile(
     r"nvidia|geforce|tesla|super|d|laptop|mobile|gpu|nvgpu|max|q|with|design|generation|workstation|server|edition|sff"
     r"|developer|kit|pcie|nvl|sxm\d?|hbm\de?"
 )
 
-#: Nor does the size of its memory.
+#: The size of the memory in a product name.
 _MEMORY_SIZE = re.compile(r"\b\d+ ?gi?b?\b")
 
-#: cuDeviceGetAttribute's numbers for the two halves of the compute capability.
+#: The attributes of cuDeviceGetAttribute for the two numbers of the compute capability.
 _MAJOR_ATTRIBUTE, _MINOR_ATTRIBUTE = 75, 76
 
 
 def find_capability(gpu: str) -> str:
-    """The compute capability, as `8.9`, of a GPU by name; one that is given as such is taken as it is.
+    """Find the compute capability of a GPU.
 
-    `rtx-4090`, `RTX 4090` and `NVIDIA GeForce RTX 4090 Laptop GPU` are the same, and so are `a100` and `NVIDIA
-    A100-SXM4-80GB`. Raises GlamaError, with the names near to it, for one that is not in the table.
+    Args:
+        gpu: A name, or a compute capability. `rtx-4090`, `RTX 4090` and `NVIDIA GeForce RTX 4090 Laptop GPU` are the
+            same, and so are `a100` and `NVIDIA A100-SXM4-80GB`.
+
+    Returns:
+        The compute capability, such as `8.9`.
+
+    Raises:
+        GlamaError: The name is not in the table. The message has the nearest names.
     """
     if re.fullmatch(r"\d{1,2}\.\d", gpu):
         return gpu
@@ -68,15 +75,25 @@ def find_capability(gpu: str) -> str:
 
 
 def split_capability(capability: str) -> tuple[int, int]:
-    """For sorting and comparing: `8.9` comes before `12.0`."""
+    """Split a compute capability into numbers, for sorting and comparing: `8.9` comes before `12.0`.
+
+    Args:
+        capability: The compute capability, such as `8.9`.
+
+    Returns:
+        The major and the minor number.
+    """
     major, _, minor = capability.partition(".")
     return int(major), int(minor)
 
 
 def find_local_capability() -> str | None:
-    """The compute capability of this machine's first GPU; None where there is no driver or no GPU.
+    """Find the compute capability of this machine's first GPU.
 
-    The driver itself is asked, which is there wherever TensorRT builds, whatever Python packages are.
+    The CUDA driver says it. TensorRT needs the driver too, so no Python package of CUDA is needed.
+
+    Returns:
+        The compute capability, such as `8.9`; None without a driver or a GPU.
     """
     try:
         driver = ctypes.CDLL("libcuda.so.1")
@@ -89,6 +106,6 @@ def find_local_capability() -> str | None:
         lambda: driver.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR_ATTRIBUTE, device),
         lambda: driver.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR_ATTRIBUTE, device),
     )
-    if any(call() for call in calls):  # each gives 0 where it succeeds
+    if any(call() for call in calls):  # each returns 0 on success
         return None
     return f"{major.value}.{minor.value}"

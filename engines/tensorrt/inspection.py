@@ -1,8 +1,8 @@
-"""What is in a network before it is built, and in an engine after: its layers, types, weights and tensors.
+"""Inspect a network before the build, and an engine after it: layers, types, weights, inputs and outputs.
 
-Two sources: the network that TensorRT parsed from the graph, which is there on every machine, and the finished engine
-as TensorRT's inspector shows it, which takes a driver. In both a type is what the layer's first output has; a layer of
-the network that multiplies bytes is int8.
+The network is what TensorRT parsed from the graph; every machine can inspect it. The finished engine is read by
+TensorRT's inspector, which needs a driver. In both, the precision of a layer is the type of its first output. A layer
+of the network that multiplies bytes is int8.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from glama_deploy.bundle import Precision, SizeRange
 from glama_deploy.catalogue import PRECISIONS
 from glama_deploy.errors import EngineError
 
-#: Names of types, TensorRT's, numpy's and the inspector's, to ours. A name stands before those in it.
+#: Our names of types, by the names of TensorRT, NumPy and the inspector. A name stands before names that it contains.
 _TYPES = {
     "BFloat16": "bf16",
     "BF16": "bf16",
@@ -33,7 +33,7 @@ _TYPES = {
     "INT8": "int8",
 }
 
-#: The layers that do the network's work, whose types are checked.
+#: The types of the layers that do the network's work, with their classes. Their types are checked.
 _CHECKED_LAYERS = {
     "CONVOLUTION": "IConvolutionLayer",
     "DECONVOLUTION": "IDeconvolutionLayer",
@@ -46,28 +46,48 @@ _SHUFFLE_TYPES = ("SHUFFLE", "SQUEEZE", "UNSQUEEZE", "Reformat", "Shuffle")
 
 @dataclass(frozen=True)
 class Kind:
-    """How many layers there are of a type and a precision. `sizes`: they compute about sizes, not on the image."""
+    """The number of layers of one type and precision.
+
+    Attributes:
+        type: TensorRT's name of the layer's type.
+        precision: The precision; a type's name for layers that do not compute in a precision.
+        count: The number of layers.
+        is_about_sizes: Whether the layers compute sizes, and not values of the image.
+    """
 
     type: str
     precision: str
     count: int
-    sizes: bool = False
+    is_about_sizes: bool = False
 
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output; −1 in its shape is a side that is free."""
+    """An input or output.
+
+    Attributes:
+        name: The tensor's name.
+        is_output: Whether the tensor is an output.
+        dtype: The name of its type.
+        shape: Its shape. A side of −1 is free.
+    """
 
     name: str
-    output: bool
+    is_output: bool
     dtype: str
     shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Contents:
-    """Of a network or an engine (`source`): its layers by kind, bytes of weights by type, inputs and outputs. An
-    engine's weights cannot be told apart from outside, so there are none in its contents."""
+    """The contents of a network or an engine.
+
+    Attributes:
+        source: What was inspected.
+        kinds: The layers, by type and precision.
+        weights: Bytes of weights by type; empty for an engine, whose inspector does not show weights.
+        ports: The inputs and outputs.
+    """
 
     source: Literal["network", "engine"]
     kinds: tuple[Kind, ...]
@@ -76,25 +96,33 @@ class Contents:
 
     @property
     def layers(self) -> int:
+        """The number of layers."""
         return sum(kind.count for kind in self.kinds)
 
     @property
     def casts(self) -> int:
-        """Changes of type on the image's way."""
+        """The number of layers that change the type of values of the image."""
         return self._count_on_image("CAST", "Cast")
 
     @property
     def shuffles(self) -> int:
-        """Reshapes, transpositions and reformats on the image's way."""
+        """The number of layers that reshape, transpose or reformat values of the image."""
         return self._count_on_image(*_SHUFFLE_TYPES)
 
     def _count_on_image(self, *types: str) -> int:
-        return sum(kind.count for kind in self.kinds if kind.type in types and not kind.sizes)
+        return sum(kind.count for kind in self.kinds if kind.type in types and not kind.is_about_sizes)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a build made: the contents, the engine file's bytes, its profiles in order, seconds from parsing to file."""
+    """The report of a build.
+
+    Attributes:
+        contents: The contents of the engine, or of its network.
+        engine_bytes: The size of the engine's file, in bytes.
+        profiles: The optimization profiles, in order.
+        seconds: The time from parsing to the written file, in seconds.
+    """
 
     contents: Contents
     engine_bytes: int
@@ -103,11 +131,19 @@ class Report:
 
 
 def check_types(trt: Any, network: Any, precision: Precision, kept: Collection[str]) -> None:
-    """Raise EngineError unless every convolution, transposed convolution and matrix product of `network` computes in
-    `precision`: inputs, weights and outputs; of int8+fp16 the convolutions multiply bytes, and all else is fp16. Layers
-    named in `kept` may have any type, and so may those about sizes.
+    """Check that every convolution, transposed convolution and matrix product computes in the precision.
 
-    `trt` is the package, `network` its INetworkDefinition.
+    Inputs, weights and outputs have the type. In int8+fp16 the convolutions multiply bytes, and all other layers are
+    fp16. Layers that compute sizes may have any type.
+
+    Args:
+        trt: The package, `tensorrt` or `tensorrt_rtx`.
+        network: The network, an INetworkDefinition.
+        precision: The precision.
+        kept: The names of layers that may have any type.
+
+    Raises:
+        EngineError: A layer has another type.
     """
     layers = [layer for layer, sizes in _walk_layers(network) if not sizes]
     work = [layer for layer in layers if layer.type.name in _CHECKED_LAYERS]
@@ -132,7 +168,15 @@ def check_types(trt: Any, network: Any, precision: Precision, kept: Collection[s
 
 
 def inspect_network(trt: Any, network: Any) -> Contents:
-    """What a parsed network has in it."""
+    """Inspect a parsed network.
+
+    Args:
+        trt: The package, `tensorrt` or `tensorrt_rtx`.
+        network: The network, an INetworkDefinition.
+
+    Returns:
+        The contents of the network.
+    """
     kinds: Counter[tuple[str, str, bool]] = Counter()
     weights: Counter[str] = Counter()
     in_bytes = _find_dequantized(layer for layer, _ in _walk_layers(network))
@@ -148,7 +192,15 @@ def inspect_network(trt: Any, network: Any) -> Contents:
 
 
 def inspect_engine(trt: Any, engine: Any) -> Contents:
-    """What a deserialized engine has in it, as its inspector says."""
+    """Inspect a deserialized engine with TensorRT's inspector.
+
+    Args:
+        trt: The package, `tensorrt` or `tensorrt_rtx`.
+        engine: The engine, an ICudaEngine.
+
+    Returns:
+        The contents of the engine.
+    """
     text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
     ports = []
     for index in range(engine.num_io_tensors):
@@ -160,7 +212,14 @@ def inspect_engine(trt: Any, engine: Any) -> Contents:
 
 
 def parse_layers(text: str) -> tuple[Kind, ...]:
-    """The layers in an inspector's JSON. An engine that was built with less than detailed verbosity has names only."""
+    """Count the layers in an inspector's JSON.
+
+    Args:
+        text: The JSON. It has the layers' names only if the engine was built without detailed verbosity.
+
+    Returns:
+        The layers by type and precision, the most frequent first.
+    """
     kinds: Counter[tuple[str, str]] = Counter()
     for layer in json.loads(text).get("Layers", []):
         if isinstance(layer, str):
@@ -173,12 +232,14 @@ def parse_layers(text: str) -> tuple[Kind, ...]:
 
 
 def _walk_layers(network: Any) -> Iterator[tuple[Any, bool]]:
-    """The network's layers in order, each with whether it is about sizes: nothing of the image reaches it but its
-    shape."""
+    """Yield the network's layers in order, each with whether it computes sizes.
+
+    Such a layer gets the image's shape, and no values of the image.
+    """
     image = {network.get_input(index).name for index in range(network.num_inputs)}
     for index in range(network.num_layers):
         layer = network.get_layer(index)
-        weights = layer.type.name == "DEQUANTIZE"  # of stored bytes; others the image reaches anyway
+        weights = layer.type.name == "DEQUANTIZE"  # of stored bytes; other such layers get values of the image
         sizes = layer.type.name == "SHAPE" or not (
             weights or any(tensor.name in image for tensor in _list_inputs(layer))
         )
@@ -188,7 +249,7 @@ def _walk_layers(network: Any) -> Iterator[tuple[Any, bool]]:
 
 
 def _find_dequantized(layers: Iterable[Any]) -> set[str]:
-    """The tensors that are bytes with a scale."""
+    """Find the tensors that are bytes with a scale."""
     return {
         tensor.name
         for layer in layers
@@ -198,22 +259,22 @@ def _find_dequantized(layers: Iterable[Any]) -> set[str]:
 
 
 def _multiplies_bytes(layer: Any, dequantized: Collection[str]) -> bool:
-    """Whether both factors of a layer are bytes with a scale, which TensorRT multiplies as they are."""
+    """Return whether both factors of a layer are bytes with a scale. TensorRT multiplies those as bytes."""
     factors = _list_inputs(layer)[:2]
     return len(factors) == 2 and all(tensor.name in dequantized for tensor in factors)
 
 
 def _list_types(trt: Any, layer: Any) -> set[str]:
-    """The types of a layer's inputs, outputs and weights."""
+    """List the types of a layer's inputs, outputs and weights."""
     tensors = {_normalize_type(tensor.dtype.name) for tensor in (*_list_inputs(layer), *_list_outputs(layer))}
     return tensors | {_read_dtype(array) for array in _list_weights(trt, layer)}
 
 
 def _list_weights(trt: Any, layer: Any) -> list[Any]:
-    """A layer's weights, each with `nbytes` and `dtype`. A constant about sizes has some, too."""
+    """List a layer's weights, each with `nbytes` and `dtype`. Constants that are sizes have weights, too."""
     name = layer.type.name
     if name == "CONSTANT":
-        layer.__class__ = trt.IConstantLayer  # TensorRT's own way to see a layer as what it is
+        layer.__class__ = trt.IConstantLayer  # TensorRT's documented way to cast a layer to its own class
         return [layer.weights]
     if name not in _CHECKED_LAYERS or name == "MATRIX_MULTIPLY":
         return []
@@ -240,7 +301,7 @@ def _list_ports(network: Any) -> Iterator[Port]:
 
 
 def _read_dtype(array: Any) -> str:
-    """Of weights, which are a numpy array, or TensorRT's own where numpy has no such type."""
+    """Return the type of weights: a NumPy array, or TensorRT's own array for types that NumPy does not have."""
     return _normalize_type(getattr(array.dtype, "name", str(array.dtype)))
 
 

@@ -1,4 +1,4 @@
-"""What may be asked of a TensorRT builder beside sizes and precision, and which package has it."""
+"""The options of the TensorRT builders, and which builder supports which option."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from glama_deploy.engines.tensorrt import gpus
 from glama_deploy.engines.tensorrt.profiles import Profiles
 from glama_deploy.errors import EngineError, GlamaError
 
-#: What to do instead of an option that an engine's builder does not know.
+#: What to do instead of an option that an engine's builder does not support.
 _REMEDIES = {
     TENSORRT.name: {
         "gpus": "TensorRT builds for the GPU that it finds: build on that one, give `hardware_compatible`, or build "
@@ -31,9 +31,11 @@ _REMEDIES = {
 class Options:
     """How a TensorRT engine is built.
 
-    `settings` go into the manifest. `profiles`: `three` makes an engine of small, middle and large sizes, `auto` does
-    so for TensorRT only (TensorRT-RTX compiles for the sizes it meets). `timing_cache`: a file of TensorRT's kernel
-    timings, read where it is there and written back.
+    Attributes:
+        settings: The settings that the manifest records.
+        profiles: `one`, `three` (for small, middle and large sizes), or `auto`: three for TensorRT, one for
+            TensorRT-RTX, which compiles for the sizes that it meets.
+        timing_cache: A file of TensorRT's kernel timings. The builder reads the file if it exists, and writes it.
     """
 
     settings: BuildSettings = field(default_factory=BuildSettings)
@@ -41,13 +43,16 @@ class Options:
     timing_cache: Path | None = None
 
     def check(self, record: EngineRecord) -> None:
-        """Refuse what can be known to be wrong before a build.
+        """Refuse options that are known to fail before a build.
+
+        Args:
+            record: The engine in the catalogue.
 
         Raises:
-            EngineError: The engine's builder does not know an option.
-            GlamaError: A GPU is unknown, or the timing cache cannot be a file.
+            EngineError: The engine's builder does not support an option.
+            GlamaError: A GPU is unknown, or the timing cache cannot be written.
         """
-        for name in self.given():
+        for name in self.list_given():
             target = record.target
             if not record.options:
                 raise EngineError(f"`{name}` is for TensorRT (trt, trt-rtx); {target} has no such option: leave it out")
@@ -59,8 +64,12 @@ class Options:
         if self.timing_cache is not None:
             _check_file(self.timing_cache)
 
-    def given(self) -> list[str]:
-        """Return the names, as the catalogue has them, of the options that are not at their defaults."""
+    def list_given(self) -> list[str]:
+        """Return the options that are not at their defaults.
+
+        Returns:
+            The names, as in :attr:`glama_deploy.catalogue.EngineRecord.options`.
+        """
         default = Options()
         own = {name: (getattr(self, name), getattr(default, name)) for name in ("profiles", "timing_cache")}
         settings = {
@@ -70,12 +79,12 @@ class Options:
 
     @property
     def capabilities(self) -> tuple[str, ...]:
-        """The compute capabilities of the GPUs that are asked for, each once, the lowest first."""
+        """The compute capabilities of the given GPUs, each once, the lowest first."""
         return tuple(sorted({gpus.find_capability(gpu) for gpu in self.settings.gpus}, key=gpus.split_capability))
 
 
 def _check_file(path: Path) -> None:
     if path.is_dir():
-        raise GlamaError(f"`timing_cache={path}` is a folder; give a file, which is made where it is not there")
+        raise GlamaError(f"`timing_cache={path}` is a folder; give a file, which is made if it is missing")
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise GlamaError(f"`timing_cache={path}` cannot be written; give a file in a folder that you may write to")

@@ -1,4 +1,4 @@
-"""Optimization profiles: the size ranges that a dynamic engine is tuned for, small, middle and large.
+"""Optimization profiles: the small, middle and large size ranges that a dynamic engine is tuned for.
 
 A profile is tuned at its `opt` and works from `min` to `max`. From the user's min, opt and max, on each side:
 
@@ -6,8 +6,8 @@ A profile is tuned at its `opt` and works from `min` to `max`. From the user's m
     middle   min … 2·opt     tuned at opt
     large    min … max       tuned at √(middle's max · max)
 
-All are drawn into [min, max] and rounded down to multiples of 8. The ranges nest, so that the first one that takes a
-size is the one tuned nearest to it, and the last one takes every size that the engine does.
+All sides are limited to [min, max] and rounded down to multiples of 8. The ranges nest. The first profile that takes a
+size is therefore the one that is tuned nearest to that size. The last profile takes every size of the engine.
 """
 
 from __future__ import annotations
@@ -19,15 +19,21 @@ from glama_deploy.bundle import Size, SizeRange
 from glama_deploy.errors import GlamaError
 from glama_deploy.network import SIZE_MULTIPLE
 
-#: How many profiles are asked for; `auto` leaves it to the target.
+#: The number of profiles; with `auto` the target chooses.
 Profiles = Literal["auto", "one", "three"]
 
 
 def nest_profiles(sizes: SizeRange) -> tuple[SizeRange, ...]:
-    """Up to three profiles, the smallest first; the last covers `sizes`.
+    """Make up to three profiles from a range of sizes.
 
-    Left out are a small one that would be a single size, and whichever would be no larger than the one before: a static
-    engine has one.
+    A small profile of a single size is left out, and so is a profile that is as large as the one before. A static
+    engine therefore has one profile.
+
+    Args:
+        sizes: The sizes (height, width) of the engine.
+
+    Returns:
+        The profiles, the smallest first. The last one covers `sizes`.
     """
     opt = sizes.opt
     small = sizes.model_copy(update={"opt": _scale_within(sizes, opt, 1 / 2), "max": _scale_within(sizes, opt, 3 / 4)})
@@ -42,14 +48,24 @@ def nest_profiles(sizes: SizeRange) -> tuple[SizeRange, ...]:
 
 
 def parse_profiles(text: str) -> Profiles:
-    """The option's value. Raises GlamaError for any other."""
+    """Check the number of profiles.
+
+    Args:
+        text: What the user gives.
+
+    Returns:
+        The same text.
+
+    Raises:
+        GlamaError: The text is not one of :data:`Profiles`.
+    """
     if text not in get_args(Profiles):
         raise GlamaError(f"`profiles` is {text!r}; expected {', '.join(get_args(Profiles))}")
     return cast(Profiles, text)
 
 
 def _scale_within(sizes: SizeRange, size: tuple[float, float], factor: float = 1) -> Size:
-    """`factor` times `size`, rounded down to multiples of 8, drawn into `sizes`."""
+    """Multiply a size by a factor, round it down to multiples of 8, and limit it to `sizes`."""
     height, width = (
         min(max(int(side * factor) // SIZE_MULTIPLE * SIZE_MULTIPLE, low), high)
         for side, low, high in zip(size, sizes.min, sizes.max, strict=True)

@@ -1,4 +1,4 @@
-"""An engine that another tool built from the bundle's graph (trtexec, on a Jetson): looked into and registered."""
+"""Register an engine that another tool, such as trtexec on a Jetson, built from the bundle's graph."""
 
 from __future__ import annotations
 
@@ -26,48 +26,61 @@ _TYPES = {"float32": "FLOAT", "uint8": "UINT8"}
 def register_engine(
     bundle: Bundle,
     target: str,
-    file: Path,
-    asked: str | None = None,
+    engine: Path,
+    precision: str | None = None,
     options: Options | None = None,
     tolerances: Mapping[str, Tolerance] = MappingProxyType({}),
 ) -> Bundle:
-    """Copy a TensorRT engine into the bundle, with what the installed TensorRT says of it: its optimization profiles,
-    inputs and outputs, which must be the bundle's.
+    """Copy a TensorRT engine into a bundle.
 
-    `asked`, `options.settings` and `tolerances` are as for :func:`glama_deploy.engines.build.add_engine`. Runs on
-    the device that runs the engine. Raises GlamaError: another target, no such file, no driver, another TensorRT's or
-    another graph's engine.
+    The installed TensorRT opens the engine and reads its optimization profiles, inputs and outputs. Call this function
+    on the device that runs the engine.
+
+    Args:
+        bundle: The bundle.
+        target: The target, which is `trt`.
+        engine: The file of the engine.
+        precision: The precision that the engine was built in; None: the precision of the bundle's export.
+        options: The settings that the engine was built with; None: the defaults. Profiles and timing cache are ignored.
+        tolerances: Bounds, by precision, for the parity that was emulated at the export.
+
+    Returns:
+        The bundle with the engine.
+
+    Raises:
+        EngineError: There is no driver, or the engine is for another TensorRT or another graph.
+        GlamaError: The target is not TensorRT, the file does not exist, or its profiles cannot be used.
     """
     if find_target(target) is not TENSORRT:
         raise GlamaError(f"`engine` takes an engine of TensorRT, the target is {target}; give `target=trt`")
-    if not file.is_file():
-        raise GlamaError(f"`engine={file}` is not a file; give the engine that trtexec wrote (--saveEngine)")
+    if not engine.is_file():
+        raise GlamaError(f"`engine={engine}` is not a file; give the engine that trtexec wrote (--saveEngine)")
     options = options or Options()
     options.check(TENSORRT)
-    precision = build.choose_precision(bundle, TENSORRT, asked)
-    bundle.graph(precision)  # it was built from that one
-    bound = build.find_bound(bundle, TENSORRT, precision, tolerances)
+    built = build.choose_precision(bundle, TENSORRT, precision)
+    bundle.graph(built)  # the bundle has the graph that the engine was built from
+    bound = build.find_bound(bundle, TENSORRT, built, tolerances)
     gpu = gpus.find_local_capability()
     if gpu is None:
         raise EngineError("no NVIDIA driver or GPU here; an engine is registered on the device that runs it")
     trt = require(TENSORRT.package, TENSORRT.title, "on Jetson, use JetPack's own; elsewhere: pip install tensorrt")
-    found = _read_profiles(trt, bundle, file, options)
+    found = _read_profiles(trt, bundle, engine, options)
     capability = "8.0+" if options.settings.hardware_compatible else gpu
 
     def make(work: Path) -> Engine:
         (path,) = (work / TENSORRT.name / name for name in TENSORRT.files)
         path.parent.mkdir()
-        shutil.copyfile(file, path)
+        shutil.copyfile(engine, path)
         sizes = found[-1].model_copy(update={"opt": found[(len(found) - 1) // 2].opt})
         update = {"profiles": found, "settings": options.settings, "compute_capabilities": (capability,)}
         versions = {TENSORRT.package: trt.__version__}
-        return base.describe_engine(work, TENSORRT.name, precision, sizes, [path], versions).model_copy(update=update)
+        return base.describe_engine(work, TENSORRT.name, built, sizes, [path], versions).model_copy(update=update)
 
     return build.install_engine(bundle, TENSORRT.name, make, bound)
 
 
 def _read_profiles(trt: Any, bundle: Bundle, file: Path, options: Options) -> tuple[SizeRange, ...]:
-    """The engine's profiles in its own order, of which the last must take all that the others do."""
+    """Read the engine's profiles in its own order. Raise GlamaError unless the last one covers the others."""
     engine = _open_engine(trt, bundle, file, options)
     _check_tensors(trt, engine, bundle, file)
     tensor = bundle.manifest.inputs[0]
@@ -85,8 +98,9 @@ def _read_profiles(trt: Any, bundle: Bundle, file: Path, options: Options) -> tu
 
 
 def _open_engine(trt: Any, bundle: Bundle, file: Path, options: Options) -> Any:
+    """Open the engine, an ICudaEngine. Raise EngineError if this TensorRT and GPU cannot."""
     logger = trt.Logger(trt.Logger.ERROR)
-    # The user names the file, and says with `version_compatible` that it contains code.
+    # The user names the file, and allows the code in it with `version_compatible`.
     allowed = options.settings.version_compatible
     engine = deserialize(
         trt, logger, file.read_bytes(), options.settings, bundle.manifest.fft, allow_engine_code=allowed
@@ -110,7 +124,7 @@ def _check_tensors(trt: Any, engine: Any, bundle: Bundle, file: Path) -> None:
 
 
 def _read_profile(engine: Any, tensor: Tensor, index: int) -> SizeRange:
-    """One profile of the engine, read off its first input."""
+    """Read one profile of the engine from its first input."""
     low, opt, high = (tuple(shape) for shape in engine.get_tensor_profile_shape(tensor.name, index))
     batch, height, width = (tensor.layout.index(axis) for axis in "NHW")
     return SizeRange(

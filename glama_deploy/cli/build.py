@@ -86,7 +86,7 @@ def glama_build(
     if (sized or profiles != "auto") and opened.sizes.static:
         raise GlamaError(f"this bundle is of one size, {opened.sizes}; leave out --min-size and all that gives others")
     options.check(record)
-    if engine is None and not options.given():
+    if engine is None and not options.list_given():
         options = read_asked_options(opened.manifest, record)
     with Steps() as steps:
         try:

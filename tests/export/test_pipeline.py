@@ -64,7 +64,7 @@ def test_values_that_are_not_finite_count_as_infinite_error():
             return out
 
     case = samples.Case("x", np.zeros((1, 16, 16, 3), np.uint8), np.zeros((1, 16, 16), bool))
-    found = parity.compare(Broken(), [parity.Measured(case, case.image.astype(np.float32))], "predicted", "fp32")
+    found = parity.compare(Broken(), [parity.ReferenceCase(case, case.image.astype(np.float32))], "predicted", "fp32")
     assert found.max_abs_error == float("inf")
     assert not found.passed
 
@@ -90,7 +90,7 @@ def test_parity_keeps_to_what_the_engine_was_built_for(tiny, make_bundle, monkey
     sizes = SizeRange(min=(64, 64), opt=(256, 256), max=(304, 304), max_batch=1)
     engine = bundle.manifest.engines["openvino"].model_copy(update={"name": "tensorrt", "sizes": sizes})
     monkeypatch.setattr(choice, "open_engine", lambda *_: OnTheDevice(tiny, sizes))
-    expected = parity.reference(formats.read(tiny), samples.parity_cases(ANY_SIZE))
+    expected = parity.run_reference(formats.read(tiny), samples.parity_cases(ANY_SIZE))
     found = parity.measure(bundle, engine, expected, "predicted")
     assert found.passed
     assert 2 <= len(found.cases) < len(expected)
@@ -105,7 +105,7 @@ def test_an_engine_that_fails_while_it_is_measured_is_said_to_be_unmeasured(tiny
 
     bundle = make_bundle(tiny)
     monkeypatch.setattr(choice, "open_engine", lambda *_: Fails())
-    expected = parity.reference(formats.read(tiny), samples.parity_cases(ANY_SIZE)[:1])
+    expected = parity.run_reference(formats.read(tiny), samples.parity_cases(ANY_SIZE)[:1])
     found = parity.measure(bundle, bundle.manifest.engines["openvino"], expected, "predicted")
     assert not found.measured
     assert found.reason == "out of device memory"
@@ -183,7 +183,7 @@ def test_an_existing_bundle_is_replaced_only_when_asked(tiny, tmp_path):
 def test_a_folder_that_is_no_bundle_is_never_overwritten(tiny, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "holiday.jpg").write_text("precious")
-    with pytest.raises(GlamaError, match="is no bundle, so it is not overwritten"):
+    with pytest.raises(GlamaError, match="is not a bundle, so it is not overwritten"):
         export(Request(tiny, tmp_path / "photos", overwrite=True))
     assert (tmp_path / "photos" / "holiday.jpg").read_text() == "precious"
 

@@ -23,7 +23,7 @@ from glama_deploy.engines.tensorrt import gpus
 from glama_deploy.engines.tensorrt.builder import Task
 from glama_deploy.engines.tensorrt.inspection import Report
 from glama_deploy.engines.tensorrt.options import Options
-from glama_deploy.errors import EngineError, GlamaError
+from glama_deploy.errors import EngineError
 from glama_deploy.export.pipeline import Request, export
 
 tensorrt_rtx = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
@@ -429,15 +429,6 @@ def test_the_engine_is_the_reference(tiny, bundle, photo, hole):
     reference = glama_deploy.load(tiny, "torch").predict(photo, hole)
     # fp32 without TF32: as for the engines on a CPU
     assert np.abs(glama_deploy.load(bundle.path, "tensorrt").predict(photo, hole) - reference).max() < 2e-5
-
-
-def test_profiles_out_of_order_are_refused():
-    from glama_deploy.cli.options.sizes import profile
-
-    with pytest.raises(GlamaError, match="sizes opt and max are 512x512 and 256x256; min ≤ opt ≤ max"):
-        profile(None, "512x512", "256x256", 1)
-    drawn_in = profile(None, None, "256x256", 2)
-    assert (drawn_in.min, drawn_in.opt, drawn_in.max, drawn_in.max_batch) == ((64, 64), (256, 256), (256, 256), 2)
 
 
 @pytest.mark.parametrize(

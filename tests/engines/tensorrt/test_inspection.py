@@ -116,15 +116,15 @@ def test_layers_casts_and_weights_are_counted(half, mixed):
 
 def test_bases_that_are_made_in_the_graph_are_about_sizes(half):
     kinds = inspection.inspect_network(trt, half.network).kinds
-    assert any(kind.sizes and kind.type == "UNARY" for kind in kinds)  # the sines and cosines
-    assert not any(kind.type == "UNARY" and not kind.sizes for kind in kinds)
+    assert any(kind.is_about_sizes and kind.type == "UNARY" for kind in kinds)  # the sines and cosines
+    assert not any(kind.type == "UNARY" and not kind.is_about_sizes for kind in kinds)
 
 
 def test_inputs_and_outputs_have_types_and_shapes(half):
     ports = {port.name: port for port in inspection.inspect_network(trt, half.network).ports}
     assert ports["mask"].shape == (-1, 1, -1, -1)
-    assert not ports["mask"].output
-    assert ports["inpainted"].output
+    assert not ports["mask"].is_output
+    assert ports["inpainted"].is_output
     assert {port.dtype for port in ports.values()} == {"fp32"}
 
 
@@ -159,7 +159,7 @@ def test_an_engine_is_seen_through_its_inspector():
     )
     contents = inspection.inspect_engine(trt, engine)
     assert (contents.source, contents.kinds) == ("engine", (Kind("Reformat", "fp16", 1),))
-    assert [(port.name, port.output, port.dtype) for port in contents.ports] == [
+    assert [(port.name, port.is_output, port.dtype) for port in contents.ports] == [
         ("image", False, "fp32"),
         ("inpainted", True, "fp32"),
     ]

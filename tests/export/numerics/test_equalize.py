@@ -25,7 +25,7 @@ NETWORKS = {
 
 def cases(count: int, kind: str) -> list[quantize.Sample]:
     photo = images.read_image(samples.SAMPLE).rgb
-    made = [samples._case(photo, 1, (64, 64), kind, seed) for seed in range(count)]
+    made = [samples._make_case(photo, 1, (64, 64), kind, seed) for seed in range(count)]
     return [quantize.Sample(dict(zip(("image", "mask"), c.tensors(), strict=True)), c.missing) for c in made]
 
 

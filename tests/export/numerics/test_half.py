@@ -155,7 +155,7 @@ def test_a_product_that_overflows_is_infinite():
 def test_the_typed_network_is_close_to_the_reference(source, half, decibels):
     model = convert_to_half(build(source.config, source.weights, None, ("inpainted", "predicted")), half)
     cases = samples.parity_cases(ANY_SIZE)[2:4]
-    expected = parity.reference(source, cases)
+    expected = parity.run_reference(source, cases)
     found = parity.compare(EmulatedRunner(model, half, ANY_SIZE), expected, "predicted", half)
     assert found.passed
     assert found.psnr > decibels
@@ -175,7 +175,7 @@ def test_the_typed_network_is_close_to_the_reference(source, half, decibels):
 def test_a_network_that_overflows_in_plain_fp16_comes_out_finite_and_close(overflowing, tmp_path):
     loud = formats.read(overflowing)
     case = samples.parity_cases(ANY_SIZE)[2]
-    expected = parity.reference(loud, [case])
+    expected = parity.run_reference(loud, [case])
     plain = convert_to_half(build(loud.config, loud.weights, None, OUTPUTS), "fp16")
     found = parity.compare(EmulatedRunner(plain, "fp16", ANY_SIZE), expected, "predicted", "fp16")
     assert found.max_abs_error == float("inf")

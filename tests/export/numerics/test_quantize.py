@@ -75,7 +75,7 @@ def test_convolutions_are_in_int8_but_those_on_spectra_and_what_is_not_the_netwo
 def _samples(count: int, kind: str, output: str = "inpainted") -> list[quantize.Sample]:
     """Measured on the missing pixels of `inpainted`, or all of `predicted`."""
     photo = images.read_image(samples.SAMPLE).rgb
-    cases = [samples._case(photo, 1, (64, 64), kind, seed) for seed in range(count)]
+    cases = [samples._make_case(photo, 1, (64, 64), kind, seed) for seed in range(count)]
     return [
         quantize.Sample(
             dict(zip(("image", "mask"), case.tensors(), strict=True)),

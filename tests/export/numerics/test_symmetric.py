@@ -114,7 +114,7 @@ def network() -> tuple[onnx.ModelProto, onnx.ModelProto, list[quantize.Sample]]:
     config = NetworkConfig(ngf=8, n_blocks=2)
     model = build(config, untrained(config))
     photo = images.read_image(SAMPLE).rgb
-    cases = [samples._case(photo, 1, (64, 64), "general", seed) for seed in range(16)]
+    cases = [samples._make_case(photo, 1, (64, 64), "general", seed) for seed in range(16)]
     checks = [quantize.Sample(dict(zip(("image", "mask"), c.tensors(), strict=True)), c.missing) for c in cases]
     transposed = [node.name for node in model.graph.node if node.op_type == "ConvTranspose"]
     return model, quantize.quantize(model, checks, checks, ignore=transposed, least=-np.inf).model, checks
