@@ -1,1 +1,1 @@
-"""The commands: each parses, calls and prints; the logic is in the packages they call."""
+"""The commands. Each one parses its options, calls the library, and prints."""

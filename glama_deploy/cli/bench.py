@@ -1,4 +1,4 @@
-"""glama-bench: how fast a network is on every engine that is here, against PyTorch and the machine's own limit."""
+"""glama-bench: measure a network on every installed engine, against PyTorch and the machine's limit."""
 
 from __future__ import annotations
 
@@ -18,33 +18,50 @@ _JSON = "results.json"
 
 
 def glama_bench(
-    model: Annotated[str, option("--model", help="A bundle, a checkpoint, or 'default'.")] = "default",
+    model: Annotated[
+        str, option("--model", help="Bundle, checkpoint, or 'default' for the embedded network.")
+    ] = "default",
     checkpoint: Annotated[
-        Path | None, option("--ckpt", help="The checkpoint of a bundle, for PyTorch and the other peers.")
+        Path | None, option("--ckpt", help="Checkpoint of the bundle, for PyTorch and the other peers.")
     ] = None,
     subjects: Annotated[
         list[str] | None,
         option(
-            "--subject", help="What to measure; may be given again. All by default. Ours with @5 behind: a hole of 5 %."
+            "--subject",
+            help="What to measure (all by default). May be given several times. NAME@5 is an engine of this project "
+            "on a hole of 5 % of the image.",
         ),
     ] = None,
-    sizes: Annotated[list[str] | None, option("--size", help="HxW; may be given again. 512x512 by default.")] = None,
-    batches: Annotated[list[int] | None, option("--batch", help="May be given again. 1 by default.", min=1)] = None,
-    threads: Annotated[
-        list[int] | None, option("--threads", help="May be given again. All cores by default.", min=1, max=MAX_THREADS)
+    sizes: Annotated[
+        list[str] | None,
+        option("--size", help="HxW: size of the image (512x512 by default). May be given several times."),
     ] = None,
-    runs: Annotated[int, option("--runs", help="Of each subject, in turns.", min=1)] = 7,
-    profile: Annotated[bool, option("--profile", help="Also where the time goes on OpenVINO, by part.")] = False,
+    batches: Annotated[
+        list[int] | None, option("--batch", help="Images at once (1 by default). May be given several times.", min=1)
+    ] = None,
+    threads: Annotated[
+        list[int] | None,
+        option(
+            "--threads",
+            help="CPU threads (all cores by default). May be given several times.",
+            min=1,
+            max=MAX_THREADS,
+        ),
+    ] = None,
+    runs: Annotated[int, option("--runs", help="Number of runs of each subject. The subjects take turns.", min=1)] = 7,
+    profile: Annotated[
+        bool, option("--profile", help="Also measure the time of the network's parts on OpenVINO.")
+    ] = False,
     out: Annotated[
-        Path | None, option("--out", help="Folder for RESULTS.md, results.json and results.png; none by default.")
+        Path | None, option("--out", help="Folder for RESULTS.md, results.json and results.png (none by default).")
     ] = None,
     overwrite: Annotated[bool, option("--overwrite", help="Replace the results of another run.")] = False,
     allow_engine_code: AllowEngineCode = False,
 ) -> None:
-    """Measure engines, precisions and peers in turns: medians, ratios against TorchScript, shares of the machine's
-    limit, peak memory.
+    """Measure engines, precisions and peers in turns.
 
-    What is not installed, or cannot run here, is a row that says so.
+    The table has medians, ratios against TorchScript, shares of the machine's limit, and peak memory. A subject that is
+    not installed, or cannot run on this machine, has a row with the reason.
     """
     from glama_deploy.benchmarks.bench import results
     from glama_deploy.benchmarks.bench import run as bench
@@ -66,7 +83,7 @@ def glama_bench(
         _check_out(out, overwrite)
     console, progress = Console(width=130), Console(stderr=True, style="dim")
     counts = threads or [count_processors()]
-    # a line for each step, and nothing that moves: a spinner would be measured too
+    # one line for each step: an animated spinner would change the measured times
     found = bench.measure(
         bundle,
         checkpoint,
@@ -87,14 +104,14 @@ def glama_bench(
         temporary.write_text(results.format_markdown(found), encoding="utf-8")
     with atomic_file(out / "results.png") as temporary:
         results.plot_results(found, temporary)
-    # the last file: a folder that has it is complete, and needs --overwrite
+    # written last: a folder with this file is complete, and needs --overwrite
     with atomic_file(out / _JSON) as temporary:
         temporary.write_text(found.model_dump_json(indent=1), encoding="utf-8")
     console.print(f"written to {out}")
 
 
 def _check_out(out: Path, overwrite: bool) -> None:
-    """Raise GlamaError where the folder cannot be written, or holds results: before minutes of measuring."""
+    """Raise GlamaError if the folder cannot be written or has results, before minutes of measuring."""
     check_path(out)
     if out.exists() and not out.is_dir():
         raise GlamaError(f"--out {out} is a file; a folder is needed")

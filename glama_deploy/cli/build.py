@@ -1,4 +1,4 @@
-"""glama-build: an engine for this device, out of a bundle that came from elsewhere."""
+"""glama-build: build an engine for this device from a bundle."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Annotated
 from glama_deploy.bundle import DEFAULT_PROFILE, Bundle
 from glama_deploy.catalogue import ENGINES, find_target, listed
 from glama_deploy.cli.entry import Command, argument, option
-from glama_deploy.cli.options import builder
-from glama_deploy.cli.options.sizes import MaxBatch, MaxSize, MinSize, OptSize, profile
-from glama_deploy.cli.options.tolerance import Tolerances, parse
+from glama_deploy.cli.options.builder import BuilderOptions
+from glama_deploy.cli.options.sizes import SizeOptions
+from glama_deploy.cli.options.tolerance import Tolerances, parse_tolerances
 from glama_deploy.cli.output.console import Console
 from glama_deploy.cli.output.report import print_report
 from glama_deploy.cli.output.show import Steps, print_bound
@@ -21,69 +21,50 @@ from glama_deploy.errors import EngineError, GlamaError, NotBuiltError
 
 
 def glama_build(
-    bundle: Annotated[Path, argument(help="The bundle's folder.", show_default=False)],
+    bundle: Annotated[Path, argument(help="Folder of the bundle.", show_default=False)],
     target: Annotated[
         str,
         option("--target", help=f"{listed(record.target for record in ENGINES.values() if record.builder)}."),
     ],
+    sizes: SizeOptions,
+    builder: BuilderOptions,
     precision: Annotated[
         str | None,
-        option("--precision", help="fp32, fp16, bf16 or int8; by default what the bundle was exported with."),
+        option("--precision", help="fp32, fp16, bf16 or int8 (by default the precision of the export)."),
     ] = None,
-    min_size: MinSize = None,
-    opt_size: OptSize = None,
-    max_size: MaxSize = None,
-    max_batch: MaxBatch = None,
-    profiles: builder.Profiles = "auto",
-    timing_cache: builder.TimingCache = None,
-    opt_level: builder.OptLevel = None,
-    workspace: builder.Workspace = None,
-    version_compatible: builder.VersionCompatible = False,
-    hardware_compatible: builder.HardwareCompatible = False,
-    gpu: builder.Gpu = None,
-    strip_weights: builder.StripWeights = False,
-    refittable: builder.Refittable = False,
     engine: Annotated[
         Path | None,
         option(
-            "--engine", help="Register this engine, which trtexec built from the bundle's graph, and build none (trt)."
+            "--engine",
+            help="Register this engine, which trtexec built from the bundle's graph, instead of a build (trt).",
         ),
     ] = None,
     tolerance: Tolerances = None,
-    report: Annotated[bool, option("--report", help="Print what is in the engine: layers, types, weights.")] = False,
+    report: Annotated[
+        bool, option("--report", help="Print the engine's layers, types and weights (TensorRT).")
+    ] = False,
 ) -> int:
-    """Build an engine into a bundle on the device that runs it; PyTorch is not needed.
+    """Build an engine into a bundle, on the device that runs the engine. PyTorch is not needed.
 
-    What is not given is as it was asked for at the export. --tolerance judges the parity that the export emulated for
-    TensorRT, instead of the export's own tolerance. Exit code: 0 built; 2 bad input, the bundle is as it was; 3 built,
-    but over the --tolerance; 4 the engine cannot be built here.
+    Without an option, the value of the export is used. --tolerance replaces the tolerance of the export for the
+    parity that the export emulated for TensorRT. Exit codes: 0 success; 2 bad input, the bundle is unchanged; 3 built,
+    but beyond the --tolerance; 4 the engine cannot be built on this machine.
     """
     opened = Bundle.open(bundle)
     asked = opened.manifest.asked
-    sizes = profile(min_size, opt_size, max_size, max_batch, asked.sizes if asked else DEFAULT_PROFILE)
-    options = builder.options(
-        profiles,
-        timing_cache,
-        opt_level,
-        workspace,
-        version_compatible,
-        hardware_compatible,
-        gpu,
-        strip_weights,
-        refittable,
-    )
-    record, heard = find_target(target), list[Report]()
-    tolerances = parse(tolerance)
-    sized = bool(min_size or opt_size or max_size)
+    profile = sizes.read(asked.sizes if asked else DEFAULT_PROFILE)
+    options = builder.read()
+    record, reports = find_target(target), list[Report]()
+    tolerances = parse_tolerances(tolerance)
     if report and (engine is not None or "report" not in record.options):
         raise GlamaError("--report is of an engine that TensorRT builds; leave it out")
-    if engine is not None and (sized or max_batch or timing_cache or profiles != "auto"):
+    if engine is not None and (sizes.is_given or builder.timing_cache or builder.profiles != "auto"):
         raise GlamaError(
             "--engine has its sizes and profiles already; leave out --min-size and all that says how to build"
         )
-    if (sized or max_batch) and "sizes" not in record.options:
+    if sizes.is_given and "sizes" not in record.options:
         raise GlamaError("--min-size, --opt-size, --max-size and --max-batch are TensorRT's; leave them out")
-    if (sized or profiles != "auto") and opened.sizes.static:
+    if (sizes.has_sizes or builder.profiles != "auto") and opened.sizes.static:
         raise GlamaError(f"this bundle is of one size, {opened.sizes}; leave out --min-size and all that gives others")
     options.check(record)
     if engine is None and not options.list_given():
@@ -98,10 +79,10 @@ def glama_build(
                 result = add_engine(
                     opened,
                     target,
-                    sizes,
+                    profile,
                     precision,
                     options=options,
-                    report=heard.append if report else None,
+                    report=reports.append if report else None,
                     tolerances=tolerances,
                 )
         except EngineError as error:
@@ -110,7 +91,7 @@ def glama_build(
     for made in result.manifest.engines.values():
         size = sum(file.bytes for file in made.files) / 1e6
         console.print(f"{made.name}: {made.precision}, sizes {made.sizes}, {size:.1f} MB")
-    for each in heard:
+    for each in reports:
         print_report(console, each)
     return print_bound(console, result.manifest.engines[record.name]) if tolerances else 0
 

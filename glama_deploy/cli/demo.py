@@ -1,4 +1,4 @@
-"""glama-demo: the embedded network, exported, built and run on the sample photo."""
+"""glama-demo: export, build and run the embedded network on the sample photo."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ from glama_deploy.io.mask_files import read_mask
 
 ASSETS = Path(__file__).parent.parent / "assets"
 
-#: How missing pixels are shown in the input.
-MISSING = (255, 0, 128)
+#: The colour of missing pixels in the picture, RGB.
+MISSING_COLOR = (255, 0, 128)
 
 
 def glama_demo(
-    out: Annotated[Path, option("--out", help="Folder for the bundle; the picture is written beside it.")] = Path(
-        "demo"
-    ),
+    out: Annotated[
+        Path, option("--out", help="Folder for the bundle. The picture is written beside this folder.")
+    ] = Path("demo"),
 ) -> int:
-    """Export the embedded network to OpenVINO and TensorRT-RTX, inpaint a photo, and show both.
+    """Export the embedded network to OpenVINO and TensorRT-RTX, and inpaint a photo.
 
-    Writes OUT/bundle, OUT/inpainted.png and OUT.png (input, mask, result side by side). Exit code as glama-export's.
+    Writes OUT/bundle, OUT/inpainted.png and OUT.png (input, mask and result side by side). The exit codes are those of
+    glama-export.
     """
     bundle, picture = out / "bundle", out.parent / f"{out.name}.png"
     _check_out(out, bundle, picture)
@@ -45,7 +46,7 @@ def glama_demo(
         inpainter = glama_deploy.load(bundle)
         result = inpainter(photo.rgb, mask)
         write_image(out / "inpainted.png", replace(photo, rgb=result))
-        sheet = side_by_side(photo.rgb, mask, result)
+        sheet = join_side_by_side(photo.rgb, mask, result)
         with atomic_file(picture) as temporary:
             Image.fromarray(sheet).save(temporary, format="PNG")
     console = Console()
@@ -57,7 +58,7 @@ def glama_demo(
 
 
 def _check_out(out: Path, bundle: Path, picture: Path) -> None:
-    """Raise GlamaError where there is something that the demo did not make; what a killed run left is not counted."""
+    """Raise GlamaError if a file exists that the demo did not write. Leftovers of a killed run do not count."""
     check_path(bundle)
     check_path(picture)
     if (bundle / MANIFEST).is_file():
@@ -67,10 +68,20 @@ def _check_out(out: Path, bundle: Path, picture: Path) -> None:
             raise GlamaError(f"{path} exists and was not made by the demo; choose another --out")
 
 
-def side_by_side(image: np.ndarray, mask: np.ndarray, result: np.ndarray, gap: int = 8) -> np.ndarray:
-    """Input (missing pixels in a signal colour), mask and result, uint8 H×W×3 each, on white."""
+def join_side_by_side(image: np.ndarray, mask: np.ndarray, result: np.ndarray, gap: int = 8) -> np.ndarray:
+    """Put an image, its mask and the result side by side.
+
+    Args:
+        image: uint8 [H, W, 3].
+        mask: bool [H, W], True where pixels are missing. They have a signal colour in the picture.
+        result: uint8 [H, W, 3].
+        gap: The width of the white gaps, in pixels.
+
+    Returns:
+        The picture, uint8 [H, 3·W + 2·gap, 3].
+    """
     shown = image.copy()
-    shown[mask] = MISSING
+    shown[mask] = MISSING_COLOR
     white = np.full((image.shape[0], gap, 3), 255, np.uint8)
     black_and_white = np.repeat(mask[..., None], 3, axis=2).astype(np.uint8) * 255
     return np.concatenate([shown, white, black_and_white, white, result], axis=1)

@@ -1,4 +1,4 @@
-"""From a function to a command: errors that the user can mend are one line and exit code 2, never a traceback."""
+"""Make a command from a function. An error that the user can mend is one line and an exit code, never a traceback."""
 
 from __future__ import annotations
 
@@ -17,111 +17,147 @@ from typing import Any
 import typer
 from rich.markup import escape
 
+from glama_deploy.cli.options.groups import expand_groups
 from glama_deploy.cli.output.option_names import show_options
 from glama_deploy.cli.output.streams import CLOSED_PIPE, flush_output, forgiving_streams
 from glama_deploy.errors import GlamaError
 from glama_deploy.text.escapes import escape_controls, shorten_words
 
 #: The exit code of a command that Ctrl-C ended.
-_INTERRUPTED = 130
+_INTERRUPTED_EXIT_CODE = 130
 
-#: Signals that ask a process to end. Windows has no SIGHUP.
-_ENDINGS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+#: Signals that ask a process to end. Windows does not have SIGHUP.
+_END_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class _Terminated(BaseException):
-    """A signal that asks the process to end, which cleans up on its way as an interrupt does."""
+    """A signal that asks the process to end. The command cleans up as it does after Ctrl-C.
+
+    Args:
+        number: The number of the signal.
+    """
 
     def __init__(self, number: int) -> None:
         self.value, self.name = number, signal.Signals(number).name
 
 
 class _Interrupted(BaseException):
-    """A Ctrl-C, which typer would make an exit code of without a word."""
+    """A Ctrl-C. typer would turn a KeyboardInterrupt into an exit code without a message."""
 
 
-class _OneLine(logging.Formatter):
-    """A formatter whose lines stay single lines, whatever names they hold."""
+class _OneLineFormatter(logging.Formatter):
+    """A formatter that keeps a message on one line, also with odd file names, and shows options."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Format a record.
+
+        Args:
+            record: The record.
+
+        Returns:
+            The line.
+        """
         return escape_controls(shorten_words(show_options(super().format(record))))
 
 
-def _heard(function: Callable[..., int | None]) -> Callable[..., int | None]:
-    """The same, where a Ctrl-C comes out as _Interrupted."""
+def _convert_interrupts(function: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Return the function with _Interrupted in place of KeyboardInterrupt."""
 
     @wraps(function)
-    def heard(*arguments: Any, **options: Any) -> int | None:
+    def run(*arguments: Any, **options: Any) -> int | None:
         try:
             return function(*arguments, **options)
         except KeyboardInterrupt as error:
             raise _Interrupted from error
 
-    return heard
+    return run
 
 
 @contextmanager
-def _signals_heeded() -> Iterator[None]:
-    """Raise _Interrupted or _Terminated where a signal asks the process to end.
+def _raise_on_signals() -> Iterator[None]:
+    """Raise _Interrupted or _Terminated when a signal asks the process to end.
 
-    A library may turn the signal into an error of its own on the way, where an import or a native call was cut off. A
-    command's own answer to Ctrl-C stays.
+    A signal can cut off an import or a native call, and the library then raises an error of its own. That error is
+    replaced, too. An error that a command raises after Ctrl-C is kept.
     """
-    came: list[int] = []
+    received: list[int] = []
 
     def end(number: int, frame: object) -> None:
-        came.append(number)
+        received.append(number)
         raise _Terminated(number)
 
     def interrupt(number: int, frame: object) -> None:
-        came.append(number)
+        received.append(number)
         raise KeyboardInterrupt
 
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, end) for number in _ENDINGS}
+        before = {number: signal.signal(number, end) for number in _END_SIGNALS}
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             before[signal.SIGINT] = signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     except BaseException as error:
-        answered = isinstance(error, GlamaError) and error.exit_code == _INTERRUPTED
-        if came and not answered:
-            raise (_Interrupted() if came[0] == signal.SIGINT else _Terminated(came[0])) from error
+        is_own_answer = isinstance(error, GlamaError) and error.exit_code == _INTERRUPTED_EXIT_CODE
+        if received and not is_own_answer:
+            raise (_Interrupted() if received[0] == signal.SIGINT else _Terminated(received[0])) from error
         raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-#: Exit codes above this stand for the signal that ended the process.
-_SIGNALS_FROM = 128
+#: An exit code above this one is this number plus the signal that ended the process.
+_SIGNAL_EXIT_CODE_BASE = 128
 
 
 def _has_other_threads() -> bool:
-    """Return whether threads still run for which the end of the process would wait."""
+    """Return whether threads still run that the end of the process would wait for."""
     return any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate())
 
 
+def _join_lines(text: str) -> str:
+    """Join the lines of each paragraph. The terminal wraps them at its own width."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
 class Command:
-    """A command line around a function whose return value is the exit code (None is 0)."""
+    """A command around a function. The function returns the exit code (None is 0).
+
+    Args:
+        name: The name of the command.
+        function: The function. Its annotated parameters are the options, its docstring is the help.
+    """
 
     def __init__(self, name: str, function: Callable[..., int | None]) -> None:
         self._name = name
         self._app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
-        self._app.command(name, help=escape(inspect.getdoc(function) or ""))(_heard(function))
+        self._app.command(name, help=escape(_join_lines(inspect.getdoc(function) or "")))(
+            _convert_interrupts(expand_groups(function))
+        )
 
     def __call__(self, arguments: Sequence[str] | None = None) -> None:
-        """Run with `arguments` (default: the process's) and leave with the exit code."""
+        """Run the command, and end the process with the exit code.
+
+        Args:
+            arguments: The arguments; None: those of the process.
+        """
         code = self.run(sys.argv[1:] if arguments is None else arguments)
-        if code > _SIGNALS_FROM and _has_other_threads():
+        if code > _SIGNAL_EXIT_CODE_BASE and _has_other_threads():
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(code)  # sys.exit would wait for them, which can be minutes in an engine
+            os._exit(code)  # sys.exit would wait for the threads, for minutes if they are in an engine
         sys.exit(code)
 
     def run(self, arguments: Sequence[str]) -> int:
-        """Return the exit code of a run with these arguments; all that was printed is written out."""
+        """Run the command, and write out all that it printed.
+
+        Args:
+            arguments: The arguments.
+
+        Returns:
+            The exit code.
+        """
         with forgiving_streams():
             code = self._run(arguments)
             error = flush_output()
@@ -133,12 +169,12 @@ class Command:
 
     def _run(self, arguments: Sequence[str]) -> int:
         handler = logging.StreamHandler()
-        handler.setFormatter(_OneLine(f"{self._name}: note: %(message)s"))
+        handler.setFormatter(_OneLineFormatter(f"{self._name}: note: %(message)s"))
         log = logging.getLogger("glama_deploy")
         log.addHandler(handler)
         log.propagate = False
         try:
-            with _signals_heeded():
+            with _raise_on_signals():
                 if list(arguments) == ["--version"]:
                     print(f"{self._name} {version('glama-deploy')}")
                     return 0
@@ -150,12 +186,14 @@ class Command:
         except typer.Exit as error:
             return error.exit_code
         except (KeyboardInterrupt, _Interrupted, typer.Abort):
-            return self._fail("interrupted; nothing half-written is left", _INTERRUPTED)
+            return self._fail("interrupted; nothing half-written is left", _INTERRUPTED_EXIT_CODE)
         except _Terminated as ended:
-            return self._fail(f"ended by {ended.name}; nothing half-written is left", 128 + ended.value)
+            return self._fail(
+                f"ended by {ended.name}; nothing half-written is left", _SIGNAL_EXIT_CODE_BASE + ended.value
+            )
         except BrokenPipeError:
             return CLOSED_PIPE
-        except SystemExit as error:  # typer and its console end the process with 1 where a pipe was closed
+        except SystemExit as error:  # typer and its console exit with 1 when a pipe was closed
             if isinstance(error.__context__, BrokenPipeError):
                 return CLOSED_PIPE
             raise
@@ -168,23 +206,40 @@ class Command:
             log.propagate = True
 
     def _explain(self, error: OSError) -> int:
-        """Say what the system refused."""
+        """Print what the operating system refused, and return the exit code."""
         reason = error.strerror or str(error)
         if error.filename:
             return self._fail(f"{error.filename}: {reason}; check the path and its permissions", 2)
         return self._fail(f"cannot read or write a file or standard output: {reason}; check where they are", 2)
 
     def _fail(self, message: str, code: int) -> int:
-        with suppress(OSError):  # standard error takes no more, and nothing else is left to tell
+        with suppress(OSError):  # a closed standard error: the message cannot be shown anywhere
             print(f"{self._name}: {escape_controls(shorten_words(message))}", file=sys.stderr)
         return code
 
 
-def option(*names: str, help: str, **settings: Any) -> Any:  # (`help` is typer's name for it)
-    """A command's option; brackets in its help are brackets, and no markup."""
+def option(*names: str, help: str, **settings: Any) -> Any:  # `help` is typer's name
+    """Describe an option of a command.
+
+    Args:
+        *names: The spellings, such as `--out`.
+        help: The help text, as plain text: brackets are not markup.
+        **settings: Further arguments of `typer.Option`.
+
+    Returns:
+        What typer expects in the annotation of a parameter.
+    """
     return typer.Option(*names, help=escape(help), **settings)
 
 
 def argument(*, help: str, **settings: Any) -> Any:
-    """A command's argument; brackets in its help are brackets, and no markup."""
+    """Describe a positional argument of a command.
+
+    Args:
+        help: The help text, as plain text: brackets are not markup.
+        **settings: Further arguments of `typer.Argument`.
+
+    Returns:
+        What typer expects in the annotation of a parameter.
+    """
     return typer.Argument(help=escape(help), **settings)

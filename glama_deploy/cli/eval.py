@@ -1,4 +1,4 @@
-"""glama-eval: how well networks inpaint, on any engine and in any precision, by the paper's protocol."""
+"""glama-eval: evaluate networks on any engine and in any precision, by the paper's protocol."""
 
 from __future__ import annotations
 
@@ -18,70 +18,97 @@ from glama_deploy.inpainting.inpainter import Region
 from glama_deploy.runtime.base import MAX_THREADS, require
 from glama_deploy.text.escapes import escape_controls
 
-#: Seven masks need so many columns; a narrower terminal folds lines.
-_WIDTH = 120
+#: Columns of the table with all seven masks. A narrower terminal folds its lines.
+_TABLE_WIDTH = 120
 
 
-class _Stopped(GlamaError):
-    """A Ctrl-C, after which a run may go on."""
+class _Interrupted(GlamaError):
+    """A Ctrl-C, after which the same command continues the run."""
 
     exit_code = 130
 
 
 def glama_eval(
-    data: Annotated[list[str], option("--data", help="A folder of photographs, or NAME=FOLDER; may be given again.")],
+    data: Annotated[
+        list[str], option("--data", help="Folder of photographs, or NAME=FOLDER. May be given several times.")
+    ],
     model: Annotated[
         list[str],
         option(
             "--model",
-            help="A bundle, a checkpoint, 'default', or telea, navier-stokes, interpolation; may be given again. As "
-            "MODEL@BACKEND or MODEL@BACKEND/PRECISION on that engine (BUNDLE@emulated/fp16: a TensorRT graph's "
-            "arithmetic, on a CPU), as NAME=MODEL under that name.",
+            help="Bundle, checkpoint, 'default', telea, navier-stokes or interpolation. May be given several times. "
+            "MODEL@BACKEND or MODEL@BACKEND/PRECISION chooses the engine (BUNDLE@emulated/fp16: emulate TensorRT's "
+            "arithmetic on a CPU). NAME=MODEL chooses the name in the table.",
         ),
     ],
-    out: Annotated[Path, option("--out", help="Folder of the results; a run that was cut short goes on there.")],
+    out: Annotated[Path, option("--out", help="Folder of the results. A run that was interrupted continues there.")],
     masks: Annotated[
         list[str] | None,
         option(
             "--masks",
-            help="general (the seven, by default), random-attribute, unseen, or a mask's name; may be given again.",
+            help="general (the seven masks, the default), random-attribute, unseen, or a mask's name. May be "
+            "given several times.",
         ),
     ] = None,
     backend: Annotated[
-        list[str] | None, option("--backend", help="For models without their own; may be given again. auto by default.")
+        list[str] | None,
+        option(
+            "--backend",
+            help="Backend of the models without @BACKEND (auto by default). May be given several times.",
+        ),
     ] = None,
     precision: Annotated[
-        list[str] | None, option("--precision", help=f"The same: {listed(('auto', *PRECISIONS))}.")
+        list[str] | None,
+        option(
+            "--precision",
+            help=f"Precision of the models without @BACKEND: {listed(('auto', *PRECISIONS))} (auto by default). May be "
+            "given several times.",
+        ),
     ] = None,
     metric: Annotated[
         list[str] | None,
-        option("--metric", help=f"{', '.join(METRICS)}; all by default."),
+        option("--metric", help=f"{listed(METRICS)} (all by default). May be given several times."),
     ] = None,
-    size: Annotated[str | None, option("--size", help="HxW that images are cut and brought to.")] = None,
-    limit: Annotated[int | None, option("--limit", help="Only the first so many images of each folder.", min=1)] = None,
-    seed: Annotated[int, option("--seed", help="Of the masks, with the image's name.", min=0)] = 0,
-    region: Annotated[str, option("--region", help="What networks see: full, crop or auto.")] = "full",
-    show: Annotated[int, option("--show", help="Images of each folder on sheet and page.", min=0, max=200)] = 14,
+    size: Annotated[str | None, option("--size", help="HxW: crop and scale the images to this size.")] = None,
+    limit: Annotated[
+        int | None, option("--limit", help="Number of images of each folder (all by default).", min=1)
+    ] = None,
+    seed: Annotated[
+        int, option("--seed", help="Seed of the masks. The image's name changes the seed, too.", min=0)
+    ] = 0,
+    region: Annotated[
+        str, option("--region", help="What the network sees: full, crop or auto, as in glama-inpaint.")
+    ] = "full",
+    show: Annotated[
+        int, option("--show", help="Number of images of each folder on the sheets and on the page.", min=0, max=200)
+    ] = 14,
     reference: Annotated[
-        str | None, option("--reference", help="The method (by its name in the table) that changes are against.")
+        str | None,
+        option("--reference", help="Method that the others are compared with, by its name in the table."),
     ] = None,
     weights: Annotated[Path | None, option("--weights", help="Folder with the weights of LPIPS and FID.")] = None,
-    download: Annotated[bool, option("--download", help="Fetch those that are not there.")] = False,
+    download: Annotated[bool, option("--download", help="Download missing weights.")] = False,
     processes: Annotated[
         int | None,
-        option("--processes", help="By default as many as cores, as far as the memory goes.", min=1, max=MAX_THREADS),
+        option(
+            "--processes",
+            help="Number of processes (by default one for each core, if the memory suffices).",
+            min=1,
+            max=MAX_THREADS,
+        ),
     ] = None,
     threads: Annotated[
-        int, option("--threads", help="Of the engine and metrics in each process.", min=1, max=MAX_THREADS)
+        int,
+        option("--threads", help="CPU threads of the engine and the metrics in each process.", min=1, max=MAX_THREADS),
     ] = 1,
-    device: Annotated[str, option("--device", help="Of the metrics' networks: cpu, or cuda.")] = "cpu",
+    device: Annotated[str, option("--device", help="Device of the metrics' networks: cpu or cuda.")] = "cpu",
     overwrite: Annotated[bool, option("--overwrite", help="Remove the results of another run first.")] = False,
     allow_engine_code: AllowEngineCode = False,
 ) -> int:
-    """Evaluate networks and classical inpainting side by side: tables, sheets, spectra, and one HTML page.
+    """Evaluate networks and classical methods side by side: tables, sheets, spectra and an HTML page.
 
-    Every method sees the same holes. Results are kept image by image. Exit code: 0; 2 bad input, or an image or a
-    method failed (the rest is there).
+    Every method fills the same holes. Results are saved after each image. Exit codes: 0 success; 2 bad input, or an
+    image or a method failed (the other results are there).
     """
     for package in ("torchmetrics", "torch_fidelity", "scipy", "matplotlib", "jinja2", "cv2"):
         require(package, package, "pip install 'glama-deploy[eval]'")
@@ -119,7 +146,7 @@ def glama_eval(
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=screen,
-        speed_estimate_period=3600,  # of images that may take minutes
+        speed_estimate_period=3600,  # s; one image may take minutes
         transient=True,
         disable=not screen.is_terminal,
     )
@@ -132,8 +159,8 @@ def glama_eval(
         with progress:
             summary = evaluate(asked, on_progress)
     except KeyboardInterrupt as error:
-        raise _Stopped(f"interrupted; images that are done are kept in {out}: the same command goes on") from error
-    console = Console(width=max(Console().width, _WIDTH))
+        raise _Interrupted(f"interrupted; images that are done are kept in {out}: the same command goes on") from error
+    console = Console(width=max(Console().width, _TABLE_WIDTH))
     tables.print_tables(console, summary)
     for line in summary.remarks:
         screen.print(f"glama-eval: {line}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""glama-inpaint: fill the holes of one image, or of a folder of images."""
+"""glama-inpaint: fill the missing pixels of one image, or of a folder of images."""
 
 from __future__ import annotations
 
@@ -18,52 +18,57 @@ from glama_deploy.inpainting.inpainter import Region, check_region
 from glama_deploy.runtime.base import MAX_THREADS
 
 
-def _described(record: EngineRecord) -> str:
+def _describe_backend(record: EngineRecord) -> str:
     """Describe a backend in the help."""
     providers = ", ".join(f":{provider}" for provider in record.providers)
     return f"{record.backend} (with a provider: {record.backend}{providers})" if providers else record.backend
 
 
 def glama_inpaint(
-    image: Annotated[Path, option("--image", help="Image, or a folder of images.")],
-    mask: Annotated[Path, option("--mask", help="Its mask (white = missing), or a folder of masks of the same stems.")],
-    out: Annotated[Path, option("--out", help="Where to write: a file, or a folder (PNGs).")],
-    model: Annotated[str, option("--model", help="A bundle, a checkpoint, or 'default'.")] = "default",
+    image: Annotated[Path, option("--image", help="Image, or folder of images.")],
+    mask: Annotated[
+        Path, option("--mask", help="Mask of the image (white = missing), or folder of masks with the same names.")
+    ],
+    out: Annotated[Path, option("--out", help="Output file; for folders, the folder of the outputs (PNG).")],
+    model: Annotated[
+        str, option("--model", help="Bundle, checkpoint, or 'default' for the embedded network.")
+    ] = "default",
     backend: Annotated[
         str,
         option(
             "--backend",
-            help=f"{listed(('auto', *map(_described, backends().values()), 'torch'))}.",
+            help=f"Engine: {listed(('auto', *map(_describe_backend, backends().values()), 'torch'))}.",
         ),
     ] = "auto",
     precision: Annotated[
         str,
-        option("--precision", help=f"{listed(('auto', *PRECISIONS))}, as far as the engine can choose."),
-    ] = ("auto"),
+        option("--precision", help=f"{listed(('auto', *PRECISIONS))}. Not every engine supports all of them."),
+    ] = "auto",
     threads: Annotated[
-        int | None, option("--threads", help="CPU threads; all by default.", min=1, max=MAX_THREADS)
+        int | None, option("--threads", help="CPU threads (all cores by default).", min=1, max=MAX_THREADS)
     ] = None,
     region: Annotated[
         str,
         option(
             "--region",
-            help="What the network sees: full, crop (boxes around the holes), or auto (crop if cheaper). crop and auto "
-            "fill by tiles what does not fit the engine or the memory.",
+            help="What the network sees. full: the whole image. crop: boxes around the holes. auto: crop if this is "
+            "cheaper. With crop and auto, tiles fill holes that do not fit the engine or the memory.",
         ),
     ] = "auto",
-    overwrite: Annotated[bool, option("--overwrite", help="Write outputs again that exist; else skip them.")] = False,
+    overwrite: Annotated[
+        bool, option("--overwrite", help="Replace outputs that exist. Without --overwrite, a folder's are skipped.")
+    ] = False,
     allow_engine_code: AllowEngineCode = False,
 ) -> int:
-    """Fill the missing pixels of an image. Known pixels come back bit-exact (in PNG, or any other lossless format).
+    """Fill the missing pixels of an image. Known pixels stay bit-exact in PNG and other lossless formats.
 
-    With folders: goes on after a bad file, says at the end what failed and what was left out, and when run again does
-    only what is missing. Exit code: 0 all written; 2 bad input, or a file of a folder failed.
+    With folders, the command continues after a bad file, and lists failed and skipped files at the end. Run it again to
+    fill only the missing outputs. Exit codes: 0 success; 2 bad input, or a file of a folder failed.
     """
     check_region(region)
     jobs = batch.pair_jobs(image, mask, out, overwrite=overwrite)
-    inputs = (
-        None if image.is_dir() else batch.read_job(jobs[0])
-    )  # what is wrong with them is said before anything is opened
+    # a bad image or mask is reported before the model is opened
+    inputs = None if image.is_dir() else batch.read_job(jobs[0])
     todo = [job for job in jobs if job.mask is not None and (overwrite or not job.out.exists())]
     streams = batch.count_streams(todo, threads)
     inpainter = glama_deploy.load(

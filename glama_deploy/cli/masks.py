@@ -1,4 +1,4 @@
-"""glama-masks: a contact sheet of the masks."""
+"""glama-masks: draw a contact sheet of the masks."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from glama_deploy.masks import NAMED, contact_sheet
 
 
 def glama_masks(
-    out: Annotated[Path, option("--out", help="Where the picture is written (PNG).")],
+    out: Annotated[Path, option("--out", help="Output file (PNG).")],
     masks: Annotated[
         list[str] | None,
-        option("--masks", help="A mask or a mixture; may be given several times. By default all of them."),
+        option("--masks", help="Mask or mixture (all by default). May be given several times."),
     ] = None,
-    count: Annotated[int, option("--count", help="How many of each.", min=1, max=50)] = 5,
-    size: Annotated[str, option("--size", help="HxW of a mask.")] = "128x128",
-    seed: Annotated[int, option("--seed", help="The same seed draws the same masks.", min=0)] = 0,
-    overwrite: Annotated[bool, option("--overwrite", help="Replace a picture that exists.")] = False,
+    count: Annotated[int, option("--count", help="Number of masks of each kind.", min=1, max=50)] = 5,
+    size: Annotated[str, option("--size", help="HxW: size of a mask.")] = "128x128",
+    seed: Annotated[int, option("--seed", help="Seed of the random numbers.", min=0)] = 0,
+    overwrite: Annotated[bool, option("--overwrite", help="Replace a file that exists.")] = False,
 ) -> None:
-    """Draw the seven masks, with fixed and with random settings, and their mixtures; missing pixels are white."""
+    """Draw the seven masks, with fixed and with random settings, and their mixtures. Missing pixels are white."""
     if out.suffix.lower() != ".png":
         raise GlamaError(f"--out is {out}; a .png is written")
     check_overwrite(out, is_there=out.exists(), overwrite=overwrite, place="name")

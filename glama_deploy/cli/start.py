@@ -1,6 +1,6 @@
-"""Where the commands start: the entry points, which import a command's packages where Ctrl-C cannot harm.
+"""The entry points of the commands. They import a command's packages while Ctrl-C can do no harm.
 
-The imports of a command take seconds. This module imports none of those packages.
+The imports of a command take seconds. This module does not import those packages.
 """
 
 from __future__ import annotations
@@ -12,23 +12,26 @@ from importlib import import_module
 
 
 def start(command: str) -> None:
-    """Run the command of the module `glama_deploy.cli.<command>`, and leave with its exit code.
+    """Run a command, and end the process with its exit code.
 
-    A Ctrl-C during the imports, or while the process ends, ends the process at once and without a traceback: nothing is
-    written then. Where the parent has switched Ctrl-C off, it stays off.
+    Ctrl-C during the imports, or while the process ends, ends the process at once and without a traceback. No file is
+    open at these times. If the parent process has switched Ctrl-C off, it stays off.
+
+    Args:
+        command: The name of the command's module in `glama_deploy.cli`.
     """
-    heeded = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    is_enabled = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     try:
-        if heeded:
+        if is_enabled:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         main = import_module(f"glama_deploy.cli.{command}").main
-        if heeded:
+        if is_enabled:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         main()
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
-        if heeded:
+        if is_enabled:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

@@ -1,4 +1,4 @@
-"""glama-train: GLaMa or LaMa, on photographs of one's own."""
+"""glama-train: train GLaMa or LaMa on the user's photographs."""
 
 from __future__ import annotations
 
@@ -14,30 +14,35 @@ from glama_deploy.runtime.base import MAX_THREADS, require
 
 
 def glama_train(
-    source: Annotated[str, option("--config", help="glama, glama-tiny, glama-2stage, lama, big-lama, or a YAML file.")],
-    out: Annotated[Path, option("--out", help="Folder of the run: checkpoints, TensorBoard's events, the config.")],
+    source: Annotated[
+        str, option("--config", help="Configuration: glama, glama-tiny, glama-2stage, lama, big-lama, or a YAML file.")
+    ],
+    out: Annotated[
+        Path, option("--out", help="Folder of the run: checkpoints, TensorBoard events and the configuration.")
+    ],
     overrides: Annotated[
         list[str] | None,
-        argument(help="key=value, such as data.train=[photos] data.side=128.", metavar="KEY=VALUE"),
+        argument(
+            help="Values that replace those of the configuration, such as data.train=[photos] data.side=128.",
+            metavar="KEY=VALUE",
+        ),
     ] = None,
-    resume: Annotated[bool, option("--resume", help="Go on from the folder's last checkpoint.")] = False,
-    weights: Annotated[
-        Path | None, option("--weights", help="Begin with the generator of this checkpoint (to fine-tune it).")
-    ] = None,
-    device: Annotated[str, option("--device", help="auto, cpu or cuda.")] = "auto",
+    resume: Annotated[bool, option("--resume", help="Continue from the last checkpoint in the folder.")] = False,
+    weights: Annotated[Path | None, option("--weights", help="Checkpoint whose generator is fine-tuned.")] = None,
+    device: Annotated[str, option("--device", help="Device: auto, cpu or cuda.")] = "auto",
     processes: Annotated[
         int,
         option(
             "--processes",
-            help="How many share each batch, a device each (torchrun sets its own).",
+            help="Number of processes that share each batch, with one device each (torchrun sets its own number).",
             min=1,
             max=MAX_THREADS,
         ),
     ] = 1,
 ) -> None:
-    """Train a network; its checkpoints go straight into glama-export.
+    """Train a network. glama-export reads its checkpoints.
 
-    At Ctrl-C the step is finished and saved (exit code 130).
+    Ctrl-C ends the training after the current step, and saves a checkpoint (exit code 130).
     """
     require("torch", "PyTorch", "pip install 'glama-deploy[train]'")
     require("lightning_fabric", "lightning-fabric", "pip install 'glama-deploy[train]'")
@@ -54,8 +59,8 @@ def glama_train(
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    first = os.environ.get("LOCAL_RANK", "0") == "0"  # of several processes one shows the progress
-    progress = Progress(*columns, console=console, disable=not first)
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # one of several processes shows the progress
+    progress = Progress(*columns, console=console, disable=not is_first)
     task = progress.add_task("", total=asked.optimization.steps)
 
     def show(step: int, scalars: dict[str, float]) -> None:
@@ -66,7 +71,7 @@ def glama_train(
         last = train(asked, out, resume=resume, weights=weights, device=device, processes=processes, on_step=show)
     finally:
         progress.stop()
-    if first:
+    if is_first:
         console.print(str(last), soft_wrap=True)
 
 

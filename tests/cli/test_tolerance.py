@@ -11,21 +11,21 @@ from glama_deploy.bundle import MANIFEST, Bundle, SizeRange
 from glama_deploy.catalogue import Tolerance, find_tolerance
 from glama_deploy.cli.build import main as glama_build
 from glama_deploy.cli.export import main as glama_export
-from glama_deploy.cli.options.tolerance import parse
+from glama_deploy.cli.options.tolerance import parse_tolerances
 from glama_deploy.errors import GlamaError
 from glama_deploy.export.numerics import int8, quantize
 from glama_deploy.export.pipeline import Request, export
 
 
 def test_an_error_has_no_unit_and_a_psnr_ends_in_db():
-    found = parse(["fp32=1e-4", "fp16 = .05", "int8=38dB", "bf16=45.5 db"])
+    found = parse_tolerances(["fp32=1e-4", "fp16 = .05", "int8=38dB", "bf16=45.5 db"])
     assert found == {
         "fp32": Tolerance(max_abs_error=1e-4),
         "fp16": Tolerance(max_abs_error=0.05),
         "int8": Tolerance(least_psnr=38),
         "bf16": Tolerance(least_psnr=45.5),
     }
-    assert parse(None) == {}
+    assert parse_tolerances(None) == {}
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_an_error_has_no_unit_and_a_psnr_ends_in_db():
 )
 def test_what_is_not_understood_is_one_line(texts, says):
     with pytest.raises(GlamaError, match=says) as refused:
-        parse(texts)
+        parse_tolerances(texts)
     assert "\n" not in str(refused.value)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glama_deploy.cli.entry import _OneLine
+from glama_deploy.cli.entry import _OneLineFormatter
 from glama_deploy.cli.output.console import Console
 from glama_deploy.cli.output.streams import as_encodable
 from glama_deploy.errors import CheckpointError
@@ -51,7 +51,7 @@ def test_a_word_of_thousands_of_characters_is_shortened():
 
 def test_notes_are_escaped_too():
     record = logging.LogRecord("glama_deploy", logging.WARNING, "", 0, "%s cannot be read", ("a\n\x1b[2J.png",), None)
-    assert _OneLine("note: %(message)s").format(record) == r"note: a\n\x1b[2J.png cannot be read"
+    assert _OneLineFormatter("note: %(message)s").format(record) == r"note: a\n\x1b[2J.png cannot be read"
 
 
 @pytest.mark.parametrize(("encoding", "at_least"), [("ascii", ">="), ("cp1252", ">="), ("utf-8", "≥")])

@@ -1,87 +1,106 @@
-"""The options of a TensorRT builder, which two commands share."""
+"""The options of the TensorRT builders, which glama-export and glama-build share."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 from glama_deploy.bundle import BuildSettings
 from glama_deploy.cli.entry import option
-from glama_deploy.engines.tensorrt import profiles
 from glama_deploy.engines.tensorrt.options import Options
+from glama_deploy.engines.tensorrt.profiles import parse_profiles
 from glama_deploy.errors import GlamaError
 
-Profiles = Annotated[
-    str,
-    option(
-        "--profiles",
-        help="one: tuned at --opt-size; three: also at a smaller and a larger size; auto: three for trt, one for "
-        "trt-rtx, which compiles on the device for the sizes that it meets.",
-    ),
-]
-TimingCache = Annotated[
-    Path | None,
-    option(
-        "--timing-cache",
-        help="File of TensorRT's kernel timings: read if it is there, written back (trt).",
-        metavar="FILE",
-    ),
-]
-OptLevel = Annotated[
-    int | None,
-    option("--opt-level", help="How long TensorRT searches for faster kernels (0 to 5; its own default is 3)."),
-]
-Workspace = Annotated[
-    int | None,
-    option("--workspace", help="The most scratch memory that a layer may take, in MiB.", metavar="MIB"),
-]
-VersionCompatible = Annotated[
-    bool,
-    option("--version-compatible", help="The engine runs with later versions of the same major TensorRT, too (trt)."),
-]
-HardwareCompatible = Annotated[
-    bool,
-    option("--hardware-compatible", help="The engine runs on every GPU since Ampere, at some cost in speed (trt)."),
-]
-Gpu = Annotated[
-    list[str] | None,
-    option(
-        "--gpu",
-        help="A GPU that the engine is for, as rtx-4090 or a compute capability as 8.9; may be given several times "
-        "(trt-rtx). Without it: every one from 8.0 up; Turing (7.5) has to be named.",
-    ),
-]
-StripWeights = Annotated[
-    bool, option("--strip-weights", help="Leave the weights out of the engine; they are put in from the ONNX at load.")
-]
-Refittable = Annotated[bool, option("--refittable", help="Let the engine's weights be replaced without a new build.")]
+#: An option that stands under its own heading in the help.
+tensorrt_option = partial(option, rich_help_panel="Options of TensorRT engines")
 
 
-def options(
-    profile_count: str = "auto",
-    timing_cache: Path | None = None,
-    opt_level: int | None = None,
-    workspace: int | None = None,
-    version_compatible: bool = False,
-    hardware_compatible: bool = False,
-    gpu: Sequence[str] | None = None,
-    strip_weights: bool = False,
-    refittable: bool = False,
-) -> Options:
-    """The builder's options from the command's; whether a target has them, :meth:`Options.check` says. Raises
-    GlamaError for a value that no target has."""
-    if opt_level is not None and not 0 <= opt_level <= 5:
-        raise GlamaError(f"--opt-level is {opt_level}; expected 0 (builds fastest) to 5 (runs fastest)")
-    if workspace is not None and workspace < 1:
-        raise GlamaError(f"--workspace is {workspace}; expected a number of MiB above 0")
-    settings = BuildSettings(
-        gpus=tuple(gpu or ()),
-        optimization_level=opt_level,
-        workspace_mib=workspace,
-        version_compatible=version_compatible,
-        hardware_compatible=hardware_compatible,
-        refittable=refittable,
-        stripped=strip_weights,
-    )
-    return Options(settings, profiles.parse_profiles(profile_count), timing_cache)
+@dataclass(frozen=True)
+class BuilderOptions:
+    """The options of a TensorRT builder, as the command line has them."""
+
+    profiles: Annotated[
+        str,
+        tensorrt_option(
+            "--profiles",
+            help="Optimization profiles. one: tuned at --opt-size. three: also at a smaller and at a larger size. "
+            "auto: three for trt, one for trt-rtx, which compiles on the device for the sizes that it meets.",
+        ),
+    ] = "auto"
+    timing_cache: Annotated[
+        Path | None,
+        tensorrt_option(
+            "--timing-cache",
+            help="File of TensorRT's kernel timings, which is read if it exists, and written (trt).",
+            metavar="FILE",
+        ),
+    ] = None
+    opt_level: Annotated[
+        int | None,
+        tensorrt_option(
+            "--opt-level",
+            help="How long TensorRT searches for faster kernels: 0 (builds fastest) to 5 (runs fastest). TensorRT's "
+            "default is 3.",
+        ),
+    ] = None
+    workspace: Annotated[
+        int | None,
+        tensorrt_option("--workspace", help="Largest scratch memory of a layer, in MiB.", metavar="MIB"),
+    ] = None
+    version_compatible: Annotated[
+        bool,
+        tensorrt_option(
+            "--version-compatible", help="Let later versions of the same major TensorRT run the engine (trt)."
+        ),
+    ] = False
+    hardware_compatible: Annotated[
+        bool,
+        tensorrt_option(
+            "--hardware-compatible", help="Let all GPUs since Ampere run the engine, which may be slower (trt)."
+        ),
+    ] = False
+    gpu: Annotated[
+        list[str] | None,
+        tensorrt_option(
+            "--gpu",
+            help="GPU that the engine is for: a name such as rtx-4090, or a compute capability such as 8.9. May be "
+            "given several times. Without --gpu the engine runs on all GPUs from 8.0 up; Turing (7.5) must be named "
+            "(trt-rtx).",
+        ),
+    ] = None
+    strip_weights: Annotated[
+        bool,
+        tensorrt_option(
+            "--strip-weights", help="Build an engine without weights. They are read from the ONNX model at load."
+        ),
+    ] = False
+    refittable: Annotated[
+        bool,
+        tensorrt_option("--refittable", help="Let the engine's weights be replaced without a new build."),
+    ] = False
+
+    def read(self) -> Options:
+        """Read the builder's options. :meth:`Options.check` says whether a target supports them.
+
+        Returns:
+            The options.
+
+        Raises:
+            GlamaError: A value is not valid for any target.
+        """
+        if self.opt_level is not None and not 0 <= self.opt_level <= 5:
+            raise GlamaError(f"--opt-level is {self.opt_level}; expected 0 (builds fastest) to 5 (runs fastest)")
+        if self.workspace is not None and self.workspace < 1:
+            raise GlamaError(f"--workspace is {self.workspace}; expected a number of MiB above 0")
+        settings = BuildSettings(
+            gpus=tuple(self.gpu or ()),
+            optimization_level=self.opt_level,
+            workspace_mib=self.workspace,
+            version_compatible=self.version_compatible,
+            hardware_compatible=self.hardware_compatible,
+            refittable=self.refittable,
+            stripped=self.strip_weights,
+        )
+        return Options(settings, parse_profiles(self.profiles), self.timing_cache)

@@ -1,4 +1,4 @@
-"""The option that allows an engine's own code, of every command that opens engines."""
+"""The option that allows code in an engine, for all commands that open engines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ AllowEngineCode = Annotated[
     bool,
     option(
         "--allow-engine-code",
-        help="Open a version-compatible TensorRT engine, which contains native code that runs here; for a bundle "
-        "whose origin you trust.",
+        help="Open version-compatible TensorRT engines. They contain native code that runs on this machine: use only "
+        "with bundles that you trust.",
     ),
 ]

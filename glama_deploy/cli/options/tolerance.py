@@ -1,4 +1,4 @@
-"""The bounds of parity, which two commands share: `--tolerance fp16=0.05 --tolerance int8=38dB`."""
+"""The option for the bounds of parity, which glama-export and glama-build share: `--tolerance fp16=0.05`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ Tolerances = Annotated[
     list[str] | None,
     option(
         "--tolerance",
-        help="How far engines of a precision may be from the PyTorch reference: the largest error of a value, of "
-        "0…1, as in fp16=0.05; or the least PSNR in dB, as in int8=38dB. May be given several times. By default "
-        f"{_DEFAULTS}.",
+        help="Bound of parity in a precision: the largest error of a value in 0…1, such as fp16=0.05, or the least "
+        f"PSNR, such as int8=38dB. May be given several times. By default {_DEFAULTS}.",
         metavar="PRECISION=BOUND",
     ),
 ]
@@ -27,11 +26,17 @@ Tolerances = Annotated[
 _BOUND = re.compile(r"(?P<number>(\d+(\.\d*)?|\.\d+)(e[+-]?\d{1,3})?)\s*(?P<unit>db)?", re.IGNORECASE | re.ASCII)
 
 
-def parse(texts: Sequence[str] | None) -> dict[str, Tolerance]:
-    """Return the bounds by precision.
+def parse_tolerances(texts: Sequence[str] | None) -> dict[str, Tolerance]:
+    """Parse the bounds of parity.
+
+    Args:
+        texts: The values of the option; None without any.
+
+    Returns:
+        The bounds by precision.
 
     Raises:
-        GlamaError: A text is not understood, a bound is out of range, or a precision comes twice.
+        GlamaError: A text is not understood, a bound is out of range, or a precision is given twice.
     """
     found: dict[str, Tolerance] = {}
     for text in texts or ():

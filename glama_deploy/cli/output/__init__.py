@@ -1,1 +1,1 @@
-"""Everything that the commands print."""
+"""What the commands print."""

@@ -13,20 +13,33 @@ from glama_deploy.text.escapes import escape_controls
 
 
 class Console(rich.console.Console):
-    """A console that prints text as it is: no markup, emoji codes or highlighting, and controls are escaped.
+    """A console that prints plain text: no markup, emoji codes or highlighting, and control characters are escaped.
 
     Fields that a message of the library names are shown as options.
 
     Colours are for objects that carry a style (:class:`rich.text.Text`), so brackets in a file name stay brackets.
+
+    Args:
+        stderr: Whether to print to standard error.
+        width: Columns; None: those of the terminal.
+        style: The style of all text; None: plain.
     """
 
     def __init__(self, *, stderr: bool = False, width: int | None = None, style: str | None = None) -> None:
         super().__init__(stderr=stderr, width=width, style=style, markup=False, emoji=False, highlight=False)
 
     def render_str(self, text: str, **settings: Any) -> Text:
-        """Return the text for print and tables, with options in place of fields, in characters of the terminal."""
+        """Render a text of `print` or of a table, in characters that the terminal can show.
+
+        Args:
+            text: The text.
+            **settings: Further arguments of :meth:`rich.console.Console.render_str`.
+
+        Returns:
+            The text without markup.
+        """
         return super().render_str(as_encodable(escape_controls(show_options(text)), self.encoding), **settings)
 
     def on_broken_pipe(self) -> None:
-        """Leave the error to the command, which knows the exit code of a closed pipe."""
+        """Raise the error again. The command knows the exit code of a closed pipe."""
         raise

@@ -1,4 +1,4 @@
-"""What the commands print: steps as they are done, and the parity table."""
+"""Print the steps of a command, and the tables of parity and FLOPs."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from glama_deploy.catalogue import ENGINES, TENSORRT, find_target
 from glama_deploy.cli.output.console import Console
 from glama_deploy.text.escapes import escape_controls
 
-if TYPE_CHECKING:  # glama-build prints with this file too, and does not export
+if TYPE_CHECKING:  # glama-build uses this file too, and does not need the export
     from glama_deploy.export.pipeline import Outcome
 
-#: How an engine's outcome reads in the table; colours are for terminals.
+#: The verdicts in the table of parity. Terminals show the colours.
 _PASS = Text("pass", "green")
 _EMULATED = Text("emulated", "green")
 _FAIL = Text("FAIL", "bold red")
-_OPEN = Text("not measured", "yellow")
-_MISSING = Text("not built", "bold red")
+_NOT_MEASURED = Text("not measured", "yellow")
+_NOT_BUILT = Text("not built", "bold red")
 
-#: The spinners, by whether the terminal's encoding has the first one's characters.
+#: The spinners, by whether the terminal has Unicode.
 _SPINNERS = {True: "dots", False: "line"}
 
 
 class Steps:
-    """A spinner with the step that is being done; each finished one becomes a line with its seconds, on stderr."""
+    """A spinner with the current step, on standard error. Each finished step becomes a line with its seconds."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True)
@@ -44,7 +44,11 @@ class Steps:
         return self
 
     def __call__(self, step: str) -> None:
-        """The last step is done, `step` begins."""
+        """Finish the last step, and begin another one.
+
+        Args:
+            step: The description of the step.
+        """
         self._finish()
         self._step, self._since = step, time.monotonic()
         if self._status is not None:
@@ -63,12 +67,19 @@ class Steps:
 
 
 def print_outcome(console: Console, outcome: Outcome) -> int:
-    """Print a table of engine, precision, sizes, largest error, PSNR and verdict, with the reasons of what is open
-    below; give the exit code: 3 where an engine is over its tolerance, 4 where a target is missing, else 0."""
+    """Print the table of parity, and below it the reasons for failures and missing measurements.
+
+    Args:
+        console: The console.
+        outcome: The outcome of an export.
+
+    Returns:
+        The exit code: 3 if an engine is beyond its tolerance, 4 if a target is missing, else 0.
+    """
     engines, failures = list(outcome.bundle.manifest.engines.values()), outcome.failures
     asked = any(engine.parity.measured or engine.parity.reason != NOT_ASKED for engine in engines)
     title = "Parity with the PyTorch reference (fp32)" if asked else "Engines (parity was not asked for)"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))  # 80 columns hold it
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))  # fits into 80 columns
     for column in ("engine", "precision", "sizes", "max error", "PSNR", "verdict"):
         table.add_column(column, no_wrap=True)
     reasons: dict[str, str] = {find_target(target).name: reason for target, reason in failures.items()}
@@ -79,18 +90,18 @@ def print_outcome(console: Console, outcome: Outcome) -> int:
             reasons[engine.name] = f"built, not measured: {parity.reason.removeprefix(f'{engine.name}: ')}"
         elif parity.emulated:
             reasons[engine.name] = parity.reason.replace(f"{engine.name}: ", "")
-        table.add_row(engine.name, engine.precision, str(engine.sizes), *_result(parity))
+        table.add_row(engine.name, engine.precision, str(engine.sizes), *_format_parity(parity))
         results.append((engine.name, parity))
     for precision, graph in outcome.bundle.manifest.graphs.items():
-        name = f"{TENSORRT.title} {precision}"  # what it will compute where it is built
+        name = f"{TENSORRT.title} {precision}"  # the engine that will be built from the graph
         if graph.parity is not None and not any(ENGINES[e.name].is_strongly_typed for e in engines):
-            table.add_row(name, precision, "–", *_result(graph.parity))
+            table.add_row(name, precision, "–", *_format_parity(graph.parity))
             results.append((name, graph.parity))
     for name, parity in results:
         if parity.measured and not parity.passed:
             reasons[name] = f"{_describe_miss(parity)}, worst at {parity.worst}"
     for target in failures:
-        table.add_row(find_target(target).name, "–", "–", "–", "–", _MISSING)
+        table.add_row(find_target(target).name, "–", "–", "–", "–", _NOT_BUILT)
     console.print(table)
     for name, reason in reasons.items():
         console.print(f"{name}: {reason}", soft_wrap=True)
@@ -106,25 +117,39 @@ def _describe_miss(parity: Parity) -> str:
 
 
 def print_bound(console: Console, engine: Engine) -> int:
-    """Print whether an engine's emulated parity is within its bound; return the exit code: 0, or 3 where it is not."""
-    error, psnr, _ = _result(engine.parity)
+    """Print whether an engine's emulated parity is within its bound.
+
+    Args:
+        console: The console.
+        engine: The engine.
+
+    Returns:
+        The exit code: 0 within the bound, else 3.
+    """
+    error, psnr, _ = _format_parity(engine.parity)
     verdict = "within the tolerance" if engine.parity.passed else _describe_miss(engine.parity)
     found = f"{engine.name}: emulated at the export, largest error {error}, PSNR {psnr}"
     console.print(f"{found}: {verdict}", soft_wrap=True)
     return 0 if engine.parity.passed else 3
 
 
-def _result(parity: Parity) -> tuple[str, str, Text]:
-    """Largest error, PSNR and verdict."""
+def _format_parity(parity: Parity) -> tuple[str, str, Text]:
+    """Format the largest error, the PSNR and the verdict."""
     if not parity.measured:
-        return "–", "–", _OPEN
+        return "–", "–", _NOT_MEASURED
     psnr = "identical" if parity.psnr is None else f"{parity.psnr:.1f} dB"
     passed = _EMULATED if parity.emulated else _PASS
     return f"{parity.max_abs_error:.1e}", psnr, passed if parity.passed else _FAIL
 
 
 def print_flops(console: Console, manifest: Manifest, size: tuple[int, int]) -> None:
-    """The network's FLOPs (two a multiply-add) by part, for one image of `size`."""
+    """Print the FLOPs of the network's parts for one image. A multiply-add counts as two.
+
+    Args:
+        console: The console.
+        manifest: The manifest of the bundle.
+        size: The size of the image (height, width).
+    """
     from glama_deploy import cost
 
     counts = cost.count_multiply_adds(manifest.network, size, manifest.fft)

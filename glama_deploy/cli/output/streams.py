@@ -1,4 +1,4 @@
-"""Standard output and error of a command: what their encoding lacks is shown by other characters, and never fails."""
+"""Standard output and error of a command. Characters that their encoding does not have are replaced by others."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-#: What a shell reports of a program that a closed pipe ended: 128 + SIGPIPE.
+#: The exit code of a program that a closed pipe ended, as shells report it: 128 + SIGPIPE.
 CLOSED_PIPE = 141
 
-#: ASCII for the characters that our own texts use. Other characters that an encoding lacks become escape sequences.
+#: ASCII for the characters in our own texts. Other characters that an encoding does not have become escape sequences.
 _LOOKALIKES = {
     "≥": ">=",
     "≤": "<=",
@@ -31,6 +31,7 @@ _LOOKALIKES = {
     "²": "2",
 }
 
+#: The name of the error handler that replaces characters.
 _ERRORS = "glama_deploy.lookalikes"
 
 
@@ -48,13 +49,25 @@ codecs.register_error(_ERRORS, _replace)
 
 
 def as_encodable(text: str, encoding: str) -> str:
-    """Return the text in characters that the encoding has: look-alikes, else escape sequences, for the others."""
+    """Replace characters that an encoding does not have by similar ones, or by escape sequences.
+
+    Args:
+        text: The text.
+        encoding: The name of the encoding.
+
+    Returns:
+        The text in characters of the encoding.
+    """
     return text.encode(encoding, _ERRORS).decode(encoding)
 
 
 @contextmanager
 def forgiving_streams() -> Iterator[None]:
-    """Meanwhile, standard output and error print look-alikes for characters that their encoding lacks."""
+    """Let standard output and error replace characters that their encoding does not have.
+
+    Yields:
+        Nothing. At the end the streams fail again.
+    """
     streams = [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, io.TextIOWrapper)]
     before = [stream.errors for stream in streams]
     for stream in streams:
@@ -63,20 +76,23 @@ def forgiving_streams() -> Iterator[None]:
         yield
     finally:
         for stream, errors in zip(streams, before, strict=True):
-            with suppress(OSError):  # a full disk, which flush_output has told of
+            with suppress(OSError):  # a full disk, which flush_output has reported
                 stream.reconfigure(errors=errors)
 
 
 def flush_output() -> OSError | None:
-    """Write out what was printed; return the error where standard output takes no more.
+    """Write out what was printed.
 
-    Then what is left goes to the null device, or Python would fail once more when the process ends.
+    If this fails, the rest goes to the null device. Otherwise Python would fail again at the end of the process.
+
+    Returns:
+        The error of standard output; None on success.
     """
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        with suppress(OSError):  # a stream without a file, which none of ours is
+        with suppress(OSError):  # a stream without a file; the commands do not use any
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, sys.stdout.fileno())
             os.close(null)
