@@ -38,7 +38,7 @@ starts: install
 lint: install packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pydoclint.main glama_deploy benchmarks export/graph export/numerics
+	$(BIN)/python -m pydoclint.main glama_deploy benchmarks engines export
 	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p glama_deploy -p fuzz
 
 # the site in build/site; a broken link, an unknown name in the API reference and a file of another host fail
