@@ -40,7 +40,7 @@ def test_options_reach_the_manifest(bundle, capsys):
     assert "tensorrt-rtx: fp32, sizes 64x64…256x256" in capsys.readouterr().out
 
 
-def test_the_report_says_what_is_in_the_engine_and_where_it_was_seen(bundle, capsys):
+def test_the_report_lists_the_engines_contents_and_their_source(bundle, capsys):
     assert build(bundle, "--target", "trt-rtx", "--max-size", "128x128", "--report") == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "convolution fp32 18" in out
@@ -95,12 +95,12 @@ def test_bad_options_are_one_line_and_leave_the_bundle_as_it_was(bundle, capsys,
     assert {path.name for path in bundle.iterdir()} == {"manifest.json", "model.onnx"}
 
 
-def test_a_gpu_that_the_package_cannot_build_for_is_exit_code_4(bundle, capsys):
+def test_a_gpu_that_tensorrt_rtx_does_not_support_is_exit_code_4(bundle, capsys):
     assert build(bundle, "--target", "trt-rtx", "--gpu", "jetson-orin") == 4
     assert "not for 8.7 (jetson-orin); build on that GPU with --target trt" in capsys.readouterr().err
 
 
-def test_an_engine_is_built_as_it_was_asked_for_at_the_export(tiny, tmp_path, capsys):
+def test_a_build_without_options_uses_those_of_the_export(tiny, tmp_path, capsys):
     """On the device nothing has to be said again; and what is said there changes that one engine only."""
     sizes = SizeRange(min=(64, 64), opt=(128, 128), max=(192, 256), max_batch=3)
     options = Options(BuildSettings(gpus=("rtx-4090",)), profiles="three")
@@ -124,7 +124,7 @@ def test_an_engine_is_built_as_it_was_asked_for_at_the_export(tiny, tmp_path, ca
     assert "glama-build: tensorrt is not installed" in said[-1]
 
 
-def test_the_parity_that_was_emulated_at_the_export_goes_with_the_engine(tiny, tmp_path):
+def test_a_built_engine_gets_the_parity_that_the_export_emulated(tiny, tmp_path):
     sizes = SizeRange(min=(64, 64), opt=(64, 64), max=(128, 128), max_batch=1)
     export(Request(tiny, tmp_path / "b", ("onnx",), "fp16", profile=sizes, parity_size=(64, 96)))
     assert glama_build.run([str(tmp_path / "b"), "--target", "trt-rtx"]) == 0

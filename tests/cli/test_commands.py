@@ -72,7 +72,7 @@ def test_parity_over_the_tolerance_is_exit_code_3_and_says_where(tiny, tmp_path,
     assert re.search(r"openvino: over its tolerance of 1e-12, worst at \d+x\d+ ", out)
 
 
-def test_a_target_that_is_not_here_is_exit_code_4_and_the_others_come_out(tiny, tmp_path, capsys, monkeypatch):
+def test_a_target_that_is_not_installed_is_exit_code_4_and_the_others_are_built(tiny, tmp_path, capsys, monkeypatch):
     from glama_deploy.engines.tensorrt import builder as tensorrt
 
     monkeypatch.setattr(tensorrt, "installed", lambda package: False)
@@ -105,7 +105,7 @@ def test_inpainting_folders_ends_with_a_summary_and_exit_code_2_for_a_bad_file(f
     assert "b.png is not a supported image, or is damaged" in err
 
 
-def test_a_folder_says_at_its_end_what_was_left_out(files, tiny_bundle, tmp_path, capsys):
+def test_a_folder_ends_with_a_list_of_skipped_files(files, tiny_bundle, tmp_path, capsys):
     for name in ("image", "mask"):
         (tmp_path / f"{name}s").mkdir()
         shutil.copy(files[name], tmp_path / f"{name}s" / "a.png")
@@ -133,7 +133,7 @@ def test_a_mask_that_marks_every_pixel_is_refused(files, tiny_bundle, capsys):
     assert not files["out"].exists()
 
 
-def test_a_mask_that_marks_nothing_is_worth_a_note(files, tiny_bundle, photo, capsys):
+def test_an_empty_mask_is_noted(files, tiny_bundle, photo, capsys):
     Image.fromarray(np.zeros((96, 120), bool)).save(files["mask"])
     assert inpaint(files, model=tiny_bundle.path) == 0
     assert "marks no pixel as missing" in capsys.readouterr().err
@@ -164,14 +164,14 @@ def test_the_demo_runs_again_after_a_kill_and_removes_what_the_kill_left(tiny, t
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["bundle", "inpainted.png"]
 
 
-def test_an_output_that_no_file_can_be_called_is_one_line(tiny, capsys):
+def test_an_output_with_an_impossible_name_is_one_line(tiny, capsys):
     assert glama_export.run(["--ckpt", str(tiny), "--out", "z" * 5000]) == 2
     assert "(5000 characters): File name too long; check the path" in one_line(capsys, "glama-export")
     assert glama_demo.run(["--out", "z" * 5000]) == 2
     assert "File name too long; check the path" in one_line(capsys, "glama-demo")
 
 
-def test_a_command_says_its_version(capsys):
+def test_a_command_prints_its_version(capsys):
     assert glama_inpaint.run(["--version"]) == 0
     assert capsys.readouterr().out.split()[0] == "glama-inpaint"
 
@@ -183,7 +183,7 @@ def test_an_engine_is_built_into_a_bundle(tiny, make_bundle, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_the_demo_makes_its_picture(tmp_path, capsys):
+def test_the_demo_writes_its_picture(tmp_path, capsys):
     code = glama_demo.run(["--out", str(tmp_path / "demo")])
     out = capsys.readouterr().out
     assert code in (0, 4)  # 4 where TensorRT-RTX is not installed
@@ -216,7 +216,7 @@ def truncated(path: Path) -> None:
         (lambda path: path.mkdir(), r"no config\.yaml"),
     ],
 )
-def test_a_bad_checkpoint(tmp_path, capsys, make, says):
+def test_a_bad_checkpoint_is_one_line(tmp_path, capsys, make, says):
     make(tmp_path / "x.pt")
     before = sorted(tmp_path.rglob("*"))
     assert glama_export.run(["--ckpt", str(tmp_path / "x.pt"), "--out", str(tmp_path / "b")]) == 2
@@ -237,7 +237,7 @@ def test_a_bad_checkpoint(tmp_path, capsys, make, says):
         (["--size", "64x64", "--max-size", "128x128"], "leave out --min-size"),
     ],
 )
-def test_bad_options_of_an_export(tiny, tmp_path, capsys, arguments, says):
+def test_bad_options_of_an_export_are_one_line(tiny, tmp_path, capsys, arguments, says):
     assert glama_export.run(["--ckpt", str(tiny), "--out", str(tmp_path / "b"), *arguments]) == 2
     assert re.search(says, one_line(capsys, "glama-export"))
     assert not list(tmp_path.iterdir())
@@ -263,7 +263,7 @@ def test_a_missing_option_is_named(capsys):
         ({"threads": 0}, "--threads"),
     ],
 )
-def test_bad_options_of_inpainting(files, tiny_bundle, capsys, changes, says):
+def test_bad_options_of_inpainting_are_one_line(files, tiny_bundle, capsys, changes, says):
     assert inpaint(files, **{"model": tiny_bundle.path, **changes}) == 2
     assert says in one_line(capsys, "glama-inpaint")
     assert not files["out"].exists()
@@ -273,7 +273,7 @@ def test_bad_options_of_inpainting(files, tiny_bundle, capsys, changes, says):
     ("size", "says"),
     [((1, 1), "1x1; both sides must be from 16"), ((40, 30000), "40x30000; both sides must be from 16 to 16384")],
 )
-def test_an_image_of_a_size_that_cannot_be(files, tiny_bundle, capsys, size, says):
+def test_an_image_of_an_unsupported_size_is_one_line(files, tiny_bundle, capsys, size, says):
     Image.fromarray(np.zeros((*size, 3), np.uint8)).save(files["image"])
     Image.fromarray(np.ones(size, bool)).save(files["mask"])
     assert inpaint(files, model=tiny_bundle.path) == 2
@@ -281,7 +281,7 @@ def test_an_image_of_a_size_that_cannot_be(files, tiny_bundle, capsys, size, say
     assert not files["out"].exists()
 
 
-def test_what_is_no_image_or_has_another_size(files, tiny_bundle, capsys):
+def test_a_file_that_is_not_an_image_or_has_another_size_is_one_line(files, tiny_bundle, capsys):
     Image.fromarray(np.ones((50, 60), bool)).save(files["mask"])
     assert inpaint(files, model=tiny_bundle.path) == 2
     assert "mask is 50x60, the image 96x120" in one_line(capsys, "glama-inpaint")
@@ -291,7 +291,7 @@ def test_what_is_no_image_or_has_another_size(files, tiny_bundle, capsys):
     assert not files["out"].exists()
 
 
-def test_a_tampered_bundle_and_one_of_the_future(files, tiny_bundle, tmp_path, capsys):
+def test_a_changed_bundle_and_one_of_a_newer_version_are_one_line(files, tiny_bundle, tmp_path, capsys):
     bundle = Path(shutil.copytree(tiny_bundle.path, tmp_path / "b"))
     weights = bundle / "openvino" / "model.bin"
     weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
@@ -313,7 +313,7 @@ def test_an_output_that_exists_is_kept(files, tiny_bundle, capsys):
 
 
 @pytest.mark.parametrize("name", ["x" * 300 + ".png", "[/b].png", "[red].png", "ü ✓.png"])
-def test_names_of_any_kind(files, tiny_bundle, tmp_path, capsys, name):
+def test_unusual_file_names_work(files, tiny_bundle, tmp_path, capsys, name):
     code = inpaint(files, model=tiny_bundle.path, out=tmp_path / name)
     if len(name) > 255:
         assert code == 2
@@ -323,7 +323,7 @@ def test_names_of_any_kind(files, tiny_bundle, tmp_path, capsys, name):
         assert name in capsys.readouterr().err
 
 
-def test_a_place_that_cannot_be_written(files, tiny_bundle, tmp_path, capsys):
+def test_an_output_that_cannot_be_written_is_one_line(files, tiny_bundle, tmp_path, capsys):
     """`/proc` takes no files, not even from root."""
     assert inpaint(files, model=tiny_bundle.path, out="/proc/out.png") == 2
     assert "cannot write /proc/out.png" in one_line(capsys, "glama-inpaint")

@@ -64,7 +64,7 @@ sys.meta_path.insert(0, Interrupt())
         ("openvino", [130]),
     ],
 )
-def test_an_interrupt_during_imports_is_no_traceback(tiny, tmp_path, module, codes):
+def test_an_interrupt_during_imports_prints_no_traceback(tiny, tmp_path, module, codes):
     (tmp_path / "sitecustomize.py").write_text(INTERRUPT, encoding="utf-8")
     command = [Path(sys.executable).parent / "glama-export", "--ckpt", tiny, "--out", tmp_path / "b", "--no-parity"]
     child = subprocess.run(
@@ -82,7 +82,7 @@ def test_an_interrupt_during_imports_is_no_traceback(tiny, tmp_path, module, cod
 @pytest.mark.parametrize(
     "error", [ImportError("numpy._core failed"), RuntimeError("interrupted"), KeyboardInterrupt(), GlamaError("wrong")]
 )
-def test_an_interrupt_that_a_library_makes_an_error_of_stays_an_interrupt(capsys, error):
+def test_an_interrupt_that_a_library_turns_into_an_error_stays_an_interrupt(capsys, error):
     def command() -> None:
         try:
             signal.raise_signal(signal.SIGINT)

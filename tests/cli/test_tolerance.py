@@ -52,13 +52,13 @@ def test_an_error_has_no_unit_and_a_psnr_ends_in_db():
         (["fp16=0.1", "fp16=0.2"], "--tolerance is given twice for fp16"),
     ],
 )
-def test_what_is_not_understood_is_one_line(texts, says):
+def test_a_malformed_tolerance_is_one_line(texts, says):
     with pytest.raises(GlamaError, match=says) as refused:
         parse_tolerances(texts)
     assert "\n" not in str(refused.value)
 
 
-def test_without_overrides_the_bounds_are_those_of_every_release():
+def test_without_tolerances_the_bounds_are_those_of_earlier_releases():
     """A release that moves a bound says so in its changelog: bundles are compared by it."""
     assert find_tolerance("fp32", {}) == Tolerance(max_abs_error=2e-5)
     assert find_tolerance("fp16", {}) == Tolerance(max_abs_error=2e-2)
@@ -86,7 +86,7 @@ def test_the_bound_that_was_used_stands_in_the_manifest_of_schema_2(tiny, tmp_pa
         ({"tolerances": {"fp32": Tolerance(0.1)}, "parity": False}, "tolerances are for parity, which is not measured"),
     ],
 )
-def test_a_tolerance_that_would_do_nothing_is_refused(tiny, tmp_path, settings, says):
+def test_a_tolerance_without_effect_is_refused(tiny, tmp_path, settings, says):
     with pytest.raises(GlamaError, match=says):
         export(Request(tiny, tmp_path / "b", **settings))
     assert not list(tmp_path.iterdir())
@@ -99,9 +99,7 @@ def test_int8_is_judged_by_a_psnr_alone(tiny, photos, tmp_path):
 
 
 @pytest.mark.parametrize(("tolerances", "aims"), [({}, (41.0, 40.2)), ({"int8": Tolerance(None, 30)}, (31.0, 30.2))])
-def test_the_search_for_int8s_places_aims_a_little_beyond_the_tolerance(
-    tiny, photos, tmp_path, monkeypatch, tolerances, aims
-):
+def test_the_int8_search_aims_beyond_the_tolerance(tiny, photos, tmp_path, monkeypatch, tolerances, aims):
     class Asked(Exception):
         pass
 
@@ -126,7 +124,7 @@ def test_an_engine_that_is_built_later_is_judged_by_another_bound(tiny, tmp_path
     assert "over its tolerance of 1e-09" in capsys.readouterr().out
 
 
-def test_a_bound_without_a_parity_to_judge_is_refused(tiny, make_bundle, tmp_path, capsys):
+def test_a_tolerance_without_emulated_parity_is_refused(tiny, make_bundle, tmp_path, capsys):
     shutil.copytree(make_bundle(tiny, ("onnx",)).path, tmp_path / "b")
     assert glama_build.run([str(tmp_path / "b"), "--target", "openvino", "--tolerance", "fp32=0.5"]) == 2
     assert "there is none for openvino in fp32; leave it out" in capsys.readouterr().err

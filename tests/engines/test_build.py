@@ -56,7 +56,7 @@ def changed(bundle: Bundle):
     return make
 
 
-def test_an_exchange_that_version_0_1_was_killed_in_is_undone(with_openvino):
+def test_an_unfinished_replacement_of_version_0_1_is_undone(with_openvino):
     """That version moved the old engine to `.openvino.old`, then the new one to `openvino`, then wrote the manifest."""
     before = {file.name: file.read_bytes() for file in with_openvino.files("openvino")}
     shutil.copytree(with_openvino.path / "openvino", with_openvino.path / ".openvino.old")
@@ -72,7 +72,7 @@ def no_luck(work: Path):
     raise GlamaError("no luck")
 
 
-def test_what_a_killed_installation_left_aside_goes_with_the_next(with_openvino):
+def test_leftovers_of_a_killed_build_are_removed_by_the_next_build(with_openvino):
     shutil.copytree(with_openvino.path / "openvino", with_openvino.path / ".openvino.old")
     again = add_engine(with_openvino, "openvino", DEFAULT_PROFILE)
     assert all(path.is_file() for path in again.files("openvino"))
@@ -80,7 +80,7 @@ def test_what_a_killed_installation_left_aside_goes_with_the_next(with_openvino)
 
 
 @pytest.mark.parametrize("refused", [bundle_folder.NEXT, "manifest.json"])  # both renames before the new engine counts
-def test_an_engine_that_cannot_be_put_in_leaves_the_old_one(with_openvino, monkeypatch, refused):
+def test_an_engine_that_cannot_be_moved_into_the_bundle_leaves_the_old_one(with_openvino, monkeypatch, refused):
     def refuse(method):
         def renamed(path: Path, target: Path) -> Path:
             if target.name == refused and target.parent == with_openvino.path:
@@ -99,7 +99,7 @@ def test_an_engine_that_cannot_be_put_in_leaves_the_old_one(with_openvino, monke
     assert names(there.path) == {"manifest.json", "model.onnx", "openvino"}
 
 
-def test_openvino_runs_the_onnx_model_where_there_is_no_ir(onnx_only, photo, hole):
+def test_openvino_runs_the_onnx_model_without_an_ir(onnx_only, photo, hole):
     out = glama_deploy.load(onnx_only.path, "openvino")(photo, hole)
     assert (out[~hole] == photo[~hole]).all()
 
@@ -112,7 +112,7 @@ def test_a_failed_build_leaves_the_bundle_as_it_was(onnx_only, monkeypatch):
     Bundle.open(onnx_only.path).files("onnx")
 
 
-def test_a_changed_onnx_model_is_not_built_from(onnx_only):
+def test_a_changed_onnx_model_is_refused_by_the_build(onnx_only):
     with (onnx_only.path / "model.onnx").open("ab") as file:
         file.write(b"x")
     with pytest.raises(BundleError, match="was changed"):
@@ -120,18 +120,18 @@ def test_a_changed_onnx_model_is_not_built_from(onnx_only):
 
 
 @pytest.mark.parametrize(("target", "precision"), [("openvino", "bf16"), ("openvino", "banana"), ("trt-rtx", "int4")])
-def test_a_precision_that_a_target_has_not_is_an_error(onnx_only, target, precision):
+def test_a_precision_that_a_target_does_not_support_is_an_error(onnx_only, target, precision):
     with pytest.raises(GlamaError, match=f"{target} does not support precision '{precision}'; "):
         add_engine(onnx_only, target, DEFAULT_PROFILE, precision)
     assert names(onnx_only.path) == {"manifest.json", "model.onnx"}
 
 
-def test_a_graph_that_the_bundle_lacks_says_how_to_get_it(onnx_only):
+def test_a_missing_graph_is_an_error_that_names_the_export(onnx_only):
     with pytest.raises(GlamaError, match="has no fp16 graph"):
         add_engine(onnx_only, "trt-rtx", DEFAULT_PROFILE, "fp16")
 
 
-def test_a_bundle_that_has_int8_for_cpus_alone_says_how_to_get_tensorrts(onnx_only):
+def test_a_bundle_with_int8_for_cpus_only_names_the_export_for_tensorrt(onnx_only):
     with pytest.raises(BundleError, match=r"no int8.fp16 graph .* with `precision=int8` .* `targets="):
         add_engine(onnx_only, "trt-rtx", DEFAULT_PROFILE, "int8")
     assert names(onnx_only.path) == {"manifest.json", "model.onnx"}

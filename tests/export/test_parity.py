@@ -48,7 +48,7 @@ def network(request, make_bundle):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_every_backend_is_the_reference_for_one_image_and_for_four(network, size):
+def test_every_backend_agrees_with_the_reference_for_one_image_and_for_four(network, size):
     generator, runners = network
     image, mask = inputs(size)
     with torch.inference_mode():

@@ -36,7 +36,7 @@ def test_parity_is_measured_on_the_artifacts_and_stored(tiny, tmp_path):
         assert len(engine.parity.cases) == len(samples.parity_cases(ANY_SIZE))
 
 
-def test_an_engine_that_is_off_is_found(tiny, tmp_path, monkeypatch):
+def test_parity_finds_a_wrong_engine(tiny, tmp_path, monkeypatch):
     """Parity that cannot fail would be no parity: one weight of the exported graph is moved by 1 %."""
     from glama_deploy.export.graph import network
 
@@ -85,7 +85,7 @@ class OnTheDevice(Runner):
         return self._runner.run(image, mask, output)
 
 
-def test_parity_keeps_to_what_the_engine_was_built_for(tiny, make_bundle, monkeypatch):
+def test_parity_is_measured_on_sizes_of_the_engine_only(tiny, make_bundle, monkeypatch):
     bundle = make_bundle(tiny)
     sizes = SizeRange(min=(64, 64), opt=(256, 256), max=(304, 304), max_batch=1)
     engine = bundle.manifest.engines["openvino"].model_copy(update={"name": "tensorrt", "sizes": sizes})
@@ -96,7 +96,7 @@ def test_parity_keeps_to_what_the_engine_was_built_for(tiny, make_bundle, monkey
     assert 2 <= len(found.cases) < len(expected)
 
 
-def test_an_engine_that_fails_while_it_is_measured_is_said_to_be_unmeasured(tiny, make_bundle, monkeypatch):
+def test_an_engine_that_fails_at_its_measurement_is_unmeasured(tiny, make_bundle, monkeypatch):
     class Fails:
         io, sizes = "float", ANY_SIZE
 
@@ -134,7 +134,7 @@ def test_half_precision_weights_are_half_the_size_and_close(tiny, tmp_path, make
     assert engine.parity.max_abs_error > half.manifest.engines["onnx"].parity.max_abs_error
 
 
-def test_a_bundle_without_predicted_says_how_to_get_it(tiny, make_bundle, photo, hole):
+def test_a_bundle_without_predicted_is_an_error_that_names_the_option(tiny, make_bundle, photo, hole):
     bundle = make_bundle(tiny, predicted=False)
     for backend in ("openvino", "onnxruntime"):
         inpainter = glama_deploy.load(bundle.path, backend)
@@ -143,7 +143,7 @@ def test_a_bundle_without_predicted_says_how_to_get_it(tiny, make_bundle, photo,
             inpainter.predict(photo, hole)
 
 
-def test_a_target_that_cannot_be_built_does_not_take_the_others_with_it(tiny, tmp_path):
+def test_a_target_that_cannot_be_built_does_not_prevent_the_others(tiny, tmp_path):
     if pipeline.installed("tensorrt"):
         pytest.skip("TensorRT is installed here, so its target may well be built")
     outcome = export(Request(tiny, tmp_path / "b", ("trt", "openvino"), parity=False))
@@ -180,7 +180,7 @@ def test_an_existing_bundle_is_replaced_only_when_asked(tiny, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["b"]
 
 
-def test_a_folder_that_is_no_bundle_is_never_overwritten(tiny, tmp_path):
+def test_a_folder_that_is_not_a_bundle_is_never_overwritten(tiny, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "holiday.jpg").write_text("precious")
     with pytest.raises(GlamaError, match="is not a bundle, so it is not overwritten"):
@@ -237,7 +237,7 @@ def small_disk(tiny: Path, tmp_path: Path):
     subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_disk_with_room_for_the_graph_alone_keeps_the_graph(tiny, small_disk):
+def test_a_disk_with_room_for_only_the_graph_keeps_the_graph(tiny, small_disk):
     outcome = export(Request(tiny, small_disk / "b", ("openvino",), parity=False))
     assert "could not write its files; 0 MB are free" in outcome.failures["openvino"]
     assert set(Bundle.open(small_disk / "b").manifest.engines) == {"onnx"}
@@ -285,7 +285,7 @@ def test_a_graph_for_a_device_is_measured_by_emulation_where_no_engine_is_built(
     assert "259x245 strokes" in parity.cases
 
 
-def test_a_network_that_is_not_finite_is_no_bundle_of_bytes(tiny, tmp_path):
+def test_a_network_that_is_not_finite_is_not_exported_to_bytes(tiny, tmp_path):
     source = formats.read(tiny)
     weights = {**source.weights}
     name = f"model.{source.config.head}.bias"
@@ -304,7 +304,7 @@ def test_a_network_that_is_not_finite_is_no_bundle_of_bytes(tiny, tmp_path):
         ({"parity_size": (1024, 1024), "size": (64, 64)}, "`parity_size` is for graphs of any size"),
     ],
 )
-def test_an_option_that_would_do_nothing_is_refused(tiny, tmp_path, settings, says):
+def test_an_option_without_effect_is_refused(tiny, tmp_path, settings, says):
     (tmp_path / "photos").mkdir()
     if "calibration" in settings:
         settings = {"calibration": tmp_path / "photos"}

@@ -50,7 +50,7 @@ def show_options(message: str) -> str:
     """Replace the fields that a message names by the options of the command line.
 
     Args:
-        message: One line, in which backticks surround fields only.
+        message: One line.
 
     Returns:
         The line for a user of the commands.

@@ -33,7 +33,7 @@ def test_a_full_disk_under_standard_output_is_one_line(option, environment):
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
 @pytest.mark.parametrize("option", ["--version", "--help"])
-def test_a_closed_pipe_ends_a_command_as_the_shell_knows_it(option):
+def test_a_closed_pipe_ends_a_command_with_exit_code_141(option):
     reading, writing = os.pipe()
     os.close(reading)
     child = subprocess.run(

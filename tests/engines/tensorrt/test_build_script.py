@@ -88,7 +88,7 @@ def test_trtexec_gets_the_graph_the_types_and_every_profile(bundle, bin_folder):
     assert "--profile=2" not in asked
 
 
-def test_without_glama_build_the_line_that_registers_is_printed(bundle, bin_folder):
+def test_without_glama_build_the_script_prints_how_to_register(bundle, bin_folder):
     done = run(write(bundle), bin_folder)
     assert "glama-build . --target trt --precision fp32 --engine trtexec.engine" in done.stdout
     assert (bundle.path / "trtexec.engine").is_file()
@@ -103,7 +103,7 @@ def test_with_glama_build_the_engine_is_registered_and_the_copy_removed(bundle, 
     assert not (bundle.path / "trtexec.engine").exists()
 
 
-def test_a_registration_that_fails_keeps_the_engine_and_says_so(bundle, bin_folder):
+def test_a_failed_registration_keeps_the_engine_and_prints_how_to_repeat_it(bundle, bin_folder):
     command(bin_folder / "glama-build", "exit 2")
     assert run(write(bundle), bin_folder).returncode == 2
     assert (bundle.path / "trtexec.engine").is_file()
@@ -132,7 +132,7 @@ def test_settings_and_further_arguments_reach_trtexec(bundle, bin_folder):
         assert flag in asked
 
 
-def test_a_machine_without_trtexec_is_told_what_to_install(bundle, bin_folder):
+def test_without_trtexec_the_script_prints_what_to_install(bundle, bin_folder):
     if os.path.exists("/usr/src/tensorrt/bin/trtexec"):
         pytest.skip("there is a trtexec here")
     (bin_folder / "trtexec").unlink()
@@ -142,7 +142,7 @@ def test_a_machine_without_trtexec_is_told_what_to_install(bundle, bin_folder):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_trtexec_that_fails_is_an_error_and_so_is_one_that_writes_nothing(bundle, bin_folder):
+def test_a_trtexec_that_fails_or_writes_nothing_is_an_error(bundle, bin_folder):
     command(bin_folder / "trtexec", "exit 7")
     assert run(write(bundle), bin_folder).returncode == 7
     command(bin_folder / "trtexec", "exit 0")
@@ -150,7 +150,7 @@ def test_a_trtexec_that_fails_is_an_error_and_so_is_one_that_writes_nothing(bund
     assert (done.returncode, "wrote no engine" in done.stderr) == (1, True)
 
 
-def test_a_static_graph_has_the_batch_free_only(tiny, make_bundle):
+def test_a_static_graph_has_shapes_that_differ_in_the_batch_only(tiny, make_bundle):
     text = format_script(make_bundle(tiny, ("onnx",), size=(64, 96)).manifest, SIZES)
     assert "--minShapes=image:1x3x64x96,mask:1x1x64x96" in text
     assert "--maxShapes=image:2x3x64x96,mask:2x1x64x96" in text
@@ -171,7 +171,7 @@ def test_shapes_follow_the_layout(bundle):
     assert "--optShapes=image:1x256x256x3,mask:1x256x256" in text
 
 
-def test_a_graph_with_nothing_free_gets_no_shapes(bundle):
+def test_a_graph_with_fixed_shapes_gets_no_shapes(bundle):
     assert "Shapes=" not in format_script(bytes_in(bundle, 64, 64, batch=1), SIZES)
 
 
@@ -230,7 +230,7 @@ def engine_file(tmp_path) -> Path:
     return tmp_path / "trtexec.engine"
 
 
-def test_an_engine_of_trtexec_is_registered_as_what_it_is(bundle, engine_file, load):
+def test_an_engine_of_trtexec_is_registered_with_its_own_profiles(bundle, engine_file, load):
     load(BuiltEngine())
     settings = BuildSettings(optimization_level=4)
     register_engine(bundle, "trt", engine_file, None, Options(settings))
@@ -255,7 +255,7 @@ def test_an_engine_of_trtexec_is_registered_as_what_it_is(bundle, engine_file, l
         (BuiltEngine(high=128), "of which the last does not take all sizes"),
     ],
 )
-def test_an_engine_that_does_not_belong_here_leaves_the_bundle_as_it_was(bundle, engine_file, load, engine, says):
+def test_a_refused_engine_leaves_the_bundle_as_it_was(bundle, engine_file, load, engine, says):
     load(engine)
     before = (bundle.path / "manifest.json").read_bytes()
     with pytest.raises(GlamaError, match=says):
@@ -273,7 +273,7 @@ def test_only_tensorrts_engines_are_registered(bundle, engine_file, tmp_path):
         register_engine(bundle, "trt", tmp_path / "missing")
 
 
-def test_an_engine_is_registered_only_where_it_can_be_loaded(bundle, engine_file, monkeypatch):
+def test_an_engine_is_registered_only_on_a_machine_that_can_load_it(bundle, engine_file, monkeypatch):
     monkeypatch.setattr(gpus, "find_local_capability", lambda: None)
     with pytest.raises(EngineError, match="registered on the device that runs it"):
         register_engine(bundle, "trt", engine_file)

@@ -107,7 +107,7 @@ def test_an_fp32_engine_is_strongly_typed_and_without_tf32(tiny_bundle, tmp_path
     assert "TF32" not in flags
 
 
-def test_the_same_code_drives_the_package_tensorrt(shim, onnx_only):
+def test_the_same_code_builds_with_the_package_tensorrt(shim, onnx_only):
     engine = add_engine(onnx_only, "trt", SMALL).manifest.engines["tensorrt"]
     assert engine.versions["tensorrt"] == "10.13.0"
     assert engine.files[0].bytes > 100_000
@@ -122,7 +122,7 @@ def test_a_dynamic_engine_of_tensorrt_has_profiles_for_small_middle_and_large_si
     assert {profile.max_batch for profile in engine.profiles} == {2}
 
 
-def test_an_engine_of_tensorrt_rtx_has_one_profile_unless_three_are_asked_for(onnx_only):
+def test_an_engine_of_tensorrt_rtx_has_three_profiles_only_if_asked_for(onnx_only):
     engine = add_engine(onnx_only, "trt-rtx", SMALL).manifest.engines["tensorrt-rtx"]
     assert engine.profiles == (SMALL,)
     three = add_engine(onnx_only, "trt-rtx", SMALL, options=Options(profiles="three")).manifest.engines["tensorrt-rtx"]
@@ -147,7 +147,7 @@ def test_the_settings_reach_the_builder_and_the_manifest(shim, onnx_only, tmp_pa
         (BuildSettings(refittable=True), "REFIT"),
     ],
 )
-def test_flags_that_cannot_be_built_without_a_gpu_reach_the_builder(shim, tiny_bundle, tmp_path, settings, flag):
+def test_settings_that_need_a_gpu_reach_the_builder(shim, tiny_bundle, tmp_path, settings, flag):
     asked = task(tiny_bundle.path / "model.onnx", tmp_path / "e", "tensorrt", settings=settings)
     with pytest.raises(subprocess.CalledProcessError) as error:  # TensorRT-RTX, which the shim is, builds none of them
         log_of(asked)
@@ -155,7 +155,7 @@ def test_flags_that_cannot_be_built_without_a_gpu_reach_the_builder(shim, tiny_b
     assert flag in flags
 
 
-def test_a_timing_cache_is_made_and_read_again(shim, onnx_only, tmp_path):
+def test_a_timing_cache_is_written_and_read_again(shim, onnx_only, tmp_path):
     cache = tmp_path / "timings" / "cache"
     cache.parent.mkdir()
     add_engine(onnx_only, "trt", STATIC, options=Options(timing_cache=cache))
@@ -165,7 +165,7 @@ def test_a_timing_cache_is_made_and_read_again(shim, onnx_only, tmp_path):
 
 
 @pytest.mark.parametrize("accepted", [False, None])
-def test_a_timing_cache_that_tensorrt_refuses_is_named(tmp_path, accepted):
+def test_a_refused_timing_cache_is_an_error_that_names_the_file(tmp_path, accepted):
     class Config:
         def create_timing_cache(self, data: bytes) -> object:
             return None if accepted is None else data
@@ -185,7 +185,7 @@ def test_gpus_are_recorded_by_capability(onnx_only):
     assert engine.settings == options.settings
 
 
-def test_without_names_an_engine_of_tensorrt_rtx_is_for_ampere_and_later(bundle):
+def test_without_gpus_an_engine_of_tensorrt_rtx_is_for_ampere_and_later(bundle):
     assert bundle.manifest.engines["tensorrt-rtx"].compute_capabilities == ("8.0+",)
 
 
@@ -196,7 +196,7 @@ def test_an_engine_of_tensorrt_is_for_the_gpu_that_built_it(monkeypatch, tmp_pat
     assert tensorrt._list_capabilities(task(tmp_path, tmp_path, "tensorrt", settings=settings)) == expected
 
 
-def test_a_gpu_that_tensorrt_rtx_does_not_build_for_is_named(onnx_only):
+def test_a_gpu_that_tensorrt_rtx_does_not_support_is_an_error_that_names_it(onnx_only):
     options = Options(BuildSettings(gpus=("rtx-4090", "jetson-orin")))
     with pytest.raises(EngineError, match=r"builds for compute capabilities 7\.5, .*, not for 8\.7 \(jetson-orin\)"):
         add_engine(onnx_only, "trt-rtx", STATIC, options=options)
@@ -216,7 +216,7 @@ def test_turing_computes_in_fp16_only(tiny, make_bundle, onnx_only, int8_bundle)
 
 @pytest.mark.without_gpu
 @pytest.mark.parametrize("settings", [BuildSettings(stripped=True), BuildSettings(refittable=True)])
-def test_weights_are_left_out_by_tensorrt_rtx_only_where_a_gpu_is(onnx_only, settings):
+def test_tensorrt_rtx_needs_a_gpu_to_strip_weights(onnx_only, settings):
     with pytest.raises(EngineError, match="only where an NVIDIA GPU is, and finds none; build on a machine with one"):
         add_engine(onnx_only, "trt-rtx", STATIC, options=Options(settings))
     assert not (onnx_only.path / "tensorrt-rtx").exists()
@@ -230,13 +230,13 @@ def test_an_engine_without_weights_is_smaller(onnx_only):
     assert stripped.files[0].bytes < whole.files[0].bytes
 
 
-def test_too_small_a_workspace_is_said_to_be_that(onnx_only):
+def test_too_small_a_workspace_is_an_error_that_names_it(onnx_only):
     options = Options(BuildSettings(workspace_mib=1))
     with pytest.raises(EngineError, match=r"cannot do with `workspace_mib=1` MiB at these sizes; give more"):
         add_engine(onnx_only, "trt-rtx", SizeRange(min=(64, 64), opt=(512, 512), max=(2048, 2048)), options=options)
 
 
-def test_a_graph_whose_types_are_not_what_was_asked_for_is_not_built(tiny_bundle, tmp_path):
+def test_a_graph_in_another_precision_is_not_built(tiny_bundle, tmp_path):
     with pytest.raises(EngineError, match=r"layer stem/l2l \(convolution\) has fp32 where fp16 was asked for"):
         tensorrt.build(task(tiny_bundle.path / "model.onnx", tmp_path / "e", precision="fp16"))
     assert not (tmp_path / "e").exists()
@@ -269,7 +269,7 @@ def test_the_plugin_is_registered_before_the_graph_is_parsed(tmp_path, monkeypat
         tensorrt._build_here(task(tmp_path / "x.onnx", tmp_path / "e", "tensorrt", fft="plugin"))
 
 
-def test_a_tensorrt_before_10_is_too_old(shim, tiny_bundle, tmp_path):
+def test_a_tensorrt_before_10_is_refused(shim, tiny_bundle, tmp_path):
     init = shim / "tensorrt" / "__init__.py"
     init.write_text(init.read_text().replace("10.13.0", "8.5.2.2"))
     with pytest.raises(EngineError, match=r"TensorRT 8\.5\.2\.2 is here, 10\.0 or later is needed"):
@@ -277,7 +277,7 @@ def test_a_tensorrt_before_10_is_too_old(shim, tiny_bundle, tmp_path):
 
 
 @pytest.mark.without_gpu
-def test_the_report_is_of_the_network_where_the_engine_cannot_be_opened(onnx_only):
+def test_without_a_gpu_the_report_is_of_the_network(onnx_only):
     heard: list[Report] = []
     engine = add_engine(onnx_only, "trt-rtx", SMALL, report=heard.append).manifest.engines["tensorrt-rtx"]
     (report,) = heard
@@ -289,7 +289,7 @@ def test_the_report_is_of_the_network_where_the_engine_cannot_be_opened(onnx_onl
 
 
 @pytest.mark.parametrize("settings", [BuildSettings(), BuildSettings(version_compatible=True)])
-def test_only_a_version_compatible_engine_may_run_host_code_when_inspected(tmp_path, monkeypatch, settings):
+def test_a_finished_engine_is_opened_with_its_settings(tmp_path, monkeypatch, settings):
     class Runtime:
         engine_host_code_allowed = False
 
@@ -311,7 +311,7 @@ def test_only_a_version_compatible_engine_may_run_host_code_when_inspected(tmp_p
 
 
 @pytest.mark.gpu
-def test_the_report_is_of_the_engine_where_a_gpu_is(onnx_only):
+def test_with_a_gpu_the_report_is_of_the_engine(onnx_only):
     heard: list[Report] = []
     add_engine(onnx_only, "trt-rtx", SMALL, report=heard.append)
     assert heard[0].contents.source == "engine"
@@ -384,7 +384,7 @@ def test_without_a_driver_the_engine_fails_in_one_clear_line(bundle):
 
 @pytest.mark.without_gpu
 @pytest.mark.parametrize("precision", ["int8", "int8+fp16", "auto"])
-def test_an_engine_in_int8_is_opened_where_int8_is_asked_for(int8_bundle, precision):
+def test_the_precision_int8_opens_an_int8_engine(int8_bundle, precision):
     with pytest.raises(EngineError, match="no NVIDIA driver or GPU here"):
         glama_deploy.load(int8_bundle.path, "tensorrt", precision)
     with pytest.raises(EngineError, match="fp32 is chosen at export"):
@@ -392,7 +392,7 @@ def test_an_engine_in_int8_is_opened_where_int8_is_asked_for(int8_bundle, precis
 
 
 @pytest.mark.without_gpu
-def test_auto_uses_the_next_engine_and_logs_the_reason(bundle, caplog):
+def test_auto_tries_the_next_engine_and_logs_why(bundle, caplog):
     assert glama_deploy.load(bundle.path).backend == "openvino"
     (message,) = caplog.messages
     assert "no NVIDIA driver or GPU here" in message
@@ -400,14 +400,14 @@ def test_auto_uses_the_next_engine_and_logs_the_reason(bundle, caplog):
 
 
 @pytest.mark.without_gpu
-def test_parity_of_an_engine_that_cannot_run_here_says_why(tiny, tmp_path):
+def test_the_parity_of_an_engine_that_cannot_run_has_a_reason(tiny, tmp_path):
     outcome = export(Request(tiny, tmp_path / "b", ("trt-rtx",)))
     parity = outcome.bundle.manifest.engines["tensorrt-rtx"].parity
     assert not parity.measured
     assert "no NVIDIA driver" in parity.reason
 
 
-def test_an_engine_of_another_version_says_how_to_rebuild(bundle):
+def test_an_engine_of_another_version_is_an_error_that_names_the_build(bundle):
     engine = bundle.manifest.engines["tensorrt-rtx"]
     old = engine.model_copy(update={"versions": {"tensorrt_rtx": "1.0.0"}})
     manifest = bundle.manifest.model_copy(update={"engines": {**bundle.manifest.engines, "tensorrt-rtx": old}})
@@ -419,13 +419,13 @@ def test_an_engine_of_another_version_says_how_to_rebuild(bundle):
         open_bundle(Bundle(bundle.path, manifest), "tensorrt")
 
 
-def test_a_bundle_without_an_engine_says_how_to_build_one(tiny_bundle):
+def test_a_bundle_without_an_engine_is_an_error_that_names_the_build(tiny_bundle):
     with pytest.raises(EngineError, match=r"add one: `build\(.*, target=trt\)` \(or trt-rtx\)"):
         glama_deploy.load(tiny_bundle.path, "tensorrt")
 
 
 @pytest.mark.gpu
-def test_the_engine_is_the_reference(tiny, bundle, photo, hole):
+def test_the_engine_agrees_with_the_reference(tiny, bundle, photo, hole):
     reference = glama_deploy.load(tiny, "torch").predict(photo, hole)
     # fp32 without TF32: as for the engines on a CPU
     assert np.abs(glama_deploy.load(bundle.path, "tensorrt").predict(photo, hole) - reference).max() < 2e-5
@@ -441,7 +441,7 @@ def test_the_engine_is_the_reference(tiny, bundle, photo, hole):
     ids=["bytes of any size", "bytes of one size, split", "split"],
 )
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-def test_each_way_to_write_the_graph_builds(tiny, make_bundle, settings, precision):
+def test_each_form_of_the_graph_builds(tiny, make_bundle, settings, precision):
     bundle = make_bundle(tiny, ("trt-rtx",), precision=precision, profile=SMALL, **settings)
     assert bundle.manifest.engines["tensorrt-rtx"].precision == precision
 

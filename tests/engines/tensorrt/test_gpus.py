@@ -56,22 +56,22 @@ from glama_deploy.errors import GlamaError
         ("NVIDIA GB10", "12.1"),
     ],
 )
-def test_a_gpu_is_known_by_its_names_and_its_capability(name, capability):
+def test_a_gpu_is_found_by_its_names_and_its_capability(name, capability):
     assert gpus.find_capability(name) == capability
 
 
 @pytest.mark.parametrize(("name", "near"), [("rtx-4091", "rtx-4090"), ("jetson-orion", "jetson-orin")])
-def test_an_unknown_gpu_is_answered_with_those_near_to_it(name, near):
+def test_an_unknown_gpu_is_an_error_with_similar_names(name, near):
     with pytest.raises(GlamaError, match=rf"no GPU is known as '{name}' \(near to it: .*{near}.*8\.9, too"):
         gpus.find_capability(name)
 
 
-def test_a_name_near_to_none_is_answered_with_examples():
+def test_a_gpu_without_similar_names_is_an_error_with_examples():
     with pytest.raises(GlamaError, match="such as rtx-4090 or jetson-orin"):
         gpus.find_capability("banana")
 
 
-def test_no_name_stands_twice():
+def test_no_gpu_stands_twice_in_the_table():
     names = [name for row in gpus._NAMES_BY_CAPABILITY.values() for name in row.split()]
     assert len(names) == len(set(names))
     assert all(gpus.find_capability(name) == gpus.GPUS[name] for name in names)  # none contains a word that is left out
@@ -98,12 +98,12 @@ class Driver:
         return 0
 
 
-def test_the_gpu_of_this_machine_is_asked_of_the_driver(monkeypatch):
+def test_the_driver_says_which_gpu_this_machine_has(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver())
     assert gpus.find_local_capability() == "8.7"
 
 
-def test_no_driver_and_no_gpu_are_no_error(monkeypatch):
+def test_a_machine_without_a_driver_or_gpu_has_no_capability(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Driver(status=100))
     assert gpus.find_local_capability() is None
 

@@ -53,11 +53,11 @@ def mixed(parsed) -> Parsed:
     return parsed("up0/conv", "up1/conv", "up2/conv")
 
 
-def test_a_half_network_computes_in_half_throughout(half):
+def test_all_layers_of_a_half_network_compute_in_half(half):
     inspection.check_types(trt, half.network, "fp16", ())
 
 
-def test_a_layer_of_another_type_is_named_with_both_types_and_how_many_there_are(half, mixed):
+def test_a_layer_of_another_type_is_an_error_with_both_types_and_the_count(half, mixed):
     with pytest.raises(
         EngineError, match=r"layer stem/l2l \(convolution\) has fp16 where fp32 was asked for, (\d+) of"
     ):
@@ -77,7 +77,7 @@ def in_bytes(int8_bundle) -> Parsed:
     return Parsed(str(int8_bundle.graph("int8+fp16")))
 
 
-def test_a_network_in_int8_multiplies_bytes_but_where_it_is_said(in_bytes, half, int8_bundle):
+def test_a_network_in_int8_multiplies_bytes_except_in_kept_layers(in_bytes, half, int8_bundle):
     kept = int8_bundle.manifest.graphs["int8+fp16"].kept
     inspection.check_types(trt, in_bytes.network, "int8+fp16", kept)
     with pytest.raises(
@@ -88,7 +88,7 @@ def test_a_network_in_int8_multiplies_bytes_but_where_it_is_said(in_bytes, half,
         inspection.check_types(trt, half.network, "int8+fp16", kept)
 
 
-def test_convolutions_of_bytes_are_counted_as_such(in_bytes, int8_bundle):
+def test_convolutions_of_bytes_are_counted_as_int8(in_bytes, int8_bundle):
     contents = inspection.inspect_network(trt, in_bytes.network)
     kept = int8_bundle.manifest.graphs["int8+fp16"].kept
     not_int8 = sum(not name.startswith("up") for name in kept)
@@ -114,7 +114,7 @@ def test_layers_casts_and_weights_are_counted(half, mixed):
     assert other.weights["fp32"] > 1000
 
 
-def test_bases_that_are_made_in_the_graph_are_about_sizes(half):
+def test_layers_that_compute_fft_matrices_are_about_sizes(half):
     kinds = inspection.inspect_network(trt, half.network).kinds
     assert any(kind.is_about_sizes and kind.type == "UNARY" for kind in kinds)  # the sines and cosines
     assert not any(kind.type == "UNARY" and not kind.is_about_sizes for kind in kinds)
@@ -146,7 +146,7 @@ def test_the_inspectors_layers_are_counted_by_type_and_precision():
     assert Contents("engine", kinds, {}, ()).shuffles == 1
 
 
-def test_an_engine_is_seen_through_its_inspector():
+def test_an_engine_is_read_by_tensorrts_inspector():
     layers = [{"Name": "a", "LayerType": "Reformat", "Outputs": [{"Format/Datatype": "Half"}]}]
     inspector = SimpleNamespace(get_engine_information=lambda form: json.dumps({"Layers": layers, "form": str(form)}))
     engine = SimpleNamespace(
@@ -165,5 +165,5 @@ def test_an_engine_is_seen_through_its_inspector():
     ]
 
 
-def test_an_engine_that_says_names_only_is_counted_all_the_same():
+def test_layers_without_details_are_counted_as_unknown():
     assert inspection.parse_layers('{"Layers": ["a", "b"]}') == (Kind("unknown", "", 2),)

@@ -32,7 +32,7 @@ def test_the_default_has_a_small_a_middle_and_a_large_profile():
     assert described(DEFAULT_PROFILE) == expected
 
 
-def test_sides_follow_the_rule_each_for_itself():
+def test_height_and_width_follow_the_rule_independently():
     sizes = SizeRange(min=(64, 64), opt=(512, 768), max=(1080, 1920))
     assert described(sizes) == [((256, 384), (384, 576)), ((512, 768), (1024, 1536)), ((1048, 1712), (1080, 1920))]
 
@@ -68,7 +68,7 @@ def test_a_static_engine_has_one_profile(height, width):
 
 
 @pytest.mark.parametrize(("target", "asked", "count"), [("trt", "auto", 3), ("trt", "one", 1), ("trt-rtx", "auto", 1)])
-def test_the_number_of_automatic_profiles_depends_on_the_target(target, asked, count):
+def test_auto_is_three_profiles_for_tensorrt_and_one_for_tensorrt_rtx(target, asked, count):
     found = choose_profiles(find_target(target), DEFAULT_PROFILE, DEFAULT_PROFILE, Options(profiles=asked))
     assert len(found) == count
     assert found[-1].max == DEFAULT_PROFILE.max
