@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from glama_deploy.bundle import DEFAULT_PROFILE, Bundle
-from glama_deploy.catalogue import ENGINES, find_target, listed
+from glama_deploy.catalogue import ENGINES, EngineRecord, find_target, listed
 from glama_deploy.cli.entry import Command, argument, option
 from glama_deploy.cli.options.builder import BuilderOptions
 from glama_deploy.cli.options.sizes import SizeOptions
@@ -58,14 +58,7 @@ def glama_build(
     tolerances = parse_tolerances(tolerance)
     if report and (engine is not None or "report" not in record.options):
         raise GlamaError("--report is of an engine that TensorRT builds; leave it out")
-    if engine is not None and (sizes.is_given or builder.timing_cache or builder.profiles != "auto"):
-        raise GlamaError(
-            "--engine has its sizes and profiles already; leave out --min-size and all that says how to build"
-        )
-    if sizes.is_given and "sizes" not in record.options:
-        raise GlamaError("--min-size, --opt-size, --max-size and --max-batch are TensorRT's; leave them out")
-    if (sizes.has_sizes or builder.profiles != "auto") and opened.sizes.static:
-        raise GlamaError(f"this bundle is of one size, {opened.sizes}; leave out --min-size and all that gives others")
+    _check_sizes(opened, record, sizes, builder, engine)
     options.check(record)
     if engine is None and not options.list_given():
         options = read_asked_options(opened.manifest, record)
@@ -94,6 +87,20 @@ def glama_build(
     for each in reports:
         print_report(console, each)
     return print_bound(console, result.manifest.engines[record.name]) if tolerances else 0
+
+
+def _check_sizes(
+    bundle: Bundle, record: EngineRecord, sizes: SizeOptions, builder: BuilderOptions, engine: Path | None
+) -> None:
+    """Raise GlamaError if sizes or profiles are given that have no effect."""
+    if engine is not None and (sizes.is_given or builder.timing_cache or builder.profiles != "auto"):
+        raise GlamaError(
+            "--engine has its sizes and profiles already; leave out --min-size and all that says how to build"
+        )
+    if sizes.is_given and "sizes" not in record.options:
+        raise GlamaError("--min-size, --opt-size, --max-size and --max-batch are TensorRT's; leave them out")
+    if (sizes.has_sizes or builder.profiles != "auto") and bundle.sizes.static:
+        raise GlamaError(f"this bundle is of one size, {bundle.sizes}; leave out --min-size and all that gives others")
 
 
 main = Command("glama-build", glama_build)
