@@ -40,11 +40,6 @@ def test_a_field_is_shown_as_its_option(message, shown):
     assert show_options(message) == shown
 
 
-def test_a_console_shows_options_where_the_library_names_fields(capsys):
-    Console(width=80).print("trt-rtx: export again with `fft=matmul`")
-    assert capsys.readouterr().out == "trt-rtx: export again with --fft matmul\n"
-
-
 def test_a_command_shows_options_where_the_library_names_fields(capsys):
     def fail() -> None:
         raise GlamaError("the output is there; choose another `out` or pass `overwrite=True`")
