@@ -272,7 +272,7 @@ def test_the_plugin_is_registered_before_the_graph_is_parsed(tmp_path, monkeypat
 def test_a_tensorrt_before_10_is_refused(shim, tiny_bundle, tmp_path):
     init = shim / "tensorrt" / "__init__.py"
     init.write_text(init.read_text().replace("10.13.0", "8.5.2.2"))
-    with pytest.raises(EngineError, match=r"TensorRT 8\.5\.2\.2 is here, 10\.0 or later is needed"):
+    with pytest.raises(EngineError, match=r"TensorRT 8\.5\.2\.2 is installed, 10\.0 or later is needed"):
         tensorrt.build(task(tiny_bundle.path / "model.onnx", tmp_path / "e", "tensorrt"))
 
 
