@@ -16,7 +16,7 @@ from glama_deploy import catalogue
 from glama_deploy.errors import BundleError, GlamaError
 from glama_deploy.frozen import FrozenModel
 from glama_deploy.io.files import check_path, sha256
-from glama_deploy.network import MIN_SIDE, SIZE_MULTIPLE, NetworkConfig, next_side
+from glama_deploy.network import MAX_SIDE, MIN_SIDE, SIZE_MULTIPLE, NetworkConfig, next_side
 from glama_deploy.node_names import BATCH, HEIGHT, WIDTH
 
 #: Schema 2 added optimization profiles, build settings and compute capabilities; uint8 tensors; FFT lowerings.
@@ -40,9 +40,6 @@ def graph_name(precision: str) -> str:
     """
     return ONNX if precision == "fp32" else f"model.{precision}.onnx"
 
-
-#: The greatest side in pixels. Larger sides are refused, because no engine of this project ever ran them.
-MAX_SIDE = 16384
 
 #: The greatest number of characters of an artifact's path. Some file systems do not support longer names.
 MAX_ARTIFACT_PATH = 200

@@ -18,6 +18,9 @@ SIZE_MULTIPLE = 8
 #: Smallest height and width in pixels. The bottleneck is then 2×2, the smallest size for a reflection padding of 1.
 MIN_SIDE = 16
 
+#: Greatest height and width in pixels. Larger sides are refused, because no engine of this project ever ran them.
+MAX_SIDE = 16384
+
 #: Number of box means at each level of the pyramid of `fill: pull-push`, the finest level first. Checkpoints do not
 #: store these constants, so other values need another name than `pull-push`.
 FILL_SMOOTHINGS = (2, 4, 4, 4, 4, 8, 8)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from glama_deploy.bundle import MAX_SIDE
 from glama_deploy.cost import long_side
 from glama_deploy.errors import EngineError, ImageError
 from glama_deploy.inpainting import tiles
@@ -20,7 +19,7 @@ from glama_deploy.inpainting.planner import Limits, Plan, plan_batch, plan_image
 from glama_deploy.inpainting.planner import Region as Region
 from glama_deploy.inpainting.planner import check_region as check_region
 from glama_deploy.inpainting.tensors import DeviceArray, is_on_device, to_images, to_tensors
-from glama_deploy.network import MIN_SIDE, NetworkConfig
+from glama_deploy.network import MAX_SIDE, MIN_SIDE, NetworkConfig
 from glama_deploy.node_names import INPAINTED, PREDICTED
 from glama_deploy.runtime.base import DeviceKind, Runner
 from glama_deploy.runtime.calls import native_call

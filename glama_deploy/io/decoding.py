@@ -22,9 +22,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from glama_deploy import memory
-from glama_deploy.bundle import MAX_SIDE
 from glama_deploy.errors import ImageError
 from glama_deploy.io.files import check_path
+from glama_deploy.network import MAX_SIDE
 
 #: Supported modes of Pillow: they are used directly or converted without loss.
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}

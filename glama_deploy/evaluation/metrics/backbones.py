@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from glama_deploy.errors import GlamaError
-from glama_deploy.evaluation.metrics.registry import WeightFile
+from glama_deploy.evaluation.metrics.weight_file import WeightFile
 
 
 def find_cache() -> Path:

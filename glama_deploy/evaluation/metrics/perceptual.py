@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from glama_deploy.evaluation.metrics import backbones
 from glama_deploy.evaluation.metrics.pairs import Measurement, Pair
-from glama_deploy.evaluation.metrics.registry import WeightFile
+from glama_deploy.evaluation.metrics.weight_file import WeightFile
 
 
 class Lpips:

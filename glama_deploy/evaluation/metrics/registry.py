@@ -17,6 +17,7 @@ from pydantic import AfterValidator
 from glama_deploy.errors import GlamaError
 from glama_deploy.evaluation.metrics import pixelwise, spectrum
 from glama_deploy.evaluation.metrics.pairs import Measurement, Pair, Region
+from glama_deploy.evaluation.metrics.weight_file import WeightFile
 
 #: The version of the metrics' definitions. Results of another version are not added to.
 DEFINITIONS = 2
@@ -30,19 +31,6 @@ Measure = Callable[[Pair], Measurement]
 #: Sees an image, uint8 H×W×3, with masks, bool H×W: float32 [masks, 2, D], features of the missing pixels (NaN where
 #: no pixel is missing) and of the whole image.
 Extract = Callable[[np.ndarray, Sequence[np.ndarray]], np.ndarray]
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """A published file of weights: its names, PyTorch's own first, and its address."""
-
-    names: tuple[str, ...]
-    url: str
-
-    @property
-    def digest(self) -> str:
-        """The first characters of the file's SHA-256, which end its name."""
-        return Path(self.names[0]).stem.rpartition("-")[2]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,9 @@ from scipy.signal import correlate
 from glama_deploy.errors import GlamaError
 from glama_deploy.evaluation.metrics import backbones, spectrum
 from glama_deploy.evaluation.metrics.perceptual import compute_fid
-from glama_deploy.evaluation.metrics.registry import METRICS, WeightFile, sort_metrics
+from glama_deploy.evaluation.metrics.registry import METRICS, sort_metrics
 from glama_deploy.evaluation.metrics.scores import Judge
+from glama_deploy.evaluation.metrics.weight_file import WeightFile
 
 
 def test_an_identical_image_has_no_error(pair):

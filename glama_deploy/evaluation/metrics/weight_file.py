@@ -1,0 +1,19 @@
+"""A published file of weights that a metric needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A published file of weights: its names, PyTorch's own first, and its address."""
+
+    names: tuple[str, ...]
+    url: str
+
+    @property
+    def digest(self) -> str:
+        """The first characters of the file's SHA-256, which end its name."""
+        return Path(self.names[0]).stem.rpartition("-")[2]
