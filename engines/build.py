@@ -21,7 +21,7 @@ from glama_deploy.bundle import (
     graph_name,
     manifest_text,
 )
-from glama_deploy.catalogue import ENGINES, EngineRecord, Tolerance, find_target, listed
+from glama_deploy.catalogue import ENGINES, EngineRecord, Tolerance, find_target, join_names
 from glama_deploy.engines import base
 from glama_deploy.engines.base import BuildTask
 from glama_deploy.engines.tensorrt.inspection import Report
@@ -89,7 +89,7 @@ def add_engine(
     """
     record = find_target(target)
     if not record.builder:
-        built = listed(each.target for each in ENGINES.values() if each.builder)
+        built = join_names(each.target for each in ENGINES.values() if each.builder)
         raise GlamaError(f"an ONNX model is not built from a bundle, it is exported; expected {built}")
     if bundle.manifest.fft not in record.lowerings:
         raise GlamaError(base.explain_lowering(record, bundle.manifest.fft))

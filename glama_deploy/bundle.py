@@ -50,14 +50,14 @@ NOT_ASKED = "not asked for"
 
 def _check_engine(name: str) -> str:
     if name not in catalogue.ENGINES:
-        raise ValueError(f"unknown engine {name!r}; expected {catalogue.listed(catalogue.ENGINES)}")
+        raise ValueError(f"unknown engine {name!r}; expected {catalogue.join_names(catalogue.ENGINES)}")
     return name
 
 
 def _check_precision(name: str) -> str:
     expected = catalogue.bundle_precisions()
     if name not in expected:
-        raise ValueError(f"unknown precision {name!r}; expected {catalogue.listed(expected)}")
+        raise ValueError(f"unknown precision {name!r}; expected {catalogue.join_names(expected)}")
     return name
 
 

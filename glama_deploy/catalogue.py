@@ -78,17 +78,17 @@ class PrecisionRecord:
         return 4 if self.computed == "fp32" else 2
 
 
-#: Bounds of parity. fp32: rounding in another order of summation, through 9 to 18 blocks. fp16: five steps of 8 bits at
-#: the worst pixel of all. bf16 has an eighth of fp16's digits.
-_FP32, _FP16, _BF16 = Tolerance(2e-5), Tolerance(2e-2), Tolerance(1e-1)
+#: Bounds of parity. In fp32, sums are rounded in another order, through 9 to 18 blocks. In fp16, the worst pixel of all
+#: may be about 5/255 off. bf16 has an eighth of fp16's digits.
+_FP32_TOLERANCE, _FP16_TOLERANCE, _BF16_TOLERANCE = Tolerance(2e-5), Tolerance(2e-2), Tolerance(1e-1)
 
 #: Single pixels on edges may be far off in int8 and are not seen, so int8 is judged as a whole.
 INT8_LEAST_PSNR_DB = 40.0
-_INT8 = Tolerance(least_psnr=INT8_LEAST_PSNR_DB)
+_INT8_TOLERANCE = Tolerance(least_psnr=INT8_LEAST_PSNR_DB)
 
-#: What the search for int8's places must reach beyond the bound, in dB. On the missing pixels of the photos that it is
-#: calibrated on: other photos are a little further off. On the cases that parity is measured on: by as much do engines
-#: differ among themselves.
+#: Margins in dB beyond the bound, which the search for int8 layers must reach. The first is for the missing pixels of
+#: the calibration photos, because other photos are a little further off. The second is for the parity cases: engines
+#: differ by this much among themselves.
 INT8_PHOTOS_MARGIN_DB = 1.0
 INT8_PARITY_MARGIN_DB = 0.2
 
@@ -97,14 +97,19 @@ PRECISIONS: Mapping[str, PrecisionRecord] = MappingProxyType(
     {
         record.name: record
         for record in (
-            PrecisionRecord("fp32", stored="fp32", computed="fp32", tolerance=_FP32),
-            PrecisionRecord("bf16", stored="bf16", computed="bf16", tolerance=_BF16),
-            PrecisionRecord("fp16", stored="fp16", computed="fp16", tolerance=_FP16),
-            PrecisionRecord("int8", stored="int8", computed="fp32", tolerance=_INT8, is_quantized=True),
+            PrecisionRecord("fp32", stored="fp32", computed="fp32", tolerance=_FP32_TOLERANCE),
+            PrecisionRecord("bf16", stored="bf16", computed="bf16", tolerance=_BF16_TOLERANCE),
+            PrecisionRecord("fp16", stored="fp16", computed="fp16", tolerance=_FP16_TOLERANCE),
+            PrecisionRecord("int8", stored="int8", computed="fp32", tolerance=_INT8_TOLERANCE, is_quantized=True),
             PrecisionRecord(
-                "int8+bf16", stored="int8", computed="bf16", tolerance=_INT8, is_quantized=True, is_in_bundles=False
+                "int8+bf16",
+                stored="int8",
+                computed="bf16",
+                tolerance=_INT8_TOLERANCE,
+                is_quantized=True,
+                is_in_bundles=False,
             ),
-            PrecisionRecord("int8+fp16", stored="int8", computed="fp16", tolerance=_INT8, is_quantized=True),
+            PrecisionRecord("int8+fp16", stored="int8", computed="fp16", tolerance=_INT8_TOLERANCE, is_quantized=True),
         )
     }
 )
@@ -156,9 +161,11 @@ def check_tolerances(overrides: Mapping[str, Tolerance], measured: Iterable[str]
     names = list(dict.fromkeys(PRECISIONS[name].stored for name in measured))
     for name, bound in overrides.items():
         if name not in export_precisions():
-            raise GlamaError(f"a tolerance is for {name!r}; expected {listed(export_precisions())}")
+            raise GlamaError(f"a tolerance is for {name!r}; expected {join_names(export_precisions())}")
         if name not in names:
-            raise GlamaError(f"a tolerance is for {name}, which is not measured here (but {listed(names, 'and')} is)")
+            raise GlamaError(
+                f"a tolerance is for {name}, which is not measured here (but {join_names(names, 'and')} is)"
+            )
         if bound.least_psnr is None and PRECISIONS[name].is_quantized:
             raise GlamaError(f"the tolerance of {name} is {bound}; {name} is judged as a whole, by a least PSNR in dB")
 
@@ -250,7 +257,7 @@ class EngineRecord:
         if asked in self.precisions:
             return self.precisions[asked]
         supported = [name for name in self.precisions if name in export_precisions()]
-        remedy = self.remedies.get(asked, f"use {listed(supported)}")
+        remedy = self.remedies.get(asked, f"use {join_names(supported)}")
         raise GlamaError(f"{self.target} does not support precision {asked!r}; {remedy}")
 
 
@@ -410,7 +417,7 @@ def engines_with(option: str) -> list[EngineRecord]:
     return [record for record in ENGINES.values() if option in record.options]
 
 
-def listed(names: Iterable[str], word: str = "or") -> str:
+def join_names(names: Iterable[str], word: str = "or") -> str:
     """Return names as a sentence lists them.
 
     Args:

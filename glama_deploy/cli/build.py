@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from glama_deploy.bundle import DEFAULT_PROFILE, Bundle
-from glama_deploy.catalogue import ENGINES, EngineRecord, find_target, listed
+from glama_deploy.catalogue import ENGINES, EngineRecord, find_target, join_names
 from glama_deploy.cli.entry import Command, argument, option
 from glama_deploy.cli.options.builder import BuilderOptions
 from glama_deploy.cli.options.sizes import SizeOptions
@@ -24,7 +24,7 @@ def glama_build(
     bundle: Annotated[Path, argument(help="Folder of the bundle.", show_default=False)],
     target: Annotated[
         str,
-        option("--target", help=f"{listed(record.target for record in ENGINES.values() if record.builder)}."),
+        option("--target", help=f"{join_names(record.target for record in ENGINES.values() if record.builder)}."),
     ],
     sizes: SizeOptions,
     builder: BuilderOptions,

@@ -8,7 +8,7 @@ from typing import Annotated, cast
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from glama_deploy.bundle import parse_size
-from glama_deploy.catalogue import PRECISIONS, listed
+from glama_deploy.catalogue import PRECISIONS, join_names
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.output.console import Console
@@ -61,13 +61,13 @@ def glama_eval(
         list[str] | None,
         option(
             "--precision",
-            help=f"Precision of the models without @BACKEND: {listed(('auto', *PRECISIONS))} (auto by default). May be "
-            "given several times.",
+            help=f"Precision of the models without @BACKEND: {join_names(('auto', *PRECISIONS))} (auto by default). "
+            "May be given several times.",
         ),
     ] = None,
     metric: Annotated[
         list[str] | None,
-        option("--metric", help=f"{listed(METRICS)} (all by default). May be given several times."),
+        option("--metric", help=f"{join_names(METRICS)} (all by default). May be given several times."),
     ] = None,
     size: Annotated[str | None, option("--size", help="HxW: crop and scale the images to this size.")] = None,
     limit: Annotated[

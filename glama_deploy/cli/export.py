@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, cast
 
 from glama_deploy.bundle import Io, parse_size
-from glama_deploy.catalogue import ENGINES, ONNX, engines_with, find_target, listed
+from glama_deploy.catalogue import ENGINES, ONNX, engines_with, find_target, join_names
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.options.builder import BuilderOptions
 from glama_deploy.cli.options.sizes import SizeOptions
@@ -33,8 +33,8 @@ def glama_export(
         list[str] | None,
         option(
             "--target",
-            help=f"{listed(record.target for record in ENGINES.values())}. May be given several times. Every bundle "
-            "has the ONNX model.",
+            help=f"{join_names(record.target for record in ENGINES.values())}. May be given several times. "
+            "Every bundle has the ONNX model.",
         ),
     ] = None,
     precision: Annotated[
@@ -108,7 +108,7 @@ def glama_export(
     profile = sizes.read()
     engines = [find_target(name) for name in target or [ONNX.target]]
     if sizes.is_given and not any("sizes" in record.options for record in engines):
-        takers = listed(record.target for record in engines_with("sizes"))
+        takers = join_names(record.target for record in engines_with("sizes"))
         raise GlamaError(f"--min-size, --opt-size, --max-size and --max-batch are TensorRT's; add --target {takers}")
     request = Request(
         checkpoint=ckpt,

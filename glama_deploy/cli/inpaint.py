@@ -9,7 +9,7 @@ from typing import Annotated, cast
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 import glama_deploy
-from glama_deploy.catalogue import PRECISIONS, EngineRecord, backends, listed
+from glama_deploy.catalogue import PRECISIONS, EngineRecord, backends, join_names
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.output.console import Console
@@ -37,12 +37,12 @@ def glama_inpaint(
         str,
         option(
             "--backend",
-            help=f"Engine: {listed(('auto', *map(_describe_backend, backends().values()), 'torch'))}.",
+            help=f"Engine: {join_names(('auto', *map(_describe_backend, backends().values()), 'torch'))}.",
         ),
     ] = "auto",
     precision: Annotated[
         str,
-        option("--precision", help=f"{listed(('auto', *PRECISIONS))}. Not every engine supports all of them."),
+        option("--precision", help=f"{join_names(('auto', *PRECISIONS))}. Not every engine supports all of them."),
     ] = "auto",
     threads: Annotated[
         int | None, option("--threads", help="CPU threads (all cores by default).", min=1, max=MAX_THREADS)

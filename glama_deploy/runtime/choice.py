@@ -42,7 +42,7 @@ def check_request(backend: str, request: Request) -> None:
         raise EngineError(f"unknown backend {backend!r}; expected {', '.join(('auto', 'torch', *known))}")
     if precision not in ("auto", *catalogue.PRECISIONS):
         raise EngineError(
-            f"unknown precision {precision!r}; expected {catalogue.listed(('auto', *catalogue.PRECISIONS))}"
+            f"unknown precision {precision!r}; expected {catalogue.join_names(('auto', *catalogue.PRECISIONS))}"
         )
     if threads is not None and not _is_count(threads):
         raise EngineError(f"threads is {threads!r}; expected a whole number from 1 to {MAX_THREADS}, or None for all")
