@@ -1,15 +1,36 @@
-"""The Markdown files of the checkout lead somewhere. `make docs` checks the links between pages of the site, not its
-pictures, and not the files outside of docs/."""
+"""Links, names and options in the Markdown files exist. `make docs` checks the links between pages of the site, not
+its pictures, and not the files outside of docs/."""
 
 from __future__ import annotations
 
+import pkgutil
 import re
 from pathlib import Path
 
 import pytest
+import typer
+
+from glama_deploy.cli import bench, build, demo, export, inpaint, masks, train
+from glama_deploy.cli import eval as evaluation
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
+#: The README and the guides. CONTRIBUTING.md names modules of an engine that does not exist.
+GUIDES = [file for file in FILES if file.parent.name == "docs" or file.name == "README.md"]
+
+COMMANDS = {
+    "bench": bench,
+    "build": build,
+    "demo": demo,
+    "eval": evaluation,
+    "export": export,
+    "inpaint": inpaint,
+    "masks": masks,
+    "train": train,
+}
+
+#: Options in the guides that belong to typer, pip, venv and benchmarks/quality/ablation.py.
+FOREIGN_OPTIONS = {"--help", "--force-reinstall", "--system-site-packages", "--train", "--steps"}
 
 #: README stays short: it is read in two minutes.
 MAX_README_LINES, MAX_README_WORDS = 90, 700
@@ -25,6 +46,37 @@ def find_links(file: Path) -> list[str]:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_every_link_and_picture_is_a_file(file):
     assert [link for link in find_links(file) if not (file.parent / link).is_file()] == []
+
+
+def list_options(command: str) -> set[str]:
+    """Return the options of a command, with both names of a switch."""
+    parameters = typer.main.get_command(COMMANDS[command].main._app).params
+    return {name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)}
+
+
+def find_options(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text))
+
+
+@pytest.mark.parametrize("file", GUIDES, ids=lambda file: file.name)
+def test_every_name_of_the_package_in_a_guide_exists(file):
+    names = set(re.findall(r"\bglama_deploy(?:\.\w+)+", file.read_text(encoding="utf-8")))
+    for name in sorted(names):
+        pkgutil.resolve_name(name)  # raises an error that has the name
+
+
+@pytest.mark.parametrize("file", GUIDES, ids=lambda file: file.name)
+def test_every_option_in_a_guide_is_an_option_of_a_command(file):
+    known = FOREIGN_OPTIONS.union(*map(list_options, COMMANDS))
+    assert find_options(file.read_text(encoding="utf-8")) - known == set()
+
+
+@pytest.mark.parametrize("file", GUIDES, ids=lambda file: file.name)
+def test_every_command_line_in_a_guide_has_options_of_its_command(file):
+    text = file.read_text(encoding="utf-8").replace("\\\n", " ")
+    lines = re.findall(rf"\bglama-({'|'.join(COMMANDS)})\b([^`|;#\n]*)", text)
+    wrong = [(command, find_options(rest) - list_options(command) - {"--help"}) for command, rest in lines]
+    assert [(command, options) for command, options in wrong if options] == []
 
 
 def test_the_readme_is_short():
