@@ -322,7 +322,7 @@ def test_a_run_that_is_interrupted_is_saved_and_says_how_to_go_on(photos, tmp_pa
     _, said = child.communicate(timeout=600)
     assert child.returncode == 130
     assert "which is saved in" in said.replace("\n", " ")
-    assert "resume the run to continue" in said.replace("\n", " ")
+    assert "continue the run with --resume" in said.replace("\n", " ")
     latest = checkpoints.Checkpoints(tmp_path / "run", 3).find_latest()
     assert checkpoints.read(latest)["training"]["step"] == int(latest.stem.partition("-")[2])
 
@@ -377,7 +377,7 @@ def test_a_run_is_neither_overwritten_nor_resumed_with_another_config(photos, tm
             train(asked(photos, **changes), tmp_path / "run", resume=True, device="cpu")
     with pytest.raises(CheckpointError, match=r"is of another network than the config's: ngf is 8, not 16"):
         train(asked(photos, network__ngf=16), tmp_path / "other", weights=tmp_path / "run" / "step-00000002.pt")
-    with pytest.raises(GlamaError, match="leave weights out"):
+    with pytest.raises(GlamaError, match="leave one out"):
         train(settings, tmp_path / "run", resume=True, weights=tmp_path / "run" / "step-00000002.pt")
     damaged = tmp_path / "run" / "step-00000002.pt"
     damaged.write_bytes(damaged.read_bytes()[:1000])
