@@ -19,6 +19,7 @@ from glama_deploy.runtime import choice
 from glama_deploy.runtime.base import Request, installed
 from glama_deploy.runtime.calls import native_call
 from glama_deploy.system.packages import read_versions
+from glama_deploy.text.excerpts import excerpt
 
 log = logging.getLogger("glama_deploy")
 
@@ -50,6 +51,11 @@ def load_model(model: str | Path, backend: str, request: Request) -> Inpainter:
             return Inpainter(runner, bundle.manifest.network)
         if str(model) != "default" and path.is_dir() and not (path / "config.yaml").is_file():
             Bundle.open(path)  # raises an error that names what is wrong
+        if str(model) != "default" and not path.exists():
+            shown = excerpt(str(path), 200)
+            raise CheckpointError(
+                f"no checkpoint at {shown}, and no bundle; give the folder of a bundle, a checkpoint, or 'default'"
+            )
         return load_checkpoint(model, backend, request)
 
 
