@@ -44,14 +44,16 @@ def load_model(model: str | Path, backend: str, request: Request) -> Inpainter:
         )
     choice.check_request(backend, request)
     with native_call():
+        if str(model) == "default":
+            return load_checkpoint(model, backend, request)
         path = Path(model)
         check_path(path)
-        if str(model) != "default" and (path / MANIFEST).is_file():
+        if (path / MANIFEST).is_file():
             bundle, runner = choice.open_folder(path, backend, request)
             return Inpainter(runner, bundle.manifest.network)
-        if str(model) != "default" and path.is_dir() and not (path / "config.yaml").is_file():
+        if path.is_dir() and not (path / "config.yaml").is_file():
             Bundle.open(path)  # raises an error that names what is wrong
-        if str(model) != "default" and not path.exists():
+        if not path.exists():
             shown = excerpt(str(path), 200)
             raise CheckpointError(
                 f"no checkpoint at {shown}, and no bundle; give the folder of a bundle, a checkpoint, or 'default'"

@@ -192,12 +192,10 @@ def open_session(bundle: Bundle, provider: ProviderRecord, precision: str, threa
             options.add_provider_for_devices(_find_plugin_devices(onnxruntime, provider), settings)
             session = onnxruntime.InferenceSession(str(path), options)
         else:
-            tried = [provider, *(PROVIDERS[name] for name in provider.fallbacks)]
-            accelerated = [
-                (each.ort_name, each.make_settings(bundle, chosen, sizes)) for each in tried if each.device != "cpu"
-            ]
+            tried = [PROVIDERS[name] for name in dict.fromkeys((provider.name, *provider.fallbacks, "cpu"))]
+            settings_by_name = [(each.ort_name, each.make_settings(bundle, chosen, sizes)) for each in tried]
             session = onnxruntime.InferenceSession(
-                str(path), options, providers=[*accelerated, PROVIDERS["cpu"].ort_name], disable_fallback=True
+                str(path), options, providers=settings_by_name, disable_fallback=True
             )
     except Exception as error:
         raise EngineError(f"ONNX Runtime cannot open {path}: {first_line(error, MAX_ENGINE_LINE)}") from error

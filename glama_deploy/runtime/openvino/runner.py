@@ -236,11 +236,9 @@ class OpenVINORunner(Runner):
         ]
         self._run_seconds: dict[tuple[int, ...], float] = {}
         self._compiled: OrderedDict[tuple[int, ...], _CompiledModel] = OrderedDict()
-        #: The size of the compiled model that keeps the memory of its feature maps.
-        self._active: tuple[int, ...] = _ANY_SIZE
-        #: How often another model took its place. A model that runs again later is another holder.
-        self._changes = 0
-        self.holder = (self._active, self._changes)
+        #: The size of the compiled model that keeps the memory of its feature maps, and how often that size changed.
+        #: A model that runs again later is another holder.
+        self.holder: tuple[tuple[int, ...], int] = (_ANY_SIZE, 0)
         self._folder = cache.folder("openvino")
         graphs, engines = bundle.manifest.graphs, bundle.manifest.engines
         artifacts = (graphs["fp32"].file,) if other else engines[name].files
@@ -286,7 +284,7 @@ class OpenVINORunner(Runner):
                         if key == _ANY_SIZE:
                             spent = self._run_seconds.get(image.shape, 0.0)
                             self._run_seconds[image.shape] = spent + time.perf_counter() - start
-                        if key != self._active:  # another thread went on with another
+                        if key != self.holder[0]:  # another thread went on with another
                             model.release()
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed: {last_line(error, MAX_ENGINE_LINE)}") from error
@@ -322,8 +320,9 @@ class OpenVINORunner(Runner):
     def _get_compiled(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], _CompiledModel]:
         height, width = shape[1:3] if self.io == "uint8" else shape[2:]
         key = shape if self._has_own_model(shape, height, width) else _ANY_SIZE
-        if key != self._active and self._active in self._compiled:
-            self._compiled[self._active].release()
+        active, changes = self.holder
+        if key != active and active in self._compiled:
+            self._compiled[active].release()
         if key not in self._compiled:
             self._compiled[key] = self._compile_key(key, shape[0], height, width)
             for oldest in [kept for kept in self._compiled if kept != _ANY_SIZE][:-_MAX_COMPILED]:
@@ -331,9 +330,8 @@ class OpenVINORunner(Runner):
                 self._run_seconds.pop(oldest, None)
                 self._seconds_before_compile *= 2  # with more sizes than are kept, compiling pays later
         self._compiled.move_to_end(key)
-        if key != self._active:
-            self._active, self._changes = key, self._changes + 1
-            self.holder = (self._active, self._changes)
+        if key != active:
+            self.holder = (key, changes + 1)
         return key, self._compiled[key]
 
     def _compile_key(self, key: tuple[int, ...], batch: int, height: int, width: int) -> _CompiledModel:
