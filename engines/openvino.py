@@ -9,7 +9,7 @@ from glama_deploy.catalogue import OPENVINO
 from glama_deploy.engines.base import BuildTask
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.base import require
-from glama_deploy.runtime.openvino.runner import core
+from glama_deploy.runtime.openvino.core import core
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, last_line
 
 

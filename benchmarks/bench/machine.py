@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 
 from glama_deploy.runtime.base import installed
-from glama_deploy.runtime.openvino import runner as openvino
+from glama_deploy.runtime.openvino.core import core
 from glama_deploy.system.packages import read_versions
 from glama_deploy.system.processors import count_processors
 
@@ -126,13 +126,13 @@ def measure_peak(precision: str, threads: int, seconds: float = 2.0) -> float | 
     """
     if not installed("openvino"):
         return _measure_rate(_make_numpy_product(), seconds) if precision == "fp32" else None
-    core = openvino.core()
+    engine = core()
     able = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}[precision]
-    if able not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    if able not in engine.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         return None
     hint = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}[precision]
     config = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-    compiled = core.compile_model(_build_product(precision == "int8"), "CPU", config)
+    compiled = engine.compile_model(_build_product(precision == "int8"), "CPU", config)
     request = compiled.create_infer_request()
     left = np.random.default_rng(0).standard_normal((MATRIX_SIDE, MATRIX_SIDE), np.float32)
     request.infer([left])

@@ -23,7 +23,7 @@ from glama_deploy.export.graph.fft_matmul import MatmulFFT
 from glama_deploy.export.graph.fft_split import SplitFFT
 from glama_deploy.node_names import IRFFT, RFFT
 from glama_deploy.runtime.onnxruntime.providers import open_cpu_session
-from glama_deploy.runtime.openvino import runner as openvino
+from glama_deploy.runtime.openvino.core import core
 
 CHANNELS = 192
 KINDS = ("matmul", "split", "dft")
@@ -101,9 +101,9 @@ def compile_openvino(model: onnx.ModelProto) -> Callable[[np.ndarray], object]:
     Returns:
         A function that runs the graph on an array.
     """
-    core = openvino.core()
+    engine = core()
     settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", settings)
+    compiled = engine.compile_model(engine.read_model(model.SerializeToString()), "CPU", settings)
     return lambda x: compiled({"x": x})
 
 

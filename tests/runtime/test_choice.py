@@ -176,8 +176,8 @@ def test_onnxruntime_whose_files_are_gone_is_to_be_reinstalled(tmp_path, monkeyp
 def test_in_half_precision_each_size_is_compiled_and_only_some_are_kept(tiny, make_bundle, monkeypatch, tmp_path, io):
     """This CPU may have no half type, so the runner is told that it has one and computes in f32 all the same."""
     monkeypatch.setenv("GLAMA_CACHE", str(tmp_path))
-    monkeypatch.setattr(openvino.OpenVINORunner, "_choose_precision", lambda self, *asked: ("bf16", ""))
-    monkeypatch.setitem(openvino._PRECISION_HINTS, "bf16", "f32")
+    monkeypatch.setattr(openvino, "choose_precision", lambda *_, **__: ("bf16", ""))
+    monkeypatch.setitem(openvino.PRECISION_HINTS, "bf16", "f32")
     bundle = make_bundle(tiny, io=io)
     half = glama_deploy.load(bundle.path, "openvino", "bf16")
     full = glama_deploy.load(bundle.path, "onnxruntime")
@@ -216,7 +216,7 @@ def test_what_cannot_be_chosen_says_what_can(tiny_bundle, arguments, says):
 
 
 def test_a_precision_that_the_cpu_lacks_falls_back_to_fp32_with_the_reason(tiny_bundle, monkeypatch):
-    monkeypatch.setattr(openvino, "_CAPABILITIES", {"bf16": "NO SUCH CAPABILITY"})
+    monkeypatch.setattr("glama_deploy.runtime.openvino.precision._CAPABILITIES", {"bf16": "NO SUCH CAPABILITY"})
     inpainter = glama_deploy.load(tiny_bundle.path, "openvino", "bf16")
     assert inpainter.precision == "fp32"
     assert "this CPU has no bf16" in inpainter.description

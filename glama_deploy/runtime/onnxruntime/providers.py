@@ -57,7 +57,7 @@ def require_onnxruntime() -> ModuleType:
     """Import ONNX Runtime and initialise its tables of NumPy types, in one thread at a time.
 
     The tables are C++ function-local statics, as are those on which OpenVINO's first calls wait for each other for ever
-    (:func:`glama_deploy.runtime.openvino.runner.core`).
+    (:func:`glama_deploy.runtime.openvino.core.core`).
 
     Returns:
         The module `onnxruntime`.

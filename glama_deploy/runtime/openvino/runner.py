@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
-import platform
-import queue
 import sys
 import threading
 import time
@@ -18,19 +16,19 @@ from typing import Any
 import numpy as np
 
 from glama_deploy import catalogue, memory, node_names
-from glama_deploy.bundle import Bundle, EngineName
+from glama_deploy.bundle import Bundle
 from glama_deploy.errors import EngineError
 from glama_deploy.fourier import split
 from glama_deploy.io import cache
 from glama_deploy.node_names import IMAGE, INPAINTED, MASK
 from glama_deploy.runtime.base import DeviceKind, Request, Runner, installed, require
 from glama_deploy.runtime.openvino import column_convolutions, compiled_models, memory_use, split_fft, winograd
+from glama_deploy.runtime.openvino.core import core
+from glama_deploy.runtime.openvino.infer_requests import CompiledModel
+from glama_deploy.runtime.openvino.precision import PRECISION_HINTS, choose_precision, has_costly_products, uses_int8
 from glama_deploy.runtime.openvino.transform_checks import TransformChecks, bottleneck_size
 from glama_deploy.system import cpu
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, last_line
-
-_PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-_CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
 
 #: Compiled models of one size that are kept.
 _MAX_COMPILED = 4
@@ -50,33 +48,6 @@ _FREE_WEIGHT_COPIES = 4
 #: 4. The CPU time of a picture was the same within the noise, for one size and for 2 or 4 sizes in turn. With 16
 #: entries memory stayed flat from the 80th to the 400th size (222 to 226 MB, a network of ngf 8).
 _RUNTIME_CACHE_ENTRIES = 16
-
-_first_call_lock = threading.Lock()
-_core: list[Any] = []
-
-
-def core() -> Any:
-    """Return the process's one OpenVINO core, which lives as long as the process.
-
-    The core is made under a lock, together with the first conversions between NumPy arrays and OpenVINO tensors.
-    OpenVINO's tables of types are C++ function-local statics whose initialisers run Python code. Two threads that enter
-    an initialiser at once wait for each other for ever: one holds the static's guard, the other the interpreter.
-
-    The CPU plugin gives the thread that loads it a signal stack, and takes that stack away with the last reference to
-    the core (2026.4). If another thread holds the last reference, the first thread is left on unmapped memory. Its next
-    signal, a Ctrl-C or the end of a child process, is then a segmentation fault.
-
-    Returns:
-        The `openvino.Core`.
-    """
-    with _first_call_lock:
-        if not _core:
-            import openvino
-
-            # The tensor of an array reads one table, its `data` the other. Later calls initialise no more such statics.
-            _ = openvino.Tensor(np.zeros(1, np.float32), shared_memory=True).data
-            _core.append(openvino.Core())
-    return _core[0]
 
 
 def absent(bundle: Bundle, request: Request) -> bool:
@@ -120,61 +91,8 @@ def _has_engine(bundle: Bundle) -> bool:
 _REWRITERS = (column_convolutions, node_names, split, split_fft, winograd, sys.modules[__name__])
 
 
-def _has_int8_products() -> bool:
-    """Return whether the CPU has int8 dot products (VNNI on x86, dotprod on Arm). Unknown CPUs count as such."""
-    features = cpu.features()
-    return not features or not features.isdisjoint(("avx512_vnni", "avx_vnni", "amx_int8", "asimddp"))
-
-
-def _has_costly_products(computed: str) -> bool:
-    """Return whether Winograd's method, which trades products for sums, is faster on this CPU.
-
-    On CPUs with matrix units, in a half type, and on other CPUs than x86 this was not measured: the answer is no.
-
-    Args:
-        computed: The type that the model computes in.
-    """
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return False
-    return computed == "fp32" or cpu.features().isdisjoint(("amx_bf16", "amx_fp16"))
-
-
 #: The key of the compiled model that takes every size.
 _ANY_SIZE = ()
-
-
-class _CompiledModel:
-    """A compiled model with its infer requests. Each request serves one caller at a time; `users` counts callers."""
-
-    def __init__(self, model: Any, requests: int) -> None:
-        """Make the infer requests of a model.
-
-        Args:
-            model: The `openvino.CompiledModel`.
-            requests: Number of callers that are served at once.
-        """
-        self._model, self.users = model, 0
-        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for _ in range(requests):
-            self._idle.put(model.create_infer_request())
-
-    def run(self, inputs: dict[str, np.ndarray], output: str) -> np.ndarray:
-        request = self._idle.get()
-        try:
-            # `infer` reports no failed allocation and leaves the output of the run before (2026.4); `wait` reports it
-            request.start_async(inputs, share_inputs=True)
-            request.wait()
-            result = np.array(request.get_tensor(output).data)
-        finally:
-            self._idle.put(request)
-        if result.shape != inputs[IMAGE].shape:
-            raise RuntimeError(f"the output has the shape {result.shape}, the image {inputs['image'].shape}")
-        return result
-
-    def release(self) -> None:
-        """Free the memory of the feature maps, unless a caller uses the model."""
-        if not self.users:
-            self._model.release_memory()
 
 
 class OpenVINORunner(Runner):
@@ -211,14 +129,14 @@ class OpenVINORunner(Runner):
         self._inputs = bundle.manifest.inputs
         self._core, self._lock = core(), threading.Lock()
         self.streams, self._free_streams = request.streams, threading.Semaphore(request.streams)
-        quantized = _uses_int8(bundle, name, request.precision)
+        quantized = uses_int8(bundle, name, request.precision)
         other = catalogue.PRECISIONS[bundle.manifest.engines[name].precision].is_quantized and not quantized
         file = bundle.graph("fp32") if other else bundle.files(name)[0]
-        computed, note = self._choose_precision(request.precision, quantized)
+        computed, note = choose_precision(request.precision, quantized=quantized)
         self.precision = catalogue.quantized_precision(computed) if quantized else computed
         self._config: dict[str, Any] = {
             **({"PERFORMANCE_HINT": "LATENCY"} if self.streams == 1 else {"NUM_STREAMS": self.streams}),
-            "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[computed],
+            "INFERENCE_PRECISION_HINT": PRECISION_HINTS[computed],
             # Else its threads are bound to the first cores, those of a second process to the same ones, and both take
             # twice as long. Alone, it makes no difference that could be measured.
             "ENABLE_CPU_PINNING": False,
@@ -235,7 +153,7 @@ class OpenVINORunner(Runner):
             request.compile_sizes
         ]
         self._run_seconds: dict[tuple[int, ...], float] = {}
-        self._compiled: OrderedDict[tuple[int, ...], _CompiledModel] = OrderedDict()
+        self._compiled: OrderedDict[tuple[int, ...], CompiledModel] = OrderedDict()
         #: The size of the compiled model that keeps the memory of its feature maps, and how often that size changed.
         #: A model that runs again later is another holder.
         self.holder: tuple[tuple[int, ...], int] = (_ANY_SIZE, 0)
@@ -247,7 +165,7 @@ class OpenVINORunner(Runner):
         try:
             self._model = self._core.read_model(str(file))
             self._outputs = {port.get_any_name() for port in self._model.outputs}
-            self._uses_winograd = _has_costly_products(computed) and self._find_wide_convolutions()
+            self._uses_winograd = has_costly_products(computed) and self._find_wide_convolutions()
             self._fixes_sizes = self._half or (self.sizes.static and self._uses_winograd)
             self.compiles_sizes = self._fixes_sizes or (self._seconds_before_compile == 0 and self._uses_winograd)
             if not self._fixes_sizes:
@@ -289,18 +207,18 @@ class OpenVINORunner(Runner):
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed: {last_line(error, MAX_ENGINE_LINE)}") from error
 
-    def _compile(self, make: Callable[[], Any], stored: Path | None = None) -> _CompiledModel:
+    def _compile(self, make: Callable[[], Any], stored: Path | None = None) -> CompiledModel:
         """Import the compiled model from the file `stored`, or compile the model that `make` returns and store it."""
         if stored and (data := compiled_models.read(stored)) is not None:
             try:
-                return _CompiledModel(self._core.import_model(data, "CPU", self._config), self.streams)
+                return CompiledModel(self._core.import_model(data, "CPU", self._config), self.streams)
             except RuntimeError as error:
                 compiled_models.discard(stored, last_line(error, MAX_ENGINE_LINE))
         model = self._core.compile_model(make(), "CPU", self._config)
         if stored and self._checks.is_complete:  # else the next start would not warn
             data = model.export_model()
             compiled_models.write(stored, data if isinstance(data, bytes) else data.getvalue())
-        return _CompiledModel(model, self.streams)
+        return CompiledModel(model, self.streams)
 
     def _get_cache_file(self, *size: int) -> Path | None:
         """Return the file of the compiled model of any size, or of one size (height, width).
@@ -317,7 +235,7 @@ class OpenVINORunner(Runner):
         parts = (openvino.__version__, self._source, size, rewriters, sorted(self._config.items()), processor, isa)
         return self._folder / f"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}{compiled_models.SUFFIX}"
 
-    def _get_compiled(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], _CompiledModel]:
+    def _get_compiled(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], CompiledModel]:
         height, width = shape[1:3] if self.io == "uint8" else shape[2:]
         key = shape if self._has_own_model(shape, height, width) else _ANY_SIZE
         active, changes = self.holder
@@ -334,7 +252,7 @@ class OpenVINORunner(Runner):
             self.holder = (key, changes + 1)
         return key, self._compiled[key]
 
-    def _compile_key(self, key: tuple[int, ...], batch: int, height: int, width: int) -> _CompiledModel:
+    def _compile_key(self, key: tuple[int, ...], batch: int, height: int, width: int) -> CompiledModel:
         """Compile the model of any size, or of one size."""
         if key == _ANY_SIZE:
             return self._compile(lambda: self._model, self._get_cache_file())
@@ -411,36 +329,3 @@ class OpenVINORunner(Runner):
             except RuntimeError as error:
                 raise EngineError(f"OpenVINO failed: {last_line(error, MAX_ENGINE_LINE)}") from error
             yield [(n.node_name, n.node_type, n.real_time.total_seconds()) for n in request.profiling_info]
-
-    def _choose_precision(self, precision: str, quantized: bool) -> tuple[str, str]:
-        """Choose the type that the model computes in; of a quantized graph, the type of all layers that are not int8.
-
-        Returns:
-            The type, and a note for people where the CPU does not support the type that was requested.
-        """
-        notes, computed = [], "fp32"
-        if quantized and not _has_int8_products():
-            notes.append("no VNNI: no faster than fp32")
-        wanted = precision if precision == "auto" else catalogue.PRECISIONS[precision].computed
-        if wanted in _CAPABILITIES:
-            if _CAPABILITIES[wanted] in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-                computed = wanted
-            else:
-                notes.append(f"no {wanted}")
-        return computed, f" (this CPU has {', '.join(notes)})" if notes else ""
-
-
-def _uses_int8(bundle: Bundle, name: EngineName, precision: str) -> bool:
-    """Return whether to run the engine's int8 graph. A bundle in int8 also has the fp32 graph.
-
-    Raises:
-        EngineError: int8 was requested, and the engine is not in int8.
-    """
-    there = catalogue.PRECISIONS[bundle.manifest.engines[name].precision].is_quantized
-    asked = precision != "auto" and catalogue.PRECISIONS[precision].is_quantized
-    if asked and not there:
-        remedy = "export it with `precision=int8` `calibration=FOLDER` `targets=openvino`"
-        if "int8" in bundle.manifest.graphs:
-            remedy = f"`build({bundle.path}, target=openvino, precision=int8)`"
-        raise EngineError(f"{bundle.path} is not in int8 for OpenVINO; {remedy}")
-    return there and (precision == "auto" or asked)

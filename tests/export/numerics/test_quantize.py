@@ -209,8 +209,8 @@ def test_what_is_not_int8_computes_in_bf16_where_that_is_asked_for(bundle, photo
     if "BF16" not in openvino.core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         said = glama_deploy.load(bundle.path, "openvino", "int8+bf16").description
         assert "int8 (this CPU has no bf16)" in said or "no VNNI" in said
-        monkeypatch.setattr(openvino.OpenVINORunner, "_choose_precision", lambda self, *asked: ("bf16", ""))
-        monkeypatch.setitem(openvino._PRECISION_HINTS, "bf16", "f32")
+        monkeypatch.setattr(openvino, "choose_precision", lambda *_, **__: ("bf16", ""))
+        monkeypatch.setitem(openvino.PRECISION_HINTS, "bf16", "f32")
     mixed = glama_deploy.load(bundle.path, "openvino", "int8+bf16")
     assert mixed.precision == "int8+bf16"
     error = mixed.predict(photo, hole) - plain
@@ -229,7 +229,7 @@ def test_an_export_below_its_decibels_is_exit_code_3_and_says_where(tiny, photos
 
 
 def test_a_cpu_without_int8_products_runs_it_all_the_same_and_says_so(bundle, monkeypatch):
-    monkeypatch.setattr("glama_deploy.runtime.openvino.runner._has_int8_products", lambda: False)
+    monkeypatch.setattr("glama_deploy.runtime.openvino.precision._has_int8_products", lambda: False)
     inpainter = glama_deploy.load(bundle.path, "openvino")
     assert "int8 (this CPU has no VNNI" in inpainter.description
     image, mask = np.full((64, 64, 3), 99, np.uint8), np.eye(64, dtype=bool)

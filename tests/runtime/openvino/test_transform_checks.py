@@ -147,9 +147,7 @@ def test_a_renamed_row_product_is_said_once_and_the_image_is_the_same(tiny_bundl
 def test_a_renamed_column_product_is_said_at_each_start(make_bundle, tiny, tmp_path, monkeypatch, warnings):
     """A compiled model that comes from the cache says nothing, so none is stored."""
     monkeypatch.setenv("GLAMA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(
-        openvino.OpenVINORunner, "_choose_precision", lambda *_: ("bf16", "")
-    )  # every CPU takes the hint
+    monkeypatch.setattr(openvino, "choose_precision", lambda *_, **__: ("bf16", ""))  # every CPU takes the hint
     whole = make_bundle(tiny, size=(64, 72), fft="matmul")
     bundle = renamed(whole, tmp_path / "bundle", {"block0/conv1/g2g/irfft/column": "block0/conv1/g2g/other"})
     for _ in range(2):
@@ -165,7 +163,7 @@ def test_a_renamed_column_product_is_said_at_each_start(make_bundle, tiny, tmp_p
 @pytest.mark.lacks_transforms
 def test_a_network_without_its_wide_convolutions_is_said_when_it_is_opened(tiny_bundle, monkeypatch, warnings):
     """The graph is narrower than its manifest says."""
-    monkeypatch.setattr(openvino, "_has_costly_products", lambda computed: True)
+    monkeypatch.setattr(openvino, "has_costly_products", lambda computed: True)
     manifest = tiny_bundle.manifest.model_copy(update={"network": WIDE})
     runner = openvino.open(Bundle(tiny_bundle.path, manifest), Request("fp32"))
     (said,) = warnings()
@@ -178,7 +176,7 @@ def test_a_network_without_its_wide_convolutions_is_said_when_it_is_opened(tiny_
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("settings", [{"fft": "dft"}, {"fft": "split", "size": (64, 72)}, {"io": "uint8"}], ids=str)
 def test_a_bundle_that_promises_less_is_not_warned_of(settings, precision, make_bundle, tiny, monkeypatch, warnings):
-    monkeypatch.setattr(openvino.OpenVINORunner, "_choose_precision", lambda *_: (precision, ""))
+    monkeypatch.setattr(openvino, "choose_precision", lambda *_, **__: (precision, ""))
     monkeypatch.setattr(split, "is_cheaper", lambda *size: True)
     runner = openvino.open(make_bundle(tiny, **settings), Request(precision, compile_sizes=True))
     image, mask = inputs(64, 72)

@@ -1,0 +1,83 @@
+"""What OpenVINO computes in on this CPU, and what is fast on it."""
+
+from __future__ import annotations
+
+import platform
+
+from glama_deploy import catalogue
+from glama_deploy.bundle import Bundle, EngineName
+from glama_deploy.errors import EngineError
+from glama_deploy.runtime.openvino.core import core
+from glama_deploy.system import cpu
+
+#: OpenVINO's names of the types that a model computes in: in its setting, and among a CPU's capabilities.
+PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+_CAPABILITIES = {"fp32": "FP32", "bf16": "BF16", "fp16": "FP16"}
+
+
+def _has_int8_products() -> bool:
+    """Return whether the CPU has int8 dot products (VNNI on x86, dotprod on Arm). Unknown CPUs count as such."""
+    features = cpu.features()
+    return not features or not features.isdisjoint(("avx512_vnni", "avx_vnni", "amx_int8", "asimddp"))
+
+
+def has_costly_products(computed: str) -> bool:
+    """Return whether Winograd's method, which trades products for sums, is faster on this CPU.
+
+    On CPUs with matrix units, in a half type, and on other CPUs than x86 this was not measured: the answer is no.
+
+    Args:
+        computed: The type that the model computes in.
+
+    Returns:
+        True if it is.
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    return computed == "fp32" or cpu.features().isdisjoint(("amx_bf16", "amx_fp16"))
+
+
+def choose_precision(precision: str, *, quantized: bool) -> tuple[str, str]:
+    """Choose the type that the model computes in; of a quantized graph, the type of all layers that are not int8.
+
+    Args:
+        precision: The precision that was requested, as :func:`glama_deploy.load` takes it.
+        quantized: Whether the graph is in int8.
+
+    Returns:
+        The type, and a note for people where the CPU does not support the type that was requested.
+    """
+    notes, computed = [], "fp32"
+    if quantized and not _has_int8_products():
+        notes.append("no VNNI: no faster than fp32")
+    wanted = precision if precision == "auto" else catalogue.PRECISIONS[precision].computed
+    if wanted in _CAPABILITIES:
+        if _CAPABILITIES[wanted] in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            computed = wanted
+        else:
+            notes.append(f"no {wanted}")
+    return computed, f" (this CPU has {', '.join(notes)})" if notes else ""
+
+
+def uses_int8(bundle: Bundle, name: EngineName, precision: str) -> bool:
+    """Return whether to run the engine's int8 graph. A bundle in int8 also has the fp32 graph.
+
+    Args:
+        bundle: The bundle.
+        name: The engine.
+        precision: The precision that was requested, as :func:`glama_deploy.load` takes it.
+
+    Returns:
+        True if the graph is in int8, and int8 or no precision was requested.
+
+    Raises:
+        EngineError: int8 was requested, and the engine is not in int8.
+    """
+    there = catalogue.PRECISIONS[bundle.manifest.engines[name].precision].is_quantized
+    asked = precision != "auto" and catalogue.PRECISIONS[precision].is_quantized
+    if asked and not there:
+        remedy = "export it with `precision=int8` `calibration=FOLDER` `targets=openvino`"
+        if "int8" in bundle.manifest.graphs:
+            remedy = f"`build({bundle.path}, target=openvino, precision=int8)`"
+        raise EngineError(f"{bundle.path} is not in int8 for OpenVINO; {remedy}")
+    return there and (precision == "auto" or asked)
