@@ -9,8 +9,9 @@ For x [B, C, H, W], with F = W//2 + 1 columns of the half spectrum and orthonorm
     inverse    the same backwards with Kᵀ and R′, whose rows have the half spectrum's weights (1, 2, …, 2, 1)
 
 LaMa's spectral 1×1 convolution takes that interleaved layout, so the graph has no transposition and no complex type.
-Bases of one size are constants, computed in float64. The graph of any size computes its bases once for all Fourier
-units. The product n·k mod N is computed in integers, so the angles are exact to one or two roundings for every N.
+Bases of one size are constants, computed in float64 (:mod:`glama_deploy.fourier.bases`). The graph of any size computes
+its bases once for all Fourier units. The product n·k mod N is computed in integers, so the angles are exact to one or
+two roundings for every N.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import numpy as np
 
 from glama_deploy.export.graph.builder import GraphBuilder
+from glama_deploy.fourier.bases import column_basis, inverse_row_basis, row_basis
 from glama_deploy.node_names import (
     COLUMN,
     COLUMN_BASIS,
@@ -29,59 +31,6 @@ from glama_deploy.node_names import (
     ROW_BASIS,
     ROW_INVERSE_BASIS,
 )
-
-
-def row_basis(n: int) -> np.ndarray:
-    """Compute R: `x @ R` is `[re | im]` of the orthonormal rfft along the last axis.
-
-    Args:
-        n: The length of the axis.
-
-    Returns:
-        float64 [n, 2F] with F = n//2+1.
-    """
-    angle = _compute_angles(n)[:, : n // 2 + 1]
-    return np.concatenate([np.cos(angle), -np.sin(angle)], axis=1) / np.sqrt(n)
-
-
-def column_basis(n: int) -> np.ndarray:
-    """Compute K, which maps rows in the order (h, re/im) to the re block and then the im block of the orthonormal fft.
-
-    K is orthogonal: its transpose is the inverse transform between the same two layouts.
-
-    Args:
-        n: The length of the axis.
-
-    Returns:
-        float64 [2n, 2n].
-    """
-    cos, sin = np.cos(_compute_angles(n)), np.sin(_compute_angles(n))
-    real = np.stack([cos, sin], axis=2).reshape(n, 2 * n)
-    imag = np.stack([-sin, cos], axis=2).reshape(n, 2 * n)
-    return np.concatenate([real, imag], axis=0) / np.sqrt(n)
-
-
-def inverse_row_basis(n: int) -> np.ndarray:
-    """Compute R′: `[re | im] @ R′` is the orthonormal irfft along the last axis.
-
-    As in every irfft, the imaginary parts of the first column have no effect, nor, for even n, those of the last.
-
-    Args:
-        n: The length of the axis.
-
-    Returns:
-        float64 [2F, n] with F = n//2+1.
-    """
-    half = n // 2 + 1
-    angle = _compute_angles(n)[:half]
-    weight = np.where(2 * np.arange(half) % n == 0, 1.0, 2.0)[:, None]
-    return np.concatenate([weight * np.cos(angle), -weight * np.sin(angle)], axis=0) / np.sqrt(n)
-
-
-def _compute_angles(n: int) -> np.ndarray:
-    """Return 2π·(j·k mod n)/n, float64 [n, n], reduced to (−π, π]."""
-    product = np.outer(np.arange(n), np.arange(n)) % n
-    return 2 * np.pi * np.where(2 * product > n, product - n, product) / n
 
 
 class MatmulFFT:

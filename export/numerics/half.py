@@ -20,8 +20,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from glama_deploy.export.graph import fft_library, inputs_outputs, two_stage
-from glama_deploy.export.graph.fft_matmul import column_basis, inverse_row_basis, row_basis
 from glama_deploy.fourier import split
+from glama_deploy.fourier.bases import column_basis, inverse_row_basis, row_basis
 from glama_deploy.node_names import (
     COARSE_PREFIX,
     COLUMN_BASIS,

@@ -1,1 +1,1 @@
-"""The split FFT as steps, without ONNX."""
+"""The FFT as matrix products, without ONNX: the bases, and the split form as steps."""

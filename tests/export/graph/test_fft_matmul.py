@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
 from glama_deploy.export.graph.builder import GraphBuilder, Value
-from glama_deploy.export.graph.fft_matmul import MatmulFFT, column_basis, inverse_row_basis, row_basis
+from glama_deploy.export.graph.fft_matmul import MatmulFFT
+from glama_deploy.fourier.bases import column_basis, inverse_row_basis, row_basis
 
 #: Even, odd, prime, powers of two and one past; 257 is past every bottleneck up to 2048.
 SIZES = [

@@ -16,12 +16,12 @@ from glama_deploy.checkpoints import formats
 from glama_deploy.engines.build import add_engine
 from glama_deploy.errors import GlamaError
 from glama_deploy.export import parity, samples
-from glama_deploy.export.graph.fft_matmul import column_basis, inverse_row_basis, row_basis
 from glama_deploy.export.graph.network import OUTPUTS, build
 from glama_deploy.export.numerics import ranges
 from glama_deploy.export.numerics.emulate import EmulatedRunner, emulate_half_types
 from glama_deploy.export.numerics.half import convert_to_half
 from glama_deploy.export.pipeline import Request, export
+from glama_deploy.fourier.bases import column_basis, inverse_row_basis, row_basis
 
 HALF = {"fp16": TensorProto.FLOAT16, "bf16": TensorProto.BFLOAT16}
 
