@@ -122,7 +122,7 @@ SCALE, COMPLEX = "scale", "complex"
 INVERSE_SUFFIX = "_inverse"
 
 #: The bases of the two matrix products of a transform, and of its inverse. Written by graph.fft_matmul. Read by
-#: numerics.half.
+#: numerics.half and runtime.openvino.fed_bases.
 ROW_BASIS, COLUMN_BASIS = f"{FFT}/{ROW}", f"{FFT}/{COLUMN}"
 ROW_INVERSE_BASIS, COLUMN_INVERSE_BASIS = f"{ROW_BASIS}{INVERSE_SUFFIX}", f"{COLUMN_BASIS}{INVERSE_SUFFIX}"
 

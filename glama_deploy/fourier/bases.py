@@ -14,8 +14,8 @@ def row_basis(n: int) -> np.ndarray:
     Returns:
         float64 [n, 2F] with F = n//2+1.
     """
-    angle = _compute_angles(n)[:, : n // 2 + 1]
-    return np.concatenate([np.cos(angle), -np.sin(angle)], axis=1) / np.sqrt(n)
+    cos, sin = (values[:, : n // 2 + 1] for values in _compute_cos_sin(n))
+    return np.concatenate([cos, -sin], axis=1) / np.sqrt(n)
 
 
 def column_basis(n: int) -> np.ndarray:
@@ -29,7 +29,7 @@ def column_basis(n: int) -> np.ndarray:
     Returns:
         float64 [2n, 2n].
     """
-    cos, sin = np.cos(_compute_angles(n)), np.sin(_compute_angles(n))
+    cos, sin = _compute_cos_sin(n)
     real = np.stack([cos, sin], axis=2).reshape(n, 2 * n)
     imag = np.stack([-sin, cos], axis=2).reshape(n, 2 * n)
     return np.concatenate([real, imag], axis=0) / np.sqrt(n)
@@ -47,12 +47,14 @@ def inverse_row_basis(n: int) -> np.ndarray:
         float64 [2F, n] with F = n//2+1.
     """
     half = n // 2 + 1
-    angle = _compute_angles(n)[:half]
+    cos, sin = (values[:half] for values in _compute_cos_sin(n))
     weight = np.where(2 * np.arange(half) % n == 0, 1.0, 2.0)[:, None]
-    return np.concatenate([weight * np.cos(angle), -weight * np.sin(angle)], axis=0) / np.sqrt(n)
+    return np.concatenate([weight * cos, -weight * sin], axis=0) / np.sqrt(n)
 
 
-def _compute_angles(n: int) -> np.ndarray:
-    """Return 2π·(j·k mod n)/n, float64 [n, n], reduced to (−π, π]."""
-    product = np.outer(np.arange(n), np.arange(n)) % n
-    return 2 * np.pi * np.where(2 * product > n, product - n, product) / n
+def _compute_cos_sin(n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the cosines and sines of 2π·(j·k mod n)/n, float64 [n, n]. The angles are reduced to (−π, π]."""
+    k = np.arange(n)
+    angle = 2 * np.pi * np.where(2 * k > n, k - n, k) / n
+    product = np.outer(k, k) % n
+    return np.cos(angle)[product], np.sin(angle)[product]

@@ -173,9 +173,8 @@ def test_onnxruntime_whose_files_are_gone_is_to_be_reinstalled(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("io", ["float", "uint8"])
-def test_in_half_precision_each_size_is_compiled_and_only_some_are_kept(tiny, make_bundle, monkeypatch, tmp_path, io):
+def test_in_half_precision_two_engines_compute_the_same_at_every_size(tiny, make_bundle, monkeypatch, io):
     """This CPU may have no half type, so the runner is told that it has one and computes in f32 all the same."""
-    monkeypatch.setenv("GLAMA_CACHE", str(tmp_path))
     monkeypatch.setattr(openvino, "choose_precision", lambda *_, **__: ("bf16", ""))
     monkeypatch.setitem(openvino.PRECISION_HINTS, "bf16", "f32")
     bundle = make_bundle(tiny, io=io)
@@ -186,8 +185,6 @@ def test_in_half_precision_each_size_is_compiled_and_only_some_are_kept(tiny, ma
         image, mask = rng.integers(0, 256, (side, 64, 3), np.uint8), rng.random((side, 64)) < 0.3
         # the same arithmetic in two engines
         assert np.abs(half.predict(image, mask) - full.predict(image, mask)).max() < 2e-5
-    assert len(half._runner._compiled) == 4
-    assert not list((tmp_path / "openvino").iterdir())
 
 
 def test_the_embedded_network_is_the_default(photo, hole):

@@ -18,11 +18,18 @@ import numpy as np
 from glama_deploy import catalogue, memory, node_names
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import EngineError
-from glama_deploy.fourier import split
+from glama_deploy.fourier import bases, split
 from glama_deploy.io import cache
 from glama_deploy.node_names import IMAGE, INPAINTED, MASK
 from glama_deploy.runtime.base import DeviceKind, Request, Runner, installed, require
-from glama_deploy.runtime.openvino import column_convolutions, compiled_models, memory_use, split_fft, winograd
+from glama_deploy.runtime.openvino import (
+    column_convolutions,
+    compiled_models,
+    fed_bases,
+    memory_use,
+    split_fft,
+    winograd,
+)
 from glama_deploy.runtime.openvino.core import core
 from glama_deploy.runtime.openvino.infer_requests import CompiledModel
 from glama_deploy.runtime.openvino.precision import PRECISION_HINTS, choose_precision, has_costly_products, uses_int8
@@ -87,8 +94,9 @@ def _has_engine(bundle: Bundle) -> bool:
     return any(bundle.engine(record.name) is not None for record in (catalogue.OPENVINO, catalogue.ONNX))
 
 
-#: The modules that change the model of one size before it is compiled.
-_REWRITERS = (column_convolutions, node_names, split, split_fft, winograd, sys.modules[__name__])
+#: The modules that change the model of any size, and the model of one size, before it is compiled.
+_ANY_SIZE_REWRITERS = (fed_bases, node_names)
+_REWRITERS = (*_ANY_SIZE_REWRITERS, bases, column_convolutions, split, split_fft, winograd, sys.modules[__name__])
 
 
 #: The key of the compiled model that takes every size.
@@ -98,13 +106,14 @@ _ANY_SIZE = ()
 class OpenVINORunner(Runner):
     """Runs a bundle with OpenVINO.
 
-    In fp32 one compiled model serves every size. In bf16 or fp16 each size is compiled: with a fixed size the DFT bases
-    become constants, which OpenVINO computes in fp32 (in bf16 their angles would lose their digits).
+    One compiled model serves every size. It takes the DFT bases as inputs (:mod:`.fed_bases`). In bf16 or fp16 a
+    network of two stages is compiled for each size instead: its graph also computes resampling matrices, which would
+    lose their digits.
 
-    A model that is compiled for one size is also faster in fp32. The convolutions of a wide network need half of the
-    multiplications (:mod:`.winograd`), and the transforms of a large image are split (:mod:`.split_fft`). A size is
-    compiled after some seconds of inference. Few sizes are kept, because each has a copy of the weights. Such models
-    are cached on disk only for bundles of one size.
+    A model that is compiled for one size is faster. The convolutions of a wide network need half of the
+    multiplications (:mod:`.winograd`), and in fp32 the transforms of a large image are split (:mod:`.split_fft`). A
+    size is compiled after some seconds of inference. Few sizes are kept, because each has a copy of the weights. Such
+    models are cached on disk only for bundles of one size.
 
     Only the model that ran last keeps the memory of its feature maps.
     """
@@ -166,7 +175,8 @@ class OpenVINORunner(Runner):
             self._model = self._core.read_model(str(file))
             self._outputs = {port.get_any_name() for port in self._model.outputs}
             self._uses_winograd = has_costly_products(computed) and self._find_wide_convolutions()
-            self._fixes_sizes = self._half or (self.sizes.static and self._uses_winograd)
+            self._feeds_bases = self._replace_bases()
+            self._fixes_sizes = self._loses_digits() or (self.sizes.static and self._uses_winograd)
             self.compiles_sizes = self._fixes_sizes or (self._seconds_before_compile == 0 and self._uses_winograd)
             if not self._fixes_sizes:
                 self._compiled[_ANY_SIZE] = self._compile_key(_ANY_SIZE, 1, 0, 0)
@@ -190,7 +200,7 @@ class OpenVINORunner(Runner):
                     model.users += 1
                 start = time.perf_counter()
                 try:
-                    return model.run({IMAGE: image, MASK: mask}, output)
+                    return model.run({IMAGE: image, MASK: mask, **self._compute_bases(key, image.shape)}, output)
                 except RuntimeError:
                     with self._lock:
                         if self._compiled.get(key) is model:  # its requests may fail from now on
@@ -229,14 +239,14 @@ class OpenVINORunner(Runner):
             return None
         import openvino
 
-        rewriters = [inspect.getsource(module) for module in _REWRITERS] if size else []
+        rewriters = [inspect.getsource(module) for module in (_REWRITERS if size else _ANY_SIZE_REWRITERS)]
         processor = self._core.get_property("CPU", "FULL_DEVICE_NAME"), sorted(cpu.features())
         isa = os.environ.get("ONEDNN_MAX_CPU_ISA"), os.environ.get("DNNL_MAX_CPU_ISA")
         parts = (openvino.__version__, self._source, size, rewriters, sorted(self._config.items()), processor, isa)
         return self._folder / f"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}{compiled_models.SUFFIX}"
 
     def _get_compiled(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], CompiledModel]:
-        height, width = shape[1:3] if self.io == "uint8" else shape[2:]
+        height, width = self._get_size(shape)
         key = shape if self._has_own_model(shape, height, width) else _ANY_SIZE
         active, changes = self.holder
         if key != active and active in self._compiled:
@@ -251,6 +261,31 @@ class OpenVINORunner(Runner):
         if key != active:
             self.holder = (key, changes + 1)
         return key, self._compiled[key]
+
+    def _get_size(self, shape: tuple[int, ...]) -> tuple[int, int]:
+        """Return the height and width of images of a shape."""
+        height, width = shape[1:3] if self.io == "uint8" else shape[2:]
+        return height, width
+
+    def _compute_bases(self, key: tuple[int, ...], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+        """Return the DFT bases that the model `key` takes as inputs for images of a shape, by name."""
+        if key != _ANY_SIZE or not self._feeds_bases:
+            return {}
+        return fed_bases.compute(*bottleneck_size(self._network, *self._get_size(shape)))
+
+    def _replace_bases(self) -> bool:
+        """Make the DFT bases inputs of the model; warn where the graph should compute bases and has fewer.
+
+        Returns:
+            True if the model takes its bases as inputs.
+        """
+        found = fed_bases.rewrite(self._model)
+        self._checks.check_bases(found, static=self.sizes.static)
+        return found > 0
+
+    def _loses_digits(self) -> bool:
+        """Return whether a graph of any size would compute matrices in a half type: angles, or resampling weights."""
+        return self._half and (not self._feeds_bases or self._network.coarse is not None)
 
     def _compile_key(self, key: tuple[int, ...], batch: int, height: int, width: int) -> CompiledModel:
         """Compile the model of any size, or of one size."""
@@ -278,8 +313,10 @@ class OpenVINORunner(Runner):
         Returns:
             True if there are two models, whose results differ by rounding.
         """
-        sides = bottleneck_size(self._network, *size)
-        return not self._fixes_sizes and (self._uses_winograd or (not self.sizes.static and split.is_cheaper(*sides)))
+        if self._fixes_sizes:
+            return False
+        can_split = not self._half and not self.sizes.static
+        return self._uses_winograd or (can_split and split.is_cheaper(*bottleneck_size(self._network, *size)))
 
     def _find_wide_convolutions(self) -> bool:
         """Return whether the graph has convolutions for Winograd's method; warn where it has fewer than it should."""
@@ -290,6 +327,8 @@ class OpenVINORunner(Runner):
     def _fix_size(self, batch: int, height: int, width: int) -> Any:
         """Return the model with a fixed batch, height and width, rewritten by the transforms that make it faster."""
         model = self._model.clone()
+        if self._feeds_bases:
+            fed_bases.fix(model, *bottleneck_size(self._network, height, width))
         model.reshape({tensor.name: list(tensor.shape_for(batch, height, width)) for tensor in self._inputs})
         if self._half:
             # which cost less than split ones, and rounding once less
@@ -314,9 +353,11 @@ class OpenVINORunner(Runner):
         Raises:
             EngineError: OpenVINO cannot compile or run the model.
         """
-        own = self._has_own_model(self._inputs[0].shape_for(1, height, width), height, width)
+        shape = self._inputs[0].shape_for(1, height, width)
+        own = self._has_own_model(shape, height, width)
         model = self._fix_size(1, height, width) if own else self._model
         blank = {tensor.name: np.zeros(tensor.shape_for(1, height, width), tensor.dtype) for tensor in self._inputs}
+        blank |= self._compute_bases(shape if own else _ANY_SIZE, shape)
         try:
             compiled = self._core.compile_model(model, "CPU", {**self._config, "PERF_COUNT": True})
             request = compiled.create_infer_request()

@@ -1,8 +1,9 @@
 """Warnings where a graph lacks layers that OpenVINO's transforms rewrite.
 
-Three transforms make a graph faster: :mod:`.column_convolutions`, :mod:`.split_fft` and :mod:`.winograd`. Each seeks
-layers by name or by structure, and leaves the graph as it is where it finds none. The manifest tells how many layers
-each transform must find. A graph with fewer layers computes the same image and takes longer.
+Four transforms make a graph faster: :mod:`.fed_bases`, :mod:`.column_convolutions`, :mod:`.split_fft` and
+:mod:`.winograd`. Each seeks layers by name or by structure, and leaves the graph as it is where it finds none. The
+manifest tells how many layers each transform must find. A graph with fewer layers computes the same image and takes
+longer.
 
 No layers are expected where the manifest promises none: DFT nodes have no products, narrow networks have no
 convolutions for Winograd's method, and the split form is cheaper at some sizes only.
@@ -26,6 +27,7 @@ from glama_deploy.node_names import (
     LOCAL_TO_GLOBAL,
     LOCAL_TO_LOCAL,
 )
+from glama_deploy.runtime.openvino import fed_bases
 from glama_deploy.runtime.openvino.winograd import MIN_CHANNELS
 
 log = logging.getLogger("glama_deploy")
@@ -133,6 +135,16 @@ class TransformChecks:
     def is_complete(self) -> bool:
         """Whether each transform found all of its layers so far."""
         return not self._missing
+
+    def check_bases(self, found: int, *, static: bool) -> None:
+        """Warn if :mod:`.fed_bases` replaced fewer bases than promised.
+
+        Args:
+            found: The number of bases that became inputs.
+            static: Whether the graph is of one size, and has constants for bases.
+        """
+        expected = fed_bases.COUNT if self._manifest.fft == "matmul" and not static else 0
+        self._check("bases of the Fourier transform", found, expected, "in bf16 and fp16 each size is compiled")
 
     def check_columns(self, found: int) -> None:
         """Warn if :mod:`.column_convolutions` rewrote fewer products than promised.

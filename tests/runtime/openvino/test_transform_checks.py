@@ -161,6 +161,21 @@ def test_a_renamed_column_product_is_said_at_each_start(make_bundle, tiny, tmp_p
 
 
 @pytest.mark.lacks_transforms
+def test_a_renamed_basis_is_said_and_each_size_is_compiled_in_half_precision(
+    tiny_bundle, tmp_path, monkeypatch, warnings
+):
+    """In a half type the graph of any size would lose the digits of its angles."""
+    monkeypatch.setattr(openvino, "choose_precision", lambda *_, **__: ("bf16", ""))
+    bundle = renamed(tiny_bundle, tmp_path / "bundle", {"fft/column": "fft/other"})
+    runner = openvino.open(bundle, Request("bf16"))
+    (said,) = warnings()
+    assert "has 0 bases of the Fourier transform, its manifest promises 4; in bf16 and fp16 each size is" in said
+    assert runner.compiles_sizes
+    runner.run(*inputs(64, 72))
+    assert runner.holder[0] == (1, 3, 64, 72)
+
+
+@pytest.mark.lacks_transforms
 def test_a_network_without_its_wide_convolutions_is_said_when_it_is_opened(tiny_bundle, monkeypatch, warnings):
     """The graph is narrower than its manifest says."""
     monkeypatch.setattr(openvino, "has_costly_products", lambda computed: True)
