@@ -23,6 +23,9 @@ from glama_deploy.text.excerpts import excerpt
 
 log = logging.getLogger("glama_deploy")
 
+#: Raise this number when the exporter writes another graph. Exports in the cache are then made again.
+EXPORT_REVISION = 2
+
 
 def load_model(model: str | Path, backend: str, request: Request) -> Inpainter:
     """Open a bundle or a checkpoint on an engine.
@@ -167,7 +170,8 @@ def read_digests(model: str | Path) -> Digests:
 
 def _name_export(digests: Digests) -> str:
     """Name the export of a checkpoint: by all files that it is read from, and by this version of the exporter."""
-    return f"{digests.combined[:32]}-{read_versions('glama-deploy')['glama-deploy']}-{SCHEMA_VERSION}"
+    version = read_versions("glama-deploy")["glama-deploy"]
+    return f"{digests.combined[:32]}-{version}-{SCHEMA_VERSION}-{EXPORT_REVISION}"
 
 
 def _open_whole_bundle(path: Path, digests: Digests) -> Bundle:

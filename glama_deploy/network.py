@@ -116,6 +116,11 @@ class NetworkConfig(FrozenModel):
         return 4 if self.coarse is None else 7
 
     @property
+    def reduction(self) -> int:
+        """Pixels of the image for each value in the blocks, along each side."""
+        return 2**self.n_downsampling
+
+    @property
     def bottleneck_channels(self) -> int:
         """Channels of the blocks, local and global."""
         return self.channels(self.n_downsampling)

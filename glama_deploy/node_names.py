@@ -26,6 +26,10 @@ INPAINTED, PREDICTED = "inpainted", "predicted"
 #: engines.tensorrt.builder.
 BATCH, HEIGHT, WIDTH = "batch", "height", "width"
 
+#: The graph's optional input: the part of the picture that is computed. Also the first word of the nodes that compute
+#: its corners. Written by graph.window. Read by the runners of ONNX Runtime and OpenVINO.
+WINDOW = "window"
+
 # ---------------------------------------------------------------- parts: the first word of a path
 
 #: The prefix of all names of stage one in a network of two stages. Written by graph.network. Read by numerics.half,

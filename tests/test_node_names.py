@@ -28,6 +28,7 @@ STORED = {
     "BATCH": "batch",
     "HEIGHT": "height",
     "WIDTH": "width",
+    "WINDOW": "window",
     "COARSE_PREFIX": "coarse/",
     "COMPOSE": "compose",
     "MASKED": "compose/masked",

@@ -47,6 +47,7 @@ class GraphBuilder:
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
         self._declared: list[onnx.ValueInfoProto] = []
+        self._optional_inputs: list[onnx.ValueInfoProto] = []
         self._names: set[str] = set()
 
     def scoped(self, scope: str) -> GraphBuilder:
@@ -76,6 +77,16 @@ class GraphBuilder:
         if name not in self._initializers:
             self._initializers[name] = numpy_helper.from_array(np.asarray(values, order="C"), name)
         return name
+
+    def optional_input(self, name: str, default: np.ndarray) -> None:
+        """Add an input with a default.
+
+        Args:
+            name: The input's name, to which the scope is not added.
+            default: The values where the caller sets none, int64.
+        """
+        self._initializers[name] = numpy_helper.from_array(default, name)
+        self._optional_inputs.append(helper.make_tensor_value_info(name, TensorProto.INT64, default.shape))
 
     def ints(self, *values: int) -> str:
         """Add an int64 vector. Equal vectors share one initializer.
@@ -175,7 +186,7 @@ class GraphBuilder:
         graph = helper.make_graph(
             self._nodes,
             "inpainting",
-            describe(inputs),
+            [*describe(inputs), *self._optional_inputs],
             describe(outputs),
             list(self._initializers.values()),
             value_info=self._declared,

@@ -18,6 +18,7 @@ from onnx import helper
 
 from glama_deploy.bundle import Io
 from glama_deploy.export.graph.builder import GraphBuilder, Value
+from glama_deploy.export.graph.window import Window
 from glama_deploy.network import SIZE_MULTIPLE
 from glama_deploy.node_names import (
     BATCH,
@@ -62,18 +63,21 @@ class FloatInterface:
         add("Mul", [IMAGE, keep], MASKED)
         return add("Concat", [MASKED, MASK], f"{COMPOSE}/stacked", axis=1)
 
-    def write_outputs(self, logits: str, outputs: Collection[str]) -> None:
+    def write_outputs(self, logits: str, outputs: Collection[str], window: Window) -> None:
         """Write the nodes after the network.
 
         Args:
-            logits: The network's output [B, 3, H, W] before the sigmoid.
+            logits: The network's output [B, 3, H, W] before the sigmoid, in the window.
             outputs: The names of the graph's outputs.
+            window: The graph's window.
         """
         add = self._graph.add
         predicted = add("Sigmoid", [logits], PREDICTED if PREDICTED in outputs else COMPOSE_PREDICTED)
         if INPAINTED in outputs:
-            filled = add("Mul", [MASK, predicted], f"{COMPOSE}/filled")
-            add("Add", [MASKED, filled], INPAINTED)
+            mask = window.cut(MASK, f"{COMPOSE}/mask_window")
+            masked = window.cut(MASKED, f"{COMPOSE}/masked_window")
+            filled = add("Mul", [mask, predicted], f"{COMPOSE}/filled")
+            add("Add", [masked, filled], INPAINTED)
 
     @staticmethod
     def add_predicted(model: onnx.ModelProto) -> None:
@@ -144,18 +148,20 @@ class ByteInterface:
         masked = add("Mul", [unit, keep], MASKED)
         return add("Concat", [masked, mask], f"{COMPOSE}/stacked", axis=1)
 
-    def write_outputs(self, logits: str, outputs: Collection[str]) -> None:
+    def write_outputs(self, logits: str, outputs: Collection[str], window: Window) -> None:
         """Write the nodes after the network.
 
         Args:
-            logits: The network's output [B, 3, H, W] before the sigmoid.
+            logits: The network's output [B, 3, H, W] before the sigmoid, in the window.
             outputs: The names of the graph's outputs.
+            window: The graph's window, which may reach into the padding.
         """
         graph = self._graph
         add = graph.add
         predicted = add("Sigmoid", [logits], COMPOSE_PREDICTED)
+        image = window.cut(f"{COMPOSE}/image", f"{COMPOSE}/image_window")
         if self._dynamic:
-            sides = add("Shape", [f"{COMPOSE}/image"], f"{COMPOSE}/sides", start=2, end=4)
+            sides = add("Shape", [image], f"{COMPOSE}/sides", start=2, end=4)
             predicted = add("Slice", [predicted, graph.ints(0, 0), sides, graph.ints(2, 3)], COMPOSE_CROPPED)
         if PREDICTED in outputs:
             add("Transpose", [predicted], PREDICTED, perm=[0, 2, 3, 1])
@@ -163,8 +169,9 @@ class ByteInterface:
             levels = graph.constant("const/levels", np.array(255, np.float32))
             filled = add("Round", [add("Mul", [predicted, levels], f"{COMPOSE}/scaled")], f"{COMPOSE}/filled")
             half = graph.constant("const/half", np.array(0.5, np.float32))
-            missing = add("Greater", [f"{COMPOSE}/mask", half], f"{COMPOSE}/missing")
-            composed = add("Where", [missing, filled, f"{COMPOSE}/image"], f"{COMPOSE}/composed")
+            mask = window.cut(f"{COMPOSE}/mask", f"{COMPOSE}/mask_window")
+            missing = add("Greater", [mask, half], f"{COMPOSE}/missing")
+            composed = add("Where", [missing, filled, image], f"{COMPOSE}/composed")
             composed = add("Transpose", [composed], f"{COMPOSE}/composed_last", perm=[0, 2, 3, 1])
             add("Cast", [composed], INPAINTED, to=2)
 

@@ -22,6 +22,7 @@ from glama_deploy.export.graph.fft_matmul import MatmulFFT
 from glama_deploy.export.graph.fft_split import SplitFFT
 from glama_deploy.export.graph.inputs_outputs import INTERFACES
 from glama_deploy.export.graph.pull_push import PullPush
+from glama_deploy.export.graph.window import Window
 from glama_deploy.network import MIN_SIDE, SIZE_MULTIPLE, NetworkConfig, next_side
 from glama_deploy.node_names import (
     BLOCK,
@@ -52,6 +53,7 @@ from glama_deploy.node_names import (
     SUM,
     TRANSFORM_INPUT,
     UP,
+    WINDOW,
 )
 
 #: The constant that batch norm adds to the variance: PyTorch's default, which LaMa uses.
@@ -92,11 +94,12 @@ def build(
     if fft == "split" and size is None:
         raise GlamaError("the split FFT is of one size: give `size=HxW` with `fft=split`, or use `fft=matmul`")
     graph = GraphBuilder()
-    interface = INTERFACES[io](graph, size)
+    interface, window = INTERFACES[io](graph, size), Window(graph, size)
     entered = interface.write_inputs()
     if config.coarse is not None:
         entered = _write_stage_one(config, weights, graph, size, fft, entered)
-    interface.write_outputs(_NetworkWriter(config, weights, graph, size, fft).write_generator(entered), outputs)
+    logits = _NetworkWriter(config, weights, graph, size, fft, window).write_generator(entered)
+    interface.write_outputs(logits, outputs, window)
     metadata = {"network": config.model_dump_json(), "fft": fft}
     model = graph.model(interface.inputs(), interface.outputs(outputs), metadata)
     onnx.checker.check_model(model, full_check=True)
@@ -126,9 +129,8 @@ def _write_stage_one(
     image = add("Div", [sums, add("Max", [share, least], f"{SHRINK}/divisor")], f"{SHRINK}/mean")
     image = add("Mul", [image, add("Sub", [one, missing], f"{SHRINK}/keep")], f"{SHRINK}/masked")
     own = {name.removeprefix("coarse."): value for name, value in weights.items() if name.startswith("coarse.")}
-    stage = _NetworkWriter(
-        config.coarse, own, graph.scoped(COARSE_PREFIX), (side, side), cost.choose_coarse_lowering(fft, config)
-    )
+    lowering, size = cost.choose_coarse_lowering(fft, config), (side, side)
+    stage = _NetworkWriter(config.coarse, own, graph.scoped(COARSE_PREFIX), size, lowering, Window(graph, size))
     logits = stage.write_generator(add("Concat", [image, missing], f"{SHRINK}/stacked", axis=1))
     predicted = add("Sigmoid", [logits], f"{COARSE_PICTURE}/predicted")
     picture = add(
@@ -166,6 +168,7 @@ class _NetworkWriter:
         graph: GraphBuilder,
         size: tuple[int, int] | None,
         fft: Lowering,
+        window: Window,
     ) -> None:
         """Keep what the layers depend on.
 
@@ -175,6 +178,7 @@ class _NetworkWriter:
             graph: The graph.
             size: The images' (height, width). None: any size.
             fft: How the transforms are written.
+            window: The part of the picture that is computed behind the last block.
         """
         self._config = config
         self._weights = weights
@@ -183,6 +187,7 @@ class _NetworkWriter:
         down = 2**config.n_downsampling
         self._bottleneck = (size[0] // down, size[1] // down) if size else None
         self._lowering = fft
+        self._window = window
         self._fft: MatmulFFT | SplitFFT | DftFFT | PluginFFT | None = None
 
     def write_generator(self, x: str) -> str:
@@ -192,12 +197,12 @@ class _NetworkWriter:
             x: The network's input [B, 4 or 7, H, W].
 
         Returns:
-            The head's output [B, 3, H, W].
+            The head's output [B, 3, H, W], in the window.
         """
         if self._config.fill is None:
             return self._write_layers(x)
         picture = PullPush(self._graph, self._size, x)
-        return picture.add_log_odds(self._write_layers(picture.write_network_input()))
+        return picture.add_log_odds(self._write_layers(picture.write_network_input()), self._window)
 
     def _write_layers(self, x: str) -> str:
         config = self._config
@@ -214,6 +219,7 @@ class _NetworkWriter:
             local = self._graph.add("Add", [local, inner[0]], f"{name}/{LOCAL}")
             globl = self._graph.add("Add", [globl, str(inner[1])], f"{name}/{GLOBAL}")
         x = self._graph.add("Concat", [local, globl], BOTTLENECK, axis=1)
+        x = self._window.cut(x, f"{BOTTLENECK}/{WINDOW}", config.reduction)
         for step in range(config.n_downsampling):
             x = self._write_up(config.first_up + 3 * step, f"{UP}{step}", x)
         return self._write_head(x)

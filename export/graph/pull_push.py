@@ -10,6 +10,7 @@ float32 only after the last matrix product.
 from __future__ import annotations
 
 from glama_deploy.export.graph.builder import GraphBuilder
+from glama_deploy.export.graph.window import Window
 from glama_deploy.network import FILL_LEAST, FILL_LEAST_KNOWN, FILL_SMOOTHINGS, SIZE_MULTIPLE
 from glama_deploy.node_names import FILL
 
@@ -39,19 +40,21 @@ class PullPush:
         """
         return self._add("Concat", [self._picture, self._mask], "seen", axis=1)
 
-    def add_log_odds(self, logits: str) -> str:
+    def add_log_odds(self, logits: str, window: Window) -> str:
         """Add the picture's log odds to the network's output.
 
         Args:
-            logits: The network's output [B, 3, H, W] before the sigmoid.
+            logits: The network's output [B, 3, H, W] before the sigmoid, in the window.
+            window: The graph's window.
 
         Returns:
-            The sum [B, 3, H, W].
+            The sum, in the window.
         """
         lowest, highest = self._graph.scalar(FILL_LEAST), self._graph.scalar(1 - FILL_LEAST)
         p = self._add("Min", [self._add("Max", [self._picture, lowest], "bounded_below"), highest], "bounded")
         odds = self._add("Div", [p, self._add("Sub", [self._graph.scalar(1), p], "complement")], "odds")
-        return self._add("Add", [logits, self._add("Log", [odds], "log_odds")], "logits")
+        odds = window.cut(self._add("Log", [odds], "log_odds"), f"{FILL}/log_odds_window")
+        return self._add("Add", [logits, odds], "logits")
 
     def _pull(self, level: str) -> list[str]:
         """Return the pyramid's levels [B, 4, h, w] (colour × known, known), the finest first."""

@@ -30,6 +30,7 @@ from glama_deploy.node_names import (
     FILL,
     ROW_BASIS,
     ROW_INVERSE_BASIS,
+    WINDOW,
     get_part,
 )
 
@@ -112,7 +113,7 @@ class _HalfConverter:
         self._keep = keep
         self._constants = {constant.name: constant for constant in model.graph.initializer}
         # the type of each float value whose node is written, by name
-        self._types = {value.name: "fp32" for value in model.graph.input}
+        self._types = {value.name: "fp32" for value in model.graph.input if value.name != WINDOW}
         self._data = set(self._types)  # values that depend on the image's pixels
         self._nodes: list[onnx.NodeProto] = []
         self._new_constants: dict[str, onnx.TensorProto] = {}

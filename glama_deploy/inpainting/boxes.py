@@ -81,6 +81,11 @@ class Span:
         """The rows and columns, as an index of an array H×W."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
+    @property
+    def batch_slices(self) -> tuple[slice, slice, slice]:
+        """All images, the rows and columns, as an index of an array B×H×W."""
+        return slice(None), *self.slices
+
     def contains(self, other: Span) -> bool:
         """Return whether all pixels of another rectangle are in this one.
 
@@ -108,6 +113,18 @@ class Span:
         """
         return Span(self.top - pixels, self.left - pixels, self.bottom + pixels, self.right + pixels)
 
+    def moved(self, rows: int, columns: int) -> Span:
+        """Return the rectangle elsewhere.
+
+        Args:
+            rows: number of pixels downwards.
+            columns: number of pixels to the right.
+
+        Returns:
+            A rectangle of the same size.
+        """
+        return Span(self.top + rows, self.left + columns, self.bottom + rows, self.right + columns)
+
     def within(self, frame: Span) -> Span:
         """Return the same pixels, counted from the top left corner of a frame.
 
@@ -117,8 +134,7 @@ class Span:
         Returns:
             The rectangle in the frame.
         """
-        top, left = frame.top, frame.left
-        return Span(self.top - top, self.left - left, self.bottom - top, self.right - left)
+        return self.moved(-frame.top, -frame.left)
 
 
 @dataclass(frozen=True)
@@ -190,7 +206,7 @@ class Rule:
         most = max([LARGE_BOX_PIXELS, *(box.pixels for box in found)])
 
         def merge(boxes: Sequence[Box]) -> Box | None:
-            box = self._make_box(_union([box.hole for box in boxes]), _union([box.need for box in boxes]), shape)
+            box = self._make_box(unite([box.hole for box in boxes]), unite([box.need for box in boxes]), shape)
             if box is None or box.pixels > most or box.cost >= total_cost(boxes):
                 return None
             return box if fits is None or fits(*box.span.size) else None
@@ -352,8 +368,15 @@ def bounding_box(missing: np.ndarray) -> Span:
     return Span(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
 
 
-def _union(spans: Sequence[Span]) -> Span:
-    """Return the smallest rectangle that contains all rectangles."""
+def unite(spans: Sequence[Span]) -> Span:
+    """Return the smallest rectangle that contains all rectangles.
+
+    Args:
+        spans: the rectangles, at least one.
+
+    Returns:
+        The rectangle.
+    """
     return Span(
         min(span.top for span in spans),
         min(span.left for span in spans),

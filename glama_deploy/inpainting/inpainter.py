@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -12,20 +11,18 @@ import numpy as np
 from glama_deploy.cost import long_side
 from glama_deploy.errors import EngineError, ImageError
 from glama_deploy.inpainting import tiles
-from glama_deploy.inpainting.boxes import BOX_OVERHEAD_PIXELS, Box, Span
+from glama_deploy.inpainting.boxes import BOX_OVERHEAD_PIXELS, Box, Span, bounding_box, unite
 from glama_deploy.inpainting.engine_memory import Budget, EngineMemory, Picture
 from glama_deploy.inpainting.padding import compute_padding
 from glama_deploy.inpainting.planner import Limits, Plan, plan_batch, plan_image
 from glama_deploy.inpainting.planner import Region as Region
 from glama_deploy.inpainting.planner import check_region as check_region
 from glama_deploy.inpainting.tensors import DeviceArray, is_on_device, to_images, to_tensors
-from glama_deploy.network import MAX_SIDE, MIN_SIDE, NetworkConfig
+from glama_deploy.inpainting.windows import find_window
+from glama_deploy.network import MAX_SIDE, MIN_SIDE, NetworkConfig, next_side
 from glama_deploy.node_names import INPAINTED, PREDICTED
 from glama_deploy.runtime.base import DeviceKind, Runner
 from glama_deploy.runtime.calls import native_call
-
-#: Runs the network on images [B, H, W, 3] and missing pixels [B, H, W], and returns an output [B, H, W, 3].
-_Run = Callable[[np.ndarray, np.ndarray, str], np.ndarray]
 
 
 class Inpainter:
@@ -108,14 +105,15 @@ class Inpainter:
         result, left = image.copy(), missing.copy()
         if not missing.any():
             return result
-        with self._admit(lambda limits: plan_image(missing, region, limits)) as (plan, run):
+        with self._admit(lambda limits: plan_image(missing, region, limits)) as (plan, picture):
             for batch in plan.batches:
-                filled = run(_crop(image, batch), _crop(missing, batch), INPAINTED)
-                for box, picture in zip(batch, filled, strict=True):
-                    self._composite(result, left, box.hole, picture[box.hole.within(box.span).slices])
+                holes = [box.hole.within(box.span) for box in batch]
+                parts = self._fill(picture, _crop(image, batch), _crop(missing, batch), unite(holes))
+                for box, hole, part in zip(batch, holes, parts, strict=True):
+                    _composite(result, left, box.hole, part[hole.slices])
             for hole, size in plan.tiles.items():
-                picture = tiles.fill_hole(image, missing, hole, size, self._make_tile_run(run))
-                self._composite(result, left, hole, picture)
+                part = tiles.fill_hole(image, missing, hole, size, self._make_tile_run(picture))
+                _composite(result, left, hole, part)
         return result
 
     def batch(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
@@ -140,10 +138,8 @@ class Inpainter:
             )
         missing = np.stack([check(image, mask) for image, mask in zip(images, masks, strict=True)])
         count, height, width = missing.shape
-        result = images.copy()
-        with self._admit(lambda limits: plan_batch((height, width), count, limits)) as (_, run):
-            result[missing] = self._to_bytes(run(images, missing, INPAINTED)[missing])
-        return result
+        with self._admit(lambda limits: plan_batch((height, width), count, limits)) as (_, picture):
+            return self._fill(picture, images, missing, Span(0, 0, height, width))
 
     def predict(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Return the network's output before compositing. The network is shown the whole image.
@@ -164,25 +160,66 @@ class Inpainter:
         else:
             missing = check(image, mask)
             size = missing.shape[0], missing.shape[1]
-            with self._admit(lambda limits: plan_batch(size, 1, limits)) as (_, run):
-                predicted = run(image[None], missing[None], PREDICTED)[0]
+            with self._admit(lambda limits: plan_batch(size, 1, limits)) as (_, picture):
+                predicted = self._run(picture, image[None], missing[None], PREDICTED)[0]
         self._check_finite(predicted)
         return np.ascontiguousarray(predicted)
 
-    @contextmanager
-    def _admit(self, make_plan: Callable[[Limits], Plan]) -> Iterator[tuple[Plan, _Run]]:
+    def _admit(self, make_plan: Callable[[Limits], Plan]) -> AbstractContextManager[tuple[Plan, Picture]]:
         """Plan with the memory that is there, and keep the memory of the plan until the block ends.
 
         Args:
             make_plan: returns the plan for limits, or raises ImageError.
 
-        Yields:
-            The plan, and the function that runs the network for it.
+        Returns:
+            A context manager of the plan, and of the picture in flight that runs belong to.
         """
-        with self._memory.admit(lambda budget: make_plan(self._limit(budget))) as (plan, picture):
-            yield plan, partial(self._run, picture)
+        return self._memory.admit(lambda budget: make_plan(self._limit(budget)))
 
-    def _run(self, picture: Picture, images: np.ndarray, missing: np.ndarray, output: str) -> np.ndarray:
+    def _fill(self, picture: Picture, images: np.ndarray, missing: np.ndarray, hole: Span) -> np.ndarray:
+        """Fill the missing pixels of a hole.
+
+        Args:
+            picture: the picture in flight that the run belongs to.
+            images: uint8 [B, H, W, 3].
+            missing: bool [B, H, W], True where a pixel is missing, inside and outside of the hole.
+            hole: the part of the images whose missing pixels are filled.
+
+        Returns:
+            uint8 [B, H, W, 3].
+        """
+        result, inside = images.copy(), missing[hole.batch_slices]
+        if not inside.any():
+            return result
+        needed = bounding_box(inside.any(axis=0)).moved(hole.top, hole.left)
+        filled, window = self._run_around(picture, images, missing, needed)
+        here = missing[needed.batch_slices]
+        result[needed.batch_slices][here] = self._to_bytes(filled[needed.within(window).batch_slices][here])
+        return result
+
+    def _run_around(
+        self, picture: Picture, images: np.ndarray, missing: np.ndarray, needed: Span
+    ) -> tuple[np.ndarray, Span]:
+        """Run the network, and compute the output around the pixels that are needed, where the engine can do so.
+
+        Args:
+            picture: the picture in flight that the run belongs to.
+            images: uint8 [B, H, W, 3].
+            missing: bool [B, H, W], True where a pixel is missing.
+            needed: the part of the output that is needed.
+
+        Returns:
+            The output `inpainted` in a window, as `_run` returns it, and the window.
+        """
+        _, height, width = missing.shape
+        if not self._runner.takes_windows:
+            return self._run(picture, images, missing, INPAINTED), Span(0, 0, height, width)
+        window = find_window(needed, (next_side(height), next_side(width)), self._network.reduction)
+        return self._run(picture, images, missing, INPAINTED, window), window
+
+    def _run(
+        self, picture: Picture, images: np.ndarray, missing: np.ndarray, output: str, window: Span | None = None
+    ) -> np.ndarray:
         """Run the network.
 
         Args:
@@ -190,17 +227,20 @@ class Inpainter:
             images: uint8 [B, H, W, 3].
             missing: bool [B, H, W], True where a pixel is missing.
             output: `inpainted` or `predicted`.
+            window: the part of the output `inpainted` that is computed; None for the whole output.
 
         Returns:
-            [B, H, W, 3]: float32 from 0 to 1, or uint8 where the graph gives bytes.
+            [B, h, w, 3] without padding: float32 from 0 to 1, or uint8 where the graph gives bytes.
         """
         batch, height, width = missing.shape
         io, (bottom, right) = self._runner.io, self._pad(height, width)
         inputs = to_tensors(images, missing, io, (bottom, right))
         needed = self._runner.memory_needed((height + bottom, width + right), batch)
         with self._memory.run(picture, needed), native_call():
-            result = self._runner.run(*inputs, output)
-        return to_images(result, io, height, width)
+            if window is None:
+                return to_images(self._runner.run(*inputs, output), io, height, width)
+            result = self._runner.run_window(*inputs, (window.top, window.left, window.bottom, window.right))
+            return to_images(result, io, height - window.top, width - window.left)
 
     def _limit(self, budget: Budget) -> Limits:
         """Return the limits of this engine and network with a budget of memory."""
@@ -216,22 +256,9 @@ class Inpainter:
             fourier_cost=long_side(self._network),
         )
 
-    def _make_tile_run(self, run: _Run) -> tiles.Run:
-        """Return the function that runs the network on one tile."""
-        return lambda image, missing: self._to_bytes(run(image[None], missing[None], INPAINTED))[0]
-
-    def _composite(self, result: np.ndarray, left: np.ndarray, hole: Span, filled: np.ndarray) -> None:
-        """Write a filled hole into the result, as far as its pixels are still missing.
-
-        Args:
-            result: uint8 H×W×3, which is changed.
-            left: bool H×W, the pixels that are still missing, which is changed. Where holes overlap, the first fills.
-            hole: the hole in the image.
-            filled: pixels of the hole's box, as the network gives them.
-        """
-        here = left[hole.slices]
-        result[hole.slices][here] = self._to_bytes(filled[here])
-        here[:] = False
+    def _make_tile_run(self, picture: Picture) -> tiles.Run:
+        """Return the function that fills one tile."""
+        return lambda image, missing: self._fill(picture, image[None], missing[None], Span(0, 0, *missing.shape))[0]
 
     def _pad(self, height: int, width: int) -> tuple[int, int]:
         """Return the rows and columns that are added to an image of this size."""
@@ -294,6 +321,20 @@ class Inpainter:
 def _crop(values: np.ndarray, batch: list[Box]) -> np.ndarray:
     """Return the parts of an image or a mask (H×W…) that boxes of one size show, as one batch (B×H×W…)."""
     return np.stack([values[box.span.slices] for box in batch])
+
+
+def _composite(result: np.ndarray, left: np.ndarray, hole: Span, filled: np.ndarray) -> None:
+    """Write a filled hole into the result, as far as its pixels are still missing.
+
+    Args:
+        result: uint8 H×W×3, which is changed.
+        left: bool H×W, the pixels that are still missing, which is changed. Where holes overlap, the first fills.
+        hole: the hole in the image.
+        filled: pixels of the hole's bounding box, uint8 h×w×3.
+    """
+    here = left[hole.slices]
+    result[hole.slices][here] = filled[here]
+    here[:] = False
 
 
 def check(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -35,6 +35,9 @@ _MAX_REASON = 200
 MAX_THREADS = 4096
 
 
+#: A part of an image: its first row and column, and the row and column behind its last ones, in pixels.
+Window = tuple[int, int, int, int]
+
 #: Where an engine computes.
 DeviceKind = Literal["cpu", "cuda"]
 
@@ -75,6 +78,7 @@ class Runner(Protocol):
             because it pads by itself.
         io: whether the graph's tensors are float or uint8.
         compiles_sizes: whether each size is compiled before its first run. Few sizes are then better than small ones.
+        takes_windows: whether the engine has `run_window`.
         takes_device_arrays: whether `run` also takes arrays in GPU memory (`__cuda_array_interface__`).
         holder: name of what holds the memory of the last run. While the name stays the same, the next run uses that
             memory again. When the name changes, the memory was given back.
@@ -88,6 +92,7 @@ class Runner(Protocol):
     sizes: SizeRange
     io: Io
     compiles_sizes: bool = False
+    takes_windows: bool = False
     takes_device_arrays: bool = False
     holder: Hashable = None
     streams: int = 1
@@ -134,6 +139,24 @@ class Runner(Protocol):
         Raises:
             EngineError: the engine fails, or the graph lacks the output.
         """
+
+    def run_window(self, image: np.ndarray, mask: np.ndarray, window: Window) -> np.ndarray:
+        """Run the network, and compute the picture in a window alone.
+
+        Args:
+            image: as `run` takes it.
+            mask: as `run` takes it.
+            window: the window, whose sides are multiples of the network's reduction. The window may reach into the
+                padding that a graph with io `uint8` adds.
+
+        Returns:
+            The output `inpainted` in the window, as far as the image goes. Pixels near a border of the window that is
+            not the image's border are wrong: :func:`glama_deploy.inpainting.windows.find_window` leaves room for them.
+
+        Raises:
+            EngineError: the engine fails.
+        """
+        raise NotImplementedError
 
 
 def require(package: str, name: str, remedy: str, attribute: str = "") -> ModuleType:

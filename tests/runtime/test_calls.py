@@ -16,7 +16,7 @@ import glama_deploy
 inpainter = glama_deploy.load(sys.argv[1], sys.argv[2])
 image, mask = np.zeros((256, 256, 3), np.uint8), np.zeros((256, 256), bool)
 mask[8:200, 8:200] = True
-plain, inside = inpainter._runner.run, threading.Event()
+plain, inside = inpainter._runner.run_window, threading.Event()
 
 def run(*arguments):
     inside.set()
@@ -30,7 +30,7 @@ def call():
     except glama_deploy.EngineError as error:
         assert "the process is ending" in str(error), error
 
-inpainter._runner.run = run
+inpainter._runner.run_window = run
 threading.Thread(target=call, daemon=True).start()
 inside.wait()
 print("the main thread ends")

@@ -10,8 +10,8 @@ import numpy as np
 from glama_deploy import catalogue, memory
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import EngineError
-from glama_deploy.node_names import IMAGE, INPAINTED, MASK
-from glama_deploy.runtime.base import DeviceKind, Request, Runner
+from glama_deploy.node_names import IMAGE, INPAINTED, MASK, WINDOW
+from glama_deploy.runtime.base import DeviceKind, Request, Runner, Window
 from glama_deploy.runtime.onnxruntime import providers
 from glama_deploy.runtime.onnxruntime.provider_records import ANY_DEVICE_ORDER, PROVIDERS, ProviderRecord
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
@@ -94,6 +94,7 @@ class OnnxRuntimeRunner(Runner):
         self.sizes, self.precision, self.io = opened.sizes, opened.precision, bundle.manifest.io
         self._network = bundle.manifest.network
         self.device: DeviceKind = opened.provider.device
+        self.takes_windows = any(value.name == WINDOW for value in self._session.get_overridable_initializers())
         self._outputs = {output.name for output in self._session.get_outputs()}
         self.description = f"ONNX Runtime {onnxruntime.__version__} {opened.provider.label} {self.precision}"
 
@@ -103,8 +104,14 @@ class OnnxRuntimeRunner(Runner):
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = INPAINTED) -> np.ndarray:
         if output not in self._outputs:
             raise EngineError(f"the bundle has no output {output!r}; export it again with `predicted=True`")
+        return self._run({IMAGE: image, MASK: mask}, output)
+
+    def run_window(self, image: np.ndarray, mask: np.ndarray, window: Window) -> np.ndarray:
+        return self._run({IMAGE: image, MASK: mask, WINDOW: np.array(window, np.int64)}, INPAINTED)
+
+    def _run(self, inputs: dict[str, np.ndarray], output: str) -> np.ndarray:
         try:
             with self._lock:  # memory is counted for one run at a time
-                return self._session.run([output], {IMAGE: image, MASK: mask})[0]
+                return self._session.run([output], inputs)[0]
         except Exception as error:
             raise EngineError(f"ONNX Runtime failed: {first_line(error, MAX_ENGINE_LINE)}") from error

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from glama_deploy.node_names import IMAGE
-
 
 class CompiledModel:
     """A compiled model with its infer requests. Each request serves one caller at a time; `users` counts callers."""
@@ -25,18 +23,19 @@ class CompiledModel:
         for _ in range(requests):
             self._idle.put(model.create_infer_request())
 
-    def run(self, inputs: dict[str, np.ndarray], output: str) -> np.ndarray:
+    def run(self, inputs: dict[str, np.ndarray], output: str, shape: tuple[int, ...]) -> np.ndarray:
         """Run the model once, when a request is idle.
 
         Args:
             inputs: The arrays by input name.
             output: The output's name.
+            shape: The shape that the output must have.
 
         Returns:
             A copy of the output.
 
         Raises:
-            RuntimeError: OpenVINO fails, or the output does not have the image's shape.
+            RuntimeError: OpenVINO fails, or the output has another shape.
         """
         request = self._idle.get()
         try:
@@ -46,8 +45,8 @@ class CompiledModel:
             result = np.array(request.get_tensor(output).data)
         finally:
             self._idle.put(request)
-        if result.shape != inputs[IMAGE].shape:
-            raise RuntimeError(f"the output has the shape {result.shape}, the image {inputs['image'].shape}")
+        if result.shape != shape:
+            raise RuntimeError(f"the output has the shape {result.shape}, expected {shape}")
         return result
 
     def release(self) -> None:

@@ -20,14 +20,15 @@ from glama_deploy.bundle import Bundle
 from glama_deploy.errors import EngineError
 from glama_deploy.fourier import bases, split
 from glama_deploy.io import cache
-from glama_deploy.node_names import IMAGE, INPAINTED, MASK
-from glama_deploy.runtime.base import DeviceKind, Request, Runner, installed, require
+from glama_deploy.node_names import IMAGE, INPAINTED, MASK, WINDOW
+from glama_deploy.runtime.base import DeviceKind, Request, Runner, Window, installed, require
 from glama_deploy.runtime.openvino import (
     column_convolutions,
     compiled_models,
     fed_bases,
     memory_use,
     split_fft,
+    window,
     winograd,
 )
 from glama_deploy.runtime.openvino.core import core
@@ -95,7 +96,7 @@ def _has_engine(bundle: Bundle) -> bool:
 
 
 #: The modules that change the model of any size, and the model of one size, before it is compiled.
-_ANY_SIZE_REWRITERS = (fed_bases, node_names)
+_ANY_SIZE_REWRITERS = (fed_bases, node_names, window)
 _REWRITERS = (*_ANY_SIZE_REWRITERS, bases, column_convolutions, split, split_fft, winograd, sys.modules[__name__])
 
 
@@ -173,6 +174,9 @@ class OpenVINORunner(Runner):
         self._weights = sum(path.stat().st_size for path in (file, file.with_suffix(".bin")) if path.is_file())
         try:
             self._model = self._core.read_model(str(file))
+            #: The window that stands for the whole picture; None where the graph has no window.
+            self._whole = window.open_window(self._model)
+            self.takes_windows = self._whole is not None
             self._outputs = {port.get_any_name() for port in self._model.outputs}
             self._uses_winograd = has_costly_products(computed) and self._find_wide_convolutions()
             self._feeds_bases = self._replace_bases()
@@ -193,6 +197,21 @@ class OpenVINORunner(Runner):
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = INPAINTED) -> np.ndarray:
         if output not in self._outputs:
             raise EngineError(f"the bundle has no output {output!r}; export it again with `predicted=True`")
+        inputs = {IMAGE: image, MASK: mask}
+        if self._whole is not None:
+            inputs[WINDOW] = np.array(self._whole, np.int64)
+        return self._run(inputs, output, image.shape)
+
+    def run_window(self, image: np.ndarray, mask: np.ndarray, window: Window) -> np.ndarray:
+        shape, first = list(image.shape), 1 if self.io == "uint8" else 2
+        for axis, (start, stop) in enumerate((window[::2], window[1::2]), start=first):
+            shape[axis] = min(stop, shape[axis]) - start
+        inputs = {IMAGE: image, MASK: mask, WINDOW: np.array(window, np.int64)}
+        return self._run(inputs, INPAINTED, tuple(shape))
+
+    def _run(self, inputs: dict[str, np.ndarray], output: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Run the compiled model of the image's size. `shape` is the shape that the output must have."""
+        image = inputs[IMAGE]
         try:
             with self._free_streams:
                 with self._lock:
@@ -200,7 +219,7 @@ class OpenVINORunner(Runner):
                     model.users += 1
                 start = time.perf_counter()
                 try:
-                    return model.run({IMAGE: image, MASK: mask, **self._compute_bases(key, image.shape)}, output)
+                    return model.run({**inputs, **self._compute_bases(key, image.shape)}, output, shape)
                 except RuntimeError:
                     with self._lock:
                         if self._compiled.get(key) is model:  # its requests may fail from now on
@@ -358,6 +377,8 @@ class OpenVINORunner(Runner):
         model = self._fix_size(1, height, width) if own else self._model
         blank = {tensor.name: np.zeros(tensor.shape_for(1, height, width), tensor.dtype) for tensor in self._inputs}
         blank |= self._compute_bases(shape if own else _ANY_SIZE, shape)
+        if self._whole is not None:
+            blank[WINDOW] = np.array(self._whole, np.int64)
         try:
             compiled = self._core.compile_model(model, "CPU", {**self._config, "PERF_COUNT": True})
             request = compiled.create_infer_request()

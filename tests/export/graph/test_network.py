@@ -55,19 +55,21 @@ def test_inputs_and_outputs_are_named_and_shaped_as_promised(source):
     assert shapes(model.graph.input) == {
         "image": ["batch", 3, "height", "width"],
         "mask": ["batch", 1, "height", "width"],
+        "window": [4],
     }
     assert shapes(model.graph.output) == {
         "inpainted": ["batch", 3, "height", "width"],
         "predicted": ["batch", 3, "height", "width"],
     }
     static = build(source.config, source.weights, (64, 72))
+    assert shapes(static.graph.input).keys() == {"image", "mask"}
     assert shapes(static.graph.output) == {"inpainted": ["batch", 3, 64, 72]}
 
 
 def test_every_node_bears_the_name_of_its_part(source):
     names = {node.name.split("/")[0] for node in build(source.config, source.weights).graph.node}
     parts = {"compose", "stem", "down0", "down1", "down2", "fft", "block0", "bottleneck", "up0", "up1", "up2", "head"}
-    assert names == parts | {"inpainted"}
+    assert names == parts | {"inpainted", "window"}
 
 
 @settings(deadline=None, max_examples=12)

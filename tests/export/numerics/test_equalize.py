@@ -56,7 +56,7 @@ def test_every_tensor_that_is_quantized_has_factors_but_the_image(name):
     model = build(config, untrained(config))
     read = {node.input[0] for node in model.graph.node if node.op_type in ("Conv", "ConvTranspose")}
     made = {output: node for node in model.graph.node for output in node.output}
-    through = {made[tensor].input[0] if made[tensor].op_type == "Pad" else tensor for tensor in read}
+    through = {made[tensor].input[0] if made[tensor].op_type in ("Pad", "Slice") else tensor for tensor in read}
     places = list(equalize._find_shared_factors(config))
     if config.coarse is not None:
         places += [place.of_coarse() for place in equalize._find_shared_factors(config.coarse)]

@@ -1,0 +1,37 @@
+"""The window of a run: the part of a picture that the network computes behind its last block.
+
+Up to the last block each value depends on the whole picture. Behind the block there are only transposed convolutions
+and the head. These layers see few pixels around each pixel, so a window around the hole gives the same values as the
+whole picture, for less work and memory.
+
+A transposed 3×3 convolution of stride 2 computes the pixel y from the values ⌊y/2⌋ to ⌈y/2⌉ of the smaller map. The
+7×7 head computes y from the pixels y − 3 to y + 3. With a reduction of r pixels for each value behind the last block,
+the pixel y thus depends on the values ⌊(y − 3)/r⌋ to ⌈(y + 3)/r⌉.
+"""
+
+from __future__ import annotations
+
+from glama_deploy.inpainting.boxes import Span
+
+#: Pixels that the head sees on each side of a pixel.
+HEAD_REACH_PIXELS = 3
+
+
+def find_window(hole: Span, size: tuple[int, int], reduction: int) -> Span:
+    """Find the smallest window in which the pixels of a hole have the values of the whole picture.
+
+    Args:
+        hole: the hole in the picture.
+        size: height and width of the padded picture in pixels, multiples of `reduction`.
+        reduction: pixels for each value behind the network's last block, along each side.
+
+    Returns:
+        A rectangle within the padded picture, whose sides are multiples of `reduction`.
+    """
+    firsts = [max(0, (first - HEAD_REACH_PIXELS) // reduction * reduction) for first in (hole.top, hole.left)]
+    # the last value that the hole's last pixel (`behind` - 1) depends on, and one more, which is behind the window
+    behinds = [
+        min(side, (-(-(behind - 1 + HEAD_REACH_PIXELS) // reduction) + 1) * reduction)
+        for behind, side in zip((hole.bottom, hole.right), size, strict=True)
+    ]
+    return Span(*firsts, *behinds)
