@@ -19,8 +19,22 @@ from glama_deploy.io.files import atomic_file
 #: Pillow's names of formats without transparency. (Pillow writes an alpha channel to a BMP, but does not read it back.)
 _OPAQUE = ("JPEG", "BMP")
 
+#: Pillow's names of formats by the suffix of a written file. Pillow has such a table, too, and imports all of its 40
+#: plugins to fill the table, which takes longer than to decode a photo.
+_ENCODERS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".jpe": "JPEG",
+    ".jfif": "JPEG",
+    ".webp": "WEBP",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
+
 #: Suffixes of the images that are written, and that are read from folders.
-SUFFIXES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff"}
+SUFFIXES = frozenset(_ENCODERS)
 
 
 @dataclass(frozen=True)
@@ -118,8 +132,7 @@ def check_format(path: Path, picture: Picture) -> str:
         ImageError: The suffix is not supported, or the format does not support the picture's transparency.
     """
     check_suffix(path)
-    Image.init()
-    encoder = Image.registered_extensions()[path.suffix.lower()]
+    encoder = _ENCODERS[path.suffix.lower()]
     if encoder in _OPAQUE and picture.alpha is not None:
         raise ImageError(f"{path}: {encoder} does not support the input's transparency; write a .png")
     return encoder

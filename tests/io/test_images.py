@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -86,3 +90,28 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(GlamaError, match="no space is left"):
         images.write_image(tmp_path / "x.png", picture)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_suffix_stands_for_the_format_that_pillow_would_choose():
+    Image.init()
+    for suffix in sorted(images.SUFFIXES):
+        picture = images.Picture(RGB, None, False, None)
+        assert images.check_format(Path(f"out{suffix}"), picture) == Image.registered_extensions()[suffix]
+
+
+def test_pictures_are_read_and_written_without_pillows_other_plugins(tmp_path):
+    """Their import takes longer than a small photo."""
+    code = """
+import sys
+from pathlib import Path
+from glama_deploy.io import images
+picture = images.read_image(Path(sys.argv[1]) / "in.png")
+for suffix in images.SUFFIXES:
+    images.write_image(Path(sys.argv[1]) / f"out{suffix}", picture)
+print(*sys.modules)
+"""
+    Image.fromarray(RGB).save(tmp_path / "in.png")
+    child = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "PIL.PngImagePlugin" in child.stdout.split()
+    assert "PIL.PdfImagePlugin" not in child.stdout.split()
+    assert len(list(tmp_path.glob("out.*"))) == len(images.SUFFIXES)
