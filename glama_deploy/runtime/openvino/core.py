@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from glama_deploy.runtime.openvino.package import require_openvino
+
 _first_call_lock = threading.Lock()
 _core: list[Any] = []
 
@@ -27,8 +29,7 @@ def core() -> Any:
     """
     with _first_call_lock:
         if not _core:
-            import openvino
-
+            openvino = require_openvino()
             # The tensor of an array reads one table, its `data` the other. Later calls initialise no more such statics.
             _ = openvino.Tensor(np.zeros(1, np.float32), shared_memory=True).data
             _core.append(openvino.Core())

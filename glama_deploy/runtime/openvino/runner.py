@@ -21,7 +21,7 @@ from glama_deploy.errors import EngineError
 from glama_deploy.fourier import bases, split
 from glama_deploy.io import cache
 from glama_deploy.node_names import IMAGE, INPAINTED, MASK, WINDOW
-from glama_deploy.runtime.base import DeviceKind, Request, Runner, Window, installed, require
+from glama_deploy.runtime.base import DeviceKind, Request, Runner, Window, installed
 from glama_deploy.runtime.openvino import (
     column_convolutions,
     compiled_models,
@@ -33,6 +33,7 @@ from glama_deploy.runtime.openvino import (
 )
 from glama_deploy.runtime.openvino.core import core
 from glama_deploy.runtime.openvino.infer_requests import CompiledModel
+from glama_deploy.runtime.openvino.package import require_openvino
 from glama_deploy.runtime.openvino.precision import PRECISION_HINTS, choose_precision, has_costly_products, uses_int8
 from glama_deploy.runtime.openvino.transform_checks import TransformChecks, bottleneck_size
 from glama_deploy.system import cpu
@@ -84,7 +85,7 @@ def open(bundle: Bundle, request: Request) -> OpenVINORunner:
     Raises:
         EngineError: OpenVINO is not installed, does not compile the model, or the precision is not in the bundle.
     """
-    require("openvino", "OpenVINO", "pip install openvino", "Core")
+    require_openvino()
     if not _has_engine(bundle):
         raise EngineError(f"{bundle.path} has FFTs as a TensorRT plugin's nodes; for OpenVINO export with `fft=matmul`")
     return OpenVINORunner(bundle, request)
