@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import sys
 from pathlib import Path
 
@@ -240,6 +241,27 @@ def test_onnx_runtime_on_cuda_is_absent_where_it_is_not_built_in(tiny_bundle):
     assert onnxruntime.absent(tiny_bundle, Request(device="cuda"))
     with pytest.raises(EngineError, match="CUDA"):
         onnxruntime.open(tiny_bundle, Request(device="cuda"))
+
+
+def test_an_onnx_runtime_without_cuda_is_not_imported_to_be_asked(tiny_bundle):
+    """Its import takes longer than to open a small bundle."""
+    if "CUDAExecutionProvider" in __import__("onnxruntime").get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    code = "import sys, glama_deploy; print(glama_deploy.load(sys.argv[1]).backend, 'onnxruntime' in sys.modules)"
+    command = [sys.executable, "-c", code, str(tiny_bundle.path)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["openvino", "False"]
+
+
+def test_a_library_of_cuda_in_onnx_runtimes_folder_is_found(tmp_path, monkeypatch):
+    (tmp_path / "onnxruntime" / "capi").mkdir(parents=True)
+    (tmp_path / "onnxruntime" / "__init__.py").write_text("", encoding="utf-8")
+    (tmp_path / "onnxruntime" / "capi" / "libonnxruntime_providers_cuda.so").write_bytes(b"")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "onnxruntime"]:
+        monkeypatch.delitem(sys.modules, name)
+    assert providers._has_library(providers.PROVIDERS["cuda"])
+    assert not providers._has_library(providers.PROVIDERS["tensorrt"])
+    assert providers._has_library(providers.PROVIDERS["cpu"])
 
 
 def test_threads_are_taken(tiny_bundle, photo, hole):

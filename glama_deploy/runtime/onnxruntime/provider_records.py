@@ -38,6 +38,8 @@ class ProviderRecord:
         why_not_started: Why the provider may not start where it is installed, and what to do.
         needs_cuda: Whether CUDA's libraries are loaded before the session is opened.
         has_profile: Whether the provider builds an engine for a range of sizes, which then bounds the sizes.
+        library: A part of the file name of the library that ONNX Runtime loads the provider from, in its folder `capi`;
+            empty for a provider in ONNX Runtime itself or in a plugin.
         plugin_package: The Python package of a provider that is registered as a plugin; empty for the others.
         fallbacks: Names of the providers that run the nodes that this one does not support. The CPU runs the rest.
     """
@@ -52,6 +54,7 @@ class ProviderRecord:
     why_not_started: str = ""
     needs_cuda: bool = False
     has_profile: bool = False
+    library: str = ""
     plugin_package: str = ""
     fallbacks: tuple[str, ...] = ()
 
@@ -128,6 +131,7 @@ PROVIDERS: dict[str, ProviderRecord] = {
             install_remedy=_INSTALL_GPU,
             why_not_started=_NO_CUDA,
             needs_cuda=True,
+            library="onnxruntime_providers_cuda",
         ),
         ProviderRecord(
             name="tensorrt",
@@ -139,6 +143,7 @@ PROVIDERS: dict[str, ProviderRecord] = {
             install_remedy=_INSTALL_GPU,
             why_not_started=_NO_CUDA,
             needs_cuda=True,
+            library="onnxruntime_providers_tensorrt",
             has_profile=True,
             fallbacks=("cuda",),
         ),

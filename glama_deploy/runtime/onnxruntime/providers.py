@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 import threading
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -66,6 +69,19 @@ def require_onnxruntime() -> ModuleType:
         EngineError: ONNX Runtime is not installed or fails when it is imported; or several of its distributions are
             installed, which overwrite each other's files.
     """
+    name = _check_distributions()
+    with _first:
+        package = require("onnxruntime", "ONNX Runtime", f"pip install {name}", "InferenceSession")
+        package.OrtValue.ortvalue_from_numpy(np.zeros(1, np.float32)).numpy()
+    return package
+
+
+def _check_distributions() -> str:
+    """Return the distribution to install where ONNX Runtime is missing or fails.
+
+    Raises:
+        EngineError: several distributions are installed, or the files of one are gone.
+    """
     there = [name for name in _DISTRIBUTIONS if _has_distribution(name)]
     if len(there) > 1:
         raise EngineError(
@@ -76,11 +92,7 @@ def require_onnxruntime() -> ModuleType:
         raise EngineError(
             f"ONNX Runtime is not usable: the files of {there[0]} are gone; pip install --force-reinstall {there[0]}"
         )
-    name = there[0] if there else "onnxruntime"
-    with _first:
-        package = require("onnxruntime", "ONNX Runtime", f"pip install {name}", "InferenceSession")
-        package.OrtValue.ortvalue_from_numpy(np.zeros(1, np.float32)).numpy()
-    return package
+    return there[0] if there else "onnxruntime"
 
 
 def _has_distribution(name: str) -> bool:
@@ -103,10 +115,22 @@ def has_provider(provider: ProviderRecord) -> bool:
     Raises:
         EngineError: ONNX Runtime is not installed or not usable.
     """
+    if "onnxruntime" not in sys.modules and not _has_library(provider):
+        _check_distributions()
+        return False  # without the import, which takes time in each start on a CPU
     package = require_onnxruntime()
     if provider.plugin_package:
         return installed(provider.plugin_package)
     return provider.ort_name in package.get_available_providers()
+
+
+def _has_library(provider: ProviderRecord) -> bool:
+    """Return whether ONNX Runtime's folder has the library that a provider is loaded from; True without a library."""
+    if not provider.library:
+        return True
+    spec = importlib.util.find_spec("onnxruntime")
+    folders = (spec.submodule_search_locations if spec else None) or []
+    return any(any(Path(folder, "capi").glob(f"*{provider.library}*")) for folder in folders)
 
 
 def open_cpu_session(
