@@ -1,8 +1,8 @@
 """Import OpenVINO without its converter for models of other frameworks, which takes half of the import's time.
 
-`import openvino` imports the package `openvino.tools.ovc` for one name, `convert_model`, and continues where that import
-fails. The runner needs no converter. A program that uses OpenVINO beside this package finds `openvino.convert_model` and
-`openvino.tools` as before: their first use imports them.
+`import openvino` imports the package `openvino.tools.ovc` for one name, `convert_model`, and continues where that
+import fails. The runner needs no converter. A program that uses OpenVINO beside this package finds
+`openvino.convert_model` and `openvino.tools` as before: their first use imports them.
 """
 
 from __future__ import annotations
