@@ -13,6 +13,7 @@ from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.output.console import Console
 from glama_deploy.errors import GlamaError
+from glama_deploy.evaluation.arguments import Request, check_arguments
 from glama_deploy.evaluation.metrics.registry import METRICS
 from glama_deploy.inpainting.inpainter import Region
 from glama_deploy.runtime.base import MAX_THREADS, require
@@ -110,12 +111,6 @@ def glama_eval(
     Every method fills the same holes. Results are saved after each image. Exit codes: 0 success; 2 bad input, or an
     image or a method failed (the other results are there).
     """
-    for package in ("torchmetrics", "torch_fidelity", "scipy", "matplotlib", "jinja2", "cv2"):
-        require(package, package, "pip install 'glama-deploy[eval]'")
-    from glama_deploy.evaluation.evaluate import Request, evaluate
-    from glama_deploy.evaluation.records import PAGE
-    from glama_deploy.evaluation.report import tables
-
     asked = Request(
         data=data,
         models=model,
@@ -138,6 +133,14 @@ def glama_eval(
         allow_engine_code=allow_engine_code,
         **({"metrics": metric} if metric else {}),
     )
+    check_arguments(asked)
+    # the imports take seconds, so they follow the check
+    for package in ("torchmetrics", "torch_fidelity", "scipy", "matplotlib", "jinja2", "cv2"):
+        require(package, package, "pip install 'glama-deploy[eval]'")
+    from glama_deploy.evaluation.evaluate import evaluate
+    from glama_deploy.evaluation.records import PAGE
+    from glama_deploy.evaluation.report import tables
+
     screen = Console(stderr=True)
     progress = Progress(
         TextColumn("{task.description}", markup=False),

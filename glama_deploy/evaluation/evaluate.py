@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.evaluation import methods, protocol
+from glama_deploy.evaluation.arguments import Request, check_arguments
 from glama_deploy.evaluation.methods import Method
 from glama_deploy.evaluation.metrics import backbones
 from glama_deploy.evaluation.metrics.registry import DEFINITIONS, METRICS, SPECTRUM, find_set_metrics, sort_metrics
@@ -21,7 +20,6 @@ from glama_deploy.evaluation.records import CSV, JSON, PAGE, RINGS, SHEET, SPECT
 from glama_deploy.evaluation.report import page, pictures, tables
 from glama_deploy.evaluation.report.summary import Summary, summarize
 from glama_deploy.evaluation.run import Evaluator, Setting, count_processes, evaluate_items
-from glama_deploy.inpainting.inpainter import Region, check_region
 from glama_deploy.io.files import atomic_file, sha256
 from glama_deploy.masks import MASKS_VERSION
 
@@ -30,55 +28,6 @@ _SPECTRUM_MASKS = ("NearestNeighbor", "EveryNLines")
 
 #: Called with the number of images that are done, the number of all images, and the current step.
 OnProgress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to evaluate.
-
-    Attributes:
-        data: folders of photographs, `FOLDER` or `NAME=FOLDER`.
-        models: methods, as :func:`~glama_deploy.evaluation.methods.parse_methods` takes them.
-        out: the folder of the results.
-        masks: masks and mixtures, or `general` for the seven types.
-        backends: backends of the models that name none.
-        precisions: precisions of the models that name none.
-        metrics: names of records in METRICS.
-        size: height and width that photographs are cut and brought to; None keeps their own.
-        limit: the number of images of each dataset; None takes all.
-        seed: the seed of the masks, together with the image's name.
-        region: what networks see of an image.
-        shown: the number of images of each dataset whose results are kept as pictures.
-        reference: the label of the method that changes are taken against.
-        weights: a folder with the files of weights that metrics need.
-        download: whether to download files of weights that are not there.
-        processes: the number of processes; None takes as many as the machine has room for.
-        threads: the number of threads of engines and metrics in each process.
-        device: where the metrics' networks run: cpu, cuda or cuda:N.
-        overwrite: whether to remove the results of another run first.
-        allow_engine_code: see :func:`glama_deploy.load`.
-    """
-
-    data: Sequence[str]
-    models: Sequence[str]
-    out: Path
-    masks: Sequence[str] = ("general",)
-    backends: Sequence[str] = ("auto",)
-    precisions: Sequence[str] = ("auto",)
-    metrics: Sequence[str] = field(default_factory=lambda: tuple(METRICS))
-    size: tuple[int, int] | None = None
-    limit: int | None = None
-    seed: int = 0
-    region: Region = "full"
-    shown: int = 14
-    reference: str | None = None
-    weights: Path | None = None
-    download: bool = False
-    processes: int | None = None
-    threads: int = 1
-    device: str = "cpu"
-    overwrite: bool = False
-    allow_engine_code: bool = False
 
 
 def evaluate(request: Request, on_progress: OnProgress = lambda done, total, text: None) -> Summary:
@@ -94,34 +43,20 @@ def evaluate(request: Request, on_progress: OnProgress = lambda done, total, tex
     Raises:
         GlamaError: bad input. The folder is left as it was.
     """
-    check_region(request.region)
-    if request.weights is not None and not request.weights.is_dir():
-        raise GlamaError(f"`weights` {request.weights} is no folder; give the one that the files of weights are in")
-    datasets, masks = protocol.find_datasets(request.data), protocol.expand_masks(request.masks)
-    specs = methods.parse_methods(
-        request.models, request.backends, request.precisions, allow_engine_code=request.allow_engine_code
-    )
-    if request.reference not in (None, *(spec.label for spec in specs)):
-        labels = ", ".join(spec.label for spec in specs)
-        raise GlamaError(f"`reference` is {request.reference!r}; one of the methods is expected: {labels}")
-    for dataset in datasets:
-        if request.out.resolve().is_relative_to(dataset.folder):
-            raise GlamaError(
-                f"`out` {request.out} lies in `data` {dataset.folder}, all of which is evaluated; choose another folder"
-            )
-    _check_device(request.device)
+    checked = check_arguments(request)
+    _check_gpu(request.device)
     metrics, weights, lacking = _find_metrics(request)
-    opened, refused = _open_methods(request, specs)
+    opened, refused = _open_methods(request, checked.specs)
     if request.reference in refused:
         raise GlamaError(f"`reference` {request.reference} does not run here: {refused[request.reference]}")
     judge = Judge(metrics, weights, request.device)
     asked = Protocol(
-        datasets=datasets,
+        datasets=checked.datasets,
         methods=tuple(
             Identity(label=m.spec.label, description=m.description, digest=methods.compute_digest(m.spec))
             for m in opened
         ),
-        masks=masks,
+        masks=checked.masks,
         metrics=metrics,
         weights=tuple(Weights(metric=metric, digest=sha256(path)) for metric, path in weights.items()),
         definitions=DEFINITIONS,
@@ -152,11 +87,9 @@ def evaluate(request: Request, on_progress: OnProgress = lambda done, total, tex
     return summary
 
 
-def _check_device(device: str) -> None:
-    """Raise GlamaError where the metrics' networks cannot run on the device."""
+def _check_gpu(device: str) -> None:
+    """Raise GlamaError where PyTorch does not find the GPU that the metrics' networks are to run on."""
     kind, _, number = device.partition(":")
-    if not re.fullmatch(r"cpu|cuda(:\d{1,4})?", device):
-        raise GlamaError(f"`device` is {device!r}; cpu, cuda or cuda:N is expected")
     gpus = torch.cuda.device_count() if kind == "cuda" and torch.cuda.is_available() else 0
     if kind == "cuda" and int(number or 0) >= gpus:
         raise GlamaError(f"`device` is {device}, and PyTorch finds {gpus} GPUs; use `device=cpu`")

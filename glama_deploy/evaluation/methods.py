@@ -2,6 +2,8 @@
 
 A network is written `[NAME=]MODEL[@BACKEND[/PRECISION]]`: `default`, `old=runs/a/best.pt`, `bundle@openvino/bf16`,
 `bundle@emulated/fp16` (a bundle's half graph for TensorRT, its arithmetic emulated on a CPU).
+
+SciPy and OpenCV are imported where they compute: arguments are checked before, and their import takes seconds.
 """
 
 from __future__ import annotations
@@ -15,10 +17,7 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 
-import cv2
 import numpy as np
-from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
-from scipy.spatial import QhullError
 
 import glama_deploy
 from glama_deploy import catalogue
@@ -201,6 +200,7 @@ def _report_failures(fill: Fill) -> Fill:
 
     A lack of memory, or an image that the library does not take, then is a failure of this method on this image alone.
     """
+    import cv2
 
     def fill_or_report(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
         try:
@@ -232,6 +232,7 @@ def _open_emulated(spec: Spec, threads: int) -> Inpainter:
 
 
 def _describe_baseline(baseline: str) -> str:
+    import cv2
     import scipy
 
     return f"SciPy {scipy.__version__}" if baseline == "interpolation" else f"OpenCV {cv2.__version__}"
@@ -250,6 +251,8 @@ def telea(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
     Returns:
         uint8 H×W×3 with known pixels as they were.
     """
+    import cv2
+
     return cv2.inpaint(image, missing.astype(np.uint8), 3, cv2.INPAINT_TELEA)
 
 
@@ -263,6 +266,8 @@ def navier_stokes(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
     Returns:
         uint8 H×W×3 with known pixels as they were.
     """
+    import cv2
+
     return cv2.inpaint(image, missing.astype(np.uint8), 3, cv2.INPAINT_NS)
 
 
@@ -279,6 +284,10 @@ def interpolation(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
     Returns:
         uint8 H×W×3 with known pixels as they were.
     """
+    import cv2
+    from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
+    from scipy.spatial import QhullError
+
     edge = cv2.dilate(missing.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) & ~missing
     places, values, wanted = np.argwhere(edge), image[edge].astype(np.float64), np.argwhere(missing)
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -90,3 +92,16 @@ def test_unreadable_results_are_an_error_of_one_line(photos, tmp_path, capsys):
     file.touch()
     assert main.run([*arguments[:-1], str(file)]) == 2
     assert_one_line(capsys.readouterr().err, "a file of that name is in the way; choose another place")
+
+
+def test_arguments_are_refused_before_the_imports_that_take_seconds(tmp_path):
+    code = """
+import sys
+from glama_deploy.cli.eval import main
+code = main.run(["--data", sys.argv[1], "--model", "default", "--out", sys.argv[2]])
+print(code, *({"torch", "scipy", "cv2", "matplotlib", "torchmetrics"} & set(sys.modules)))
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "nothing"), str(tmp_path / "out")]
+    child = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "is no folder" in child.stderr
+    assert child.stdout.split() == ["2"]
