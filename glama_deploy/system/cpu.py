@@ -1,4 +1,8 @@
-"""The instruction sets of this machine's CPU."""
+"""The instruction sets of this machine's CPU, as far as the engines use them.
+
+The variable `ONEDNN_MAX_CPU_ISA` keeps oneDNN, which OpenVINO and PyTorch compute with, to the instructions of an older
+CPU. Its values are in oneDNN's guide, "CPU Dispatcher Control".
+"""
 
 from __future__ import annotations
 
@@ -7,35 +11,103 @@ import platform
 from functools import cache
 from pathlib import Path
 
-#: Values of the variable `ONEDNN_MAX_CPU_ISA` with which OpenVINO does not use AVX2.
-_BELOW_AVX2 = ("SSE41", "AVX")
-
 #: Names of the lines of /proc/cpuinfo that list features, on x86 and on Arm.
 _FEATURE_LINES = ("flags", "Features")
 
+#: Names of the lines of /proc/cpuinfo that name the CPU.
+_MODEL_LINES = ("model name", "Hardware", "Model")
 
-@cache
+#: Features that the variable switches off, by Linux's names.
+_GOVERNED = frozenset(
+    {"avx", "avx2", "avx_vnni", "avx_vnni_int8", "avx_ne_convert"}
+    | {"avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16"}
+    | {"amx_tile", "amx_int8", "amx_bf16", "amx_fp16"}
+)
+
+#: Values of the variable, with the governed features that stay on. Other values switch nothing off that this package
+#: asks for.
+_LEVELS = {
+    "SSE41": frozenset[str](),
+    "AVX": frozenset({"avx"}),
+    "AVX2": frozenset({"avx", "avx2"}),
+    "AVX2_VNNI": frozenset({"avx", "avx2", "avx_vnni"}),
+    "AVX2_VNNI_2": frozenset({"avx", "avx2", "avx_vnni", "avx_vnni_int8", "avx_ne_convert"}),
+    "AVX512_CORE": frozenset({"avx", "avx2", "avx512f"}),
+    "AVX512_CORE_VNNI": frozenset({"avx", "avx2", "avx512f", "avx512_vnni"}),
+    "AVX512_CORE_BF16": frozenset({"avx", "avx2", "avx512f", "avx512_vnni", "avx512_bf16"}),
+    "AVX512_CORE_FP16": _GOVERNED - {"amx_tile", "amx_int8", "amx_bf16", "amx_fp16"},
+}
+
+#: Features with which a CPU computes in a half type. One of them suffices.
+_HALF_FEATURES = {
+    "bf16": frozenset({"avx512_bf16", "amx_bf16", "avx_ne_convert"}),
+    "fp16": frozenset({"avx512_fp16", "amx_fp16", "avx_ne_convert"}),
+}
+
+
 def features() -> frozenset[str]:
-    """Read the CPU's features.
+    """Return the CPU's features that the engines may use.
 
     Returns:
         The features by Linux's names, for example `avx2`. On other systems the set is empty.
     """
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return frozenset()
-    named = (line.partition(":") for line in lines)
-    return frozenset(word for name, _, words in named if name.strip() in _FEATURE_LINES for word in words.split())
+    return _read_features() - _list_switched_off()
+
+
+def read_model() -> str:
+    """Return the name of the CPU's model.
+
+    Returns:
+        The name, for example `AMD EPYC 9B14`. Empty where the system does not tell.
+    """
+    return next((text for name, text in _read_lines() if name in _MODEL_LINES and text), platform.processor())
+
+
+def is_x86() -> bool:
+    """Return whether the CPU is an x86 CPU of 64 bits."""
+    return platform.machine().lower() in ("x86_64", "amd64")
 
 
 def lacks_avx2() -> bool:
-    """Tell whether OpenVINO computes without AVX2 on an x86 CPU.
+    """Return whether OpenVINO computes without AVX2 on an x86 CPU.
 
     Returns:
         True without AVX2. False on other CPUs, and where the system does not list the features.
     """
-    if platform.machine().lower() not in ("x86_64", "amd64"):
+    if not is_x86():
         return False
-    asked = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()
-    return asked in _BELOW_AVX2 or (bool(features()) and "avx2" not in features())
+    return "avx2" in _list_switched_off() or (bool(_read_features()) and "avx2" not in features())
+
+
+def is_half_switched_off(precision: str) -> bool:
+    """Return whether `ONEDNN_MAX_CPU_ISA` keeps an x86 CPU from computing in a half type.
+
+    Args:
+        precision: `bf16` or `fp16`.
+
+    Returns:
+        True if all instructions of the type are switched off. False on other CPUs.
+    """
+    return is_x86() and _HALF_FEATURES[precision] <= _list_switched_off()
+
+
+def _list_switched_off() -> frozenset[str]:
+    """Return the features that the variable switches off. oneDNN also reads the variable by its former name."""
+    asked = (os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA") or "").upper()
+    return _GOVERNED - _LEVELS[asked] if asked in _LEVELS else frozenset()
+
+
+@cache
+def _read_features() -> frozenset[str]:
+    return frozenset(word for name, text in _read_lines() if name in _FEATURE_LINES for word in text.split())
+
+
+@cache
+def _read_lines() -> tuple[tuple[str, str], ...]:
+    """Return name and text of each line of /proc/cpuinfo. The tuple is empty where the system lacks the file."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ()
+    parts = (line.partition(":") for line in lines)
+    return tuple((name.strip(), text.strip()) for name, _, text in parts)

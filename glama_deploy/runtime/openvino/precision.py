@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-
 from glama_deploy import catalogue
 from glama_deploy.bundle import Bundle, EngineName
 from glama_deploy.errors import EngineError
@@ -32,7 +30,7 @@ def has_costly_products(computed: str) -> bool:
     Returns:
         True if it is.
     """
-    if platform.machine().lower() not in ("x86_64", "amd64"):
+    if not cpu.is_x86():
         return False
     return computed == "fp32" or cpu.features().isdisjoint(("amx_bf16", "amx_fp16"))
 
@@ -52,7 +50,9 @@ def choose_precision(precision: str, *, quantized: bool) -> tuple[str, str]:
         notes.append("no VNNI: no faster than fp32")
     wanted = precision if precision == "auto" else catalogue.PRECISIONS[precision].computed
     if wanted in _CAPABILITIES:
-        if _CAPABILITIES[wanted] in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        # OpenVINO lists what the CPU has, also where `ONEDNN_MAX_CPU_ISA` keeps it from computing so (2026.4)
+        has = _CAPABILITIES[wanted] in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if has and (wanted == "fp32" or not cpu.is_half_switched_off(wanted)):
             computed = wanted
         else:
             notes.append(f"no {wanted}")
