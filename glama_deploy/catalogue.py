@@ -115,6 +115,19 @@ PRECISIONS: Mapping[str, PrecisionRecord] = MappingProxyType(
 )
 
 
+#: The name of the precision that is measured on each machine (:mod:`glama_deploy.fastest`).
+FASTEST = "fastest"
+
+
+def requested_precisions() -> tuple[str, ...]:
+    """Return the names of precisions that a user can ask for when a network is loaded.
+
+    Returns:
+        `auto` and `fastest`, then the names of the catalogue.
+    """
+    return ("auto", FASTEST, *PRECISIONS)
+
+
 def export_precisions() -> list[str]:
     """Return the precisions that an export can be asked for.
 

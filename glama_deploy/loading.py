@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from glama_deploy import catalogue
@@ -52,6 +52,7 @@ def load_model(model: str | Path, backend: str, request: Request) -> Inpainter:
         path = Path(model)
         check_path(path)
         if (path / MANIFEST).is_file():
+            request = _resolve_precision(Bundle.open(path), backend, request)
             bundle, runner = choice.open_folder(path, backend, request)
             return Inpainter(runner, bundle.manifest.network)
         if path.is_dir() and not (path / "config.yaml").is_file():
@@ -79,7 +80,7 @@ def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpain
         CheckpointError: the checkpoint cannot be read, or is not supported.
         EngineError: no engine can be opened.
     """
-    if request.precision != "auto" and catalogue.PRECISIONS[request.precision].is_quantized:
+    if request.precision in catalogue.PRECISIONS and catalogue.PRECISIONS[request.precision].is_quantized:
         raise EngineError(
             f"{model} is a checkpoint, and int8 is measured on photographs; export it with "
             f"`export(checkpoint={model}, targets=openvino, precision=int8, calibration=PHOTOS, out=BUNDLE)`, and load "
@@ -96,13 +97,22 @@ def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpain
         return _open_with_torch(model, request)
     try:
         bundle = cached_bundle(model)
-        runner = choice.open_bundle(bundle, backend, request)
+        runner = choice.open_bundle(bundle, backend, _resolve_precision(bundle, backend, request))
     except EngineError as error:
         if backend != "auto":
             raise
         log.warning("%s; using PyTorch", error)
         return _open_with_torch(model, request)
     return Inpainter(runner, bundle.manifest.network)
+
+
+def _resolve_precision(bundle: Bundle, backend: str, request: Request) -> Request:
+    """Replace the precision `fastest`. Raises EngineError where no engine can be opened."""
+    if request.precision != catalogue.FASTEST or backend == "torch":
+        return request
+    from glama_deploy.fastest.resolution import resolve_fastest
+
+    return resolve_fastest(bundle, backend, request)
 
 
 def cached_bundle(model: str | Path) -> Bundle:
@@ -221,4 +231,6 @@ def _open_with_torch(model: str | Path, request: Request) -> Inpainter:
     from glama_deploy.runtime import torch as torch_runtime
 
     source = formats.read(model)
+    if request.precision == catalogue.FASTEST:
+        request = replace(request, precision="auto")  # PyTorch computes in fp32 alone
     return Inpainter(torch_runtime.open(source, request), source.config)

@@ -8,7 +8,7 @@ from typing import Annotated, cast
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from glama_deploy.bundle import parse_size
-from glama_deploy.catalogue import PRECISIONS, join_names
+from glama_deploy.catalogue import join_names, requested_precisions
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.output.console import Console
@@ -62,7 +62,7 @@ def glama_eval(
         list[str] | None,
         option(
             "--precision",
-            help=f"Precision of the models without @BACKEND: {join_names(('auto', *PRECISIONS))} (auto by default). "
+            help=f"Precision of the models without @BACKEND: {join_names(requested_precisions())} (auto by default). "
             "May be given several times.",
         ),
     ] = None,

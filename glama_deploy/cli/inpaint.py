@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, cast
 
 import glama_deploy
-from glama_deploy.catalogue import PRECISIONS, EngineRecord, backends, join_names
+from glama_deploy.catalogue import EngineRecord, backends, join_names, requested_precisions
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.output.console import Console
@@ -40,7 +40,11 @@ def glama_inpaint(
     ] = "auto",
     precision: Annotated[
         str,
-        option("--precision", help=f"{join_names(('auto', *PRECISIONS))}. Not every engine supports all of them."),
+        option(
+            "--precision",
+            help=f"{join_names(requested_precisions())}. Not every engine supports all of them. fastest: measured here "
+            "once, at least 40 dB against fp32.",
+        ),
     ] = "auto",
     threads: Annotated[
         int | None, option("--threads", help="CPU threads (all cores by default).", min=1, max=MAX_THREADS)

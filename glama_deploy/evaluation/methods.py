@@ -118,6 +118,10 @@ def parse_methods(
         ways = [(backend, precision or "auto")] if how else list(product(backends, precisions))
         for backend, precision in ways:
             check_request("torch" if backend == EMULATED else backend, Request(precision))
+            if (backend, precision) == (EMULATED, catalogue.FASTEST):
+                raise GlamaError(
+                    f"`models` {text}: emulation has no speed; name a precision, as in BUNDLE@emulated/fp16"
+                )
             asked = [part for part in (backend, precision) if part != "auto"]
             told = asked if (how and not name) or len(ways) > 1 else []
             specs.append(Spec(" ".join((label, *told)), model, backend, precision, allow_engine_code))
@@ -189,7 +193,7 @@ def open_method(spec: Spec, threads: int, region: Region = "full") -> Method:
         inpainter = glama_deploy.load(
             spec.model, spec.backend, spec.precision, threads, compile_sizes=False, allow_engine_code=allowed
         )
-    if spec.precision not in ("auto", inpainter.precision):
+    if spec.precision not in ("auto", catalogue.FASTEST, inpainter.precision):
         raise EngineError(f"{spec.label} would run as {inpainter.description}, not in {spec.precision}")
     fill = _report_failures(partial(inpainter, region=region))
     return Method(spec, fill, inpainter.description, inpainter.network, inpainter.device != "cpu")

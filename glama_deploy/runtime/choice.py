@@ -40,10 +40,9 @@ def check_request(backend: str, request: Request) -> None:
         raise EngineError(f"unknown backend {backend!r}; expected {', '.join(expected)}")
     if name not in ("auto", "torch", *known):
         raise EngineError(f"unknown backend {backend!r}; expected {', '.join(('auto', 'torch', *known))}")
-    if precision not in ("auto", *catalogue.PRECISIONS):
-        raise EngineError(
-            f"unknown precision {precision!r}; expected {catalogue.join_names(('auto', *catalogue.PRECISIONS))}"
-        )
+    if precision not in catalogue.requested_precisions():
+        expected = catalogue.join_names(catalogue.requested_precisions())
+        raise EngineError(f"unknown precision {precision!r}; expected {expected}")
     if threads is not None and not _is_count(threads):
         raise EngineError(f"threads is {threads!r}; expected a whole number from 1 to {MAX_THREADS}, or None for all")
     if not _is_count(streams):
@@ -105,6 +104,8 @@ def open_bundle(bundle: Bundle, backend: str, request: Request = _PLAIN) -> Runn
         EngineError: the requested engine, or with `auto` every engine, cannot run here. One line has all reasons.
     """
     check_request(backend, request)
+    if request.precision == catalogue.FASTEST:
+        raise EngineError("precision 'fastest' is measured by `glama_deploy.load`; give another precision here")
     if backend == "torch":
         raise EngineError(
             f"{bundle.path} is a bundle, which holds no PyTorch network; backend torch takes the checkpoint itself"

@@ -199,7 +199,10 @@ def test_the_embedded_network_is_the_default(photo, hole):
     [
         ({"backend": None}, "backend is None, precision 'auto'; names are expected"),
         ({"backend": "coreml"}, "unknown backend 'coreml'; expected auto, torch, onnxruntime, openvino, tensorrt"),
-        ({"precision": "fp8"}, "unknown precision 'fp8'; expected auto, fp32, bf16, fp16, int8, .* or int8.fp16"),
+        (
+            {"precision": "fp8"},
+            "unknown precision 'fp8'; expected auto, fastest, fp32, bf16, fp16, int8, .* or int8.fp16",
+        ),
         ({"threads": 0}, "threads is 0; expected a whole number from 1 to 4096, or None for all"),
         ({"threads": 2147483648}, "threads is 2147483648; expected a whole number from 1 to 4096"),
         ({"streams": 2147483648}, "streams is 2147483648; expected a whole number from 1 to 4096"),
