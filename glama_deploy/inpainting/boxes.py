@@ -3,12 +3,16 @@
 A hole is a set of missing pixels whose 16×16 cells touch, with its bounding box. A hole needs context on each side:
 half of its longer side, at least MIN_CONTEXT_PIXELS, as far as the image goes.
 
-A box is a hole with its context. Sides are rounded up to BOX_SIDES, and above them to multiples of 1024, so that few
-sizes occur. A box is not larger than the image or the engine's largest size, and is moved to lie within the image.
+A box is a hole with its context. Sides are rounded up to multiples of 8. For an engine that compiles each size, boxes
+are square, and their sides are rounded up to BOX_SIDES. A box is not larger than the image or the engine's largest
+size, and is moved to lie within the image.
 
 Holes share a box where one box costs less than two (:mod:`glama_deploy.inpainting.clusters`). A shared box shows the
 context of each of its holes. Boxes and bounding boxes of holes may overlap: a pixel is filled with the first hole that
 contains the pixel. The network is shown every missing pixel in a box as missing, whichever hole the pixel belongs to.
+
+Boxes of nearly one size become boxes of one size where the added pixels cost less than one more size
+(:mod:`glama_deploy.inpainting.common_sizes`).
 """
 
 from __future__ import annotations
@@ -16,11 +20,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
 from glama_deploy.bundle import SizeRange
 from glama_deploy.inpainting.clusters import merge_boxes
+from glama_deploy.inpainting.common_sizes import choose_common_sizes
 from glama_deploy.inpainting.components import find_components
 from glama_deploy.network import next_side
 
@@ -33,8 +39,17 @@ CONTEXT_SHARE = 0.5
 #: The least context on each side of a hole, in pixels.
 MIN_CONTEXT_PIXELS = 64
 
-#: Sides of boxes, in pixels.
-BOX_SIDES = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096)
+#: Sides of boxes for an engine that compiles each size, in pixels; above them multiples of 1024.
+BOX_SIDES = (
+    *(128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024),
+    *(1280, 1536, 1792, 2048, 2560, 3072, 3584, 4096),
+)
+
+#: Cost of a size that an engine has not run yet, in pixels. Measured by benchmarks/speed/new_sizes.py.
+NEW_SIZE_PIXELS = 128 * 128
+
+#: Cost of a size that an engine compiles, in pixels. Measured by benchmarks/speed/new_sizes.py.
+COMPILED_SIZE_PIXELS = 2 * 512 * 512
 
 #: Cost of a box beside its pixels, in pixels.
 BOX_OVERHEAD_PIXELS = 64 * 64
@@ -167,7 +182,7 @@ class Rule:
     Attributes:
         sizes: sizes that the engine takes.
         context: context on each side of a hole, as a share of the hole's longer side.
-        square: whether boxes are square, so that fewer sizes occur.
+        compiles_sizes: whether the engine compiles each size. Boxes are then square and have sides of BOX_SIDES.
         overhead_pixels: cost of a box beside its pixels, in pixels.
         fourier_cost: cost of the network's Fourier transforms for each pixel of a box and each pixel of (width +
             2·height), as a share of the rest's cost for a pixel.
@@ -175,7 +190,7 @@ class Rule:
 
     sizes: SizeRange
     context: float = CONTEXT_SHARE
-    square: bool = False
+    compiles_sizes: bool = False
     overhead_pixels: int = BOX_OVERHEAD_PIXELS
     fourier_cost: float = 0.0
 
@@ -250,17 +265,46 @@ class Rule:
             max_share = HUGE_IMAGE_MAX_COST_SHARE
         return cost < max_share * image.cost
 
-    def cost_of(self, height: int, width: int) -> float:
-        """Return the cost of running a box.
+    @overload
+    def cost_of(self, height: int, width: int) -> float: ...
+
+    @overload
+    def cost_of(self, height: np.ndarray, width: np.ndarray) -> np.ndarray: ...
+
+    def cost_of(self, height: int | np.ndarray, width: int | np.ndarray) -> float | np.ndarray:
+        """Return the cost of running a box, or of running boxes.
 
         Args:
-            height: height of the box in pixels.
-            width: width of the box in pixels.
+            height: height of the box in pixels, or the heights of boxes.
+            width: width of the box in pixels, or the widths of boxes.
 
         Returns:
-            The cost in pixels.
+            The cost in pixels, or an array of costs.
         """
         return height * width * (1 + self.fourier_cost * (width + 2 * height)) + self.overhead_pixels
+
+    def share_sizes(self, found: Sequence[Box], shape: tuple[int, ...], fits: Fits | None = None) -> list[Box]:
+        """Enlarge boxes to sizes that several boxes share, where the added pixels cost less than one more size.
+
+        Args:
+            found: boxes of an image of `shape`.
+            shape: height and width of the image.
+            fits: whether a box may have a height and width. By default any size that the engine takes is fine.
+
+        Returns:
+            The boxes in their order. Each contains the hole and the need of the box before.
+        """
+        if len(found) < 2 or self.sizes.static:
+            return list(found)
+        most = min(self.sizes.max[0], shape[0]), min(self.sizes.max[1], shape[1])
+        sizes = choose_common_sizes(
+            [box.span.size for box in found],
+            most,
+            self.cost_of,
+            COMPILED_SIZE_PIXELS if self.compiles_sizes else NEW_SIZE_PIXELS,
+            fits or (lambda height, width: True),
+        )
+        return [self._place_box(box.hole, box.need, size, shape) for box, size in zip(found, sizes, strict=True)]
 
     def _make_hole_box(self, hole: Span, shape: tuple[int, ...]) -> Box | None:
         """Return the box of one hole; None if the engine takes no box that contains the hole with its context."""
@@ -268,19 +312,21 @@ class Rule:
 
     def _make_box(self, hole: Span, need: Span, shape: tuple[int, ...]) -> Box | None:
         """Return the box that shows a hole and a need; None if the engine takes no such box."""
-        sides = [self._round_side(axis, side, shape[axis]) for axis, side in enumerate(need.size)]
-        if self.square and not self.sizes.static:
-            most = self.sizes.max
-            wanted = [max(side, min(max(sides), most[axis])) for axis, side in enumerate(sides)]
-            sides = [self._round_side(axis, wanted[axis], extent) for axis, extent in enumerate(shape)]
-        spans = []
-        for axis, (start, stop) in enumerate(((need.top, need.bottom), (need.left, need.right))):
-            if not self.sizes.min[axis] <= next_side(sides[axis]) <= self.sizes.max[axis]:
-                return None
-            first = min(max(0, (start + stop - sides[axis]) // 2), shape[axis] - sides[axis])
-            spans.append((first, first + sides[axis]))
-        (top, bottom), (left, right) = spans
-        return Box(hole, need, Span(top, left, bottom, right), self.cost_of(bottom - top, right - left))
+        high, wide = (self._round_side(axis, side, shape[axis]) for axis, side in enumerate(need.size))
+        if self.compiles_sizes and not self.sizes.static:
+            square = max(high, wide)
+            high = self._round_side(0, max(high, min(square, self.sizes.max[0])), shape[0])
+            wide = self._round_side(1, max(wide, min(square, self.sizes.max[1])), shape[1])
+        if not self.sizes.covers(next_side(high), next_side(wide)):
+            return None
+        return self._place_box(hole, need, (high, wide), shape)
+
+    def _place_box(self, hole: Span, need: Span, size: tuple[int, int], shape: tuple[int, ...]) -> Box:
+        """Return the box of a size that shows a hole and a need, moved to lie within the image."""
+        (high, wide), (tall, broad) = size, shape[:2]
+        top = min(max(0, (need.top + need.bottom - high) // 2), tall - high)
+        left = min(max(0, (need.left + need.right - wide) // 2), broad - wide)
+        return Box(hole, need, Span(top, left, top + high, left + wide), self.cost_of(high, wide))
 
     def _round_side(self, axis: int, wanted: int, extent: int) -> int:
         """Return the smallest side of a box that shows as many pixels as are wanted, or all of the image's.
@@ -292,10 +338,13 @@ class Rule:
         """
         least, most = self.sizes.min[axis], self.sizes.max[axis]
         needed = max(least, min(wanted, extent))
+        steps: tuple[int, ...]
         if self.sizes.static:
-            steps: tuple[int, ...] = (least,)
-        else:  # the smallest of BOX_SIDES that is large enough, the next thousand, the engine's largest
+            steps = (least,)
+        elif self.compiles_sizes:  # the smallest of BOX_SIDES that is large enough, the next thousand, the largest
             steps = (*BOX_SIDES[(first := bisect_left(BOX_SIDES, needed)) : first + 1], -(-needed // 1024) * 1024, most)
+        else:
+            steps = (next_side(needed),)
         return min((step for step in steps if needed <= step <= min(most, extent)), default=extent)
 
 

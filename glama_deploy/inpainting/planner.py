@@ -6,8 +6,9 @@ A plan depends on the missing pixels and on `Limits` alone, and is made before t
    memory is filled by tiles (:mod:`glama_deploy.inpainting.tiles`).
 2. Tiles also fill a hole with a large box where they cost less than half of the box.
 3. Boxes are merged where one box costs less than several.
-4. The whole image replaces boxes and tiles where it fits and they are not the better way.
-5. Boxes of one size are joined in batches.
+4. Boxes of nearly one size become boxes of one size, so that few sizes occur.
+5. The whole image replaces boxes and tiles where it fits and they are not the better way.
+6. Boxes of one size are joined in batches.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class Limits:
         """The rule by which boxes are made."""
         return Rule(
             self.sizes,
-            square=self.compiles_sizes,
+            compiles_sizes=self.compiles_sizes,
             overhead_pixels=self.overhead_pixels,
             fourier_cost=self.fourier_cost,
         )
@@ -237,6 +238,7 @@ def plan_image(missing: np.ndarray, region: Region, limits: Limits) -> Plan:
     tiled = _choose_tiles(small, missing, rule, limits.sizes)
     left = [box for box in small if not any(hole.contains(box.hole) for hole in (*tiled, *large))]
     boxes = rule.merge_boxes(left, shape, lambda height, width: can_run((height, width)))
+    boxes = rule.share_sizes(boxes, shape, lambda height, width: can_run((height, width)))
     if region == "auto" and not large and can_run(shape) and not _is_better_than_whole(boxes, tiled, missing, rule):
         return _plan_whole(shape, limits)
     tile_sizes = {hole: size for hole, (size, _) in tiled.items()}

@@ -23,17 +23,17 @@ import numpy as np
 from PIL import Image
 
 from glama_deploy.bundle import SizeRange
-from glama_deploy.inpainting.boxes import BOX_SIDES, CELL_PIXELS, MIN_CONTEXT_PIXELS, Span, bounding_box, context_margin
+from glama_deploy.inpainting.boxes import CELL_PIXELS, MIN_CONTEXT_PIXELS, Span, bounding_box, context_margin
 from glama_deploy.network import next_side
+
+#: Sides of tiles, in pixels.
+TILE_SIDES = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 
 #: Width of the ring that a tile shows around the part that it fills, as a share of the tile's side.
 RING_SHARE = 1 / 8
 
 #: Width over which two tiles pass into each other, as a share of the tile's side.
 RAMP_SHARE = 1 / 16
-
-#: The longest side of a tile in pixels, which bounds the memory that tiles need (benchmarks/speed/scale.py).
-MAX_TILE_SIDE = 2048
 
 #: The factor by which a draft is reduced at most in one step.
 MAX_DRAFT_REDUCTION = 2
@@ -79,7 +79,7 @@ def list_tile_sizes(takes: SizeRange, shape: Size) -> list[Size]:
         Heights and widths in pixels; empty if the engine takes nothing as small as the image.
     """
     found: list[Size] = []
-    for step in (step for step in reversed(BOX_SIDES) if step <= MAX_TILE_SIDE):
+    for step in reversed(TILE_SIDES):
         high, wide = (
             min(max(step, least), most, extent) for least, most, extent in zip(takes.min, takes.max, shape, strict=True)
         )
@@ -103,7 +103,7 @@ def list_hole_tile_sizes(takes: SizeRange, hole: Span, shape: Size) -> list[Size
         Heights and widths in pixels; empty if the engine takes nothing as small as the image.
     """
     enough = [
-        min((step for step in BOX_SIDES if step >= max(least, side + 2 * MIN_CONTEXT_PIXELS)), default=extent)
+        min((step for step in TILE_SIDES if step >= max(least, side + 2 * MIN_CONTEXT_PIXELS)), default=extent)
         for side, extent, least in zip(hole.size, shape, takes.min, strict=True)
     ]
     return list_tile_sizes(takes, (min(enough[0], shape[0]), min(enough[1], shape[1])))

@@ -13,12 +13,14 @@ from glama_deploy import memory
 from glama_deploy.bundle import ANY_SIZE, SizeRange
 from glama_deploy.cli.inpaint import main
 from glama_deploy.errors import GlamaError, ImageError
-from glama_deploy.inpainting import clusters
+from glama_deploy.inpainting import clusters, common_sizes
 from glama_deploy.inpainting.boxes import (
     BOX_OVERHEAD_PIXELS,
     BOX_SIDES,
     CELL_PIXELS,
+    COMPILED_SIZE_PIXELS,
     LARGE_BOX_PIXELS,
+    NEW_SIZE_PIXELS,
     Box,
     Rule,
     Span,
@@ -61,10 +63,10 @@ def test_boxes_are_squared_only_as_far_as_the_engine_goes():
     missing = np.zeros((4000, 4000), bool)
     missing[2000:2100, 1000:1700] = True
     wide = SizeRange(min=(64, 64), opt=(512, 512), max=(1024, 2048))
-    (box,) = find_boxes(Rule(wide, square=True), missing)
+    (box,) = find_boxes(Rule(wide, compiles_sizes=True), missing)
     assert box.span.size == (1024, 1536)
     missing[1000:2100, 1000:1700] = True
-    assert has_large_hole(Rule(wide, square=True), missing)
+    assert has_large_hole(Rule(wide, compiles_sizes=True), missing)
 
 
 def shown(box: Box, hole: Span, shape: tuple[int, ...]) -> bool:
@@ -81,8 +83,8 @@ def shown(box: Box, hole: Span, shape: tuple[int, ...]) -> bool:
 
 @given(masks(), st.sampled_from([0.0, 1 / 2500]), st.booleans())
 @settings(max_examples=150)
-def test_every_hole_is_in_a_box_with_its_context(missing, long_side, square):
-    found = find_boxes(Rule(ANY_SIZE, fourier_cost=long_side, square=square), missing)
+def test_every_hole_is_in_a_box_with_its_context(missing, long_side, compiled):
+    found = find_boxes(Rule(ANY_SIZE, fourier_cost=long_side, compiles_sizes=compiled), missing)
     filled = np.zeros_like(missing)
     for box in found:
         filled[box.hole.slices] = True
@@ -90,7 +92,7 @@ def test_every_hole_is_in_a_box_with_its_context(missing, long_side, square):
         assert Span(0, 0, *missing.shape).contains(box.span)
         assert box.span.contains(box.hole)
         for side, extent in zip(box.span.size, missing.shape, strict=True):
-            assert side in BOX_SIDES or side == extent
+            assert side in BOX_SIDES or side == extent if compiled else side % 8 == 0 or side == extent
     assert filled[missing].all()
     for hole in find_holes(missing):
         assert any(shown(box, hole, missing.shape) for box in found)
@@ -98,8 +100,8 @@ def test_every_hole_is_in_a_box_with_its_context(missing, long_side, square):
 
 @given(masks(), st.sampled_from([0.0, 1 / 2500]), st.booleans())
 @settings(max_examples=100)
-def test_shared_boxes_cost_no_more_than_one_for_each_hole(missing, long_side, square):
-    rule = Rule(ANY_SIZE, fourier_cost=long_side, square=square)
+def test_shared_boxes_cost_no_more_than_one_for_each_hole(missing, long_side, compiled):
+    rule = Rule(ANY_SIZE, fourier_cost=long_side, compiles_sizes=compiled)
     each, _ = rule.find_boxes(missing)
     found = rule.merge_boxes(each, missing.shape)
     assert total_cost(found) <= total_cost(each)
@@ -143,9 +145,9 @@ def test_holes_close_together_share_a_box_and_those_far_apart_do_not():
     near, far = find_boxes(Rule(ANY_SIZE), missing)
     assert near.hole == Span(100, 100, 140, 160)
     assert far.hole == Span(800, 700, 810, 720)
-    missing[160:165, 100:105] = True  # two boxes of 192x192, or one of 256x192
+    missing[160:165, 100:105] = True  # two boxes of 168x192 and 136x136, or one of 200x192
     assert [box.hole for box in find_boxes(Rule(ANY_SIZE), missing)] == [Span(100, 100, 165, 160), far.hole]
-    missing[365:370, 100:105] = True  # a box of 512x192 would cost more than one of 256x192 and one of 192x192
+    missing[365:370, 100:105] = True  # a box of 400x192 would cost more than one of 200x192 and one of 136x136
     assert len(find_boxes(Rule(ANY_SIZE), missing)) == 3
 
 
@@ -153,13 +155,13 @@ def test_a_box_of_two_holes_shows_what_each_needs_and_no_more():
     missing = np.zeros((1024, 1024), bool)
     missing[500:510, 200:210] = missing[500:510, 500:510] = True
     for box in find_boxes(Rule(ANY_SIZE, overhead_pixels=512**2), missing):
-        # 64 pixels around both make 138x438; half of their distance, 155 pixels, would make 512x768
-        assert box.span.size == (192, 512)
+        # 64 pixels around both make 138x438; half of their distance, 155 pixels, would make 320x620
+        assert box.span.size == (144, 440)
 
 
-@pytest.mark.parametrize("square", [False, True])
-def test_the_twenty_fifth_speck_costs_as_much_as_the_others(square):
-    rule, costs = Rule(ANY_SIZE, square=square), {}
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_twenty_fifth_speck_costs_as_much_as_the_others(compiled):
+    rule, costs = Rule(ANY_SIZE, compiles_sizes=compiled), {}
     for count in (1, 24, 25, 60):
         missing = np.zeros((3000, 4000), bool)
         for number in range(count):
@@ -204,23 +206,24 @@ def comparisons(monkeypatch):
     return counts
 
 
-@pytest.mark.parametrize(("long_side", "square", "sizes"), [(0.0, False, 12), (1 / 2500, False, 12), (0.0, True, 4)])
-def test_five_hundred_specks_need_little_work_and_few_sizes(long_side, square, sizes, comparisons):
+@pytest.mark.parametrize(("long_side", "compiled", "sizes"), [(0.0, False, 40), (1 / 2500, False, 40), (0.0, True, 5)])
+def test_five_hundred_specks_need_little_work_and_few_sizes(long_side, compiled, sizes, comparisons):
     missing = specks(500)
     holes = len(find_holes(missing))
-    found = find_boxes(Rule(ANY_SIZE, fourier_cost=long_side, square=square), missing)
+    rule = Rule(ANY_SIZE, fourier_cost=long_side, compiles_sizes=compiled)
+    found = rule.share_sizes(find_boxes(rule, missing), missing.shape)
     assert sum(box.pixels for box in found) <= 3 * need(missing)  # the union, which is less than the sum
     assert len({box.span.size for box in found}) <= sizes
     assert comparisons[0] <= 8 * holes  # MAX_NEIGHBOURS for each box; most pairs are found from both sides
 
 
-@pytest.mark.parametrize("square", [False, True])
-def test_thousands_of_specks_need_work_in_proportion_and_no_great_box(square, comparisons):
+@pytest.mark.parametrize("compiled", [False, True])
+def test_thousands_of_specks_need_work_in_proportion_and_no_great_box(compiled, comparisons):
     """Dust on a scan: together the boxes are a few times the image, and each takes little memory."""
     missing = specks(9000)
     holes = len(find_holes(missing))
     assert holes > clusters.MAX_BOXES_WITHOUT_BLOCKS
-    found = find_boxes(Rule(ANY_SIZE, square=square), missing)
+    found = find_boxes(Rule(ANY_SIZE, compiles_sizes=compiled), missing)
     assert comparisons[0] <= 12 * holes
     assert max(box.pixels for box in found) <= LARGE_BOX_PIXELS
     assert sum(box.pixels for box in found) <= 3 * missing.size
@@ -232,6 +235,62 @@ def test_specks_within_a_large_hole_s_box_cost_nothing(comparisons):
     (box,) = find_boxes(Rule(ANY_SIZE), missing)
     assert box.span == Span(0, 0, 4000, 6000)
     assert comparisons[0] <= 12 * len(find_holes(missing))
+
+
+@given(masks(), st.booleans())
+@settings(max_examples=60)
+def test_shared_sizes_show_no_less_and_cost_no_more_than_sizes_of_their_own(missing, compiled):
+    rule = Rule(ANY_SIZE, compiles_sizes=compiled)
+    found = find_boxes(rule, missing)
+    shared = rule.share_sizes(found, missing.shape)
+    new_size = COMPILED_SIZE_PIXELS if compiled else NEW_SIZE_PIXELS
+
+    def cost(boxes: list[Box]) -> float:
+        return total_cost(boxes) + new_size * len({box.span.size for box in boxes})
+
+    assert cost(shared) <= cost(found)
+    for before, after in zip(found, shared, strict=True):
+        assert (after.hole, after.need) == (before.hole, before.need)
+        assert Span(0, 0, *missing.shape).contains(after.span)
+        for side, own, extent in zip(after.span.size, before.span.size, missing.shape, strict=True):
+            assert own <= side <= extent
+            assert side % 8 == 0 or side == extent
+    for hole in find_holes(missing):
+        assert any(shown(box, hole, missing.shape) for box in shared)
+
+
+def test_boxes_of_nearly_one_size_become_one_and_far_sizes_stay_apart():
+    missing = np.zeros((4000, 4000), bool)
+    for place, side in ((100, 10), (1000, 30), (2000, 24), (3000, 700)):
+        missing[place : place + side, place : place + side] = True
+    rule = Rule(ANY_SIZE)
+    *small, large = rule.share_sizes(rule.find_boxes(missing)[0], missing.shape)
+    assert {box.span.size for box in small} == {(160, 160)}
+    assert large.span.size == (1400, 1400)
+
+
+def test_sizes_are_not_shared_where_the_larger_box_does_not_fit():
+    missing = np.zeros((1000, 1000), bool)
+    missing[100:110, 100:130] = missing[700:730, 700:710] = True
+    rule = Rule(ANY_SIZE)
+    found = rule.find_boxes(missing)[0]
+    assert {box.span.size for box in rule.share_sizes(found, missing.shape)} == {(160, 160)}
+    apart = rule.share_sizes(found, missing.shape, lambda height, width: height * width <= 140 * 160)
+    assert [box.span.size for box in apart] == [box.span.size for box in found] == [(144, 160), (160, 144)]
+
+
+def test_thousands_of_sizes_become_few():
+    rng = np.random.default_rng(0)
+    sizes = [(int(high), int(wide)) for high, wide in rng.integers(16, 400, (3000, 2)) * 8]
+    shared = common_sizes.choose_common_sizes(
+        sizes, (3000, 3001), Rule(ANY_SIZE).cost_of, NEW_SIZE_PIXELS, lambda *_: True
+    )
+    assert len(set(shared)) <= common_sizes.MAX_SIZES
+    for (high, wide), (own_high, own_wide) in zip(shared, sizes, strict=True):
+        assert high >= own_high
+        assert wide >= own_wide
+        assert high <= max(3000, own_high)
+        assert wide <= max(3001, own_wide)
 
 
 def test_noise_is_one_hole():
@@ -253,24 +312,27 @@ def test_an_engine_of_one_size_gets_boxes_of_that_size():
 def test_the_engines_largest_size_is_a_box_too():
     sizes = SizeRange(min=(64, 64), opt=(512, 512), max=(1280, 1280))
     missing = np.zeros((3000, 3000), bool)
-    missing[1000:1540, 1000:1540] = True  # wants 1080; the next step is 1536
-    (box,) = find_boxes(Rule(sizes), missing)
+    missing[1000:1630, 1000:1630] = True  # wants 1260
+    rule = Rule(sizes, compiles_sizes=True)
+    (box,) = find_boxes(rule, missing)
     assert box.span.size == (1280, 1280)
+    (box,) = find_boxes(Rule(sizes), missing)
+    assert box.span.size == (1264, 1264)
     missing[1000:1700, 1000:1540] = True
     assert has_large_hole(Rule(sizes), missing)
     large = np.zeros((9000, 6000), bool)
     large[3000:5100, 3000:5100] = True  # wants 4200, beyond the steps
-    (box,) = find_boxes(Rule(ANY_SIZE), large)
+    (box,) = find_boxes(Rule(ANY_SIZE, compiles_sizes=True), large)
     assert box.span.size == (5120, 5120)
 
 
 def test_square_boxes_are_of_few_sizes():
     missing = np.zeros((900, 1000), bool)
     missing[100:110, 100:300] = True
-    (box,) = find_boxes(Rule(ANY_SIZE, square=True), missing)
-    assert box.span.size == (512, 512)
+    (box,) = find_boxes(Rule(ANY_SIZE, compiles_sizes=True), missing)
+    assert box.span.size == (448, 448)
     (box,) = find_boxes(Rule(ANY_SIZE), missing)
-    assert box.span.size == (256, 512)
+    assert box.span.size == (216, 400)
 
 
 def pays(rule: Rule, missing: np.ndarray) -> bool:
@@ -343,7 +405,7 @@ def scene():
 
 def test_a_box_is_filled_as_if_it_were_an_image_of_its_own(inpainter, scene):
     image, mask = scene
-    found = find_boxes(Rule(ANY_SIZE), mask)
+    found = Rule(ANY_SIZE).share_sizes(find_boxes(Rule(ANY_SIZE), mask), mask.shape)
     assert len(found) == 3
     filled = inpainter(image, mask, region="crop")
     assert (filled[~mask] == image[~mask]).all()
@@ -358,7 +420,7 @@ def test_a_box_is_filled_as_if_it_were_an_image_of_its_own(inpainter, scene):
 def test_auto_takes_boxes_where_they_pay_and_the_whole_image_where_not(inpainter, scene):
     image, mask = scene
     many = mask.copy()
-    many[60:90, 300:330] = True  # four boxes
+    many[40:360:150, 30:390:110] = True  # twelve pixels, whose boxes show most of the image twice
     np.testing.assert_array_equal(inpainter(image, many), inpainter(image, many, region="full"))
     one = np.zeros_like(mask)
     one[40:60, 30:50] = True
@@ -379,7 +441,7 @@ def test_an_image_that_is_too_large_for_an_engine_is_filled_by_boxes(tiny, make_
 def test_an_image_that_memory_does_not_hold_is_filled_by_boxes(inpainter, scene, monkeypatch):
     image, mask = scene
     many = mask.copy()
-    many[60:90, 300:330] = True  # four boxes, which do not pay
+    many[40:360:150, 30:390:110] = True  # so many boxes that they do not pay
     free = inpainter._runner.memory_needed((200, 200))
     monkeypatch.setattr(memory, "available", lambda: free)
     monkeypatch.setattr("glama_deploy.inpainting.boxes.MAX_BATCH_COST_PIXELS", 1)

@@ -37,17 +37,18 @@ FAR_APART = specks((100, 100), (500, 1000), (900, 200))
 def test_holes_far_apart_are_boxes_in_one_batch():
     plan = plan_image(FAR_APART, "auto", limits())
     ((one, two, three),) = plan.batches
-    assert {box.span.size for box in (one, two, three)} == {(192, 192)}
+    assert {box.span.size for box in (one, two, three)} == {(136, 136)}
     assert not plan.tiles
-    assert plan.engine_bytes == needed((192, 192), 3)
+    assert plan.engine_bytes == needed((136, 136), 3)
     assert plan.beside_bytes == 0
 
 
 def test_boxes_run_one_by_one_where_memory_holds_one_alone_or_sizes_are_compiled():
-    for each in (limits(needed((192, 192), 3) - 1), limits(compiles_sizes=True)):
+    scarce, compiled = limits(needed((136, 136), 3) - 1), limits(compiles_sizes=True)
+    for each, size in ((scarce, (136, 136)), (compiled, (160, 160))):
         plan = plan_image(FAR_APART, "auto", each)
         assert [len(batch) for batch in plan.batches] == [1, 1, 1]
-        assert plan.engine_bytes == needed((192, 192), 1)
+        assert plan.engine_bytes == needed(size, 1)
 
 
 def test_full_is_the_whole_image_or_an_error_that_names_what_is_free():

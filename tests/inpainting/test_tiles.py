@@ -95,8 +95,8 @@ def test_a_hole_that_a_tile_holds_is_one_tile_in_the_middle():
 
 
 def test_tiles_are_of_sizes_that_the_engine_takes():
-    assert tiles.list_tile_sizes(ANY_SIZE, (4096, 3000))[0] == (tiles.MAX_TILE_SIDE, tiles.MAX_TILE_SIDE)
-    assert tiles.list_tile_sizes(ANY_SIZE, (4096, 300))[0] == (tiles.MAX_TILE_SIDE, 300)
+    assert tiles.list_tile_sizes(ANY_SIZE, (4096, 3000))[0] == (tiles.TILE_SIDES[-1], tiles.TILE_SIDES[-1])
+    assert tiles.list_tile_sizes(ANY_SIZE, (4096, 300))[0] == (tiles.TILE_SIDES[-1], 300)
     assert tiles.list_tile_sizes(DEFAULT_PROFILE, (4096, 4096))[-1] == (128, 128)
     odd = SizeRange(min=(64, 64), opt=(64, 64), max=(640, 328))
     assert tiles.list_tile_sizes(odd, (700, 700))[0] == (640, 328)
