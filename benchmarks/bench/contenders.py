@@ -180,11 +180,15 @@ def _serve(task: Task, pipe: Connection) -> None:
         start = time.perf_counter()
         run()
         pipe.send(("seconds", time.perf_counter() - start))
-    pipe.send(("bytes", _peak_bytes()))
+    pipe.send(("bytes", read_peak_bytes()))
 
 
-def _peak_bytes() -> int:
-    """Return the most memory that this process has held, in bytes; 0 where the system does not say."""
+def read_peak_bytes() -> int:
+    """Read the most memory that this process has held.
+
+    Returns:
+        Bytes; 0 where the system does not say.
+    """
     try:
         found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text(encoding="utf-8"))
         return int(found[1]) * 1024 if found else 0

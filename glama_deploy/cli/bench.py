@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from glama_deploy.io.files import atomic_file, check_overwrite, check_path, chec
 from glama_deploy.runtime.base import MAX_THREADS
 from glama_deploy.system.processors import count_processors
 
-_JSON = "results.json"
+_JSON, _JOBS_JSON = "results.json", "jobs.json"
 
 
 def glama_bench(
@@ -32,6 +33,15 @@ def glama_bench(
             "on a hole of 5 % of the image.",
         ),
     ] = None,
+    jobs: Annotated[
+        bool, option("--jobs", help="Measure whole jobs of users, from file to file, instead of sizes.")
+    ] = False,
+    letters: Annotated[
+        list[str] | None, option("--job", help="Letter of a job, a to f (all by default). May be given several times.")
+    ] = None,
+    scale: Annotated[
+        float, option("--scale", help="Scale the sides and counts of jobs, for a quick run.", min=0.01, max=1)
+    ] = 1.0,
     sizes: Annotated[
         list[str] | None,
         option("--size", help="HxW: size of the image (512x512 by default). May be given several times."),
@@ -48,7 +58,10 @@ def glama_bench(
             max=MAX_THREADS,
         ),
     ] = None,
-    runs: Annotated[int, option("--runs", help="Number of runs of each subject. The subjects take turns.", min=1)] = 7,
+    runs: Annotated[
+        int | None,
+        option("--runs", help="Number of runs of each subject (7, with --jobs 3). The subjects take turns.", min=1),
+    ] = None,
     profile: Annotated[
         bool, option("--profile", help="Also measure the time of the network's parts on OpenVINO.")
     ] = False,
@@ -62,25 +75,27 @@ def glama_bench(
 
     The table has medians, ratios against TorchScript, shares of the machine's limit, and peak memory. A subject that is
     not installed, or cannot run on this machine, has a row with the reason.
+
+    With --jobs the command measures what people do, from file to file: (a) an object out of a large photograph, (b)
+    subtitles out of a film, (c) specks out of a scan, (d) text out of a comic page, (e) a large hole, (f) a folder of
+    photographs. Each run is a fresh process.
     """
     from glama_deploy.benchmarks.bench import results
     from glama_deploy.benchmarks.bench import run as bench
     from glama_deploy.benchmarks.bench.contenders import SUBJECTS, is_subject
-    from glama_deploy.checkpoints.formats import DEFAULT
-    from glama_deploy.loading import cached_bundle
 
+    if jobs:
+        _check_unused({"--size": sizes, "--batch": batches, "--profile": profile or None}, "with --jobs")
+        _bench_jobs(_JobOptions(model, checkpoint, subjects, letters, scale, threads, runs or 3, out, overwrite))
+        return
+    _check_unused({"--job": letters, "--scale": None if scale == 1 else scale}, "without --jobs")
     unknown = [name for name in subjects or () if not is_subject(name)]
     if unknown:
         raise GlamaError(f"--subject is {unknown[0]!r}; expected {', '.join(SUBJECTS)}, or one of ours with @5 behind")
     asked = [parse_size(text, "--size") for text in sizes or ["512x512"]]
-    check_path(Path(model))
-    if (Path(model) / MANIFEST).is_file():
-        bundle = Bundle.open(model)
-    else:
-        checkpoint = checkpoint or (DEFAULT if model == "default" else Path(model))
-        bundle = cached_bundle(model)
+    bundle, checkpoint = _open_model(model, checkpoint)
     if out is not None:
-        _check_out(out, overwrite)
+        _check_out(out, out / _JSON, overwrite)
     console, progress = Console(width=130), Console(stderr=True, style="dim")
     counts = threads or [count_processors()]
     # one line for each step: an animated spinner would change the measured times
@@ -91,7 +106,7 @@ def glama_bench(
         asked,
         batches or [1],
         counts,
-        runs,
+        runs or 7,
         profile,
         progress.print,
         allow_engine_code=allow_engine_code,
@@ -110,13 +125,84 @@ def glama_bench(
     console.print(f"written to {out}")
 
 
-def _check_out(out: Path, overwrite: bool) -> None:
+@dataclass(frozen=True)
+class _JobOptions:
+    """The options of --jobs."""
+
+    model: str
+    checkpoint: Path | None
+    subjects: list[str] | None
+    letters: list[str] | None
+    scale: float
+    threads: list[int] | None
+    runs: int
+    out: Path | None
+    overwrite: bool
+
+
+def _bench_jobs(options: _JobOptions) -> None:
+    """Measure jobs, and write what was measured. Jobs of an earlier run that are not measured again are kept."""
+    from glama_deploy.benchmarks.jobs import results
+    from glama_deploy.benchmarks.jobs import run as bench
+    from glama_deploy.benchmarks.jobs.scenes import JOBS
+    from glama_deploy.benchmarks.jobs.subjects import SUBJECTS
+
+    for name, given, known in (("--subject", options.subjects, SUBJECTS), ("--job", options.letters, JOBS)):
+        for value in given or ():
+            if value not in known:
+                raise GlamaError(f"{name} is {value!r}; expected {', '.join(known)}")
+    if len(options.threads or ()) > 1:
+        raise GlamaError("--threads is given several times; with --jobs one number is expected")
+    bundle, checkpoint = _open_model(options.model, options.checkpoint)
+    earlier, out = None, options.out
+    if out is not None:
+        _check_out(out, out / _JOBS_JSON, options.overwrite)
+        if (out / _JOBS_JSON).is_file():
+            earlier = bench.JobResults.model_validate_json((out / _JOBS_JSON).read_text(encoding="utf-8"))
+    console, progress = Console(width=160), Console(stderr=True, style="dim")
+    threads = options.threads[0] if options.threads else None
+    setting = bench.Setting(options.scale, options.runs, threads, out, progress.print)
+    found = bench.measure(
+        bundle, checkpoint, options.letters or list(JOBS), options.subjects or list(SUBJECTS), setting
+    )
+    results.print_results(console, found)
+    if out is None:
+        return
+    if earlier is not None:
+        found = found.replace(earlier)
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic_file(out / "RESULTS-JOBS.md") as temporary:
+        temporary.write_text(results.format_markdown(found), encoding="utf-8")
+    with atomic_file(out / _JOBS_JSON) as temporary:
+        temporary.write_text(found.model_dump_json(indent=1), encoding="utf-8")
+    console.print(f"written to {out}")
+
+
+def _open_model(model: str, checkpoint: Path | None) -> tuple[Bundle, Path | None]:
+    """Open the bundle of a model. Return the bundle and its checkpoint, which is None if only a bundle is given."""
+    from glama_deploy.checkpoints.formats import DEFAULT
+    from glama_deploy.loading import cached_bundle
+
+    check_path(Path(model))
+    if (Path(model) / MANIFEST).is_file():
+        return Bundle.open(model), checkpoint
+    return cached_bundle(model), checkpoint or (DEFAULT if model == "default" else Path(model))
+
+
+def _check_out(out: Path, file: Path, overwrite: bool) -> None:
     """Raise GlamaError if the folder cannot be written or has results, before minutes of measuring."""
     check_path(out)
     if out.exists() and not out.is_dir():
         raise GlamaError(f"--out {out} is a file; a folder is needed")
-    check_overwrite(out, is_there=(out / _JSON).exists(), overwrite=overwrite, found="has results already")
+    check_overwrite(out, is_there=file.exists(), overwrite=overwrite, found="has results already")
     check_writable(out)
+
+
+def _check_unused(given: dict[str, object], needed: str) -> None:
+    """Raise GlamaError if an option is given that has no effect."""
+    for name, value in given.items():
+        if value is not None:
+            raise GlamaError(f"{name} has no effect {needed}; leave the option out")
 
 
 main = Command("glama-bench", glama_bench)
