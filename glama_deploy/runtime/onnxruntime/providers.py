@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import logging
 import threading
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import ModuleType
@@ -36,13 +37,17 @@ class Session:
         provider: The provider that computes.
         precision: The precision of the graph.
         sizes: The sizes that the session takes.
+        weights: Inputs of each run beside the image and the mask, by name.
     """
 
     session: Any
     provider: ProviderRecord
     precision: Precision
     sizes: SizeRange
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
 
+
+log = logging.getLogger("glama_deploy")
 
 _first = threading.Lock()
 
@@ -210,6 +215,7 @@ def open_session(bundle: Bundle, provider: ProviderRecord, precision: str, threa
     sizes = _find_sizes(bundle, provider)
     if provider.needs_cuda:
         _prepare_cuda(onnxruntime)
+    weights: dict[str, np.ndarray] = {}
     try:
         if provider.plugin_package:
             settings = provider.make_settings(bundle, chosen, sizes)
@@ -218,16 +224,31 @@ def open_session(bundle: Bundle, provider: ProviderRecord, precision: str, threa
         else:
             tried = [PROVIDERS[name] for name in dict.fromkeys((provider.name, *provider.fallbacks, "cpu"))]
             settings_by_name = [(each.ort_name, each.make_settings(bundle, chosen, sizes)) for each in tried]
-            session = onnxruntime.InferenceSession(
-                str(path), options, providers=settings_by_name, disable_fallback=True
-            )
+            model: str | bytes = str(path)
+            if provider.device == "cpu" and chosen == "fp32":
+                model, weights = _read_for_cpu(path)
+            session = onnxruntime.InferenceSession(model, options, providers=settings_by_name, disable_fallback=True)
     except Exception as error:
         raise EngineError(f"ONNX Runtime cannot open {path}: {first_line(error, MAX_ENGINE_LINE)}") from error
     if provider.ort_name not in session.get_providers():
         raise EngineError(
             f"ONNX Runtime has a {provider.label} provider but it does not start here: {provider.why_not_started}"
         )
-    return Session(session, provider, chosen, sizes)
+    return Session(session, provider, chosen, sizes, weights)
+
+
+def _read_for_cpu(path: Path) -> tuple[str | bytes, dict[str, np.ndarray]]:
+    """Return the path of a graph, or the graph with faster convolutions and the weights that its runs are given."""
+    from glama_deploy.runtime.onnxruntime import model_file, winograd
+
+    if not installed("google.protobuf"):
+        log.warning(
+            "protobuf, which ONNX Runtime requires, is not installed: the network runs slower; pip install protobuf"
+        )
+        return str(path), {}
+    model = model_file.read_model(path)
+    rewritten, weights = winograd.rewrite(model)
+    return (model.SerializeToString(), weights) if rewritten else (str(path), {})
 
 
 def _prepare_cuda(onnxruntime: Any) -> None:

@@ -90,7 +90,7 @@ class OnnxRuntimeRunner(Runner):
         """
         import onnxruntime
 
-        self._session, self._lock = opened.session, threading.Lock()
+        self._session, self._weights, self._lock = opened.session, opened.weights, threading.Lock()
         self.sizes, self.precision, self.io = opened.sizes, opened.precision, bundle.manifest.io
         self._network = bundle.manifest.network
         self.device: DeviceKind = opened.provider.device
@@ -112,6 +112,6 @@ class OnnxRuntimeRunner(Runner):
     def _run(self, inputs: dict[str, np.ndarray], output: str) -> np.ndarray:
         try:
             with self._lock:  # memory is counted for one run at a time
-                return self._session.run([output], inputs)[0]
+                return self._session.run([output], {**inputs, **self._weights})[0]
         except Exception as error:
             raise EngineError(f"ONNX Runtime failed: {first_line(error, MAX_ENGINE_LINE)}") from error

@@ -17,10 +17,13 @@ import glama_deploy
 from glama_deploy.bundle import Bundle, Graph, SizeRange
 from glama_deploy.checkpoints import formats
 from glama_deploy.errors import EngineError
+from glama_deploy.network import NetworkConfig
 from glama_deploy.runtime import torch as torch_runtime
 from glama_deploy.runtime.base import Request
 from glama_deploy.runtime.choice import open_bundle
+from glama_deploy.runtime.onnxruntime import providers
 from glama_deploy.runtime.onnxruntime import runner as backend
+from glama_deploy.runtime.onnxruntime.provider_records import PROVIDERS
 
 
 class Machine:
@@ -256,3 +259,39 @@ def test_the_graph_of_bytes_gives_its_shapes_as_they_are(machine, tiny, make_bun
     assert settings["trt_profile_opt_shapes"] == "image:1x512x512x3,mask:1x512x512"
     image = np.zeros((1, 64, 80, 3), np.uint8)
     assert runner.run(image, np.ones((1, 64, 80), np.uint8)).dtype == np.uint8
+
+
+@pytest.fixture(scope="module")
+def wide_bundle(make_checkpoint, make_bundle) -> Bundle:
+    """A bundle whose 3×3 convolutions are wide enough to be rewritten."""
+    return make_bundle(
+        make_checkpoint(NetworkConfig(ngf=32, n_blocks=1)), ("onnx",), parity=True, parity_size=(128, 128)
+    )
+
+
+def test_a_session_on_the_cpu_has_faster_convolutions_within_the_bound_of_parity(wide_bundle):
+    session = providers.open_session(wide_bundle, PROVIDERS["cpu"], "fp32", None)
+    assert len(session.weights) == 6  # l2l, l2g and g2l of a block's two layers
+    assert wide_bundle.manifest.engines["onnx"].parity.max_abs_error < 2e-5
+
+
+def test_other_providers_run_the_graph_as_it_is(machine, wide_bundle):
+    session = providers.open_session(wide_bundle, PROVIDERS["cuda"], "fp32", None)
+    assert machine.opened[0][0] == str(wide_bundle.graph("fp32"))
+    assert session.weights == {}
+
+
+def test_without_protobuf_the_graph_runs_as_it_is_with_a_warning(monkeypatch, wide_bundle, caplog):
+    monkeypatch.setitem(sys.modules, "google.protobuf", None)
+    session = providers.open_session(wide_bundle, PROVIDERS["cpu"], "fp32", None)
+    assert session.weights == {}
+    assert "pip install protobuf" in caplog.text
+
+
+def test_a_damaged_graph_is_an_error_of_one_line(wide_bundle, tmp_path, monkeypatch):
+    damaged = tmp_path / "model.onnx"
+    damaged.write_bytes(wide_bundle.graph("fp32").read_bytes()[:-100])
+    monkeypatch.setattr(Bundle, "graph", lambda self, precision: damaged)
+    with pytest.raises(EngineError, match="ONNX Runtime cannot open") as failed:
+        providers.open_session(wide_bundle, PROVIDERS["cpu"], "fp32", None)
+    assert "\n" not in str(failed.value)
