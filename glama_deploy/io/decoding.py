@@ -91,8 +91,41 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises:
         ImageError: The file is missing, damaged, or its format is not supported.
     """
-    with _readable(path) as file, _parsed(file, path) as image:
+    with _readable(path) as file:
+        return parse_size(file, path)
+
+
+def parse_size(file: BinaryIO, name: object) -> tuple[int, int]:
+    """Read the size of an open image file without decoding its pixels.
+
+    Args:
+        file: The file, open for reading in binary mode. The file is not closed.
+        name: Name of the file in error messages.
+
+    Returns:
+        (height, width) in the file's header, before EXIF orientation is applied.
+
+    Raises:
+        ImageError: The file is damaged, or its format is not supported.
+    """
+    file.seek(0)
+    with _parsed(file, name) as image:
         return image.height, image.width
+
+
+def identify_format(head: bytes) -> str | None:
+    """Identify a supported format by the first bytes of a file.
+
+    Args:
+        head: The first bytes of the file, 12 at least if the file has so many.
+
+    Returns:
+        Pillow's name of the format: PNG, JPEG, WEBP, BMP or TIFF. None for other formats.
+    """
+    reader = next((reader for reader, starts in _READERS if head.startswith(starts)), None)
+    if reader is None or (reader is WebPImageFile and head[8:12] != b"WEBP"):
+        return None
+    return reader.format
 
 
 def decode_file(path: Path) -> Image.Image:
@@ -124,6 +157,7 @@ def decode(file: BinaryIO, name: object) -> Image.Image:
     Raises:
         ImageError: The file is damaged, too large, or its format is not supported.
     """
+    file.seek(0)
     with _parsed(file, name) as image:
         _check_size(image, name)
         _check_mode(image, name)
@@ -150,9 +184,10 @@ def _parsed(file: BinaryIO, name: object) -> Iterator[ImageFile]:
     """Yield the image with only its header read. Pillow's exceptions in the block become an ImageError."""
     head = file.read(_HEAD_BYTES)
     file.seek(0)
-    reader = next((reader for reader, starts in _READERS if head.startswith(starts)), None)
-    if reader is None or (reader is WebPImageFile and head[8:12] != b"WEBP"):
+    format_name = identify_format(head)
+    if format_name is None:
         raise ImageError(_refusal(head, name))
+    reader = next(reader for reader, _ in _READERS if reader.format == format_name)
     try:
         yield reader(file, "")
     except ImageError:

@@ -1,4 +1,7 @@
-"""Read and write pictures. Colour mode, alpha and colour profile of the input are kept, known pixels bit-exact.
+"""Read and write pictures, in files or in memory. Known pixels are kept bit-exact.
+
+Colour mode, alpha, colour profile and EXIF of the input are kept. Of the EXIF, the orientation and the preview picture
+are left out: the output is upright, and the preview would show the picture before it was filled.
 
 8-bit colour, grayscale and palette files are supported. 16-bit, CMYK and animated files are not supported, because
 their known pixels could not be written back bit-exact.
@@ -6,15 +9,21 @@ their known pixels could not be written back bit-exact.
 
 from __future__ import annotations
 
+import io
+import logging
+import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+from PIL import ExifTags, Image
 
 from glama_deploy.errors import ImageError
-from glama_deploy.io.decoding import decode_file
+from glama_deploy.io.decoding import decode, decode_file
 from glama_deploy.io.files import atomic_file
+
+log = logging.getLogger("glama_deploy")
 
 #: Pillow's names of formats without transparency. (Pillow writes an alpha channel to a BMP, but does not read it back.)
 _OPAQUE = ("JPEG", "BMP")
@@ -46,12 +55,14 @@ class Picture:
         alpha: uint8 H×W, or None for a picture without transparency.
         gray: Whether the file is grayscale. The output is then grayscale, too.
         icc_profile: The colour profile, or None.
+        exif: The EXIF block without orientation and preview, or None.
     """
 
     rgb: np.ndarray
     alpha: np.ndarray | None
     gray: bool
     icc_profile: bytes | None
+    exif: bytes | None = None
 
 
 def read_image(path: Path) -> Picture:
@@ -66,13 +77,46 @@ def read_image(path: Path) -> Picture:
     Raises:
         ImageError: The file is missing, damaged, too large, or its format is not supported.
     """
-    image = decode_file(path)
+    return _make_picture(decode_file(path), path)
+
+
+def decode_image(data: bytes, name: object) -> Picture:
+    """Decode an image file that lies in memory.
+
+    Args:
+        data: The bytes of the file.
+        name: Name of the image in error messages.
+
+    Returns:
+        The picture, with EXIF orientation applied.
+
+    Raises:
+        ImageError: The image is damaged, too large, or its format is not supported.
+    """
+    return _make_picture(decode(io.BytesIO(data), name), name)
+
+
+def _make_picture(image: Image.Image, name: object) -> Picture:
     has_alpha = "A" in image.mode or "transparency" in image.info
     gray = image.mode in ("1", "L", "LA")
     mode = "RGBA" if has_alpha else "RGB"
     pixels = np.asarray(image if image.mode == mode else image.convert(mode))
     alpha = np.ascontiguousarray(pixels[..., 3]) if has_alpha else None
-    return Picture(np.ascontiguousarray(pixels[..., :3]), alpha, gray, image.info.get("icc_profile"))
+    profile, exif = image.info.get("icc_profile"), _read_exif(image, name)
+    return Picture(np.ascontiguousarray(pixels[..., :3]), alpha, gray, profile, exif)
+
+
+def _read_exif(image: Image.Image, name: object) -> bytes | None:
+    """Return the EXIF block of an upright image; None if there is none, or Pillow cannot write the block again."""
+    if not image.info.get("exif"):
+        return None
+    try:
+        tags = image.getexif()
+        tags.pop(ExifTags.Base.Orientation, None)
+        return tags.tobytes() if tags else None
+    except (ValueError, TypeError, LookupError, OSError, SyntaxError, struct.error) as error:
+        log.warning("%s has damaged EXIF data, which are left out: %s", name, error)
+        return None
 
 
 def write_image(path: Path, picture: Picture) -> None:
@@ -87,21 +131,49 @@ def write_image(path: Path, picture: Picture) -> None:
         GlamaError: The file cannot be written.
     """
     encoder = check_format(path, picture)
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        _encode(file, picture, encoder, path)
+
+
+def encode_image(picture: Picture, encoder: str, name: object, quality: int | None = None) -> bytes:
+    """Encode a picture as an image file in memory.
+
+    Args:
+        picture: The picture.
+        encoder: Pillow's name of the format: PNG, JPEG or WEBP.
+        name: Name of the image in error messages.
+        quality: The quality of a JPEG or a WebP, from 1 to 100. None: 95 for JPEG, lossless for WebP. A PNG is lossless
+            always.
+
+    Returns:
+        The bytes of the file.
+
+    Raises:
+        ImageError: The format does not support the picture.
+    """
+    _check_transparency(encoder, picture, name)
+    file = io.BytesIO()
+    _encode(file, picture, encoder, name, quality)
+    return file.getvalue()
+
+
+def _encode(file: BinaryIO, picture: Picture, encoder: str, name: object, quality: int | None = None) -> None:
     image = Image.fromarray(picture.rgb, "RGB")
     if picture.gray:
         image = image.convert("L")
     if picture.alpha is not None:
         image.putalpha(Image.fromarray(picture.alpha))
     options: dict[str, object] = {"icc_profile": picture.icc_profile} if picture.icc_profile else {}
+    if picture.exif and encoder != "BMP":
+        options["exif"] = picture.exif
     if encoder == "JPEG":
-        options |= {"quality": 95, "subsampling": 0}
+        options |= {"quality": quality or 95, "subsampling": 0}
     elif encoder == "WEBP":
-        options |= {"lossless": True, "exact": True}
+        options |= {"quality": quality, "exact": True} if quality else {"lossless": True, "exact": True}
     try:
-        with atomic_file(path) as temporary:
-            image.save(temporary, format=encoder, **options)
+        image.save(file, format=encoder, **options)
     except ValueError as error:
-        raise ImageError(f"{path}: {encoder} does not support this image ({error}); write a .png") from error
+        raise ImageError(f"{name}: {encoder} does not support this image ({error}); write a .png") from error
 
 
 def check_suffix(path: Path) -> None:
@@ -133,6 +205,10 @@ def check_format(path: Path, picture: Picture) -> str:
     """
     check_suffix(path)
     encoder = _ENCODERS[path.suffix.lower()]
-    if encoder in _OPAQUE and picture.alpha is not None:
-        raise ImageError(f"{path}: {encoder} does not support the input's transparency; write a .png")
+    _check_transparency(encoder, picture, path)
     return encoder
+
+
+def _check_transparency(encoder: str, picture: Picture, name: object) -> None:
+    if encoder in _OPAQUE and picture.alpha is not None:
+        raise ImageError(f"{name}: {encoder} does not support the input's transparency; write a .png")

@@ -38,13 +38,14 @@ LOW_CONTRAST. There the hole grows by less than 8 pixels.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageChops
 
 from glama_deploy.errors import ImageError
-from glama_deploy.io.decoding import decode_file
+from glama_deploy.io.decoding import decode, decode_file
 from glama_deploy.io.edges import count_in_cells, find_edges, sum_around
 
 #: The largest value (0 to 255) that may be black.
@@ -87,6 +88,9 @@ MAX_CLASSES = 8
 #: A mask is a photo if more than half of its pixels lie between black and white and have more values than this.
 _MAX_GRAY_VALUES = 16
 
+#: In a mask that a program sent, a pixel above this value is missing, as in IOPaint.
+SENT_THRESHOLD = 127
+
 #: Values at most this far from black or white do not count as between black and white.
 _NEARLY_BLACK_OR_WHITE = 8
 
@@ -104,20 +108,40 @@ def read_mask(path: Path) -> np.ndarray:
         ImageError: The file cannot be read, has transparent pixels (which may be meant as missing or as known), or has
             values that :func:`find_missing` refuses.
     """
-    image = decode_file(path)
+    return find_missing(np.asarray(_find_brightest(decode_file(path), path)), str(path))
+
+
+def decode_mask(data: bytes, name: object) -> np.ndarray:
+    """Decode a mask that a program sent. A pixel is missing where its largest colour channel is above 127.
+
+    The rule of this module is for files of unknown origin. A program that sends a mask knows this threshold.
+
+    Args:
+        data: The bytes of an image file of a supported format.
+        name: Name of the mask in error messages.
+
+    Returns:
+        bool H×W, True = missing.
+
+    Raises:
+        ImageError: The file cannot be read, or has transparent pixels.
+    """
+    return np.asarray(_find_brightest(decode(io.BytesIO(data), name), name)) > SENT_THRESHOLD
+
+
+def _find_brightest(image: Image.Image, name: object) -> Image.Image:
+    """Return the largest colour channel of a mask, mode L. Raises ImageError for transparent pixels."""
     if "A" in image.mode or "transparency" in image.info:
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema()[0] != 255:
             raise ImageError(
-                f"{path}: the mask has transparent pixels, which may mean missing or known; "
+                f"{name}: the mask has transparent pixels, which may mean missing or known; "
                 "save it as black (known) and white (missing)"
             )
     if image.mode in ("1", "L"):
-        brightest = image.convert("L")
-    else:
-        red, green, blue = image.convert("RGB").split()
-        brightest = ImageChops.lighter(ImageChops.lighter(red, green), blue)
-    return find_missing(np.asarray(brightest), str(path))
+        return image.convert("L")
+    red, green, blue = image.convert("RGB").split()
+    return ImageChops.lighter(ImageChops.lighter(red, green), blue)
 
 
 def find_missing(values: np.ndarray, name: str) -> np.ndarray:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import io
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.io import images
@@ -115,3 +117,44 @@ print(*sys.modules)
     assert "PIL.PngImagePlugin" in child.stdout.split()
     assert "PIL.PdfImagePlugin" not in child.stdout.split()
     assert len(list(tmp_path.glob("out.*"))) == len(images.SUFFIXES)
+
+
+def exif_with_preview() -> bytes:
+    """An EXIF block with an orientation, a maker, and a second directory: the preview picture of a camera."""
+    orientation, maker = struct.pack(">HHIHH", 0x0112, 3, 1, 6, 0), struct.pack(">HHI4s", 0x010F, 2, 4, b"Me!\0")
+    first = struct.pack(">H", 2) + orientation + maker
+    preview = struct.pack(">H", 1) + struct.pack(">HHII", 0x0201, 4, 1, 1234) + struct.pack(">I", 0)
+    return b"Exif\0\0MM\0*\0\0\0\x08" + first + struct.pack(">I", 8 + len(first) + 4) + preview
+
+
+@pytest.mark.parametrize("encoder", ["PNG", "JPEG", "WEBP"])
+def test_exif_is_kept_but_for_orientation_and_preview(encoder):
+    file = io.BytesIO()
+    Image.fromarray(RGB).save(file, "PNG", exif=exif_with_preview())
+    with Image.open(file) as stored:
+        assert stored.getexif().get_ifd(ExifTags.IFD.IFD1)  # else the test claims nothing
+    picture = images.decode_image(file.getvalue(), "photo")
+    np.testing.assert_array_equal(picture.rgb, np.rot90(RGB, -1))
+    with Image.open(io.BytesIO(images.encode_image(picture, encoder, "photo"))) as out:
+        exif = out.getexif()
+        assert dict(exif) == {ExifTags.Base.Make: "Me!"}
+        assert not exif.get_ifd(ExifTags.IFD.IFD1)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_exif_is_left_out():
+    file = io.BytesIO()
+    Image.fromarray(RGB).save(file, "PNG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff")
+    picture = images.decode_image(file.getvalue(), "photo")
+    np.testing.assert_array_equal(picture.rgb, RGB)
+
+
+def test_quality_is_for_lossy_formats():
+    picture = images.Picture(RGB, None, False, None)
+    sizes = [len(images.encode_image(picture, "JPEG", "photo", quality)) for quality in (20, 90)]
+    assert sizes[0] < sizes[1]
+    with Image.open(io.BytesIO(images.encode_image(picture, "WEBP", "photo"))) as lossless:
+        np.testing.assert_array_equal(np.asarray(lossless.convert("RGB")), RGB)
+    assert len(images.encode_image(picture, "WEBP", "photo", 20)) < len(images.encode_image(picture, "WEBP", "photo"))
+    with pytest.raises(ImageError, match="photo: JPEG does not support"):
+        images.encode_image(images.Picture(RGB, RGB[..., 0], False, None), "JPEG", "photo")

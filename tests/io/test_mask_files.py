@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from glama_deploy.errors import ImageError
-from glama_deploy.io.mask_files import MAX_BLACK, SOFT_ABOVE_BLACK, find_missing, read_mask
+from glama_deploy.io.mask_files import MAX_BLACK, SOFT_ABOVE_BLACK, decode_mask, find_missing, read_mask
 
 #: Formats that keep every value, and formats that change values.
 EXACT = {"png": ("PNG", {}), "lossless webp": ("WEBP", {"lossless": True}), "bmp": ("BMP", {}), "tiff": ("TIFF", {})}
@@ -249,3 +249,23 @@ def test_a_mask_with_transparency_is_refused(tmp_path):
     Image.fromarray(values).save(tmp_path / "m.png")
     with pytest.raises(ImageError, match="transparent"):
         read_mask(tmp_path / "m.png")
+
+
+def encoded(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def test_a_mask_that_a_program_sent_is_cut_at_127():
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    np.testing.assert_array_equal(decode_mask(encoded(Image.fromarray(values)), "mask"), values > 127)
+    red = Image.merge("RGB", [Image.fromarray(values), *(Image.new("L", (16, 16)) for _ in range(2))])
+    np.testing.assert_array_equal(decode_mask(encoded(red), "mask"), values > 127)
+
+
+def test_a_mask_that_a_program_sent_has_no_transparent_pixels():
+    values = Image.fromarray(np.full((16, 16), 255, np.uint8))
+    assert decode_mask(encoded(Image.merge("LA", [values, values])), "mask").all()
+    with pytest.raises(ImageError, match="mask: the mask has transparent pixels"):
+        decode_mask(encoded(Image.merge("LA", [values, values.point(lambda value: 254)])), "mask")
