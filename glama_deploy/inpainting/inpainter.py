@@ -68,6 +68,11 @@ class Inpainter:
         return self._runner.precision
 
     @property
+    def precisions(self) -> tuple[str, ...]:
+        """The precisions that :func:`glama_deploy.load` can open this model in, with this engine and machine."""
+        return self._runner.precisions or (self._runner.precision,)
+
+    @property
     def streams(self) -> int:
         """The number of threads that are served at once."""
         return self._runner.streams

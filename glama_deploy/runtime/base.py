@@ -74,6 +74,7 @@ class Runner(Protocol):
         device: where the engine computes.
         precision: what the engine computes in: fp32, bf16, fp16, int8, int8+bf16 or int8+fp16. The part behind the plus
             is the type of the layers that are not int8.
+        precisions: the precisions that the engine can compute this bundle in on this machine; empty: only its own.
         sizes: sizes that the engine takes, multiples of 8. A graph with uint8 tensors and dynamic sizes takes any size,
             because it pads by itself.
         io: whether the graph's tensors are float or uint8.
@@ -89,6 +90,7 @@ class Runner(Protocol):
     description: str
     device: DeviceKind
     precision: str
+    precisions: tuple[str, ...] = ()
     sizes: SizeRange
     io: Io
     compiles_sizes: bool = False

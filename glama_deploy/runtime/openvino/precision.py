@@ -50,13 +50,34 @@ def choose_precision(precision: str, *, quantized: bool) -> tuple[str, str]:
         notes.append("no VNNI: no faster than fp32")
     wanted = precision if precision == "auto" else catalogue.PRECISIONS[precision].computed
     if wanted in _CAPABILITIES:
-        # OpenVINO lists what the CPU has, also where `ONEDNN_MAX_CPU_ISA` keeps it from computing so (2026.4)
-        has = _CAPABILITIES[wanted] in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        if has and (wanted == "fp32" or not cpu.is_half_switched_off(wanted)):
+        if _can_compute_in(wanted):
             computed = wanted
         else:
             notes.append(f"no {wanted}")
     return computed, f" (this CPU has {', '.join(notes)})" if notes else ""
+
+
+def _can_compute_in(computed: str) -> bool:
+    """Return whether this CPU computes in a type."""
+    # OpenVINO lists what the CPU has, also where `ONEDNN_MAX_CPU_ISA` keeps it from computing so (2026.4)
+    has = _CAPABILITIES[computed] in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return has and (computed == "fp32" or not cpu.is_half_switched_off(computed))
+
+
+def find_precisions(*, has_int8: bool) -> tuple[str, ...]:
+    """Find the precisions that this CPU computes a bundle in.
+
+    Args:
+        has_int8: Whether the bundle has a graph in int8 for OpenVINO.
+
+    Returns:
+        The precisions' names.
+    """
+    return tuple(
+        record.name
+        for record in catalogue.PRECISIONS.values()
+        if _can_compute_in(record.computed) and (has_int8 or not record.is_quantized)
+    )
 
 
 def uses_int8(bundle: Bundle, name: EngineName, precision: str) -> bool:

@@ -34,7 +34,13 @@ from glama_deploy.runtime.openvino import (
 from glama_deploy.runtime.openvino.core import core
 from glama_deploy.runtime.openvino.infer_requests import CompiledModel
 from glama_deploy.runtime.openvino.package import require_openvino
-from glama_deploy.runtime.openvino.precision import PRECISION_HINTS, choose_precision, has_costly_products, uses_int8
+from glama_deploy.runtime.openvino.precision import (
+    PRECISION_HINTS,
+    choose_precision,
+    find_precisions,
+    has_costly_products,
+    uses_int8,
+)
 from glama_deploy.runtime.openvino.transform_checks import TransformChecks, bottleneck_size
 from glama_deploy.system import cpu
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, last_line
@@ -141,10 +147,12 @@ class OpenVINORunner(Runner):
         self._core, self._lock = core(), threading.Lock()
         self.streams, self._free_streams = request.streams, threading.Semaphore(request.streams)
         quantized = uses_int8(bundle, name, request.precision)
-        other = catalogue.PRECISIONS[bundle.manifest.engines[name].precision].is_quantized and not quantized
+        has_int8 = catalogue.PRECISIONS[bundle.manifest.engines[name].precision].is_quantized
+        other = has_int8 and not quantized
         file = bundle.graph("fp32") if other else bundle.files(name)[0]
         computed, note = choose_precision(request.precision, quantized=quantized)
         self.precision = catalogue.quantized_precision(computed) if quantized else computed
+        self.precisions = find_precisions(has_int8=has_int8)
         self._config: dict[str, Any] = {
             **({"PERFORMANCE_HINT": "LATENCY"} if self.streams == 1 else {"NUM_STREAMS": self.streams}),
             "INFERENCE_PRECISION_HINT": PRECISION_HINTS[computed],

@@ -9,7 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from glama_deploy import memory
+import glama_deploy
+from glama_deploy import catalogue, memory
+from glama_deploy.errors import EngineError
 from glama_deploy.fourier import split
 from glama_deploy.network import NetworkConfig
 from glama_deploy.runtime.base import Request
@@ -257,3 +259,16 @@ def test_an_allocation_that_fails_is_an_error_and_never_the_picture_before(tiny_
         [sys.executable, "-c", SHORT_OF_MEMORY, str(tiny_bundle.path)], capture_output=True, text=True, check=False
     )
     assert child.returncode == 0, child.stderr
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_the_precisions_that_are_offered_are_those_that_open(tiny_bundle, int8_bundle, quantized):
+    bundle = int8_bundle if quantized else tiny_bundle
+    offered = glama_deploy.load(bundle.path, "openvino").precisions
+    assert {"fp32", "int8"} & set(offered) == ({"fp32", "int8"} if quantized else {"fp32"})
+    for precision in catalogue.PRECISIONS:
+        try:
+            opens = glama_deploy.load(bundle.path, "openvino", precision).precision == precision
+        except EngineError:
+            opens = False
+        assert opens == (precision in offered)
