@@ -2,10 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test docs fuzz soak kill starts lint packages install clean
+.PHONY: demo serve test docs fuzz soak kill starts lint packages install clean
 
 demo: install
 	$(BIN)/glama-demo --out demo
+
+# the page with the embedded network, in a browser; SERVE="--no-open --port 9000" gives options
+serve: install
+	$(BIN)/glama-serve $(SERVE)
 
 # a process for each core, four at most; PyTorch in each keeps to one, or they wait for each other
 test: export OMP_NUM_THREADS = 1

@@ -25,9 +25,10 @@ _NAMED = re.compile(
 FIELDS = frozenset(
     (  # noqa: SIM905
         "allow_engine_code calibration calibration_images checkpoint data device download engine fft gpus "
-        "hardware_compatible image io mask max_batch max_size metrics min_size models optimization_level out "
-        "overwrite parity parity_size precision predicted processes profiles reference refittable resume size "
-        "stripped target targets timing_cache version_compatible weights workspace_mib"
+        "hardware_compatible host image input io mask max_batch max_size metrics min_size model models "
+        "optimization_level out output_dir overwrite parity parity_size port precision predicted processes profiles "
+        "reference refittable resume size stripped target targets timing_cache token version_compatible weights "
+        "workspace_mib"
     ).split()
 )
 

@@ -1,0 +1,1 @@
+"""The interfaces: our own, IOPaint's, lama-cleaner's, and their reference."""

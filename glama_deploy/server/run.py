@@ -1,0 +1,136 @@
+"""Run the application with uvicorn until a signal ends it. Requests that were begun are finished."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import signal
+import socket
+from collections.abc import Callable, Iterator
+
+import uvicorn
+from fastapi import FastAPI
+
+from glama_deploy.errors import GlamaError
+from glama_deploy.server.app import make_app
+from glama_deploy.server.settings import Settings
+from glama_deploy.server.slow_clients import make_protocol
+
+#: Connections that are open at once. Above, uvicorn answers 503.
+MAX_CONNECTIONS = 1024
+
+#: Connections that the system holds until they are accepted.
+_BACKLOG = 128
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """Listen at an address.
+
+    Args:
+        host: a host name or an IP address.
+        port: the port; 0 for any that is free.
+
+    Returns:
+        The socket.
+
+    Raises:
+        GlamaError: the address is unknown or is in use.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        remedy = "choose another `port`" if error.errno == errno.EADDRINUSE else "check `host` and `port`"
+        raise GlamaError(f"cannot listen at {host} port {port}: {error.strerror}; {remedy}") from error
+    listener.listen(_BACKLOG)
+    return listener
+
+
+def make_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """Return the configuration of uvicorn.
+
+    Args:
+        app: the application.
+        settings: the settings of the application.
+
+    Returns:
+        The configuration.
+    """
+    return uvicorn.Config(
+        app,
+        http=make_protocol(settings.timeout),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # what a client says about itself
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=None,
+    )
+
+
+class _GracefulServer(uvicorn.Server):
+    """Ends at a signal as after success. uvicorn would raise the signal again when all is done."""
+
+    def __init__(self, config: uvicorn.Config, on_end: Callable[[], None]) -> None:
+        """Keep what is called at the first signal.
+
+        Args:
+            config: the configuration.
+            on_end: is called in the main thread, before the server waits for its connections.
+        """
+        super().__init__(config)
+        self._on_end = on_end
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Note the signals that ask the process to end. A second one ends it without waiting.
+
+        Yields:
+            Nothing. At the end the signals have their former actions.
+        """
+
+        def end(number: int, frame: object) -> None:
+            self.force_exit = self.should_exit
+            self.should_exit = True
+            self._on_end()
+
+        before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def serve(settings: Settings, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
+    """Serve until a signal asks the process to end. Call this function in the main thread.
+
+    Args:
+        settings: the settings.
+        listener: the socket of :func:`open_socket`.
+        on_ready: is called with the engine's description when the engine is open.
+
+    Raises:
+        GlamaError: the model cannot be opened.
+    """
+    failures: list[GlamaError] = []
+
+    def end(error: GlamaError) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    app = make_app(settings, on_ready=on_ready, on_failure=end)
+    server = _GracefulServer(make_config(app, settings), app.state.server.close)
+    server.run([listener])
+    if failures:
+        raise failures[0]

@@ -1,0 +1,143 @@
+"""Requests wait in a bounded line, and stop when nobody wants their answer."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+
+@pytest.fixture
+def slow(start_server, held):
+    """A server whose engine waits until the test lets it go on; one request runs, two wait."""
+    return start_server(open_model=held.open_model, queue=2)
+
+
+@pytest.fixture
+def threads():
+    with ThreadPoolExecutor(8) as threads:
+        yield threads
+
+
+@pytest.fixture(autouse=True)
+def _let_go_before_the_threads_end(threads, held):
+    yield
+    held.let_go.set()
+
+
+def in_flight(running) -> tuple[int, int]:
+    return running.server.line.running, running.server.line.length
+
+
+def test_a_full_line_is_answered_at_once_with_the_time_to_try_again(
+    slow, held, threads, image_file, mask_file, wait_until
+):
+    sent = [threads.submit(slow.inpaint, image_file, mask_file) for _ in range(3)]
+    wait_until(lambda: in_flight(slow) == (1, 2))
+    full = httpx.post(f"{slow.url}/v1/inpaint", files={"image": image_file, "mask": mask_file})
+    assert (full.status_code, full.json()["code"], full.headers["retry-after"]) == (503, "queue_full", "2")
+    held.let_go.set()
+    answers = [each.result() for each in sent]
+    assert [answer.status_code for answer in answers] == [200, 200, 200]
+    assert max(float(answer.headers["x-glama-queued-seconds"]) for answer in answers) > 0
+    wait_until(lambda: in_flight(slow) == (0, 0))
+    assert slow.inpaint(image_file, mask_file).status_code == 200
+
+
+@contextmanager
+def sent(running, image_file: bytes, mask_file: bytes) -> Iterator[None]:
+    """Send a request whole, and close the connection when the block ends."""
+    request = httpx.Request(
+        "POST", f"{running.url}/v1/inpaint", files={"image": ("a", image_file), "mask": ("b", mask_file)}
+    )
+    head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    with socket.create_connection(("127.0.0.1", running.port)) as connection:
+        connection.sendall(f"POST /v1/inpaint HTTP/1.1\r\n{head}\r\n".encode() + request.read())
+        yield
+
+
+def test_a_request_whose_client_left_while_it_waited_never_runs(
+    slow, held, threads, image_file, mask_file, wait_until, caplog
+):
+    first = threads.submit(slow.inpaint, image_file, mask_file)
+    assert held.begun.acquire(timeout=600)
+    with caplog.at_level("INFO", "glama_deploy.server.access"):
+        with sent(slow, image_file, mask_file):
+            wait_until(lambda: in_flight(slow) == (1, 1))
+        wait_until(lambda: in_flight(slow) == (1, 0))
+        wait_until(lambda: any(json.loads(record.message)["status"] == 499 for record in caplog.records))
+    held.let_go.set()
+    assert first.result().status_code == 200
+    assert slow.inpaint(image_file, mask_file).status_code == 200
+    assert held.begun.acquire(blocking=False)  # the run of the last request
+    assert not held.begun.acquire(blocking=False)  # and none for the client that left
+
+
+def test_a_request_that_runs_keeps_its_place_until_its_work_stops(
+    slow, held, image_file, mask_file, wait_until, caplog
+):
+    with caplog.at_level("INFO", "glama_deploy.server.access"):
+        with sent(slow, image_file, mask_file):
+            assert held.begun.acquire(timeout=600)
+        wait_until(lambda: any(json.loads(record.message)["status"] == 499 for record in caplog.records))
+    assert in_flight(slow) == (1, 0)
+    held.let_go.set()
+    wait_until(lambda: in_flight(slow) == (0, 0) and not slow.server.line._places)
+
+
+def test_a_request_is_cancelled_by_its_id(slow, held, threads, image_file, mask_file, wait_until):
+    runs = threads.submit(slow.inpaint, image_file, mask_file, id="runs")
+    assert held.begun.acquire(timeout=600)
+    waits = threads.submit(slow.inpaint, image_file, mask_file, id="waits")
+    wait_until(lambda: {place.name for place in slow.server.line._places} == {"runs", "waits"})
+    again = slow.inpaint(image_file, mask_file, id="waits")
+    assert (again.status_code, again.json()["code"]) == (409, "id")
+    for name, request in (("waits", waits), ("runs", runs)):
+        assert slow.client.delete(f"/v1/requests/{name}").status_code == 204
+        cancelled = request.result()  # before the engine is let go
+        assert (cancelled.status_code, cancelled.json()["code"]) == (499, "cancelled")
+    assert slow.client.delete("/v1/requests/other").status_code == 404
+    held.let_go.set()
+    wait_until(lambda: not slow.server.line._places)
+    assert slow.client.delete("/v1/requests/runs").status_code == 404
+
+
+def test_a_cancelled_batch_cancels_its_other_pairs(slow, held, threads, image_file, mask_file):
+    files = [("image", ("a", image_file))] * 3 + [("mask", ("m", mask_file))] * 3
+    batch = threads.submit(slow.client.post, "/v1/batch", files=files, data={"id": "batch"})
+    assert held.begun.acquire(timeout=600)
+    assert slow.client.delete("/v1/requests/batch").status_code == 204
+    lines = [json.loads(line) for line in batch.result().text.splitlines()]
+    assert [line["status"] for line in lines] == [499, 499, 499]
+
+
+def test_streams_run_at_once(start_server, held, threads, image_file, mask_file):
+    running = start_server(open_model=held.open_model, streams=2, queue=0)
+    sent = [threads.submit(running.inpaint, image_file, mask_file) for _ in range(2)]
+    assert all(held.begun.acquire(timeout=600) for _ in range(2))  # both, before either is let go
+    assert running.inpaint(image_file, mask_file).status_code == 503
+    held.let_go.set()
+    assert [each.result().status_code for each in sent] == [200, 200]
+
+
+def test_a_change_of_the_model_waits_for_the_runs_and_others_wait_for_it(
+    start_server, held, tiny_bundle, threads, image_file, mask_file, wait_until
+):
+    models = {"one": str(tiny_bundle.path), "two": str(tiny_bundle.path)}
+    running = start_server(open_model=held.open_model, models=models, streams=2)
+    runs = threads.submit(running.inpaint, image_file, mask_file)
+    assert held.begun.acquire(timeout=600)
+    change = threads.submit(running.client.post, "/v1/model", json={"model": "two"})
+    wait_until(lambda: not running.server.engine.is_ready)
+    assert running.client.get("/readyz").status_code == 503
+    assert not change.done()
+    assert not runs.done()
+    later = threads.submit(running.inpaint, image_file, mask_file)
+    held.let_go.set()
+    assert runs.result().status_code == later.result().status_code == 200
+    assert change.result().json()["model"] == "two"
