@@ -21,7 +21,7 @@ from glama_deploy.server import guards
 from glama_deploy.server.bodies import describe_invalid
 from glama_deploy.server.engine import Engine, OpenModel
 from glama_deploy.server.errors import ApiError, make_error_response
-from glama_deploy.server.interfaces import own, reference
+from glama_deploy.server.interfaces import iopaint, iopaint_files, lama_cleaner, own, reference
 from glama_deploy.server.observing import Metrics, Observer
 from glama_deploy.server.server import Server
 from glama_deploy.server.settings import Settings
@@ -86,7 +86,7 @@ def make_app(
         redoc_url=None,
     )
     app.state.server = server
-    for interface in (own, reference):
+    for interface in (own, iopaint, iopaint_files, lama_cleaner, reference):
         app.include_router(interface.router)
     _add_operations(app, server)
     _add_page(app)
