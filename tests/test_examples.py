@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
 import sys
@@ -67,3 +68,23 @@ def test_export_and_compare_prints_the_parity_of_each_engine(tmp_path):
     engines = Bundle.open(tmp_path / "bundle").manifest.engines
     assert set(engines) == {"onnx", "openvino"}
     assert all(f"{name}: largest error " in printed for name in engines)
+
+
+def test_the_space_serves_the_page_in_a_frame_of_its_host(monkeypatch):
+    """The application of the Space, whose engine is not opened: its guards let the Space's own name pass."""
+    import runpy
+
+    import httpx
+
+    monkeypatch.setenv("SPACE_HOST", "user-glama.hf.space")
+    app = runpy.run_path(str(EXAMPLES / "space" / "app.py"))["app"]
+
+    async def ask(host: str) -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=f"https://{host}") as client:
+            return await client.get("/healthz")
+
+    answer = asyncio.run(ask("user-glama.hf.space"))
+    assert answer.status_code == 200
+    assert "frame-ancestors https://huggingface.co" in answer.headers["content-security-policy"]
+    assert "x-frame-options" not in answer.headers
+    assert asyncio.run(ask("other.example")).status_code == 421

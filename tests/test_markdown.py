@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from glama_deploy.cli import bench, build, demo, export, inpaint, masks, train
+from glama_deploy.cli import bench, build, demo, export, inpaint, masks, serve, train
 from glama_deploy.cli import eval as evaluation
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +26,7 @@ COMMANDS = {
     "export": export,
     "inpaint": inpaint,
     "masks": masks,
+    "serve": serve,
     "train": train,
 }
 

@@ -114,7 +114,7 @@ class Gate:
         if not _is_equal(given[0], self._settings.token or ""):
             raise ApiError(401, "token", "the token in the address is wrong; take the address that glama-serve printed")
         rest = urlencode([pair for pair in query if pair[0] != "token"])
-        response = RedirectResponse(f"/?{rest}" if rest else "/", 303)
+        response = RedirectResponse(f"./?{rest}" if rest else "./", 303)  # also below a path of a proxy
         is_secure = scope.get("scheme") == "https"
         response.set_cookie(COOKIE, self._cookie, httponly=True, samesite="strict", secure=is_secure, path="/")
         return response
