@@ -1,0 +1,75 @@
+/** Decode picture and mask files to bytes, without a change of colours. */
+import { readMetadata } from "./metadata.js";
+import { decodePng, isPng, readChunks, readHeader } from "./png.js";
+import { TEXTS } from "../texts.js";
+
+const HAS_ALPHA = [4, 6];
+const IS_GRAY = [0, 4];
+
+/**
+ * Decode a file that a person opened.
+ *
+ * @returns {Promise<object>} what `Picture` takes, and `notes`: sentences about what the file loses.
+ */
+export async function decodeFile(file) {
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  const type = detectType(bytes) ?? file.type;
+  const metadata = await readMetadata(bytes, type);
+  const decoded = await decodePixels(new Blob([bytes], { type }), bytes);
+  if (metadata.isGray) decoded.channels = 1;
+  return { name: file.name || TEXTS.pastedName, type, metadata, ...decoded };
+}
+
+function detectType(bytes) {
+  if (isPng(bytes)) return "image/png";
+  if (bytes[0] === 0xff && bytes[1] === 0xd8) return "image/jpeg";
+  const text = String.fromCharCode(...bytes.subarray(0, 12));
+  return text.startsWith("RIFF") && text.endsWith("WEBP") ? "image/webp" : null;
+}
+
+/** Decode a blob to {rgba, width, height, channels, notes}, upright. */
+export async function decodePixels(blob, bytes = null) {
+  bytes ??= new Uint8Array(await blob.arrayBuffer());
+  const chunks = isPng(bytes) ? readChunks(bytes) : [];
+  const png = chunks.length ? readHeader(chunks) : null;
+  const isTransparent = png && (HAS_ALPHA.includes(png.colourType) || chunks.some(({ type }) => type === "tRNS"));
+  const colours = png && IS_GRAY.includes(png.colourType) ? 1 : 3;
+  const notes = png?.depth === 16 ? [TEXTS.sixteenBit] : [];
+  if (isTransparent && png.depth === 8 && !png.isInterlaced) {
+    const { width, height } = png;
+    return { width, height, channels: colours + 1, notes, rgba: await decodePng(chunks) };
+  }
+  const { rgba, width, height } = await decodeByCanvas(blob);
+  const hasAlpha = png ? isTransparent : isSeeThrough(rgba);
+  if (hasAlpha) notes.push(TEXTS.roundedAlpha);
+  return { rgba, width, height, channels: colours + (hasAlpha ? 1 : 0), notes };
+}
+
+async function decodeByCanvas(blob) {
+  const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+  const { width, height } = bitmap;
+  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  return { rgba: context.getImageData(0, 0, width, height).data, width, height };
+}
+
+function isSeeThrough(rgba) {
+  for (let place = 3; place < rgba.length; place += 4) if (rgba[place] !== 255) return true;
+  return false;
+}
+
+/** Decode a mask file: Uint8Array with 1 where the file is bright (above 127), fitted to a picture's size. */
+export async function decodeMask(file, { width, height }) {
+  const mask = await decodePixels(file);
+  const data = new Uint8Array(width * height);
+  for (let y = 0; y < height; y++) {
+    const row = Math.floor(((y + 0.5) * mask.height) / height) * mask.width;
+    for (let x = 0; x < width; x++) {
+      const place = 4 * (row + Math.floor(((x + 0.5) * mask.width) / width));
+      const bright = Math.max(mask.rgba[place], mask.rgba[place + 1], mask.rgba[place + 2]);
+      data[y * width + x] = bright > 127 && mask.rgba[place + 3] > 127 ? 1 : 0;
+    }
+  }
+  return { data, isResized: mask.width !== width || mask.height !== height };
+}

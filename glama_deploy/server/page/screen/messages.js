@@ -1,0 +1,30 @@
+/** Tell the person: the status line for what goes well, a banner for what needs an answer. */
+const find = (id) => document.getElementById(id);
+
+export class Messages {
+  constructor() {
+    find("dismiss").addEventListener("click", () => this.clear());
+    find("retry").addEventListener("click", () => {
+      const { retry } = this;
+      this.clear();
+      retry?.();
+    });
+  }
+
+  say(text) {
+    find("status").textContent = text;
+  }
+
+  /** Show a banner, with a button if there is something to try again. */
+  warn(text, retry = null) {
+    this.retry = retry;
+    find("retry").hidden = !retry;
+    find("alert").querySelector("p").textContent = text;
+    find("alert").hidden = false;
+  }
+
+  clear() {
+    this.retry = null;
+    find("alert").hidden = true;
+  }
+}

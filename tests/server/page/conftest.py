@@ -1,0 +1,147 @@
+"""A browser, the page, and the server behind the page."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Page, sync_playwright
+
+import glama_deploy
+from fakes.page_server import PageServer
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+#: A browser that asks nobody anything.
+ALONE = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+
+
+@pytest.fixture(scope="session")
+def inpainter() -> glama_deploy.Inpainter:
+    return glama_deploy.load("default", backend="openvino", precision="fp32")
+
+
+@pytest.fixture
+def server(inpainter) -> Iterator[PageServer]:
+    server = PageServer(inpainter)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here (Debian: apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ALONE)
+        yield browser
+        browser.close()
+
+
+class Screen:
+    """The page as a person uses it. Positions are pixels of the picture."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page, self.url = page, url
+        self.size = (0, 0)  # width and height of the picture
+        self.errors: list[str] = []
+        self.hosts: set[str] = set()
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda request: self.hosts.add(request.url.partition("://")[2].partition("/")[0]))
+        page.goto(url)
+        page.locator("#engine", has_text="OpenVINO").wait_for(state="attached")
+
+    def open(self, *files: Path) -> None:
+        with Image.open(files[0]) as image:
+            orientation = image.getexif().get(0x0112, 1)
+            self.size = image.size if orientation < 5 else image.size[::-1]
+        self.page.locator("#files").set_input_files(files)
+        self.status(f"{files[0].name} ·")
+
+    def status(self, text: str) -> None:
+        """Wait until the status line contains a text."""
+        self.page.locator("#status", has_text=text).wait_for()
+
+    def at(self, x: float, y: float) -> tuple[float, float]:
+        """Return where a pixel of the picture is on the screen, as long as the picture is fitted."""
+        canvas = self.page.locator("#canvas").bounding_box()
+        assert canvas is not None
+        width, height = self.size
+        scale = min(2, (canvas["width"] - 48) / width, (canvas["height"] - 48) / height)
+        left, top = canvas["x"] + canvas["width"] / 2, canvas["y"] + canvas["height"] / 2
+        return left + (x - width / 2) * scale, top + (y - height / 2) * scale
+
+    def press(self, key: str) -> None:
+        self.page.keyboard.press(key)
+
+    def run(self, command: str) -> None:
+        """Click the first visible button of a command."""
+        self.page.locator(f"[data-command={command}]:visible").first.click()
+
+    def drag(self, *points: tuple[float, float]) -> None:
+        self.page.mouse.move(*self.at(*points[0]))
+        self.page.mouse.down()
+        for point in points[1:]:
+            self.page.mouse.move(*self.at(*point), steps=4)
+        self.page.mouse.up()
+
+    def collect(self, *points: tuple[float, float]) -> None:
+        """Paint without filling."""
+        self.page.keyboard.down("Shift")
+        self.drag(*points)
+        self.page.keyboard.up("Shift")
+
+    def download(self, command: str = "save") -> tuple[str, bytes]:
+        """Return the name and the bytes of what a command downloads."""
+        with self.page.expect_download() as waiting:
+            if command.startswith("mask"):
+                self.page.locator(".menu summary").click()
+            if command == "savePng":
+                self.press("Control+Shift+S")
+            else:
+                self.run(command)
+        return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
+
+    def mask(self) -> np.ndarray:
+        """Return the mask, bool H×W."""
+        return np.asarray(Image.open(io.BytesIO(self.download("maskSave")[1]))) > 127
+
+    def seen(self) -> np.ndarray:
+        """Return what is drawn, uint8 H×W×3."""
+        self.page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        shot = self.page.locator("#canvas").screenshot()
+        return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
+
+
+@pytest.fixture
+def screen(browser, server) -> Iterator[Screen]:
+    """The page on a desktop. Errors of the page and requests to other hosts fail the test."""
+    context = browser.new_context(viewport={"width": 1200, "height": 800}, accept_downloads=True)
+    screen = Screen(context.new_page(), server.url)
+    yield screen
+    context.close()
+    assert screen.errors == []
+    assert screen.hosts == {server.url.partition("://")[2].rstrip("/")}
+
+
+@pytest.fixture(scope="session")
+def noise() -> np.ndarray:
+    """uint8 240×320×3: waves with noise, different everywhere."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[0:240, 0:320]
+    waves = np.stack([90 + 60 * np.sin(x / 17), 120 + 60 * np.cos(y / 23), (x + y) / 3], axis=2)
+    return (waves + rng.normal(0, 12, (240, 320, 3))).clip(0, 255).astype(np.uint8)
+
+
+@pytest.fixture
+def picture(noise, tmp_path) -> Path:
+    """A PNG of 320×240 pixels."""
+    path = tmp_path / "photo.png"
+    Image.fromarray(noise).save(path)
+    return path
