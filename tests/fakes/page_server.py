@@ -32,7 +32,7 @@ MEDIA_TYPES = {
 class PageServer(ThreadingHTTPServer):
     """A server that fills with an inpainter and remembers what it was asked.
 
-    Requests wait until `hold` is set. `refuse` holds answers that are given instead of a picture: status, headers, JSON.
+    Requests wait until `hold` is set. `refuse` has answers that are given first: status, headers, JSON.
     """
 
     allow_reuse_address = True

@@ -1,7 +1,7 @@
 /** Commands: what buttons and keys do. A button with `data-command` gets its name, icon, key and action from here. */
 import { decodeMask } from "./files/decode.js";
 import { download, encodePicture, makeName, savedType } from "./files/encode.js";
-import { encodePngGray } from "./files/png.js";
+import { encodePngGray } from "./files/png_background.js";
 import { spread } from "./picture/shapes.js";
 import { TEXTS } from "./texts.js";
 
@@ -26,6 +26,7 @@ const growPixels = () => Math.min(500, Math.max(1, find("grow").valueAsNumber ||
 async function save(app, type = savedType(app.picture)) {
   const picture = app.picture;
   const name = makeName(picture.name, "filled", type);
+  app.messages.say(TEXTS.saving(name));
   download(await encodePicture(picture, type), name);
   picture.isSaved = true;
   app.messages.say(TEXTS.saved(name));
@@ -160,8 +161,8 @@ export function setUpCommands(app, commands) {
     if (name === "actual") label.textContent = "100 %";
     else button.innerHTML = `<svg aria-hidden="true"><use href="page/icons.svg#${icon}"></use></svg>`;
     if (button.classList.contains("wordy")) button.append(label);
+    else button.setAttribute("aria-label", title);
     Object.assign(button, { type: "button", title });
-    button.setAttribute("aria-label", name === "actual" ? text : title);
     button.addEventListener("click", () => {
       button.closest("details")?.removeAttribute("open");
       run(command);

@@ -11,7 +11,7 @@
  * Errors are `EngineError`.
  */
 import { decodePixels } from "./files/decode.js";
-import { encodePng, encodePngGray } from "./files/png.js";
+import { encodePng, encodePngGray } from "./files/png_background.js";
 import { TEXTS } from "./texts.js";
 
 export class EngineError extends Error {

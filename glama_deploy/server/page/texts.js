@@ -103,6 +103,7 @@ export const TEXTS = {
   seconds,
   cancelled: "Cancelled. The mask is as it was.",
   copied: "The result is in the clipboard.",
+  saving: (name) => `Writing ${name} …`,
   saved: (name) => `${name} is downloaded.`,
   switching: (model) => `Loading ${model} …`,
   maskResized: "The mask has another size than the picture. It was scaled.",

@@ -1,6 +1,7 @@
 /** Decode picture and mask files to bytes, without a change of colours. */
 import { readMetadata } from "./metadata.js";
-import { decodePng, isPng, readChunks, readHeader } from "./png.js";
+import { isPng, readChunks, readHeader, removeChunk } from "./png.js";
+import { decodePng } from "./png_background.js";
 import { TEXTS } from "../texts.js";
 
 const HAS_ALPHA = [4, 6];
@@ -15,9 +16,29 @@ export async function decodeFile(file) {
   const bytes = new Uint8Array(await file.arrayBuffer());
   const type = detectType(bytes) ?? file.type;
   const metadata = await readMetadata(bytes, type);
-  const decoded = await decodePixels(new Blob([bytes], { type }), bytes);
+  const parts = type === "image/png" ? removeChunk(bytes, "eXIf") : [bytes]; // its checksum is wrong now
+  const decoded = await decodePixels(new Blob(parts, { type }));
   if (metadata.isGray) decoded.channels = 1;
-  return { name: file.name || TEXTS.pastedName, type, metadata, ...decoded };
+  return { name: file.name || TEXTS.pastedName, type, metadata, ...decoded, ...turn(decoded, metadata.orientation) };
+}
+
+/** Turn pixels upright by EXIF's orientation: 2 to 4 mirror rows and columns, 5 to 8 exchange them, too. */
+function turn({ rgba, width, height }, orientation) {
+  if (!(orientation > 1 && orientation <= 8)) return { rgba, width, height };
+  const isTransposed = orientation > 4;
+  const [wide, high] = isTransposed ? [height, width] : [width, height];
+  const isColumnMirrored = [2, 3, 7, 8].includes(orientation);
+  const isRowMirrored = [3, 4, 6, 7].includes(orientation);
+  const source = new Uint32Array(rgba.buffer);
+  const turned = new Uint32Array(source.length);
+  for (let y = 0, to = 0; y < high; y++) {
+    for (let x = 0; x < wide; x++, to++) {
+      const [column, row] = isTransposed ? [y, x] : [x, y];
+      const from = (isRowMirrored ? height - 1 - row : row) * width + (isColumnMirrored ? width - 1 - column : column);
+      turned[to] = source[from];
+    }
+  }
+  return { rgba: new Uint8ClampedArray(turned.buffer), width: wide, height: high };
 }
 
 function detectType(bytes) {
@@ -27,9 +48,9 @@ function detectType(bytes) {
   return text.startsWith("RIFF") && text.endsWith("WEBP") ? "image/webp" : null;
 }
 
-/** Decode a blob to {rgba, width, height, channels, notes}, upright. */
-export async function decodePixels(blob, bytes = null) {
-  bytes ??= new Uint8Array(await blob.arrayBuffer());
+/** Decode a blob to {rgba, width, height, channels, notes}. */
+export async function decodePixels(blob) {
+  const bytes = new Uint8Array(await blob.arrayBuffer());
   const chunks = isPng(bytes) ? readChunks(bytes) : [];
   const png = chunks.length ? readHeader(chunks) : null;
   const isTransparent = png && (HAS_ALPHA.includes(png.colourType) || chunks.some(({ type }) => type === "tRNS"));

@@ -1,6 +1,6 @@
 /** Encode results and masks, and hand them to the person. */
 import { addToJpeg, makeChunks } from "./metadata.js";
-import { encodePng } from "./png.js";
+import { encodePng } from "./png_background.js";
 
 const JPEG_QUALITY = 0.95;
 

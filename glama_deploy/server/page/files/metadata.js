@@ -26,17 +26,18 @@ function join(parts) {
 }
 
 /**
- * Read what a file says about its picture.
+ * Read what a file says about its picture, and reset the orientation in `bytes`, so that no decoder turns the picture.
  *
  * @returns {Promise<{exif: ?Uint8Array, xmp: ?Uint8Array, icc: ?Uint8Array, density: ?Uint8Array, chunks: object[],
- *   isGray: boolean}>} TIFF bytes, XML, the profile, a JPEG's APP0, a PNG's other chunks, whether a JPEG is gray.
+ *   isGray: boolean, orientation: number}>} TIFF bytes, XML, the profile, a JPEG's APP0, a PNG's other chunks, whether a
+ *   JPEG is gray, and the orientation (1 to 8, as EXIF has it).
  */
 export async function readMetadata(bytes, type) {
-  const found = { exif: null, xmp: null, icc: null, density: null, chunks: [], isGray: false };
+  const found = { exif: null, xmp: null, icc: null, density: null, chunks: [], isGray: false, orientation: 1 };
   if (type === "image/jpeg") readJpeg(bytes, found);
   else if (type === "image/png") await readPng(bytes, found);
   else if (type === "image/webp") readWebp(bytes, found);
-  if (found.exif) found.exif = tidyExif(found.exif);
+  if (found.exif) Object.assign(found, tidyExif(found.exif));
   if (found.xmp) found.xmp = tidyXmp(found.xmp);
   return found;
 }
@@ -57,7 +58,7 @@ function readJpeg(bytes, found) {
   const parts = [];
   for (const { marker, data } of readSegments(bytes).segments) {
     if (marker === 0xe0 && startsWith(data, "JFIF\0")) found.density = data.slice(0, 12);
-    else if (marker === 0xe1 && startsWith(data, EXIF)) found.exif ??= data.slice(EXIF.length);
+    else if (marker === 0xe1 && startsWith(data, EXIF)) found.exif ??= data.subarray(EXIF.length);
     else if (marker === 0xe1 && startsWith(data, XMP)) found.xmp ??= data.slice(XMP.length);
     else if (marker === 0xe2 && startsWith(data, ICC)) parts[data[ICC.length]] = data.slice(ICC.length + 2);
     else if (marker >= 0xc0 && marker <= 0xc2) found.isGray = data[5] === 1;
@@ -67,7 +68,7 @@ function readJpeg(bytes, found) {
 
 async function readPng(bytes, found) {
   for (const { type, data } of readChunks(bytes)) {
-    if (type === "eXIf") found.exif = data.slice();
+    if (type === "eXIf") found.exif = data;
     else if (type === "iCCP") found.icc = await inflate(data.subarray(data.indexOf(0) + 2));
     else if (type === "iTXt" && startsWith(data, PNG_XMP)) found.xmp = data.slice(PNG_XMP.length);
     else if (KEPT_CHUNKS.includes(type)) found.chunks.push({ type, data: data.slice() });
@@ -77,34 +78,43 @@ async function readPng(bytes, found) {
 function readWebp(bytes, found) {
   for (let at = 12; at + 8 <= bytes.length; ) {
     const length = viewOf(bytes).getUint32(at + 4, true);
-    const data = bytes.slice(at + 8, at + 8 + length);
+    const data = bytes.subarray(at + 8, at + 8 + length);
     const name = toText(bytes.subarray(at, at + 4));
-    if (name === "EXIF") found.exif = startsWith(data, EXIF) ? data.slice(EXIF.length) : data;
-    else if (name === "ICCP") found.icc = data;
-    else if (name === "XMP ") found.xmp = data;
+    if (name === "EXIF") found.exif = startsWith(data, EXIF) ? data.subarray(EXIF.length) : data;
+    else if (name === "ICCP") found.icc = data.slice();
+    else if (name === "XMP ") found.xmp = data.slice();
     at += 8 + length + (length % 2);
   }
 }
 
-/** Reset the orientation and remove the thumbnail. EXIF that cannot be read is left out. */
+/**
+ * Reset the orientation and remove the thumbnail, in the given bytes.
+ *
+ * @returns {{exif: ?Uint8Array, orientation: number}} a copy of the bytes, or null for EXIF that cannot be read.
+ */
 function tidyExif(exif) {
   const view = viewOf(exif);
   const isLittle = exif[0] === 0x49;
   const short = (at) => view.getUint16(at, isLittle);
   const long = (at) => view.getUint32(at, isLittle);
+  let orientation = 1;
   try {
-    if (short(2) !== 42) return null;
+    if (short(2) !== 42) return { exif: null, orientation };
     const first = long(4);
-    for (const entry of listEntries(first)) if (short(entry) === TAG.orientation) view.setUint16(entry + 8, 1, isLittle);
+    for (const entry of listEntries(first)) {
+      if (short(entry) !== TAG.orientation) continue;
+      orientation = short(entry + 8);
+      view.setUint16(entry + 8, 1, isLittle);
+    }
     const link = first + 2 + 12 * short(first);
     const thumbnail = {};
     if (long(link)) for (const entry of listEntries(long(link))) thumbnail[short(entry)] = long(entry + 8);
     const start = thumbnail[TAG.thumbnailStart];
     if (start) exif.fill(0, start, start + thumbnail[TAG.thumbnailLength]);
     view.setUint32(link, 0, isLittle);
-    return exif;
+    return { exif: exif.slice(), orientation };
   } catch (error) {
-    if (error instanceof RangeError) return null; // an offset beyond the end
+    if (error instanceof RangeError) return { exif: null, orientation }; // an offset beyond the end
     throw error;
   }
 

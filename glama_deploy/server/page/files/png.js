@@ -39,6 +39,14 @@ export function readChunks(bytes) {
   return chunks;
 }
 
+/** Return the parts of a PNG file without the first chunk of a type. */
+export function removeChunk(bytes, type) {
+  const data = readChunks(bytes).find((chunk) => chunk.type === type)?.data;
+  if (!data) return [bytes];
+  const start = data.byteOffset - bytes.byteOffset - 8;
+  return [bytes.subarray(0, start), bytes.subarray(start + 12 + data.length)];
+}
+
 /** Return the header {width, height, depth, colourType, isInterlaced} of a PNG's chunks. */
 export function readHeader(chunks) {
   const data = chunks[0].data;
@@ -91,7 +99,9 @@ async function encodeBytes(bytes, width, height, channels, extra) {
 }
 
 function paeth(left, up, corner) {
-  const [a, b, c] = [Math.abs(up - corner), Math.abs(left - corner), Math.abs(left + up - 2 * corner)];
+  const a = Math.abs(up - corner);
+  const b = Math.abs(left - corner);
+  const c = Math.abs(left + up - 2 * corner);
   return a <= b && a <= c ? left : b <= c ? up : corner;
 }
 

@@ -1,0 +1,131 @@
+"""The page's boxes and padding follow the rules of glama_deploy.inpainting, and its code stays small."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import glama_deploy
+from glama_deploy.inpainting.boxes import context_margin, find_holes
+
+PAGE = Path(glama_deploy.__file__).parent / "server" / "page"
+
+#: What a browser downloads of the page's own code.
+MAX_COMPRESSED_BYTES = 60_000
+
+
+def plan(screen, missing: np.ndarray) -> list[dict[str, dict[str, int]]]:
+    """Return the page's boxes of a mask, bool H×W."""
+    height, width = missing.shape
+    rows, columns = np.nonzero(missing)
+    return screen.page.evaluate(
+        """async ([width, height, places]) => {
+            const data = new Uint8Array(width * height);
+            for (const place of places) data[place] = 1;
+            return (await import("/page/picture/boxes.js")).planBoxes({data, width, height});
+        }""",
+        [width, height, (rows * width + columns).tolist()],
+    )
+
+
+def edges(rect: dict[str, int]) -> tuple[int, int, int, int]:
+    return rect["top"], rect["left"], rect["bottom"], rect["right"]
+
+
+@pytest.fixture(scope="module")
+def masks() -> list[np.ndarray]:
+    """Masks of one hole to five, of several sizes, at random places."""
+    rng, made = np.random.default_rng(3), []
+    for _ in range(40):
+        height, width = rng.integers(30, 900, 2)
+        missing = np.zeros((height, width), bool)
+        for _ in range(rng.integers(1, 6)):
+            y, x, tall, wide = rng.integers(0, (height, width, height // 3 + 1, width // 3 + 1))
+            missing[y : y + 1 + tall, x : x + 1 + wide] = True
+        made.append(missing)
+    return made
+
+
+def test_holes_and_context_are_those_of_python(screen, masks):
+    alone = [missing for missing in masks if len(find_holes(missing)) == 1]
+    assert len(alone) >= 5
+    for missing in alone:
+        (hole,) = find_holes(missing)
+        (box,) = plan(screen, missing)
+        assert edges(box["hole"]) == (hole.top, hole.left, hole.bottom, hole.right)
+        need = hole.grown(context_margin(hole))
+        assert edges(box["need"]) == (need.top, need.left, need.bottom, need.right)
+
+
+def test_boxes_contain_every_hole_with_its_context_in_sides_of_multiples_of_8(screen, masks):
+    for missing in masks:
+        height, width = missing.shape
+        boxes, shown = plan(screen, missing), np.zeros_like(missing)
+        for box in boxes:
+            top, left, bottom, right = edges(box["span"])
+            assert 0 <= top < bottom <= height
+            assert 0 <= left < right <= width
+            assert (bottom - top) % 8 == 0 or bottom - top == height
+            assert (right - left) % 8 == 0 or right - left == width
+            hole = edges(box["hole"])
+            shown[hole[0] : hole[2], hole[1] : hole[3]] = True
+            need = edges(box["need"])
+            assert top <= max(0, need[0])
+            assert left <= max(0, need[1])
+            assert bottom >= min(height, need[2])
+            assert right >= min(width, need[3])
+        assert shown[missing].all()
+        for hole in find_holes(missing):
+            need = hole.grown(context_margin(hole))
+            assert any(
+                box["need"]["top"] <= need.top
+                and box["need"]["left"] <= need.left
+                and box["need"]["bottom"] >= need.bottom
+                and box["need"]["right"] >= need.right
+                for box in boxes
+            )
+
+
+def test_boxes_that_are_joined_cost_less_than_apart(screen, masks):
+    def cost(rect: tuple[int, int, int, int]) -> int:
+        return (rect[2] - rect[0]) * (rect[3] - rect[1]) + 64 * 64
+
+    counts = []
+    for missing in masks:
+        height, width = missing.shape
+        boxes, holes = plan(screen, missing), find_holes(missing)
+        counts.append((len(boxes), len(holes)))
+        apart = 0
+        for hole in holes:
+            need = hole.grown(context_margin(hole))
+            sides = [min(extent, -(-side // 8) * 8) for side, extent in zip(need.size, (height, width), strict=True)]
+            apart += sides[0] * sides[1] + 64 * 64
+        assert sum(cost(edges(box["span"])) for box in boxes) <= apart
+    assert any(boxes < holes for boxes, holes in counts)
+    assert any(boxes > 1 for boxes, _ in counts)
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (17, 30), (9, 41)])
+def test_padding_is_symmetric_to_sides_that_a_network_takes(screen, height, width):
+    pixels = np.arange(height * width * 4, dtype=np.int64).reshape(height, width, 4) % 251
+    padding, padded = screen.page.evaluate(
+        """async ([values, width, height]) => {
+            const {computePadding, padSymmetric} = await import("/page/picture/boxes.js");
+            const padding = computePadding(width, height);
+            return [padding, [...padSymmetric(Uint8Array.from(values), width, height, 4, padding)]];
+        }""",
+        [pixels.ravel().tolist(), width, height],
+    )
+    bottom, right = padding["bottom"], padding["right"]
+    assert (height + bottom, width + right) == (max(16, -(-height // 8) * 8), max(16, -(-width // 8) * 8))
+    expected = np.pad(pixels, ((0, bottom), (0, right), (0, 0)), mode="symmetric")
+    np.testing.assert_array_equal(np.reshape(padded, expected.shape), expected)
+
+
+def test_the_pages_code_is_small():
+    code = [path for path in PAGE.rglob("*") if path.suffix in (".js", ".css", ".html", ".svg")]
+    assert len(code) > 20
+    assert sum(len(gzip.compress(path.read_bytes(), mtime=0)) for path in code) < MAX_COMPRESSED_BYTES
