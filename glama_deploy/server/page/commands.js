@@ -13,7 +13,6 @@ const hasPicture = (app) => app.picture !== null;
 const hasMask = (app) => hasPicture(app) && !app.picture.mask.isEmpty;
 const useTool = (name) => ({
   run: (app) => {
-    app.tools.cancel();
     app.tools.tool = name;
     app.tools.updateCursor();
     app.view.invalidate();
@@ -67,8 +66,8 @@ function showSplit(app, isShown) {
 }
 
 /**
- * Each command has `run(app)`, and may have `can(app)`, `isOn(app)`, `hides` (it is hidden instead of disabled) and
- * `key`: the key's name, with "Ctrl+" (Cmd on a Mac) and "Shift+". Without these, Shift does not matter.
+ * Each command has `run(app)`, and may have `can(app)`, `isOn(app)`, `hides` (it is hidden instead of disabled),
+ * `isLight` (a stroke goes on) and `key`: the key's name, with "Ctrl+" (Cmd on a Mac) and "Shift+".
  */
 export const COMMANDS = {
   open: { key: "Ctrl+o", run: () => find("files").click() },
@@ -95,8 +94,8 @@ export const COMMANDS = {
   lasso: { key: "l", ...useTool("lasso") },
   rectangle: { key: "r", ...useTool("rectangle") },
   hand: { key: "m", ...useTool("hand") },
-  smaller: { key: "[", run: (app) => app.tools.step(-1) },
-  larger: { key: "]", run: (app) => app.tools.step(1) },
+  smaller: { key: "[", isLight: true, run: (app) => app.tools.step(-1) },
+  larger: { key: "]", isLight: true, run: (app) => app.tools.step(1) },
   fill: { key: "f", can: (app) => hasMask(app) && !app.filler.isRunning, run: (app) => app.filler.run() },
   cancel: {
     key: "Escape",
@@ -127,8 +126,8 @@ export const COMMANDS = {
   maskGrow: { key: "+", ...changeMask((data, mask) => spread(data, mask, growPixels(), 1)), can: hasMask },
   maskShrink: { key: "-", ...changeMask((data, mask) => spread(data, mask, growPixels(), 0)), can: hasMask },
   maskClear: { key: "Delete", ...changeMask((data, mask) => (data.fill(0), mask.area)), can: hasMask },
-  zoomIn: { key: "2", can: hasPicture, run: (app) => app.view.zoomBy(ZOOM_STEP) },
-  zoomOut: { key: "1", can: hasPicture, run: (app) => app.view.zoomBy(1 / ZOOM_STEP) },
+  zoomIn: { key: "2", isLight: true, can: hasPicture, run: (app) => app.view.zoomBy(ZOOM_STEP) },
+  zoomOut: { key: "1", isLight: true, can: hasPicture, run: (app) => app.view.zoomBy(1 / ZOOM_STEP) },
   fit: { key: "0", can: hasPicture, run: (app) => app.view.fit() },
   actual: { key: "9", can: hasPicture, run: (app) => app.view.zoomBy(1 / app.view.scale) },
   previous: { key: "PageUp", can: (app) => app.strip.canStep(-1), run: (app) => app.strip.step(-1) },
@@ -142,12 +141,16 @@ export const showKey = (key) =>
     letter.toUpperCase(),
   );
 
+/** Icons of commands that have none of their own. */
+const ICONS = { savePng: "save", saveAll: "save", maskSave: "save", maskOpen: "open" };
+
 /** Give buttons their names and actions, and have keys run commands. */
 export function setUpCommands(app, commands) {
   const buttons = [...document.querySelectorAll("[data-command]")];
   const can = (command) => command.can?.(app) ?? true;
   const run = (command) => {
     if (!can(command)) return;
+    if (!command.isLight) app.tools.cancel();
     command.run(app);
     app.refresh();
   };
@@ -155,7 +158,7 @@ export function setUpCommands(app, commands) {
     const name = button.dataset.command;
     const [command, text] = [commands[name], TEXTS.commands[name]];
     const title = command.key ? `${text} (${showKey(command.key)})` : text;
-    const icon = name === "savePng" || name === "saveAll" ? "save" : name;
+    const icon = ICONS[name] ?? name;
     const label = document.createElement("span");
     label.textContent = TEXTS.short[name] ?? text;
     if (name === "actual") label.textContent = "100 %";
@@ -187,11 +190,12 @@ function setUpKeys(app, commands, run) {
     if (document.querySelector("dialog[open]") || isTyping(event.target)) return;
     const modifier = event.ctrlKey || event.metaKey;
     if (event.key === "Escape" && closeMenus() | app.tools.cancel()) return;
-    if (event.key === " " && event.target === app.view.canvas) {
+    const isAtPicture = app.tools.isHovering || event.target === app.view.canvas;
+    if (event.key === " " && isAtPicture) {
       app.tools.isSpaceDown = true;
       app.tools.updateCursor();
       event.preventDefault();
-    } else if (event.key === "Tab" && !modifier && [app.view.canvas, document.body].includes(event.target)) {
+    } else if (event.key === "Tab" && !modifier && (isAtPicture || event.target === document.body)) {
       holdOriginal(app, event);
     } else {
       const pressed = (modifier ? "Ctrl+" : "") + (modifier && event.shiftKey ? "Shift+" : "") + event.key.toLowerCase();
@@ -203,7 +207,8 @@ function setUpKeys(app, commands, run) {
     }
   });
   addEventListener("keyup", (event) => {
-    if (event.key !== " ") return;
+    if (event.key !== " " || !app.tools.isSpaceDown) return;
+    event.preventDefault(); // it does not press a button that has the focus
     app.tools.isSpaceDown = false;
     app.tools.updateCursor();
   });
@@ -256,7 +261,7 @@ function setUpHelp(commands) {
     dialog.querySelector("dl").append(row);
   };
   dialog.querySelector("h2").textContent = TEXTS.help.title;
-  dialog.querySelector("p").textContent = TEXTS.help.pen;
+  dialog.querySelector("p").textContent = TEXTS.help.more;
   for (const [name, { key }] of Object.entries(commands)) if (key) add(showKey(key), TEXTS.commands[name]);
   add("Tab", TEXTS.commands.original);
   for (const name of ["size", "wheel", "pan", "collect", "arrows"]) add(...TEXTS.help[name]);

@@ -175,6 +175,44 @@ def test_strokes_that_are_painted_during_a_fill_are_filled_next(screen, picture,
     expect(screen.page.locator("section.fill [data-command=fill]")).to_be_disabled()
 
 
+def test_a_stroke_that_goes_on_while_a_fill_ends_is_undone_alone(screen, picture, noise, server, wait_until):
+    screen.open(picture)
+    server.hold.clear()
+    screen.drag((40, 40), (60, 40))
+    wait_until(lambda: server.asked)
+    screen.page.mouse.move(*screen.at(50, 40))
+    screen.page.mouse.down()
+    screen.page.mouse.move(*screen.at(100, 40), steps=5)
+    server.hold.set()
+    screen.page.locator("#progress").wait_for(state="hidden")
+    screen.page.keyboard.down("Shift")
+    screen.page.mouse.up()
+    screen.page.keyboard.up("Shift")
+    painted = screen.mask()
+    screen.press("Control+Z")
+    assert painted.any()
+    expect(screen.page.locator("section.fill [data-command=fill]")).to_be_disabled()
+    screen.press("Control+Z")
+    np.testing.assert_array_equal(read(screen.download()[1]), noise)
+    first = screen.mask()
+    screen.press("Control+Z")
+    expect(screen.page.locator("section.fill [data-command=fill]")).to_be_disabled()
+    for _ in range(3):
+        screen.press("Control+Shift+Z")
+    np.testing.assert_array_equal(screen.mask(), painted)
+    assert first.any()
+
+
+def test_space_pans_although_a_button_has_the_focus(screen, picture):
+    screen.open(picture)
+    screen.run("eraser")
+    screen.page.mouse.move(*screen.at(160, 120))
+    screen.page.keyboard.down("Space")
+    expect(screen.page.locator("#canvas")).to_have_attribute("data-cursor", "grab")
+    screen.page.keyboard.up("Space")
+    expect(screen.page.locator("#canvas")).to_have_attribute("data-cursor", "eraser")
+
+
 def test_a_busy_server_is_asked_again(screen, picture, server):
     server.refuse.append((503, {"Retry-After": "1"}, {"error": "too many requests", "code": "busy"}))
     screen.open(picture)

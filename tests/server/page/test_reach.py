@@ -223,7 +223,7 @@ def test_every_text_of_the_page_comes_from_the_file_of_texts(screen):
     html = (Path(__file__).parents[3] / "glama_deploy" / "server" / "page" / "index.html").read_text(encoding="utf-8")
     body = html.partition("<body>")[2]
     words = [text.strip() for text in re.findall(r">([^<>]+)<", body) if text.strip()]
-    assert words == ["glama"]  # the name of the project
+    assert words == ["glama", "px"]  # a name and a unit
     for button in screen.page.locator("button, input:visible, select:visible, summary").all():
         name = button.evaluate("e => e.ariaLabel || e.innerText.trim() || e.title || e.labels?.[0]?.textContent.trim()")
         assert name, button.evaluate("e => e.outerHTML")

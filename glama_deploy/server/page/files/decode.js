@@ -63,6 +63,7 @@ export async function decodePixels(blob) {
   const { rgba, width, height } = await decodeByCanvas(blob);
   const hasAlpha = png ? isTransparent : isSeeThrough(rgba);
   if (hasAlpha) notes.push(TEXTS.roundedAlpha);
+  if (!readsExactly()) notes.push(TEXTS.protected);
   return { rgba, width, height, channels: colours + (hasAlpha ? 1 : 0), notes };
 }
 
@@ -73,6 +74,14 @@ async function decodeByCanvas(blob) {
   context.drawImage(bitmap, 0, 0);
   bitmap.close();
   return { rgba: context.getImageData(0, 0, width, height).data, width, height };
+}
+
+/** Return whether a canvas gives pixels back as they were put. Some browsers change them, against fingerprints. */
+function readsExactly() {
+  const pixels = Uint8ClampedArray.from({ length: 4 * 32 * 32 }, (_, place) => (place % 4 === 3 ? 255 : (37 * place) % 256));
+  const context = new OffscreenCanvas(32, 32).getContext("2d");
+  context.putImageData(new ImageData(pixels, 32), 0, 0);
+  return context.getImageData(0, 0, 32, 32).data.every((value, place) => value === pixels[place]);
 }
 
 function isSeeThrough(rgba) {

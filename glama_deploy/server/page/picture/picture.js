@@ -101,7 +101,9 @@ export class Picture extends EventTarget {
     for (let y = area.top; y < area.bottom; y++) {
       for (let place = y * this.width + area.left; place < y * this.width + area.right; place++) {
         left[place] &= mask[place];
-        if (missing[place]) mask[place] = 0;
+        if (!missing[place]) continue;
+        mask[place] = 0;
+        if (this.before) this.before[place] = 0; // a stroke that is being painted does not undo the fill
       }
     }
     for (const [number, box] of boxes.entries()) {

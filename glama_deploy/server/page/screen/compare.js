@@ -59,13 +59,16 @@ async function runChoice(app, box, results) {
   const { picture } = app;
   const { model, precision } = box.dataset;
   const work = (options) => picture.fill(app.engine, { ...options, model, precision });
-  const outcome = await app.filler.track(work, () => find("compare-run").click());
+  const outcome = await app.filler.track(work, () => app.openCompare());
+  app.messages.say("");
   if (!outcome) {
     if (!find("alert").hidden) find("compare").close(); // the banner is behind the dialog
     return false;
   }
   const [figure, caption, use] = ["figure", "figcaption", "button"].map((name) => document.createElement(name));
-  caption.append(TEXTS.choice(model, precision), ` ${TEXTS.seconds(outcome.result.seconds)}`);
+  for (const text of [TEXTS.choice(model, precision), TEXTS.seconds(outcome.result.seconds)]) {
+    caption.append(Object.assign(document.createElement("span"), { textContent: text }));
+  }
   use.textContent = TEXTS.compareUse;
   use.setAttribute("aria-label", `${TEXTS.compareUse}: ${TEXTS.choice(model, precision)}`);
   use.addEventListener("click", () => {

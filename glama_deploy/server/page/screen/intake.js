@@ -6,7 +6,11 @@ const find = (id) => document.getElementById(id);
 const SAMPLE = "page/sample.jpg";
 
 export function setUpFiles(app) {
-  const take = (files) => app.strip.add([...files].filter((file) => file.type.startsWith("image/")));
+  const take = (files) => {
+    const pictures = [...files].filter((file) => file.type.startsWith("image/"));
+    if (files.length && !pictures.length) app.messages.warn(TEXTS.cannotOpen(files[0].name));
+    return app.strip.add(pictures);
+  };
   for (const id of ["files", "folder"]) {
     find(id).addEventListener("change", ({ target }) => {
       take(target.files);
@@ -29,8 +33,13 @@ export function setUpFiles(app) {
     take(await listDropped(event.dataTransfer));
   });
   app.openSample = async () => {
-    const blob = await (await fetch(SAMPLE)).blob();
-    take([new File([blob], "sample.jpg", { type: "image/jpeg" })]);
+    let blob;
+    try {
+      blob = await (await fetch(SAMPLE)).blob();
+    } catch {
+      return app.messages.warn(TEXTS.offline, app.openSample);
+    }
+    return take([new File([blob], "sample.jpg", { type: "image/jpeg" })]);
   };
 }
 

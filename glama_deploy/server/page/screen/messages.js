@@ -12,7 +12,7 @@ export class Messages {
   }
 
   say(text) {
-    find("status").textContent = text;
+    for (const element of document.querySelectorAll(".status")) element.textContent = text;
   }
 
   /** Show a banner, with a button if there is something to try again. */

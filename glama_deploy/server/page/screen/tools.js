@@ -27,6 +27,7 @@ export class Tools {
     this.mode = null;
     this.cursor = null;
     this.isSpaceDown = false;
+    this.isHovering = false;
     view.drawMarks = (context) => this.#drawMarks(context);
     const { canvas } = view;
     canvas.addEventListener("pointerdown", (event) => this.#down(event));
@@ -166,6 +167,7 @@ export class Tools {
   }
 
   #hover(point) {
+    this.isHovering = point !== null;
     this.cursor = point;
     this.view.invalidate();
   }
