@@ -73,10 +73,10 @@ def available() -> int | None:
     """Return the free memory: the bytes that this process can take without swapping.
 
     Returns:
-        The least of the system's available memory, the limits of the container, and the limit of the address space.
-        None if none of them is known.
+        The least of the system's available memory, the limits of the container, and the limits of the process. None if
+        none of them is known.
     """
-    found = [_of_system(), cgroups.free_memory(), _of_address_space()]
+    found = [_of_system(), cgroups.free_memory(), _of_process()]
     return min((value for value in found if value is not None), default=None)
 
 
@@ -88,17 +88,25 @@ def _of_system() -> int | None:
         return None
 
 
-def _of_address_space() -> int | None:
-    """Return the bytes that `ulimit -v` leaves; None without a limit. Windows has no such limit."""
+#: Limits of a process, with the figure of psutil that counts towards each: `ulimit -v` and `ulimit -d` (getrlimit(2)).
+#: Linux counts private writable pages for the latter.
+_PROCESS_LIMITS = (("RLIMIT_AS", "vms"), ("RLIMIT_DATA", "data"))
+
+
+def _of_process() -> int | None:
+    """Return the bytes that the limits of the process leave; None without a limit. Windows has no such limits."""
     if resource is None:
         return None
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit == resource.RLIM_INFINITY:
-        return None
-    try:
-        return max(0, limit - int(psutil.Process().memory_info().vms))
-    except (OSError, psutil.Error):
-        return int(limit)
+    found = []
+    for name, used in _PROCESS_LIMITS:
+        limit, _ = resource.getrlimit(getattr(resource, name))
+        if limit == resource.RLIM_INFINITY:
+            continue
+        try:
+            found.append(max(0, limit - int(getattr(psutil.Process().memory_info(), used))))
+        except (OSError, psutil.Error, AttributeError):  # a hidden /proc; macOS has no `data`
+            found.append(int(limit))
+    return min(found, default=None)
 
 
 def fits(needed: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -92,27 +93,40 @@ def test_without_groups_or_limits_nothing_is_said(tmp_path):
     assert cgroups.free_memory(tmp_path) is None
 
 
-@pytest.mark.parametrize("limited", ["system", "group", "address space"])
-def test_the_least_of_system_group_and_address_space_is_available(monkeypatch, limited):
-    for name, function in (("system", "_of_system"), ("address space", "_of_address_space")):
+@pytest.mark.parametrize("limited", ["system", "group", "process"])
+def test_the_least_of_system_group_and_process_is_available(monkeypatch, limited):
+    for name, function in (("system", "_of_system"), ("process", "_of_process")):
         monkeypatch.setattr(memory, function, lambda name=name: 100 if name == limited else 900)
     monkeypatch.setattr(memory.cgroups, "free_memory", lambda: 100 if limited == "group" else None)
     assert memory.available() == 100
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space are set as on Linux")
-def test_a_limit_of_the_address_space_counts(tmp_path):
-    import subprocess
-
-    code = """
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of a process are set as on Linux")
+@pytest.mark.parametrize(("limit", "used"), [("RLIMIT_AS", "vms"), ("RLIMIT_DATA", "data")])
+def test_a_limit_of_the_process_counts(limit, used):
+    code = f"""
 import resource, psutil
 from glama_deploy import memory
-held = psutil.Process().memory_info().vms
-resource.setrlimit(resource.RLIMIT_AS, (held + 50_000_000, resource.RLIM_INFINITY))
+held = psutil.Process().memory_info().{used}
+resource.setrlimit(resource.{limit}, (held + 50_000_000, resource.RLIM_INFINITY))
 print(memory.available())
 """
     child = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert 0 < int(child.stdout) <= 50_000_000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of a process are set as on Linux")
+def test_the_tighter_of_two_limits_of_the_process_counts():
+    code = """
+import resource, psutil
+from glama_deploy import memory
+held = psutil.Process().memory_info()
+resource.setrlimit(resource.RLIMIT_AS, (held.vms + 90_000_000, resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_DATA, (held.data + 40_000_000, resource.RLIM_INFINITY))
+print(memory.available())
+"""
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
+    assert 0 < int(child.stdout) <= 40_000_000
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="held against /proc/meminfo")
