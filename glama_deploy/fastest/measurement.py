@@ -152,5 +152,12 @@ def _read_samples(size: Size) -> Iterator[Sample]:
 
 
 def get_decibels(one: Measurement) -> float:
-    """Return the PSNR against fp32 in dB, infinity where there is no error."""
+    """Return the PSNR of a measurement.
+
+    Args:
+        one: the measurement.
+
+    Returns:
+        dB against fp32, infinity where there is no error.
+    """
     return math.inf if one.decibels is None else one.decibels

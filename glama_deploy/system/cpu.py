@@ -64,7 +64,11 @@ def read_model() -> str:
 
 
 def is_x86() -> bool:
-    """Return whether the CPU is an x86 CPU of 64 bits."""
+    """Return whether the CPU is an x86 CPU of 64 bits.
+
+    Returns:
+        True on x86-64, by whatever name the system calls it.
+    """
     return platform.machine().lower() in ("x86_64", "amd64")
 
 
