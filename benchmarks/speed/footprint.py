@@ -64,7 +64,7 @@ class Way:
 
 
 WAYS = (
-    Way("glama-deploy[openvino]", (f"{ROOT}[openvino]",), cold_start.CHILD, "bundle"),
+    Way("glama-deploy[openvino]", (f"{ROOT}[openvino]",), cold_start.PROGRAM, "bundle"),
     Way("PyTorch, as pip installs it", ("torch", "numpy", "pillow"), TORCHSCRIPT, "torchscript"),
     Way("simple-lama-inpainting", ("simple-lama-inpainting",)),
 )

@@ -196,7 +196,7 @@ class Inpainter:
         result, inside = images.copy(), missing[hole.batch_slices]
         if not inside.any():
             return result
-        needed = bounding_box(inside.any(axis=0)).moved(hole.top, hole.left)
+        needed = bounding_box(np.logical_or.reduce(inside, axis=0)).moved(hole.top, hole.left)
         filled, window = self._run_around(picture, images, missing, needed)
         here = missing[needed.batch_slices]
         result[needed.batch_slices][here] = self._to_bytes(filled[needed.within(window).batch_slices][here])

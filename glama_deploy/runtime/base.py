@@ -156,9 +156,9 @@ class Runner(Protocol):
             not the image's border are wrong: :func:`glama_deploy.inpainting.windows.find_window` leaves room for them.
 
         Raises:
-            EngineError: the engine fails.
+            EngineError: the engine fails, or does not have this method.
         """
-        raise NotImplementedError
+        raise EngineError(f"{self.description} computes whole pictures only; call `run`")
 
 
 def require(package: str, name: str, remedy: str, attribute: str = "") -> ModuleType:

@@ -41,8 +41,8 @@ def check_request(backend: str, request: Request) -> None:
     if name not in ("auto", "torch", *known):
         raise EngineError(f"unknown backend {backend!r}; expected {', '.join(('auto', 'torch', *known))}")
     if precision not in catalogue.requested_precisions():
-        expected = catalogue.join_names(catalogue.requested_precisions())
-        raise EngineError(f"unknown precision {precision!r}; expected {expected}")
+        names = catalogue.join_names(catalogue.requested_precisions())
+        raise EngineError(f"unknown precision {precision!r}; expected {names}")
     if threads is not None and not _is_count(threads):
         raise EngineError(f"threads is {threads!r}; expected a whole number from 1 to {MAX_THREADS}, or None for all")
     if not _is_count(streams):
