@@ -1,11 +1,12 @@
 """Find boxes around the holes of an image: the parts that a network is shown to fill the holes.
 
-A hole is a set of missing pixels whose 16×16 cells touch, with its bounding box. A hole needs context on each side:
-half of its longer side, at least MIN_CONTEXT_PIXELS, as far as the image goes.
+A hole is a set of missing pixels whose 16×16 cells touch, with its bounding box. A hole needs context on each side, as
+far as the image goes: half of its longer side, but at least MIN_CONTEXT_PIXELS, and not more than MAX_CONTEXT_PIXELS or
+a quarter of its shorter side. The pixels of a long strip are near its longer edges.
 
-A box is a hole with its context. Sides are rounded up to multiples of 8. For an engine that compiles each size, boxes
-are square, and their sides are rounded up to BOX_SIDES. A box is not larger than the image or the engine's largest
-size, and is moved to lie within the image.
+A box is a hole with its context. Sides are rounded up to multiples of 8. For an engine that compiles each size, sides
+are rounded up to BOX_SIDES, and boxes are square unless they are long. A box is not larger than the image or the
+engine's largest size, and is moved to lie within the image.
 
 Holes share a box where one box costs less than two (:mod:`glama_deploy.inpainting.clusters`). A shared box shows the
 context of each of its holes. Boxes and bounding boxes of holes may overlap: a pixel is filled with the first hole that
@@ -39,11 +40,20 @@ CONTEXT_SHARE = 0.5
 #: The least context on each side of a hole, in pixels.
 MIN_CONTEXT_PIXELS = 64
 
+#: The most context on each side of a hole, in pixels, unless the hole's shorter side is long.
+MAX_CONTEXT_PIXELS = 128
+
+#: The most context of a hole whose shorter side is long, as a share of that side.
+MAX_CONTEXT_SHARE = 0.25
+
 #: Sides of boxes for an engine that compiles each size, in pixels; above them multiples of 1024.
 BOX_SIDES = (
     *(128, 160, 192, 224, 256, 320, 384, 448, 512, 640, 768, 896, 1024),
     *(1280, 1536, 1792, 2048, 2560, 3072, 3584, 4096),
 )
+
+#: A box for a compiled size is square, unless one side is more than this many times the other.
+MAX_SQUARE_RATIO = 2
 
 #: Cost of a size that an engine has not run yet, in pixels. Measured by benchmarks/speed/new_sizes.py.
 NEW_SIZE_PIXELS = 128 * 128
@@ -181,8 +191,10 @@ class Rule:
 
     Attributes:
         sizes: sizes that the engine takes.
-        context: context on each side of a hole, as a share of the hole's longer side.
-        compiles_sizes: whether the engine compiles each size. Boxes are then square and have sides of BOX_SIDES.
+        context: context on each side of a hole, as a share of the hole's longer side, within the bounds of
+            :func:`context_margin`.
+        compiles_sizes: whether the engine compiles each size. Boxes then have sides of BOX_SIDES, and are square
+            unless they are long.
         overhead_pixels: cost of a box beside its pixels, in pixels.
         fourier_cost: cost of the network's Fourier transforms for each pixel of a box and each pixel of (width +
             2·height), as a share of the rest's cost for a pixel.
@@ -313,7 +325,7 @@ class Rule:
     def _make_box(self, hole: Span, need: Span, shape: tuple[int, ...]) -> Box | None:
         """Return the box that shows a hole and a need; None if the engine takes no such box."""
         high, wide = (self._round_side(axis, side, shape[axis]) for axis, side in enumerate(need.size))
-        if self.compiles_sizes and not self.sizes.static:
+        if self.compiles_sizes and not self.sizes.static and max(high, wide) <= MAX_SQUARE_RATIO * min(high, wide):
             square = max(high, wide)
             high = self._round_side(0, max(high, min(square, self.sizes.max[0])), shape[0])
             wide = self._round_side(1, max(wide, min(square, self.sizes.max[1])), shape[1])
@@ -356,9 +368,10 @@ def context_margin(hole: Span, context: float = CONTEXT_SHARE) -> int:
         context: context as a share of the hole's longer side.
 
     Returns:
-        Pixels, at least MIN_CONTEXT_PIXELS.
+        Pixels, at least MIN_CONTEXT_PIXELS, and at most MAX_CONTEXT_PIXELS or a quarter of the shorter side.
     """
-    return max(MIN_CONTEXT_PIXELS, round(context * max(hole.size)))
+    most = max(MAX_CONTEXT_PIXELS, round(MAX_CONTEXT_SHARE * min(hole.size)))
+    return max(MIN_CONTEXT_PIXELS, min(most, round(context * max(hole.size))))
 
 
 def total_cost(found: Sequence[Box]) -> float:

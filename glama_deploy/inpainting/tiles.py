@@ -23,11 +23,15 @@ import numpy as np
 from PIL import Image
 
 from glama_deploy.bundle import SizeRange
-from glama_deploy.inpainting.boxes import CELL_PIXELS, MIN_CONTEXT_PIXELS, Span, bounding_box, context_margin
+from glama_deploy.inpainting.boxes import CELL_PIXELS, MIN_CONTEXT_PIXELS, Span, bounding_box
 from glama_deploy.network import next_side
 
 #: Sides of tiles, in pixels.
 TILE_SIDES = (128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+
+#: What a draft is shown on each side of a hole, as a share of the hole's longer side. A draft is reduced to few pixels,
+#: so its context must grow with the hole.
+SURROUNDINGS_SHARE = 0.5
 
 #: Width of the ring that a tile shows around the part that it fills, as a share of the tile's side.
 RING_SHARE = 1 / 8
@@ -209,7 +213,7 @@ def fill_hole(image: np.ndarray, missing: np.ndarray, hole: Span, size: Size, ru
 
 def _surroundings(hole: Span, shape: Size, size: Size) -> Span:
     """Return the hole with its context, which is at least as large as a tile."""
-    around, ends = context_margin(hole), []
+    around, ends = max(MIN_CONTEXT_PIXELS, round(SURROUNDINGS_SHARE * max(hole.size))), []
     for start, stop, extent, least in zip((hole.top, hole.left), (hole.bottom, hole.right), shape, size, strict=True):
         side = min(extent, max(least, stop - start + 2 * around))
         first = min(max(0, (start + stop - side) // 2), extent - side)

@@ -61,7 +61,7 @@ def has_large_hole(rule: Rule, missing: np.ndarray) -> bool:
 
 def test_boxes_are_squared_only_as_far_as_the_engine_goes():
     missing = np.zeros((4000, 4000), bool)
-    missing[2000:2100, 1000:1700] = True
+    missing[2000:2600, 1000:2100] = True
     wide = SizeRange(min=(64, 64), opt=(512, 512), max=(1024, 2048))
     (box,) = find_boxes(Rule(wide, compiles_sizes=True), missing)
     assert box.span.size == (1024, 1536)
@@ -266,7 +266,7 @@ def test_boxes_of_nearly_one_size_become_one_and_far_sizes_stay_apart():
     rule = Rule(ANY_SIZE)
     *small, large = rule.share_sizes(rule.find_boxes(missing)[0], missing.shape)
     assert {box.span.size for box in small} == {(160, 160)}
-    assert large.span.size == (1400, 1400)
+    assert large.span.size == (1056, 1056)  # 700 + 2·175
 
 
 def test_sizes_are_not_shared_where_the_larger_box_does_not_fit():
@@ -312,27 +312,37 @@ def test_an_engine_of_one_size_gets_boxes_of_that_size():
 def test_the_engines_largest_size_is_a_box_too():
     sizes = SizeRange(min=(64, 64), opt=(512, 512), max=(1280, 1280))
     missing = np.zeros((3000, 3000), bool)
-    missing[1000:1630, 1000:1630] = True  # wants 1260
+    missing[1000:1832, 1000:1832] = True  # wants 1248
     rule = Rule(sizes, compiles_sizes=True)
     (box,) = find_boxes(rule, missing)
     assert box.span.size == (1280, 1280)
     (box,) = find_boxes(Rule(sizes), missing)
-    assert box.span.size == (1264, 1264)
-    missing[1000:1700, 1000:1540] = True
+    assert box.span.size == (1248, 1248)
+    missing[1000:1900, 1000:1832] = True
     assert has_large_hole(Rule(sizes), missing)
     large = np.zeros((9000, 6000), bool)
-    large[3000:5100, 3000:5100] = True  # wants 4200, beyond the steps
+    large[3000:5800, 2000:4800] = True  # wants 4200, beyond the steps
     (box,) = find_boxes(Rule(ANY_SIZE, compiles_sizes=True), large)
     assert box.span.size == (5120, 5120)
 
 
-def test_square_boxes_are_of_few_sizes():
-    missing = np.zeros((900, 1000), bool)
+def test_boxes_for_compiled_sizes_are_square_unless_they_are_long():
+    missing = np.zeros((900, 2000), bool)
     missing[100:110, 100:300] = True
     (box,) = find_boxes(Rule(ANY_SIZE, compiles_sizes=True), missing)
     assert box.span.size == (448, 448)
     (box,) = find_boxes(Rule(ANY_SIZE), missing)
     assert box.span.size == (216, 400)
+    missing[100:110, 300:700] = True
+    (box,) = find_boxes(Rule(ANY_SIZE, compiles_sizes=True), missing)
+    assert box.span.size == (320, 896)
+
+
+@pytest.mark.parametrize(
+    ("size", "margin"), [((9, 9), 64), ((200, 30), 100), ((300, 300), 128), ((90, 1200), 128), ((1000, 2000), 250)]
+)
+def test_context_is_half_of_the_hole_up_to_a_bound_that_grows_with_its_shorter_side(size, margin):
+    assert context_margin(Span(0, 0, *size)) == margin
 
 
 def pays(rule: Rule, missing: np.ndarray) -> bool:

@@ -77,11 +77,11 @@ def test_auto_takes_boxes_where_the_image_does_not_fit():
 
 def test_a_hole_that_memory_does_not_hold_is_tiled_and_the_tiles_fit_beside_the_picture(caplog):
     missing = np.zeros((1000, 1200), bool)
-    missing[200:700, 300:800] = True
+    missing[200:800, 300:900] = True
     beside = tiles.BYTES_PER_IMAGE_PIXEL * missing.size
     plan = plan_image(missing, "auto", limits(needed((384, 384), 1) + beside))
     assert plan.batches == []
-    assert plan.tiles == {Span(200, 300, 700, 800): (384, 384)}
+    assert plan.tiles == {Span(200, 300, 800, 900): (384, 384)}
     assert (plan.engine_bytes, plan.beside_bytes) == (needed((384, 384), 1), beside)
     assert "does not fit the free memory and is filled by tiles (384x384" in caplog.text
     with pytest.raises(ImageError, match="what is looked at around a hole is 128x128 and needs about"):
