@@ -1,18 +1,19 @@
-"""Filling a hole from a box around it against filling it from the whole image: quality and time, by context.
+"""Filling a hole from a box around it: quality, by the context that the box shows.
 
-    python benchmarks/quality/boxes.py [--model default] [--photos benchmarks/photos] [--contexts 0.5 1 2]
+    python benchmarks/quality/boxes.py [--photos FOLDER] [--kinds object strip] [--contexts 0.5:64:9999 0.5:64:128]
 
-Each photograph gets one hole of strokes somewhere, in a square of a quarter of its side (about 3 % of its pixels).
-`context` is what a box shows on each side of the hole, as a share of the hole's longer side. PSNR of the missing pixels
-(dB, mean over photographs) against the whole image's in the same run, and how much less time it takes.
+A context is SHARE:LEAST:MOST. The box shows that share of the hole's longer side on each side of the hole, within the
+bounds in pixels. Each photograph gets holes at random places: ellipses of 100 to 360 pixels, and strips of 50 to 120
+rows and 350 to 600 columns, as far as the photograph goes. Sizes and places vary, because the place of a hole in its
+box matters to a network that reduces the picture. PSNR of the missing pixels (dB, mean over holes) against the first
+context, with the standard error of the mean.
 """
 
 from __future__ import annotations
 
 import argparse
 import statistics
-import time
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,52 +22,99 @@ from rich.table import Table
 
 import glama_deploy
 from glama_deploy.benchmarks.quality.photos import PHOTOS, list_photos
-from glama_deploy.bundle import ANY_SIZE
-from glama_deploy.inpainting.boxes import Rule, Span
+from glama_deploy.inpainting.boxes import Span
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.io.images import read_image
-from glama_deploy.masks import by_name
+from glama_deploy.network import next_side
 from glama_deploy.psnr import compute_mean_square, compute_psnr
 
-HOLES_PER_PHOTO = 4
+#: The least and greatest height and width of holes in pixels, by their kind.
+HOLE_SIDES = {"object": ((100, 360), (100, 360)), "strip": ((50, 120), (350, 600))}
+
+#: The mean square below which a filled hole counts as equal.
+LEAST_MEAN_SQUARE = 1e-7
 
 
-def draw_hole(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw a hole of strokes in a square of a quarter of the shorter side.
+@dataclass(frozen=True)
+class Context:
+    """What a box shows on each side of a hole.
+
+    Attributes:
+        share: share of the hole's longer side.
+        least: at least these pixels.
+        most: at most these pixels.
+    """
+
+    share: float
+    least: int
+    most: int
+
+    @classmethod
+    def parse(cls, text: str) -> Context:
+        """Parse SHARE:LEAST:MOST.
+
+        Args:
+            text: the text.
+
+        Returns:
+            The context.
+        """
+        share, least, most = text.split(":")
+        return cls(float(share), int(least), int(most))
+
+    def find_box(self, hole: Span, shape: tuple[int, int]) -> Span:
+        """Return the box of a hole.
+
+        Args:
+            hole: the hole.
+            shape: height and width of the image in pixels.
+
+        Returns:
+            The box. Its sides are multiples of 8, or those of the image.
+        """
+        need = hole.grown(min(self.most, max(self.least, round(self.share * max(hole.size)))))
+        high, wide = (min(next_side(side), extent) for side, extent in zip(need.size, shape, strict=True))
+        top = min(max(0, (need.top + need.bottom - high) // 2), shape[0] - high)
+        left = min(max(0, (need.left + need.right - wide) // 2), shape[1] - wide)
+        return Span(top, left, top + high, left + wide)
+
+
+def draw_hole(kind: str, shape: tuple[int, int], rng: np.random.Generator) -> tuple[np.ndarray, Span]:
+    """Draw a hole at a random place.
 
     Args:
-        height: height of the mask, in pixels.
-        width: width of the mask, in pixels.
-        rng: source of the position and the strokes.
+        kind: one of HOLE_SIDES: an ellipse for `object`, a rectangle for `strip`.
+        shape: height and width of the mask, in pixels.
+        rng: source of the size and the place.
 
     Returns:
-        The mask, bool [H, W].
+        The mask, bool [H, W], and the hole's bounding box.
     """
-    side = min(height, width) // 4
-    mask = np.zeros((height, width), bool)
-    top, left = int(rng.integers(height - side)), int(rng.integers(width - side))
-    mask[top : top + side, left : left + side] = by_name("ThickStrokes")(side, side, rng)
-    return mask
+    sides = (int(rng.integers(least, most + 1)) for least, most in HOLE_SIDES[kind])
+    high, wide = (min(side, 3 * extent // 4) for side, extent in zip(sides, shape, strict=True))
+    top, left = int(rng.integers(shape[0] - high + 1)), int(rng.integers(shape[1] - wide + 1))
+    mask, hole = np.zeros(shape, bool), Span(top, left, top + high, left + wide)
+    mask[hole.slices] = True
+    if kind == "object":
+        rows, columns = np.ogrid[:high, :wide]
+        mask[hole.slices] = ((rows + 0.5) / high * 2 - 1) ** 2 + ((columns + 0.5) / wide * 2 - 1) ** 2 <= 1
+    return mask, hole
 
 
-def fill_spans(inpainter: Inpainter, image: np.ndarray, missing: np.ndarray, spans: Sequence[Span]) -> np.ndarray:
-    """Fill the hole in each span from that span alone.
+def measure_error(inpainter: Inpainter, image: np.ndarray, missing: np.ndarray, box: Span) -> float:
+    """Fill the missing pixels of a box from the box alone.
 
     Args:
         inpainter: the network.
         image: uint8 [H, W, 3].
         missing: bool [H, W].
-        spans: the parts of the image.
+        box: the part of the image that the network is shown.
 
     Returns:
-        The filled image, uint8 [H, W, 3].
+        The mean square of the error of the missing pixels, from 0 to 1.
     """
-    result = image.copy()
-    for span in spans:
-        crop = np.ascontiguousarray(image[span.slices])
-        here = missing[span.slices]
-        result[span.slices][here] = inpainter(crop, here, region="full")[here]
-    return result
+    crop, here = np.ascontiguousarray(image[box.slices]), missing[box.slices]
+    return compute_mean_square(inpainter(crop, here, region="full")[here], crop[here])
 
 
 def main() -> None:
@@ -75,40 +123,41 @@ def main() -> None:
     parser.add_argument("--model", default="default")
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--photos", type=Path, default=PHOTOS)
-    parser.add_argument("--contexts", type=float, nargs="+", default=[0.5, 1.0, 2.0])
+    parser.add_argument("--holes", type=int, default=1, help="holes of each kind in each photograph")
+    parser.add_argument("--kinds", nargs="+", choices=HOLE_SIDES, default=list(HOLE_SIDES))
+    contexts = ["0.5:64:9999", "0.5:64:128", "0.33:64:9999", "0:64:64"]
+    parser.add_argument("--contexts", type=Context.parse, nargs="+", default=[*map(Context.parse, contexts)])
     options = parser.parse_args()
-    inpainter = glama_deploy.load(options.model, options.backend)
-    ways: list[str | float] = ["whole image", *options.contexts]
-    psnr, seconds, shares = ({way: list[float]() for way in ways} for _ in range(3))
+    inpainter = glama_deploy.load(options.model, options.backend, compile_sizes=False)
     rng = np.random.default_rng(0)
+    table = Table("holes", "share", "least", "most", "pixels", "PSNR", "gain", title=inpainter.description)
+    errors: dict[tuple[str, Context], list[float]] = {}
+    pixels: dict[tuple[str, Context], list[int]] = {}
     for path in list_photos(options.photos):
         image = read_image(path).rgb
-        for _ in range(HOLES_PER_PHOTO):
-            missing = draw_hole(image.shape[0], image.shape[1], rng)
-            for way in ways:
-                spans = [Span(0, 0, *missing.shape)]
-                if isinstance(way, float):
-                    rule = Rule(ANY_SIZE, way)
-                    boxes, _ = rule.find_boxes(missing)  # none is too large for such an engine
-                    spans = [box.span for box in rule.merge_boxes(boxes, missing.shape)]
-                fill_spans(inpainter, image, missing, spans)  # a size that is new warms up
-                start = time.perf_counter()
-                filled = fill_spans(inpainter, image, missing, spans)
-                seconds[way].append(time.perf_counter() - start)
-                shares[way].append(sum(h * w for h, w in (span.size for span in spans)) / missing.size)
-                mean_square = compute_mean_square(filled[missing], image[missing])
-                psnr[way].append(compute_psnr(max(mean_square, 1e-10)))
-    table = Table("context", "pixels", "PSNR", "against the whole", "times as fast", title=inpainter.description)
-    for way in ways:
-        gains = [mine - whole for mine, whole in zip(psnr[way], psnr["whole image"], strict=True)]
-        faster = [whole / mine for mine, whole in zip(seconds[way], seconds["whole image"], strict=True)]
-        table.add_row(
-            str(way),
-            f"{statistics.mean(shares[way]):.0%}",
-            f"{statistics.mean(psnr[way]):.2f} dB",
-            f"{statistics.mean(gains):+.2f} dB",
-            f"{statistics.median(faster):.1f}",
-        )
+        shape = image.shape[0], image.shape[1]
+        for kind in options.kinds * options.holes:
+            missing, hole = draw_hole(kind, shape, rng)
+            for context in options.contexts:
+                box = context.find_box(hole, shape)
+                error = measure_error(inpainter, image, missing, box)
+                errors.setdefault((kind, context), []).append(max(error, LEAST_MEAN_SQUARE))
+                pixels.setdefault((kind, context), []).append(box.size[0] * box.size[1])
+    for kind in options.kinds:
+        first = [compute_psnr(error) for error in errors[kind, options.contexts[0]]]
+        for context in options.contexts:
+            found = [compute_psnr(error) for error in errors[kind, context]]
+            gains = [mine - its for mine, its in zip(found, first, strict=True)]
+            deviation = statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
+            table.add_row(
+                f"{len(found)} {kind}",
+                f"{context.share:g}",
+                str(context.least),
+                str(context.most),
+                f"{statistics.mean(pixels[kind, context]):,.0f}",
+                f"{statistics.mean(found):.2f} dB",
+                f"{statistics.mean(gains):+.2f} ± {deviation:.2f} dB",
+            )
     Console().print(table)
 
 
