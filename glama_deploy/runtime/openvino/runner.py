@@ -31,6 +31,7 @@ from glama_deploy.runtime.openvino import (
     window,
     winograd,
 )
+from glama_deploy.runtime.openvino.compile_rule import CompileRule
 from glama_deploy.runtime.openvino.core import core
 from glama_deploy.runtime.openvino.infer_requests import CompiledModel
 from glama_deploy.runtime.openvino.package import require_openvino
@@ -47,10 +48,6 @@ from glama_deploy.text.excerpts import MAX_ENGINE_LINE, last_line
 
 #: Compiled models of one size that are kept.
 _MAX_COMPILED = 4
-
-#: Seconds of inference at one size after which a model of that size alone is compiled. That model would have saved a
-#: fifth of these seconds; compiling LaMa takes about one second.
-SECONDS_BEFORE_COMPILE = 3.0
 
 #: A size is compiled where this many times the weights' bytes are free. A compiled model has packed weights of its own:
 #: 350 MB for LaMa's 108 MB.
@@ -120,8 +117,8 @@ class OpenVINORunner(Runner):
 
     A model that is compiled for one size is faster. The convolutions of a wide network need half of the
     multiplications (:mod:`.winograd`), and in fp32 the transforms of a large image are split (:mod:`.split_fft`). A
-    size is compiled after some seconds of inference. Few sizes are kept, because each has a copy of the weights. Such
-    models are cached on disk only for bundles of one size.
+    size is compiled when that pays (:mod:`.compile_rule`). Few sizes are kept, because each has a copy of the weights.
+    Such models are cached on disk only for bundles of one size.
 
     Only the model that ran last keeps the memory of its feature maps.
     """
@@ -168,10 +165,7 @@ class OpenVINORunner(Runner):
         int8_graph = bundle.manifest.graphs.get("int8")
         fp32_layers = (int8_graph.kept if int8_graph else ()) if quantized else None
         self._checks = TransformChecks(bundle.path, bundle.manifest, fp32_layers)
-        self._seconds_before_compile = {None: SECONDS_BEFORE_COMPILE, True: 0.0, False: float("inf")}[
-            request.compile_sizes
-        ]
-        self._run_seconds: dict[tuple[int, ...], float] = {}
+        self._rule = CompileRule(request.compile_sizes)
         self._compiled: OrderedDict[tuple[int, ...], CompiledModel] = OrderedDict()
         #: The size of the compiled model that keeps the memory of its feature maps, and how often that size changed.
         #: A model that runs again later is another holder.
@@ -190,7 +184,7 @@ class OpenVINORunner(Runner):
             self._uses_winograd = has_costly_products(computed) and self._find_wide_convolutions()
             self._feeds_bases = self._replace_bases()
             self._fixes_sizes = self._loses_digits() or (self.sizes.static and self._uses_winograd)
-            self.compiles_sizes = self._fixes_sizes or (self._seconds_before_compile == 0 and self._uses_winograd)
+            self.compiles_sizes = self._fixes_sizes or (self._rule.is_immediate and self._uses_winograd)
             if not self._fixes_sizes:
                 self._compiled[_ANY_SIZE] = self._compile_key(_ANY_SIZE, 1, 0, 0)
             elif self.sizes.static and self.sizes.max is not None:
@@ -238,8 +232,7 @@ class OpenVINORunner(Runner):
                     with self._lock:
                         model.users -= 1
                         if key == _ANY_SIZE:
-                            spent = self._run_seconds.get(image.shape, 0.0)
-                            self._run_seconds[image.shape] = spent + time.perf_counter() - start
+                            self._rule.note_run(image.shape, time.perf_counter() - start)
                         if key != self.holder[0]:  # another thread went on with another
                             model.release()
         except RuntimeError as error:
@@ -283,8 +276,7 @@ class OpenVINORunner(Runner):
             self._compiled[key] = self._compile_key(key, shape[0], height, width)
             for oldest in [kept for kept in self._compiled if kept != _ANY_SIZE][:-_MAX_COMPILED]:
                 del self._compiled[oldest]
-                self._run_seconds.pop(oldest, None)
-                self._seconds_before_compile *= 2  # with more sizes than are kept, compiling pays later
+                self._rule.note_removal(oldest)
         self._compiled.move_to_end(key)
         if key != active:
             self.holder = (key, changes + 1)
@@ -320,17 +312,18 @@ class OpenVINORunner(Runner):
         if key == _ANY_SIZE:
             return self._compile(lambda: self._model, self._get_cache_file())
         stored = self._get_cache_file(height, width) if self.sizes.static and batch == 1 else None
-        return self._compile(lambda: self._fix_size(batch, height, width), stored)
+        start = time.perf_counter()
+        compiled = self._compile(lambda: self._fix_size(batch, height, width), stored)
+        self._rule.note_compile(time.perf_counter() - start)
+        return compiled
 
     def _has_own_model(self, shape: tuple[int, ...], height: int, width: int) -> bool:
         """Return whether images of this shape have a compiled model of their own, or now get one."""
         if self._fixes_sizes or shape in self._compiled:
             return True
-        if self._run_seconds.get(shape, 0.0) < self._seconds_before_compile or not self.has_compiled_form(
-            (height, width)
-        ):
+        if not self._rule.is_due(shape) or not self.has_compiled_form((height, width)):
             return False
-        return not self._seconds_before_compile or memory.fits(_FREE_WEIGHT_COPIES * self._weights)
+        return self._rule.is_immediate or memory.fits(_FREE_WEIGHT_COPIES * self._weights)
 
     def has_compiled_form(self, size: tuple[int, int]) -> bool:
         """Return whether a model that is compiled for one size alone is faster than the model of any size.

@@ -15,6 +15,7 @@ from glama_deploy.errors import EngineError
 from glama_deploy.fourier import split
 from glama_deploy.network import NetworkConfig
 from glama_deploy.runtime.base import Request
+from glama_deploy.runtime.openvino import compile_rule
 from glama_deploy.runtime.openvino import runner as openvino
 
 pytest.importorskip("openvino")
@@ -61,7 +62,7 @@ def open_(bundle, compile_sizes=None, precision="fp32"):
 
 
 def test_a_size_is_compiled_once_it_took_some_time_and_computes_the_same(wide, monkeypatch):
-    monkeypatch.setattr(openvino, "SECONDS_BEFORE_COMPILE", 1e-9)
+    monkeypatch.setattr(compile_rule, "FIRST_COMPILE_SECONDS", 1e-9)
     runner, inputs = open_(wide), tensors(64, 72)
     first, before = runner.run(*inputs), runner.holder[0]
     second, after = runner.run(*inputs), runner.holder[0]
@@ -73,7 +74,7 @@ def test_a_size_is_compiled_once_it_took_some_time_and_computes_the_same(wide, m
 
 
 def test_sizes_are_compiled_at_once_or_never_where_that_is_asked_for(wide, monkeypatch):
-    monkeypatch.setattr(openvino, "SECONDS_BEFORE_COMPILE", 1e-9)
+    monkeypatch.setattr(compile_rule, "FIRST_COMPILE_SECONDS", 1e-9)
     at_once, never = open_(wide, True), open_(wide, False)
     for _ in range(2):
         for runner in (at_once, never):
@@ -111,20 +112,22 @@ def test_a_few_sizes_are_kept_beside_the_model_of_any(wide):
 
 
 def test_more_sizes_than_are_kept_are_not_compiled_in_turns(wide, monkeypatch):
-    monkeypatch.setattr(openvino, "SECONDS_BEFORE_COMPILE", 1e-9)
+    monkeypatch.setattr(compile_rule, "FIRST_COMPILE_SECONDS", 1e-9)
+    monkeypatch.setattr(compile_rule.CompileRule, "note_compile", lambda *_: None)  # as if compiling took no time
     runner, compiled = open_(wide), []
     plain = runner._compile
     monkeypatch.setattr(runner, "_compile", lambda *given: compiled.append(1) or plain(*given))
+    before = runner._rule.seconds_before_compile
     for _ in range(30):
         for width in range(16, 16 + 8 * 6, 8):
             runner.run(*tensors(16, width))
-    evicted = len(compiled) - openvino._MAX_COMPILED
-    assert runner._seconds_before_compile == pytest.approx(1e-9 * 2**evicted)
-    assert len(compiled) < 60  # of 180 runs: each eviction doubles what a size must have taken
+    removed = len(compiled) - openvino._MAX_COMPILED
+    assert runner._rule.seconds_before_compile == pytest.approx(before * 2**removed)
+    assert len(compiled) < 60  # of 180 runs: each removal doubles what a size must have taken
 
 
 def test_a_size_is_not_compiled_where_its_weights_do_not_fit_the_memory(wide, monkeypatch):
-    monkeypatch.setattr(openvino, "SECONDS_BEFORE_COMPILE", 1e-9)
+    monkeypatch.setattr(compile_rule, "FIRST_COMPILE_SECONDS", 1e-9)
     monkeypatch.setattr(memory, "available", lambda: 1000)
     runner = open_(wide)
     for _ in range(2):

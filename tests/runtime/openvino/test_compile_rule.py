@@ -1,0 +1,65 @@
+"""When a size is compiled, told in seconds that the tests choose."""
+
+from __future__ import annotations
+
+import pytest
+
+from glama_deploy.runtime.openvino.compile_rule import FIRST_COMPILE_SECONDS, SAVED_SHARE, CompileRule
+
+SIZE, OTHER = (1, 3, 64, 64), (1, 3, 64, 72)
+
+
+def test_a_size_is_compiled_once_the_lost_seconds_equal_those_of_compiling():
+    rule, enough = CompileRule(None), FIRST_COMPILE_SECONDS / SAVED_SHARE
+    assert not rule.is_due(SIZE)
+    rule.note_run(SIZE, 0.75 * enough)
+    rule.note_run(OTHER, 0.75 * enough)
+    assert not rule.is_due(SIZE)
+    rule.note_run(SIZE, 0.25 * enough)
+    assert rule.is_due(SIZE)
+    assert not rule.is_due(OTHER)
+
+
+def test_the_seconds_follow_what_compiling_took_on_this_machine():
+    rule = CompileRule(None)
+    rule.note_run(SIZE, 2.5 * FIRST_COMPILE_SECONDS / SAVED_SHARE)
+    rule.note_compile(3 * FIRST_COMPILE_SECONDS)
+    assert not rule.is_due(SIZE)
+    rule.note_compile(2 * FIRST_COMPILE_SECONDS)
+    assert rule.is_due(SIZE)
+
+
+def test_a_job_loses_at_most_one_compilation_against_a_job_that_knows_its_images():
+    """For each number of images: the time with the rule, and the better of compiling at once and never."""
+    run, compiling = 0.5, FIRST_COMPILE_SECONDS
+    compiled = run * (1 - SAVED_SHARE)
+    for images in range(1, 100):
+        rule, spent, is_compiled = CompileRule(None), 0.0, False
+        for _ in range(images):
+            if not is_compiled and rule.is_due(SIZE):
+                spent, is_compiled = spent + compiling, True
+            spent += compiled if is_compiled else run
+            if not is_compiled:
+                rule.note_run(SIZE, run)
+        best = min(images * run, compiling + images * compiled)
+        # one run more, because a size is compiled between two runs
+        assert spent <= best + compiling + run * SAVED_SHARE + 1e-9
+
+
+def test_sizes_are_compiled_at_once_or_never_where_that_is_asked_for():
+    at_once, never = CompileRule(True), CompileRule(False)
+    assert at_once.is_due(SIZE)
+    never.note_run(SIZE, 1e9)
+    assert not never.is_due(SIZE)
+    assert (at_once.is_immediate, never.is_immediate, CompileRule(None).is_immediate) == (True, False, False)
+
+
+def test_each_removal_doubles_the_seconds_and_starts_the_size_anew():
+    rule = CompileRule(None)
+    before = rule.seconds_before_compile
+    rule.note_run(SIZE, 3 * before)
+    rule.note_removal(SIZE)
+    assert rule.seconds_before_compile == pytest.approx(2 * before)
+    assert not rule.is_due(SIZE)
+    rule.note_run(SIZE, 2 * before)
+    assert rule.is_due(SIZE)
