@@ -18,6 +18,10 @@ from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
 
 log = logging.getLogger("glama_deploy")
 
+#: ONNX Runtime's CPU provider multiplies bytes only in convolutions whose outputs are bytes too (`QLinearConv`). The
+#: int8 graph adds outputs in fp32, so the provider converts bytes to fp32 and multiplies in fp32.
+_NO_GAIN = " (multiplies in fp32: no faster than fp32)"
+
 
 def absent(bundle: Bundle, request: Request) -> bool:
     """Return whether there is nothing to open, as :mod:`glama_deploy.runtime.base` says.
@@ -96,7 +100,8 @@ class OnnxRuntimeRunner(Runner):
         self.device: DeviceKind = opened.provider.device
         self.takes_windows = any(value.name == WINDOW for value in self._session.get_overridable_initializers())
         self._outputs = {output.name for output in self._session.get_outputs()}
-        self.description = f"ONNX Runtime {onnxruntime.__version__} {opened.provider.label} {self.precision}"
+        note = _NO_GAIN if self.device == "cpu" and catalogue.PRECISIONS[self.precision].is_quantized else ""
+        self.description = f"ONNX Runtime {onnxruntime.__version__} {opened.provider.label} {self.precision}{note}"
 
     def memory_needed(self, size: tuple[int, int], batch: int = 1) -> int:
         return memory.estimate(*size, self._network, batch, self.precision)

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -295,3 +296,17 @@ def test_a_damaged_graph_is_an_error_of_one_line(wide_bundle, tmp_path, monkeypa
     with pytest.raises(EngineError, match="ONNX Runtime cannot open") as failed:
         providers.open_session(wide_bundle, PROVIDERS["cpu"], "fp32", None)
     assert "\n" not in str(failed.value)
+
+
+def test_int8_on_the_cpu_says_that_it_gains_nothing(int8_bundle, tmp_path):
+    """ONNX Runtime makes no integer convolution of the graph: if a new version does, the note is wrong."""
+    runner = open_bundle(int8_bundle, "onnxruntime:cpu", Request(precision="int8"))
+    assert "no faster than fp32" in runner.description
+    assert "no faster" not in open_bundle(int8_bundle, "onnxruntime:cpu", Request(precision="fp32")).description
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(str(int8_bundle.graph("int8")), options, providers=["CPUExecutionProvider"])
+    kinds = {node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node}
+    assert kinds & {"Conv", "FusedConv"}
+    assert kinds.isdisjoint({"QLinearConv", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat"})
