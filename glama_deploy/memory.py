@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psutil
 
+from glama_deploy import feature_maps
 from glama_deploy.errors import ImageError
 from glama_deploy.network import NetworkConfig
 from glama_deploy.system import cgroups
@@ -13,28 +14,23 @@ try:
 except ModuleNotFoundError:  # Windows
     resource = None  # type: ignore[assignment]
 
-#: Feature maps of full height, width and `ngf` channels that exist at once, at most, in ONNX Runtime and PyTorch.
-PEAK_FEATURE_MAPS = 6.5
-
 #: Bytes of a feature map's value in precisions that are not float32.
 _HALF_PRECISION_BYTES = {"bf16": 2, "fp16": 2, "int8+bf16": 2, "int8+fp16": 2}
 
-#: Bytes for each pixel beside the feature maps, always float32: image, mask and output.
-_IMAGE_BYTES_PER_PIXEL = 100
+#: Bytes for each pixel beside the feature maps: inputs, outputs and their copies, always float32. 71 were measured with
+#: OpenVINO.
+IO_BYTES_PER_PIXEL = 72
 
-#: Bytes for each pixel of the pyramid from which a network with `fill` starts, always float32.
-_FILL_BYTES_PER_PIXEL = 330
+#: Factor by which ONNX Runtime and PyTorch exceed the feature maps that are alive at once, because their allocators do
+#: not reuse all of the freed memory. ONNX Runtime 1.32.0 had 2.3 to 2.75 (benchmarks/RESULTS-COSTS.md).
+_ALLOCATOR_FACTOR = 2.9
+
+#: Factor by which this estimate exceeds the measurement.
+_SAFETY_FACTOR = 1.1
 
 
-def estimate(
-    height: int,
-    width: int,
-    network: NetworkConfig,
-    batch: int = 1,
-    precision: str = "fp32",
-    feature_maps: float = PEAK_FEATURE_MAPS,
-) -> int:
-    """Estimate the memory that an engine needs, at most, to inpaint images of one size.
+def estimate(height: int, width: int, network: NetworkConfig, batch: int = 1, precision: str = "fp32") -> int:
+    """Estimate the memory that ONNX Runtime or PyTorch needs, at most, to inpaint images of one size.
 
     Args:
         height: height of the images in pixels, padded as the engine is given them.
@@ -42,19 +38,32 @@ def estimate(
         network: the network's configuration.
         batch: number of images at once.
         precision: what the engine computes in, as `Runner.precision` says.
-        feature_maps: feature maps of full size that the engine holds at once.
 
     Returns:
         Bytes beside the weights.
     """
     value_bytes = count_value_bytes(precision)
+    needed = 0.0
+    for part, size in list_stages(network, (height, width)):
+        pixels = size[0] * size[1]
+        needed += _ALLOCATOR_FACTOR * feature_maps.find_peak(part, size, value_bytes) + IO_BYTES_PER_PIXEL * pixels
+    return round(_SAFETY_FACTOR * batch * needed)
 
-    def needed(pixels: int, part: NetworkConfig) -> float:
-        fill_bytes = _FILL_BYTES_PER_PIXEL if part.fill is not None else 0
-        return pixels * (feature_maps * value_bytes * part.ngf + _IMAGE_BYTES_PER_PIXEL + fill_bytes)
 
-    coarse = 0.0 if network.coarse is None else needed(network.coarse_side**2, network.coarse)
-    return round(batch * (needed(height * width, network) + coarse))
+def list_stages(network: NetworkConfig, size: tuple[int, int]) -> list[tuple[NetworkConfig, tuple[int, int]]]:
+    """List the stages of a network, each with the size that it computes at.
+
+    Args:
+        network: the network's configuration.
+        size: height and width of the image in pixels.
+
+    Returns:
+        The network, and stage one if there is one.
+    """
+    stages = [(network, size)]
+    if network.coarse is not None:
+        stages.append((network.coarse, (network.coarse_side, network.coarse_side)))
+    return stages
 
 
 def count_value_bytes(precision: str) -> int:

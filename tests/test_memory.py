@@ -1,4 +1,9 @@
-"""What an image will take, held against what it takes."""
+"""What an image will take, held against what it takes.
+
+The bound is one-sided where it matters: an estimate that is too low kills a process. It holds on other CPUs for three
+reasons. The estimate counts the widest layout of all CPUs (16 channels). It has a margin of 15 % over the highest
+measurement on AVX-512, AVX2 and SSE 4.1. And each test runs as an older CPU, too.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ import pytest
 
 from glama_deploy.bundle import Bundle
 from glama_deploy.checkpoints import formats
-from glama_deploy.runtime.openvino.memory_use import PRIMITIVE_CACHE_BYTES
+from glama_deploy.runtime.openvino import memory_use
 
 SIDE = 512
 
@@ -29,29 +34,45 @@ memory.available = lambda: None  # how much is free has no say here
 def held():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 
-inpainter = glama_deploy.load(sys.argv[1], sys.argv[2], "fp32", 1)
-side = int(sys.argv[3])
+path, backend, precision, own, side = sys.argv[1:]
+inpainter = glama_deploy.load(path, backend, precision, 1, compile_sizes=own == "own")
+side = int(side)
 image, mask = np.zeros((side, side, 3), np.uint8), np.ones((side, side), bool)
 mask[:8] = False
 inpainter(image[:64, :64], mask[:64, :64])
-before = held()
+before, needed = held(), inpainter._runner.memory_needed((side, side))  # as it is planned: before the run
 inpainter(image, mask, region="full")
-print(held() - before, inpainter._runner.memory_needed((side, side)))
+print(held() - before, needed)
 """
+
+
+#: Backend, precision and whether each size has a model of its own. A CPU without bf16 computes in fp32 instead.
+FORMS = {
+    "any size": ("openvino", "fp32", "any"),
+    "one size": ("openvino", "fp32", "own"),
+    "half": ("openvino", "bf16", "own"),
+    "onnxruntime": ("onnxruntime", "fp32", "any"),
+}
+
+#: Bytes that an estimate has for what does not grow with the image. A small image may need less of them.
+FIXED_BYTES = memory_use.PRIMITIVE_CACHE_BYTES + memory_use._COMPILE_BYTES
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
-@pytest.mark.parametrize(("backend", "cpu_name"), [*(("openvino", name) for name in CPUS), ("onnxruntime", "this CPU")])
+@pytest.mark.parametrize(
+    ("form", "cpu_name"),
+    [(form, name) for form in FORMS for name in CPUS if form != "onnxruntime" or name == "this CPU"],
+)
 @pytest.mark.parametrize("name", ["embedded", "tiny"])
-def test_a_network_takes_what_is_estimated(tiny_bundle, make_bundle, monkeypatch, name, backend, cpu_name):
+def test_a_network_takes_what_is_estimated(tiny_bundle, make_bundle, monkeypatch, name, form, cpu_name):
+    backend, precision, own = FORMS[form]
     pytest.importorskip(backend)
     for variable, value in CPUS[cpu_name].items():
         monkeypatch.setenv(variable, value)
     bundle: Bundle = make_bundle(formats.DEFAULT) if name == "embedded" else tiny_bundle
-    command = [sys.executable, "-c", PROGRAM, str(bundle.path), backend, str(SIDE)]
+    command = [sys.executable, "-c", PROGRAM, str(bundle.path), backend, precision, own, str(SIDE)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     taken, estimated = map(int, told.split())
-    # An estimate that is too low kills a process. OpenVINO's has a margin of 10 % over the measurement on each kind of
-    # CPU, which differ by 6 %. An estimate that is too high tiles what need not be tiled.
-    assert taken <= estimated <= 2 * taken + PRIMITIVE_CACHE_BYTES
+    # an estimate that is too high tiles what need not be tiled
+    assert taken <= estimated <= 2 * taken + FIXED_BYTES

@@ -1,10 +1,13 @@
 """Time and memory of one image by its size, up to 4096×4096: what the engines' memory is estimated with.
 
     python benchmarks/speed/scale.py [--network lama|default] [--backend openvino] [--precisions fp32 bf16]
-        [--sizes 256 512 1024 2048 4096] [--hole 0] [--memory GB] [--static] [--out FOLDER]
+        [--forms one any] [--sizes 256 512 1024 2048 4096] [--hole 0] [--memory GB] [--static] [--out FOLDER]
 
 Every size in a process of its own, which sees the whole image. A size that does not fit into the memory is a row that
 says so. `--static` exports a graph for each size (`glama-export --size`), whose FFT is then the cheapest for it.
+`--forms one` compiles a model for each size (OpenVINO), `any` does not. The memory of a run is the rise of the
+process's peak in the first run of the size, which compiles: what the estimate stands beside. With
+`ONEDNN_MAX_CPU_ISA=AVX2` in the environment OpenVINO computes as an older CPU.
 With `--memory` so much counts as free, and what does not fit into it is filled by tiles (`--region auto`); `--hole` is
 the side of a square hole in the middle, as a share of the image's, in place of a strip at the top.
 `--out` writes scale.png.
@@ -32,52 +35,68 @@ import re, sys, time
 import numpy as np
 import glama_deploy
 from glama_deploy import memory
-model, backend, precision, side, hole, free = *sys.argv[1:4], int(sys.argv[4]), *map(float, sys.argv[5:])
-if free:
-    memory.available = lambda: int(free * 1e9)
+model, backend, precision, form = sys.argv[1:5]
+side, hole, free = int(sys.argv[5]), *map(float, sys.argv[6:])
+memory.available = lambda: int(free * 1e9) if free else None
+
+def held():
+    # getrusage would count what the parent held when it forked
+    return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024
+
 try:
-    inpainter = glama_deploy.load(model, backend, precision, compile_sizes=True)
+    inpainter = glama_deploy.load(model, backend, precision, compile_sizes=form == "one")
     if precision != inpainter.precision:
         sys.exit(inpainter.description)
     mask = np.zeros((side, side), bool)
     rest = int(side * (1 - hole) / 2)
     mask[(slice(rest, side - rest),) * 2 if hole else slice(8)] = True
+    if inpainter._runner.sizes.covers(64, 64):
+        inpainter(np.zeros((64, 64, 3), np.uint8), mask[:64, :64])
+    before, needed, rise = held(), inpainter._runner.memory_needed((side, side)), None
     image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     times = []
     while len(times) < 2 or (len(times) < 5 and sum(times) < 40):  # the first compiles, and counts for nothing
         start = time.perf_counter()
         inpainter(image, mask, region="auto" if free else "full")
         times.append(time.perf_counter() - start)
+        rise = rise or held() - before
 except glama_deploy.GlamaError as error:
     sys.exit(str(error))
-# getrusage would count what the parent held when it forked
-print(int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) * 1024, min(times[1:]))
-print(inpainter._runner.memory_needed((side, side)))
+print(held(), min(times[1:]), rise, needed)
 """
 
 
 @dataclass(frozen=True)
 class Point:
-    """A size in a precision: bytes at most, seconds of the fastest run, and the bytes that the runner estimates.
+    """A size in a precision and a form.
 
-    `reason` says why a size was not measured.
+    Attributes:
+        precision: precision and form, for people.
+        side: side of the image in pixels.
+        peak: most bytes of the process.
+        seconds: seconds of the fastest run.
+        rise: bytes of the first run.
+        estimated: bytes that the runner estimates for the first run.
+        reason: why the size was not measured.
     """
 
     precision: str
     side: int
     peak: int = 0
     seconds: float = 0.0
+    rise: int = 0
     estimated: int = 0
     reason: str = ""
 
 
-def measure(model: Path, backend: str, precision: str, side: int, hole: float, free: float) -> Point:
+def measure(model: Path, backend: str, precision: str, form: str, side: int, hole: float, free: float) -> Point:
     """Measure a size in a process of its own.
 
     Args:
         model: the bundle or checkpoint.
         backend: the backend.
         precision: the precision.
+        form: `one` for a model of the size alone, `any` for one of any size.
         side: side of the image, in pixels.
         hole: side of a square hole, as a share of the image's side; 0 for a strip at the top.
         free: free memory to assume, in GB; 0 for the machine's.
@@ -85,14 +104,15 @@ def measure(model: Path, backend: str, precision: str, side: int, hole: float, f
     Returns:
         The figures, or the reason why there are none.
     """
-    command = [sys.executable, "-c", CHILD, str(model), backend, precision, str(side), str(hole), str(free)]
+    command = [sys.executable, "-c", CHILD, str(model), backend, precision, form, str(side), str(hole), str(free)]
+    name = f"{precision}, {form} size"
     child = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
     if not child.returncode and free:
         print("\n".join(dict.fromkeys(child.stderr.splitlines())))  # what was filled by tiles
     if child.returncode:
-        return Point(precision, side, reason=(child.stderr.strip().splitlines() or ["its process was killed"])[-1])
-    peak, seconds, estimated = child.stdout.split()[-3:]
-    return Point(precision, side, int(peak), float(seconds), int(estimated))
+        return Point(name, side, reason=(child.stderr.strip().splitlines() or ["its process was killed"])[-1])
+    peak, seconds, rise, estimated = child.stdout.split()[-4:]
+    return Point(name, side, int(peak), float(seconds), int(rise), int(estimated))
 
 
 def print_table(console: Console, points: list[Point], name: str) -> None:
@@ -103,7 +123,7 @@ def print_table(console: Console, points: list[Point], name: str) -> None:
         points: the sizes.
         name: title of the table.
     """
-    columns = ("precision", "size", "time", "a pixel", "against 512²", "peak memory", "estimated")
+    columns = ("precision", "size", "time", "a pixel", "against 512²", "peak memory", "of the run", "estimated")
     table = Table(*columns, title=name)
     base = {point.precision: point for point in points if point.side == 512 and not point.reason}
     for point in points:
@@ -116,7 +136,8 @@ def print_table(console: Console, points: list[Point], name: str) -> None:
         if point.precision in base:
             against = f"{each / (1e9 * base[point.precision].seconds / 512**2):.2f}×"
         figures = (f"{point.seconds:.2f} s", f"{each:.0f} ns", against, f"{point.peak / 1e9:.2f} GB")
-        table.add_row(point.precision, size, *figures, f"{point.estimated / 1e9:.1f} GB")
+        estimated = f"{point.estimated / 1e9:.2f} GB ({point.estimated / max(1, point.rise):.2f}×)"
+        table.add_row(point.precision, size, *figures, f"{point.rise / 1e9:.2f} GB", estimated)
     console.print(table)
 
 
@@ -155,6 +176,7 @@ def main() -> None:
     parser.add_argument("--network", default="lama", choices=[*NAMED, "default"])
     parser.add_argument("--backend", default="openvino")
     parser.add_argument("--precisions", nargs="+", default=["fp32", "bf16"])
+    parser.add_argument("--forms", nargs="+", default=["one"], choices=["one", "any"])
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024, 2048, 4096])
     parser.add_argument("--hole", type=float, default=0.0)
     parser.add_argument("--memory", type=float, default=0.0)
@@ -177,10 +199,11 @@ def main() -> None:
                 export(Request(source, bundle, ("openvino",), size=size, parity=False))
             model = source if options.backend == "torch" else bundle
             points += [
-                measure(model, options.backend, precision, side, options.hole, options.memory)
+                measure(model, options.backend, precision, form, side, options.hole, options.memory)
                 for precision in options.precisions
+                for form in options.forms
             ]
-    points.sort(key=lambda point: (options.precisions.index(point.precision), point.side))
+    points.sort(key=lambda point: (point.precision, point.side))
     print_table(Console(width=130), points, options.network)
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)

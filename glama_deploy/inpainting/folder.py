@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -321,9 +322,9 @@ def count_streams(jobs: Sequence[Job], threads: int | None) -> int:
     """
     if len(jobs) < 2 or (threads or count_processors()) < 2:
         return 1
-    largest = max((_count_pixels(job.image) for job in jobs), default=0)
+    side = math.isqrt(max((_count_pixels(job.image) for job in jobs), default=0)) + 1
     free = memory.available()
-    several = MAX_STREAMS * memory.estimate(1, largest, NetworkConfig())  # of LaMa, the widest of the networks
+    several = MAX_STREAMS * memory.estimate(side, side, NetworkConfig())  # of LaMa, the widest of the networks
     return MAX_STREAMS if free is None or _FREE_MEMORY_FACTOR * several <= free else 1
 
 

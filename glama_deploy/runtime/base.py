@@ -108,7 +108,8 @@ class Runner(Protocol):
             batch: number of images at once.
 
         Returns:
-            Bytes of main memory beside the weights. 0 for an engine that takes its memory when it is opened.
+            Bytes of main memory beside the weights, with what is compiled for the size before the run. 0 for an engine
+            that takes its memory when it is opened.
         """
 
     def has_compiled_form(self, size: tuple[int, int]) -> bool:

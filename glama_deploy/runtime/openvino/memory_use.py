@@ -1,29 +1,55 @@
-"""The memory that OpenVINO needs to inpaint an image. benchmarks/speed/scale.py measures it."""
+"""The memory that OpenVINO needs to inpaint an image, by the form of the model.
+
+A model of one size knows all sizes of its feature maps, and OpenVINO lays the maps into one block: the most that are
+alive at once. A model of any size forms sets of maps from the order of the layers alone. benchmarks/speed/scale.py
+measures both, and benchmarks/RESULTS-COSTS.md has the figures.
+"""
 
 from __future__ import annotations
 
-from glama_deploy import memory
-from glama_deploy.network import NetworkConfig
+from functools import lru_cache
+
+from glama_deploy import feature_maps, memory
+from glama_deploy.network import NetworkConfig, parameter_count
 from glama_deploy.system import cpu
 
-#: Feature maps that exist at once, at most, by the bytes of a value. In fp32 on AVX2 4.44 were measured on 2026-11-29
-#: (2 cores, EPYC Zen 3, OpenVINO 2026.4.1), and 4.2 with AVX-512.
-_PEAK_FEATURE_MAPS = {4: 4.5, 2: 3.3}
+#: Factor by which a model of any size exceeds the sets of :func:`glama_deploy.feature_maps.find_set_sum`: a map lives
+#: on where OpenVINO waits for a size. 1.37 to 1.41 were measured.
+_SET_FACTOR = 1.4
 
-#: The same without AVX2, where convolutions need a copy of their input for each kernel position. 7.6 were measured with
-#: ONEDNN_MAX_CPU_ISA=SSE41.
-_PEAK_FEATURE_MAPS_WITHOUT_AVX2 = 7.7
+#: Bytes for each pixel, beside the feature maps, with which a half type computes the interpolated picture of `fill`.
+_HALF_FILL_BYTES_PER_PIXEL = 128
+
+#: Feature maps of full size and `ngf` channels that a CPU without AVX2 needs in addition: copies of a convolution's
+#: input for the kernel positions. 3.1 were measured with ONEDNN_MAX_CPU_ISA=SSE41.
+_COPIES_WITHOUT_AVX2 = 3.2
 
 #: Factor by which the estimate exceeds the measurement. Layouts of feature maps depend on the CPU's vectors, and the
 #: allocator rounds up: between AVX-512 and AVX2 the measurements differ by 6 %.
-_SAFETY_FACTOR = 1.1
+_SAFETY_FACTOR = 1.15
 
 #: Bytes of the primitives that OpenVINO keeps for later runs. `CPU_RUNTIME_CACHE_CAPACITY` is 16 (runner.py). An entry
 #: takes 0.7 MB with the embedded network, 1.1 MB with LaMa.
 PRIMITIVE_CACHE_BYTES = 18_000_000
 
+#: What the primitives of a model of any size take in addition, as a share of the fp32 weights.
+_PRIMITIVE_WEIGHT_SHARE = 0.15
 
-def estimate_memory(height: int, width: int, network: NetworkConfig, batch: int, precision: str) -> int:
+#: Bytes and copies of the fp32 weights that compiling a model of one size takes, by the bytes of a value. With LaMa 3.4
+#: (fp32) and 2.5 (bf16) copies were measured together with these bytes, and with the embedded network 42 MB.
+_COMPILE_BYTES, _COMPILE_WEIGHT_COPIES = 50_000_000, {4: 3.5, 2: 2.6}
+
+
+def estimate_memory(
+    height: int,
+    width: int,
+    network: NetworkConfig,
+    batch: int,
+    precision: str,
+    *,
+    has_own_model: bool = False,
+    is_compiled: bool = False,
+) -> int:
     """Estimate the memory that OpenVINO needs on this CPU, at most, to inpaint images of one size.
 
     Args:
@@ -32,12 +58,38 @@ def estimate_memory(height: int, width: int, network: NetworkConfig, batch: int,
         network: the network's configuration.
         batch: number of images at once.
         precision: what OpenVINO computes in, as `Runner.precision` says.
+        has_own_model: whether the size has a model of its own.
+        is_compiled: whether the model of the size is compiled already.
 
     Returns:
-        Bytes beside the weights.
+        Bytes beside the weights of the model of any size.
     """
-    feature_maps = _PEAK_FEATURE_MAPS_WITHOUT_AVX2
-    if not cpu.lacks_avx2():
-        feature_maps = _PEAK_FEATURE_MAPS[memory.count_value_bytes(precision)]
-    measured = memory.estimate(height, width, network, batch, precision, feature_maps)
-    return round(_SAFETY_FACTOR * measured + PRIMITIVE_CACHE_BYTES)
+    value_bytes = memory.count_value_bytes(precision)
+    needed = 0.0
+    for part, size in memory.list_stages(network, (height, width)):
+        pixels = size[0] * size[1]
+        if has_own_model:
+            needed += feature_maps.find_peak(part, size, value_bytes)
+        else:
+            needed += _SET_FACTOR * feature_maps.find_set_sum(part, size, value_bytes)
+        needed += memory.IO_BYTES_PER_PIXEL * pixels
+        if part.fill is not None and value_bytes < 4:
+            needed += _HALF_FILL_BYTES_PER_PIXEL * pixels
+        if cpu.lacks_avx2():
+            needed += _COPIES_WITHOUT_AVX2 * value_bytes * part.ngf * pixels
+    return round(_SAFETY_FACTOR * batch * needed + _count_fixed_bytes(network, value_bytes, has_own_model, is_compiled))
+
+
+def _count_fixed_bytes(network: NetworkConfig, value_bytes: int, has_own_model: bool, is_compiled: bool) -> float:
+    """Return the bytes that do not depend on the size."""
+    if not has_own_model:
+        return PRIMITIVE_CACHE_BYTES + _PRIMITIVE_WEIGHT_SHARE * _count_weight_bytes(network)
+    if is_compiled:
+        return PRIMITIVE_CACHE_BYTES
+    return _COMPILE_BYTES + _COMPILE_WEIGHT_COPIES[value_bytes] * _count_weight_bytes(network)
+
+
+@lru_cache(maxsize=64)
+def _count_weight_bytes(network: NetworkConfig) -> int:
+    """Return the bytes of the weights in fp32."""
+    return 4 * parameter_count(network)

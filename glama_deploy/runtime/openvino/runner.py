@@ -195,7 +195,15 @@ class OpenVINORunner(Runner):
         self.description = f"OpenVINO {version} CPU {self.precision}{note}"
 
     def memory_needed(self, size: tuple[int, int], batch: int = 1) -> int:
-        return memory_use.estimate_memory(*size, self._network, batch, self.precision)
+        has_own_model = self._fixes_sizes or (self._seconds_before_compile == 0 and self.has_compiled_form(size))
+        return memory_use.estimate_memory(
+            *size,
+            self._network,
+            batch,
+            self.precision,
+            has_own_model=has_own_model,
+            is_compiled=self._inputs[0].shape_for(batch, *size) in self._compiled,
+        )
 
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = INPAINTED) -> np.ndarray:
         if output not in self._outputs:
