@@ -313,8 +313,10 @@ class SecureHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
-                if not scope["path"].startswith("/page/"):
-                    headers.setdefault("cache-control", "no-store")
+                # a browser asks whether a file of the page has changed, and keeps no pictures
+                headers.setdefault(
+                    "cache-control", "no-cache" if scope["path"].startswith(_OPEN_FOLDER) else "no-store"
+                )
             await send(message)
 
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
