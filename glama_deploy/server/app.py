@@ -15,7 +15,6 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
 import glama_deploy
-from glama_deploy.errors import GlamaError
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.server import guards
 from glama_deploy.server.bodies import describe_invalid
@@ -48,7 +47,7 @@ def make_app(
     *,
     open_model: OpenModel | None = None,
     on_ready: Callable[[str], None] | None = None,
-    on_failure: Callable[[GlamaError], None] | None = None,
+    on_failure: Callable[[BaseException], None] | None = None,
 ) -> FastAPI:
     """Make the application. Any ASGI server can run it in one process.
 
@@ -58,7 +57,8 @@ def make_app(
         settings: the settings; None: the defaults.
         open_model: opens a model in a precision; None: :func:`glama_deploy.load` with the settings.
         on_ready: is called with the engine's description when the engine is open.
-        on_failure: is called with the error when the engine cannot be opened.
+        on_failure: is called with the error when the engine cannot be opened; None: requests get 503, and the end of
+            the application raises the error.
 
     Returns:
         The application. Its `state.server` is the :class:`glama_deploy.server.server.Server`.
@@ -105,13 +105,14 @@ def _make_open(settings: Settings) -> OpenModel:
 async def _open_engine(
     engine: Engine,
     on_ready: Callable[[str], None] | None,
-    on_failure: Callable[[GlamaError], None] | None,
+    on_failure: Callable[[BaseException], None] | None,
 ) -> None:
     try:
         opened = await asyncio.to_thread(engine.open)
-    except GlamaError as error:
-        if on_failure is not None:
-            on_failure(error)
+    except Exception as error:
+        if on_failure is None:
+            raise
+        on_failure(error)
         return
     if on_ready is not None:
         on_ready(opened.inpainter.description)

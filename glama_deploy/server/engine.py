@@ -74,7 +74,6 @@ class Engine:
         self._changed = threading.Condition()
         self._current: OpenEngine | None = None
         self._users, self._changing = 0, True
-        self._failure: GlamaError | None = None
 
     @property
     def models(self) -> list[str]:
@@ -105,17 +104,14 @@ class Engine:
         Raises:
             GlamaError: the model cannot be opened. Callers that wait get an error, too.
         """
-        opened, failure = None, None
+        opened = None
         try:
             inpainter = self._open_model(self._models[self.first_model], self._first_precision)
             opened = OpenEngine(self.first_model, self._first_precision, inpainter)
-        except GlamaError as error:
-            failure = error
-        with self._changed:
-            self._current, self._failure, self._changing = opened, failure, False
-            self._changed.notify_all()
-        if opened is None:
-            raise failure or GlamaError("the model was not opened")
+        finally:
+            with self._changed:
+                self._current, self._changing = opened, False
+                self._changed.notify_all()
         return opened
 
     def check(self, choice: Choice) -> None:
@@ -172,7 +168,7 @@ class Engine:
 
     def _require_engine(self) -> OpenEngine:
         if self._current is None:
-            raise ApiError(503, "engine", f"no engine is open: {self._failure}")
+            raise ApiError(503, "engine", "the model did not open; the log of the server has the reason")
         return self._current
 
     def _change(self, current: OpenEngine, choice: Choice) -> None:

@@ -123,9 +123,9 @@ def serve(settings: Settings, listener: socket.socket, on_ready: Callable[[str],
     Raises:
         GlamaError: the model cannot be opened.
     """
-    failures: list[GlamaError] = []
+    failures: list[BaseException] = []
 
-    def end(error: GlamaError) -> None:
+    def end(error: BaseException) -> None:
         failures.append(error)
         server.should_exit = True
 

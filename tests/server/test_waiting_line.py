@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -10,6 +11,10 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
+
+from glama_deploy.errors import GlamaError
+from glama_deploy.inpainting.inpainter import Inpainter
+from glama_deploy.server.app import make_app
 
 
 @pytest.fixture
@@ -141,3 +146,24 @@ def test_a_change_of_the_model_waits_for_the_runs_and_others_wait_for_it(
     held.let_go.set()
     assert runs.result().status_code == later.result().status_code == 200
     assert change.result().json()["model"] == "two"
+
+
+@pytest.mark.parametrize("error", [GlamaError("no such model"), ZeroDivisionError("a bug")])
+def test_requests_are_answered_where_the_model_does_not_open(image_file, mask_file, error):
+    """Requests that came before the model failed do not wait for ever."""
+    failures: list[BaseException] = []
+
+    def open_model(model: str, precision: str) -> Inpainter:
+        raise error
+
+    async def run() -> httpx.Response:
+        app = make_app(open_model=open_model, on_failure=failures.append)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client,
+        ):
+            return await client.post("/v1/inpaint", files={"image": ("a", image_file), "mask": ("b", mask_file)})
+
+    answer = asyncio.run(run())
+    assert (answer.status_code, answer.json()["code"]) == (503, "engine")
+    assert failures == [error]
