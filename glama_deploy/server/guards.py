@@ -11,6 +11,7 @@ import hmac
 import ipaddress
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -205,9 +206,11 @@ class BodyLimit:
         body = _BoundedBody(receive, most, self._settings.timeout, Headers(scope=scope))
 
         async def send_and_close(message: Message) -> None:
-            if message["type"] == "http.response.start" and not body.is_complete:
-                # uvicorn would read the rest of the body for as long as the client likes
-                MutableHeaders(scope=message)["connection"] = "close"
+            if message["type"] == "http.response.start":
+                await body.finish()
+                if not body.is_complete:
+                    # uvicorn would read the rest of the body for as long as the client likes
+                    MutableHeaders(scope=message)["connection"] = "close"
             await send(message)
 
         await self._app(scope, body.receive, send_and_close)
@@ -245,14 +248,20 @@ class _BoundedBody:
         if self.is_complete:
             return await self._receive()
         if self._announced > self._most:
-            if not self._waits:
-                await self._discard()
             raise self._describe_long()
         message = await self._receive_in_time()
         if self._count > self._most:
-            await self._discard()
             raise self._describe_long()
         return message
+
+    async def finish(self) -> None:
+        """Take the rest of a body that the application did not read.
+
+        A client that still sends would not see the answer if the connection was closed.
+        """
+        if not (self._waits and self._count == 0):
+            with suppress(ApiError):
+                await self._discard()
 
     async def _receive_in_time(self) -> Message:
         try:
@@ -266,7 +275,7 @@ class _BoundedBody:
         return message
 
     async def _discard(self) -> None:
-        """Read on for a while. A client that still sends would not see the answer if the connection was closed."""
+        """Receive the rest, as far as the bounds allow."""
         while not self.is_complete and self._count <= 2 * self._most:
             await self._receive_in_time()
 

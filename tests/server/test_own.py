@@ -176,6 +176,14 @@ def test_the_model_can_be_changed(start_server, tiny_bundle, lama_small, photo, 
     assert running.client.get("/v1/info").json()["model"] == "tiny"
 
 
+def test_the_precision_can_be_changed(start_server, image_file, mask_file):
+    running = start_server()
+    for precision in running.client.get("/v1/info").json()["precisions"]:
+        answer = running.inpaint(image_file, mask_file, precision=precision)
+        assert (answer.status_code, answer.headers["x-glama-engine"].split()[-1]) == (200, precision)
+        assert running.client.get("/v1/info").json()["precision"] == precision
+
+
 def test_the_engine_stays_where_another_does_not_open(start_server, tiny_bundle, image_file, mask_file):
     running = start_server(models={"tiny": str(tiny_bundle.path), "gone": "/nowhere/gone"})
     answer = running.client.post("/v1/model", json={"model": "gone"})

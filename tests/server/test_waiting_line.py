@@ -44,7 +44,10 @@ def test_a_full_line_is_answered_at_once_with_the_time_to_try_again(
 ):
     sent = [threads.submit(slow.inpaint, image_file, mask_file) for _ in range(3)]
     wait_until(lambda: in_flight(slow) == (1, 2))
-    full = httpx.post(f"{slow.url}/v1/inpaint", files={"image": image_file, "mask": mask_file})
+    # a client that still sends a large body sees the answer, too
+    full = httpx.post(
+        f"{slow.url}/v1/inpaint", files={"image": image_file + bytes(20 << 20), "mask": mask_file}, timeout=600
+    )
     assert (full.status_code, full.json()["code"], full.headers["retry-after"]) == (503, "queue_full", "2")
     held.let_go.set()
     answers = [each.result() for each in sent]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
+
 _OPTIONS: dict[str, Any] = {
     "region": {
         "type": "string",
@@ -39,6 +41,18 @@ _BINARY, _BASE64 = {"type": "string", "format": "binary"}, {"type": "string", "f
 
 def _make_schema(files: dict[str, Any]) -> dict[str, Any]:
     return {"schema": {"type": "object", "required": ["image", "mask"], "properties": {**files, **_OPTIONS}}}
+
+
+def describe_json(model: type[BaseModel]) -> dict[str, Any]:
+    """Describe a JSON body.
+
+    Args:
+        model: the fields.
+
+    Returns:
+        The `requestBody` of OpenAPI.
+    """
+    return {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}
 
 
 #: The body of `POST /v1/inpaint`.

@@ -27,6 +27,7 @@ from glama_deploy.server.engine import Choice
 from glama_deploy.server.errors import ApiError
 from glama_deploy.server.filling import Task, check_file
 from glama_deploy.server.interfaces.answers import make_response
+from glama_deploy.server.interfaces.descriptions import describe_json
 from glama_deploy.server.mask_adjustment import Operation, adjust_mask
 from glama_deploy.server.server import Server, get_server
 
@@ -68,13 +69,12 @@ class AdjustMaskBody(BaseModel):
     kernel_size: int = Field(5, ge=0, le=_MAX_RADIUS)
 
 
-class PluginBody(BaseModel):
-    """A plugin."""
-
-    name: str = ""
-
-
-@router.post("/inpaint", summary="Fill a picture (JSON with base64, or a form)", response_class=Response)
+@router.post(
+    "/inpaint",
+    summary="Fill a picture (JSON with base64, or a form)",
+    response_class=Response,
+    openapi_extra={"requestBody": describe_json(InpaintBody)},
+)
 async def inpaint(request: Request) -> Response:
     """Fill a picture. The answer has the format of the picture, and the header `X-Seed`.
 
@@ -251,23 +251,27 @@ async def show_model(request: Request) -> JSONResponse:
     return JSONResponse(describe_model(find_model(get_server(request))))
 
 
-@router.post("/model", summary="Change the model")
-async def change_model(request: Request, body: ModelBody) -> JSONResponse:
+@router.post("/model", summary="Change the model", openapi_extra={"requestBody": describe_json(ModelBody)})
+async def change_model(request: Request) -> JSONResponse:
     """Change the model for all clients.
 
     Args:
-        request: the request.
-        body: the name of the model.
+        request: the request, JSON with the `name` of the model.
 
     Returns:
         IOPaint's `ModelInfo`.
     """
-    server = get_server(request)
+    server, body = get_server(request), await bodies.read_json(request, ModelBody)
     await server.change_engine(Choice(body.name))
     return JSONResponse(describe_model(body.name))
 
 
-@router.post("/adjust_mask", summary="Grow, shrink or invert a mask", response_class=Response)
+@router.post(
+    "/adjust_mask",
+    summary="Grow, shrink or invert a mask",
+    response_class=Response,
+    openapi_extra={"requestBody": describe_json(AdjustMaskBody)},
+)
 async def change_mask(request: Request) -> Response:
     """Grow, shrink or invert a mask.
 
@@ -320,18 +324,13 @@ async def show_prompts() -> dict[str, str]:
 
 @router.post("/run_plugin_gen_mask", summary="Refused: this server has no plugins")
 @router.post("/run_plugin_gen_image", summary="Refused: this server has no plugins")
-async def refuse_plugin(body: PluginBody) -> None:
+async def refuse_plugin() -> None:
     """Refuse a plugin.
-
-    Args:
-        body: the plugin.
 
     Raises:
         ApiError: always.
     """
-    raise ApiError(
-        422, "plugin", f"Plugin not found: {body.name[:40]!r}; this server fills pictures and has no plugins"
-    )
+    raise ApiError(422, "plugin", "Plugin not found; this server only fills pictures")
 
 
 @router.post("/switch_plugin_model", summary="Do nothing: this server has no plugins")

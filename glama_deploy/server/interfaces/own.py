@@ -17,7 +17,12 @@ from glama_deploy.server.engine import Choice
 from glama_deploy.server.errors import ApiError
 from glama_deploy.server.interfaces import batch
 from glama_deploy.server.interfaces.answers import make_response
-from glama_deploy.server.interfaces.descriptions import BATCH_BODY, INPAINT_BODY, INPAINT_RESPONSES
+from glama_deploy.server.interfaces.descriptions import (
+    BATCH_BODY,
+    INPAINT_BODY,
+    INPAINT_RESPONSES,
+    describe_json,
+)
 from glama_deploy.server.interfaces.options import Options
 from glama_deploy.server.server import Server, get_server
 from glama_deploy.server.settings import BATCH_BODIES, MAX_BATCH_PAIRS
@@ -84,18 +89,19 @@ def _describe(server: Server) -> dict[str, Any]:
     }
 
 
-@router.post("/model", summary="Change the model or its precision")
-async def change_model(request: Request, body: ModelBody) -> JSONResponse:
+@router.post(
+    "/model", summary="Change the model or its precision", openapi_extra={"requestBody": describe_json(ModelBody)}
+)
+async def change_model(request: Request) -> JSONResponse:
     """Change the model for all clients. Requests that run are finished before, others wait.
 
     Args:
-        request: the request.
-        body: the model.
+        request: the request, JSON with `model` and `precision`.
 
     Returns:
         The description of the server, as `/v1/info`.
     """
-    server = get_server(request)
+    server, body = get_server(request), await bodies.read_json(request, ModelBody)
     await server.change_engine(Choice(body.model, body.precision))
     return JSONResponse(_describe(server))
 
