@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import ipaddress
 import time
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -32,8 +31,8 @@ _OPEN_FOLDER = "/page/"
 #: The path that may send larger bodies.
 _BATCH_PATH = "/v1/batch"
 
-#: A check of a request. It raises ApiError.
-_Check = Callable[[Scope, Headers], None]
+#: Digits of a length that are read. More of them are a length that no server takes.
+_MAX_LENGTH_DIGITS = 20
 
 _CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' blob: data:; worker-src 'self' blob:; object-src 'none'; base-uri 'none'; "
@@ -230,7 +229,7 @@ class _BoundedBody:
         self._receive, self._most, self._seconds = receive, most, seconds
         self._end = time.monotonic() + seconds
         self._count = 0
-        length = headers.get("content-length", "")
+        length = headers.get("content-length", "")[:_MAX_LENGTH_DIGITS]
         self._announced = int(length) if length.isascii() and length.isdigit() else 0
         self._waits = headers.get("expect", "").lower() == "100-continue"
         has_body = self._announced > 0 or "transfer-encoding" in headers
@@ -329,7 +328,3 @@ class SecureHeaders:
             await send(message)
 
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
-
-
-#: What uvicorn calls.
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
