@@ -23,7 +23,7 @@ const changeMask = (draw) => ({ run: (app) => app.picture.changeMask(draw), can:
 const growPixels = () => Math.min(500, Math.max(1, find("grow").valueAsNumber || 1));
 
 async function save(app, type = savedType(app.picture)) {
-  const picture = app.picture;
+  const { picture } = app;
   const name = makeName(picture.name, "filled", type);
   app.messages.say(TEXTS.saving(name));
   download(await encodePicture(picture, type), name);
@@ -33,10 +33,12 @@ async function save(app, type = savedType(app.picture)) {
 }
 
 async function copy(app) {
+  if (!navigator.clipboard?.write) return app.messages.warn(TEXTS.cannotCopy); // a page of http
   try {
     await navigator.clipboard.write([new ClipboardItem({ "image/png": encodePicture(app.picture, "image/png") })]);
-  } catch {
-    return app.messages.warn(TEXTS.cannotCopy); // no clipboard on pages of http, or the person refused
+  } catch (error) {
+    if (!(error instanceof DOMException)) throw error;
+    return app.messages.warn(TEXTS.cannotCopy); // the person or the browser refused
   }
   return app.messages.say(TEXTS.copied);
 }
@@ -148,10 +150,14 @@ const ICONS = { savePng: "save", saveAll: "save", maskSave: "save", maskOpen: "o
 export function setUpCommands(app, commands) {
   const buttons = [...document.querySelectorAll("[data-command]")];
   const can = (command) => command.can?.(app) ?? true;
-  const run = (command) => {
+  const run = async (command) => {
     if (!can(command)) return;
     if (!command.isLight) app.tools.cancel();
-    command.run(app);
+    try {
+      await command.run(app);
+    } catch (error) {
+      app.report(error);
+    }
     app.refresh();
   };
   for (const button of buttons) {

@@ -44,6 +44,7 @@ app.show = (picture) => {
   app.tools.cancel();
   app.picture = picture;
   view.split = null;
+  find("split").hidden = true;
   view.show(picture);
   picture.addEventListener("mask", app.refresh);
   picture.addEventListener("pixels", app.refresh);
