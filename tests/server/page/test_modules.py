@@ -129,3 +129,40 @@ def test_the_pages_code_is_small():
     code = [path for path in PAGE.rglob("*") if path.suffix in (".js", ".css", ".html", ".svg")]
     assert len(code) > 20
     assert sum(len(gzip.compress(path.read_bytes(), mtime=0)) for path in code) < MAX_COMPRESSED_BYTES
+
+
+def test_fills_whose_holes_overlap_are_undone_and_redone(screen):
+    """Two crossing corners: their bounding boxes share pixels, and a box for both would be too large."""
+    told = screen.page.evaluate(
+        """async () => {
+            const {Picture} = await import("/page/picture/picture.js");
+            const {fillRectangle} = await import("/page/picture/shapes.js");
+            const side = 1400, rgba = new Uint8ClampedArray(4 * side * side).fill(50);
+            const picture = new Picture({width: side, height: side, rgba, channels: 3});
+            const corners = [[100, 100, 130, 700], [100, 100, 700, 130], [1220, 650, 1250, 1250],
+                             [650, 1220, 1250, 1250]];
+            for (const [left, top, right, bottom] of corners) {
+                const draw = (data, size) => fillRectangle(data, size, {x: left, y: top}, {x: right, y: bottom}, 1);
+                picture.changeMask(draw);
+            }
+            let colour = 0;
+            const fill = async ({rgba}) => ({rgba: new Uint8ClampedArray(rgba.length).fill(colour += 100), seconds: 0});
+            const result = await picture.fill({fill});
+            const first = picture.rgba.slice(), mask = picture.mask.data.slice();
+            picture.applyFill(result);
+            const second = picture.rgba.slice();
+            const isSame = (one, other) => one.every((value, place) => value === other[place]);
+            const steps = [picture.mask.isEmpty, isSame(second, first)];
+            for (let n = 0; n < 3; n++) {
+                picture.undo();
+                steps.push(isSame(picture.rgba, first) && isSame(picture.mask.data, mask));
+                picture.redo();
+                steps.push(isSame(picture.rgba, second) && picture.mask.isEmpty);
+            }
+            return {boxes: result.boxes.map(({hole}) => hole), steps};
+        }"""
+    )
+    one, other = told["boxes"]
+    assert one["bottom"] > other["top"]
+    assert one["right"] > other["left"]
+    assert told["steps"] == [True, False, *[True] * 6]
