@@ -10,12 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import glama_deploy
 from fakes.page_server import PageServer
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+#: Milliseconds after which a wait counts as a hang. A machine under load may be a hundred times as slow as a quiet one.
+HANG_MILLISECONDS = 300_000
+expect.set_options(timeout=HANG_MILLISECONDS)
 
 #: A browser that asks nobody anything.
 ALONE = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -51,6 +55,7 @@ class Screen:
         self.size = (0, 0)  # width and height of the picture
         self.errors: list[str] = []
         self.hosts: set[str] = set()
+        page.set_default_timeout(HANG_MILLISECONDS)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
         page.on("request", lambda request: self.hosts.add(request.url.partition("://")[2].partition("/")[0]))
@@ -128,6 +133,17 @@ def screen(browser, server) -> Iterator[Screen]:
     context.close()
     assert screen.errors == []
     assert screen.hosts == {server.url.partition("://")[2].rstrip("/")}
+
+
+@pytest.fixture
+def phone(browser, server) -> Iterator[Page]:
+    """A page on a phone."""
+    context = browser.new_context(
+        viewport={"width": 390, "height": 780}, has_touch=True, is_mobile=True, device_scale_factor=2
+    )
+    context.set_default_timeout(HANG_MILLISECONDS)
+    yield context.new_page()
+    context.close()
 
 
 @pytest.fixture(scope="session")

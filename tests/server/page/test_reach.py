@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -145,15 +144,6 @@ def test_the_wheel_zooms_at_the_pointer_and_space_drags(screen, picture):
     np.testing.assert_array_equal(np.nonzero(screen.mask())[0], rows)  # nothing was painted
     screen.press("0")
     expect(screen.page.locator("#scale")).to_have_text("200 %")
-
-
-@pytest.fixture
-def phone(browser, server) -> Iterator[Page]:
-    context = browser.new_context(
-        viewport={"width": 390, "height": 780}, has_touch=True, is_mobile=True, device_scale_factor=2
-    )
-    yield context.new_page()
-    context.close()
 
 
 class Fingers:
