@@ -64,7 +64,7 @@ assert (np.asarray(Image.open(f"{folder}/out.png"))[mask == 0] == 128).all()
 assert memory.available() > 0
 assert processors.count_processors() == psutil.cpu_count()
 assert "cores" in machine.describe_machine()
-assert contenders._peak_bytes() >= 0
+assert contenders.read_peak_bytes() >= 0
 """
 
 
