@@ -9,6 +9,8 @@ import hashlib
 import logging
 from pathlib import Path
 
+import numpy as np
+
 from glama_deploy.errors import GlamaError
 from glama_deploy.io.files import atomic_file
 
@@ -16,27 +18,36 @@ log = logging.getLogger("glama_deploy")
 
 SUFFIX = ".compiled"
 
+_DIGEST_BYTES = hashlib.sha256().digest_size
 
-def read(path: Path) -> bytes | None:
-    """Return the compiled model that :func:`write` left at `path`.
 
-    A file that is damaged or cannot be read is removed, with a note.
+def read(path: Path) -> np.ndarray | None:
+    """Return the compiled model that :func:`write` left at `path`, as memory that is mapped from the file.
+
+    Mapping takes half of the time of reading: the pages are not copied, and OpenVINO uses the weights where they lie.
+    Nothing changes a file after it was written: another file takes its place. A file that is damaged or cannot be read
+    is removed, with a note.
 
     Args:
         path: The file, which need not exist.
 
     Returns:
-        The model for `Core.import_model`; None where there is no whole file.
+        The model for `Core.import_model`, uint8 [N]; None where there is no whole file.
     """
     try:
-        with path.open("rb") as file:
-            digest, model = file.read(hashlib.sha256().digest_size), file.read()
+        # a mapping that may be written, as an `openvino.Tensor` demands; the file does not change
+        whole = np.memmap(path, np.uint8, "c")
     except FileNotFoundError:
         return None
     except OSError as error:
         discard(path, error.strerror or str(error))
         return None
-    if hashlib.sha256(model).digest() != digest:
+    except ValueError:  # an empty file cannot be mapped
+        discard(path, "it is empty")
+        return None
+    digest, model = whole[:_DIGEST_BYTES], whole[_DIGEST_BYTES:]
+    if hashlib.sha256(model.data).digest() != digest.tobytes():
+        del whole, digest, model  # Windows removes no file that is mapped
         discard(path, "its SHA-256 differs")
         return None
     return model

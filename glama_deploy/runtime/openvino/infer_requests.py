@@ -11,14 +11,15 @@ import numpy as np
 class CompiledModel:
     """A compiled model with its infer requests. Each request serves one caller at a time; `users` counts callers."""
 
-    def __init__(self, model: Any, requests: int) -> None:
+    def __init__(self, model: Any, requests: int, weights: np.ndarray | None = None) -> None:
         """Make the infer requests of a model.
 
         Args:
             model: The `openvino.CompiledModel`.
             requests: Number of callers that are served at once.
+            weights: Memory that the model uses and does not own. It is kept as long as the model.
         """
-        self._model, self.users = model, 0
+        self._model, self._weights, self.users = model, weights, 0
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(requests):
             self._idle.put(model.create_infer_request())

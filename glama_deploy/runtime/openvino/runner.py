@@ -248,16 +248,29 @@ class OpenVINORunner(Runner):
 
     def _compile(self, make: Callable[[], Any], stored: Path | None = None) -> CompiledModel:
         """Import the compiled model from the file `stored`, or compile the model that `make` returns and store it."""
-        if stored and (data := compiled_models.read(stored)) is not None:
-            try:
-                return CompiledModel(self._core.import_model(data, "CPU", self._config), self.streams)
-            except RuntimeError as error:
-                compiled_models.discard(stored, last_line(error, MAX_ENGINE_LINE))
+        if stored and (imported := self._import(stored)):
+            return imported
         model = self._core.compile_model(make(), "CPU", self._config)
         if stored and self._checks.is_complete:  # else the next start would not warn
             data = model.export_model()
             compiled_models.write(stored, data if isinstance(data, bytes) else data.getvalue())
         return CompiledModel(model, self.streams)
+
+    def _import(self, stored: Path) -> CompiledModel | None:
+        """Return the compiled model of a file; None where the file is missing or damaged."""
+        import openvino
+
+        blob = compiled_models.read(stored)
+        if blob is None:
+            return None
+        try:
+            model = self._core.import_model(openvino.Tensor(blob, shared_memory=True), "CPU", self._config)
+        except RuntimeError as error:
+            reason = last_line(error, MAX_ENGINE_LINE)
+            del blob  # Windows removes no file that is mapped
+            compiled_models.discard(stored, reason)
+            return None
+        return CompiledModel(model, self.streams, blob)
 
     def _get_cache_file(self, *size: int) -> Path | None:
         """Return the file of the compiled model of any size, or of one size (height, width).
