@@ -83,9 +83,9 @@ def format_markdown(results: Results) -> str:
         "Each subject runs in a process of its own, in turns with the others. `against` is the median of the ratios of "
         "each turn, on a GPU against TorchScript there; `of the limit`, the network's FLOPs (from its graph; PyTorch's "
         "FFTs are not counted) a second against a matrix product's on the CPU in the same precision, which what makes "
-        "fewer multiplications than the graph has can exceed (OpenVINO's 3×3 convolutions here). Ours take bytes "
-        "and give bytes, with all that stands between; peers get tensors that are ready, on a GPU in its memory. "
-        "Memory is the host's.",
+        "fewer multiplications than the graph has can exceed (OpenVINO's and ONNX Runtime's 3×3 convolutions). "
+        "Ours take bytes and give bytes, with all that stands between; peers get tensors that are ready, "
+        "on a GPU in its memory. Memory is the host's.",
     ]
     for title, rows in _group_rows(results):
         text += ["", f"## {title}", "", "| " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
