@@ -27,17 +27,19 @@ from glama_deploy.checkpoints import formats
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.network import NAMED
 
-#: The program. It ends without Python's and OpenVINO's clean-up, which comes after the first picture.
+#: The program, whose argument is a network.
 PROGRAM = """
-import os, sys
+import sys
 import numpy as np
 import glama_deploy
 inpainter = glama_deploy.load(sys.argv[1])
 mask = np.zeros((256, 256), bool)
 mask[100:150, 80:170] = True
 inpainter(np.full((256, 256, 3), 128, np.uint8), mask)
-os._exit(0)
 """
+
+#: An end without Python's and OpenVINO's clean-up, which comes after the first picture.
+END = "__import__('os')._exit(0)\n"
 
 COMMAND = "from glama_deploy.cli.start import inpaint; inpaint()"
 
@@ -46,7 +48,7 @@ ROWS = {
     "Python alone": "pass",
     "import glama_deploy": "import glama_deploy",
     "import numpy": "import numpy",
-    "program, first picture": PROGRAM,
+    "program, first picture": PROGRAM + END,
     "glama-inpaint, to its end": COMMAND,
 }
 
