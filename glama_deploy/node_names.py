@@ -89,20 +89,20 @@ RELU = "relu"
 #: The activation that the forward transform takes. Written by graph.network. Read by numerics.ranges.
 TRANSFORM_INPUT = "in_relu"
 
-#: The convolution on the spectrum. Written by graph.network. Read by numerics.int8.
+#: The convolution on the spectrum. Written by graph.network. Read by numerics.int8 and runtime.openvino.channels_last.
 SPECTRUM = "spectrum"
 
 #: The sum of a Fourier unit's input and output. Written by graph.network. Read by numerics.equalize.
 SUM = "sum"
 
 #: The forward and the inverse transform; one of the words below follows. Written by graph.network. Read by
-#: numerics.half, numerics.ranges, runtime.openvino.column_convolutions and runtime.openvino.split_fft.
+#: numerics.half, numerics.ranges, and runtime.openvino's column_convolutions, channels_last, fourier_units, split_fft.
 RFFT, IRFFT = "rfft", "irfft"
 
 # ---------------------------------------------------------------- a transform: the words after RFFT or IRFFT
 
 #: The matrix products over rows and columns, or the DFT nodes in their place. Written by graph.fft_matmul and
-#: graph.fft_library. Read by numerics.ranges and runtime.openvino.split_fft.
+#: graph.fft_library. Read by numerics.ranges and runtime.openvino's channels_last, fourier_units and split_fft.
 ROW, COLUMN = "row", "column"
 
 #: The matrix products of the split form: two over rows, two over columns. Written by fourier.split for graph.fft_split
@@ -110,7 +110,8 @@ ROW, COLUMN = "row", "column"
 ROW_MAJOR, ROW_MINOR, COLUMN_MAJOR, COLUMN_MINOR = "row_major", "row_minor", "column_major", "column_minor"
 
 #: The reshapes to and from a spectrum whose real and imaginary parts alternate as channels. Written by
-#: graph.fft_matmul, graph.fft_library and fourier.split. Read by numerics.ranges and runtime.openvino.split_fft.
+#: graph.fft_matmul, graph.fft_library and fourier.split. Read by numerics.ranges, runtime.openvino.fourier_units and
+#: runtime.openvino.split_fft.
 INTERLEAVE, DEINTERLEAVE = "interleave", "deinterleave"
 
 #: The transposition that puts real and imaginary parts before the spectrum's sides. Written by graph.fft_library and

@@ -20,7 +20,7 @@ def _has_int8_products() -> bool:
 
 
 def has_costly_products(computed: str) -> bool:
-    """Return whether Winograd's method, which trades products for sums, is faster on this CPU.
+    """Return whether the rewrite with the channels last, which trades products for sums, is faster on this CPU.
 
     On CPUs with matrix units, in a half type, and on other CPUs than x86 this was not measured: the answer is no.
 

@@ -23,10 +23,14 @@ from glama_deploy.io import cache
 from glama_deploy.node_names import IMAGE, INPAINTED, MASK, WINDOW
 from glama_deploy.runtime.base import DeviceKind, Request, Runner, Window, installed
 from glama_deploy.runtime.openvino import (
+    channels_last,
     column_convolutions,
     compiled_models,
+    constants,
     fed_bases,
+    fourier_units,
     memory_use,
+    pixel_order,
     split_fft,
     window,
     winograd,
@@ -49,9 +53,10 @@ from glama_deploy.text.excerpts import MAX_ENGINE_LINE, last_line
 #: Compiled models of one size that are kept.
 _MAX_COMPILED = 4
 
-#: A size is compiled where this many times the weights' bytes are free. A compiled model has packed weights of its own:
-#: 350 MB for LaMa's 108 MB.
-_FREE_WEIGHT_COPIES = 4
+#: A size is compiled where this many times the weights' bytes are free. A compiled model has kernels of its own, four
+#: times as large along both sides of Winograd's tiles, and OpenVINO keeps them packed and not packed: 640 MB for LaMa's
+#: 108 MB in fp32.
+_FREE_WEIGHT_COPIES = 7
 
 #: Entries of the CPU plugin's cache of primitives, for each stream. An entry holds what one layer needs at one size,
 #: up to 0.7 MB with the embedded network. With OpenVINO's default of 5,000 entries memory grows by 3 MB for each new
@@ -101,7 +106,19 @@ def _has_engine(bundle: Bundle) -> bool:
 
 #: The modules that change the model of any size, and the model of one size, before it is compiled.
 _ANY_SIZE_REWRITERS = (fed_bases, node_names, window)
-_REWRITERS = (*_ANY_SIZE_REWRITERS, bases, column_convolutions, split, split_fft, winograd, sys.modules[__name__])
+_REWRITERS = (
+    *_ANY_SIZE_REWRITERS,
+    bases,
+    channels_last,
+    column_convolutions,
+    constants,
+    fourier_units,
+    pixel_order,
+    split,
+    split_fft,
+    winograd,
+    sys.modules[__name__],
+)
 
 
 #: The key of the compiled model that takes every size.
@@ -181,7 +198,8 @@ class OpenVINORunner(Runner):
             self._whole = window.open_window(self._model)
             self.takes_windows = self._whole is not None
             self._outputs = {port.get_any_name() for port in self._model.outputs}
-            self._uses_winograd = has_costly_products(computed) and self._find_wide_convolutions()
+            self._uses_channels_last = has_costly_products(computed)
+            self._uses_winograd = self._uses_channels_last and self._find_wide_convolutions()
             self._feeds_bases = self._replace_bases()
             self._fixes_sizes = self._loses_digits() or (self.sizes.static and self._uses_winograd)
             self.compiles_sizes = self._fixes_sizes or (self._rule.is_immediate and self._uses_winograd)
@@ -372,13 +390,15 @@ class OpenVINORunner(Runner):
         if self._feeds_bases:
             fed_bases.fix(model, *bottleneck_size(self._network, height, width))
         model.reshape({tensor.name: list(tensor.shape_for(batch, height, width)) for tensor in self._inputs})
-        if self._half:
-            # which cost less than split ones, and rounding once less
-            self._checks.check_columns(column_convolutions.rewrite(model))
-        else:
+        if not self._half:  # split transforms cost more in a half type, and round once more
             self._checks.check_split(split_fft.rewrite(model), height, width)
-        if self._uses_winograd:
-            winograd.rewrite(model, half=self._half)
+        units: tuple[str, ...] = ()
+        if self._uses_channels_last:
+            units = channels_last.rewrite(model, half=self._half, convolutions=self._uses_winograd).units
+            self._checks.check_units(len(units), height, width, half=self._half)
+        if self._half:
+            products = column_convolutions.rewrite(model)
+            self._checks.check_columns(products + channels_last.LEFT_PRODUCTS_PER_UNIT * len(units))
         return model
 
     def profile(self, height: int, width: int, runs: int) -> Iterator[list[tuple[str, str, float]]]:

@@ -1,7 +1,7 @@
 """Warnings where a graph lacks layers that OpenVINO's transforms rewrite.
 
-Four transforms make a graph faster: :mod:`.fed_bases`, :mod:`.column_convolutions`, :mod:`.split_fft` and
-:mod:`.winograd`. Each seeks layers by name or by structure, and leaves the graph as it is where it finds none. The
+Four transforms make a graph faster: :mod:`.fed_bases`, :mod:`.channels_last`, :mod:`.column_convolutions` and
+:mod:`.split_fft`. Each seeks layers by name or by structure, and leaves the graph as it is where it finds none. The
 manifest tells how many layers each transform must find. A graph with fewer layers computes the same image and takes
 longer.
 
@@ -68,6 +68,22 @@ def count_split_units(manifest: Manifest, height: int, width: int) -> int:
     if manifest.fft != "matmul" or not split.is_cheaper(*bottleneck_size(manifest.network, height, width)):
         return 0
     return _count_units(manifest.network)
+
+
+def count_units(manifest: Manifest) -> int:
+    """Return how many Fourier units :mod:`.channels_last` must find in a bundle's graph.
+
+    Args:
+        manifest: The bundle's manifest.
+
+    Returns:
+        The number of units whose transforms are products with one matrix for each side.
+    """
+    network, fft = manifest.network, manifest.fft
+    count = _count_units(network) if fft == "matmul" else 0
+    if network.coarse is not None and cost.choose_coarse_lowering(fft, network) == "matmul":
+        count += _count_units(network.coarse)
+    return count
 
 
 def count_winograd_convolutions(manifest: Manifest, fp32_layers: Collection[str] | None = None) -> int:
@@ -165,6 +181,19 @@ class TransformChecks:
         """
         expected = count_split_units(self._manifest, height, width)
         self._check("Fourier units to split", found, expected, "large images take longer")
+
+    def check_units(self, found: int, height: int, width: int, *, half: bool) -> None:
+        """Warn if :mod:`.channels_last` rewrote fewer Fourier units than promised.
+
+        Args:
+            found: The number of Fourier units that were rewritten.
+            height: The images' height in pixels.
+            width: The images' width in pixels.
+            half: Whether the model computes in a half type, in which no unit is split.
+        """
+        split_units = 0 if half else count_split_units(self._manifest, height, width)
+        expected = count_units(self._manifest) - split_units
+        self._check("Fourier units without reorders", found, expected, "the other units take longer")
 
     def check_winograd(self, found: int) -> None:
         """Warn if :mod:`.winograd` finds fewer convolutions than promised.

@@ -18,6 +18,7 @@ from glama_deploy.network import NetworkConfig
 from glama_deploy.reference.random_weights import untrained
 from glama_deploy.runtime.base import Request
 from glama_deploy.runtime.openvino import (
+    channels_last,
     column_convolutions,
     compiled_models,
     split_fft,
@@ -62,9 +63,10 @@ def in_openvino(network, size, fft, io):
 def test_the_transforms_find_in_each_graph_what_its_manifest_promises(name, lowering, io, manifest_of, monkeypatch):
     network, (size, fft) = NETWORKS[name], lowering
     manifest = manifest_of(network, fft)
-    half, full = (in_openvino(network, size, fft, io) for _ in range(2))
+    half, full, last = (in_openvino(network, size, fft, io) for _ in range(3))
     assert winograd.count_served(half) == transform_checks.count_winograd_convolutions(manifest)
     assert column_convolutions.rewrite(half) == transform_checks.count_left_products(manifest)
+    assert len(channels_last.rewrite(last, half=True).units) == transform_checks.count_units(manifest)
     # the bottleneck of the network itself, and no other
     bottleneck = transform_checks.bottleneck_size(network, 64, 72)
     monkeypatch.setattr(split, "is_cheaper", lambda *size: size == bottleneck)
@@ -75,6 +77,7 @@ def test_counts_of_a_network_by_hand(manifest_of):
     manifest = manifest_of(TWO_STAGES, "matmul")
     # stage one: one block with two layers, at 8x8 as products; stage two: two blocks with two layers
     assert transform_checks.count_left_products(manifest) == 2 * 2 + 2 * 4
+    assert transform_checks.count_units(manifest) == 2 + 4
     assert transform_checks.count_winograd_convolutions(manifest) == 3 * 2
     kept = ["coarse/block0/conv1/l2l", "coarse/block0/conv2/g2l", "coarse/stem/l2l", "block0/conv1/l2l"]
     assert transform_checks.count_winograd_convolutions(manifest, kept) == 2
@@ -152,7 +155,7 @@ def test_a_renamed_column_product_is_said_at_each_start(make_bundle, tiny, tmp_p
     bundle = renamed(whole, tmp_path / "bundle", {"block0/conv1/g2g/irfft/column": "block0/conv1/g2g/other"})
     for _ in range(2):
         openvino.open(bundle, Request("bf16"))
-        (said,) = warnings()
+        (said,) = (message for message in warnings() if "Fourier products" in message)
         assert "has 3 Fourier products for the half type, its manifest promises 4; these products are computed" in said
     assert not list((tmp_path / "cache").rglob(f"*{compiled_models.SUFFIX}"))
     openvino.open(whole, Request("bf16"))
@@ -173,6 +176,22 @@ def test_a_renamed_basis_is_said_and_each_size_is_compiled_in_half_precision(
     assert runner.compiles_sizes
     runner.run(*inputs(64, 72))
     assert runner.holder[0] == (1, 3, 64, 72)
+
+
+@pytest.mark.lacks_transforms
+def test_a_unit_that_needs_reorders_is_said_and_the_image_is_the_same(tiny_bundle, tmp_path, monkeypatch, warnings):
+    monkeypatch.setattr(openvino, "has_costly_products", lambda computed: True)
+    monkeypatch.setenv("GLAMA_CACHE", str(tmp_path / "cache"))
+    changes = {"block0/conv2/g2g/irfft/deinterleave": "block0/conv2/g2g/other"}
+    bundle = renamed(tiny_bundle, tmp_path / "bundle", changes)
+    runners = [openvino.open(each, Request("fp32", compile_sizes=True)) for each in (bundle, tiny_bundle)]
+    for runner in runners:
+        monkeypatch.setattr(runner, "_fixes_sizes", True)
+    image, expected = (runner.run(*inputs(64, 72)) for runner in runners)
+    (said,) = warnings()
+    assert "has 1 Fourier units without reorders, its manifest promises 2; the other units take longer" in said
+    # the same sums in fp32: what parity asks of any engine
+    np.testing.assert_allclose(image, expected, rtol=0, atol=2e-5)
 
 
 @pytest.mark.lacks_transforms
