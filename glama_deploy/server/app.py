@@ -16,15 +16,15 @@ from starlette.staticfiles import StaticFiles
 
 import glama_deploy
 from glama_deploy.inpainting.inpainter import Inpainter
-from glama_deploy.server import guards
 from glama_deploy.server.bodies import describe_invalid
-from glama_deploy.server.engine import Engine, OpenModel
 from glama_deploy.server.errors import ApiError, make_error_response
 from glama_deploy.server.interfaces import iopaint, iopaint_files, lama_cleaner, own, reference
 from glama_deploy.server.observing import Metrics, Observer
+from glama_deploy.server.safety import guards
 from glama_deploy.server.server import Server
 from glama_deploy.server.settings import Settings
-from glama_deploy.server.waiting_line import WaitingLine
+from glama_deploy.server.work.engine import Engine, OpenModel
+from glama_deploy.server.work.waiting_line import WaitingLine
 
 #: The page's files.
 PAGE_FOLDER = Path(__file__).parent / "page"

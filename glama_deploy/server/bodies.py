@@ -1,8 +1,7 @@
 """Read the fields of a request: multipart forms, or JSON with files in base64.
 
-:class:`glama_deploy.server.guards.BodyLimit` bounds the bytes and the seconds of every body while it is received. Here
-the number of parts, and of bytes in a text field, is bounded. Files of a form above one megabyte are kept in a
-temporary file without a name.
+`safety/guards.py` bounds the bytes and the seconds of every body while it is received. Here the number of parts, and of
+bytes in a text field, is bounded. Files of a form above one megabyte are kept in a temporary file without a name.
 """
 
 from __future__ import annotations

@@ -21,9 +21,9 @@ from prometheus_client import (
 )
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from glama_deploy.server.engine import Engine
 from glama_deploy.server.errors import CLIENT_CLOSED_REQUEST, ClientGoneError
-from glama_deploy.server.waiting_line import WaitingLine
+from glama_deploy.server.work.engine import Engine
+from glama_deploy.server.work.waiting_line import WaitingLine
 
 #: The log of requests: a line of JSON each.
 access_log = logging.getLogger("glama_deploy.server.access")

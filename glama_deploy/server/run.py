@@ -13,8 +13,8 @@ from fastapi import FastAPI
 
 from glama_deploy.errors import GlamaError
 from glama_deploy.server.app import make_app
+from glama_deploy.server.safety.slow_clients import make_protocol
 from glama_deploy.server.settings import Settings
-from glama_deploy.server.slow_clients import make_protocol
 
 #: Connections that are open at once. Above, uvicorn answers 503.
 MAX_CONNECTIONS = 1024

@@ -6,12 +6,12 @@ import asyncio
 
 from starlette.requests import Request
 
-from glama_deploy.server.engine import Choice, Engine
 from glama_deploy.server.errors import ApiError, ClientGoneError
-from glama_deploy.server.filling import Filled, Task, check_task, fill
 from glama_deploy.server.observing import Metrics, find_record
 from glama_deploy.server.settings import Settings
-from glama_deploy.server.waiting_line import Place, WaitingLine
+from glama_deploy.server.work.engine import Choice, Engine
+from glama_deploy.server.work.filling import Filled, Task, check_task, fill
+from glama_deploy.server.work.waiting_line import Place, WaitingLine
 
 
 class Server:

@@ -17,10 +17,10 @@ from PIL import Image
 import glama_deploy
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.server.app import make_app
-from glama_deploy.server.engine import OpenModel
 from glama_deploy.server.run import make_config, open_socket
 from glama_deploy.server.server import Server
 from glama_deploy.server.settings import Settings
+from glama_deploy.server.work.engine import OpenModel
 
 
 @dataclass

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glama_deploy.server import slow_clients
-from glama_deploy.server.guards import COOKIE
+from glama_deploy.server.safety import slow_clients
+from glama_deploy.server.safety.guards import COOKIE
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_a_wrong_token_is_refused(guarded, given):
 
 
 def test_the_token_is_compared_in_constant_time(guarded, monkeypatch):
-    from glama_deploy.server import guards
+    from glama_deploy.server.safety import guards
 
     compared = []
     real = guards.hmac.compare_digest
@@ -234,7 +234,7 @@ def black_png(height: int, width: int) -> bytes:
 
 
 def test_a_large_picture_in_few_bytes_is_refused_before_it_is_decoded(limited, image_file, mask_file, monkeypatch):
-    from glama_deploy.server import filling
+    from glama_deploy.server.work import filling
 
     monkeypatch.setattr(filling, "decode_image", lambda *_: pytest.fail("decoded"))
     bomb = black_png(16_000, 16_000)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from starlette.responses import Response
 
-from glama_deploy.server.filling import Filled
+from glama_deploy.server.work.filling import Filled
 
 
 def make_response(filled: Filled, start: float, headers: Mapping[str, str] | None = None) -> Response:

@@ -16,11 +16,11 @@ from starlette.types import Receive, Scope, Send
 
 from glama_deploy.server import bodies
 from glama_deploy.server.errors import ApiError
-from glama_deploy.server.filling import Filled
 from glama_deploy.server.interfaces.options import Options
 from glama_deploy.server.server import Server, watch_client
 from glama_deploy.server.settings import MAX_BATCH_PAIRS, MAX_BATCHES
-from glama_deploy.server.waiting_line import RETRY_AFTER_SECONDS, Place
+from glama_deploy.server.work.filling import Filled
+from glama_deploy.server.work.waiting_line import RETRY_AFTER_SECONDS, Place
 
 #: A picture and its mask.
 _Pair = tuple[UploadFile, UploadFile]

@@ -23,13 +23,13 @@ from glama_deploy.inpainting.inpainter import Region
 from glama_deploy.io.decoding import decode
 from glama_deploy.io.mask_files import SENT_THRESHOLD
 from glama_deploy.server import bodies
-from glama_deploy.server.engine import Choice
 from glama_deploy.server.errors import ApiError
-from glama_deploy.server.filling import Task, check_file
 from glama_deploy.server.interfaces.answers import make_response
 from glama_deploy.server.interfaces.descriptions import describe_json
-from glama_deploy.server.mask_adjustment import Operation, adjust_mask
 from glama_deploy.server.server import Server, get_server
+from glama_deploy.server.work.engine import Choice
+from glama_deploy.server.work.filling import Task, check_file
+from glama_deploy.server.work.mask_adjustment import Operation, adjust_mask
 
 router = APIRouter(prefix="/api/v1", tags=["IOPaint"])
 

@@ -22,8 +22,8 @@ from glama_deploy.io.decoding import decode_file, read_size
 from glama_deploy.io.files import atomic_file
 from glama_deploy.server import bodies
 from glama_deploy.server.errors import ApiError
-from glama_deploy.server.filling import check_format
 from glama_deploy.server.server import Server, get_server
+from glama_deploy.server.work.filling import check_format
 
 router = APIRouter(prefix="/api/v1", tags=["IOPaint"])
 

@@ -8,11 +8,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from glama_deploy.server import bodies
-from glama_deploy.server.engine import Choice
 from glama_deploy.server.errors import ApiError
 from glama_deploy.server.interfaces.answers import make_response
 from glama_deploy.server.interfaces.iopaint import draw_seed, find_model, read_form_task
 from glama_deploy.server.server import get_server
+from glama_deploy.server.work.engine import Choice
 
 router = APIRouter(tags=["lama-cleaner"])
 

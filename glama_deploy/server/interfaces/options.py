@@ -7,8 +7,8 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from glama_deploy.inpainting.inpainter import Region
-from glama_deploy.server.engine import Choice
-from glama_deploy.server.filling import Format, Task
+from glama_deploy.server.work.engine import Choice
+from glama_deploy.server.work.filling import Format, Task
 
 
 class Options(BaseModel):

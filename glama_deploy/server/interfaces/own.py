@@ -13,7 +13,6 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 import glama_deploy
 from glama_deploy.server import bodies
-from glama_deploy.server.engine import Choice
 from glama_deploy.server.errors import ApiError
 from glama_deploy.server.interfaces import batch
 from glama_deploy.server.interfaces.answers import make_response
@@ -26,6 +25,7 @@ from glama_deploy.server.interfaces.descriptions import (
 from glama_deploy.server.interfaces.options import Options
 from glama_deploy.server.server import Server, get_server
 from glama_deploy.server.settings import BATCH_BODIES, MAX_BATCH_PAIRS
+from glama_deploy.server.work.engine import Choice
 
 router = APIRouter(prefix="/v1", tags=["glama"])
 

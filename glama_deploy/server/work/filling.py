@@ -19,9 +19,9 @@ from glama_deploy.inpainting.transparency import fill_picture
 from glama_deploy.io.decoding import identify_format, parse_size
 from glama_deploy.io.images import decode_image, encode_image
 from glama_deploy.io.mask_files import decode_mask
-from glama_deploy.server.engine import Choice, Engine
 from glama_deploy.server.errors import ApiError
-from glama_deploy.server.waiting_line import Job
+from glama_deploy.server.work.engine import Choice, Engine
+from glama_deploy.server.work.waiting_line import Job
 
 #: The format of a result: `same` is the picture's own.
 Format = Literal["png", "jpeg", "webp", "same"]

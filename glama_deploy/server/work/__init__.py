@@ -1,0 +1,1 @@
+"""The work of a server: its engine, the waiting line, and pictures from bytes to bytes."""
