@@ -8,7 +8,7 @@ export const TEXTS = {
   title: "glama-deploy · remove things from pictures",
   headline: "Remove something from a picture",
   invitation: "Drop a picture here, paste one, or",
-  privacy: (host) => `Pictures are sent only to ${host}. Nothing else is asked.`,
+  privacy: (host) => `Pictures are sent only to ${host}.`,
   local: "Pictures stay on this machine.",
   paintHint: "Paint over what is to disappear.",
   canvas: "The picture. Paint over what is to disappear. Arrow keys move the brush, Enter puts it down and lifts it.",
