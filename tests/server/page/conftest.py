@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import glama_deploy
-from fakes.page_server import PageServer
+from fakes.recording_server import RecordingServer
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -30,11 +30,18 @@ def inpainter() -> glama_deploy.Inpainter:
     return glama_deploy.load("default", backend="openvino", precision="fp32")
 
 
-@pytest.fixture
-def server(inpainter) -> Iterator[PageServer]:
-    server = PageServer(inpainter)
+@pytest.fixture(scope="session")
+def one_server() -> Iterator[RecordingServer]:
+    server = RecordingServer()
     yield server
     server.stop()
+
+
+@pytest.fixture
+def server(one_server) -> RecordingServer:
+    """The server of all tests, as if nobody had asked it yet."""
+    one_server.forget()
+    return one_server
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import expect
 
-from fakes.page_server import PageServer
+from fakes.recording_server import RecordingServer
 from glama_deploy.inpainting.boxes import Span, context_margin, find_holes
 
 
@@ -234,19 +234,22 @@ def test_an_error_of_the_server_is_shown_and_can_be_tried_again(screen, picture,
     assert "422" in screen.errors.pop()
 
 
-def test_the_page_outlives_a_restart_of_the_server(screen, picture, server, inpainter):
+def test_the_page_outlives_a_restart_of_the_server(screen, picture):
+    server = RecordingServer()
+    screen.page.goto(server.url)
+    screen.hosts.remove(f"127.0.0.1:{server.port}")
     screen.open(picture)
-    port = server.server_address[1]
     server.stop()
     screen.drag((140, 100), (180, 120))
     screen.page.locator("#alert", has_text="The server does not answer").wait_for()
     assert screen.mask().any()
-    again = PageServer(inpainter, port)
+    again = RecordingServer(server.port)
     try:
         screen.page.locator("#retry").click()
         screen.status("Filled in")
     finally:
         again.stop()
+    screen.hosts.remove(f"127.0.0.1:{server.port}")
     assert "ERR_CONNECTION_REFUSED" in screen.errors.pop()
 
 
