@@ -213,7 +213,7 @@ class OpenVINORunner(Runner):
         self.description = f"OpenVINO {version} CPU {self.precision}{note}"
 
     def memory_needed(self, size: tuple[int, int], batch: int = 1) -> int:
-        has_own_model = self._fixes_sizes or (self._seconds_before_compile == 0 and self.has_compiled_form(size))
+        has_own_model = self._fixes_sizes or (self._rule.is_immediate and self.has_compiled_form(size))
         return memory_use.estimate_memory(
             *size,
             self._network,
