@@ -98,7 +98,7 @@ def _list_block(network: NetworkConfig, size: tuple[int, int], step: int) -> Ite
     """Yield the maps of a residual block, whose input is read at its end.
 
     The spectra have a column more than half of the columns, twice: real and imaginary parts. The convolutions of a
-    compiled size have 6 values in place of 4 (:mod:`glama_deploy.runtime.openvino.winograd`).
+    compiled size have 6 values in place of 4 (:mod:`glama_deploy.runtime.openvino.rewrites.winograd`).
     """
     bottleneck = _shrink(size, network.n_downsampling)
     pixels, padded = math.prod(bottleneck), _count_padded(bottleneck, _PADDING)

@@ -5,7 +5,7 @@ name is a path of words, for example `block3/conv1/g2g/rfft/row`. OpenVINO and T
 finds the layers that it rewrites by their names.
 
 Bundles store the names. A bundle that was exported before a name changed still has the old name: never change a name
-here. :mod:`glama_deploy.runtime.openvino.transform_checks` warns when names are not found.
+here. :mod:`glama_deploy.runtime.openvino.rewrites.transform_checks` warns when names are not found.
 
 The comment above each constant says which module writes the name and which modules read the name. `graph` stands for
 `glama_deploy.export.graph`, `numerics` for `glama_deploy.export.numerics`.
@@ -74,7 +74,7 @@ LOCAL, GLOBAL = "local", "global"
 
 #: The four paths of an FFC layer, from its local or global input to its local or global output. The last
 #: one is the Fourier unit. Written by graph.network. Read by numerics.equalize, benchmarks.bench.layer_times and
-#: runtime.openvino.transform_checks.
+#: runtime.openvino.rewrites.transform_checks.
 LOCAL_TO_LOCAL, LOCAL_TO_GLOBAL, GLOBAL_TO_LOCAL, GLOBAL_TO_GLOBAL = "l2l", "l2g", "g2l", "g2g"
 
 #: The last word of a reflection padding, alone or after LOCAL_ or GLOBAL_. Written by graph.network. Read by
@@ -89,7 +89,8 @@ RELU = "relu"
 #: The activation that the forward transform takes. Written by graph.network. Read by numerics.ranges.
 TRANSFORM_INPUT = "in_relu"
 
-#: The convolution on the spectrum. Written by graph.network. Read by numerics.int8 and runtime.openvino.channels_last.
+#: The convolution on the spectrum. Written by graph.network. Read by numerics.int8 and
+#: runtime.openvino.rewrites.channels_last.
 SPECTRUM = "spectrum"
 
 #: The sum of a Fourier unit's input and output. Written by graph.network. Read by numerics.equalize.
@@ -106,12 +107,12 @@ RFFT, IRFFT = "rfft", "irfft"
 ROW, COLUMN = "row", "column"
 
 #: The matrix products of the split form: two over rows, two over columns. Written by fourier.split for graph.fft_split
-#: and runtime.openvino.split_fft. Read by numerics.half and numerics.ranges.
+#: and runtime.openvino.rewrites.split_fft. Read by numerics.half and numerics.ranges.
 ROW_MAJOR, ROW_MINOR, COLUMN_MAJOR, COLUMN_MINOR = "row_major", "row_minor", "column_major", "column_minor"
 
 #: The reshapes to and from a spectrum whose real and imaginary parts alternate as channels. Written by
-#: graph.fft_matmul, graph.fft_library and fourier.split. Read by numerics.ranges, runtime.openvino.fourier_units and
-#: runtime.openvino.split_fft.
+#: graph.fft_matmul, graph.fft_library and fourier.split. Read by numerics.ranges,
+#: runtime.openvino.rewrites.fourier_units and runtime.openvino.rewrites.split_fft.
 INTERLEAVE, DEINTERLEAVE = "interleave", "deinterleave"
 
 #: The transposition that puts real and imaginary parts before the spectrum's sides. Written by graph.fft_library and
@@ -123,11 +124,11 @@ PARTS_FIRST = "parts_first"
 SCALE, COMPLEX = "scale", "complex"
 
 #: What follows the name of a basis for the inverse transform. Written by graph.fft_matmul and fourier.split. Read by
-#: numerics.half, graph.fft_split and runtime.openvino.split_fft, whose nodes have the name without it.
+#: numerics.half, graph.fft_split and runtime.openvino.rewrites.split_fft, whose nodes have the name without it.
 INVERSE_SUFFIX = "_inverse"
 
 #: The bases of the two matrix products of a transform, and of its inverse. Written by graph.fft_matmul. Read by
-#: numerics.half and runtime.openvino.fed_bases.
+#: numerics.half and runtime.openvino.rewrites.fed_bases.
 ROW_BASIS, COLUMN_BASIS = f"{FFT}/{ROW}", f"{FFT}/{COLUMN}"
 ROW_INVERSE_BASIS, COLUMN_INVERSE_BASIS = f"{ROW_BASIS}{INVERSE_SUFFIX}", f"{COLUMN_BASIS}{INVERSE_SUFFIX}"
 

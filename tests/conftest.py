@@ -74,7 +74,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _graphs_have_their_transforms(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """A transform of OpenVINO's that does not find what the manifest promises fails the test, but for tests of that."""
     if request.node.get_closest_marker("lacks_transforms") is None:
-        from glama_deploy.runtime.openvino import transform_checks
+        from glama_deploy.runtime.openvino.rewrites import transform_checks
 
         monkeypatch.setattr(transform_checks, "report_missing", pytest.fail)
 

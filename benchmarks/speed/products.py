@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from glama_deploy.runtime.openvino import channels_last, column_convolutions, split_fft
 from glama_deploy.runtime.openvino import runner as openvino
+from glama_deploy.runtime.openvino.rewrites import channels_last, column_convolutions, split_fft
 
 #: For each way, whether convolutions and Fourier units are rewritten.
 WAYS = {"before": (False, False), "convolutions": (True, False), "units": (False, True), "both": (True, True)}

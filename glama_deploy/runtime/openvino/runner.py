@@ -22,19 +22,7 @@ from glama_deploy.fourier import bases, split
 from glama_deploy.io import cache
 from glama_deploy.node_names import IMAGE, INPAINTED, MASK, WINDOW
 from glama_deploy.runtime.base import DeviceKind, Request, Runner, Window, installed
-from glama_deploy.runtime.openvino import (
-    channels_last,
-    column_convolutions,
-    compiled_models,
-    constants,
-    fed_bases,
-    fourier_units,
-    memory_use,
-    pixel_order,
-    split_fft,
-    window,
-    winograd,
-)
+from glama_deploy.runtime.openvino import compiled_models, memory_use
 from glama_deploy.runtime.openvino.compile_rule import CompileRule
 from glama_deploy.runtime.openvino.core import core
 from glama_deploy.runtime.openvino.infer_requests import CompiledModel
@@ -46,7 +34,18 @@ from glama_deploy.runtime.openvino.precision import (
     has_costly_products,
     uses_int8,
 )
-from glama_deploy.runtime.openvino.transform_checks import TransformChecks, bottleneck_size
+from glama_deploy.runtime.openvino.rewrites import (
+    channels_last,
+    column_convolutions,
+    constants,
+    fed_bases,
+    fourier_units,
+    pixel_order,
+    split_fft,
+    window,
+    winograd,
+)
+from glama_deploy.runtime.openvino.rewrites.transform_checks import TransformChecks, bottleneck_size
 from glama_deploy.system import cpu
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, last_line
 
@@ -128,14 +127,14 @@ _ANY_SIZE = ()
 class OpenVINORunner(Runner):
     """Runs a bundle with OpenVINO.
 
-    One compiled model serves every size. It takes the DFT bases as inputs (:mod:`.fed_bases`). In bf16 or fp16 a
-    network of two stages is compiled for each size instead: its graph also computes resampling matrices, which would
+    One compiled model serves every size. It takes the DFT bases as inputs (:mod:`.rewrites.fed_bases`). In bf16 or fp16
+    a network of two stages is compiled for each size instead: its graph also computes resampling matrices, which would
     lose their digits.
 
-    A model that is compiled for one size is faster. The convolutions of a wide network need half of the
-    multiplications (:mod:`.winograd`), and in fp32 the transforms of a large image are split (:mod:`.split_fft`). A
-    size is compiled when that pays (:mod:`.compile_rule`). Few sizes are kept, because each has a copy of the weights.
-    Such models are cached on disk only for bundles of one size.
+    A model that is compiled for one size is faster. The convolutions of a wide network need a quarter of the
+    multiplications in fp32, and half of them in a half type (:mod:`.rewrites.winograd`). In fp32 the transforms of a
+    large image are split (:mod:`.rewrites.split_fft`). A size is compiled when that pays (:mod:`.compile_rule`). Few
+    sizes are kept, because each has a copy of the weights. Such models are cached on disk only for bundles of one size.
 
     Only the model that ran last keeps the memory of its feature maps.
     """

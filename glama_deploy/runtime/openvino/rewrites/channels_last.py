@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from glama_deploy.node_names import COLUMN, IRFFT, MASK, RFFT, ROW, SPECTRUM
-from glama_deploy.runtime.openvino import fourier_units, winograd
-from glama_deploy.runtime.openvino.constants import is_constant, make_floats, make_ints, read_floats
-from glama_deploy.runtime.openvino.pixel_order import PixelOrder, by_columns, by_rows
+from glama_deploy.runtime.openvino.rewrites import fourier_units, winograd
+from glama_deploy.runtime.openvino.rewrites.constants import is_constant, make_floats, make_ints, read_floats
+from glama_deploy.runtime.openvino.rewrites.pixel_order import PixelOrder, by_columns, by_rows
 
 #: Products of a Fourier unit, there and back, that :mod:`.column_convolutions` would rewrite in a unit that is not
 #: rewritten here.

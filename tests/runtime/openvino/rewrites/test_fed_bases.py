@@ -12,9 +12,9 @@ from glama_deploy.network import NetworkConfig
 from glama_deploy.psnr import compute_psnr
 from glama_deploy.reference.random_weights import untrained
 from glama_deploy.runtime.base import Request
-from glama_deploy.runtime.openvino import fed_bases
 from glama_deploy.runtime.openvino import runner as openvino
 from glama_deploy.runtime.openvino.core import core
+from glama_deploy.runtime.openvino.rewrites import fed_bases
 
 pytest.importorskip("openvino")
 

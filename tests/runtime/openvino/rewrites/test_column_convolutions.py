@@ -9,8 +9,8 @@ from openvino import Model, opset13
 from glama_deploy.export.graph.network import build
 from glama_deploy.network import NetworkConfig
 from glama_deploy.reference.random_weights import untrained
-from glama_deploy.runtime.openvino import column_convolutions
 from glama_deploy.runtime.openvino import runner as openvino
+from glama_deploy.runtime.openvino.rewrites import column_convolutions
 
 
 def compiled(model):

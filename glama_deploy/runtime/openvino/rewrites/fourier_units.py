@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from glama_deploy.node_names import COLUMN, DEINTERLEAVE, INTERLEAVE, IRFFT, RFFT, ROW
-from glama_deploy.runtime.openvino.constants import is_constant, read_floats
+from glama_deploy.runtime.openvino.rewrites.constants import is_constant, read_floats
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import pytest
 
 from glama_deploy.fourier import split
 from glama_deploy.runtime.openvino import runner as openvino
-from glama_deploy.runtime.openvino import split_fft
+from glama_deploy.runtime.openvino.rewrites import split_fft
 
 
 def of_size(bundle, height, width):

@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from glama_deploy.runtime.openvino.constants import is_constant, read_ints
-from glama_deploy.runtime.openvino.pixel_order import PixelOrder, by_tiles
+from glama_deploy.runtime.openvino.rewrites.constants import is_constant, read_ints
+from glama_deploy.runtime.openvino.rewrites.pixel_order import PixelOrder, by_tiles
 
 #: The points at which the polynomials are evaluated. Infinity is the sixth point.
 EVALUATION_POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)

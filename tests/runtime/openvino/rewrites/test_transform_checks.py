@@ -17,15 +17,15 @@ from glama_deploy.fourier import split
 from glama_deploy.network import NetworkConfig
 from glama_deploy.reference.random_weights import untrained
 from glama_deploy.runtime.base import Request
-from glama_deploy.runtime.openvino import (
+from glama_deploy.runtime.openvino import compiled_models
+from glama_deploy.runtime.openvino import runner as openvino
+from glama_deploy.runtime.openvino.rewrites import (
     channels_last,
     column_convolutions,
-    compiled_models,
     split_fft,
     transform_checks,
     winograd,
 )
-from glama_deploy.runtime.openvino import runner as openvino
 
 pytest.importorskip("openvino")
 

@@ -11,8 +11,8 @@ from openvino import Model, opset13
 from glama_deploy.export.graph.network import build
 from glama_deploy.network import NetworkConfig
 from glama_deploy.reference.random_weights import untrained
-from glama_deploy.runtime.openvino import channels_last, column_convolutions, winograd
 from glama_deploy.runtime.openvino import runner as openvino
+from glama_deploy.runtime.openvino.rewrites import channels_last, column_convolutions, winograd
 
 #: Wide enough, barely: 64 channels are local, 192 global.
 WIDE = NetworkConfig(ngf=32, n_blocks=2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from glama_deploy.runtime.openvino import fourier_units
+from glama_deploy.runtime.openvino.rewrites import fourier_units
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 3), (8, 6), (9, 11), (64, 40)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from glama_deploy.runtime.openvino.pixel_order import by_columns, by_rows, by_tiles
+from glama_deploy.runtime.openvino.rewrites.pixel_order import by_columns, by_rows, by_tiles
 
 ORDERS = {
     "rows": by_rows(5, 7),

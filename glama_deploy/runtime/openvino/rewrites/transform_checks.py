@@ -27,8 +27,8 @@ from glama_deploy.node_names import (
     LOCAL_TO_GLOBAL,
     LOCAL_TO_LOCAL,
 )
-from glama_deploy.runtime.openvino import fed_bases
-from glama_deploy.runtime.openvino.winograd import MIN_CHANNELS
+from glama_deploy.runtime.openvino.rewrites import fed_bases
+from glama_deploy.runtime.openvino.rewrites.winograd import MIN_CHANNELS
 
 log = logging.getLogger("glama_deploy")
 

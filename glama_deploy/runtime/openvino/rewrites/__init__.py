@@ -1,0 +1,1 @@
+"""The changes that make OpenVINO's models faster before they are compiled."""
