@@ -28,7 +28,7 @@ import numpy as np
 
 from glama_deploy.runtime.onnxruntime.model_file import GraphEditor, get_attribute
 from glama_deploy.runtime.onnxruntime.tile_indices import READ_SIDE, TileIndices, write_tile_indices
-from glama_deploy.runtime.openvino.rewrites.winograd import make_matrices
+from glama_deploy.runtime.winograd_matrices import make_matrices
 
 #: Input and output channels from which on the method is faster.
 MIN_CHANNELS = 64

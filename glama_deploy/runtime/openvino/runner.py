@@ -21,6 +21,7 @@ from glama_deploy.errors import EngineError
 from glama_deploy.fourier import bases, split
 from glama_deploy.io import cache
 from glama_deploy.node_names import IMAGE, INPAINTED, MASK, WINDOW
+from glama_deploy.runtime import winograd_matrices
 from glama_deploy.runtime.base import DeviceKind, Request, Runner, Window, installed
 from glama_deploy.runtime.openvino import compiled_models, memory_use
 from glama_deploy.runtime.openvino.compile_rule import CompileRule
@@ -116,6 +117,7 @@ _REWRITERS = (
     split,
     split_fft,
     winograd,
+    winograd_matrices,
     sys.modules[__name__],
 )
 

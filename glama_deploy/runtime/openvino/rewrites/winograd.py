@@ -13,27 +13,19 @@ The products are a convolution with groups of channels, one for each of the 36 o
 cost little: each is one small matrix product for a block of pixels, with the channels innermost, as OpenVINO's
 convolutions store them. :mod:`.channels_last` builds the nodes from a :class:`Tiling`.
 
-The six values are those of polynomials at 0, ±3/4, ±3/2 and infinity. Along one side, their rounding error in bf16 is
-1.3 times that of a direct convolution. With the usual points 0, ±1, ±2 it is 1.45 times (on the choice of points:
-Barabasz et al., Error Analysis and Improving the Accuracy of Winograd Convolution for Deep Neural Networks, 2020).
+:mod:`glama_deploy.runtime.winograd_matrices` has the matrices.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 
 from glama_deploy.runtime.openvino.rewrites.constants import is_constant, read_ints
 from glama_deploy.runtime.openvino.rewrites.pixel_order import PixelOrder, by_tiles
-
-#: The points at which the polynomials are evaluated. Infinity is the sixth point.
-EVALUATION_POINTS = (0.0, 0.75, -0.75, 1.5, -1.5)
-
-#: Outputs of one application of the method.
-OUTPUTS_PER_TILE = 4
+from glama_deploy.runtime.winograd_matrices import OUTPUTS_PER_TILE, VALUES_PER_TILE, make_matrices
 
 #: Outputs of one matrix product with Bᵀ or Aᵀ, where the method is applied along the width only.
 COLUMNS_PER_BLOCK = 8
@@ -41,29 +33,6 @@ COLUMNS_PER_BLOCK = 8
 #: Input and output channels from which on the method is faster. With 32 channels it won 7 % in fp32 and lost 18 % in
 #: bf16, with 64 it won 9 % in both, with LaMa's 128 to 384 it won 25 % and 19 %.
 MIN_CHANNELS = 64
-
-_VALUES_PER_TILE = OUTPUTS_PER_TILE + 2
-
-
-@cache
-def make_matrices() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the method's matrices.
-
-    Aᵀ and G evaluate polynomials, Bᵀ is interpolation transposed. The divisors of the interpolation are in G, so the
-    two others have few digits and are exact in bf16.
-
-    Returns:
-        Aᵀ [4, 6], G [6, 3] and Bᵀ [6, 6], float64.
-    """
-
-    def evaluate(coefficients: int) -> np.ndarray:
-        finite = np.vander(EVALUATION_POINTS, coefficients, increasing=True)
-        return np.vstack([finite, np.eye(1, coefficients, coefficients - 1)])
-
-    others = [np.array([point - other for other in EVALUATION_POINTS if other != point]) for point in EVALUATION_POINTS]
-    divisors = np.array([*(np.prod(differences) for differences in others), 1.0])
-    interpolation = np.linalg.inv(evaluate(_VALUES_PER_TILE)).T * divisors[:, None]
-    return evaluate(OUTPUTS_PER_TILE).T, evaluate(3) / divisors[:, None], interpolation.round(12)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +101,7 @@ def _make_square_tiling(height: int, width: int) -> Tiling:
     pixels = rows[:, None, :, None] * width + columns[None, :, None, :]
     return Tiling(
         order=order,
-        groups=_VALUES_PER_TILE**2,
+        groups=VALUES_PER_TILE**2,
         blocks=order.positions[pixels.ravel()],
         enter=np.kron(into, into),
         grid=(len(rows), len(columns)),
@@ -148,16 +117,16 @@ def _make_row_tiling(height: int, width: int) -> Tiling:
     rows = np.pad(np.arange(height), 1, mode="reflect")
     pixels = rows[:, None, None] * width + columns
     enter, leave = (
-        np.zeros((tiles, _VALUES_PER_TILE, COLUMNS_PER_BLOCK + 2)),
-        np.zeros((COLUMNS_PER_BLOCK, tiles, _VALUES_PER_TILE)),
+        np.zeros((tiles, VALUES_PER_TILE, COLUMNS_PER_BLOCK + 2)),
+        np.zeros((COLUMNS_PER_BLOCK, tiles, VALUES_PER_TILE)),
     )
     for tile in range(tiles):
         first = tile * OUTPUTS_PER_TILE
-        enter[tile, :, first : first + _VALUES_PER_TILE] = into
+        enter[tile, :, first : first + VALUES_PER_TILE] = into
         leave[first : first + OUTPUTS_PER_TILE, tile] = out
     return Tiling(
         order=order,
-        groups=_VALUES_PER_TILE,
+        groups=VALUES_PER_TILE,
         blocks=order.positions[pixels.ravel()],
         enter=enter.reshape(-1, COLUMNS_PER_BLOCK + 2),
         grid=(height + 2, len(columns) * tiles),
