@@ -14,6 +14,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def compile_way(file: Path, size: tuple[int, int], way: str, precision: str, thr
     channels_last.rewrite(model, half=half, convolutions=convolutions, units=units)
     if half:
         column_convolutions.rewrite(model)
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[precision]}
+    settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[precision]}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
     return openvino.core().compile_model(model, "CPU", settings).create_infer_request()
@@ -91,9 +92,7 @@ def main() -> None:
     inputs = {"image": image, "mask": (rng.random((1, 1, height, width)) < 0.3).astype(np.float32)}
     file = options.model / "openvino" / "model.xml"
     requests = {way: compile_way(file, (height, width), way, options.precision, options.threads) for way in WAYS}
-    times = time_in_turns(
-        {way: lambda request=request: request.infer(inputs) for way, request in requests.items()}, options.runs
-    )
+    times = time_in_turns({way: partial(request.infer, inputs) for way, request in requests.items()}, options.runs)
     before = times["before"]
     for way, found in times.items():
         ratios = [
