@@ -11,6 +11,7 @@ import glama_deploy
 from glama_deploy import memory
 from glama_deploy.bundle import ANY_SIZE, SizeRange
 from glama_deploy.errors import EngineError, ImageError
+from glama_deploy.inpainting import boxes
 from glama_deploy.inpainting.boxes import LARGE_BOX_PIXELS, bounding_box, total_cost
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.inpainting.planner import Plan, Region, plan_image
@@ -329,6 +330,7 @@ def test_a_long_strip_is_filled_by_tiles_that_are_no_wider_than_it_needs(network
     monkeypatch.setattr(memory, "available", lambda: None)
     missing = np.zeros((15000, 800), bool)
     missing[500:14500, 380:420] = True
+    monkeypatch.setattr(boxes, "MAX_CONTEXT_PIXELS", 9999)  # so much context that the box is the whole image
     plan = plan_of(Inpainter(Constant(0.5), network), missing)
     assert (plan.batches, plan.tiles) == ([], {bounding_box(missing): (2048, 192)})
 
@@ -337,6 +339,7 @@ def test_tiles_of_a_long_strip_show_less_than_the_image(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: None)
     missing = np.zeros((8000, 500), bool)
     missing[500:7500, 230:270] = True
+    monkeypatch.setattr(boxes, "MAX_CONTEXT_PIXELS", 9999)  # so much context that the box is the whole image
     runner = Numbered()
     filled = Inpainter(runner, NETWORKS[0])(np.zeros((8000, 500, 3), np.uint8), missing)
     assert (filled[missing] > 0).all()
