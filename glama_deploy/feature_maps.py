@@ -72,6 +72,11 @@ def list_feature_maps(
     Returns:
         The maps in the order of their steps.
     """
+    maps = _list_maps_before_decoder(network, size)
+    return [*maps, *_list_decoder(network, window or size, _find_last_step(maps))]
+
+
+def _list_maps_before_decoder(network: NetworkConfig, size: tuple[int, int]) -> list[FeatureMap]:
     pixels = math.prod(size)
     maps = [FeatureMap(0, _END, 3 * pixels, True), FeatureMap(0, _END, pixels, True)]
     if network.fill is not None:
@@ -79,8 +84,12 @@ def list_feature_maps(
         maps += [*[FeatureMap(1, 2, picture, True)] * 3, FeatureMap(2, _END, picture, True)]
     maps += _list_encoder(network, size, 3)
     maps += _list_block(network, size, maps[-1].last)
-    maps += _list_decoder(network, window or size, maps[-1].last)
     return maps
+
+
+def _find_last_step(maps: list[FeatureMap]) -> int:
+    """Return the last step at which a map of the network's layers is read."""
+    return max(one.last for one in maps if one.last < _END)
 
 
 def _list_encoder(network: NetworkConfig, size: tuple[int, int], step: int) -> Iterator[FeatureMap]:
@@ -119,7 +128,12 @@ def _list_block(network: NetworkConfig, size: tuple[int, int], step: int) -> Ite
 
 
 def _list_decoder(network: NetworkConfig, window: tuple[int, int], step: int) -> Iterator[FeatureMap]:
-    """Yield the maps of the transposed convolutions, of the head and of the picture."""
+    """Yield the maps of the transposed convolutions, of the head and of the picture, after their part in the window."""
+    bottleneck = math.prod(side + 2 * _WINDOW_MARGIN for side in _shrink(window, network.n_downsampling))
+    yield FeatureMap(step, step + 1, network.bottleneck_channels * bottleneck)
+    if network.fill is not None:  # the interpolated picture in the window
+        yield FeatureMap(step, step + 2 * network.n_downsampling + 4, _BLOCKED_CHANNELS * math.prod(window), True)
+    step += 1
     for level in reversed(range(network.n_downsampling)):
         pixels = math.prod(side + 2 * _WINDOW_MARGIN for side in _shrink(window, level))
         yield FeatureMap(step, step + 1, network.channels(level) * pixels)
@@ -153,7 +167,31 @@ def find_peak(
     Returns:
         Bytes.
     """
-    maps = list_feature_maps(network, size, window)
+    return _find_peak(list_feature_maps(network, size, window), value_bytes)
+
+
+@lru_cache(maxsize=1024)
+def find_peak_with_window(
+    network: NetworkConfig, size: tuple[int, int], value_bytes: int, window: tuple[int, int] | None = None
+) -> tuple[float, float]:
+    """Return the bytes of an engine that knows the image's size beforehand, and the window's when it runs.
+
+    Args:
+        network: the network's configuration. Stage one of two stages is not included.
+        size: height and width of the image in pixels, padded.
+        value_bytes: bytes of a value of the engine's type.
+        window: height and width of the pixels that are decoded; None for the whole image.
+
+    Returns:
+        The peak before the decoder, and the bytes of the decoder's sets (:func:`find_set_sum`).
+    """
+    maps = _list_maps_before_decoder(network, size)
+    decoder = list(_list_decoder(network, window or size, _find_last_step(maps)))
+    return _find_peak(maps, value_bytes), _sum_sets(decoder, value_bytes)
+
+
+def _find_peak(maps: list[FeatureMap], value_bytes: int) -> float:
+    """Return the most bytes that are alive at one step."""
     steps = {one.first for one in maps}
     return max(sum(one.count_bytes(value_bytes) for one in maps if one.first <= step <= one.last) for step in steps)
 
@@ -176,9 +214,14 @@ def find_set_sum(
     Returns:
         Bytes of all sets.
     """
+    return _sum_sets(list_feature_maps(network, size, window), value_bytes)
+
+
+def _sum_sets(maps: list[FeatureMap], value_bytes: int) -> float:
+    """Return the bytes of sets of maps."""
     ends: list[int] = []
     largest: list[float] = []
-    for one in sorted(list_feature_maps(network, size, window), key=lambda one: (one.first, one.last)):
+    for one in sorted(maps, key=lambda one: (one.first, one.last)):
         needed = one.count_bytes(value_bytes)
         free = next((number for number, end in enumerate(ends) if end < one.first), None)
         if free is None:

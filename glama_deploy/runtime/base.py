@@ -159,7 +159,7 @@ class Runner(Protocol):
         Raises:
             EngineError: the engine fails, or does not have this method.
         """
-        raise EngineError(f"{self.description} computes whole pictures only; call `run`")
+        raise EngineError(f"{self.description} computes whole pictures only")
 
 
 def require(package: str, name: str, remedy: str, attribute: str = "") -> ModuleType:

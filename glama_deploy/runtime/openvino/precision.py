@@ -60,7 +60,7 @@ def choose_precision(precision: str, *, quantized: bool) -> tuple[str, str]:
 def _can_compute_in(computed: str) -> bool:
     """Return whether this CPU computes in a type."""
     # OpenVINO lists what the CPU has, also where `ONEDNN_MAX_CPU_ISA` keeps it from computing so (2026.4)
-    has = _CAPABILITIES[computed] in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    has = _CAPABILITIES.get(computed) in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return has and (computed == "fp32" or not cpu.is_half_switched_off(computed))
 
 

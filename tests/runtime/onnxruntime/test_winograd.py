@@ -119,7 +119,7 @@ def test_no_3x3_convolution_of_the_blocks_is_left(folder):
     kept = {node.name for node in rewritten.graph.node}
     assert kept.isdisjoint(found)
     assert not any(name.startswith("block") and name.endswith("_pad") for name in kept)
-    assert {value.name for value in rewritten.graph.input} == {"image", "mask", *weights}
+    assert {value.name for value in rewritten.graph.input} == {"image", "mask", "window", *weights}
     assert len(weights) == len(found)
 
 

@@ -10,6 +10,9 @@ export const SIDE_MULTIPLE = 8;
 export const MIN_SIDE_PIXELS = 16;
 export const MIN_CONTEXT_PIXELS = 64;
 export const CONTEXT_SHARE = 0.5;
+/** The most context: these pixels, or this share of the hole's shorter side. */
+export const MAX_CONTEXT_PIXELS = 128;
+export const MAX_CONTEXT_SHARE = 0.25;
 /** Cost of a box beside its pixels, in pixels. */
 export const BOX_OVERHEAD_PIXELS = 64 * 64;
 /** Holes share a box of more pixels only where a hole needs one as large. */
@@ -63,11 +66,16 @@ function takeHole(cells, first, wide, high) {
   return hole;
 }
 
-/** Return the pixels of context on each side of a hole. Halves are rounded to even numbers, as Python does. */
+/** Return the pixels of context on each side of a hole. */
 export function contextMargin(hole) {
-  const wanted = CONTEXT_SHARE * Math.max(widthOf(hole), heightOf(hole));
-  const rounded = wanted % 1 === 0.5 ? 2 * Math.round(wanted / 2) : Math.round(wanted);
-  return Math.max(MIN_CONTEXT_PIXELS, rounded);
+  const [shorter, longer] = [widthOf(hole), heightOf(hole)].sort((one, other) => one - other);
+  const most = Math.max(MAX_CONTEXT_PIXELS, roundHalfToEven(MAX_CONTEXT_SHARE * shorter));
+  return Math.max(MIN_CONTEXT_PIXELS, Math.min(most, roundHalfToEven(CONTEXT_SHARE * longer)));
+}
+
+/** Round as Python does. */
+function roundHalfToEven(value) {
+  return value % 1 === 0.5 ? 2 * Math.round(value / 2) : Math.round(value);
 }
 
 function makeBox(hole, need, size) {
