@@ -15,6 +15,7 @@ import psutil
 
 from glama_deploy.runtime.base import installed
 from glama_deploy.runtime.openvino.core import core
+from glama_deploy.system import cpu
 from glama_deploy.system.packages import read_versions
 from glama_deploy.system.processors import count_processors
 
@@ -128,7 +129,8 @@ def measure_peak(precision: str, threads: int, seconds: float = 2.0) -> float | 
         return _measure_rate(_make_numpy_product(), seconds) if precision == "fp32" else None
     engine = core()
     able = {"fp32": "FP32", "bf16": "BF16", "int8": "INT8"}[precision]
-    if able not in engine.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+    is_switched_off = precision == "bf16" and cpu.is_half_switched_off("bf16")
+    if is_switched_off or able not in engine.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         return None
     hint = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}[precision]
     config = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}

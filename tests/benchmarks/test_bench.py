@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from glama_deploy.cli.bench import main
 from glama_deploy.errors import GlamaError
 from glama_deploy.runtime.base import Request
 from glama_deploy.runtime.openvino import runner as openvino
+from glama_deploy.system import cpu
 
 #: What runs on a GPU alone.
 GPU = ("torchscript:cuda", "torch:cuda", "onnxruntime:cuda", "onnxruntime:cuda:fp16", "tensorrt")
@@ -96,6 +100,15 @@ def test_the_share_is_the_graphs_flops_against_the_machines_limit(tiny, make_bun
 def test_the_measured_peak_is_between_1_gflops_and_10_tflops():
     assert 1e9 < machine.measure_peak("fp32", 1, 0.2) < 1e13
     assert json.dumps(machine.describe_machine())
+
+
+@pytest.mark.skipif(not cpu.is_x86(), reason="the variable is for x86 CPUs")
+def test_there_is_no_peak_of_a_type_that_a_variable_switches_off():
+    """oneDNN then has no product in the type, and OpenVINO lists the type all the same."""
+    program = "from glama_deploy.benchmarks.bench import machine; print(machine.measure_peak('bf16', 1, 0.1))"
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}
+    child = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert child.stdout == "None\n"
 
 
 def test_int8_with_bf16_is_compared_with_the_int8_limit_and_a_hole_has_no_share(tiny, make_bundle):
