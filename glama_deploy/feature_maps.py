@@ -77,6 +77,7 @@ def list_feature_maps(
 
 
 def _list_maps_before_decoder(network: NetworkConfig, size: tuple[int, int]) -> list[FeatureMap]:
+    """Return the maps of inputs, the interpolated picture, the encoder and a block."""
     pixels = math.prod(size)
     maps = [FeatureMap(0, _END, 3 * pixels, True), FeatureMap(0, _END, pixels, True)]
     if network.fill is not None:

@@ -195,9 +195,10 @@ class OpenVINORunner(Runner):
         self._weights = sum(path.stat().st_size for path in (file, file.with_suffix(".bin")) if path.is_file())
         try:
             self._model = self._core.read_model(str(file))
-            #: The window that stands for the whole picture; None where the graph has no window.
-            self._whole = window.open_window(self._model)
-            self.takes_windows = self._whole is not None
+            whole = window.open_window(self._model)
+            self.takes_windows = whole is not None
+            #: The input for the whole picture; empty where the graph has no window.
+            self._whole = {} if whole is None else {WINDOW: np.array(whole, np.int64)}
             self._outputs = {port.get_any_name() for port in self._model.outputs}
             self._uses_channels_last = has_costly_products(computed)
             self._uses_winograd = self._uses_channels_last and self._find_wide_convolutions()
@@ -228,10 +229,7 @@ class OpenVINORunner(Runner):
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = INPAINTED) -> np.ndarray:
         if output not in self._outputs:
             raise EngineError(f"the bundle has no output {output!r}; export it again with `predicted=True`")
-        inputs = {IMAGE: image, MASK: mask}
-        if self._whole is not None:
-            inputs[WINDOW] = np.array(self._whole, np.int64)
-        return self._run(inputs, output, image.shape)
+        return self._run({IMAGE: image, MASK: mask, **self._whole}, output, image.shape)
 
     def run_window(self, image: np.ndarray, mask: np.ndarray, window: Window) -> np.ndarray:
         shape, first = list(image.shape), 1 if self.io == "uint8" else 2
@@ -425,9 +423,7 @@ class OpenVINORunner(Runner):
         own = self._has_own_model(shape, height, width)
         model = self._fix_size(1, height, width) if own else self._model
         blank = {tensor.name: np.zeros(tensor.shape_for(1, height, width), tensor.dtype) for tensor in self._inputs}
-        blank |= self._compute_bases(shape if own else _ANY_SIZE, shape)
-        if self._whole is not None:
-            blank[WINDOW] = np.array(self._whole, np.int64)
+        blank |= self._compute_bases(shape if own else _ANY_SIZE, shape) | self._whole
         try:
             compiled = self._core.compile_model(model, "CPU", {**self._config, "PERF_COUNT": True})
             request = compiled.create_infer_request()
