@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.staticfiles import StaticFiles
 
@@ -143,7 +144,7 @@ def _add_page(app: FastAPI) -> None:
             raise ApiError(404, "not_found", "this installation has no page; the interfaces are described at /docs")
         return FileResponse(page)
 
-    app.mount("/page", StaticFiles(directory=PAGE_FOLDER, check_dir=False), name="page")
+    app.mount("/page", GZipMiddleware(StaticFiles(directory=PAGE_FOLDER, check_dir=False)), name="page")
 
 
 def _add_error_handlers(app: FastAPI) -> None:

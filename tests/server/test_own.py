@@ -251,3 +251,13 @@ def test_the_log_has_a_line_for_each_request_without_the_token_or_pictures(
     assert {"total", "queue", "decode", "network", "encode"} == set(first["seconds"])
     assert first["received_bytes"] > len(image_file)
     assert (second["path"], "secret" in json.dumps(second)) == ("/healthz", False)
+
+
+def test_the_pages_code_travels_compressed(running):
+    plain = running.client.get("/page/main.js", headers={"Accept-Encoding": "identity"})
+    packed = running.client.get("/page/main.js", headers={"Accept-Encoding": "gzip"})
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.content == plain.content
+    assert int(packed.headers["content-length"]) < int(plain.headers["content-length"])
+    kept = {"Accept-Encoding": "gzip", "If-None-Match": packed.headers["etag"]}
+    assert running.client.get("/page/main.js", headers=kept).status_code == 304

@@ -25,7 +25,14 @@ export class EngineError extends Error {
 /** Seconds for which a busy server is asked again. */
 const BUSY_SECONDS = 120;
 
-let token = new URLSearchParams(location.hash.slice(1)).get("token") ?? sessionStorage.getItem("token");
+let token = sessionStorage.getItem("token");
+
+/** The token behind the address leaves the address: bookmarks and screenshots do not show the token. */
+const given = new URLSearchParams(location.hash.slice(1)).get("token");
+if (given) {
+  setToken(given);
+  history.replaceState(null, "", location.pathname + location.search);
+}
 
 /** Keep the token that the server expects, for this tab. */
 function setToken(value) {

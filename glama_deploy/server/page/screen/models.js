@@ -67,13 +67,16 @@ async function select(app, change) {
   }
 }
 
+/** Ask for the token, and do again what failed without the token. */
 function askToken(app, retry) {
   const dialog = find("token");
+  const text = find("token-text");
+  if (dialog.open) return;
+  text.value = "";
   dialog.showModal();
-  dialog.onclose = async () => {
-    if (!find("token-text").value) return;
-    app.engine.setToken(find("token-text").value);
-    if (!app.info) await refreshInfo(app);
-    retry?.();
+  dialog.onclose = () => {
+    if (!text.value) return;
+    app.engine.setToken(text.value);
+    (retry ?? (() => refreshInfo(app)))();
   };
 }
