@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from playwright.sync_api import Page, expect
-
 from server.page.conftest import HANG_MILLISECONDS
 
 TOKEN = "a token/with & signs"
