@@ -13,6 +13,8 @@ from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.output.console import Console
 from glama_deploy.inpainting import folder as batch
 from glama_deploy.inpainting.inpainter import Region, check_region
+from glama_deploy.inpainting.mask_edits import MaskEdits
+from glama_deploy.io.mask_files import MaskRule, MaskSource
 from glama_deploy.runtime.base import MAX_THREADS
 
 
@@ -57,6 +59,27 @@ def glama_inpaint(
             "cheaper. With crop and auto, tiles fill holes that do not fit the engine or the memory.",
         ),
     ] = "auto",
+    grow: Annotated[
+        int, option("--grow", help="Pixels by which holes grow, so that an object's edge and shadow are filled, too.")
+    ] = 0,
+    shrink: Annotated[int, option("--shrink", help="Pixels by which holes shrink before they grow.")] = 0,
+    feather: Annotated[
+        int,
+        option("--feather", help="Pixels of the rim over which result and image are blended, at most --grow."),
+    ] = 0,
+    mask_from: Annotated[
+        str,
+        option(
+            "--mask-from",
+            help="What marks missing pixels. auto: bright pixels, or paint on a transparent layer. alpha: opaque "
+            "pixels. inverse-alpha: transparent pixels. luma, red: bright pixels of this channel.",
+        ),
+    ] = "auto",
+    threshold: Annotated[
+        int | None,
+        option("--threshold", help="Pixels above this value, 0 to 254, are missing (soft edges and gray by default)."),
+    ] = None,
+    invert: Annotated[bool, option("--invert", help="The mask is black where pixels are missing.")] = False,
     overwrite: Annotated[
         bool, option("--overwrite", help="Replace outputs that exist. Without --overwrite, a folder's are skipped.")
     ] = False,
@@ -68,9 +91,11 @@ def glama_inpaint(
     fill only the missing outputs. Exit codes: 0 success; 2 bad input, or a file of a folder failed.
     """
     check_region(region)
+    rule = MaskRule(cast(MaskSource, mask_from), threshold, invert)
+    masks = batch.Masks(rule, MaskEdits(grow, shrink, feather))
     jobs = batch.pair_jobs(image, mask, out, overwrite=overwrite)
     # a bad image or mask is reported before the model is opened
-    inputs = None if image.is_dir() else batch.read_job(jobs[0])
+    inputs = None if image.is_dir() else batch.read_job(jobs[0], masks)
     todo = [job for job in jobs if job.mask is not None and (overwrite or not job.out.exists())]
     streams = batch.count_streams(todo, threads)
     inpainter = glama_deploy.load(
@@ -78,7 +103,7 @@ def glama_inpaint(
     )
     console = Console(stderr=True)
     console.print(inpainter.description, style="dim")
-    fill = partial(inpainter, region=cast(Region, region))
+    fill = masks.edits.blend(partial(inpainter, region=cast(Region, region)))
     if inputs is not None:
         batch.fill_job(fill, jobs[0], *inputs)
         console.print(str(jobs[0].out), soft_wrap=True)
@@ -90,7 +115,7 @@ def glama_inpaint(
     failures = []
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("inpainting", total=len(jobs))
-        for result in batch.run_jobs(fill, jobs, overwrite=overwrite, at_once=inpainter.streams):
+        for result in batch.run_jobs(fill, jobs, overwrite=overwrite, at_once=inpainter.streams, masks=masks):
             counts[result.state] += 1
             if result.state == "failed":
                 failures.append(result.reason)

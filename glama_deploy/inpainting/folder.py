@@ -16,11 +16,12 @@ import numpy as np
 from glama_deploy import memory
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.inpainting.inpainter import check_sides
+from glama_deploy.inpainting.mask_edits import NO_EDITS, MaskEdits
 from glama_deploy.inpainting.transparency import Fill, fill_picture
 from glama_deploy.io import decoding, images
 from glama_deploy.io.files import check_overwrite, check_path, check_writable, remove_leftovers_once, write_error
 from glama_deploy.io.images import Picture
-from glama_deploy.io.mask_files import read_mask
+from glama_deploy.io.mask_files import BY_VALUES, MaskRule, read_mask
 from glama_deploy.network import NetworkConfig
 from glama_deploy.system.processors import count_processors
 
@@ -46,6 +47,23 @@ _MAX_MISSING_SHARE = 0.9
 
 #: Names of left out files that a message lists, of each kind.
 _MAX_NAMES_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Masks:
+    """How masks are read, and what is done to their holes.
+
+    Attributes:
+        rule: how mask files are read.
+        edits: what is done to the holes.
+    """
+
+    rule: MaskRule = BY_VALUES
+    edits: MaskEdits = NO_EDITS
+
+
+#: Masks as they are.
+AS_THEY_ARE = Masks()
 
 
 @dataclass(frozen=True)
@@ -199,7 +217,9 @@ def _describe_count(paths: Sequence[Path], one: str, several: str) -> str:
     return f"{len(paths)} {one if len(paths) == 1 else several} ({', '.join(names)})"
 
 
-def run_jobs(fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False, at_once: int = 1) -> Iterator[Result]:
+def run_jobs(
+    fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False, at_once: int = 1, masks: Masks = AS_THEY_ARE
+) -> Iterator[Result]:
     """Run jobs, and yield their results in the same order.
 
     A bad file is a result like the others. Images are read and written in threads beside the fills: as many as there
@@ -214,6 +234,7 @@ def run_jobs(fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False, at_onc
         jobs: the jobs.
         overwrite: whether outputs that exist are replaced. Otherwise they are skipped.
         at_once: number of images that are filled at once, each in a thread.
+        masks: how masks are read, and what is done to their holes.
 
     Yields:
         The result of each job.
@@ -228,7 +249,7 @@ def run_jobs(fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False, at_onc
         while True:
             job = job or next(todo, None)
             while job is not None and len(under_way) < at_once + beside and _has_room(under_way, job):
-                under_way.append(_begin_job(fill, job, fills, files, skip=job.out.exists() and not overwrite))
+                under_way.append(_begin_job(fill, job, masks, fills, files, skip=job.out.exists() and not overwrite))
                 job = next(todo, None)
             if not under_way:
                 break
@@ -275,11 +296,11 @@ class _UnderWay:
                 future.cancel()
 
 
-def _begin_job(fill: Fill, job: Job, fills: Executor, files: Executor, *, skip: bool) -> _UnderWay:
+def _begin_job(fill: Fill, job: Job, masks: Masks, fills: Executor, files: Executor, *, skip: bool) -> _UnderWay:
     if skip:
         remove_leftovers_once(job.out.parent)  # no output may be left to write there
         return _UnderWay(job)
-    inputs = files.submit(read_job, job)
+    inputs = files.submit(read_job, job, masks)
 
     def filled() -> Future[None]:
         picture, mask = inputs.result()
@@ -338,30 +359,37 @@ def _make_failure(job: Job, error: BaseException) -> Result:
     return Result(job, "failed", f"{job.image}: {str(error) or 'not enough memory'}")
 
 
-def read_job(job: Job) -> _Inputs:
+def read_job(job: Job, masks: Masks = AS_THEY_ARE) -> _Inputs:
     """Read the image and the mask of a job. Sizes are checked before anything is decoded.
 
-    A mask that marks no pixel, or nearly every pixel, is logged.
+    A mask of the image's proportions is scaled to the image, and logged. A mask that marks no pixel, or nearly every
+    pixel, is logged, too.
 
     Args:
         job: the job.
+        masks: how the mask is read, and what is done to its holes.
 
     Returns:
         The picture, and the mask as bool H×W, True where a pixel is missing.
 
     Raises:
-        ImageError: a file cannot be read, or the image and the mask are not of one size.
+        ImageError: a file cannot be read, or the image and the mask have different proportions.
     """
     images.check_suffix(job.out)
     if job.mask is None:
         raise ImageError(f"{job.image} has no mask: the folder of masks has no {job.image.stem}.png (or .jpg, …)")
     stored = decoding.read_size(job.image), decoding.read_size(job.mask)
     _check_sizes(job, *stored)
-    picture, mask = images.read_image(job.image), read_mask(job.mask)
+    picture, mask = images.read_image(job.image), read_mask(job.mask, masks.rule)
     images.check_format(job.out, picture)
-    if mask.shape != picture.rgb.shape[:2]:
-        turned = [shape != size for shape, size in zip((picture.rgb.shape[:2], mask.shape), stored, strict=True)]
-        raise ImageError(_describe_mismatch(job, picture.rgb.shape, mask.shape, *turned))
+    size = picture.rgb.shape[:2]
+    if mask.shape != size:
+        if not _have_one_shape(mask.shape, size):
+            turned = [shape != size for shape, size in zip((size, mask.shape), stored, strict=True)]
+            raise ImageError(_describe_mismatch(job, size, mask.shape, *turned))
+        log.warning("%s is %dx%d, and is scaled to the image's %dx%d", job.mask, *mask.shape, *size)
+        mask = _scale_mask(mask, *size)
+    mask = masks.edits.edit(mask)
     if not mask.any():
         log.warning("%s marks no pixel as missing", job.mask)
     elif mask.mean() > _MAX_MISSING_SHARE:
@@ -375,8 +403,24 @@ def _check_sizes(job: Job, image_size: tuple[int, int], mask_size: tuple[int, in
         check_sides(*image_size)
     except ImageError as error:
         raise ImageError(f"{job.image}: {error}") from error
-    if sorted(image_size) != sorted(mask_size):
+    if not _have_one_shape(sorted(image_size), sorted(mask_size)):
         raise ImageError(_describe_mismatch(job, image_size, mask_size))
+
+
+def _have_one_shape(one: Sequence[int], other: Sequence[int]) -> bool:
+    """Return whether two sizes (height, width) have the same proportions, up to the rounding of the smaller one."""
+    small, large = sorted((one, other), key=math.prod)
+    scales = [whole / part for whole, part in zip(large, small, strict=True)]
+    return abs(large[0] / scales[1] - small[0]) <= 1 or abs(large[1] / scales[0] - small[1]) <= 1
+
+
+def _scale_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return a mask (bool) at another size. Each pixel takes the value of the nearest pixel."""
+    rows, columns = (
+        np.minimum((np.arange(new) + 0.5) * old / new, old - 1).astype(np.intp)
+        for new, old in zip((height, width), mask.shape, strict=True)
+    )
+    return mask[rows][:, columns]
 
 
 def _describe_mismatch(
@@ -392,7 +436,7 @@ def _describe_mismatch(
         for (height, width), turned in ((mask_size[:2], mask_turned), (image_size[:2], image_turned))
     ]
     remedy = ": make the mask of the upright image" if image_turned or mask_turned else ""
-    return f"{job.image}: the mask is {sizes[0]}, the image {sizes[1]}; they must be of one size{remedy}"
+    return f"{job.image}: the mask is {sizes[0]}, the image {sizes[1]}; they must have the same proportions{remedy}"
 
 
 def fill_job(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> None:

@@ -1,6 +1,9 @@
 """Read mask files. The values of the pixels, and never the file's format, decide which pixels are missing.
 
-The rule, for each pixel's largest colour channel:
+A mask that was painted on a transparent layer, in one colour that is not black, is read by its opacity. Other masks
+with transparent pixels are refused, unless the caller says what transparency means.
+
+The rule, for each pixel's largest colour channel, or for the channel that the caller names:
 
 1. Black is the most frequent value up to MAX_BLACK, and white is the largest value. Black and white may for example be
    3 and 255, 16 and 235 (video range), or 0 and 1. In a file whose pixels all have one value up to MAX_BLACK, no pixel
@@ -39,12 +42,14 @@ LOW_CONTRAST. There the hole grows by less than 8 pixels.
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image, ImageChops
 
-from glama_deploy.errors import ImageError
+from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.io.decoding import decode, decode_file
 from glama_deploy.io.edges import count_in_cells, find_edges, sum_around
 
@@ -94,21 +99,102 @@ SENT_THRESHOLD = 127
 #: Values at most this far from black or white do not count as between black and white.
 _NEARLY_BLACK_OR_WHITE = 8
 
+#: Colours of a painted layer differ at most this much in each channel.
+_MAX_PAINT_DIFFERENCE = 32
 
-def read_mask(path: Path) -> np.ndarray:
+#: A pixel of a painted layer shows its colour from this alpha on. Editors round colours below.
+_PAINT_ALPHA = 128
+
+#: What tells the missing pixels of a mask. auto: the largest colour channel, or the opacity of a painted layer. alpha:
+#: opaque pixels are missing. inverse-alpha: transparent pixels are missing. luma, red: bright pixels are missing.
+MaskSource = Literal["auto", "alpha", "inverse-alpha", "luma", "red"]
+
+
+@dataclass(frozen=True)
+class MaskRule:
+    """How the pixels of a mask file are read.
+
+    Attributes:
+        source: what tells the missing pixels.
+        threshold: pixels above this value, 0 to 254, are missing. None: by the rule of this module.
+        invert: whether the bright pixels are the known ones.
+
+    Raises:
+        GlamaError: a value is not one of these.
+    """
+
+    source: MaskSource = "auto"
+    threshold: int | None = None
+    invert: bool = False
+
+    def __post_init__(self) -> None:
+        if self.source not in get_args(MaskSource):
+            raise GlamaError(f"`mask_from` is {self.source!r}; expected {', '.join(get_args(MaskSource))}")
+        if self.threshold is not None and not 0 <= self.threshold < 255:
+            raise GlamaError(f"`threshold` is {self.threshold}; 0 to 254 is expected: pixels above are missing")
+
+
+#: The rule of this module.
+BY_VALUES = MaskRule()
+
+
+def read_mask(path: Path, rule: MaskRule = BY_VALUES) -> np.ndarray:
     """Read a mask file.
 
     Args:
         path: An image file of a supported format. Black is known and white is missing.
+        rule: How the pixels are read.
 
     Returns:
         bool H×W, True = missing. At least one pixel is known.
 
     Raises:
-        ImageError: The file cannot be read, has transparent pixels (which may be meant as missing or as known), or has
-            values that :func:`find_missing` refuses.
+        ImageError: The file cannot be read, has transparent pixels whose meaning is open, has no transparent pixels
+            where the rule reads them, or has values that :func:`find_missing` refuses.
     """
-    return find_missing(np.asarray(_find_brightest(decode_file(path), path)), str(path))
+    values = np.asarray(_take_source(decode_file(path), rule.source, path))
+    if rule.invert:
+        values = 255 - values
+    if rule.threshold is None:
+        return find_missing(values, str(path))
+    missing = values > rule.threshold
+    if missing.all():
+        raise ImageError(
+            f"{path} marks every pixel as missing: all values are above the `threshold` of {rule.threshold}; known "
+            "pixels are needed"
+        )
+    return missing
+
+
+def _take_source(image: Image.Image, source: MaskSource, name: object) -> Image.Image:
+    """Return the values (mode L) that tell the missing pixels, bright where a pixel is missing."""
+    if source in ("alpha", "inverse-alpha"):
+        if not _has_alpha(image):
+            raise ImageError(f"{name} has no transparency, and `mask_from` is {source}; leave `mask_from` out")
+        alpha = image.convert("RGBA").getchannel("A")
+        return alpha if source == "alpha" else ImageChops.invert(alpha)
+    if source == "luma":
+        return image.convert("RGB").convert("L")
+    if source == "red":
+        return image.convert("RGB").getchannel("R")
+    if _has_alpha(image) and (painted := _find_paint(image.convert("RGBA"))) is not None:
+        return painted
+    return _find_brightest(image, name, ", or set `mask_from`")
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return "A" in image.mode or "transparency" in image.info
+
+
+def _find_paint(image: Image.Image) -> Image.Image | None:
+    """Return the opacity (mode L) of a layer that was painted in one colour; None for other images (mode RGBA)."""
+    alpha = np.asarray(image.getchannel("A"))
+    if alpha.min() > 0:
+        return None
+    paint = np.asarray(image)[alpha >= _PAINT_ALPHA][:, :3]
+    if not len(paint) or paint.max() < MIN_WHITE or np.ptp(paint, axis=0).max() > _MAX_PAINT_DIFFERENCE:
+        return None
+    return image.getchannel("A")
 
 
 def decode_mask(data: bytes, name: object) -> np.ndarray:
@@ -129,14 +215,14 @@ def decode_mask(data: bytes, name: object) -> np.ndarray:
     return np.asarray(_find_brightest(decode(io.BytesIO(data), name), name)) > SENT_THRESHOLD
 
 
-def _find_brightest(image: Image.Image, name: object) -> Image.Image:
+def _find_brightest(image: Image.Image, name: object, other_remedy: str = "") -> Image.Image:
     """Return the largest colour channel of a mask, mode L. Raises ImageError for transparent pixels."""
-    if "A" in image.mode or "transparency" in image.info:
+    if _has_alpha(image):
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema()[0] != 255:
             raise ImageError(
                 f"{name}: the mask has transparent pixels, which may mean missing or known; "
-                "save it as black (known) and white (missing)"
+                f"save it as black (known) and white (missing){other_remedy}"
             )
     if image.mode in ("1", "L"):
         return image.convert("L")

@@ -15,6 +15,7 @@ from glama_deploy import memory
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.inpainting.folder import (
     Job,
+    Masks,
     count_streams,
     describe_left_out,
     pair_jobs,
@@ -22,7 +23,9 @@ from glama_deploy.inpainting.folder import (
     run_jobs,
     write_job,
 )
+from glama_deploy.inpainting.mask_edits import MaskEdits, grow_holes
 from glama_deploy.io import decoding, files
+from glama_deploy.io.mask_files import MaskRule
 
 
 @pytest.fixture
@@ -142,9 +145,9 @@ def test_the_next_images_are_read_and_the_last_written_while_one_is_filled(
     read = {stem: threading.Event() for stem in "abcde"}
     plain = read_job
 
-    def noted(job: Job):
+    def noted(job: Job, masks: Masks):
         read[job.image.stem].set() if job.image.stem in read else None
-        return plain(job)
+        return plain(job, masks)
 
     monkeypatch.setattr("glama_deploy.inpainting.folder.read_job", noted)
     monkeypatch.setattr("glama_deploy.inpainting.folder.count_processors", lambda: 2)
@@ -360,14 +363,39 @@ def test_a_mask_of_the_unrotated_picture_is_refused_with_the_reason(tmp_path, ph
     read_job(pair(tmp_path, image, mask, 6, 6))
     with pytest.raises(
         ImageError,
-        match=r"the mask is 96x120, the image 120x96 \(turned upright by its EXIF orientation\); they must be of one "
-        "size: make the mask of the upright image",
+        match=r"the mask is 96x120, the image 120x96 \(turned upright by its EXIF orientation\); they must have "
+        "the same proportions: make the mask of the upright image",
     ):
         read_job(pair(tmp_path, image, mask, 6))
     with pytest.raises(ImageError, match=r"the mask is 120x96 \(turned .* EXIF orientation\), the image 96x120;"):
         read_job(pair(tmp_path, image, mask, 1, 8))
-    with pytest.raises(ImageError, match=r"the mask is 120x96, the image 96x120; they must be of one size$"):
+    with pytest.raises(ImageError, match=r"the mask is 120x96, the image 96x120; they must have the same proportions$"):
         read_job(pair(tmp_path, image, mask.transpose(Image.Transpose.ROTATE_270)))
+
+
+@pytest.mark.parametrize(("height", "width"), [(192, 240), (48, 60), (40, 50), (289, 361)])
+def test_a_mask_of_the_same_proportions_is_scaled_and_named(tmp_path, photo, hole, caplog, height, width):
+    scaled = Image.fromarray(hole).resize((width, height), Image.Resampling.NEAREST)
+    _, mask = read_job(pair(tmp_path, Image.fromarray(photo), scaled))
+    # Pillow takes the nearest pixel, too
+    expected = np.asarray(scaled.resize(hole.shape[::-1], Image.Resampling.NEAREST))
+    np.testing.assert_array_equal(mask, expected)
+    assert f"mask.png is {height}x{width}, and is scaled to the image's 96x120" in caplog.text
+
+
+@pytest.mark.parametrize(("height", "width"), [(192, 244), (96, 122), (94, 120), (192, 120)])
+def test_a_mask_of_other_proportions_is_refused(tmp_path, photo, height, width):
+    with pytest.raises(ImageError, match=f"the mask is {height}x{width}, the image 96x120; they must have the same"):
+        read_job(pair(tmp_path, Image.fromarray(photo), Image.new("1", (width, height))))
+
+
+def test_a_folder_reads_and_edits_its_masks_as_it_is_told(folders, inpainter, photo, hole):
+    images, masks, out = folders
+    Image.fromarray(~hole).save(masks / "b.png")
+    told = Masks(MaskRule(invert=True), MaskEdits(grow=3))
+    list(run_jobs(inpainter, [job for job in pair_jobs(images, masks, out) if job.image.stem == "b"], masks=told))
+    expected = inpainter(np.ascontiguousarray(photo[::-1]), grow_holes(hole, 3))
+    np.testing.assert_array_equal(np.asarray(Image.open(out / "b.png")), expected)
 
 
 def test_sizes_are_compared_before_anything_is_decoded(tmp_path, photo, monkeypatch):
@@ -384,7 +412,7 @@ def test_large_images_are_read_one_at_a_time(folders, photo, monkeypatch):
     read, filled = [], []
     plain = read_job
     monkeypatch.setattr(
-        "glama_deploy.inpainting.folder.read_job", lambda job: read.append(job.image.stem) or plain(job)
+        "glama_deploy.inpainting.folder.read_job", lambda job, masks: read.append(job.image.stem) or plain(job, masks)
     )
     monkeypatch.setattr("glama_deploy.inpainting.folder.count_processors", lambda: 4)
     monkeypatch.setattr(memory, "available", lambda: 3 * decoding.DECODED_BYTES * photo.shape[0] * photo.shape[1])

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from glama_deploy.errors import ImageError
-from glama_deploy.io.mask_files import MAX_BLACK, SOFT_ABOVE_BLACK, decode_mask, find_missing, read_mask
+from glama_deploy.errors import GlamaError, ImageError
+from glama_deploy.io.mask_files import MAX_BLACK, SOFT_ABOVE_BLACK, MaskRule, decode_mask, find_missing, read_mask
 
 #: Formats that keep every value, and formats that change values.
 EXACT = {"png": ("PNG", {}), "lossless webp": ("WEBP", {"lossless": True}), "bmp": ("BMP", {}), "tiff": ("TIFF", {})}
@@ -249,6 +249,91 @@ def test_a_mask_with_transparency_is_refused(tmp_path):
     Image.fromarray(values).save(tmp_path / "m.png")
     with pytest.raises(ImageError, match="transparent"):
         read_mask(tmp_path / "m.png")
+
+
+def paint(where: np.ndarray, colour: tuple[int, int, int], alpha: int = 255) -> Image.Image:
+    """Return a transparent layer with paint."""
+    layer = np.zeros((*where.shape, 4), np.uint8)
+    layer[where] = (*colour, alpha)
+    return Image.fromarray(layer)
+
+
+@pytest.mark.parametrize("colour", [(255, 255, 255), (255, 0, 0), (255, 203, 0), (0, 90, 0)])
+@pytest.mark.parametrize("alpha", [255, 186])
+def test_a_layer_painted_in_one_colour_is_read_by_its_opacity(tmp_path, colour, alpha):
+    where = np.asarray(strokes()) > 0
+    paint(where, colour, alpha).save(tmp_path / "m.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), where)
+
+
+def test_a_layer_with_a_soft_brush_is_missing_with_its_rim(tmp_path):
+    soft = strokes().filter(ImageFilter.GaussianBlur(3))
+    layer = Image.new("RGBA", soft.size, (255, 255, 255, 0))
+    layer.putalpha(soft)
+    layer.save(tmp_path / "m.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "m.png"), np.asarray(soft) > SOFT_ABOVE_BLACK)
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (40, 20, 20)])
+def test_a_layer_painted_black_may_mean_either_and_is_refused(tmp_path, colour):
+    paint(np.asarray(strokes()) > 0, colour).save(tmp_path / "m.png")
+    with pytest.raises(ImageError, match=r"transparent pixels, which may mean missing or known; .* or set `mask_from`"):
+        read_mask(tmp_path / "m.png")
+
+
+def test_a_layer_of_several_colours_is_refused(tmp_path):
+    layer = paint(np.asarray(strokes()) > 0, (255, 255, 255))
+    layer.paste((255, 0, 0, 255), (100, 100, 120, 120))
+    layer.save(tmp_path / "m.png")
+    with pytest.raises(ImageError, match="set `mask_from`"):
+        read_mask(tmp_path / "m.png")
+
+
+def test_the_channel_that_is_named_is_read(tmp_path):
+    where = np.asarray(strokes()) > 0
+    photo = np.random.default_rng(0).integers(0, 256, (192, 192, 3), np.uint8)
+    erased = Image.fromarray(np.dstack([photo, np.where(where, 0, 255).astype(np.uint8)]))
+    erased.save(tmp_path / "erased.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "erased.png", MaskRule("inverse-alpha")), where)
+    np.testing.assert_array_equal(read_mask(tmp_path / "erased.png", MaskRule("alpha")), ~where)
+    coloured = np.zeros((192, 192, 3), np.uint8)
+    coloured[..., 2] = 255  # a blue mask is bright everywhere, and its red channel is not
+    coloured[where] = 255
+    Image.fromarray(coloured).save(tmp_path / "blue.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "blue.png", MaskRule("red")), where)
+    np.testing.assert_array_equal(read_mask(tmp_path / "blue.png", MaskRule("luma", threshold=128)), where)
+    with pytest.raises(ImageError, match="has no transparency, and `mask_from` is alpha; leave `mask_from` out"):
+        read_mask(tmp_path / "blue.png", MaskRule("alpha"))
+
+
+def test_a_threshold_cuts_at_its_value(tmp_path):
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(values).save(tmp_path / "m.png")
+    for threshold in (0, 127, 254):
+        np.testing.assert_array_equal(read_mask(tmp_path / "m.png", MaskRule(threshold=threshold)), values > threshold)
+    Image.fromarray(np.maximum(values, 9)).save(tmp_path / "m.png")
+    with pytest.raises(ImageError, match="marks every pixel as missing: all values are above the `threshold` of 8"):
+        read_mask(tmp_path / "m.png", MaskRule(threshold=8))
+
+
+def test_an_inverted_mask_is_black_where_pixels_are_missing(tmp_path):
+    where = np.asarray(strokes()) > 0
+    for name, how in {**EXACT, **LOSSY}.items():
+        path = saved(np.where(where, np.uint8(0), np.uint8(255)), tmp_path / name, how)
+        np.testing.assert_array_equal(read_mask(path, MaskRule(invert=True)), where)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"source": "green"}, "`mask_from` is 'green'; expected auto, alpha, inverse-alpha, luma, red"),
+        ({"threshold": 255}, "`threshold` is 255; 0 to 254 is expected"),
+        ({"threshold": -1}, "`threshold` is -1; 0 to 254 is expected"),
+    ],
+)
+def test_a_rule_that_does_not_exist_is_refused(wrong, says):
+    with pytest.raises(GlamaError, match=says):
+        MaskRule(**wrong)
 
 
 def encoded(image: Image.Image) -> bytes:
