@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import glama_deploy
-from glama_deploy.inpainting import folder
+from glama_deploy.inpainting import folder, pairing
 
 parser = argparse.ArgumentParser(description="Fill the pictures of a folder.")
 parser.add_argument("pictures", type=Path)
@@ -21,7 +21,7 @@ parser.add_argument("out", type=Path)
 parser.add_argument("--model", default="default", help="a bundle, a checkpoint, or 'default'")
 arguments = parser.parse_args()
 
-jobs = folder.pair_jobs(arguments.pictures, arguments.masks, arguments.out)
+jobs = pairing.pair_jobs(arguments.pictures, arguments.masks, arguments.out)
 inpainter = glama_deploy.load(arguments.model, streams=2)  # two pictures at once
 failed = 0
 for result in folder.run_jobs(inpainter, jobs, at_once=inpainter.streams):  # pictures are read and written meanwhile

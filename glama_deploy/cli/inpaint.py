@@ -14,6 +14,7 @@ from glama_deploy.cli.output.console import Console
 from glama_deploy.inpainting import folder as batch
 from glama_deploy.inpainting.inpainter import Region, check_region
 from glama_deploy.inpainting.mask_edits import MaskEdits
+from glama_deploy.inpainting.pairing import BY_STEM, FolderRule, OutputFormat, describe_left_out, pair_jobs
 from glama_deploy.io.mask_files import MaskRule, MaskSource
 from glama_deploy.runtime.base import MAX_THREADS
 
@@ -27,9 +28,13 @@ def _describe_backend(record: EngineRecord) -> str:
 def glama_inpaint(
     image: Annotated[Path, option("--image", help="Image, or folder of images.")],
     mask: Annotated[
-        Path, option("--mask", help="Mask of the image (white = missing), or folder of masks with the same names.")
+        Path,
+        option(
+            "--mask",
+            help="Mask (white = missing). For a folder of images: the folder of masks, or one mask for all.",
+        ),
     ],
-    out: Annotated[Path, option("--out", help="Output file; for folders, the folder of the outputs (PNG).")],
+    out: Annotated[Path, option("--out", help="Output file; for folders, the folder of the outputs.")],
     model: Annotated[
         str, option("--model", help="Bundle, checkpoint, or 'default' for the embedded network.")
     ] = "default",
@@ -80,6 +85,20 @@ def glama_inpaint(
         option("--threshold", help="Pixels above this value, 0 to 254, are missing (soft edges and gray by default)."),
     ] = None,
     invert: Annotated[bool, option("--invert", help="The mask is black where pixels are missing.")] = False,
+    mask_name: Annotated[
+        str,
+        option(
+            "--mask-name",
+            help="For folders: the name of an image's mask, such as {stem}_mask.png; {stem}_mask{n} for any number "
+            "and format.",
+        ),
+    ] = BY_STEM.mask_name,
+    recursive: Annotated[
+        bool, option("--recursive", help="For folders: fill the images of subfolders, too, and keep the subfolders.")
+    ] = False,
+    format: Annotated[
+        str, option("--format", help="For folders: png, jpg or webp; keep: the format of each image.")
+    ] = BY_STEM.format,
     overwrite: Annotated[
         bool, option("--overwrite", help="Replace outputs that exist. Without --overwrite, a folder's are skipped.")
     ] = False,
@@ -93,7 +112,8 @@ def glama_inpaint(
     check_region(region)
     rule = MaskRule(cast(MaskSource, mask_from), threshold, invert)
     masks = batch.Masks(rule, MaskEdits(grow, shrink, feather))
-    jobs = batch.pair_jobs(image, mask, out, overwrite=overwrite)
+    folder = FolderRule(mask_name, recursive, cast(OutputFormat, format))
+    jobs = pair_jobs(image, mask, out, overwrite=overwrite, rule=folder)
     # a bad image or mask is reported before the model is opened
     inputs = None if image.is_dir() else batch.read_job(jobs[0], masks)
     todo = [job for job in jobs if job.mask is not None and (overwrite or not job.out.exists())]
@@ -123,7 +143,7 @@ def glama_inpaint(
     for reason in failures:
         console.print(f"failed: {reason}", soft_wrap=True)
     console.print(", ".join(f"{count} {state}" for state, count in counts.items()))
-    if left_out := batch.describe_left_out(image, mask, out):
+    if left_out := describe_left_out(image, mask, out, folder):
         console.print(f"left out: {', '.join(left_out)}", soft_wrap=True, markup=False)
     return 2 if counts["failed"] else 0
 

@@ -1,4 +1,4 @@
-"""Fill image files: one image and its mask, or two folders paired by stem."""
+"""Fill image files: one image and its mask, or the jobs of a folder."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from glama_deploy import memory
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.inpainting.inpainter import check_sides
 from glama_deploy.inpainting.mask_edits import NO_EDITS, MaskEdits
+from glama_deploy.inpainting.pairing import Job
 from glama_deploy.inpainting.transparency import Fill, fill_picture
 from glama_deploy.io import decoding, images
-from glama_deploy.io.files import check_overwrite, check_path, check_writable, remove_leftovers_once, write_error
+from glama_deploy.io.files import remove_leftovers_once, write_error
 from glama_deploy.io.images import Picture
 from glama_deploy.io.mask_files import BY_VALUES, MaskRule, read_mask
 from glama_deploy.network import NetworkConfig
@@ -45,9 +46,6 @@ _READ_AHEAD_SHARE = 0.5
 #: A mask that marks a larger share of its image as missing is logged, because it may be inverted.
 _MAX_MISSING_SHARE = 0.9
 
-#: Names of left out files that a message lists, of each kind.
-_MAX_NAMES_SHOWN = 5
-
 
 @dataclass(frozen=True)
 class Masks:
@@ -67,21 +65,6 @@ AS_THEY_ARE = Masks()
 
 
 @dataclass(frozen=True)
-class Job:
-    """One image to inpaint.
-
-    Attributes:
-        image: path of the image.
-        mask: path of the mask; None if the folder of masks has no mask for the image.
-        out: path of the output.
-    """
-
-    image: Path
-    mask: Path | None
-    out: Path
-
-
-@dataclass(frozen=True)
 class Result:
     """The outcome of a job.
 
@@ -94,127 +77,6 @@ class Result:
     job: Job
     state: Literal["written", "skipped", "failed"]
     reason: str = ""
-
-
-def pair_jobs(image: Path, mask: Path, out: Path, *, overwrite: bool = False) -> list[Job]:
-    """Pair images with masks: a file with its mask, or two folders by stem.
-
-    Args:
-        image: path of an image, or of a folder of images.
-        mask: path of the mask, or of the folder of masks.
-        out: path of the output, or of the folder of outputs. Outputs in a folder are PNG.
-        overwrite: whether a single output that exists is replaced.
-
-    Returns:
-        The jobs.
-
-    Raises:
-        GlamaError: a path does not exist, or the paths do not go together. A folder has no images, or two images of one
-            stem. The output cannot be written, or exists and may not be overwritten.
-    """
-    kinds = {path: _find_kind(path) for path in (image, mask, out)}
-    for path, what in ((image, "image"), (mask, "mask")):
-        if kinds[path] is None:
-            raise GlamaError(f"no {what} at {path}; check the path")
-    if kinds[image] != kinds[mask]:
-        raise GlamaError(f"`image` {image} and `mask` {mask} must be two files or two folders")
-    if image.samefile(mask):
-        raise GlamaError(f"`image` {image} and `mask` {mask} are the same {kinds[image]}; pass the masks' own")
-    if kinds[image] == "file":
-        target = out / f"{image.stem}.png" if kinds[out] == "folder" else out
-        there = _find_kind(target) is not None
-        if there and (target.samefile(image) or target.samefile(mask)):
-            raise GlamaError(f"{target} is an input itself; choose another output")
-        check_overwrite(target, is_there=there, overwrite=overwrite, place="output")
-        check_writable(target)
-        return [Job(image, mask, target)]
-    if kinds[out] == "file":
-        raise GlamaError(f"`out` {out} is a file; a folder is needed for a folder of images")
-    if kinds[out] == "folder" and (out.samefile(image) or out.samefile(mask)):
-        raise GlamaError(f"`out` {out} is a folder of the inputs; choose another")
-    sources, masks = _list_images_by_stem(image), _list_masks_by_stem(mask)
-    if not sources:
-        left = "".join(f"; it has {part}" for part in describe_left_out(image, mask, out))
-        raise GlamaError(f"{image} has no images ({', '.join(sorted(images.SUFFIXES))}){left}")
-    check_writable(out)
-    return [Job(path, masks.get(stem), out / f"{stem}.png") for stem, path in sources.items()]
-
-
-def _find_kind(path: Path) -> Literal["file", "folder"] | None:
-    """Return the kind of entry at a path; None if the path does not exist. Raises GlamaError for a bad path."""
-    check_path(path)
-    if path.is_dir():
-        return "folder"
-    return "file" if path.exists() else None
-
-
-def _is_image(path: Path) -> bool:
-    """Return whether an entry of a folder is an image, by its name."""
-    return path.suffix.lower() in images.SUFFIXES and not path.name.startswith(".") and not path.is_dir()
-
-
-def _list_images_by_stem(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in sorted(filter(_is_image, folder.iterdir())):
-        if path.stem in found:
-            raise GlamaError(
-                f"{found[path.stem]} and {path.name} have one stem, which pairs images with masks; rename one"
-            )
-        found[path.stem] = path
-    return found
-
-
-def _list_masks_by_stem(folder: Path) -> dict[str, Path]:
-    """Return the masks by stem.
-
-    A file that is not an image stands for its stem where no image has the stem. Reading the file explains its kind.
-    """
-    others = {path.stem: path for path in sorted(folder.iterdir()) if _is_other_file(path)}
-    return others | _list_images_by_stem(folder)
-
-
-def _is_other_file(path: Path) -> bool:
-    return not (_is_image(path) or path.name.startswith(".") or path.is_dir())
-
-
-def describe_left_out(image: Path, mask: Path, out: Path) -> list[str]:
-    """Describe the files that a run over two folders does not read.
-
-    Args:
-        image: the folder of images.
-        mask: the folder of masks.
-        out: the folder of outputs. The folder and its parents are not counted.
-
-    Returns:
-        Parts of a sentence; empty if the run reads everything.
-    """
-    own = {each for path in (image, mask, out) for each in (path.resolve(), *path.resolve().parents)}
-    entries = [path for path in sorted(image.iterdir()) if path.resolve() not in own]
-    hidden = [path for path in entries if path.name.startswith(".")]
-    folders = [path for path in entries if path.is_dir() and path not in hidden]
-    others = [path for path in entries if _is_other_file(path)]
-    stems = {path.stem for path in entries if _is_image(path)}
-    unused = [path for stem, path in sorted(_list_masks_by_stem(mask).items()) if stem not in stems]
-    no_masks = [path for path in unused if _is_other_file(path)]
-    parts = [
-        _describe_count(others, "file that is not a supported image", "files that are not supported images"),
-        _describe_count(folders, "subfolder", "subfolders"),
-        _describe_count(
-            [path for path in unused if _is_image(path)], "mask without an image", "masks without an image"
-        ),
-        _describe_count(no_masks, "file that is not a supported mask", "files that are not supported masks"),
-    ]
-    if hidden:
-        parts.append(f"{len(hidden)} hidden {'file' if len(hidden) == 1 else 'files'}")
-    return [part for part in parts if part]
-
-
-def _describe_count(paths: Sequence[Path], one: str, several: str) -> str:
-    """Describe a number of files, for example "2 subfolders (a, b)"; empty for none."""
-    if not paths:
-        return ""
-    names = [path.name for path in paths[:_MAX_NAMES_SHOWN]] + ["…"] * (len(paths) > _MAX_NAMES_SHOWN)
-    return f"{len(paths)} {one if len(paths) == 1 else several} ({', '.join(names)})"
 
 
 def run_jobs(
@@ -377,7 +239,7 @@ def read_job(job: Job, masks: Masks = AS_THEY_ARE) -> _Inputs:
     """
     images.check_suffix(job.out)
     if job.mask is None:
-        raise ImageError(f"{job.image} has no mask: the folder of masks has no {job.image.stem}.png (or .jpg, …)")
+        raise ImageError(f"{job.image} has no mask: the folder of masks has no {job.expected_mask}")
     stored = decoding.read_size(job.image), decoding.read_size(job.mask)
     _check_sizes(job, *stored)
     picture, mask = images.read_image(job.image), read_mask(job.mask, masks.rule)

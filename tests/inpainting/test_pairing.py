@@ -1,0 +1,158 @@
+"""Images of a folder find their masks by name, and outputs keep the folder's form."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glama_deploy.errors import GlamaError
+from glama_deploy.inpainting.folder import read_job, run_jobs
+from glama_deploy.inpainting.pairing import FolderRule, describe_left_out, pair_jobs
+
+
+@pytest.fixture
+def make(tmp_path):
+    """A function that makes small image files, and returns their folder."""
+
+    def make(folder: str, *names: str) -> Path:
+        for name in names:
+            path = tmp_path / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image = Image.new("L", (40, 30))
+            image.paste(255, (10, 10, 20, 20))
+            image.save(path, "PNG" if path.suffix not in (".jpg", ".JFIF") else "JPEG")
+        return tmp_path / folder
+
+    return make
+
+
+def names(jobs, base: Path) -> list[tuple[str, str | None, str]]:
+    return [
+        (*(path and str(path.relative_to(base)) for path in (job.image, job.mask)), str(job.out.relative_to(base)))
+        for job in jobs
+    ]
+
+
+def test_one_mask_serves_all_images_of_a_folder(make, tmp_path):
+    images, mask = make("images", "a.png", "b.JFIF"), make(".", "mask.png") / "mask.png"
+    jobs = pair_jobs(images, mask, tmp_path / "out")
+    assert names(jobs, tmp_path) == [
+        ("images/a.png", "mask.png", "out/a.png"),
+        ("images/b.JFIF", "mask.png", "out/b.png"),
+    ]
+    assert describe_left_out(images, mask, tmp_path / "out") == []
+
+
+def test_the_one_mask_may_lie_among_the_images(make, tmp_path):
+    images = make("images", "a.png", "mask.png")
+    assert names(pair_jobs(images, images / "mask.png", tmp_path / "out"), tmp_path) == [
+        ("images/a.png", "images/mask.png", "out/a.png")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "mask"),
+    [("{stem}_mask.png", "a_mask.png"), ("{stem}_mask{n}.png", "a_mask001.png"), ("mask-{stem}", "mask-a.jpg")],
+)
+def test_masks_beside_their_images_are_found_by_their_names(make, tmp_path, pattern, mask):
+    folder = make("all", "a.png", "b.png", mask)
+    jobs = pair_jobs(folder, folder, tmp_path / "out", rule=FolderRule(mask_name=pattern))
+    assert names(jobs, tmp_path) == [
+        ("all/a.png", f"all/{mask}", "out/a.png"),
+        ("all/b.png", None, "out/b.png"),
+    ]
+    expected = pattern.replace("{stem}", "b") + ("" if pattern.endswith(".png") else r"\.png \(or \.jpg")
+    with pytest.raises(GlamaError, match=f"b.png has no mask: the folder of masks has no {expected}"):
+        read_job(jobs[1])
+
+
+def test_two_masks_of_one_image_are_refused(make, tmp_path):
+    folder = make("all", "a.png", "a_mask1.png", "a_mask2.png")
+    with pytest.raises(GlamaError, match=r"a_mask1.png and a_mask2.png are masks of one image, a; remove or rename"):
+        pair_jobs(folder, folder, tmp_path / "out", rule=FolderRule(mask_name="{stem}_mask{n}"))
+
+
+def test_images_of_one_stem_are_kept_apart_by_their_full_names(make, tmp_path):
+    images, masks = make("images", "a.png", "a.jpg", "b.png"), make("masks", "a.jpg.png", "a.png", "b.png")
+    assert names(pair_jobs(images, masks, tmp_path / "out"), tmp_path) == [
+        ("images/a.jpg", "masks/a.jpg.png", "out/a.jpg.png"),
+        ("images/a.png", "masks/a.png", "out/a.png.png"),
+        ("images/b.png", "masks/b.png", "out/b.png"),
+    ]
+    assert describe_left_out(images, masks, tmp_path / "out") == []
+
+
+def test_subfolders_are_kept(make, tmp_path):
+    images = make("images", "a.png", "x/a.png", "x/y/b.png", ".hidden/c.png")
+    masks = make("masks", "a.png", "x/a.png", "x/z.png")
+    rule = FolderRule(recursive=True)
+    assert names(pair_jobs(images, masks, images / "out", rule=rule), tmp_path) == [
+        ("images/a.png", "masks/a.png", "images/out/a.png"),
+        ("images/x/a.png", "masks/x/a.png", "images/out/x/a.png"),
+        ("images/x/y/b.png", None, "images/out/x/y/b.png"),
+    ]
+    assert describe_left_out(images, masks, images / "out", rule) == [
+        "1 mask without an image (z.png)",
+        "1 hidden file",
+    ]
+    assert [job.image.name for job in pair_jobs(images, masks, images / "out")] == ["a.png"]
+
+
+def test_outputs_and_masks_below_the_images_are_no_images(make, tmp_path):
+    images = make("images", "a.png", "masks/a.png", "out/old.png")
+    jobs = pair_jobs(images, images / "masks", images / "out", rule=FolderRule(recursive=True))
+    assert names(jobs, images) == [("a.png", "masks/a.png", "out/a.png")]
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_letters_with_accents_pair_in_both_forms_of_unicode(make, tmp_path, forms):
+    image, mask = (unicodedata.normalize(form, "Café.png") for form in forms)
+    images, masks = make("images", image), make("masks", mask)
+    (job,) = pair_jobs(images, masks, tmp_path / "out")
+    assert (job.mask, job.out.name) == (masks / mask, image)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "outputs"),
+    [
+        ("png", ["a.png", "b.png"]),
+        ("webp", ["a.webp", "b.webp"]),
+        ("jpg", ["a.jpg", "b.jpg"]),
+        ("keep", ["a.jpg", "b.png"]),
+    ],
+)
+def test_outputs_have_the_format_that_is_chosen(make, tmp_path, chosen, outputs):
+    images, masks = make("images", "a.jpg", "b.png"), make("masks", "a.png", "b.png")
+    jobs = pair_jobs(images, masks, tmp_path / "out", rule=FolderRule(format=chosen))
+    assert {result.state for result in run_jobs(lambda image, mask: image, jobs)} == {"written"}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == outputs
+    kinds = {".png": "PNG", ".jpg": "JPEG", ".webp": "WEBP"}
+    for path in (tmp_path / "out").iterdir():
+        with Image.open(path) as image:
+            assert image.format == kinds[path.suffix]
+            assert np.asarray(image).shape[:2] == (30, 40)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"mask_name": "mask.png"}, "`mask_name` is 'mask.png'; a name with {stem} once is expected"),
+        ({"mask_name": "{stem}/{stem}"}, "a name with {stem} once is expected"),
+        ({"format": "gif"}, "`format` is 'gif'; expected keep, png, jpg, webp"),
+    ],
+)
+def test_a_rule_that_does_not_exist_is_refused(wrong, says):
+    with pytest.raises(GlamaError, match=says):
+        FolderRule(**wrong)
+
+
+def test_rules_for_folders_are_refused_for_files(make, tmp_path):
+    folder = make("all", "a.png", "m.png")
+    with pytest.raises(GlamaError, match="is a file; `mask_name`, `recursive` and `format` are for folders"):
+        pair_jobs(folder / "a.png", folder / "m.png", tmp_path / "out.png", rule=FolderRule(format="keep"))
+    with pytest.raises(GlamaError, match="are the same folder; pass the masks' own, or set `mask_name`"):
+        pair_jobs(folder, folder, tmp_path / "out")
