@@ -1,12 +1,14 @@
 """Filling a hole from a box around it: quality, by the context that the box shows.
 
-    python benchmarks/quality/boxes.py [--photos FOLDER] [--kinds object strip] [--contexts 0.5:64:9999 0.5:64:128]
+    python benchmarks/quality/boxes.py [--photos FOLDER] [--kinds object strip] [--contexts 0.5:64:9999 0.5:64:128:8]
+        [--against whole]
 
-A context is SHARE:LEAST:MOST. The box shows that share of the hole's longer side on each side of the hole, within the
-bounds in pixels. Each photograph gets holes at random places: ellipses of 100 to 360 pixels, and strips of 50 to 120
-rows and 350 to 600 columns, as far as the photograph goes. Sizes and places vary, because the place of a hole in its
-box matters to a network that reduces the picture. PSNR of the missing pixels (dB, mean over holes) against the first
-context, with the standard error of the mean.
+A context is SHARE:LEAST:MOST[:GRID]. The box shows that share of the hole's longer side on each side of the hole,
+within the bounds in pixels. With a grid of 8, its edges are multiples of 8 pixels of the photograph, as far as it goes.
+Each photograph gets holes at random places: ellipses of 100 to 360 pixels, and strips of 50 to 120 rows and 350 to 600
+columns, as far as the photograph goes. Sizes and places vary, because the place of a hole in its box matters to a
+network that reduces the picture. PSNR of the missing pixels (dB, mean over holes), and the gain over the first context,
+with the standard error of the mean. The reference is the photograph, or the whole photograph as the network fills it.
 """
 
 from __future__ import annotations
@@ -43,15 +45,17 @@ class Context:
         share: share of the hole's longer side.
         least: at least these pixels.
         most: at most these pixels.
+        grid: the box's edges are multiples of these pixels.
     """
 
     share: float
     least: int
     most: int
+    grid: int = 1
 
     @classmethod
     def parse(cls, text: str) -> Context:
-        """Parse SHARE:LEAST:MOST.
+        """Parse SHARE:LEAST:MOST[:GRID].
 
         Args:
             text: the text.
@@ -59,8 +63,8 @@ class Context:
         Returns:
             The context.
         """
-        share, least, most = text.split(":")
-        return cls(float(share), int(least), int(most))
+        share, *pixels = text.split(":")
+        return cls(float(share), *map(int, pixels))
 
     def find_box(self, hole: Span, shape: tuple[int, int]) -> Span:
         """Return the box of a hole.
@@ -70,9 +74,12 @@ class Context:
             shape: height and width of the image in pixels.
 
         Returns:
-            The box. Its sides are multiples of 8, or those of the image.
+            The box. Its sides are multiples of 8, or those of the image. With a grid of 8 its edges are multiples of 8,
+            or those of the image.
         """
         need = hole.grown(min(self.most, max(self.least, round(self.share * max(hole.size)))))
+        edges = (need.top, need.left, need.bottom, need.right)
+        need = Span(*((edge + self.grid // 2) // self.grid * self.grid for edge in edges))
         high, wide = (min(next_side(side), extent) for side, extent in zip(need.size, shape, strict=True))
         top = min(max(0, (need.top + need.bottom - high) // 2), shape[0] - high)
         left = min(max(0, (need.left + need.right - wide) // 2), shape[1] - wide)
@@ -101,7 +108,9 @@ def draw_hole(kind: str, shape: tuple[int, int], rng: np.random.Generator) -> tu
     return mask, hole
 
 
-def measure_error(inpainter: Inpainter, image: np.ndarray, missing: np.ndarray, box: Span) -> float:
+def measure_error(
+    inpainter: Inpainter, image: np.ndarray, missing: np.ndarray, box: Span, reference: np.ndarray
+) -> float:
     """Fill the missing pixels of a box from the box alone.
 
     Args:
@@ -109,12 +118,13 @@ def measure_error(inpainter: Inpainter, image: np.ndarray, missing: np.ndarray, 
         image: uint8 [H, W, 3].
         missing: bool [H, W].
         box: the part of the image that the network is shown.
+        reference: what the missing pixels should be, uint8 [H, W, 3].
 
     Returns:
         The mean square of the error of the missing pixels, from 0 to 1.
     """
     crop, here = np.ascontiguousarray(image[box.slices]), missing[box.slices]
-    return compute_mean_square(inpainter(crop, here, region="full")[here], crop[here])
+    return compute_mean_square(inpainter(crop, here, region="full")[here], reference[box.slices][here])
 
 
 def main() -> None:
@@ -127,10 +137,11 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="+", choices=HOLE_SIDES, default=list(HOLE_SIDES))
     contexts = ["0.5:64:9999", "0.5:64:128", "0.33:64:9999", "0:64:64"]
     parser.add_argument("--contexts", type=Context.parse, nargs="+", default=[*map(Context.parse, contexts)])
+    parser.add_argument("--against", choices=("photograph", "whole"), default="photograph", help="the reference")
     options = parser.parse_args()
     inpainter = glama_deploy.load(options.model, options.backend, compile_sizes=False)
     rng = np.random.default_rng(0)
-    table = Table("holes", "share", "least", "most", "pixels", "PSNR", "gain", title=inpainter.description)
+    table = Table("holes", "share", "least", "most", "grid", "pixels", "PSNR", "gain", title=inpainter.description)
     errors: dict[tuple[str, Context], list[float]] = {}
     pixels: dict[tuple[str, Context], list[int]] = {}
     for path in list_photos(options.photos):
@@ -138,9 +149,10 @@ def main() -> None:
         shape = image.shape[0], image.shape[1]
         for kind in options.kinds * options.holes:
             missing, hole = draw_hole(kind, shape, rng)
+            reference = image if options.against == "photograph" else inpainter(image, missing, region="full")
             for context in options.contexts:
                 box = context.find_box(hole, shape)
-                error = measure_error(inpainter, image, missing, box)
+                error = measure_error(inpainter, image, missing, box, reference)
                 errors.setdefault((kind, context), []).append(max(error, LEAST_MEAN_SQUARE))
                 pixels.setdefault((kind, context), []).append(box.size[0] * box.size[1])
     for kind in options.kinds:
@@ -154,6 +166,7 @@ def main() -> None:
                 f"{context.share:g}",
                 str(context.least),
                 str(context.most),
+                str(context.grid),
                 f"{statistics.mean(pixels[kind, context]):,.0f}",
                 f"{statistics.mean(found):.2f} dB",
                 f"{statistics.mean(gains):+.2f} ± {deviation:.2f} dB",

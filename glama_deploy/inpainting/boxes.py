@@ -2,11 +2,14 @@
 
 A hole is a set of missing pixels whose 16×16 cells touch, with its bounding box. A hole needs context on each side, as
 far as the image goes: half of its longer side, but at least MIN_CONTEXT_PIXELS, and not more than MAX_CONTEXT_PIXELS or
-a quarter of its shorter side. The pixels of a long strip are near its longer edges.
+a quarter of its shorter side. The pixels of a long strip are near its longer edges. The edges of the context are moved
+to the nearest multiples of 8 pixels of the image. The network then reduces the same squares of pixels as in the whole
+image.
 
 A box is a hole with its context. Sides are rounded up to multiples of 8. For an engine that compiles each size, sides
 are rounded up to BOX_SIDES, and boxes are square unless they are long. A box is not larger than the image or the
-engine's largest size, and is moved to lie within the image.
+engine's largest size, and is moved to lie within the image. Its corner is a multiple of 8, except where the box ends
+with an image whose side is not one.
 
 Holes share a box where one box costs less than two (:mod:`glama_deploy.inpainting.clusters`). A shared box shows the
 context of each of its holes. Boxes and bounding boxes of holes may overlap: a pixel is filled with the first hole that
@@ -29,7 +32,7 @@ from glama_deploy.bundle import SizeRange
 from glama_deploy.inpainting.clusters import merge_boxes
 from glama_deploy.inpainting.common_sizes import choose_common_sizes
 from glama_deploy.inpainting.components import find_components
-from glama_deploy.network import next_side
+from glama_deploy.network import SIZE_MULTIPLE, next_side
 
 #: Side of the cells in which holes are found, in pixels. Missing pixels in cells that touch are one hole.
 CELL_PIXELS = 16
@@ -168,7 +171,7 @@ class Box:
 
     Attributes:
         hole: bounding box of the holes.
-        need: bounding box of the holes with their context, which may leave the image.
+        need: bounding box of the needs of the holes (:func:`find_need`), which may leave the image.
         span: the pixels that are shown. They contain the hole, and the need as far as the image goes.
         cost: cost of running the box, in pixels.
     """
@@ -320,7 +323,7 @@ class Rule:
 
     def _make_hole_box(self, hole: Span, shape: tuple[int, ...]) -> Box | None:
         """Return the box of one hole; None if the engine takes no box that contains the hole with its context."""
-        return self._make_box(hole, hole.grown(context_margin(hole, self.context)), shape)
+        return self._make_box(hole, find_need(hole, self.context), shape)
 
     def _make_box(self, hole: Span, need: Span, shape: tuple[int, ...]) -> Box | None:
         """Return the box that shows a hole and a need; None if the engine takes no such box."""
@@ -336,8 +339,10 @@ class Rule:
     def _place_box(self, hole: Span, need: Span, size: tuple[int, int], shape: tuple[int, ...]) -> Box:
         """Return the box of a size that shows a hole and a need, moved to lie within the image."""
         (high, wide), (tall, broad) = size, shape[:2]
-        top = min(max(0, (need.top + need.bottom - high) // 2), tall - high)
-        left = min(max(0, (need.left + need.right - wide) // 2), broad - wide)
+        top, left = (
+            min(max(0, (start + stop - side) // 2 // SIZE_MULTIPLE * SIZE_MULTIPLE), extent - side)
+            for start, stop, side, extent in ((need.top, need.bottom, high, tall), (need.left, need.right, wide, broad))
+        )
         return Box(hole, need, Span(top, left, top + high, left + wide), self.cost_of(high, wide))
 
     def _round_side(self, axis: int, wanted: int, extent: int) -> int:
@@ -372,6 +377,22 @@ def context_margin(hole: Span, context: float = CONTEXT_SHARE) -> int:
     """
     most = max(MAX_CONTEXT_PIXELS, round(MAX_CONTEXT_SHARE * min(hole.size)))
     return max(MIN_CONTEXT_PIXELS, min(most, round(context * max(hole.size))))
+
+
+def find_need(hole: Span, context: float = CONTEXT_SHARE) -> Span:
+    """Return a hole with its context, between multiples of 8 pixels.
+
+    Args:
+        hole: bounding box of the hole.
+        context: context as a share of the hole's longer side.
+
+    Returns:
+        A rectangle that may leave the image. On each side the context is at most 4 pixels more or less than
+        :func:`context_margin`.
+    """
+    around = hole.grown(context_margin(hole, context))
+    edges = (around.top, around.left, around.bottom, around.right)
+    return Span(*((edge + SIZE_MULTIPLE // 2) // SIZE_MULTIPLE * SIZE_MULTIPLE for edge in edges))
 
 
 def total_cost(found: Sequence[Box]) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import cv2
 import numpy as np
 import pytest
@@ -27,6 +29,7 @@ from glama_deploy.inpainting.boxes import (
     bounding_box,
     context_margin,
     find_holes,
+    find_need,
     group_by_size,
     total_cost,
 )
@@ -71,14 +74,15 @@ def test_boxes_are_squared_only_as_far_as_the_engine_goes():
 
 def shown(box: Box, hole: Span, shape: tuple[int, ...]) -> bool:
     """Whether a box contains a hole with its context, as far as the image goes."""
-    margin = context_margin(hole)
-    wanted = Span(
-        max(0, hole.top - margin),
-        max(0, hole.left - margin),
-        min(shape[0], hole.bottom + margin),
-        min(shape[1], hole.right + margin),
-    )
+    need = find_need(hole)
+    wanted = Span(max(0, need.top), max(0, need.left), min(shape[0], need.bottom), min(shape[1], need.right))
     return box.hole.contains(hole) and box.span.contains(wanted)
+
+
+def is_aligned(span: Span, shape: tuple[int, ...]) -> bool:
+    """Whether a box starts at multiples of 8 pixels, or ends with the image."""
+    rows, columns = (span.top, span.bottom, shape[0]), (span.left, span.right, shape[1])
+    return all(start % 8 == 0 or stop == extent for start, stop, extent in (rows, columns))
 
 
 @given(masks(), st.sampled_from([0.0, 1 / 2500]), st.booleans())
@@ -93,6 +97,7 @@ def test_every_hole_is_in_a_box_with_its_context(missing, long_side, compiled):
         assert box.span.contains(box.hole)
         for side, extent in zip(box.span.size, missing.shape, strict=True):
             assert side in BOX_SIDES or side == extent if compiled else side % 8 == 0 or side == extent
+        assert is_aligned(box.span, missing.shape)
     assert filled[missing].all()
     for hole in find_holes(missing):
         assert any(shown(box, hole, missing.shape) for box in found)
@@ -156,7 +161,7 @@ def test_a_box_of_two_holes_shows_what_each_needs_and_no_more():
     missing[500:510, 200:210] = missing[500:510, 500:510] = True
     for box in find_boxes(Rule(ANY_SIZE, overhead_pixels=512**2), missing):
         # 64 pixels around both make 138x438; half of their distance, 155 pixels, would make 320x620
-        assert box.span.size == (144, 440)
+        assert box.span.size == (136, 440)
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -185,7 +190,7 @@ def need(missing: np.ndarray) -> int:
     """Pixels that the holes need: the area that their bounding boxes cover together, each with its context."""
     covered = np.zeros_like(missing)
     for hole in find_holes(missing):
-        around = hole.grown(context_margin(hole))
+        around = find_need(hole)
         covered[max(0, around.top) : around.bottom, max(0, around.left) : around.right] = True
     return int(covered.sum())
 
@@ -252,6 +257,7 @@ def test_shared_sizes_show_no_less_and_cost_no_more_than_sizes_of_their_own(miss
     for before, after in zip(found, shared, strict=True):
         assert (after.hole, after.need) == (before.hole, before.need)
         assert Span(0, 0, *missing.shape).contains(after.span)
+        assert is_aligned(after.span, missing.shape)
         for side, own, extent in zip(after.span.size, before.span.size, missing.shape, strict=True):
             assert own <= side <= extent
             assert side % 8 == 0 or side == extent
@@ -266,7 +272,7 @@ def test_boxes_of_nearly_one_size_become_one_and_far_sizes_stay_apart():
     rule = Rule(ANY_SIZE)
     *small, large = rule.share_sizes(rule.find_boxes(missing)[0], missing.shape)
     assert {box.span.size for box in small} == {(160, 160)}
-    assert large.span.size == (1056, 1056)  # 700 + 2·175
+    assert large.span.size == (1048, 1048)  # 700 + 2·175
 
 
 def test_sizes_are_not_shared_where_the_larger_box_does_not_fit():
@@ -274,9 +280,9 @@ def test_sizes_are_not_shared_where_the_larger_box_does_not_fit():
     missing[100:110, 100:130] = missing[700:730, 700:710] = True
     rule = Rule(ANY_SIZE)
     found = rule.find_boxes(missing)[0]
-    assert {box.span.size for box in rule.share_sizes(found, missing.shape)} == {(160, 160)}
-    apart = rule.share_sizes(found, missing.shape, lambda height, width: height * width <= 140 * 160)
-    assert [box.span.size for box in apart] == [box.span.size for box in found] == [(144, 160), (160, 144)]
+    assert {box.span.size for box in rule.share_sizes(found, missing.shape)} == {(152, 152)}
+    apart = rule.share_sizes(found, missing.shape, lambda height, width: height * width <= 140 * 152)
+    assert [box.span.size for box in apart] == [box.span.size for box in found] == [(136, 152), (152, 136)]
 
 
 def test_thousands_of_sizes_become_few():
@@ -332,7 +338,7 @@ def test_boxes_for_compiled_sizes_are_square_unless_they_are_long():
     (box,) = find_boxes(Rule(ANY_SIZE, compiles_sizes=True), missing)
     assert box.span.size == (448, 448)
     (box,) = find_boxes(Rule(ANY_SIZE), missing)
-    assert box.span.size == (216, 400)
+    assert box.span.size == (208, 400)
     missing[100:110, 300:700] = True
     (box,) = find_boxes(Rule(ANY_SIZE, compiles_sizes=True), missing)
     assert box.span.size == (320, 896)
@@ -343,6 +349,27 @@ def test_boxes_for_compiled_sizes_are_square_unless_they_are_long():
 )
 def test_context_is_half_of_the_hole_up_to_a_bound_that_grows_with_its_shorter_side(size, margin):
     assert context_margin(Span(0, 0, *size)) == margin
+
+
+@given(*[st.integers(0, 4000)] * 4)
+def test_the_edges_of_the_context_are_the_nearest_multiples_of_8(top, left, height, width):
+    hole = Span(top, left, top + height + 1, left + width + 1)
+    around, need = hole.grown(context_margin(hole)), find_need(hole)
+    for exact, edge in zip(astuple(around), astuple(need), strict=True):
+        assert edge % 8 == 0
+        assert abs(edge - exact) <= 4
+
+
+@pytest.mark.parametrize("least", [64, 256])
+def test_a_hole_that_an_engine_takes_at_one_place_is_taken_at_every_place(least):
+    """Rounding moves both edges of a context, so the side is never more than the next multiple of 8."""
+    rule = Rule(SizeRange(min=(least, least), opt=(256, 256), max=(256, 256)))
+    for place in range(400, 408):
+        missing = np.zeros((2000, 2000), bool)
+        missing[place : place + 128, place : place + 128] = True  # with its context 256
+        (box,) = find_boxes(rule, missing)
+        assert box.span.size == (256, 256)
+        assert shown(box, box.hole, missing.shape)
 
 
 def pays(rule: Rule, missing: np.ndarray) -> bool:

@@ -248,7 +248,7 @@ def test_a_hole_that_memory_does_not_hold_is_filled_by_tiles(tiny_bundle, scene,
 
 def test_holes_that_fit_one_by_one_are_not_joined_to_what_does_not(tiny_bundle, monkeypatch, caplog):
     image, mask = np.zeros((900, 900, 3), np.uint8), np.zeros((900, 900), bool)
-    mask[300:400, 100:400] = mask[480:580, 100:400] = True
+    mask[304:404, 100:400] = mask[480:580, 100:400] = True
     inpainter = glama_deploy.load(tiny_bundle.path, "openvino")
     rule = Rule(inpainter._runner.sizes)
     alone, _ = rule.find_boxes(mask)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import glama_deploy
-from glama_deploy.inpainting.boxes import context_margin, find_holes
+from glama_deploy.bundle import ANY_SIZE
+from glama_deploy.inpainting.boxes import Rule, find_holes, find_need
 
 PAGE = Path(glama_deploy.__file__).parent / "server" / "page"
 
@@ -49,18 +50,19 @@ def masks() -> list[np.ndarray]:
     return made
 
 
-def test_holes_and_context_are_those_of_python(screen, masks):
+def test_holes_their_context_and_their_boxes_are_those_of_python(screen, masks):
     alone = [missing for missing in masks if len(find_holes(missing)) == 1]
     assert len(alone) >= 5
     for missing in alone:
         (hole,) = find_holes(missing)
         (box,) = plan(screen, missing)
         assert edges(box["hole"]) == (hole.top, hole.left, hole.bottom, hole.right)
-        need = hole.grown(context_margin(hole))
-        assert edges(box["need"]) == (need.top, need.left, need.bottom, need.right)
+        (own,), _ = Rule(ANY_SIZE).find_boxes(missing)
+        for part, expected in (("need", own.need), ("span", own.span)):
+            assert edges(box[part]) == (expected.top, expected.left, expected.bottom, expected.right)
 
 
-def test_boxes_contain_every_hole_with_its_context_in_sides_of_multiples_of_8(screen, masks):
+def test_boxes_contain_every_hole_with_its_context_and_have_edges_at_multiples_of_8(screen, masks):
     for missing in masks:
         height, width = missing.shape
         boxes, shown = plan(screen, missing), np.zeros_like(missing)
@@ -68,8 +70,9 @@ def test_boxes_contain_every_hole_with_its_context_in_sides_of_multiples_of_8(sc
             top, left, bottom, right = edges(box["span"])
             assert 0 <= top < bottom <= height
             assert 0 <= left < right <= width
-            assert (bottom - top) % 8 == 0 or bottom - top == height
-            assert (right - left) % 8 == 0 or right - left == width
+            for first, last, extent in ((top, bottom, height), (left, right, width)):
+                assert (last - first) % 8 == 0 or last - first == extent
+                assert first % 8 == 0 or last == extent
             hole = edges(box["hole"])
             shown[hole[0] : hole[2], hole[1] : hole[3]] = True
             need = edges(box["need"])
@@ -79,7 +82,7 @@ def test_boxes_contain_every_hole_with_its_context_in_sides_of_multiples_of_8(sc
             assert right >= min(width, need[3])
         assert shown[missing].all()
         for hole in find_holes(missing):
-            need = hole.grown(context_margin(hole))
+            need = find_need(hole)
             assert any(
                 box["need"]["top"] <= need.top
                 and box["need"]["left"] <= need.left
@@ -100,8 +103,7 @@ def test_boxes_that_are_joined_cost_less_than_apart(screen, masks):
         counts.append((len(boxes), len(holes)))
         apart = 0
         for hole in holes:
-            need = hole.grown(context_margin(hole))
-            sides = [min(extent, -(-side // 8) * 8) for side, extent in zip(need.size, (height, width), strict=True)]
+            sides = [min(side, extent) for side, extent in zip(find_need(hole).size, (height, width), strict=True)]
             apart += sides[0] * sides[1] + 64 * 64
         assert sum(cost(edges(box["span"])) for box in boxes) <= apart
     assert any(boxes < holes for boxes, holes in counts)

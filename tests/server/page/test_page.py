@@ -9,27 +9,23 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from fakes.recording_server import RecordingServer
-from glama_deploy.inpainting.boxes import Span, context_margin, find_holes
+from glama_deploy.bundle import ANY_SIZE
+from glama_deploy.inpainting.boxes import Rule, Span
 
 
 def read(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
-def find_span(hole: Span, size: tuple[int, int]) -> Span:
-    """Return what the page shows the network of a hole: the hole with its context, in sides of multiples of 8."""
-    need, sides = hole.grown(context_margin(hole)), []
-    for start, stop, extent in ((need.top, need.bottom, size[0]), (need.left, need.right, size[1])):
-        side = min(extent, -(-(stop - start) // 8) * 8)
-        first = min(max(0, (start + stop - side) // 2), extent - side)
-        sides.append((first, first + side))
-    return Span(sides[0][0], sides[1][0], sides[0][1], sides[1][1])
+def find_span(missing: np.ndarray) -> Span:
+    """Return what the page shows the network of an image with one hole."""
+    (box,), _ = Rule(ANY_SIZE).find_boxes(missing)
+    return box.span
 
 
 def fill(inpainter, image: np.ndarray, missing: np.ndarray) -> np.ndarray:
     """Return the image with its only hole filled as the page has it filled: the box around the hole is shown."""
-    (hole,) = find_holes(missing)
-    span = find_span(hole, missing.shape)
+    span = find_span(missing)
     result = image.copy()
     filled = inpainter(np.ascontiguousarray(image[span.slices]), missing[span.slices])
     result[span.slices][missing[span.slices]] = filled[missing[span.slices]]
@@ -96,8 +92,7 @@ def test_of_a_picture_of_24_megapixels_only_the_box_is_sent(screen, server, tmp_
     screen.run("fill")
     screen.status("Filled in")
     (asked,) = server.asked
-    (hole,) = find_holes(missing)
-    assert read(asked["image"]).shape[:2] == find_span(hole, missing.shape).size
+    assert read(asked["image"]).shape[:2] == find_span(missing).size
     assert read(asked["image"]).size < image.size / 20
     np.testing.assert_array_equal(read(screen.download()[1]), fill(inpainter, image, missing))
 

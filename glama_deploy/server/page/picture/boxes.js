@@ -1,7 +1,7 @@
 /**
  * Boxes: the parts of a picture that a network is shown to fill its holes. The rules are those of
  * glama_deploy/inpainting/boxes.py. A hole is the bounding box of missing pixels whose 16×16 cells touch. A box shows a
- * hole with its context, and its sides are multiples of 8, as far as the picture goes. Pure functions, without DOM.
+ * hole with its context. Its edges lie at multiples of 8, as far as the picture goes. Pure functions, without DOM.
  */
 import { grow, heightOf, intersect, isEmpty, makeRect, unite, widthOf } from "./rects.js";
 
@@ -23,7 +23,7 @@ const MAX_HOLES = 100;
 /** Return the boxes {hole, need, span} that together contain all missing pixels of a mask {data, width, height}. */
 export function planBoxes(mask) {
   const holes = findHoles(mask);
-  const boxes = holes.map((hole) => makeBox(hole, grow(hole, contextMargin(hole)), mask));
+  const boxes = holes.map((hole) => makeBox(hole, findNeed(hole), mask));
   if (boxes.length > MAX_HOLES) return [boxes.reduce((one, other) => joinBoxes(one, other, mask))];
   return mergeBoxes(boxes, mask);
 }
@@ -73,6 +73,13 @@ export function contextMargin(hole) {
   return Math.max(MIN_CONTEXT_PIXELS, Math.min(most, roundHalfToEven(CONTEXT_SHARE * longer)));
 }
 
+/** Return a hole with its context. Its edges are moved to the nearest multiples of 8. */
+export function findNeed(hole) {
+  const { left, top, right, bottom } = grow(hole, contextMargin(hole));
+  const round = (edge) => Math.floor(edge / SIDE_MULTIPLE + 0.5) * SIDE_MULTIPLE;
+  return makeRect(round(left), round(top), round(right), round(bottom));
+}
+
 /** Round as Python does. */
 function roundHalfToEven(value) {
   return value % 1 === 0.5 ? 2 * Math.round(value / 2) : Math.round(value);
@@ -84,11 +91,10 @@ function makeBox(hole, need, size) {
   return { hole, need, span: makeRect(left, top, right, bottom) };
 }
 
-/** Return the first and the last pixel (exclusive) of a box along one axis. */
+/** Return the first and the last pixel (exclusive) of a box along one axis, moved to lie within the picture. */
 function placeSide(start, stop, extent) {
-  const rounded = Math.ceil((stop - start) / SIDE_MULTIPLE) * SIDE_MULTIPLE;
-  const side = Math.min(extent, Math.max(MIN_SIDE_PIXELS, rounded));
-  const first = Math.min(Math.max(0, Math.floor((start + stop - side) / 2)), extent - side);
+  const side = Math.min(extent, stop - start);
+  const first = Math.min(Math.max(0, start), extent - side);
   return [first, first + side];
 }
 
