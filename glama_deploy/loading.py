@@ -16,7 +16,7 @@ from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.io import cache, locks
 from glama_deploy.io.files import PREFIX, check_path, remove, sha256, write_error
 from glama_deploy.runtime import choice
-from glama_deploy.runtime.base import Request, installed
+from glama_deploy.runtime.base import Request, Runner, installed
 from glama_deploy.runtime.calls import native_call
 from glama_deploy.system.packages import read_versions
 from glama_deploy.text.excerpts import excerpt
@@ -52,8 +52,9 @@ def load_model(model: str | Path, backend: str, request: Request) -> Inpainter:
         path = Path(model)
         check_path(path)
         if (path / MANIFEST).is_file():
-            request = _resolve_precision(Bundle.open(path), backend, request)
-            bundle, runner = choice.open_folder(path, backend, request)
+            resolved = _resolve_precision(Bundle.open(path), backend, request)
+            bundle, runner = choice.open_folder(path, backend, resolved)
+            _log_advice(runner, request)
             return Inpainter(runner, bundle.manifest.network)
         if path.is_dir() and not (path / "config.yaml").is_file():
             Bundle.open(path)  # raises an error that names what is wrong
@@ -103,6 +104,7 @@ def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpain
             raise
         log.warning("%s; using PyTorch", error)
         return _open_with_torch(model, request)
+    _log_advice(runner, request)
     return Inpainter(runner, bundle.manifest.network)
 
 
@@ -113,6 +115,12 @@ def _resolve_precision(bundle: Bundle, backend: str, request: Request) -> Reques
     from glama_deploy.fastest.resolution import resolve_fastest
 
     return resolve_fastest(bundle, backend, request)
+
+
+def _log_advice(runner: Runner, request: Request) -> None:
+    """Log the engine's advice on the requested precision as a warning. `fastest` was measured, and needs no advice."""
+    if runner.advice and request.precision != catalogue.FASTEST:
+        log.warning("%s", runner.advice)
 
 
 def cached_bundle(model: str | Path) -> Bundle:

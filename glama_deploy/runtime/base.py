@@ -75,6 +75,7 @@ class Runner(Protocol):
         precision: what the engine computes in: fp32, bf16, fp16, int8, int8+bf16 or int8+fp16. The part behind the plus
             is the type of the layers that are not int8.
         precisions: the precisions that the engine can compute this bundle in on this machine; empty: only its own.
+        advice: one line for a user who asked for this precision and would gain from another one; empty: none.
         sizes: sizes that the engine takes, multiples of 8. A graph with uint8 tensors and dynamic sizes takes any size,
             because it pads by itself.
         io: whether the graph's tensors are float or uint8.
@@ -91,6 +92,7 @@ class Runner(Protocol):
     device: DeviceKind
     precision: str
     precisions: tuple[str, ...] = ()
+    advice: str = ""
     sizes: SizeRange
     io: Io
     compiles_sizes: bool = False

@@ -17,6 +17,9 @@ _FEATURE_LINES = ("flags", "Features")
 #: Names of the lines of /proc/cpuinfo that name the CPU.
 _MODEL_LINES = ("model name", "Hardware", "Model")
 
+#: Name of the line of /proc/cpuinfo that names the maker of an x86 CPU, and the name of Intel there.
+_MAKER_LINE, _INTEL = "vendor_id", "GenuineIntel"
+
 #: Features that the variable switches off, by Linux's names.
 _GOVERNED = frozenset(
     {"avx", "avx2", "avx_vnni", "avx_vnni_int8", "avx_ne_convert"}
@@ -37,6 +40,9 @@ _LEVELS = {
     "AVX512_CORE_BF16": frozenset({"avx", "avx2", "avx512f", "avx512_vnni", "avx512_bf16"}),
     "AVX512_CORE_FP16": _GOVERNED - {"amx_tile", "amx_int8", "amx_bf16", "amx_fp16"},
 }
+
+#: Features of the matrix units that multiply a half type.
+_MATRIX_UNITS = frozenset({"amx_bf16", "amx_fp16"})
 
 #: Features with which a CPU computes in a half type. One of them suffices.
 _HALF_FEATURES = {
@@ -93,6 +99,21 @@ def is_half_switched_off(precision: str) -> bool:
         True if all instructions of the type are switched off. False on other CPUs.
     """
     return is_x86() and _HALF_FEATURES[precision] <= _list_switched_off()
+
+
+def has_slow_half_types() -> bool:
+    """Return whether this CPU computes in bf16 and fp16 more slowly than in fp32.
+
+    Intel's CPUs with `avx512_fp16` (Sapphire Rapids and later) are made to multiply bf16 in their matrix units (AMX).
+    Many virtual machines hide these units. Measured on an Emerald Rapids without AMX: LaMa takes 1.7 times as long in
+    bf16 and in fp16 as in fp32 (benchmarks/RESULTS-PRECISION.md). AMD's CPUs with bf16 have no matrix units, and
+    multiply bf16 twice as fast as fp32.
+
+    Returns:
+        True on such a CPU without matrix units, or where `ONEDNN_MAX_CPU_ISA` switches the units off.
+    """
+    is_intel = (_MAKER_LINE, _INTEL) in _read_lines()
+    return is_intel and "avx512_fp16" in _read_features() and features().isdisjoint(_MATRIX_UNITS)
 
 
 def _list_switched_off() -> frozenset[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 
 import glama_deploy
-from glama_deploy import catalogue
+from glama_deploy import catalogue, loading
 from glama_deploy.benchmarks.bench import contenders, run
 from glama_deploy.bundle import Bundle
 from glama_deploy.cli.bench import main as glama_bench
@@ -26,6 +27,7 @@ from glama_deploy.runtime.onnxruntime import providers
 from glama_deploy.runtime.onnxruntime import runner as onnxruntime
 from glama_deploy.runtime.openvino import runner as openvino
 from glama_deploy.runtime.tensorrt import runner as tensorrt
+from glama_deploy.system import cpu
 
 
 def failing(what: str):
@@ -221,6 +223,36 @@ def test_a_precision_that_the_cpu_lacks_falls_back_to_fp32_with_the_reason(tiny_
     inpainter = glama_deploy.load(tiny_bundle.path, "openvino", "bf16")
     assert inpainter.precision == "fp32"
     assert "this CPU has no bf16" in inpainter.description
+
+
+@pytest.fixture
+def slow_half_types(monkeypatch):
+    """A CPU that computes in bf16, and in bf16 more slowly than in fp32. The tests' CPU computes in fp32 instead."""
+    monkeypatch.setattr(openvino, "choose_precision", lambda asked, **_: ("fp32" if asked == "auto" else asked, ""))
+    monkeypatch.setitem(openvino.PRECISION_HINTS, "bf16", "f32")
+    monkeypatch.setattr(cpu, "_read_features", lambda: frozenset({"avx2", "avx512f", "avx512_bf16", "avx512_fp16"}))
+    monkeypatch.setattr(cpu, "_read_lines", lambda: (("vendor_id", "GenuineIntel"),))
+
+
+@pytest.mark.usefixtures("slow_half_types")
+@pytest.mark.parametrize("precision", ["auto", "fp32", "bf16"])
+def test_a_half_type_that_is_slow_on_the_cpu_is_a_note(tiny_bundle, tiny, caplog, precision):
+    note = (
+        "this CPU has no AMX and computes bf16 more slowly than fp32; `precision=fastest` takes the fastest precision"
+    )
+    for model in (tiny_bundle.path, tiny):
+        caplog.clear()
+        glama_deploy.load(model, "openvino", precision)
+        assert caplog.messages == ([note] if precision == "bf16" else [])
+
+
+@pytest.mark.usefixtures("slow_half_types")
+def test_the_fastest_precision_is_no_note(tiny_bundle, caplog, monkeypatch):
+    monkeypatch.setattr(
+        loading, "_resolve_precision", lambda bundle, backend, request: replace(request, precision="bf16")
+    )
+    assert glama_deploy.load(tiny_bundle.path, "openvino", "fastest").precision == "bf16"
+    assert not caplog.messages
 
 
 def test_a_compiled_model_is_kept_for_the_next_start(tiny_bundle, tmp_path, monkeypatch):

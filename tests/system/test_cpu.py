@@ -14,6 +14,7 @@ EVERYTHING = cpu._GOVERNED | {"sse4_1"}
 def new_cpu(monkeypatch):
     monkeypatch.setattr(cpu, "_read_features", lambda: EVERYTHING)
     monkeypatch.setattr(cpu.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(cpu, "_read_lines", lambda: (("vendor_id", "GenuineIntel"),))
     for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
         monkeypatch.delenv(name, raising=False)
 
@@ -54,3 +55,20 @@ def test_avx2_is_missed_below_its_level_and_on_older_cpus_alone(monkeypatch):
     assert cpu.lacks_avx2()
     monkeypatch.setattr(cpu, "_read_features", lambda: frozenset())  # another system than Linux
     assert not cpu.lacks_avx2()
+
+
+def test_half_types_are_slow_on_intels_newer_cpus_without_matrix_units_alone(monkeypatch):
+    assert not cpu.has_slow_half_types()
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16")
+    assert cpu.has_slow_half_types()
+    monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
+    monkeypatch.setattr(cpu, "_read_features", lambda: EVERYTHING - {"amx_tile", "amx_int8", "amx_bf16", "amx_fp16"})
+    assert cpu.has_slow_half_types()
+    monkeypatch.setattr(cpu, "_read_features", lambda: frozenset({"avx512f", "avx512_bf16"}))  # Cooper Lake
+    assert not cpu.has_slow_half_types()
+
+
+def test_half_types_are_not_slow_on_other_makers_cpus(monkeypatch):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16")
+    monkeypatch.setattr(cpu, "_read_lines", lambda: (("vendor_id", "AuthenticAMD"),))
+    assert not cpu.has_slow_half_types()

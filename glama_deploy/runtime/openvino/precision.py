@@ -57,6 +57,23 @@ def choose_precision(precision: str, *, quantized: bool) -> tuple[str, str]:
     return computed, f" (this CPU has {', '.join(notes)})" if notes else ""
 
 
+def advise(computed: str) -> str:
+    """Return the advice for a type that this CPU computes in, as `Runner.advice` has it.
+
+    Args:
+        computed: The type that the model computes in; of a quantized graph, the type of all layers that are not int8.
+
+    Returns:
+        One line where the type is slower than fp32; else empty.
+    """
+    if computed == "fp32" or not cpu.has_slow_half_types():
+        return ""
+    return (
+        f"this CPU has no AMX and computes {computed} more slowly than fp32; `precision=fastest` takes the fastest "
+        "precision"
+    )
+
+
 def _can_compute_in(computed: str) -> bool:
     """Return whether this CPU computes in a type."""
     # OpenVINO lists what the CPU has, also where `ONEDNN_MAX_CPU_ISA` keeps it from computing so (2026.4)

@@ -30,6 +30,7 @@ from glama_deploy.runtime.openvino.infer_requests import CompiledModel
 from glama_deploy.runtime.openvino.package import require_openvino
 from glama_deploy.runtime.openvino.precision import (
     PRECISION_HINTS,
+    advise,
     choose_precision,
     find_precisions,
     has_costly_products,
@@ -168,6 +169,7 @@ class OpenVINORunner(Runner):
         computed, note = choose_precision(request.precision, quantized=quantized)
         self.precision = catalogue.quantized_precision(computed) if quantized else computed
         self.precisions = find_precisions(has_int8=has_int8)
+        self.advice = advise(computed)
         self._config: dict[str, Any] = {
             **({"PERFORMANCE_HINT": "LATENCY"} if self.streams == 1 else {"NUM_STREAMS": self.streams}),
             "INFERENCE_PRECISION_HINT": PRECISION_HINTS[computed],
