@@ -18,6 +18,7 @@ from glama_deploy.frozen import FrozenModel
 from glama_deploy.io.files import check_path, sha256
 from glama_deploy.network import MAX_SIDE, MIN_SIDE, SIZE_MULTIPLE, NetworkConfig, next_side
 from glama_deploy.node_names import BATCH, HEIGHT, WIDTH
+from glama_deploy.text.excerpts import excerpt, quoted
 
 #: Schema 2 added optimization profiles, build settings and compute capabilities; uint8 tensors; FFT lowerings.
 SCHEMA_VERSION = 2
@@ -95,6 +96,10 @@ class Artifact(FrozenModel):
         return path
 
 
+#: The symbol of each axis of a layout whose length may be free.
+_FREE_AXES = {"N": BATCH, "H": HEIGHT, "W": WIDTH}
+
+
 class Tensor(FrozenModel):
     """An input or output of the graph."""
 
@@ -109,6 +114,10 @@ class Tensor(FrozenModel):
     def _complete(self) -> Tensor:
         if len(self.shape) != len(self.layout):
             raise ValueError(f"{self.name} has {len(self.shape)} dimensions and the layout {self.layout}")
+        for axis, side in zip(self.layout, self.shape, strict=True):
+            if isinstance(side, str) and side != _FREE_AXES.get(axis):
+                expected = f"a number or {_FREE_AXES[axis]!r}" if axis in _FREE_AXES else "a number"
+                raise ValueError(f"axis {axis} of {excerpt(self.name)} is {quoted(side)}; {expected} is expected")
         return self
 
     def shape_for(self, batch: int, height: int, width: int) -> tuple[int, ...]:

@@ -119,6 +119,23 @@ def test_a_tensor_with_fewer_dimensions_than_its_layout_is_an_error(copy):
         Bundle.open(copy)
 
 
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [
+        (["batch", 3, "rows", "width"], r"inputs\.0: .*axis H of image is 'rows'; a number or 'height' is expected"),
+        (["batch", 3, "width", "height"], "axis H of image is 'width'; a number or 'height' is expected"),
+        (["batch", "channels", "height", "width"], "axis C of image is 'channels'; a number is expected"),
+        (["n" * 5000, 3, "height", "width"], "axis N of image is 'n{79}…'; a number or 'batch' is expected"),
+    ],
+)
+def test_an_axis_of_an_unknown_name_is_an_error(copy, shape, says):
+    tree = json.loads((copy / MANIFEST).read_text())
+    tree["inputs"][0]["shape"] = shape
+    (copy / MANIFEST).write_text(json.dumps(tree))
+    with pytest.raises(BundleError, match=says):
+        Bundle.open(copy)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="symbolic links of POSIX")
 def test_an_artifact_that_is_a_loop_of_links_is_named(copy):
     (copy / "model.onnx").unlink()

@@ -224,7 +224,7 @@ class OpenVINORunner(Runner):
             batch,
             self.precision,
             has_own_model=has_own_model,
-            is_compiled=self._make_shape(batch, *size) in self._compiled,
+            is_compiled=self._inputs[0].shape_for(batch, *size) in self._compiled,
             has_window=self.takes_windows,
         )
 
@@ -322,10 +322,6 @@ class OpenVINORunner(Runner):
         if key != active:
             self.holder = (key, changes + 1)
         return key, self._compiled[key]
-
-    def _make_shape(self, batch: int, height: int, width: int) -> tuple[int, ...]:
-        """Return the shape of a batch of images."""
-        return (batch, height, width, 3) if self.io == "uint8" else (batch, 3, height, width)
 
     def _get_size(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """Return the height and width of images of a shape."""
