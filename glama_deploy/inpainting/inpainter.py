@@ -144,7 +144,7 @@ class Inpainter:
         missing = np.stack([check(image, mask) for image, mask in zip(images, masks, strict=True)])
         count, height, width = missing.shape
         with self._admit(lambda limits: plan_batch((height, width), count, limits)) as (_, picture):
-            return self._fill(picture, images, missing, Span(0, 0, height, width))
+            return self._fill(picture, images.copy(), missing, Span(0, 0, height, width))
 
     def predict(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         """Return the network's output before compositing. The network is shown the whole image.
@@ -166,7 +166,7 @@ class Inpainter:
             missing = check(image, mask)
             size = missing.shape[0], missing.shape[1]
             with self._admit(lambda limits: plan_batch(size, 1, limits)) as (_, picture):
-                predicted = self._run(picture, image[None], missing[None], PREDICTED)[0]
+                predicted = self._run(picture, image[None].copy(), missing[None], PREDICTED)[0]
         self._check_finite(predicted)
         return np.ascontiguousarray(predicted)
 
@@ -186,21 +186,21 @@ class Inpainter:
 
         Args:
             picture: the picture in flight that the run belongs to.
-            images: uint8 [B, H, W, 3].
+            images: uint8 [B, H, W, 3], which are changed.
             missing: bool [B, H, W], True where a pixel is missing, inside and outside of the hole.
             hole: the part of the images whose missing pixels are filled.
 
         Returns:
-            uint8 [B, H, W, 3].
+            The images.
         """
-        result, inside = images.copy(), missing[hole.batch_slices]
+        inside = missing[hole.batch_slices]
         if not inside.any():
-            return result
+            return images
         needed = bounding_box(np.logical_or.reduce(inside, axis=0)).moved(hole.top, hole.left)
         filled, window = self._run_around(picture, images, missing, needed)
         here = missing[needed.batch_slices]
-        result[needed.batch_slices][here] = self._to_bytes(filled[needed.within(window).batch_slices][here])
-        return result
+        images[needed.batch_slices][here] = self._to_bytes(filled[needed.within(window).batch_slices][here])
+        return images
 
     def _run_around(
         self, picture: Picture, images: np.ndarray, missing: np.ndarray, needed: Span
@@ -263,7 +263,9 @@ class Inpainter:
 
     def _make_tile_run(self, picture: Picture) -> tiles.Run:
         """Return the function that fills one tile."""
-        return lambda image, missing: self._fill(picture, image[None], missing[None], Span(0, 0, *missing.shape))[0]
+        return lambda image, missing: self._fill(
+            picture, image[None].copy(), missing[None], Span(0, 0, *missing.shape)
+        )[0]
 
     def _pad(self, height: int, width: int) -> tuple[int, int]:
         """Return the rows and columns that are added to an image of this size."""

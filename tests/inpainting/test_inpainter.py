@@ -47,6 +47,7 @@ def test_an_empty_mask_gives_the_image_back(inpainter, photo):
 def test_the_inputs_are_not_changed(inpainter, photo, hole):
     image, mask = photo.copy(), hole.copy()
     inpainter(image, mask)
+    inpainter.batch(image[None], mask[None])
     np.testing.assert_array_equal(image, photo)
     np.testing.assert_array_equal(mask, hole)
 

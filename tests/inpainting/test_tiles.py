@@ -226,6 +226,17 @@ def test_a_hole_that_an_engine_of_one_size_does_not_hold_is_filled_by_tiles(
     np.testing.assert_array_equal(filled[box.hole.slices], alone[box.hole.slices])
 
 
+def test_a_picture_that_one_tile_fills_is_not_changed(tiny, make_bundle, scene, caplog):
+    image, mask = scene[0], np.zeros(scene[1].shape, bool)
+    mask[200:300, 150:250] = True
+    before = image.copy()
+    with caplog.at_level(logging.WARNING, "glama_deploy"):
+        filled = glama_deploy.load(make_bundle(tiny, size=(192, 192)).path, "openvino")(image, mask)
+    assert "(192x192, up to 1)" in caplog.text
+    np.testing.assert_array_equal(image, before)
+    assert (filled[mask] != image[mask]).mean() > 0.9
+
+
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
 def test_a_hole_that_memory_does_not_hold_is_filled_by_tiles(tiny_bundle, scene, backend, monkeypatch, caplog):
     image, mask = scene
