@@ -96,9 +96,11 @@ def is_half_switched_off(precision: str) -> bool:
         precision: `bf16` or `fp16`.
 
     Returns:
-        True if all instructions of the type are switched off. False on other CPUs.
+        True if all instructions of the type that the CPU has are switched off. A CPU whose system does not list the
+        features counts as having all of them. False on other CPUs, and on CPUs without such instructions.
     """
-    return is_x86() and _HALF_FEATURES[precision] <= _list_switched_off()
+    there = _HALF_FEATURES[precision] & (_read_features() or _GOVERNED)
+    return is_x86() and bool(there) and there <= _list_switched_off()
 
 
 def has_slow_half_types() -> bool:

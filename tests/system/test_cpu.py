@@ -46,6 +46,27 @@ def test_bf16_is_off_below_its_level(monkeypatch, level, is_off):
     assert not cpu.is_half_switched_off("bf16")
 
 
+@pytest.mark.parametrize(
+    ("feature", "bf16_is_off", "fp16_is_off"),
+    [("avx512_bf16", True, False), ("avx512_fp16", False, True), ("avx_ne_convert", False, False)],
+)
+def test_a_level_switches_a_half_type_off_where_the_cpu_has_the_type_by_other_instructions(
+    monkeypatch, feature, bf16_is_off, fp16_is_off
+):
+    """AVX2_VNNI_2 leaves the half types of CPUs with `avx_ne_convert` alone."""
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2_VNNI_2")
+    monkeypatch.setattr(cpu, "_read_features", lambda: frozenset({"avx", "avx2", "avx512f", feature}))
+    assert cpu.is_half_switched_off("bf16") is bf16_is_off
+    assert cpu.is_half_switched_off("fp16") is fp16_is_off
+
+
+def test_a_level_switches_half_types_off_where_the_system_lists_no_features(monkeypatch):
+    monkeypatch.setattr(cpu, "_read_features", frozenset)
+    assert not cpu.is_half_switched_off("bf16")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert cpu.is_half_switched_off("bf16")
+
+
 def test_avx2_is_missed_below_its_level_and_on_older_cpus_alone(monkeypatch):
     assert not cpu.lacks_avx2()
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX")
