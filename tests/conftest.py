@@ -79,6 +79,16 @@ def _graphs_have_their_transforms(request: pytest.FixtureRequest, monkeypatch: p
         monkeypatch.setattr(transform_checks, "report_missing", pytest.fail)
 
 
+@pytest.fixture
+def bf16_cpu() -> None:
+    """Skip the test where OpenVINO does not compute in bf16: the CPU has no bf16, or a variable switches bf16 off."""
+    pytest.importorskip("openvino")
+    from glama_deploy.runtime.openvino.precision import find_precisions
+
+    if "bf16" not in find_precisions(has_int8=False):
+        pytest.skip("OpenVINO does not compute in bf16 on this CPU")
+
+
 #: Seconds after which a wait counts as a hang. A machine under load may be a hundred times as slow as a quiet one.
 HANG_SECONDS = 600
 

@@ -86,9 +86,7 @@ def test_parts_of_a_rewrite_are_left_out_on_request():
     assert "GroupConvolution" not in [node.get_type_name() for node in model.get_ops()]
 
 
-@pytest.mark.skipif(
-    "BF16" not in openvino.core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"), reason="this CPU has no bf16"
-)
+@pytest.mark.usefixtures("bf16_cpu")
 def test_in_bf16_units_without_reorders_are_as_near_to_fp32_as_column_convolutions():
     def error(*, fast: bool) -> float:
         model = network((128, 128), NARROW)

@@ -149,9 +149,7 @@ def test_two_stages_in_half_precision_are_compiled_for_each_size(make_bundle, ma
     assert runner.holder[0] == (1, 3, 64, 72)
 
 
-@pytest.mark.skipif(
-    "BF16" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"), reason="this CPU has no bf16"
-)
+@pytest.mark.usefixtures("bf16_cpu")
 def test_in_bf16_the_model_of_any_size_is_as_near_to_fp32_as_the_compiled_one(make_bundle, make_checkpoint):
     bundle = make_bundle(make_checkpoint(WIDE))
     exact, of_any_size, of_one_size = (

@@ -120,9 +120,7 @@ def test_other_convolutions_are_left_alone(changes):
     assert channels_last.rewrite(model).convolutions == ()
 
 
-@pytest.mark.skipif(
-    "BF16" not in openvino.core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"), reason="this CPU has no bf16"
-)
+@pytest.mark.usefixtures("bf16_cpu")
 def test_in_bf16_it_costs_little_of_what_bf16_costs_anyway():
     def error(*, fast: bool) -> float:
         model = network((128, 128))
