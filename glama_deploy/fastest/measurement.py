@@ -6,6 +6,7 @@ photographs are needed.
 
 from __future__ import annotations
 
+import logging
 import math
 import statistics
 import time
@@ -21,6 +22,8 @@ from glama_deploy.errors import EngineError
 from glama_deploy.frozen import FrozenModel
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.io import images
+
+log = logging.getLogger("glama_deploy")
 
 #: Least PSNR of the missing pixels against fp32, in dB. This is the bound by which parity judges int8: an error of 2.5
 #: of 255 (root mean square), which is not seen. In benchmarks/RESULTS-PRECISION.md bf16 has 48.8 dB or more on average,
@@ -73,6 +76,8 @@ def choose_fastest(measurements: tuple[Measurement, ...]) -> Measurement:
 def measure(open_inpainter: OpenInpainter, size: Size) -> tuple[Measurement, ...]:
     """Measure all precisions that an engine offers, each in turns with fp32.
 
+    Two engines are open at once. A precision that does not run is left out, and a warning has the reason.
+
     Args:
         open_inpainter: opens the engine in a precision.
         size: height and width of the images.
@@ -81,20 +86,18 @@ def measure(open_inpainter: OpenInpainter, size: Size) -> tuple[Measurement, ...
         fp32, then the other precisions.
 
     Raises:
-        EngineError: the engine does not offer fp32.
+        EngineError: the engine does not offer fp32, or fp32 does not run.
+        ImageError: the free memory does not suffice.
     """
     reference, samples = open_inpainter("fp32"), list(_read_samples(size))
     all_seconds: list[float] = []
     found: list[tuple[str, float, float | None]] = []
     for precision in [name for name in catalogue.PRECISIONS if name != "fp32"]:
-        try:
-            inpainter = open_inpainter(precision)
-        except EngineError:
-            continue  # the bundle or the engine does not offer the precision
-        if inpainter.precision == precision:  # else the CPU computes in another one instead
-            seconds, ratio, decibels = _compare(reference, inpainter, samples)
-            all_seconds += seconds
-            found.append((precision, ratio, decibels))
+        if (compared := _open_and_compare(open_inpainter, precision, reference, samples)) is None:
+            continue
+        seconds, ratio, decibels = compared
+        all_seconds += seconds
+        found.append((precision, ratio, decibels))
     base = statistics.median(all_seconds or _time_rounds(reference, samples))
     others = [Measurement(precision=name, seconds=base * ratio, decibels=dB) for name, ratio, dB in found]
     return Measurement(precision="fp32", seconds=base, decibels=None), *others
@@ -103,10 +106,30 @@ def measure(open_inpainter: OpenInpainter, size: Size) -> tuple[Measurement, ...
 Sample = tuple[np.ndarray, np.ndarray]
 
 
-def _compare(
-    reference: Inpainter, inpainter: Inpainter, samples: list[Sample]
-) -> tuple[list[float], float, float | None]:
-    """Return the seconds of the reference, how long a precision takes in proportion, and its PSNR (None: no error)."""
+#: Seconds of the reference, how long a precision takes in proportion, and its PSNR (None: no error).
+_Comparison = tuple[list[float], float, float | None]
+
+
+def _open_and_compare(
+    open_inpainter: OpenInpainter, precision: str, reference: Inpainter, samples: list[Sample]
+) -> _Comparison | None:
+    """Compare a precision with the reference. Return None, and log the reason, where the precision is not measured."""
+    try:
+        inpainter = open_inpainter(precision)
+    except EngineError as error:
+        log.info("%s is not measured: %s", precision, error)
+        return None
+    if inpainter.precision != precision:
+        log.info("%s is not measured: this machine computes in %s instead", precision, inpainter.precision)
+        return None
+    try:
+        return _compare(reference, inpainter, samples)
+    except EngineError as error:
+        log.warning("%s opens but does not run, and is not measured: %s", precision, error)
+        return None
+
+
+def _compare(reference: Inpainter, inpainter: Inpainter, samples: list[Sample]) -> _Comparison:
     squares = []
     for image, missing in samples:  # these runs compile, and are not timed
         expected, result = (each(image, missing, region="full") for each in (reference, inpainter))

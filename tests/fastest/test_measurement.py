@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import weakref
+
 import numpy as np
 import pytest
 
@@ -72,6 +75,50 @@ def test_the_decibels_are_those_of_the_missing_pixels(tiny_bundle):
     assert bf16.decibels is None  # no pixel differs
     assert int8.decibels == pytest.approx(-20 * np.log10(3 / 255))
     assert min(fp32.seconds, bf16.seconds, int8.seconds) > 0
+
+
+class Failing:
+    """An inpainter that opens in a precision and does not run."""
+
+    precision = "bf16"
+
+    def __call__(self, image, missing, region):
+        raise EngineError("OpenVINO failed: no kernel")
+
+
+def test_a_precision_that_opens_and_does_not_run_is_left_out(tiny_bundle, caplog):
+    real = glama_deploy.load(tiny_bundle.path, "openvino", "fp32")
+
+    def open_inpainter(precision):
+        if precision == "int8":
+            raise EngineError("the bundle is not in int8")
+        return {"fp32": real, "bf16": Failing(), "fp16": Shifted(real, "fp16", 1)}.get(precision, real)
+
+    with caplog.at_level(logging.INFO, "glama_deploy"):
+        assert [one.precision for one in measure(open_inpainter, (64, 64))] == ["fp32", "fp16"]
+    said = [(record.levelname, record.message) for record in caplog.records]
+    assert ("WARNING", "bf16 opens but does not run, and is not measured: OpenVINO failed: no kernel") in said
+    assert ("INFO", "int8 is not measured: the bundle is not in int8") in said
+    assert ("INFO", "int8+bf16 is not measured: this machine computes in fp32 instead") in said
+
+
+def test_fp32_that_does_not_run_cannot_be_compared(caplog):
+    with pytest.raises(EngineError, match="no kernel"):
+        measure(lambda precision: Failing(), (64, 64))
+
+
+def test_two_engines_are_open_at_once(tiny_bundle):
+    real, opened, most = glama_deploy.load(tiny_bundle.path, "openvino", "fp32"), [], 0
+
+    def open_inpainter(precision):
+        nonlocal most
+        inpainter = Shifted(real, precision, 0)
+        opened.append(weakref.ref(inpainter))
+        most = max(most, sum(reference() is not None for reference in opened))
+        return inpainter
+
+    assert len(measure(open_inpainter, (64, 64))) == len(catalogue.PRECISIONS)
+    assert most == 2
 
 
 @pytest.mark.parametrize("size", [(64, 64), (256, 256), (512, 768), (640, 128)])
