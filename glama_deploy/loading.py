@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from glama_deploy import catalogue
 from glama_deploy.bundle import MANIFEST, SCHEMA_VERSION, Bundle
@@ -20,6 +22,8 @@ from glama_deploy.runtime.base import Request, Runner, installed
 from glama_deploy.runtime.calls import native_call
 from glama_deploy.system.packages import read_versions
 from glama_deploy.text.excerpts import excerpt
+
+_Opened = TypeVar("_Opened")
 
 log = logging.getLogger("glama_deploy")
 
@@ -52,8 +56,9 @@ def load_model(model: str | Path, backend: str, request: Request) -> Inpainter:
         path = Path(model)
         check_path(path)
         if (path / MANIFEST).is_file():
-            resolved = _resolve_precision(Bundle.open(path), backend, request)
-            bundle, runner = choice.open_folder(path, backend, resolved)
+            bundle, runner = _open(
+                Bundle.open(path), backend, request, lambda asked: choice.open_folder(path, backend, asked)
+            )
             _log_advice(runner, request)
             return Inpainter(runner, bundle.manifest.network)
         if path.is_dir() and not (path / "config.yaml").is_file():
@@ -98,7 +103,7 @@ def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpain
         return _open_with_torch(model, request)
     try:
         bundle = cached_bundle(model)
-        runner = choice.open_bundle(bundle, backend, _resolve_precision(bundle, backend, request))
+        runner = _open(bundle, backend, request, lambda asked: choice.open_bundle(bundle, backend, asked))
     except EngineError as error:
         if backend != "auto":
             raise
@@ -108,13 +113,13 @@ def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpain
     return Inpainter(runner, bundle.manifest.network)
 
 
-def _resolve_precision(bundle: Bundle, backend: str, request: Request) -> Request:
-    """Replace the precision `fastest`. Raises EngineError where no engine can be opened."""
+def _open(bundle: Bundle, backend: str, request: Request, open_engine: Callable[[Request], _Opened]) -> _Opened:
+    """Call `open_engine` with a precision of the catalogue. Raises EngineError where no engine can be opened."""
     if request.precision != catalogue.FASTEST or backend == "torch":
-        return request
-    from glama_deploy.fastest.resolution import resolve_fastest
+        return open_engine(request)
+    from glama_deploy.fastest.resolution import open_fastest
 
-    return resolve_fastest(bundle, backend, request)
+    return open_fastest(bundle, backend, request, open_engine)
 
 
 def _log_advice(runner: Runner, request: Request) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import threading
 from pathlib import Path
 
@@ -11,12 +13,12 @@ import pytest
 import glama_deploy
 from glama_deploy.catalogue import PRECISIONS
 from glama_deploy.cli.inpaint import main as glama_inpaint
-from glama_deploy.errors import EngineError
+from glama_deploy.errors import EngineError, ImageError
 from glama_deploy.fastest import resolution
 from glama_deploy.fastest.measurement import Measurement, measure
 from glama_deploy.runtime import choice
 from glama_deploy.runtime.base import Request
-from glama_deploy.system import cpu
+from glama_deploy.system import cpu, gpus
 
 MEASURED = (
     Measurement(precision="fp32", seconds=2.0, decibels=None),
@@ -45,7 +47,8 @@ def runs(monkeypatch) -> list[tuple[int, int]]:
 
 
 def resolve(bundle, backend="openvino", **settings) -> str:
-    return resolution.resolve_fastest(bundle, backend, Request("fastest", **settings)).precision
+    request = Request("fastest", **settings)
+    return resolution.open_fastest(bundle, backend, request, lambda asked: asked.precision)
 
 
 def test_a_real_measurement_is_kept(tiny_bundle, folder, monkeypatch):
@@ -88,6 +91,38 @@ def test_another_machine_bundle_or_number_of_threads_is_measured_again(
     monkeypatch.setattr(resolution, "read_versions", lambda *names: {"openvino": "another"})
     resolve(tiny_bundle)
     assert len(runs) == 6
+    monkeypatch.setattr(gpus, "read_names", lambda: ("a GPU",))
+    resolve(tiny_bundle)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    resolve(tiny_bundle)
+    assert len(runs) == 8
+
+
+def test_a_recorded_precision_that_does_not_open_any_more_is_measured_again(tiny_bundle, runs, monkeypatch, caplog):
+    """As where a GPU that the driver does not name is gone."""
+    resolve(tiny_bundle)
+    monkeypatch.setattr(resolution, "measure", lambda *_: (runs.append((0, 0)), MEASURED[:1])[1])
+
+    def open_engine(request: Request) -> str:
+        if request.precision == "bf16":
+            raise EngineError("no bf16 here")
+        return request.precision
+
+    asked = (tiny_bundle, "openvino", Request("fastest"), open_engine)
+    assert resolution.open_fastest(*asked) == "fp32"
+    assert "bf16 was the fastest here and does not open now (no bf16 here)" in caplog.text
+    assert len(runs) == 2
+    assert resolution.open_fastest(*asked) == "fp32"
+    assert len(runs) == 2
+
+
+def test_an_engine_that_does_not_open_after_its_measurement_is_an_error(tiny_bundle, runs):
+    def refuse(request: Request) -> None:
+        raise EngineError("not here")
+
+    with pytest.raises(EngineError, match="not here"):
+        resolution.open_fastest(tiny_bundle, "openvino", Request("fastest"), refuse)
+    assert len(runs) == 1
 
 
 @pytest.mark.parametrize(
@@ -135,13 +170,44 @@ def test_without_a_cache_each_load_measures(tiny_bundle, runs, monkeypatch, tmp_
     assert len(runs) == 2
 
 
-def test_an_engine_that_cannot_be_compared_stays_as_it_is(tiny_bundle, monkeypatch, caplog, folder):
+def test_without_a_cache_the_note_does_not_promise_that_the_result_is_kept(tiny_bundle, runs, monkeypatch, caplog):
+    resolve(tiny_bundle)
+    assert "is the fastest here, once for this machine" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(resolution.cache, "folder", lambda name: None)
+    resolve(tiny_bundle)
+    assert "is the fastest here, at each start, because the result cannot be kept" in caplog.text
+
+
+@pytest.mark.parametrize("what", ["atomic_file", "locks"])
+def test_a_result_that_cannot_be_written_is_a_note(tiny_bundle, runs, monkeypatch, caplog, folder, what):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if what == "locks":
+        monkeypatch.setattr(resolution.locks, "hold", refuse)
+    else:
+        monkeypatch.setattr("glama_deploy.io.files.flush", refuse)
+    assert resolve(tiny_bundle) == "bf16"
+    assert "no space is left on the disk" in caplog.text
+    assert not list(folder.glob("*.json"))
+
+
+@pytest.mark.parametrize("kind", [EngineError, ImageError])
+def test_an_engine_that_cannot_be_compared_stays_as_it_is(tiny_bundle, monkeypatch, caplog, folder, kind):
     def refuse(open_inpainter, size):
-        raise EngineError("no fp32 here")
+        raise kind("no fp32 here")
 
     monkeypatch.setattr(resolution, "measure", refuse)
     assert resolve(tiny_bundle) == "auto"
     assert "the precisions cannot be compared (no fp32 here); using OpenVINO" in caplog.text
+    assert not list(folder.glob("*.json"))
+
+
+def test_short_memory_leaves_the_precision_as_it_is(tiny_bundle, monkeypatch, caplog, folder):
+    monkeypatch.setattr("glama_deploy.memory.available", lambda: 1000)
+    assert glama_deploy.load(tiny_bundle.path, "openvino", "fastest").precision == "fp32"
+    assert "the precisions cannot be compared" in caplog.text
     assert not list(folder.glob("*.json"))
 
 

@@ -14,13 +14,14 @@ import torch
 from PIL import Image
 
 import glama_deploy
-from glama_deploy import catalogue, loading
+from glama_deploy import catalogue
 from glama_deploy.benchmarks.bench import contenders, run
 from glama_deploy.bundle import Bundle
 from glama_deploy.cli.bench import main as glama_bench
 from glama_deploy.cli.eval import main as glama_eval
 from glama_deploy.cli.inpaint import main as glama_inpaint
 from glama_deploy.errors import EngineError
+from glama_deploy.fastest import resolution
 from glama_deploy.runtime import choice
 from glama_deploy.runtime.base import Request, installed, require
 from glama_deploy.runtime.onnxruntime import providers
@@ -249,7 +250,9 @@ def test_a_half_type_that_is_slow_on_the_cpu_is_a_note(tiny_bundle, tiny, caplog
 @pytest.mark.usefixtures("slow_half_types")
 def test_the_fastest_precision_is_no_note(tiny_bundle, caplog, monkeypatch):
     monkeypatch.setattr(
-        loading, "_resolve_precision", lambda bundle, backend, request: replace(request, precision="bf16")
+        resolution,
+        "open_fastest",
+        lambda bundle, backend, request, open_engine: open_engine(replace(request, precision="bf16")),
     )
     assert glama_deploy.load(tiny_bundle.path, "openvino", "fastest").precision == "bf16"
     assert not caplog.messages
