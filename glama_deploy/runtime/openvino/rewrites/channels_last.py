@@ -199,7 +199,8 @@ class _Rewriter:
         sources = node.input_values()
         if not any(_get_key(source) in self._values for source in sources):
             return None
-        if not all(map(_can_add_channels_last, sources)):
+        shape = list(node.get_output_shape(0))
+        if not all(_can_add_channels_last(source, shape) for source in sources):
             return None
         constants = [read_floats(source).ravel() for source in sources if is_constant(source)]
         values = [self._get(source) for source in sources if not is_constant(source)]
@@ -362,11 +363,12 @@ def _copy(value: _Value) -> _Value:
     return _Value(value.tensor, value.form, value.order, value.channels, value.bias, value.name)
 
 
-def _can_add_channels_last(source: Any) -> bool:
-    """Return whether a summand is a tensor, or a constant with one value for each channel."""
+def _can_add_channels_last(source: Any, total: list[int]) -> bool:
+    """Return whether a summand has the shape of the sum [B, C, H, W], or is a constant with one value for a channel."""
+    shape = list(source.get_shape())  # (an index behind the end of an OpenVINO shape is a segmentation fault)
     if not is_constant(source):
-        return True
-    return [side for side in source.get_shape() if side != 1] in ([], [source.get_shape()[1]])
+        return shape == total
+    return all(side == 1 for side in shape) or shape == [1, total[1], 1, 1]
 
 
 def _is_pointwise(node: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from openvino import Model, opset13
 
 from glama_deploy.export.graph.network import build
 from glama_deploy.network import NetworkConfig
@@ -71,6 +72,30 @@ def test_both_stages_of_a_network_keep_their_own_size():
     inputs = pictures(128, 96, batch=1)
     expected, there = (compiled(model)(inputs)["inpainted"] for model in (plain, fast))
     np.testing.assert_allclose(there, expected, rtol=0, atol=2e-5)  # as parity asks
+
+
+@pytest.mark.parametrize("is_constant", [False, True])
+@pytest.mark.parametrize(
+    "shape", [(), (1,), (16,), (64, 1, 1), (1, 64, 1, 1), (1, 1, 8, 16), (1, 1, 1, 1), (1, 64, 8, 16)]
+)
+def test_a_summand_of_any_shape_that_numpy_broadcasts_is_added(shape, is_constant):
+    def build(*, fast: bool):
+        given = opset13.parameter([1, 64, 8, 16], np.float32)
+        given.output(0).get_tensor().set_names({"mask"})
+        pads = opset13.constant(np.array([0, 0, 1, 1], np.int64))
+        padded, kernel = opset13.pad(given, pads, pads, "reflect"), opset13.constant(weights)
+        y = opset13.convolution(padded, kernel, [1, 1], [0, 0], [0, 0], [1, 1])
+        other = opset13.constant(summand) if is_constant else opset13.parameter(list(shape), np.float32)
+        model = Model([opset13.relu(opset13.add(y, other))], [given] if is_constant else [given, other])
+        assert not fast or len(channels_last.rewrite(model).convolutions) == 1
+        return compiled(model)([x] if is_constant else [x, summand])[0]
+
+    rng = np.random.default_rng(0)
+    weights, x = (rng.standard_normal(each, np.float32) for each in ((64, 64, 3, 3), (1, 64, 8, 16)))
+    summand = np.asarray(rng.standard_normal(shape), np.float32)
+    expected = build(fast=False)
+    # the same sums of 576 products in fp32
+    np.testing.assert_allclose(build(fast=True), expected, rtol=0, atol=4e-6 * np.abs(expected).max())
 
 
 def test_nothing_is_left_for_the_transform_of_columns():
