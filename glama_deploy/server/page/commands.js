@@ -1,6 +1,6 @@
 /** Commands: what buttons and keys do. A button with `data-command` gets its name, icon, key and action from here. */
 import { decodeMask } from "./files/decode.js";
-import { download, encodePicture, makeName, savedType } from "./files/encode.js";
+import { download, encodePicture, makeName, savePicture, savedType } from "./files/encode.js";
 import { encodePngGray } from "./files/png_background.js";
 import { spread } from "./picture/shapes.js";
 import { TEXTS } from "./texts.js";
@@ -23,13 +23,8 @@ const changeMask = (draw) => ({ run: (app) => app.picture.changeMask(draw), can:
 const growPixels = () => Math.min(500, Math.max(1, find("grow").valueAsNumber || 1));
 
 async function save(app, type = savedType(app.picture)) {
-  const { picture } = app;
-  const name = makeName(picture.name, "filled", type);
-  app.messages.say(TEXTS.saving(name));
-  download(await encodePicture(picture, type), name);
-  picture.isSaved = true;
-  app.messages.say(TEXTS.saved(name));
-  app.refresh();
+  app.messages.say(TEXTS.saving(makeName(app.picture.name, "filled", type)));
+  app.messages.say(TEXTS.saved(await savePicture(app.picture, type)));
 }
 
 async function copy(app) {
@@ -53,7 +48,7 @@ export async function openMask(app, file) {
   try {
     mask = await decodeMask(file, app.picture);
   } catch {
-    return app.messages.warn(TEXTS.cannotOpen(file.name));
+    return app.messages.warn(TEXTS.cannotOpen([file.name]));
   }
   if (!mask.data.includes(1)) return app.messages.warn(TEXTS.maskEmpty);
   if (mask.isResized) app.messages.say(TEXTS.maskResized);

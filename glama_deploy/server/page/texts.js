@@ -1,6 +1,7 @@
 /** All texts of the page, in one place for translators. */
 
 const number = new Intl.NumberFormat("en");
+const list = new Intl.ListFormat("en");
 const seconds = (value) => `${value < 10 ? value.toFixed(2) : value.toFixed(1)} s`;
 
 export const TEXTS = {
@@ -116,7 +117,11 @@ export const TEXTS = {
   retry: "Try again",
   dismiss: "Close this message",
   offline: "The server does not answer. Start glama-serve again, or check the connection, and try again.",
-  cannotOpen: (name) => `${name} is not a picture that this browser can read. Use JPEG, PNG or WebP.`,
+  cannotOpen: (names) => {
+    const listed = names.length > 3 ? [...names.slice(0, 2), `${names.length - 2} other files`] : names;
+    const is = names.length > 1 ? "are not pictures" : "is not a picture";
+    return `${list.format(listed)} ${is} that this browser can read. Use JPEG, PNG or WebP.`;
+  },
   cannotCopy: "The browser does not allow the page to copy. Open the page as https or on localhost, or download.",
   wrongSize: (width, height, wantedWidth, wantedHeight) =>
     `The engine answered ${width} × ${height} pixels, but ${wantedWidth} × ${wantedHeight} were asked for.`,

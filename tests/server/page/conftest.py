@@ -54,6 +54,27 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+PAGE = Path(glama_deploy.__file__).parent / "server" / "page"
+
+HOLD_ENCODER = """() => {
+    window.encodedCount = 0;
+    window.encoderIsHeld = true;
+    if (window.letEncoderGo) return;
+    const send = Worker.prototype.postMessage, held = [], known = new WeakSet();
+    Worker.prototype.postMessage = function (...values) {
+        if (!known.has(this)) this.addEventListener("message", () => (encodedCount += 1));
+        known.add(this);
+        const copy = structuredClone(values);  // as `postMessage` does
+        if (encoderIsHeld) held.push(() => send.apply(this, copy));
+        else send.apply(this, values);
+    };
+    window.letEncoderGo = () => {
+        encoderIsHeld = false;
+        for (const go of held.splice(0)) go();
+    };
+}"""
+
+
 class Screen:
     """The page as a person uses it. Positions are pixels of the picture."""
 
@@ -68,6 +89,32 @@ class Screen:
         page.on("request", lambda request: self.hosts.add(request.url.partition("://")[2].partition("/")[0]))
         page.goto(url)
         page.locator("#engine", has_text="OpenVINO").wait_for(state="attached")
+
+    def replace(self, name: str, old: str, new: str) -> None:
+        """Load the page again with another text in one of its files, such as a limit that a test can reach."""
+        text = (PAGE / name).read_text(encoding="utf-8")
+        assert old in text
+        self.page.route(
+            f"**/page/{name}",
+            lambda route: route.fulfill(body=text.replace(old, new), content_type="text/javascript"),
+        )
+        self.page.reload()
+        self.page.locator("#engine", has_text="OpenVINO").wait_for(state="attached")
+
+    def hold_encoder(self) -> None:
+        """Keep what the page gives its encoder of PNG files, until `let_encoder_go`."""
+        self.page.evaluate(HOLD_ENCODER)
+
+    def let_encoder_go(self) -> None:
+        self.page.evaluate("letEncoderGo()")
+
+    def count_encoded(self) -> int:
+        """Return how many files the encoder has finished since `hold_encoder`."""
+        return int(self.page.evaluate("encodedCount"))
+
+    def warns_at_the_end(self) -> bool:
+        """Return whether the page asks before it is closed."""
+        return bool(self.page.evaluate("!dispatchEvent(new Event('beforeunload', {cancelable: true}))"))
 
     def open(self, *files: Path) -> None:
         with Image.open(files[0]) as image:

@@ -24,6 +24,19 @@ export function makeName(name, end, type) {
   return `${stem}-${end}.${type === "image/jpeg" ? "jpg" : "png"}`;
 }
 
+/** Encode a picture and hand it to the person. What is changed during the encoding is not saved. Return the file's name. */
+export async function savePicture(picture, type = savedType(picture)) {
+  const name = makeName(picture.name, "filled", type);
+  picture.isSaved = true;
+  try {
+    download(await encodePicture(picture, type), name);
+  } catch (error) {
+    picture.isSaved = false;
+    throw error;
+  }
+  return name;
+}
+
 /** Have the browser save a blob. */
 export function download(blob, name) {
   const link = document.createElement("a");

@@ -7,9 +7,9 @@ const SAMPLE = "page/sample.jpg";
 
 export function setUpFiles(app) {
   const take = (files) => {
-    const pictures = [...files].filter((file) => file.type.startsWith("image/"));
-    if (files.length && !pictures.length) app.messages.warn(TEXTS.cannotOpen(files[0].name));
-    return app.strip.add(pictures);
+    const isPicture = (file) => file.type.startsWith("image/");
+    const others = [...files].filter((file) => !isPicture(file)).map((file) => file.name);
+    return app.strip.add([...files].filter(isPicture), others);
   };
   for (const id of ["files", "folder"]) {
     find(id).addEventListener("change", ({ target }) => {

@@ -1,6 +1,6 @@
 /** The open pictures as a strip. A picture that was changed stays in memory, others are opened again when shown. */
 import { decodeFile } from "../files/decode.js";
-import { download, encodePicture, makeName, savedType } from "../files/encode.js";
+import { encodePicture, savePicture } from "../files/encode.js";
 import { Picture } from "../picture/picture.js";
 import { TEXTS } from "../texts.js";
 
@@ -12,7 +12,10 @@ export class Strip {
   constructor(app) {
     this.app = app;
     this.nav = document.getElementById("strip");
-    /** {file, name, type, picture, button}: `picture` while it is shown or has changes. */
+    /**
+     * {file, name, type, picture, button}: `picture` while it is shown or has changes. An item that keeps only its result
+     * has `result`, which replaces what `file` (now the result) says of the picture, and `hasUnsavedResult`.
+     */
     this.items = [];
     this.current = null;
     this.observer = new IntersectionObserver((entries) => {
@@ -21,40 +24,52 @@ export class Strip {
   }
 
   get hasUnsaved() {
-    return this.items.some(({ picture }) => picture && !picture.isSaved);
+    return this.items.some(isUnsaved);
   }
 
-  /** Add files, and show the first of them. */
-  async add(files) {
+  /** Add files, and show the first of them that can be read. `leftOut` has names of other files, which are told, too. */
+  async add(files, leftOut = []) {
     const items = files.map((file) => ({ file, name: file.name, type: file.type, picture: null }));
     items.sort((one, other) => one.name.localeCompare(other.name, undefined, { numeric: true }));
     this.items.push(...items);
     for (const item of items) this.#addButton(item);
     this.nav.hidden = this.items.length < 2;
-    if (items.length) await this.show(items[0]);
+    const names = [...leftOut];
+    let notes = [];
+    for (const item of items) {
+      if (await this.show(item)) {
+        notes = this.app.picture?.notes ?? [];
+        break;
+      }
+      names.push(item.name);
+    }
+    if (names.length) this.app.messages.warn([TEXTS.cannotOpen(names), ...notes].join(" "));
   }
 
+  /** Show an item. Return whether its file could be read. */
   async show(item) {
     const { app } = this;
     this.wanted = item;
-    if (!item.picture) {
-      app.messages.say(TEXTS.loading(item.name));
-      try {
-        const decoded = await decodeFile(item.file);
-        item.picture = new Picture(item.isResult ? { ...decoded, name: item.name, type: item.type } : decoded);
-      } catch (error) {
-        this.#remove(item);
-        app.messages.say("");
-        if (!(error instanceof DOMException)) console.error(error);
-        return app.messages.warn(TEXTS.cannotOpen(item.name));
-      }
+    if (!item.picture) app.messages.say(TEXTS.loading(item.name));
+    let picture;
+    try {
+      picture = await this.#open(item);
+    } catch (error) {
+      this.#remove(item);
+      app.messages.say("");
+      if (!(error instanceof DOMException)) console.error(error);
+      app.messages.warn(TEXTS.cannotOpen([item.name]));
+      return false;
     }
-    if (this.wanted !== item) return this.#release();
-    this.current = item;
-    app.messages.clear();
-    app.show(item.picture);
-    item.button.scrollIntoView({ block: "nearest", inline: "nearest" });
-    return this.#release();
+    if (this.wanted === item) {
+      item.picture = picture;
+      this.current = item;
+      app.messages.clear();
+      app.show(picture);
+      item.button.scrollIntoView({ block: "nearest", inline: "nearest" });
+    }
+    await this.#release();
+    return true;
   }
 
   canStep(step) {
@@ -66,19 +81,27 @@ export class Strip {
   }
 
   async saveAll() {
-    for (const { picture } of this.items) {
-      if (!picture || picture.isSaved) continue;
-      download(await encodePicture(picture), makeName(picture.name, "filled", savedType(picture)));
-      picture.isSaved = true;
+    for (const item of this.items.filter(isUnsaved)) {
+      await savePicture(await this.#open(item));
+      await this.#release();
     }
     this.app.refresh();
   }
 
   refresh() {
-    for (const { button, picture } of this.items) {
+    for (const { button, picture, result } of this.items) {
       button.setAttribute("aria-current", String(picture !== null && picture === this.app.picture));
-      button.classList.toggle("changed", Boolean(picture?.canUndo));
+      button.classList.toggle("changed", Boolean(picture?.canUndo || result));
     }
+  }
+
+  /** Return the picture of an item. Callers at the same time get the same one. */
+  async #open(item) {
+    if (item.picture) return item.picture;
+    item.opening ??= decodeItem(item)
+      .then((picture) => (item.picture = picture))
+      .finally(() => (item.opening = null));
+    return item.opening;
   }
 
   #remove(item) {
@@ -90,15 +113,22 @@ export class Strip {
   /** Forget pictures without changes, and shorten the oldest of the others to their results. */
   async #release() {
     const others = this.items.filter((item) => item.picture && item !== this.current);
-    for (const item of others) if (!item.picture.canUndo && item.picture.isSaved) item.picture = null;
+    for (const item of others) {
+      const { canUndo, isSaved } = item.picture;
+      if (!canUndo && (isSaved || item.result)) Object.assign(item, { picture: null, hasUnsavedResult: !isSaved });
+    }
     let kept = others.reduce((sum, { picture }) => sum + (picture ? picture.width * picture.height : 0), 0);
     for (const item of others) {
       if (kept <= MAX_KEPT_PIXELS) break;
       const { picture } = item;
       if (!picture) continue;
       kept -= picture.width * picture.height;
-      item.file = new File([await encodePicture(picture, "image/png")], item.name);
-      Object.assign(item, { isResult: true, picture: null });
+      const last = picture.history.done.at(-1);
+      const blob = await encodePicture(picture, "image/png");
+      if (item === this.current || item.picture !== picture || picture.history.done.at(-1) !== last) continue; // used again
+      item.file = new File([blob], item.name);
+      item.result = { name: picture.name, type: picture.type, metadata: picture.metadata };
+      Object.assign(item, { picture: null, hasUnsavedResult: !picture.isSaved });
     }
   }
 
@@ -125,4 +155,12 @@ export class Strip {
       button.textContent = button.item.name; // `show` says why the file cannot be read
     }
   }
+}
+
+const isUnsaved = ({ picture, hasUnsavedResult }) => (picture ? !picture.isSaved : Boolean(hasUnsavedResult));
+
+async function decodeItem({ file, result, hasUnsavedResult }) {
+  const picture = new Picture({ ...(await decodeFile(file)), ...result });
+  picture.isSaved = !hasUnsavedResult;
+  return picture;
 }
