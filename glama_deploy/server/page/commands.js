@@ -106,7 +106,7 @@ export const COMMANDS = {
     isOn: (app) => app.view.split !== null,
     run: (app) => showSplit(app, app.view.split === null),
   },
-  compare: { key: "c", can: hasPicture, run: (app) => app.openCompare() },
+  compare: { key: "c", can: (app) => hasPicture(app) && !app.filler.isRunning, run: (app) => app.openCompare() },
   copy: { key: "Ctrl+c", can: hasPicture, run: copy },
   save: { key: "Ctrl+s", can: hasPicture, run: (app) => save(app) },
   savePng: { key: "Ctrl+Shift+s", can: hasPicture, run: (app) => save(app, "image/png") },
@@ -192,7 +192,8 @@ function setUpKeys(app, commands, run) {
     const modifier = event.ctrlKey || event.metaKey;
     if (event.key === "Escape" && closeMenus() | app.tools.cancel()) return;
     const isAtPicture = app.tools.isHovering || event.target === app.view.canvas;
-    if (event.key === " " && isAtPicture) {
+    const isAtControl = event.target !== app.view.canvas && event.target.matches(":focus-visible"); // by the keyboard
+    if (event.key === " " && isAtPicture && !isAtControl) {
       app.tools.isSpaceDown = true;
       app.tools.updateCursor();
       event.preventDefault();

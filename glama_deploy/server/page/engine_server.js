@@ -55,7 +55,9 @@ async function fill(picture, mask, { signal, onProgress = () => {}, model, preci
   const id = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
   const form = new FormData();
   form.set("image", await encodePng(picture), "image.png");
+  signal?.throwIfAborted();
   form.set("mask", await encodePngGray(mask, picture.width, picture.height), "mask.png");
+  signal?.throwIfAborted();
   const fields = { id, region: "auto", format: "png", model, precision };
   for (const [name, value] of Object.entries(fields)) if (value) form.set(name, value);
   const cancel = () => ask(`v1/requests/${id}`, { method: "DELETE" }).catch(() => {}); // a cancelled request may be over

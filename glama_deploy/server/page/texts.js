@@ -102,7 +102,9 @@ export const TEXTS = {
   loading: (name) => `Opening ${name} …`,
   opened: (name, width, height) => `${name} · ${number.format(width)} × ${number.format(height)}`,
   engineIs: (info) => `${info.model} · ${info.engine ?? "is being loaded …"}`,
-  filling: (box, boxes, elapsed) => `Filling${boxes > 1 ? ` ${box} of ${boxes}` : ""} … ${elapsed.toFixed(1)} s`,
+  filling: "Filling …",
+  progress: (box, boxes, elapsed) => `${boxes > 1 ? `${box} of ${boxes} · ` : ""}${elapsed.toFixed(1)} s`,
+  cancelling: "Cancelling …",
   busy: "The server is busy. Waiting for a place …",
   filled: (total, network, engine) => `Filled in ${seconds(total)} (network ${seconds(network)}) · ${engine}`,
   seconds,
@@ -130,6 +132,7 @@ export const TEXTS = {
   tokenSend: "Continue",
   pastedName: "pasted.png",
   sixteenBit: "This picture has 16 bits a colour. The page works with 8 bits, and so is the result.",
+  profileDamaged: "The colour profile of this file is damaged. The result has none.",
   protected:
     "This browser changes the pixels that a page reads, to protect against tracking. Allow this page to read canvases.",
   roundedAlpha: "Colours of see-through pixels may change by rounding. Save the picture as PNG first to avoid this.",

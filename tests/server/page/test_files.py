@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 
 import numpy as np
 import pytest
@@ -153,6 +154,40 @@ def test_gray_and_palette_files_keep_their_known_pixels(screen, noise, tmp_path,
     result = opened(screen.download()[1])
     assert result.mode == {"P": "RGB", "1": "L"}.get(mode, mode)
     np.testing.assert_array_equal(np.asarray(result)[~missing], np.asarray(image.convert(result.mode))[~missing])
+
+
+TITLE = "Übung — Łódź €"
+XMP = f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><dc:title>{TITLE}</dc:title></x:xmpmeta>'.encode()
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_xmp_keeps_letters_of_all_languages(screen, noise, tmp_path, suffix):
+    from PIL.PngImagePlugin import PngInfo
+
+    path, texts = tmp_path / f"photo.{suffix}", PngInfo()
+    texts.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    Image.fromarray(noise).save(path, **({"pnginfo": texts} if suffix == "png" else {"xmp": XMP}))
+    screen.open(path)
+    for command in ("save", "savePng"):
+        result = opened(screen.download(command)[1])
+        found = result.info["xmp" if result.format == "JPEG" else "XML:com.adobe.xmp"]
+        assert (found if isinstance(found, bytes) else found.encode()) == XMP
+
+
+def test_a_damaged_profile_is_left_out_with_a_note(screen, noise, tmp_path):
+    path = tmp_path / "photo.png"
+    Image.fromarray(noise).save(path, icc_profile=make_profile())
+    data = path.read_bytes()
+    start = data.index(b"iCCP") - 4
+    length = int.from_bytes(data[start : start + 4], "big")
+    body = b"iCCPprofile\0\0" + bytes(length - 9)
+    chunk = data[start : start + 4] + body + zlib.crc32(body).to_bytes(4, "big")
+    path.write_bytes(data[:start] + chunk + data[start + 12 + length :])
+    screen.open(path)
+    screen.page.locator("#alert", has_text="colour profile of this file is damaged").wait_for()
+    result = opened(screen.download()[1])
+    np.testing.assert_array_equal(np.asarray(result), noise)
+    assert "icc_profile" not in result.info
 
 
 def test_a_file_of_16_bits_is_opened_with_a_note(screen, tmp_path):

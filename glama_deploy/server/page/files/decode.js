@@ -19,6 +19,7 @@ export async function decodeFile(file) {
   const parts = type === "image/png" ? removeChunk(bytes, "eXIf") : [bytes]; // its checksum is wrong now
   const decoded = await decodePixels(new Blob(parts, { type }));
   if (metadata.isGray) decoded.channels = 1;
+  if (metadata.isProfileDamaged) decoded.notes.push(TEXTS.profileDamaged);
   return { name: file.name || TEXTS.pastedName, type, metadata, ...decoded, ...turn(decoded, metadata.orientation) };
 }
 

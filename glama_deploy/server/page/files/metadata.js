@@ -15,7 +15,8 @@ const MAX_SEGMENT_BYTES = 65533;
 const TAG = { orientation: 0x0112, thumbnailStart: 0x0201, thumbnailLength: 0x0202 };
 
 const toBytes = (text) => Uint8Array.from(text, (letter) => letter.charCodeAt(0));
-const toText = (bytes) => new TextDecoder("latin1").decode(bytes);
+/** One letter a byte. A browser's decoder of "latin1" is that of windows-1252, and changes bytes. */
+const toText = (bytes) => Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
 const startsWith = (bytes, text) => toText(bytes.subarray(0, text.length)) === text;
 const viewOf = (bytes) => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 
@@ -29,11 +30,12 @@ function join(parts) {
  * Read what a file says about its picture, and reset the orientation in `bytes`, so that no decoder turns the picture.
  *
  * @returns {Promise<{exif: ?Uint8Array, xmp: ?Uint8Array, icc: ?Uint8Array, density: ?Uint8Array, chunks: object[],
- *   isGray: boolean, orientation: number}>} TIFF bytes, XML, the profile, a JPEG's APP0, a PNG's other chunks, whether a
- *   JPEG is gray, and the orientation (1 to 8, as EXIF has it).
+ *   isGray: boolean, isProfileDamaged: boolean, orientation: number}>} TIFF bytes, XML, the profile, a JPEG's APP0, a PNG's
+ *   other chunks, whether a JPEG is gray, whether a profile was left out, and the orientation (1 to 8, as EXIF has it).
  */
 export async function readMetadata(bytes, type) {
-  const found = { exif: null, xmp: null, icc: null, density: null, chunks: [], isGray: false, orientation: 1 };
+  const found = { exif: null, xmp: null, icc: null, density: null, chunks: [], orientation: 1 };
+  Object.assign(found, { isGray: false, isProfileDamaged: false });
   if (type === "image/jpeg") readJpeg(bytes, found);
   else if (type === "image/png") await readPng(bytes, found);
   else if (type === "image/webp") readWebp(bytes, found);
@@ -69,9 +71,18 @@ function readJpeg(bytes, found) {
 async function readPng(bytes, found) {
   for (const { type, data } of readChunks(bytes)) {
     if (type === "eXIf") found.exif = data;
-    else if (type === "iCCP") found.icc = await inflate(data.subarray(data.indexOf(0) + 2));
+    else if (type === "iCCP") Object.assign(found, await readProfile(data));
     else if (type === "iTXt" && startsWith(data, PNG_XMP)) found.xmp = data.slice(PNG_XMP.length);
     else if (KEPT_CHUNKS.includes(type)) found.chunks.push({ type, data: data.slice() });
+  }
+}
+
+async function readProfile(data) {
+  try {
+    return { icc: await inflate(data.subarray(data.indexOf(0) + 2)) };
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    return { isProfileDamaged: true }; // not deflated data
   }
 }
 

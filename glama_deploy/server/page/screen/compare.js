@@ -28,12 +28,14 @@ export function setUpCompare(app) {
     if (hasSwitched) restoreModel(app);
     hasSwitched = false;
   });
-  find("compare-run").addEventListener("click", async () => {
+  find("compare-run").addEventListener("click", async ({ currentTarget }) => {
     results.replaceChildren();
     hasSwitched = true;
+    currentTarget.disabled = true; // one loop at a time
     for (const box of dialog.querySelectorAll(".choices input:checked")) {
-      if (!(await runChoice(app, box, results))) return;
+      if (!dialog.open || !(await runChoice(app, box, results))) break;
     }
+    currentTarget.disabled = false;
   });
 }
 

@@ -17,7 +17,9 @@ export class Filler {
 
   cancel() {
     this.isWanted = false;
-    this.controller?.abort();
+    if (!this.isRunning || this.controller.signal.aborted) return;
+    this.app.messages.say(TEXTS.cancelling);
+    this.controller.abort();
   }
 
   /** Fill the mask's holes. While a fill runs, another one is noted. */
@@ -33,7 +35,7 @@ export class Filler {
       picture.applyFill(result);
       messages.say(TEXTS.filled(seconds, result.seconds, result.engine));
     }
-    if (outcome && this.isWanted) this.run();
+    if (this.isWanted) this.run();
   }
 
   /**
@@ -46,25 +48,30 @@ export class Filler {
     const controller = new AbortController();
     const started = performance.now();
     const elapsed = () => (performance.now() - started) / 1000;
-    let [box, boxes, isBusy] = [1, 1, false];
-    const tick = () => messages.say(isBusy ? TEXTS.busy : TEXTS.filling(box, boxes, elapsed()));
+    let [box, boxes] = [1, 1];
+    const tick = () => messages.showProgress(TEXTS.progress(box, boxes, elapsed()));
     const timer = setInterval(tick, TICK_MILLISECONDS);
     this.controller = controller;
     this.#show(true);
+    messages.say(TEXTS.filling);
     try {
       const result = await work({
         signal: controller.signal,
         onBox: (number, count) => ([box, boxes] = [number, count]),
-        onProgress: ({ busy }) => (isBusy = busy),
+        onProgress: ({ busy }) => messages.say(busy ? TEXTS.busy : TEXTS.filling),
       });
       controller.signal.throwIfAborted();
       return { result, seconds: elapsed() };
     } catch (error) {
       if (controller.signal.aborted) messages.say(TEXTS.cancelled);
-      else this.app.report(error, retry);
+      else {
+        this.isWanted = false; // the person decides
+        this.app.report(error, retry);
+      }
       return null;
     } finally {
       clearInterval(timer);
+      messages.showProgress("");
       this.controller = null;
       this.#show(false);
       view.invalidate({ mask: true });

@@ -15,6 +15,11 @@ export class Messages {
     for (const element of document.querySelectorAll(".status")) element.textContent = text;
   }
 
+  /** Show how far something is. Screen readers are not told, for whom `say` is. */
+  showProgress(text) {
+    for (const element of document.querySelectorAll(".elapsed")) element.textContent = text;
+  }
+
   /** Show a banner, with a button if there is something to try again. */
   warn(text, retry = null) {
     this.retry = retry;

@@ -77,6 +77,7 @@ export class Tools {
   #down(event) {
     if (!this.view.picture) return;
     const point = this.#pointOf(event);
+    if (this.mode === "draw" && !this.pointers.size) this.#end(event); // a stroke of the keys
     this.view.canvas.setPointerCapture(event.pointerId);
     this.view.canvas.focus({ preventScroll: true });
     this.pointers.set(event.pointerId, point);
@@ -160,7 +161,7 @@ export class Tools {
     } else if (event.key === "Enter") {
       this.cursor ??= { x: view.size.width / 2, y: view.size.height / 2 };
       if (this.mode === "draw") this.#end(event);
-      else if (this.tool !== "hand") this.#start(this.cursor, event);
+      else if (this.mode === null && this.tool !== "hand") this.#start(this.cursor, event);
     } else return;
     event.preventDefault();
     view.invalidate();
