@@ -376,6 +376,25 @@ TENSORRT_RTX = EngineRecord(
 ENGINES: dict[str, EngineRecord] = {record.name: record for record in (ONNX, OPENVINO, TENSORRT, TENSORRT_RTX)}
 
 
+@dataclass(frozen=True)
+class SiteRecord:
+    """A target that is a static site instead of an engine in a bundle. The site runs the network in a browser.
+
+    Attributes:
+        target: The name that `--target` takes.
+        precisions: The types in which the site can store weights.
+        lowerings: The lowerings of the FFT that browsers run.
+    """
+
+    target: str
+    precisions: tuple[str, ...]
+    lowerings: tuple[str, ...]
+
+
+#: ONNX Runtime Web on the page of glama-serve (:mod:`glama_deploy.export.web`).
+WEB = SiteRecord(target="web", precisions=("fp32", "fp16"), lowerings=("matmul",))
+
+
 def find_target(name: str) -> EngineRecord:
     """Return the engine of a target's name, or of the engine's own name.
 
@@ -388,6 +407,8 @@ def find_target(name: str) -> EngineRecord:
     Raises:
         GlamaError: No engine has the name.
     """
+    if name == WEB.target:
+        raise GlamaError(f"{name} makes a site instead of a bundle; give `target={name}` to glama-export, alone")
     for record in ENGINES.values():
         if name in (record.target, record.name):
             return record

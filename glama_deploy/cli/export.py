@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Annotated, cast
 
 from glama_deploy.bundle import Io, parse_size
-from glama_deploy.catalogue import ENGINES, ONNX, engines_with, find_target, join_names
+from glama_deploy.catalogue import ENGINES, ONNX, WEB, engines_with, find_target, join_names
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.options.builder import BuilderOptions
 from glama_deploy.cli.options.sizes import SizeOptions
 from glama_deploy.cli.options.tolerance import Tolerances, parse_tolerances
 from glama_deploy.cli.output.console import Console
-from glama_deploy.cli.output.show import Steps, print_flops, print_outcome
+from glama_deploy.cli.output.show import Steps, print_flops, print_outcome, print_site
 from glama_deploy.errors import GlamaError
 from glama_deploy.export.pipeline import Request, export
+from glama_deploy.export.web.ort_web import NPM_SOURCE
+from glama_deploy.export.web.site import SiteRequest, make_site
 
 
 def glama_export(
@@ -26,7 +28,9 @@ def glama_export(
             "(.ckpt, .pt, .pth, .safetensors), TorchScript (big-lama.pt), or 'default' for the embedded network.",
         ),
     ],
-    out: Annotated[Path, option("--out", help="Folder of the bundle. It must not exist yet (see --overwrite).")],
+    out: Annotated[
+        Path, option("--out", help="Folder of the bundle or site. It must not exist yet (see --overwrite).")
+    ],
     sizes: SizeOptions,
     builder: BuilderOptions,
     target: Annotated[
@@ -34,7 +38,7 @@ def glama_export(
         option(
             "--target",
             help=f"{join_names(record.target for record in ENGINES.values())}. May be given several times. "
-            "Every bundle has the ONNX model.",
+            f"Every bundle has the ONNX model. {WEB.target}, alone, makes a static site that runs in browsers.",
         ),
     ] = None,
     precision: Annotated[
@@ -42,7 +46,8 @@ def glama_export(
         option(
             "--precision",
             help="fp32. fp16 or bf16: TensorRT computes in this type; OpenVINO stores fp16 weights. int8: convolutions "
-            "compute in int8 on CPUs and in TensorRT, where all other layers are fp16 (needs --calib).",
+            "compute in int8 on CPUs and in TensorRT, where all other layers are fp16 (needs --calib). A site stores "
+            "weights in fp32, fp16 or both (fp32,fp16).",
         ),
     ] = "fp32",
     calib: Annotated[
@@ -95,10 +100,19 @@ def glama_export(
         str | None, option("--parity-size", help="HxW: largest size that parity is measured at (512x512 by default).")
     ] = None,
     tolerance: Tolerances = None,
+    ort_web: Annotated[
+        str | None,
+        option(
+            "--ort-web",
+            help="Where a site's ONNX Runtime Web comes from. npm: downloaded by npm. DIR: a folder with the package's "
+            "files. cdn: visitors load the files from a public CDN. By default npm.",
+            metavar="DIR|npm|cdn",
+        ),
+    ] = None,
     report: Annotated[bool, option("--report", help="Print the FLOPs of the network's parts.")] = False,
-    overwrite: Annotated[bool, option("--overwrite", help="Replace a bundle that exists.")] = False,
+    overwrite: Annotated[bool, option("--overwrite", help="Replace a bundle or site that exists.")] = False,
 ) -> int:
-    """Export a GLaMa or LaMa checkpoint to ONNX, OpenVINO and TensorRT, and measure each engine against PyTorch.
+    """Export a GLaMa or LaMa checkpoint to ONNX, OpenVINO, TensorRT or a site, and measure engines against PyTorch.
 
     Exit codes: 0 success; 2 bad input, nothing was written; 3 an engine is beyond its parity tolerance; 4 a target
     cannot be built on this machine, the other engines are in the bundle.
@@ -106,7 +120,10 @@ def glama_export(
     if size and sizes.has_sizes:
         raise GlamaError("--size fixes the graph to one size; leave out --min-size, --opt-size and --max-size")
     profile = sizes.read()
-    engines = [find_target(name) for name in target or [ONNX.target]]
+    is_site = target == [WEB.target]
+    if ort_web is not None and not is_site:
+        raise GlamaError(f"--ort-web is for sites; add --target {WEB.target}, or leave it out")
+    engines = [find_target(name) for name in ([ONNX.target] if is_site else target or [ONNX.target])]
     if sizes.is_given and not any("sizes" in record.options for record in engines):
         takers = join_names(record.target for record in engines_with("sizes"))
         raise GlamaError(f"--min-size, --opt-size, --max-size and --max-batch are TensorRT's; add --target {takers}")
@@ -114,7 +131,7 @@ def glama_export(
         checkpoint=ckpt,
         out=out,
         targets=tuple(record.target for record in engines),
-        precision=precision,
+        precision="fp32" if is_site else precision,
         fft=fft,
         io=cast(Io, io),
         calibration=calib,
@@ -124,17 +141,24 @@ def glama_export(
         size=parse_size(size, "--size") if size else None,
         profile=profile,
         options=builder.read(),
-        predicted=predicted,
+        predicted=predicted and not is_site,
         parity=parity,
         overwrite=overwrite,
     )
     console = Console()
     with Steps() as steps:
-        outcome = export(request, steps)
+        if is_site:
+            site = SiteRequest(request, tuple(precision.split(",")), ort_web or NPM_SOURCE)
+            outcome = make_site(site, steps)
+        else:
+            outcome = export(request, steps)
     code = print_outcome(console, outcome)
     if report:
         print_flops(console, outcome.bundle.manifest, request.size or request.profile.opt)
-    console.print(f"bundle: {out}", soft_wrap=True)
+    if is_site:
+        print_site(console, out)
+    else:
+        console.print(f"bundle: {out}", soft_wrap=True)
     return code
 
 

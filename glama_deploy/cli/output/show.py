@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -108,6 +109,20 @@ def print_outcome(console: Console, outcome: Outcome) -> int:
     if any(parity.measured and not parity.passed for _, parity in results):
         return 3
     return 4 if failures else 0
+
+
+def print_site(console: Console, out: Path) -> None:
+    """Print the size of a site's parts, and how to look at the site.
+
+    Args:
+        console: The console.
+        out: The site's folder.
+    """
+    from glama_deploy.export.web.site import count_bytes
+
+    parts = ", ".join(f"{part} {size / 1e6:.1f} MB" for part, size in count_bytes(out).items() if size)
+    console.print(f"site: {out} ({parts})", soft_wrap=True)
+    console.print(f"look at the site: python -m http.server -d {out}", soft_wrap=True)
 
 
 def _describe_miss(parity: Parity) -> str:

@@ -33,25 +33,30 @@ from glama_deploy.runtime.winograd_matrices import make_matrices
 #: Input and output channels from which on the method is faster.
 MIN_CHANNELS = 64
 
+#: The ends of the names of tensors that are computed from a kernel: G g Gᵀ of a 3×3 kernel (:func:`transform_kernel`),
+#: and the matrix [C, K] of a 1×1 kernel. The name starts with the kernel's.
+VALUES_SUFFIX, MATRIX_SUFFIX = "/values", "/matrix"
+
 _VALUES = READ_SIDE**2
 
 #: The attributes of a convolution with a stride and a dilation of one, one group, and no padding of its own.
 _PLAIN = {"strides": [1, 1], "dilations": [1, 1], "group": 1, "pads": [0, 0, 0, 0], "auto_pad": b"NOTSET"}
 
 
-def rewrite(model: Any) -> tuple[list[str], dict[str, np.ndarray]]:
+def rewrite(model: Any, min_channels: int = MIN_CHANNELS) -> tuple[list[str], dict[str, np.ndarray]]:
     """Rewrite the 3×3 convolutions that the method suits.
 
     These have a stride of one, a reflected border of one pixel, float32 weights that are stored, and at least
-    `MIN_CHANNELS` input and output channels.
+    `min_channels` input and output channels.
 
     Args:
         model: The message `Model`, which is changed.
+        min_channels: Input and output channels from which on a convolution is rewritten.
 
     Returns:
         The names of the convolutions that were rewritten, and the weights that each run is given as inputs, by name.
     """
-    rewriter = _Rewriter(model)
+    rewriter = _Rewriter(model, min_channels)
     return rewriter.run(), rewriter.editor.weights
 
 
@@ -81,12 +86,14 @@ class _Rewriter:
     that give the value its form [B, C, H, W] and its name.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, min_channels: int) -> None:
         """Read a model.
 
         Args:
             model: The message `Model`.
+            min_channels: Input and output channels from which on a convolution is rewritten.
         """
+        self._min_channels = min_channels
         self.editor = GraphEditor(model)
         self._graph = model.graph
         self._producers = {output: node for node in self._graph.node for output in node.output}
@@ -165,7 +172,7 @@ class _Rewriter:
             enter = self.editor.store("edited/enter", _square(make_matrices()[2]))
             entered = add("MatMul", [enter, read], f"{source}/enter")
             self._entered[source] = add("Reshape", [entered, ints(_VALUES, -1, channels)], f"{source}/values")
-        weights = self.editor.add_weights(f"{node.input[1]}/values", transform_kernel(kernel))
+        weights = self.editor.add_weights(f"{node.input[1]}{VALUES_SUFFIX}", transform_kernel(kernel))
         value = self.editor.add("MatMul", [self._entered[source], weights], f"{node.output[0]}/products")
         return _Products(value, outputs, x.indices, _get_bias(node))
 
@@ -186,7 +193,7 @@ class _Rewriter:
         outputs, channels = kernel.shape[:2]
         x = self._get_pixels(node.input[0])
         weights = self.editor.store(
-            f"{node.input[1]}/matrix", np.ascontiguousarray(kernel.reshape(outputs, channels).T)
+            f"{node.input[1]}{MATRIX_SUFFIX}", np.ascontiguousarray(kernel.reshape(outputs, channels).T)
         )
         inputs = [x.value, weights, *filter(None, [_get_bias(node)])]
         return _Pixels(self.editor.add("Gemm", inputs, f"{node.output[0]}/pixels"), outputs, x.indices)
@@ -232,7 +239,7 @@ class _Rewriter:
         kernel, pad = self.editor.read_stored(node.input[1]), self._producers.get(node.input[0])
         if kernel is None or kernel.dtype != np.float32 or kernel.shape[2:] != (3, 3):
             return False
-        if min(kernel.shape[:2]) < MIN_CHANNELS or pad is None or pad.op_type != "Pad":
+        if min(kernel.shape[:2]) < self._min_channels or pad is None or pad.op_type != "Pad":
             return False
         borders = self.editor.read_stored(pad.input[1])
         is_border = borders is not None and borders.tolist() == [0, 0, 1, 1, 0, 0, 1, 1]

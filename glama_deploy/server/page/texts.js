@@ -11,6 +11,7 @@ export const TEXTS = {
   invitation: "Drop a picture here, paste one, or",
   privacy: (host) => `Pictures are sent only to ${host}.`,
   local: "Pictures stay on this machine.",
+  inBrowser: "Pictures stay in this browser.",
   paintHint: "Paint over what is to disappear.",
   canvas: "The picture. Paint over what is to disappear. Arrow keys move the brush, Enter puts it down and lifts it.",
   toolbar: "Tools",
@@ -124,6 +125,10 @@ export const TEXTS = {
     const is = names.length > 1 ? "are not pictures" : "is not a picture";
     return `${list.format(listed)} ${is} that this browser can read. Use JPEG, PNG or WebP.`;
   },
+  downloading: (loaded, total) => `${(loaded / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB are downloaded …`,
+  engineFailed: (reason) => `The network cannot run in this browser: ${reason}. Paint a smaller hole, or reload the page.`,
+  noSimd: "This browser does not run WebAssembly with SIMD. Use a current Chrome, Edge, Firefox or Safari.",
+  siteOffline: "The site does not answer, and this browser has not kept it yet. Check the connection, and try again.",
   cannotCopy: "The browser does not allow the page to copy. Open the page as https or on localhost, or download.",
   wrongSize: (width, height, wantedWidth, wantedHeight) =>
     `The engine answered ${width} × ${height} pixels, but ${wantedWidth} × ${wantedHeight} were asked for.`,

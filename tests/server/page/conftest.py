@@ -14,6 +14,10 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 import glama_deploy
 from fakes.recording_server import RecordingServer
+from glama_deploy.errors import GlamaError
+from glama_deploy.export.pipeline import Request
+from glama_deploy.export.web import ort_web
+from glama_deploy.export.web.site import SiteRequest, make_site
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -78,7 +82,7 @@ HOLD_ENCODER = """() => {
 class Screen:
     """The page as a person uses it. Positions are pixels of the picture."""
 
-    def __init__(self, page: Page, url: str) -> None:
+    def __init__(self, page: Page, url: str, engine: str = "OpenVINO") -> None:
         self.page, self.url = page, url
         self.size = (0, 0)  # width and height of the picture
         self.errors: list[str] = []
@@ -88,7 +92,7 @@ class Screen:
         page.on("console", lambda message: self.errors.append(message.text) if message.type == "error" else None)
         page.on("request", lambda request: self.hosts.add(request.url.partition("://")[2].partition("/")[0]))
         page.goto(url)
-        page.locator("#engine", has_text="OpenVINO").wait_for(state="attached")
+        page.locator("#engine", has_text=engine).wait_for(state="attached")
 
     def replace(self, name: str, old: str, new: str) -> None:
         """Load the page again with another text in one of its files, such as a limit that a test can reach."""
@@ -178,6 +182,12 @@ class Screen:
         return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
 
 
+@pytest.fixture(scope="session")
+def show() -> type[Screen]:
+    """What opens a page: `show(page, url, engine)`."""
+    return Screen
+
+
 @pytest.fixture
 def screen(browser, server) -> Iterator[Screen]:
     """The page on a desktop. Errors of the page and requests to other hosts fail the test."""
@@ -198,6 +208,35 @@ def phone(browser, server) -> Iterator[Page]:
     context.set_default_timeout(HANG_MILLISECONDS)
     yield context.new_page()
     context.close()
+
+
+#: Where ONNX Runtime Web is kept between sessions; its files are verified each time.
+ORT_WEB = Path(__file__).parents[3] / "build" / "ort-web" / ort_web.VERSION
+
+
+@pytest.fixture(scope="session")
+def ort_web_folder() -> Path:
+    """The files of ONNX Runtime Web, which npm downloads once."""
+    try:
+        ort_web.check_source(str(ORT_WEB))
+    except GlamaError:
+        shutil.rmtree(ORT_WEB, ignore_errors=True)
+        try:
+            ort_web.check_source(ort_web.NPM_SOURCE)
+            ort_web.write(ort_web.NPM_SOURCE, ORT_WEB)
+        except GlamaError as error:
+            shutil.rmtree(ORT_WEB, ignore_errors=True)
+            pytest.skip(f"no ONNX Runtime Web here: {error}")
+    return ORT_WEB
+
+
+@pytest.fixture(scope="session")
+def site(ort_web_folder, tmp_path_factory) -> Path:
+    """The static site of the embedded network, in fp32 and fp16."""
+    out = tmp_path_factory.mktemp("site") / "site"
+    made = Request("default", out, parity=False, predicted=False)
+    make_site(SiteRequest(made, ("fp32", "fp16"), str(ort_web_folder)))
+    return out
 
 
 @pytest.fixture(scope="session")

@@ -26,10 +26,13 @@ export async function setUpModels(app) {
     return app.messages.warn(error.message, retry);
   };
   for (const id of ["model", "precision"]) find(id).addEventListener("change", ({ target }) => select(app, { [id]: target.value }));
-  find("privacy").textContent = ["127.0.0.1", "localhost", "[::1]"].includes(location.hostname)
-    ? TEXTS.local
-    : TEXTS.privacy(location.host);
+  find("privacy").textContent = describePrivacy(app.engine);
   await refreshInfo(app);
+}
+
+function describePrivacy(engine) {
+  if (engine.isLocal) return TEXTS.inBrowser;
+  return ["127.0.0.1", "localhost", "[::1]"].includes(location.hostname) ? TEXTS.local : TEXTS.privacy(location.host);
 }
 
 async function refreshInfo(app) {

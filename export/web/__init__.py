@@ -1,0 +1,1 @@
+"""Static sites that run a network in the visitor's browser: `glama-export --target web`."""

@@ -1,0 +1,130 @@
+/** A network in ONNX Runtime Web: download, session, check, and runs. */
+import { computePadding, padSymmetric } from "../picture/boxes.js";
+import { downloadJoined, loadRuntime } from "./download.js";
+import { findBounds, findWindow, toPlanes, writeBytes } from "./pixels.js";
+
+/** More threads than these do not make a picture faster. */
+const MAX_THREADS = 8;
+/** The side of the picture on which the browser learns which functions to compile well. */
+const WARM_UP_PIXELS = 256;
+
+const TITLES = { wasm: "WebAssembly", webgpu: "WebGPU" };
+
+/** Return the providers to try: WebGPU on a graphics card, else WebAssembly; or the one that a person named. */
+export async function chooseProviders(wanted) {
+  if (wanted) return [wanted];
+  const adapter = await globalThis.navigator?.gpu?.requestAdapter().catch(() => null);
+  const isCard = adapter && !(adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter);
+  return isCard ? ["webgpu", "wasm"] : ["wasm"];
+}
+
+const countThreads = () => (globalThis.crossOriginIsolated ? Math.min(MAX_THREADS, navigator.hardwareConcurrency || 1) : 1);
+
+/**
+ * Open a site's network.
+ *
+ * @param {object} site the content of site.json.
+ * @param {{base: string, precision: string, provider: string, threads: ?number}} choice
+ * @param {(progress: {loaded: number, total: number}) => void} onProgress is called with bytes.
+ */
+export async function openNetwork(site, { base, precision, provider, threads }, onProgress = () => {}) {
+  if (!TITLES[provider]) throw new Error(`the engine is ${provider}; expected ${Object.keys(TITLES).join(" or ")}`);
+  const runtime = await loadRuntime(site.runtime.builds[provider], base);
+  const count = threads ?? countThreads();
+  runtime.env.wasm.numThreads = count;
+  runtime.env.logLevel = "error";
+  const { weights, structures, check } = site.precisions[precision];
+  const model = await downloadJoined([structures[provider], weights], base, onProgress);
+  const session = await runtime.InferenceSession.create(model, { executionProviders: [provider] });
+  const how = provider === "wasm" ? `, ${count} ${count > 1 ? "threads" : "thread"}` : "";
+  const description = `ONNX Runtime Web ${site.runtime.version} ${TITLES[provider]}${how}, ${precision}`;
+  const network = new Network(runtime.Tensor, session, { reduction: site.reduction, provider, description });
+  await network.check(check);
+  return network;
+}
+
+export class Network {
+  #Tensor;
+  #session;
+
+  constructor(Tensor, session, { reduction, provider, description }) {
+    this.#Tensor = Tensor;
+    this.#session = session;
+    Object.assign(this, { reduction, provider, description });
+  }
+
+  /**
+   * Fill the missing pixels of a picture. The network is shown the whole picture.
+   *
+   * @param {Uint8ClampedArray} rgba 4 bytes a pixel; alpha stays as it is.
+   * @param {Uint8Array} mask 1 for a missing pixel.
+   * @returns {Promise<Uint8ClampedArray>} new pixels. Known pixels are bit-exact.
+   */
+  async fill(rgba, width, height, mask) {
+    const result = rgba.slice();
+    const bounds = findBounds(mask, width, height);
+    if (!bounds) return result;
+    const { values, window } = await this.run(rgba, width, height, mask, bounds);
+    writeBytes(result, width, mask, bounds, values, window);
+    return result;
+  }
+
+  /** Run the network; return its output of a window [3, h, w] from 0 to 1, and the window, which contains `bounds`. */
+  async run(rgba, width, height, mask, bounds) {
+    const padding = computePadding(width, height);
+    const [wide, high] = [width + padding.right, height + padding.bottom];
+    const pixels = padSymmetric(rgba, width, height, 4, padding);
+    const missing = padSymmetric(mask, width, height, 1, padding);
+    const window = findWindow(bounds, wide, high, this.reduction);
+    const corners = BigInt64Array.of(...[window.top, window.left, window.bottom, window.right].map(BigInt));
+    const { inpainted } = await this.#session.run({
+      image: new this.#Tensor("float32", toPlanes(pixels), [1, 3, high, wide]),
+      mask: new this.#Tensor("float32", Float32Array.from(missing), [1, 1, high, wide]),
+      window: new this.#Tensor("int64", corners, [4]),
+    });
+    return { values: inpainted.data, window };
+  }
+
+  /** Compare the network's result on a pattern with the expected one. Throws an Error if they differ. */
+  async check({ side, hole, tolerance, expected }) {
+    const bytes = Uint8Array.from(atob(expected), (letter) => letter.charCodeAt(0));
+    const wanted = new DataView(bytes.buffer);
+    const { rgba, mask } = makePattern(side, hole);
+    const { values, window } = await this.run(rgba, side, side, mask, hole);
+    const [wide, high] = [window.right - window.left, window.bottom - window.top];
+    let place = 0;
+    let error = 0;
+    for (let channel = 0; channel < 3; channel++) {
+      for (let y = hole.top; y < hole.bottom; y++) {
+        for (let x = hole.left; x < hole.right; x++, place += 2) {
+          const found = values[(channel * high + y - window.top) * wide + x - window.left];
+          error = Math.max(error, Math.abs(found - wanted.getUint16(place, true) / 65535));
+          if (Number.isNaN(found)) error = Infinity;
+        }
+      }
+    }
+    if (!(error <= tolerance)) throw new Error(`${this.description} computes wrongly: its error is ${error.toPrecision(2)}`);
+  }
+
+  /** Run once at a usual size, so that the first fill is as fast as the others. WebGPU compiled all in the check. */
+  async warmUp() {
+    if (this.provider !== "wasm") return;
+    const middle = { top: 96, left: 96, bottom: 160, right: 160 };
+    const { rgba, mask } = makePattern(WARM_UP_PIXELS, middle);
+    await this.fill(rgba, WARM_UP_PIXELS, WARM_UP_PIXELS, mask);
+  }
+}
+
+/** Make the pattern of glama_deploy/export/web/check_sample.py. */
+function makePattern(side, hole) {
+  const rgba = new Uint8ClampedArray(4 * side * side);
+  const mask = new Uint8Array(side * side);
+  for (let y = 0, place = 0; y < side; y++) {
+    for (let x = 0; x < side; x++, place++) {
+      for (let n = 0; n < 3; n++) rgba[4 * place + n] = (5 * x + 3 * y + 40 * n + ((x * y) >> 3)) % 256;
+      rgba[4 * place + 3] = 255;
+      mask[place] = y >= hole.top && y < hole.bottom && x >= hole.left && x < hole.right ? 1 : 0;
+    }
+  }
+  return { rgba, mask };
+}

@@ -1,0 +1,141 @@
+/**
+ * The engine behind the page of a static site: the network runs in this browser, in a worker. No picture leaves it.
+ *
+ * The comment of engine_server.js describes the object. `#engine=wasm`, `#engine=webgpu` and `#threads=1` behind the
+ * page's address override what the worker would choose.
+ */
+import { keepOffline } from "./browser/offline.js";
+import { canRunSimd } from "./browser/simd.js";
+import { EngineError } from "./engine_error.js";
+import { TEXTS } from "./texts.js";
+
+/** Milliseconds after which `info` tells how far the engine is. */
+const INFO_MILLISECONDS = 300;
+
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+/** What a person wrote behind the page's address. */
+function readChoice() {
+  const given = new URLSearchParams(location.hash.slice(1));
+  return { provider: given.get("engine"), threads: Number(given.get("threads")) || null };
+}
+
+/** The worker, which is started again after a cancelled or failed run. */
+class Background {
+  constructor(onProgress) {
+    this.onProgress = onProgress;
+    this.waiting = new Map();
+    this.count = 0;
+    this.worker = new Worker(new URL("browser/worker.js", import.meta.url), { type: "module" });
+    this.worker.onmessage = ({ data }) => this.#take(data);
+    this.worker.onerror = (event) => this.stop(new EngineError(TEXTS.engineFailed(event.message ?? ""), "engine"));
+  }
+
+  call(name, values, transferred = []) {
+    return new Promise((resolve, reject) => {
+      this.waiting.set(++this.count, { resolve, reject });
+      this.worker.postMessage({ number: this.count, name, values }, transferred);
+    });
+  }
+
+  /** End the worker. Calls that wait fail with the reason. */
+  stop(reason) {
+    this.worker.terminate();
+    for (const { reject } of this.waiting.values()) reject(reason);
+    this.waiting.clear();
+  }
+
+  #take({ number, result, error, progress }) {
+    if (progress) return this.onProgress(progress);
+    const { resolve, reject } = this.waiting.get(number);
+    this.waiting.delete(number);
+    return error === undefined ? resolve(result) : reject(new EngineError(TEXTS.engineFailed(error), "engine"));
+  }
+}
+
+class BrowserEngine {
+  constructor() {
+    this.isLocal = true;
+    this.precision = null;
+    this.opening = null;
+  }
+
+  async info() {
+    await Promise.race([this.#open(), pause(INFO_MILLISECONDS)]);
+    const { site, opened, progress } = this;
+    return {
+      version: site?.software,
+      model: site?.model ?? "",
+      models: site ? [site.model] : [],
+      engine: opened?.engine ?? (progress ? TEXTS.downloading(progress.loaded, progress.total) : null),
+      backend: opened?.provider,
+      precision: opened ? this.precision : null,
+      precisions: site ? Object.keys(site.precisions) : [],
+      device: "browser",
+    };
+  }
+
+  async select({ precision }) {
+    if (precision && precision !== this.precision) {
+      this.#close(new EngineError(TEXTS.engineFailed(""), "engine"));
+      this.precision = precision;
+    }
+    await this.#open();
+    return this.info();
+  }
+
+  async fill(picture, mask, { signal, precision } = {}) {
+    await this.select({ precision });
+    signal?.throwIfAborted();
+    const cancel = () => {
+      this.#close(signal.reason); // a run cannot be interrupted
+      this.#open().catch(() => {}); // the next fill tells
+    };
+    signal?.addEventListener("abort", cancel, { once: true });
+    try {
+      const { rgba, seconds } = await this.background.call("fill", [picture, mask]);
+      return { rgba, seconds, engine: this.opened.engine };
+    } catch (error) {
+      if (error instanceof EngineError) this.#close(error); // its memory may be full or damaged
+      throw error;
+    } finally {
+      signal?.removeEventListener("abort", cancel);
+    }
+  }
+
+  /** Open the network, unless it is open or being opened. */
+  #open() {
+    this.opening ??= this.#start().catch((error) => {
+      this.#close(error);
+      throw error;
+    });
+    return this.opening;
+  }
+
+  async #start() {
+    if (!canRunSimd()) throw new EngineError(TEXTS.noSimd, "browser");
+    await keepOffline();
+    this.site ??= await readSite();
+    this.precision ??= Object.keys(this.site.precisions)[0];
+    this.background = new Background((progress) => (this.progress = progress));
+    const place = { base: document.baseURI, precision: this.precision, ...readChoice() };
+    this.opened = await this.background.call("open", [this.site, place]);
+  }
+
+  #close(reason) {
+    this.background?.stop(reason);
+    this.opening = this.opened = this.progress = null;
+  }
+}
+
+async function readSite() {
+  try {
+    const answer = await fetch(new URL("site.json", document.baseURI));
+    if (answer.ok) return await answer.json();
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error; // the network fails
+  }
+  throw new EngineError(TEXTS.siteOffline, "offline");
+}
+
+export const createEngine = () => new BrowserEngine();
