@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from glama_deploy import catalogue
-from glama_deploy.bundle import MANIFEST, SCHEMA_VERSION, Bundle
+from glama_deploy.bundle import DEFAULT_PROFILE, MANIFEST, SCHEMA_VERSION, Bundle
 from glama_deploy.checkpoints import formats
 from glama_deploy.errors import BundleError, CheckpointError, EngineError, GlamaError
 from glama_deploy.inpainting.inpainter import Inpainter
@@ -29,6 +30,9 @@ log = logging.getLogger("glama_deploy")
 
 #: Raise this number when the exporter writes another graph. Exports in the cache are then made again.
 EXPORT_REVISION = 2
+
+#: The graph of the embedded network as the exporter writes it, in a bundle without engines.
+EMBEDDED_BUNDLE = formats.DEFAULT.with_suffix("")
 
 
 def load_model(model: str | Path, backend: str, request: Request) -> Inpainter:
@@ -92,12 +96,13 @@ def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpain
             f"`export(checkpoint={model}, targets=openvino, precision=int8, calibration=PHOTOS, out=BUNDLE)`, and load "
             "that"
         )
-    if backend != "torch" and not installed("onnx") and not (backend == "auto" and installed("torch")):
+    has_graph = installed("onnx") or str(model) == "default"
+    if backend != "torch" and not has_graph and not (backend == "auto" and installed("torch")):
         raise EngineError(
             f"{model} is a checkpoint, which the onnx package exports first: pip install onnx, or give a bundle that "
             "`export()` made"
         )
-    if backend == "torch" or not installed("onnx"):
+    if backend == "torch" or not has_graph:
         if backend == "auto":
             log.warning("the onnx package is not installed, so the checkpoint is not exported; using PyTorch")
         return _open_with_torch(model, request)
@@ -211,9 +216,6 @@ def _export_into_cache(model: str | Path, source: Path, path: Path, digests: Dig
 
     Raises CheckpointError where the checkpoint changed since its digests were read; the export is removed.
     """
-    from glama_deploy.export.pipeline import Request as ExportRequest
-    from glama_deploy.export.pipeline import export
-
     if path.exists():
         try:
             return _open_whole_bundle(path, digests)
@@ -223,11 +225,32 @@ def _export_into_cache(model: str | Path, source: Path, path: Path, digests: Dig
                 remove(path)
     log.info("exporting %s into the cache", source)
     targets = tuple(record.target for record in _cached_engines())
-    bundle = export(ExportRequest(model, path, targets, parity=False, overwrite=True)).bundle
+    if installed("onnx"):
+        from glama_deploy.export.pipeline import Request as ExportRequest
+        from glama_deploy.export.pipeline import export
+
+        bundle = export(ExportRequest(model, path, targets, parity=False, overwrite=True)).bundle
+    else:
+        bundle = _build_embedded(path, targets)
     if bundle.manifest.checkpoint.sha256 != digests.weights or read_digests(model) != digests:
         remove(path)
         raise CheckpointError(f"{source} changed while it was exported; run again once it is written")
     return bundle
+
+
+def _build_embedded(path: Path, targets: Sequence[str]) -> Bundle:
+    """Make the bundle of the embedded network from its exported graph, which needs no onnx package."""
+    from glama_deploy import bundle_folder
+    from glama_deploy.engines.build import add_engine
+
+    with bundle_folder.create(path, overwrite=True) as folder:
+        shutil.copytree(EMBEDDED_BUNDLE, folder, dirs_exist_ok=True)
+        bundle = Bundle.open(folder)
+        bundle.verify()
+        for target in targets:
+            if catalogue.find_target(target).builder:
+                bundle = add_engine(bundle, target, DEFAULT_PROFILE)
+    return Bundle.open(path)
 
 
 def _cached_engines() -> list[catalogue.EngineRecord]:

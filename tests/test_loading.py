@@ -19,7 +19,7 @@ from glama_deploy.evaluation import methods
 from glama_deploy.export import pipeline
 from glama_deploy.io import files
 from glama_deploy.io.files import sha256
-from glama_deploy.loading import cached_bundle
+from glama_deploy.loading import EMBEDDED_BUNDLE, cached_bundle
 
 #: LaMa's file for the network of the tests, which has one block.
 CONFIG = """
@@ -64,6 +64,17 @@ def folder(tiny: Path, tmp_path: Path) -> Path:
     (tmp_path / "lama" / "config.yaml").write_text(CONFIG, encoding="utf-8")
     torch.save({"state_dict": state}, tmp_path / "lama" / "models" / "best.ckpt")
     return tmp_path / "lama"
+
+
+def test_the_graph_of_the_embedded_network_is_what_the_exporter_writes(tmp_path):
+    """If this test fails, the exporter has changed: glama-export --ckpt default --target onnx --out NEW, and put the
+    bundle in the place of glama_deploy/assets/default."""
+    made = pipeline.export(pipeline.Request("default", tmp_path / "made", ("onnx",), parity=False)).bundle
+    kept = Bundle.open(EMBEDDED_BUNDLE)
+    kept.verify()
+    assert kept.manifest.checkpoint == made.manifest.checkpoint
+    assert kept.manifest.graphs == made.manifest.graphs
+    assert kept.graph("fp32").read_bytes() == made.graph("fp32").read_bytes()
 
 
 def test_a_folder_with_another_config_does_not_get_the_export_of_the_same_weights(own_cache, folder):

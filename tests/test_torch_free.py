@@ -22,17 +22,20 @@ class Block:
 sys.meta_path.insert(0, Block())
 """
 
+#: The onnx package is not there, either.
+BLOCK_ONNX = BLOCK.replace('"torch", ', '"torch", "onnx", ')
 
-def run(code: str, *arguments: Path | str) -> str:
+
+def run(code: str, *arguments: Path | str, block: str = BLOCK, **environment: str) -> str:
     """What the code prints; Python runs the block at the start of this process and of every one that it starts."""
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "sitecustomize.py").write_text(BLOCK)
+        (Path(folder) / "sitecustomize.py").write_text(block)
         child = subprocess.run(
             [sys.executable, "-c", "import sys\n" + code, *map(str, arguments)],
             capture_output=True,
             text=True,
             check=False,
-            env={**os.environ, "PYTHONPATH": folder},
+            env={**os.environ, "PYTHONPATH": folder, **environment},
         )
     assert child.returncode == 0, child.stderr
     return child.stdout
@@ -79,6 +82,24 @@ mask[20:40, 20:40] = True
 print(glama_deploy.load("default")(image, mask)[30, 30])
 """
     assert run(code)
+
+
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+def test_the_embedded_network_needs_no_onnx_package(tmp_path, backend):
+    """The extras `openvino` and `onnxruntime` do not install the package. The cache is empty at first."""
+    code = """
+import numpy, glama_deploy
+image, mask = numpy.random.default_rng(0).integers(0, 256, (64, 72, 3), numpy.uint8), numpy.zeros((64, 72), bool)
+mask[20:40, 20:40] = True
+inpainter = glama_deploy.load("default", sys.argv[1])
+print(inpainter.backend, inpainter(image, mask).tolist())
+"""
+    without = run(code, backend, block=BLOCK_ONNX, GLAMA_CACHE=str(tmp_path / "without"))
+    assert without.startswith(backend)
+    assert run(code, backend, block=BLOCK_ONNX, GLAMA_CACHE=str(tmp_path / "without")) == without  # from the cache
+    assert run(code, backend, GLAMA_CACHE=str(tmp_path / "with")) == without
+    (kept,) = (tmp_path / "without" / "bundles").glob("[!.]*")
+    assert sorted(path.name for path in kept.iterdir()) == ["manifest.json", "model.onnx", "openvino"]
 
 
 @pytest.mark.parametrize("target", ["openvino", "trt-rtx"])
