@@ -11,6 +11,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from glama_deploy.errors import GlamaError
 from glama_deploy.export.pipeline import Request, export
 
 parser = argparse.ArgumentParser(description="Export a checkpoint and compare each engine with PyTorch.")
@@ -18,7 +19,10 @@ parser.add_argument("--ckpt", default="default", help="a checkpoint, or 'default
 parser.add_argument("--out", type=Path, default=Path("bundle"))
 arguments = parser.parse_args()
 
-outcome = export(Request(arguments.ckpt, arguments.out, targets=("onnx", "openvino")), step=print)
+try:
+    outcome = export(Request(arguments.ckpt, arguments.out, targets=("onnx", "openvino")), step=print)
+except GlamaError as error:  # what is wrong with the input, in one line
+    parser.exit(2, f"{error}\n")
 engines = outcome.bundle.manifest.engines
 for name, engine in engines.items():
     parity = engine.parity

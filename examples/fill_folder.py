@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import glama_deploy
+from glama_deploy.errors import GlamaError
 from glama_deploy.inpainting import folder, pairing
 
 parser = argparse.ArgumentParser(description="Fill the pictures of a folder.")
@@ -21,8 +22,11 @@ parser.add_argument("out", type=Path)
 parser.add_argument("--model", default="default", help="a bundle, a checkpoint, or 'default'")
 arguments = parser.parse_args()
 
-jobs = pairing.pair_jobs(arguments.pictures, arguments.masks, arguments.out)
-inpainter = glama_deploy.load(arguments.model, streams=2)  # two pictures at once
+try:
+    jobs = pairing.pair_jobs(arguments.pictures, arguments.masks, arguments.out)
+    inpainter = glama_deploy.load(arguments.model, streams=2)  # two pictures at once
+except GlamaError as error:  # what is wrong with the input, in one line
+    parser.exit(2, f"{error}\n")
 failed = 0
 for result in folder.run_jobs(inpainter, jobs, at_once=inpainter.streams):  # pictures are read and written meanwhile
     print(f"{result.job.image.name}: {result.state} {result.reason}".rstrip())

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import glama_deploy
+from glama_deploy.errors import GlamaError
 from glama_deploy.io.images import read_image, write_image
 from glama_deploy.io.mask_files import read_mask
 
@@ -24,9 +25,12 @@ parser.add_argument("--mask", type=Path, default=ASSETS / "sample_mask.png", hel
 parser.add_argument("--out", type=Path, default=Path("filled.png"))
 arguments = parser.parse_args()
 
-picture = read_image(arguments.image)  # .rgb is uint8 [H, W, 3]
-missing = read_mask(arguments.mask)  # bool [H, W]; True where pixels are missing
-inpainter = glama_deploy.load(arguments.model)
-filled = inpainter(picture.rgb, missing)  # uint8 [H, W, 3]; known pixels are unchanged
-write_image(arguments.out, replace(picture, rgb=filled))
+try:
+    picture = read_image(arguments.image)  # .rgb is uint8 [H, W, 3]
+    missing = read_mask(arguments.mask)  # bool [H, W]; True where pixels are missing
+    inpainter = glama_deploy.load(arguments.model)
+    filled = inpainter(picture.rgb, missing)  # uint8 [H, W, 3]; known pixels are unchanged
+    write_image(arguments.out, replace(picture, rgb=filled))
+except GlamaError as error:  # what is wrong with the input, in one line
+    parser.exit(2, f"{error}\n")
 print(f"{arguments.out}: {missing.mean():.1%} filled with {inpainter.description}")

@@ -209,7 +209,7 @@ def check_region(region: str) -> None:
         GlamaError: the region does not exist.
     """
     if region not in get_args(Region):
-        raise GlamaError(f"region is {region!r}; expected {', '.join(get_args(Region))}")
+        raise GlamaError(f"`region` is {region!r}; expected {', '.join(get_args(Region))}")
 
 
 def plan_image(missing: np.ndarray, region: Region, limits: Limits) -> Plan:

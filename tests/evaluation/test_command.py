@@ -40,7 +40,7 @@ def test_failed_images_are_named_on_standard_error(photos, tmp_path, capsys):
         (["--model", "gone.pt"], "no bundle or checkpoint at gone.pt"),
         (["--reference", "gone"], "one of the methods is expected: telea"),
         (["--weights", "gone"], "--weights gone is no folder"),
-        (["--region", "half"], "region is 'half'"),
+        (["--region", "half"], "--region is 'half'"),
         (["--size", "30x30"], "multiples of 8"),
         (["--data", "gone"], "--data gone is no folder"),
         (["--data", "z" * 5000], "z… (5000 characters): File name too long"),

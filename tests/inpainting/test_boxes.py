@@ -501,11 +501,11 @@ def test_uint8_graphs_give_the_same_crops(tiny, make_bundle, scene):
 
 
 def test_an_unknown_region_is_one_line(inpainter, scene, tmp_path, capsys):
-    with pytest.raises(GlamaError, match="region is 'some'; expected auto, full, crop"):
+    with pytest.raises(GlamaError, match="`region` is 'some'; expected auto, full, crop"):
         inpainter(*scene, region="some")
     arguments = ["--image", "a.png", "--mask", "b.png", "--out", str(tmp_path / "c.png"), "--region", "some"]
     assert main.run(arguments) == 2
-    assert "region is 'some'; expected auto, full, crop" in capsys.readouterr().err
+    assert "--region is 'some'; expected auto, full, crop" in capsys.readouterr().err
 
 
 def test_boxes_that_do_not_fit_into_memory_together_are_filled_one_by_one(inpainter, scene, monkeypatch):
