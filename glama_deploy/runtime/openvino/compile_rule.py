@@ -8,6 +8,7 @@ compared with a job that knows its number of images.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Hashable
 
 #: Share of a run's time that a compiled model saves. Measured with LaMa on 2 cores (EPYC, Zen 4) on 2026-11-30: 0.21 in
@@ -16,6 +17,9 @@ SAVED_SHARE = 0.2
 
 #: Seconds that compiling takes, as long as nothing was compiled. LaMa takes 1.1 s on the same machine.
 FIRST_COMPILE_SECONDS = 1.1
+
+#: Sizes whose seconds are counted. The size that ran the longest ago is forgotten for another one.
+MAX_SIZES = 256
 
 
 class CompileRule:
@@ -29,7 +33,7 @@ class CompileRule:
                 if a size is compiled when that pays.
         """
         self.is_immediate, self._is_never = compile_sizes is True, compile_sizes is False
-        self._seconds: dict[Hashable, float] = {}
+        self._seconds: OrderedDict[Hashable, float] = OrderedDict()
         self._compile_seconds = FIRST_COMPILE_SECONDS
         self._patience = 1.0
 
@@ -52,13 +56,18 @@ class CompileRule:
         return self._seconds.get(size, 0.0) >= self.seconds_before_compile
 
     def note_run(self, size: Hashable, seconds: float) -> None:
-        """Count a run of the model of any size.
+        """Count a run of the model of any size. Nothing is counted where each size is compiled, or none.
 
         Args:
             size: The size of the images.
             seconds: Time of the run.
         """
+        if self.is_immediate or self._is_never:
+            return
         self._seconds[size] = self._seconds.get(size, 0.0) + seconds
+        self._seconds.move_to_end(size)
+        while len(self._seconds) > MAX_SIZES:
+            self._seconds.popitem(last=False)
 
     def note_compile(self, seconds: float) -> None:
         """Remember the time that compiling a size took.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from glama_deploy.runtime.openvino.compile_rule import FIRST_COMPILE_SECONDS, SAVED_SHARE, CompileRule
+from glama_deploy.runtime.openvino.compile_rule import FIRST_COMPILE_SECONDS, MAX_SIZES, SAVED_SHARE, CompileRule
 
 SIZE, OTHER = (1, 3, 64, 64), (1, 3, 64, 72)
 
@@ -63,3 +63,17 @@ def test_each_removal_doubles_the_seconds_and_starts_the_size_anew():
     assert not rule.is_due(SIZE)
     rule.note_run(SIZE, 2 * before)
     assert rule.is_due(SIZE)
+
+
+def test_as_many_sizes_are_counted_as_are_needed():
+    """A process that runs for months sees any number of sizes."""
+    rule = CompileRule(None)
+    for width in range(10 * MAX_SIZES):
+        rule.note_run(SIZE, 0.1)
+        rule.note_run((1, 3, 64, width), 0.1)
+    assert len(rule._seconds) == MAX_SIZES
+    assert rule.is_due(SIZE)  # a size that comes often is not forgotten
+    for compile_sizes in (True, False):
+        rule = CompileRule(compile_sizes)
+        rule.note_run(SIZE, 0.1)
+        assert not rule._seconds
