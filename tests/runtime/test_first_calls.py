@@ -18,6 +18,8 @@ import psutil
 import pytest
 from PIL import Image
 
+from glama_deploy.network import NetworkConfig
+
 #: A process that takes no CPU time for so many seconds waits for ever. A busy machine only makes a process slow.
 SECONDS_WITHOUT_CPU = 60
 
@@ -45,6 +47,41 @@ for thread in threads:
 for thread in threads:
     thread.join()
 assert len(done) == 2
+"""
+
+
+#: Two threads with a size each, which compile their sizes under each other.
+COMPILING_PROGRAM = """
+import sys, threading
+import numpy as np
+import glama_deploy
+from glama_deploy.runtime.openvino import compile_rule
+
+compile_rule.FIRST_COMPILE_SECONDS = 1e-9  # a size is due at its second run
+compile_rule.CompileRule.note_compile = lambda *_: None
+compile_sizes = {"True": True, "None": None}[sys.argv[2]]
+inpainter = glama_deploy.load(sys.argv[1], "openvino", threads=1, streams=2, compile_sizes=compile_sizes)
+meeting, done = threading.Barrier(2), []
+
+def is_compiled(side):
+    return any(key and side in key for key in [*inpainter._runner._compiled])
+
+def call(side):
+    image, mask = np.full((64, side, 3), side, np.uint8), np.zeros((64, side), bool)
+    mask[8:24, 8:24] = True
+    meeting.wait()
+    for _ in range(200):  # a thread does not wait for the other's compilation
+        inpainter(image, mask, region="full")
+        if is_compiled(side):
+            done.append(side)
+            return
+
+threads = [threading.Thread(target=call, args=[side]) for side in (72, 80)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+assert sorted(done) == [72, 80]
 """
 
 
@@ -97,6 +134,15 @@ def test_two_threads_make_their_first_calls_at_once(tiny_bundle, tiny, backends,
     model = tiny if "torch" in backends else tiny_bundle.path
     command = [sys.executable, "-c", PROGRAM, str(model), *backends, opened]
     assert hung([command] * starts(count)) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compile_sizes", [None, True])
+def test_two_threads_compile_their_first_sizes_under_each_other(make_checkpoint, make_bundle, compile_sizes):
+    pytest.importorskip("openvino")
+    bundle = make_bundle(make_checkpoint(NetworkConfig(ngf=32, n_blocks=1)))
+    command = [sys.executable, "-c", COMPILING_PROGRAM, str(bundle.path), str(compile_sizes)]
+    assert hung([command] * starts(4)) == 0
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ compared with a job that knows its number of images.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Hashable
 
@@ -76,6 +77,14 @@ class CompileRule:
             seconds: Time of the compilation.
         """
         self._compile_seconds = seconds
+
+    def note_failure(self, size: Hashable) -> None:
+        """Remember that a size cannot be compiled. The size is then never due.
+
+        Args:
+            size: The size.
+        """
+        self._seconds[size] = -math.inf
 
     def note_removal(self, size: Hashable) -> None:
         """Forget a size whose compiled model was removed for another one.

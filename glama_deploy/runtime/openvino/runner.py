@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import logging
 import os
 import sys
 import threading
@@ -50,6 +51,8 @@ from glama_deploy.runtime.openvino.rewrites import (
 from glama_deploy.runtime.openvino.rewrites.transform_checks import TransformChecks, bottleneck_size
 from glama_deploy.system import cpu
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, last_line
+
+log = logging.getLogger("glama_deploy")
 
 #: Compiled models of one size that are kept.
 _MAX_COMPILED = 4
@@ -160,7 +163,10 @@ class OpenVINORunner(Runner):
         name = catalogue.OPENVINO.name if bundle.engine(catalogue.OPENVINO.name) else catalogue.ONNX.name
         self.sizes, self.io = bundle.manifest.engines[name].sizes, bundle.manifest.io
         self._inputs = bundle.manifest.inputs
-        self._core, self._lock = core(), threading.Lock()
+        self._core = core()
+        # The first guards the table of compiled models and the holder, for moments. The second is held while a model is
+        # compiled, and is taken before the first where both are taken.
+        self._lock, self._compile_lock = threading.Lock(), threading.Lock()
         self.streams, self._free_streams = request.streams, threading.Semaphore(request.streams)
         quantized = uses_int8(bundle, name, request.precision)
         has_int8 = catalogue.PRECISIONS[bundle.manifest.engines[name].precision].is_quantized
@@ -187,6 +193,8 @@ class OpenVINORunner(Runner):
         self._checks = TransformChecks(bundle.path, bundle.manifest, fp32_layers)
         self._rule = CompileRule(request.compile_sizes)
         self._compiled: OrderedDict[tuple[int, ...], CompiledModel] = OrderedDict()
+        #: The shapes of the images of all callers, also of those that wait.
+        self._shapes: list[tuple[int, ...]] = []
         #: The size of the compiled model that keeps the memory of its feature maps, and how often that size changed.
         #: A model that runs again later is another holder.
         self.holder: tuple[tuple[int, ...], int] = (_ANY_SIZE, 0)
@@ -210,7 +218,7 @@ class OpenVINORunner(Runner):
             if not self._fixes_sizes:
                 self._compiled[_ANY_SIZE] = self._compile_key(_ANY_SIZE, 1, 0, 0)
             elif self.sizes.static and self.sizes.max is not None:
-                self._get_compiled(self._inputs[0].shape_for(1, *self.sizes.max))
+                self._add_compiled(self._inputs[0].shape_for(1, *self.sizes.max))
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot compile {file}: {last_line(error, MAX_ENGINE_LINE)}") from error
         version = openvino.__version__.split("-")[0]
@@ -243,11 +251,10 @@ class OpenVINORunner(Runner):
     def _run(self, inputs: dict[str, np.ndarray], output: str, shape: tuple[int, ...]) -> np.ndarray:
         """Run the compiled model of the image's size. `shape` is the shape that the output must have."""
         image = inputs[IMAGE]
+        self._shapes.append(image.shape)
         try:
             with self._free_streams:
-                with self._lock:
-                    key, model = self._get_compiled(image.shape)
-                    model.users += 1
+                key, model = self._get_compiled(image.shape)
                 start = time.perf_counter()
                 try:
                     return model.run({**inputs, **self._compute_bases(key, image.shape)}, output, shape)
@@ -265,6 +272,8 @@ class OpenVINORunner(Runner):
                             model.release()
         except RuntimeError as error:
             raise EngineError(f"OpenVINO failed: {last_line(error, MAX_ENGINE_LINE)}") from error
+        finally:
+            self._shapes.remove(image.shape)
 
     def _compile(self, make: Callable[[], Any], stored: Path | None = None) -> CompiledModel:
         """Import the compiled model from the file `stored`, or compile the model that `make` returns and store it."""
@@ -308,20 +317,63 @@ class OpenVINORunner(Runner):
         return self._folder / f"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}{compiled_models.SUFFIX}"
 
     def _get_compiled(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], CompiledModel]:
-        height, width = self._get_size(shape)
-        key = shape if self._has_own_model(shape, height, width) else _ANY_SIZE
-        active, changes = self.holder
-        if key != active and active in self._compiled:
-            self._compiled[active].release()
-        if key not in self._compiled:
-            self._compiled[key] = self._compile_key(key, shape[0], height, width)
+        """Return the key and the compiled model for images of a shape, and count a user of the model.
+
+        Other callers run while this one compiles. A caller whose size needs a model of its own waits for the caller
+        that compiles. Other callers do not wait: they take the model of any size.
+        """
+        while True:
+            key = shape if self._has_own_model(shape) or self._compile_where_due(shape) else _ANY_SIZE
+            with self._lock:
+                if model := self._compiled.get(key):
+                    self._compiled.move_to_end(key)
+                    self._hold(key)
+                    model.users += 1
+                    return key, model
+            with self._compile_lock:
+                if key == _ANY_SIZE or self._has_own_model(shape):  # else the model was removed this moment
+                    self._add_compiled(key)
+
+    def _compile_where_due(self, shape: tuple[int, ...]) -> bool:
+        """Compile a size that can do without, where that pays and no other caller compiles. Return whether it did."""
+        if not self._pays_to_compile(shape) or not self._compile_lock.acquire(blocking=False):
+            return False
+        try:
+            self._add_compiled(shape)
+        except (RuntimeError, MemoryError) as error:
+            log.warning(
+                "OpenVINO cannot compile a faster model for %dx%d, and runs the one of any size: %s",
+                *self._get_size(shape),
+                last_line(error, MAX_ENGINE_LINE),
+            )
+            with self._lock:
+                self._rule.note_failure(shape)
+            return False
+        finally:
+            self._compile_lock.release()
+        return True
+
+    def _add_compiled(self, key: tuple[int, ...]) -> None:
+        """Compile the model of any size, or of one shape, unless that was done. The caller holds the compile lock."""
+        with self._lock:
+            if key in self._compiled:
+                return
+            self._hold(key)
+        compiled = self._compile_key(key, key[0] if key else 1, *(self._get_size(key) if key else (0, 0)))
+        with self._lock:
+            self._compiled[key] = compiled
             for oldest in [kept for kept in self._compiled if kept != _ANY_SIZE][:-_MAX_COMPILED]:
                 del self._compiled[oldest]
                 self._rule.note_removal(oldest)
-        self._compiled.move_to_end(key)
-        if key != active:
-            self.holder = (key, changes + 1)
-        return key, self._compiled[key]
+
+    def _hold(self, key: tuple[int, ...]) -> None:
+        """Let the model that ran last give its memory back, unless its key is this one. The caller holds the lock."""
+        active, changes = self.holder
+        if key == active:
+            return
+        if active in self._compiled:
+            self._compiled[active].release()
+        self.holder = (key, changes + 1)
 
     def _get_size(self, shape: tuple[int, ...]) -> tuple[int, int]:
         """Return the height and width of images of a shape."""
@@ -358,13 +410,22 @@ class OpenVINORunner(Runner):
         self._rule.note_compile(time.perf_counter() - start)
         return compiled
 
-    def _has_own_model(self, shape: tuple[int, ...], height: int, width: int) -> bool:
-        """Return whether images of this shape have a compiled model of their own, or now get one."""
+    def _has_own_model(self, shape: tuple[int, ...]) -> bool:
+        """Return whether images of this shape have a compiled model of their own, or need one."""
         if self._fixes_sizes or shape in self._compiled:
             return True
-        if not self._rule.is_due(shape) or not self.has_compiled_form((height, width)):
-            return False
-        return self._rule.is_immediate or memory.fits(_FREE_WEIGHT_COPIES * self._weights)
+        return self._rule.is_immediate and self.has_compiled_form(self._get_size(shape))
+
+    def _pays_to_compile(self, shape: tuple[int, ...]) -> bool:
+        """Return whether to compile a size that can do without: its time has come, and it fits beside other callers."""
+        with self._lock:
+            if not self._rule.is_due(shape) or not self.has_compiled_form(self._get_size(shape)):
+                return False
+        others = [*self._shapes]
+        if shape in others:
+            others.remove(shape)  # what this caller needs, it was granted before
+        beside = sum(self.memory_needed(self._get_size(other), other[0]) for other in others)
+        return memory.fits(_FREE_WEIGHT_COPIES * self._weights + beside)
 
     def has_compiled_form(self, size: tuple[int, int]) -> bool:
         """Return whether a model that is compiled for one size alone is faster than the model of any size.
@@ -396,7 +457,7 @@ class OpenVINORunner(Runner):
             self._checks.check_split(split_fft.rewrite(model), height, width)
         units: tuple[str, ...] = ()
         if self._uses_channels_last:
-            units = channels_last.rewrite(model, half=self._half, convolutions=self._uses_winograd).units
+            units = channels_last.rewrite(model, half=self._half).units
             self._checks.check_units(len(units), height, width, half=self._half)
         if self._half:
             products = column_convolutions.rewrite(model)
@@ -418,7 +479,7 @@ class OpenVINORunner(Runner):
             EngineError: OpenVINO cannot compile or run the model.
         """
         shape = self._inputs[0].shape_for(1, height, width)
-        own = self._has_own_model(shape, height, width)
+        own = self._has_own_model(shape) or self._pays_to_compile(shape)
         model = self._fix_size(1, height, width) if own else self._model
         blank = {tensor.name: np.zeros(tensor.shape_for(1, height, width), tensor.dtype) for tensor in self._inputs}
         blank |= self._compute_bases(shape if own else _ANY_SIZE, shape) | self._whole

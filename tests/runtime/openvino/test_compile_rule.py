@@ -65,6 +65,17 @@ def test_each_removal_doubles_the_seconds_and_starts_the_size_anew():
     assert rule.is_due(SIZE)
 
 
+def test_a_size_that_cannot_be_compiled_is_never_due():
+    rule = CompileRule(None)
+    rule.note_run(SIZE, 1e9)
+    assert rule.is_due(SIZE)
+    rule.note_failure(SIZE)
+    rule.note_run(SIZE, 1e9)
+    assert not rule.is_due(SIZE)
+    rule.note_run(OTHER, 1e9)
+    assert rule.is_due(OTHER)
+
+
 def test_as_many_sizes_are_counted_as_are_needed():
     """A process that runs for months sees any number of sizes."""
     rule = CompileRule(None)

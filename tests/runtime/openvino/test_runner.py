@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -157,6 +158,142 @@ def test_threads_are_served_at_once_and_get_their_own_results(tiny_bundle, preci
             for found, wanted in zip(pool.map(lambda pair: both.run(*pair), inputs), expected, strict=True):
                 # other shares of the work for each thread, and so other orders of summation
                 np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-5 if both.precision == "fp32" else 2e-2)
+
+
+# ---------------------------------------------------------------- compiling while others run
+
+
+@pytest.fixture
+def due_at_once(monkeypatch):
+    """Each size is compiled at its second run, also after its model was removed for another one."""
+    monkeypatch.setattr(compile_rule, "FIRST_COMPILE_SECONDS", 1e-9)
+    monkeypatch.setattr(compile_rule.CompileRule, "note_compile", lambda *_: None)  # as if compiling took no time
+    monkeypatch.setattr(compile_rule.CompileRule, "note_removal", lambda *_: None)
+
+
+class Gate:
+    """Lets a call wait in the middle."""
+
+    def __init__(self) -> None:
+        self.is_reached, self.is_open = threading.Event(), threading.Event()
+
+    def wait(self) -> None:
+        self.is_reached.set()
+        self.is_open.wait()
+
+
+@pytest.mark.usefixtures("due_at_once")
+@pytest.mark.parametrize("compile_sizes", [None, True])
+def test_other_sizes_run_while_a_size_is_compiled(wide, monkeypatch, wait_until, compile_sizes):
+    runner = openvino.open(wide, Request("fp32", streams=2, compile_sizes=compile_sizes))
+    runner.run(*tensors(64, 64))
+    if compile_sizes is None:
+        runner.run(*tensors(64, 72))
+    gate, plain = Gate(), runner._fix_size
+    monkeypatch.setattr(runner, "_fix_size", lambda *size: (gate.wait(), plain(*size))[1])
+    with ThreadPoolExecutor(2) as pool:
+        try:
+            compiles = pool.submit(runner.run, *tensors(64, 72))
+            wait_until(gate.is_reached.is_set)
+            sizes = [(64, 64)] if compile_sizes else [(64, 64), (64, 80), (64, 72)]
+            for size in sizes:
+                runs = pool.submit(runner.run, *tensors(*size))
+                wait_until(runs.done)
+                assert runs.result().shape == (1, 3, *size)
+                assert runner.holder[0] == ((1, 3, 64, 64) if compile_sizes else ())
+            assert not compiles.done()
+        finally:
+            gate.is_open.set()
+        compiles.result()
+    assert runner.holder[0] == (1, 3, 64, 72)
+
+
+@pytest.mark.usefixtures("due_at_once")
+@pytest.mark.parametrize("compile_sizes", [None, True])
+def test_threads_compile_sizes_under_each_other_and_get_their_own_results(wide, monkeypatch, compile_sizes):
+    """One model of one size is kept, so each thread removes what the other has compiled."""
+    monkeypatch.setattr(openvino, "_MAX_COMPILED", 1)
+    runner = openvino.open(wide, Request("fp32", threads=1, streams=2, compile_sizes=compile_sizes))
+    compiled, plain = [], runner._fix_size
+    monkeypatch.setattr(runner, "_fix_size", lambda *size: (compiled.append(size), plain(*size))[1])
+    sizes = [(64, 64), (64, 72)]
+    expected = [open_(wide, False).run(*tensors(*size)) for size in sizes]
+
+    def call(thread):
+        for turn in range(12):
+            place = (thread + turn // 3) % 2  # each thread stays at a size for three runs
+            found = runner.run(*tensors(*sizes[place]))
+            # the same sums in fp32: what parity asks of any engine
+            np.testing.assert_allclose(found, expected[place], rtol=0, atol=2e-5)
+
+    with ThreadPoolExecutor(2) as pool:
+        for future in [pool.submit(call, thread) for thread in range(2)]:
+            future.result()
+    assert len(compiled) >= 2
+    assert len([key for key in runner._compiled if key]) == 1
+    assert all(model.users == 0 for model in runner._compiled.values())
+    assert runner._shapes == []
+    assert not runner._compile_lock.locked()
+
+
+@pytest.mark.usefixtures("due_at_once")
+@pytest.mark.parametrize("error", [RuntimeError("no memory"), MemoryError()])
+def test_a_size_that_cannot_be_compiled_runs_on_the_model_of_any_size(wide, monkeypatch, caplog, error):
+    def fail(*_):
+        calls.append(1)
+        raise error
+
+    runner, inputs, calls = open_(wide), tensors(64, 72), []
+    expected = runner.run(*inputs)
+    monkeypatch.setattr(runner, "_fix_size", fail)
+    for _ in range(3):
+        np.testing.assert_array_equal(runner.run(*inputs), expected)
+        assert runner.holder[0] == ()
+    assert len(calls) == 1
+    reason = str(error) or "MemoryError"
+    said = f"OpenVINO cannot compile a faster model for 64x72, and runs the one of any size: {reason}"
+    assert caplog.messages == [said]
+
+
+def test_a_size_that_must_be_compiled_and_cannot_is_an_error(wide, monkeypatch):
+    runner = open_(wide, True)
+
+    def fail(*_):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(runner, "_fix_size", fail)
+    for _ in range(2):  # the lock is free again
+        with pytest.raises(EngineError, match="OpenVINO failed: no memory"):
+            runner.run(*tensors(64, 72))
+
+
+@pytest.mark.usefixtures("due_at_once")
+def test_the_memory_of_other_callers_is_left_to_them(wide, monkeypatch, wait_until):
+    runner = openvino.open(wide, Request("fp32", streams=2))
+    size, large = tensors(64, 72), tensors(128, 128)
+    runner.run(*size)
+    free = openvino._FREE_WEIGHT_COPIES * runner._weights + runner.memory_needed((128, 128))
+    gate, plain = Gate(), openvino.CompiledModel.run
+
+    def wait(model, inputs, *rest):
+        if inputs["image"].shape[-1] == 128:
+            gate.wait()
+        return plain(model, inputs, *rest)
+
+    monkeypatch.setattr(openvino.CompiledModel, "run", wait)
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            other = pool.submit(runner.run, *large)
+            wait_until(gate.is_reached.is_set)
+            monkeypatch.setattr(memory, "available", lambda: free - 1)
+            runner.run(*size)
+            assert runner.holder[0] == ()
+            monkeypatch.setattr(memory, "available", lambda: free)
+            runner.run(*size)
+            assert runner.holder[0] == (1, 3, 64, 72)
+        finally:
+            gate.is_open.set()
+        other.result()
 
 
 MEMORY = """
