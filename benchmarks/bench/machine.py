@@ -33,7 +33,8 @@ CPU_FEATURES = (
     "i8mm",
 )
 
-_LOAD_KEY = "load before"
+#: The entry of a machine's description that differs from run to run.
+LOAD_KEY = "load before"
 
 #: Side of the square matrices whose product is timed. They are so large that only multiplying counts.
 MATRIX_SIDE = 1536
@@ -66,7 +67,7 @@ def describe_machine() -> dict[str, str]:
         "features": " ".join(name for name in CPU_FEATURES if name in flags) or "unknown",
         "memory": f"{psutil.virtual_memory().total / 1e9:.0f} GB",
         "system": f"{platform.system()}, Python {platform.python_version()}",
-        _LOAD_KEY: f"{psutil.getloadavg()[0]:.1f}",
+        LOAD_KEY: f"{psutil.getloadavg()[0]:.1f}",
     }
     gpu = _read_gpu()
     if gpu:
@@ -83,10 +84,10 @@ def warn_of_load(machine: dict[str, str]) -> str | None:
     Returns:
         A warning, or None where the machine was idle.
     """
-    if float(machine[_LOAD_KEY]) < 0.5:
+    if float(machine[LOAD_KEY]) < 0.5:
         return None
     return (
-        f"the load is {machine[_LOAD_KEY]} already: PyTorch loses more by what else runs than the engines do, and the "
+        f"the load is {machine[LOAD_KEY]} already: PyTorch loses more by what else runs than the engines do, and the "
         "ratios are too high; measure on a machine that does nothing else"
     )
 

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from glama_deploy.benchmarks.bench import machine
+from glama_deploy.benchmarks.bench.machine import LOAD_KEY
 from glama_deploy.benchmarks.jobs import pictures
 from glama_deploy.benchmarks.jobs.scenes import JOBS, Folders, Job, write_job
 from glama_deploy.benchmarks.jobs.subjects import REFERENCE, SUBJECTS, Networks, Subject
@@ -81,20 +82,47 @@ class JobResults(FrozenModel):
 
     Attributes:
         network: the network, for people.
+        checkpoint: SHA-256 of the network's checkpoint.
         machine: the machine, as `bench.machine.describe_machine` has it.
         scale: factor of sides and counts.
         runs: number of runs of each subject.
+        threads: CPU threads; None for each subject's default.
         references: how the reference was made, by job.
         rows: the rows, by job and subject.
     """
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     network: str
+    checkpoint: str
     machine: dict[str, str]
     scale: float
     runs: int
-    references: dict[str, str]
-    rows: tuple[Row, ...]
+    threads: int | None
+    references: dict[str, str] = Field(default_factory=dict)
+    rows: tuple[Row, ...] = ()
+
+    def check_continues(self, earlier: JobResults) -> None:
+        """Check that rows of an earlier run can stand beside rows of this one.
+
+        Args:
+            earlier: results of an earlier run.
+
+        Raises:
+            GlamaError: the earlier run was of another network, machine, scale, or number of runs or threads.
+        """
+        ours, theirs = self._list_conditions(), earlier._list_conditions()
+        for name in dict.fromkeys((*theirs, *ours)):
+            if ours.get(name) != theirs.get(name):
+                raise GlamaError(
+                    f"the folder has results with {name} {theirs.get(name, 'unknown')}, these are with "
+                    f"{ours.get(name, 'unknown')}; choose another folder"
+                )
+
+    def _list_conditions(self) -> dict[str, str]:
+        """Return all that rows of one table have in common, by a name for people."""
+        machine = {name: value for name, value in self.machine.items() if name != LOAD_KEY}
+        own = {"scale": self.scale, "runs": self.runs, "threads": self.threads or "by default"}
+        return {"network": self.network, "checkpoint": self.checkpoint, **machine} | {k: str(v) for k, v in own.items()}
 
     def replace(self, earlier: JobResults) -> JobResults:
         """Return these results with the rows of an earlier run that were not measured again.
@@ -106,14 +134,9 @@ class JobResults(FrozenModel):
             Rows of both.
 
         Raises:
-            GlamaError: the earlier run was of another network or scale.
+            GlamaError: the two runs differ, as :meth:`check_continues` says.
         """
-        for field in ("network", "scale"):
-            if getattr(self, field) != getattr(earlier, field):
-                raise GlamaError(
-                    f"the results that are there are of `{field}` {getattr(earlier, field)}, these are of "
-                    f"{getattr(self, field)}; choose another folder"
-                )
+        self.check_continues(earlier)
         rows = {(row.job, row.subject): row for row in (*earlier.rows, *self.rows)}
         order = [(job, name) for job in JOBS for name in SUBJECTS]
         return self.model_copy(
@@ -132,20 +155,43 @@ class Setting:
         scale: factor of sides and counts.
         runs: number of runs of each subject.
         threads: CPU threads; None for each subject's default.
-        out: folder that gets the pictures of the results; None for none.
         step: called with a line before each step.
     """
 
     scale: float
     runs: int
     threads: int | None
-    out: Path | None
     step: Callable[[str], None]
+
+
+#: What the subjects filled, by job and subject: uint8 [H, W, 3], the surroundings of the largest hole.
+Views = dict[str, dict[str, np.ndarray]]
+
+
+def prepare(bundle: Bundle, setting: Setting) -> JobResults:
+    """Describe a run before anything is measured.
+
+    Args:
+        bundle: the network's bundle.
+        setting: how jobs are measured.
+
+    Returns:
+        Results without rows.
+    """
+    manifest = bundle.manifest
+    return JobResults(
+        network=f"{manifest.network.n_blocks} blocks, {manifest.network.ngf} channels ({manifest.checkpoint.file})",
+        checkpoint=manifest.checkpoint.sha256,
+        machine=machine.describe_machine(),
+        scale=setting.scale,
+        runs=setting.runs,
+        threads=setting.threads,
+    )
 
 
 def measure(
     bundle: Bundle, checkpoint: Path | None, jobs: Sequence[str], subjects: Sequence[str], setting: Setting
-) -> JobResults:
+) -> tuple[JobResults, Views]:
     """Measure subjects at jobs.
 
     Args:
@@ -156,13 +202,14 @@ def measure(
         setting: how jobs are measured.
 
     Returns:
-        The results. A subject that does not run has a row with the reason.
+        The results, and what the subjects filled. A subject that does not run has a row with the reason.
     """
-    described = machine.describe_machine()
-    if busy := machine.warn_of_load(described):
+    prepared = prepare(bundle, setting)
+    if busy := machine.warn_of_load(prepared.machine):
         setting.step(f"note: {busy}")
     rows: list[Row] = []
     references: dict[str, str] = {}
+    views: Views = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         networks = Networks(bundle, checkpoint, folder)
@@ -171,17 +218,8 @@ def measure(
             work = folder / letter
             running = _JobRun(JOBS[letter], write_job(JOBS[letter], setting.scale, work), networks, setting, work)
             rows += running.measure([SUBJECTS[subject] for subject in subjects])
-            references[letter] = running.reference
-    manifest = bundle.manifest
-    network = f"{manifest.network.n_blocks} blocks, {manifest.network.ngf} channels ({manifest.checkpoint.file})"
-    return JobResults(
-        network=network,
-        machine=described,
-        scale=setting.scale,
-        runs=setting.runs,
-        references=references,
-        rows=tuple(rows),
-    )
+            references[letter], views[letter] = running.reference, running.views
+    return prepared.model_copy(update={"references": references, "rows": tuple(rows)}), views
 
 
 class _JobRun:
@@ -200,9 +238,11 @@ class _JobRun:
         self._job, self._folders, self._networks, self._setting, self._work = job, folders, networks, setting, work
         #: How the reference was made.
         self.reference = ""
+        #: What the subjects filled, by subject.
+        self.views: dict[str, np.ndarray] = {}
 
     def measure(self, subjects: Sequence[Subject]) -> list[Row]:
-        """Measure the subjects in turns, compare what they filled, and draw the pictures.
+        """Measure the subjects in turns, and compare what they filled.
 
         Args:
             subjects: the subjects.
@@ -230,9 +270,9 @@ class _JobRun:
         for subject, measured in runs.items():
             rows[subject] = _add_times(rows[subject], measured)
         self._compare(runs, rows)
-        if self._setting.out is not None and runs:
+        if runs:
             results = {subject.name: self._find_out(subject) for subject in runs}
-            pictures.draw_results(self._folders, results, self._setting.out / f"job-{self._job.letter}.png")
+            self.views = pictures.cut_views(self._folders, results)
         return list(rows.values())
 
     def _find_out(self, subject: Subject) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from glama_deploy.bundle import MANIFEST, Bundle, parse_size
 from glama_deploy.cli.entry import Command, option
@@ -14,6 +14,9 @@ from glama_deploy.errors import GlamaError
 from glama_deploy.io.files import atomic_file, check_overwrite, check_path, check_writable
 from glama_deploy.runtime.base import MAX_THREADS
 from glama_deploy.system.processors import count_processors
+
+if TYPE_CHECKING:
+    from glama_deploy.benchmarks.jobs.run import JobResults
 
 _JSON, _JOBS_JSON = "results.json", "jobs.json"
 
@@ -142,7 +145,7 @@ class _JobOptions:
 
 def _bench_jobs(options: _JobOptions) -> None:
     """Measure jobs, and write what was measured. Jobs of an earlier run that are not measured again are kept."""
-    from glama_deploy.benchmarks.jobs import results
+    from glama_deploy.benchmarks.jobs import pictures, results
     from glama_deploy.benchmarks.jobs import run as bench
     from glama_deploy.benchmarks.jobs.scenes import JOBS
     from glama_deploy.benchmarks.jobs.subjects import SUBJECTS
@@ -158,11 +161,13 @@ def _bench_jobs(options: _JobOptions) -> None:
     if out is not None:
         _check_out(out, out / _JOBS_JSON, options.overwrite)
         if (out / _JOBS_JSON).is_file():
-            earlier = bench.JobResults.model_validate_json((out / _JOBS_JSON).read_text(encoding="utf-8"))
+            earlier = _read_jobs(out / _JOBS_JSON)
     console, progress = Console(width=160), Console(stderr=True, style="dim")
     threads = options.threads[0] if options.threads else None
-    setting = bench.Setting(options.scale, options.runs, threads, out, progress.print)
-    found = bench.measure(
+    setting = bench.Setting(options.scale, options.runs, threads, progress.print)
+    if earlier is not None:  # before minutes of measuring
+        bench.prepare(bundle, setting).check_continues(earlier)
+    found, views = bench.measure(
         bundle, checkpoint, options.letters or list(JOBS), options.subjects or list(SUBJECTS), setting
     )
     results.print_results(console, found)
@@ -173,9 +178,25 @@ def _bench_jobs(options: _JobOptions) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with atomic_file(out / "RESULTS-JOBS.md") as temporary:
         temporary.write_text(results.format_markdown(found), encoding="utf-8")
+    for letter, shown in views.items():
+        if shown:
+            subjects = [row.subject for row in found.rows if row.job == letter and row.seconds]
+            pictures.write_views(shown, letter, subjects, out)
     with atomic_file(out / _JOBS_JSON) as temporary:
         temporary.write_text(found.model_dump_json(indent=1), encoding="utf-8")
     console.print(f"written to {out}")
+
+
+def _read_jobs(path: Path) -> JobResults:
+    """Read the results of an earlier run. Raises GlamaError where the file is damaged or of another version."""
+    from pydantic import ValidationError
+
+    from glama_deploy.benchmarks.jobs.run import JobResults
+
+    try:
+        return JobResults.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise GlamaError(f"{path} is damaged or of another version; choose another folder") from error
 
 
 def _open_model(model: str, checkpoint: Path | None) -> tuple[Bundle, Path | None]:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glama_deploy.benchmarks.jobs import peers, results, scenes
+from glama_deploy.benchmarks.bench.machine import LOAD_KEY
+from glama_deploy.benchmarks.jobs import peers, results, run, scenes
 from glama_deploy.benchmarks.jobs.run import JobResults, Row
 from glama_deploy.benchmarks.jobs.scenes import JOBS
 from glama_deploy.benchmarks.jobs.subjects import SUBJECTS, Networks
@@ -72,6 +73,39 @@ def test_the_page_has_a_table_and_a_picture_of_each_job(folder):
     assert "Sides and counts are scaled by 0.05." in text
 
 
+@pytest.mark.slow
+def test_a_picture_shows_the_subjects_of_its_table_whenever_they_were_measured(folder):
+    """Job e was measured with all subjects, and again with one."""
+    found = JobResults.model_validate_json((folder / "jobs.json").read_text())
+    done = sum(row.job == "e" and bool(row.seconds) for row in found.rows)
+    shown = sorted(path.stem for path in (folder / "views").glob("e-*.png"))
+    assert len(shown) == 1 + done
+    assert len(list((folder / "views").glob("a-*.png"))) == 2
+    tall = [Image.open(folder / f"job-{letter}.png").size[1] for letter in "ae"]
+    assert tall[1] == tall[0] * -(-len(shown) // 4)  # four views in a row
+
+
+def test_a_run_that_cannot_stand_beside_the_earlier_one_is_refused_before_it_measures(
+    bundle, tmp_path, monkeypatch, capsys
+):
+    def fail(*_):
+        pytest.fail("something is measured")
+
+    monkeypatch.setattr(run, "measure", fail)
+    setting = run.Setting(0.05, 3, None, print)
+    earlier = run.prepare(bundle, setting)
+    always = ["--jobs", "--model", str(bundle.path), "--out", str(tmp_path), "--overwrite", "--scale", SCALE]
+    (tmp_path / "jobs.json").write_text(earlier.model_dump_json())
+    assert main.run([*always, "--runs", "2"]) == 2
+    assert "the folder has results with runs 3, these are with 2; choose another folder" in capsys.readouterr().err
+    assert main.run([*always, "--threads", "1"]) == 2
+    assert "results with threads by default, these are with 1" in capsys.readouterr().err
+    (tmp_path / "jobs.json").write_text("{")
+    assert main.run(always) == 2
+    assert "jobs.json is damaged or of another version; choose another folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["jobs.json"]
+
+
 def test_jobs_are_the_same_each_time_and_as_large_as_they_say(tmp_path):
     shapes = {"a": (3000, 4000), "b": (1080, 1920), "c": (4000, 6000), "d": (2339, 1654), "e": (1024, 1024)}
     for letter, (height, width) in shapes.items():
@@ -132,15 +166,34 @@ def test_ratios_are_to_the_fastest_peer_with_the_same_network():
         row("carve:resized", 1, 0.5),  # at 512×512 alone
         Row(job="a", subject="openvino:bf16", reason="this CPU has no bf16"),
     )
-    found = JobResults(network="n", machine={"CPU": "c"}, scale=1, runs=1, references={"a": "it"}, rows=rows)
+    found = JobResults(
+        network="n",
+        checkpoint="0",
+        machine={"CPU": "c", LOAD_KEY: "0.1"},
+        scale=1,
+        runs=1,
+        threads=None,
+        references={"a": "it"},
+        rows=rows,
+    )
     text = results.format_markdown(found)
     assert "| openvino:fp32 | 2.00 | 1.00 | 1.0 | 0.00 GB | 3.00× | 4.00× |" in text
     assert "not measured: this CPU has no bf16" in text
     again = found.model_copy(update={"rows": (row("torch:crop", 8, 2),)}).replace(found)
     assert [each.seconds for each in again.rows if each.subject == "torch:crop"] == [(8.0,)]
     assert len(again.rows) == len(rows)
-    with pytest.raises(GlamaError, match="choose another folder"):
-        found.model_copy(update={"scale": 0.5}).replace(found)
+    found.model_copy(update={"machine": {"CPU": "c", LOAD_KEY: "0.4"}}).check_continues(found)
+    for change in (
+        {"scale": 0.5},
+        {"runs": 2},
+        {"threads": 2},
+        {"network": "m"},
+        {"checkpoint": "1"},
+        {"machine": {"CPU": "d"}},
+        {"machine": {"CPU": "c", "openvino": "2026.4.1"}},
+    ):
+        with pytest.raises(GlamaError, match=r"the folder has results with .*; choose another folder"):
+            found.model_copy(update=change).replace(found)
 
 
 def test_a_picture_that_does_not_fit_the_memory_is_not_shown_whole(bundle, tmp_path, monkeypatch):
