@@ -5,13 +5,19 @@
  * page's address override what the worker would choose.
  */
 import { keepOffline } from "./browser/offline.js";
-import { canRunSimd } from "./browser/simd.js";
-import { EngineError } from "./engine_error.js";
 import { TEXTS } from "./texts.js";
+
+/** A WebAssembly module with one function, which returns `i8x16.popcnt(i8x16.splat(0))`: SIMD. */
+const SIMD_MODULE = [
+  ...[0, 97, 115, 109, 1, 0, 0, 0], // \0asm, version 1
+  ...[1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0], // a function () -> v128
+  ...[10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11], // its code
+];
 
 /** Milliseconds after which `info` tells how far the engine is. */
 const INFO_MILLISECONDS = 300;
 
+const makeError = (message, code) => Object.assign(new Error(message), { code });
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /** What a person wrote behind the page's address. */
@@ -28,13 +34,13 @@ class Background {
     this.count = 0;
     this.worker = new Worker(new URL("browser/worker.js", import.meta.url), { type: "module" });
     this.worker.onmessage = ({ data }) => this.#take(data);
-    this.worker.onerror = (event) => this.stop(new EngineError(TEXTS.engineFailed(event.message ?? ""), "engine"));
+    this.worker.onerror = (event) => this.stop(makeError(TEXTS.engineFailed(event.message ?? ""), "engine"));
   }
 
-  call(name, values, transferred = []) {
+  call(name, ...values) {
     return new Promise((resolve, reject) => {
       this.waiting.set(++this.count, { resolve, reject });
-      this.worker.postMessage({ number: this.count, name, values }, transferred);
+      this.worker.postMessage({ number: this.count, name, values });
     });
   }
 
@@ -49,7 +55,7 @@ class Background {
     if (progress) return this.onProgress(progress);
     const { resolve, reject } = this.waiting.get(number);
     this.waiting.delete(number);
-    return error === undefined ? resolve(result) : reject(new EngineError(TEXTS.engineFailed(error), "engine"));
+    return error === undefined ? resolve(result) : reject(makeError(TEXTS.engineFailed(error), "engine"));
   }
 }
 
@@ -77,7 +83,7 @@ class BrowserEngine {
 
   async select({ precision }) {
     if (precision && precision !== this.precision) {
-      this.#close(new EngineError(TEXTS.engineFailed(""), "engine"));
+      this.#close(makeError(TEXTS.engineFailed(""), "engine"));
       this.precision = precision;
     }
     await this.#open();
@@ -93,10 +99,10 @@ class BrowserEngine {
     };
     signal?.addEventListener("abort", cancel, { once: true });
     try {
-      const { rgba, seconds } = await this.background.call("fill", [picture, mask]);
+      const { rgba, seconds } = await this.background.call("fill", picture, mask);
       return { rgba, seconds, engine: this.opened.engine };
     } catch (error) {
-      if (error instanceof EngineError) this.#close(error); // its memory may be full or damaged
+      if (error.code === "engine") this.#close(error); // its memory may be full or damaged
       throw error;
     } finally {
       signal?.removeEventListener("abort", cancel);
@@ -113,13 +119,13 @@ class BrowserEngine {
   }
 
   async #start() {
-    if (!canRunSimd()) throw new EngineError(TEXTS.noSimd, "browser");
+    if (!globalThis.WebAssembly?.validate(Uint8Array.from(SIMD_MODULE))) throw makeError(TEXTS.noSimd, "browser");
     await keepOffline();
     this.site ??= await readSite();
     this.precision ??= Object.keys(this.site.precisions)[0];
     this.background = new Background((progress) => (this.progress = progress));
     const place = { base: document.baseURI, precision: this.precision, ...readChoice() };
-    this.opened = await this.background.call("open", [this.site, place]);
+    this.opened = await this.background.call("open", this.site, place);
   }
 
   #close(reason) {
@@ -135,7 +141,7 @@ async function readSite() {
   } catch (error) {
     if (!(error instanceof TypeError)) throw error; // the network fails
   }
-  throw new EngineError(TEXTS.siteOffline, "offline");
+  throw makeError(TEXTS.siteOffline, "offline");
 }
 
 export const createEngine = () => new BrowserEngine();

@@ -9,12 +9,19 @@
  *   says what the picture has: 1 gray, 2 gray and alpha, 3 colour, 4 colour and alpha.
  * - `isLocal`: true if no picture leaves the browser;
  * - `setToken(token)`, if the engine may fail with the code "token".
- * Errors are `EngineError`.
+ * Errors have a `code`, a word that says which; an error without one is a fault of the page.
  */
-import { EngineError } from "./engine_error.js";
 import { decodePixels } from "./files/decode.js";
 import { encodePng, encodePngGray } from "./files/png_background.js";
 import { TEXTS } from "./texts.js";
+
+export class EngineError extends Error {
+  /** `code`: the server's word for the error; "offline" without an answer, "token" where a token is expected. */
+  constructor(message, code) {
+    super(message);
+    this.code = code;
+  }
+}
 
 /** Seconds for which a busy server is asked again. */
 const BUSY_SECONDS = 120;
