@@ -9,10 +9,11 @@ from pathlib import Path
 
 
 class StaticHost:
-    """Serves a folder until it is stopped."""
+    """Serves a folder until it is stopped. A CDN lets pages of other hosts read its files."""
 
-    def __init__(self, folder: Path) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_QuietHandler, directory=str(folder)))
+    def __init__(self, folder: Path, *, is_cdn: bool = False) -> None:
+        handler = functools.partial(_OpenHandler if is_cdn else _QuietHandler, directory=str(folder))
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/"
@@ -27,3 +28,9 @@ class StaticHost:
 class _QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *arguments: object) -> None:
         """Write no line for each request."""
+
+
+class _OpenHandler(_QuietHandler):
+    def end_headers(self) -> None:
+        self.send_header("Access-Control-Allow-Origin", "*")
+        super().end_headers()

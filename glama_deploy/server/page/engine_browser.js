@@ -91,21 +91,26 @@ class BrowserEngine {
   }
 
   async fill(picture, mask, { signal, precision } = {}) {
-    await this.select({ precision });
-    signal?.throwIfAborted();
-    const cancel = () => {
-      this.#close(signal.reason); // a run cannot be interrupted
-      this.#open().catch(() => {}); // the next fill tells
-    };
-    signal?.addEventListener("abort", cancel, { once: true });
+    let isRunning = false;
+    const cancelled = new Promise((_, reject) => {
+      signal?.addEventListener("abort", () => {
+        reject(signal.reason);
+        if (!isRunning) return;
+        this.#close(signal.reason); // a run cannot be interrupted
+        this.#open().catch(() => {}); // the next fill tells
+      });
+    });
+    cancelled.catch(() => {}); // a signal may come after the run
     try {
+      await Promise.race([this.select({ precision }), cancelled]);
+      isRunning = true;
       const { rgba, seconds } = await this.background.call("fill", picture, mask);
       return { rgba, seconds, engine: this.opened.engine };
     } catch (error) {
       if (error.code === "engine") this.#close(error); // its memory may be full or damaged
       throw error;
     } finally {
-      signal?.removeEventListener("abort", cancel);
+      isRunning = false;
     }
   }
 

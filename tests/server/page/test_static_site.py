@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +16,10 @@ from playwright.sync_api import expect
 
 import glama_deploy
 from fakes.static_host import StaticHost
+from glama_deploy.export.pipeline import Request
+from glama_deploy.export.web import ort_web
 from glama_deploy.export.web.ort_web import compute_sha256
+from glama_deploy.export.web.site import SiteRequest, make_site
 from glama_deploy.inpainting.boxes import Span, context_margin, find_holes
 from glama_deploy.inpainting.transparency import fill_picture
 from glama_deploy.io.images import decode_image, read_image
@@ -306,6 +311,31 @@ def test_a_new_version_replaces_the_old_one_when_no_page_shows_it(browser, site,
         host.stop()
 
 
+def test_a_site_runs_verified_scripts_of_another_host(browser, show, picture, ort_web_folder, tmp_path, monkeypatch):
+    """A local host stands for the public CDN: a page of another origin reads its files, and nothing else is there."""
+    cdn = StaticHost(ort_web_folder, is_cdn=True)
+    monkeypatch.setattr(ort_web, "CDN", cdn.url)
+    out = tmp_path / "site"
+    make_site(SiteRequest(Request("default", out, parity=False, predicted=False), ("fp32",), "cdn"))
+    host = StaticHost(out)
+    context = browser.new_context(viewport={"width": 1200, "height": 800})
+    context.set_default_timeout(HANG_MILLISECONDS)
+    try:
+        screen = show(context.new_page(), host.url, "ONNX Runtime Web")
+        assert screen.page.evaluate("crossOriginIsolated")
+        cdn.stop()
+        screen.page.reload()
+        screen.page.locator("#engine", has_text="ONNX Runtime Web").wait_for(state="attached")
+        screen.open(picture)
+        screen.drag((140, 100), (180, 120))
+        screen.status("Filled in")
+        assert screen.errors == []
+    finally:
+        context.close()
+        host.stop()
+        cdn.stop()
+
+
 def test_a_page_that_was_opened_as_a_file_says_what_to_do(browser, site):
     page = browser.new_page()
     page.goto((site / "index.html").as_uri())
@@ -323,10 +353,10 @@ def test_a_browser_without_simd_is_told(browser, host):
 
 def test_an_engine_that_computes_wrongly_is_refused(browser, site, show, tmp_path):
     shutil.copytree(site, tmp_path / "site")
-    weights = tmp_path / "site" / "model" / "fp32" / "weights.bin"
-    data = bytearray(weights.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 4000] = b"\x40" * 4000  # weights of 3
-    weights.write_bytes(bytes(data))
+    description = json.loads((tmp_path / "site" / "site.json").read_text())
+    check = description["precisions"]["fp32"]["check"]
+    check["expected"] = base64.b64encode(bytes(len(base64.b64decode(check["expected"])))).decode()
+    (tmp_path / "site" / "site.json").write_text(json.dumps(description))
     host = StaticHost(tmp_path / "site")
     page = browser.new_page()
     page.goto(host.url)
