@@ -45,6 +45,16 @@ class RecordingServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/"
 
+    @property
+    def precision(self) -> str:
+        """The precision of the open engine."""
+        return str(self._app.state.server.engine.current.inpainter.precision)
+
+    @property
+    def precisions(self) -> list[str]:
+        """The precisions of the open engine, which depend on the CPU."""
+        return list(self._app.state.server.engine.current.inpainter.precisions)
+
     def forget(self) -> None:
         """Forget what was asked, and answer again."""
         self.asked.clear()
