@@ -157,6 +157,22 @@ def test_a_cancelled_fill_leaves_the_mask_and_tells_the_server(screen, picture, 
     screen.status("Filled in")
 
 
+def test_a_fill_is_cancelled_while_it_is_encoded_and_a_later_stroke_is_filled(screen, picture, noise, server):
+    screen.open(picture)
+    screen.hold_encoder()
+    screen.drag((40, 40), (60, 40))
+    screen.press("Escape")
+    screen.status("Cancelling")
+    screen.drag((260, 200), (280, 200))
+    screen.let_encoder_go()
+    screen.status("Filled in")
+    screen.page.locator("#progress").wait_for(state="hidden")
+    assert len(server.asked) == 2  # the boxes of the second fill, which has both strokes; the first sent nothing
+    expect(screen.page.locator("section.fill [data-command=fill]")).to_be_disabled()
+    screen.press("Control+Z")
+    np.testing.assert_array_equal(read(screen.download()[1]), noise)
+
+
 def test_strokes_that_are_painted_during_a_fill_are_filled_next(screen, picture, server, wait_until):
     screen.open(picture)
     server.hold.clear()

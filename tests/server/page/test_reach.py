@@ -147,6 +147,28 @@ def test_the_wheel_zooms_at_the_pointer_and_space_drags(screen, picture):
     expect(screen.page.locator("#scale")).to_have_text("200 %")
 
 
+def test_progress_is_shown_without_being_read_out_each_time(screen, picture, server, wait_until):
+    screen.open(picture)
+    server.hold.clear()
+    screen.page.evaluate("""() => {
+        window.told = [], window.shown = new Set();
+        const observe = (id, note) => {
+            const element = document.getElementById(id);
+            new MutationObserver(() => note(element.textContent)).observe(element, {childList: true});
+        };
+        observe("status", (text) => told.push(text));
+        observe("elapsed", (text) => shown.add(text));
+    }""")
+    screen.drag((140, 100), (180, 120))
+    wait_until(lambda: screen.page.evaluate("shown.size") >= 3)
+    server.hold.set()
+    screen.status("Filled in")
+    started, ended = screen.page.evaluate("told")
+    assert started == "Filling …"
+    assert ended.startswith("Filled in")
+    expect(screen.page.locator("#elapsed")).to_have_text("")
+
+
 class Fingers:
     """Fingers on the screen of a phone."""
 

@@ -11,8 +11,11 @@ export class Messages {
     });
   }
 
+  /** Show a text in the status line, which screen readers read out when the text changes. */
   say(text) {
-    for (const element of document.querySelectorAll(".status")) element.textContent = text;
+    for (const element of document.querySelectorAll(".status")) {
+      if (element.textContent !== text) element.textContent = text;
+    }
   }
 
   /** Show how far something is. Screen readers are not told, for whom `say` is. */
