@@ -187,12 +187,14 @@ export function setUpCommands(app, commands) {
 const isTyping = (element) => element.matches('input:not([type="range"], [type="checkbox"]), select, textarea');
 
 function setUpKeys(app, commands, run) {
+  let isFocusOfKeys = false; // noted when the focus moves, because a key makes every focus visible
+  addEventListener("focusin", ({ target }) => (isFocusOfKeys = target.matches(":focus-visible")));
   addEventListener("keydown", (event) => {
     if (document.querySelector("dialog[open]") || isTyping(event.target)) return;
     const modifier = event.ctrlKey || event.metaKey;
     if (event.key === "Escape" && closeMenus() | app.tools.cancel()) return;
     const isAtPicture = app.tools.isHovering || event.target === app.view.canvas;
-    const isAtControl = event.target !== app.view.canvas && event.target.matches(":focus-visible"); // by the keyboard
+    const isAtControl = isFocusOfKeys && event.target !== app.view.canvas;
     if (event.key === " " && isAtPicture && !isAtControl) {
       app.tools.isSpaceDown = true;
       app.tools.updateCursor();

@@ -169,6 +169,34 @@ def test_progress_is_shown_without_being_read_out_each_time(screen, picture, ser
     expect(screen.page.locator("#elapsed")).to_have_text("")
 
 
+def test_space_presses_a_button_that_the_keyboard_chose(screen, picture):
+    screen.open(picture)
+    screen.page.mouse.move(*screen.at(160, 120))  # rests over the picture
+    screen.press("?")
+    screen.press("Escape")
+    screen.page.locator(".menu summary").focus()
+    screen.press("Space")
+    expect(screen.page.locator(".menu")).to_have_attribute("open", "")
+
+
+def test_a_stroke_of_the_mouse_ends_one_of_the_keys_and_both_are_undone_alone(screen, picture):
+    screen.open(picture)
+    screen.page.locator("#auto").uncheck()
+    screen.page.locator("#canvas").focus()
+    for key in ("Enter", "ArrowRight", "ArrowRight"):
+        screen.press(key)
+    screen.drag((40, 40), (60, 40))
+    both = screen.mask()
+    screen.press("Control+Z")
+    by_keys = screen.mask()
+    assert by_keys[120, 160]
+    assert not by_keys[40, 50]
+    np.testing.assert_array_equal(both & ~by_keys, both & (np.arange(240) < 100)[:, None])
+    screen.press("Control+Z")
+    expect(screen.page.locator("[data-command=undo]")).to_be_disabled()
+    expect(screen.page.locator("section.fill [data-command=fill]")).to_be_disabled()
+
+
 class Fingers:
     """Fingers on the screen of a phone."""
 
