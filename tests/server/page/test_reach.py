@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect
 
 #: The rules of accessibility that are checked: a package of npm that only these tests use.
@@ -145,6 +146,47 @@ def test_the_wheel_zooms_at_the_pointer_and_space_drags(screen, picture):
     np.testing.assert_array_equal(np.nonzero(screen.mask())[0], rows)  # nothing was painted
     screen.press("0")
     expect(screen.page.locator("#scale")).to_have_text("200 %")
+
+
+#: Controls that a finger or a mouse does not reach: another element lies there, or the place is outside of the window.
+COVERED = """() => {
+    const all = [...document.querySelectorAll("button, summary, select, input, a")];
+    const isCovered = (element) => {
+        if (element.closest("#strip li")) return false;  // the strip is scrolled
+        const {left, top, width, height} = element.getBoundingClientRect();
+        const found = document.elementFromPoint(left + width / 2, top + height / 2);
+        return !found || !(element.contains(found) || element.closest("label")?.contains(found));
+    };
+    return all.filter((each) => each.checkVisibility({opacityProperty: true}) && isCovered(each))
+        .map((each) => each.dataset.command ?? each.outerHTML);
+}"""
+
+
+@pytest.mark.parametrize(("width", "height"), [(1200, 800), (844, 390), (640, 360), (390, 780)])
+def test_every_control_can_be_reached_on_low_and_narrow_screens(screen, picture, noise, tmp_path, width, height):
+    page, second = screen.page, tmp_path / "second.png"
+    Image.fromarray(noise).save(second)
+    page.set_viewport_size({"width": width, "height": height})
+    assert page.evaluate(COVERED) == []
+    screen.open(picture, second)
+    assert page.evaluate(COVERED) == []
+    page.locator(".menu summary").click()
+    sheet = page.locator(".sheet").bounding_box()
+    assert sheet["x"] >= 0
+    assert sheet["y"] >= 0
+    assert sheet["x"] + sheet["width"] <= width
+    assert sheet["y"] + sheet["height"] <= height
+    for button in page.locator(".sheet button").all():
+        button.scroll_into_view_if_needed()
+        assert button.evaluate("""element => {
+            const {left, top, width, height} = element.getBoundingClientRect();
+            return element.contains(document.elementFromPoint(left + width / 2, top + height / 2));
+        }""")
+    screen.press("Escape")
+    canvas = page.locator("#canvas").bounding_box()
+    assert (
+        canvas["height"] >= height / 3
+    )  # most of a low screen is left to the picture and the tools beside the picture
 
 
 def test_progress_is_shown_without_being_read_out_each_time(screen, picture, server, wait_until):
