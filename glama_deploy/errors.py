@@ -38,6 +38,10 @@ class ImageError(GlamaError):
     """An image or mask that is missing, damaged, or not supported."""
 
 
+class MemoryShortageError(ImageError):
+    """An image that needs more memory than is free. The same image may succeed later."""
+
+
 class EngineError(GlamaError):
     """An engine that cannot be built or run on this machine. The text names the missing piece."""
 

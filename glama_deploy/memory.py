@@ -5,7 +5,7 @@ from __future__ import annotations
 import psutil
 
 from glama_deploy import feature_maps
-from glama_deploy.errors import ImageError
+from glama_deploy.errors import MemoryShortageError
 from glama_deploy.network import NetworkConfig
 from glama_deploy.system import cgroups
 
@@ -139,13 +139,13 @@ def check(needed: int, what: str, remedy: str) -> None:
         remedy: end of the message, which says what to do.
 
     Raises:
-        ImageError: the free memory does not suffice.
+        MemoryShortageError: the free memory does not suffice.
     """
     if not fits(needed):
         raise make_shortage_error(needed, available() or 0, what, remedy)
 
 
-def make_shortage_error(needed: int, free: int, what: str, remedy: str) -> ImageError:
+def make_shortage_error(needed: int, free: int, what: str, remedy: str) -> MemoryShortageError:
     """Return the error that says that memory is short.
 
     Args:
@@ -157,4 +157,6 @@ def make_shortage_error(needed: int, free: int, what: str, remedy: str) -> Image
     Returns:
         The error, to be raised.
     """
-    return ImageError(f"{what} and needs about {needed / 1e9:.1f} GB, {max(0, free) / 1e9:.1f} GB are free; {remedy}")
+    return MemoryShortageError(
+        f"{what} and needs about {needed / 1e9:.1f} GB, {max(0, free) / 1e9:.1f} GB are free; {remedy}"
+    )

@@ -22,7 +22,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from glama_deploy import memory
-from glama_deploy.errors import ImageError
+from glama_deploy.errors import ImageError, MemoryShortageError
 from glama_deploy.io.files import check_path
 from glama_deploy.network import MAX_SIDE
 
@@ -198,7 +198,7 @@ def _parsed(file: BinaryIO, name: object) -> Iterator[ImageFile]:
             f"PNG, which may have {MAX_SIDE}x{MAX_SIDE} pixels"
         ) from error
     except MemoryError as error:
-        raise ImageError(f"{name} needs more memory than is free; scale the image down first") from error
+        raise MemoryShortageError(f"{name} needs more memory than is free; scale the image down first") from error
     except _DAMAGED as error:
         if "MAX_TEXT" in str(error):
             raise ImageError(

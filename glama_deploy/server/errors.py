@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
+from glama_deploy.errors import ImageError, MemoryShortageError
 from glama_deploy.text.escapes import escape_controls
 
 #: The status of a request that its client left or cancelled, as nginx logs it. No client sees the status of the former.
@@ -30,6 +31,21 @@ class ApiError(Exception):
         super().__init__(message)
         self.status, self.code, self.message = status, code, escape_controls(message)
         self.headers = dict(headers or {})
+
+
+def describe_image_error(error: ImageError, code: str) -> ApiError:
+    """Return the error that a client sees of a picture or a mask.
+
+    Args:
+        error: the error.
+        code: the short name of an error in the file.
+
+    Returns:
+        503 where memory is short, because the file may be good, else 400.
+    """
+    if isinstance(error, MemoryShortageError):
+        return ApiError(503, "memory", str(error))
+    return ApiError(400, code, str(error))
 
 
 class ClientGoneError(Exception):

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageCms
 
+from glama_deploy import memory
+
 
 def test_the_result_is_that_of_the_inpainter_bit_exact(running, inpainter, photo, hole, image_file, mask_file, decode):
     for region in ("auto", "full", "crop"):
@@ -85,6 +87,13 @@ def test_a_mask_is_cut_at_127(running, photo, hole, encode, decode, image_file, 
     expected = decode(running.inpaint(image_file, mask_file).content)
     soft = np.where(hole, np.uint8(128), np.uint8(127))
     np.testing.assert_array_equal(decode(running.inpaint(image_file, encode(soft)).content), expected)
+
+
+def test_short_memory_is_told_as_such(running, image_file, mask_file, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 1000)
+    answer = running.inpaint(image_file, mask_file)
+    assert refused(answer) == (503, "memory")
+    assert "0.0 GB are free" in answer.json()["error"]
 
 
 def test_nothing_missing_gives_the_picture_back(running, photo, hole, image_file, encode, decode):

@@ -19,7 +19,7 @@ from glama_deploy.inpainting.transparency import fill_picture
 from glama_deploy.io.decoding import identify_format, parse_size
 from glama_deploy.io.images import decode_image, encode_image
 from glama_deploy.io.mask_files import decode_mask
-from glama_deploy.server.errors import ApiError
+from glama_deploy.server.errors import ApiError, describe_image_error
 from glama_deploy.server.work.engine import Choice, Engine
 from glama_deploy.server.work.waiting_line import Job
 
@@ -159,7 +159,7 @@ def fill(task: Task, engine: Engine, job: Job) -> Filled:
     try:
         return _fill(task, engine, job)
     except ImageError as error:
-        raise ApiError(400, "picture", str(error)) from error
+        raise describe_image_error(error, "picture") from error
     except EngineError as error:
         raise ApiError(500, "engine", str(error)) from error
     except MemoryError as error:
