@@ -19,6 +19,7 @@ import glama_deploy
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.server.bodies import describe_invalid
 from glama_deploy.server.errors import ApiError, make_error_response
+from glama_deploy.server.faults import FaultAnswer
 from glama_deploy.server.interfaces import iopaint, iopaint_files, lama_cleaner, own, reference
 from glama_deploy.server.observing import Metrics, Observer
 from glama_deploy.server.safety import guards
@@ -163,15 +164,12 @@ def _add_error_handlers(app: FastAPI) -> None:
         api_error = ApiError(error.status_code, code, f"{request.method}: {error.detail}".lower(), error.headers)
         return make_error_response(request.url.path, api_error)
 
-    @app.exception_handler(Exception)
-    async def answer_bug(request: Request, error: Exception) -> Response:
-        bug = ApiError(500, "internal", "a fault in the server; its log has the details")
-        return make_error_response(request.url.path, bug)
-
 
 def _add_guards(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
     """Put the guards around the routes. The last one added is asked first."""
     app.add_middleware(guards.BodyLimit, settings=settings)
+    app.add_middleware(guards.Gate, settings=settings)
+    app.add_middleware(FaultAnswer)
     if settings.allowed_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -180,6 +178,5 @@ def _add_guards(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
             allow_headers=["Authorization", "Content-Type"],
             expose_headers=_EXPOSED_HEADERS,
         )
-    app.add_middleware(guards.Gate, settings=settings)
     app.add_middleware(guards.SecureHeaders, settings=settings)
     app.add_middleware(Observer, metrics=metrics)

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import glama_deploy
+from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.server.safety import slow_clients
 from glama_deploy.server.safety.guards import COOKIE
 
@@ -84,6 +86,40 @@ def test_a_page_of_another_origin_can_neither_send_nor_read(running, start_serve
     assert answer.status_code == 200
     assert "X-Glama-Engine" in answer.headers["access-control-expose-headers"]
     assert shared.client.post("/v1/inpaint", headers={"origin": "https://evil.example"}).status_code == 403
+
+
+@pytest.mark.parametrize("origin", ["http://[", "http://[::1", "//", "://", "\xff"])
+def test_an_origin_that_is_no_address_is_another_origin(running, origin):
+    answer = running.client.post("/v1/inpaint", headers=[(b"origin", origin.encode("latin-1"))])
+    assert (answer.status_code, answer.json()["code"]) == (403, "origin")
+
+
+def test_a_page_of_an_allowed_origin_reads_the_errors_of_the_guards(start_server):
+    shared = start_server(allowed_origins=("https://page.example",), token="t")
+    for headers, status in (({}, 401), ({"host": "evil.example"}, 421)):
+        answer = shared.client.get("/v1/info", headers={"origin": "https://page.example", **headers})
+        assert answer.status_code == status
+        assert answer.headers["access-control-allow-origin"] == "https://page.example"
+
+
+def test_a_fault_of_the_server_is_told_with_the_headers_of_other_answers(start_server, image_file, mask_file):
+    class Faulty(Inpainter):
+        def __call__(self, *arguments, **options):
+            raise ZeroDivisionError("a bug")
+
+    def open_model(model: str, precision: str) -> Inpainter:
+        inner = glama_deploy.load(model, precision=precision)
+        return Faulty(inner._runner, inner.network)
+
+    faulty = start_server(open_model=open_model, allowed_origins=("https://page.example",))
+    files = {"image": ("a", image_file), "mask": ("b", mask_file)}
+    answer = faulty.client.post("/v1/inpaint", files=files, headers={"origin": "https://page.example"})
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal")
+    assert "a bug" not in answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["access-control-allow-origin"] == "https://page.example"
+    metrics = faulty.client.get("/metrics").text
+    assert 'glama_requests_total{method="POST",path="/v1/inpaint",status="500"} 1.0' in metrics
 
 
 def test_the_token_is_asked_for_everywhere_but_for_probes_and_the_page(guarded):

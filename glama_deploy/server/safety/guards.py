@@ -12,7 +12,7 @@ import ipaddress
 import time
 from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import RedirectResponse
@@ -97,7 +97,7 @@ class Gate:
         origin = headers.get("origin")
         if origin is None or origin in self._settings.allowed_origins:
             return
-        if scope["method"] in ("GET", "HEAD") or urlsplit(origin).netloc == headers.get("host"):
+        if scope["method"] in ("GET", "HEAD") or origin.partition("://")[2] == headers.get("host"):
             return
         raise ApiError(
             403, "origin", "the request comes from a page of another origin; start glama-serve with --allow-origin"
@@ -121,7 +121,7 @@ class Gate:
 
     def _check_token(self, scope: Scope, headers: Headers) -> None:
         token, path = self._settings.token, scope["path"]
-        if not token or path in _OPEN_PATHS or path.startswith(_OPEN_FOLDER) or _is_preflight(scope, headers):
+        if not token or path in _OPEN_PATHS or path.startswith(_OPEN_FOLDER):
             return
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and _is_equal(given.strip(), token):
@@ -156,11 +156,6 @@ def _find_cookies(headers: Headers) -> list[str]:
         if COOKIE in cookies:
             found.append(cookies[COOKIE].value)
     return found
-
-
-def _is_preflight(scope: Scope, headers: Headers) -> bool:
-    """Return whether a browser asks what a page of another origin may do. Such a request carries no token."""
-    return scope["method"] == "OPTIONS" and "access-control-request-method" in headers
 
 
 def _strip_port(host: str) -> str:
