@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import os
 
-import uvicorn
-
-from glama_deploy.server.app import make_app
-from glama_deploy.server.run import make_config
+from glama_deploy.server.run import open_socket, serve
 from glama_deploy.server.settings import Settings
 
 settings = Settings(
@@ -24,9 +21,7 @@ settings = Settings(
     allowed_hosts=tuple(filter(None, [os.environ.get("SPACE_HOST", "")])),
     frame_ancestors=("https://huggingface.co",),
 )
-app = make_app(settings, on_ready=lambda engine: print(f"ready: {engine}", flush=True))
 
 if __name__ == "__main__":
-    config = make_config(app, settings)
-    config.host, config.port = "0.0.0.0", int(os.environ.get("PORT", "7860"))
-    uvicorn.Server(config).run()
+    with open_socket("0.0.0.0", int(os.environ.get("PORT", "7860"))) as listener:
+        serve(settings, listener, on_ready=lambda engine: print(f"ready: {engine}", flush=True))

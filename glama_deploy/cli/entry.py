@@ -108,7 +108,7 @@ def _raise_on_signals() -> Iterator[None]:
 
 
 #: An exit code above this one is this number plus the signal that ended the process.
-_SIGNAL_EXIT_CODE_BASE = 128
+SIGNAL_EXIT_CODE_BASE = 128
 
 
 def _has_other_threads() -> bool:
@@ -143,7 +143,7 @@ class Command:
             arguments: The arguments; None: those of the process.
         """
         code = self.run(sys.argv[1:] if arguments is None else arguments)
-        if code > _SIGNAL_EXIT_CODE_BASE and _has_other_threads():
+        if code > SIGNAL_EXIT_CODE_BASE and _has_other_threads():
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)  # sys.exit would wait for the threads, for minutes if they are in an engine
@@ -189,7 +189,7 @@ class Command:
             return self._fail("interrupted; nothing half-written is left", _INTERRUPTED_EXIT_CODE)
         except _Terminated as ended:
             return self._fail(
-                f"ended by {ended.name}; nothing half-written is left", _SIGNAL_EXIT_CODE_BASE + ended.value
+                f"ended by {ended.name}; nothing half-written is left", SIGNAL_EXIT_CODE_BASE + ended.value
             )
         except BrokenPipeError:
             return CLOSED_PIPE

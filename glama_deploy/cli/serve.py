@@ -11,7 +11,7 @@ from typing import Annotated
 from urllib.parse import quote
 
 from glama_deploy.catalogue import PRECISIONS, join_names
-from glama_deploy.cli.entry import Command, option
+from glama_deploy.cli.entry import SIGNAL_EXIT_CODE_BASE, Command, option
 from glama_deploy.cli.output.console import Console
 from glama_deploy.errors import GlamaError
 from glama_deploy.runtime.base import MAX_THREADS, require
@@ -96,7 +96,8 @@ def glama_serve(
 ) -> int:
     """Serve a page, a REST interface, and the interfaces of IOPaint 1.6 and lama-cleaner.
 
-    The server ends at Ctrl-C or SIGTERM, after the requests that it began. docs/serving.md has the reference.
+    The server ends at Ctrl-C or SIGTERM, after the requests that it began; a second Ctrl-C does not wait for them.
+    docs/serving.md has the reference.
     """
     for module, name in _PACKAGES.items():
         require(module, name, "pip install 'glama-deploy[serve]'")
@@ -136,7 +137,10 @@ def glama_serve(
                 webbrowser.open(page)
 
         start_access_log()
-        serve(settings, listener, greet)
+        second_signal = serve(settings, listener, greet)
+    if second_signal is not None:
+        console.print("ended without waiting; requests that were begun are not answered")
+        return SIGNAL_EXIT_CODE_BASE + second_signal
     console.print("ended; all requests were answered")
     return 0
 

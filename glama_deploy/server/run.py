@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -90,6 +91,7 @@ class _GracefulServer(uvicorn.Server):
         """
         super().__init__(config)
         self._on_end = on_end
+        self.second_signal: int | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -100,7 +102,10 @@ class _GracefulServer(uvicorn.Server):
         """
 
         def end(number: int, frame: object) -> None:
-            self.force_exit = self.should_exit
+            if self.should_exit:
+                self.force_exit, self.second_signal = True, number
+                # uvicorn would log a traceback for each request that is cut off
+                logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             self.should_exit = True
             self._on_end()
 
@@ -112,13 +117,16 @@ class _GracefulServer(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def serve(settings: Settings, listener: socket.socket, on_ready: Callable[[str], None]) -> None:
+def serve(settings: Settings, listener: socket.socket, on_ready: Callable[[str], None]) -> int | None:
     """Serve until a signal asks the process to end. Call this function in the main thread.
 
     Args:
         settings: the settings.
         listener: the socket of :func:`open_socket`.
         on_ready: is called with the engine's description when the engine is open.
+
+    Returns:
+        The number of a second signal, which ended the server without waiting; None if all requests were answered.
 
     Raises:
         GlamaError: the model cannot be opened.
@@ -134,3 +142,4 @@ def serve(settings: Settings, listener: socket.socket, on_ready: Callable[[str],
     server.run([listener])
     if failures:
         raise failures[0]
+    return server.second_signal

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -113,6 +114,58 @@ def test_what_was_begun_is_finished_and_streams_of_events_end(start, number, enc
         thread.join()
     assert code == 0
     assert [answer.status_code for answer in answers] == [200, 200, 200]
+
+
+def test_a_second_signal_ends_it_without_waiting_and_says_so(start, encode):
+    process = start("--timeout", "86400")
+    photo = np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), np.uint8)
+    hole = np.zeros((1500, 1500), bool)
+    hole[100:1400, 100:1400] = True
+    files = {"image": ("a", encode(photo)), "mask": ("b", encode(hole))}
+
+    def send() -> None:
+        with suppress(httpx.HTTPError):
+            httpx.post(f"{process.url}/v1/inpaint", files=files, timeout=600)
+
+    address = process.url.removeprefix("http://").split(":")
+    with (
+        socket.create_connection((address[0], int(address[1]))) as connection,
+        httpx.stream("GET", f"{process.url}/v1/events", timeout=600) as events,
+    ):
+        # the body of this request never arrives, so that the server would wait for a day
+        head = "POST /v1/inpaint HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10"
+        connection.sendall(f"{head}\r\n\r\n".encode())
+        lines = (json.loads(line.removeprefix("data: ")) for line in events.iter_lines() if line.startswith("data"))
+        next(state for state in lines if state["queue"]["length"] == 1)
+        thread = threading.Thread(target=send)
+        thread.start()
+        next(state for state in lines if state["queue"]["running"] == 1)
+        process.child.send_signal(signal.SIGINT)
+        assert all("queue" in state for state in lines)  # the stream ends with the first signal
+        code, _ = process.end(signal.SIGINT)
+        thread.join()
+    assert code == 130
+    assert process.said.splitlines()[-1] == "ended without waiting; requests that were begun are not answered"
+    assert "Traceback" not in process.said
+
+
+def test_the_space_ends_at_sigterm_while_a_client_follows_the_events():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    script = Path(__file__).parents[2] / "examples" / "space" / "app.py"
+    command = [sys.executable, str(script)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PORT": str(port)})
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline().startswith("ready: ")
+        with httpx.stream("GET", f"http://127.0.0.1:{port}/v1/events", timeout=600) as events:
+            lines = events.iter_lines()
+            assert next(lines).startswith("data: ")
+            child.send_signal(signal.SIGTERM)
+            assert all(line.startswith(("data: ", ":")) or not line for line in lines)  # until the stream ends
+        assert child.wait(600) == 0
+    finally:
+        child.kill()
 
 
 def test_it_warns_where_others_can_reach_it_without_a_token(start):

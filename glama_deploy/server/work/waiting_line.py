@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from glama_deploy.server.errors import CLIENT_CLOSED_REQUEST, ApiError
@@ -118,7 +118,11 @@ class Place:
         if self._future is None or self._future.done():
             self._line.remove(self)
         else:
-            self._future.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._line.remove, self))
+            self._future.add_done_callback(self._leave_later)
+
+    def _leave_later(self, future: Future[Any]) -> None:
+        with suppress(RuntimeError):  # the event loop is closed: a second signal ended the server
+            self._loop.call_soon_threadsafe(self._line.remove, self)
 
 
 class WaitingLine:
