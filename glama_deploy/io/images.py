@@ -32,7 +32,7 @@ _OPAQUE = ("JPEG", "BMP")
 
 #: Pillow's names of formats by the suffix of a written file. Pillow has such a table, too, and imports all of its 40
 #: plugins to fill the table, which takes longer than to decode a photo.
-_ENCODERS = {
+ENCODERS = {
     ".png": "PNG",
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -48,7 +48,7 @@ _ENCODERS = {
 _PNG_LEVEL = 3
 
 #: Suffixes of the images that are written, and that are read from folders.
-SUFFIXES = frozenset(_ENCODERS)
+SUFFIXES = frozenset(ENCODERS)
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ def check_format(path: Path, picture: Picture) -> str:
         ImageError: The suffix is not supported, or the format does not support the picture's transparency.
     """
     check_suffix(path)
-    encoder = _ENCODERS[path.suffix.lower()]
+    encoder = ENCODERS[path.suffix.lower()]
     _check_transparency(encoder, picture, path)
     return encoder
 

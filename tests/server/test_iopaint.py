@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 
 import numpy as np
 import pytest
@@ -146,18 +147,47 @@ def test_pictures_are_saved_below_the_output_folder_alone(start_server, running,
     out = tmp_path / "out"
     out.mkdir()
     saving = start_server(output_dir=out)
-    for name in ("a.png", "../b.png", "/etc/c.png", "..\\d.png", "C:\\x\\e.jpg", "a b (1).webp"):
+    for name in ("a.png", "../b.png", "/etc/c.png", "..\\d.png", "C:\\x\\e.png", "a b (1).PNG"):
         assert save(saving, name, image_file).status_code == 200, name
     assert {path.name for path in out.iterdir() if not path.name.startswith(".glama")} == {
-        "a.png", "b.png", "c.png", "d.png", "e.jpg", "a b (1).webp",
+        "a.png", "b.png", "c.png", "d.png", "e.png", "a b (1).PNG",
     }  # fmt: skip
     assert (out / "b.png").read_bytes() == image_file
-    for name in ("..", "x/..", ".hidden.png", "a.sh", "a.png\x00.sh", "a", "-a.png", "a" * 300 + ".png", "a\n.png"):
+    for name in (
+        "..",
+        "x/..",
+        ".hidden.png",
+        "a.sh",
+        "a.png\x00.sh",
+        "a",
+        "-a.png",
+        "a" * 300 + ".png",
+        "a\n.png",
+        "ü" * 190 + ".png",
+        "a.jpg",
+        "a.bmp",
+    ):
         assert save(saving, name, image_file).status_code == 422, name
     assert save(saving, "a.png", b"#!/bin/sh").status_code == 415
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert save(saving, "a.png", encode(hole)).status_code == 200  # replaced, as IOPaint does
     assert (out / "a.png").read_bytes() == encode(hole)
+
+
+def test_a_folder_that_cannot_be_written_is_not_told_to_clients(start_server, tmp_path, image_file):
+    out = tmp_path / "out"
+    out.mkdir()
+    saving = start_server(output_dir=out)
+    out.rmdir()
+    answer = save(saving, "a.png", image_file)
+    assert (answer.status_code, answer.json()["error"]) == (507, "disk")
+    assert "cannot write a.png: " in answer.json()["detail"]
+    assert str(tmp_path) not in answer.text
+
+
+def test_json_needs_no_content_type(running, image_file, mask_file):
+    body = json.dumps({"image": text(image_file), "mask": text(mask_file)})
+    assert running.client.post("/api/v1/inpaint", content=body).status_code == 200
 
 
 def test_a_link_in_the_output_folder_is_replaced_and_not_followed(start_server, tmp_path, image_file):

@@ -18,7 +18,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.io import images
-from glama_deploy.io.decoding import decode_file, read_size
+from glama_deploy.io.decoding import decode_file, identify_format, read_size
 from glama_deploy.io.files import atomic_file
 from glama_deploy.server import bodies
 from glama_deploy.server.errors import ApiError
@@ -32,6 +32,9 @@ Tab = Literal["input", "output", "mask"]
 
 #: Names that are saved: no path, no hidden file, nothing that a shell or a page would read as something else.
 _SAVED_NAME = re.compile(r"[\w(][\w ().,+@=-]{0,199}")
+
+#: Bytes of a name in UTF-8, the limit of most file systems.
+_MAX_NAME_BYTES = 255
 
 _DEFAULT_THUMBNAIL_SIDE = 256
 _MAX_THUMBNAIL_SIDE = 1024
@@ -85,20 +88,26 @@ def save(server: Server, name: str, data: bytes) -> None:
         data: the bytes of the picture's file.
 
     Raises:
-        ApiError: there is no output folder, the name or the file is not that of a picture, or the disk is full.
+        ApiError: there is no output folder, the name or the file is not that of a picture, the two are of different
+            formats, or the disk is full.
     """
     folder = server.settings.output_dir
     if folder is None:
         raise ApiError(400, "output_dir", "this server saves nothing; start glama-serve with --output-dir FOLDER")
     base = re.split(r"[/\\]", name)[-1]
-    if not _SAVED_NAME.fullmatch(base) or Path(base).suffix.lower() not in images.SUFFIXES:
+    suffix = Path(base).suffix.lower()
+    if not _SAVED_NAME.fullmatch(base) or len(base.encode()) > _MAX_NAME_BYTES or suffix not in images.ENCODERS:
         raise ApiError(422, "name", "the name of the file is not supported; a name such as photo-1.png is expected")
     check_format("file", data)
+    found, named = identify_format(data[:16]), images.ENCODERS[suffix]
+    if found != named:
+        raise ApiError(422, "name", f"the file is a {found}, and its name ends with {suffix}; one format is expected")
     try:
         with atomic_file(folder / base) as temporary:
             temporary.write_bytes(data)
     except GlamaError as error:
-        raise ApiError(507, "disk", f"the picture was not saved: {error}") from error
+        reason = str(error).replace(str(folder / base), base)  # the folder is the operator's matter
+        raise ApiError(507, "disk", f"the picture was not saved: {reason}") from error
 
 
 def _find_folder(server: Server, tab: Tab) -> Path:
