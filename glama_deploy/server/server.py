@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from starlette.requests import Request
 
 from glama_deploy.server.errors import ApiError, ClientGoneError
 from glama_deploy.server.observing import Metrics, find_record
-from glama_deploy.server.settings import Settings
+from glama_deploy.server.settings import MAX_BATCHES, Settings
 from glama_deploy.server.work.engine import Choice, Engine
 from glama_deploy.server.work.filling import Filled, Task, check_task, fill
-from glama_deploy.server.work.waiting_line import Place, WaitingLine
+from glama_deploy.server.work.waiting_line import RETRY_AFTER_SECONDS, Place, WaitingLine
 
 
 class Server:
@@ -57,21 +59,45 @@ class Server:
         await asyncio.to_thread(check_task, task, self.settings.max_pixels)
         return await place.run(lambda job: fill(task, self.engine, job))
 
-    async def change_engine(self, choice: Choice) -> None:
-        """Change the engine for all clients.
+    async def change_engine(self, choice: Choice, place: Place) -> None:
+        """Change the engine for all clients, when the requests before are done.
 
         Args:
             choice: the model and the precision.
+            place: the request's place in the waiting line.
 
         Raises:
             ApiError: the model or the precision is not one of this server's, or cannot be opened.
         """
         self.engine.check(choice)
-        await asyncio.to_thread(self._use, choice)
+        await place.run(lambda job: self._use(choice))
 
     def _use(self, choice: Choice) -> None:
         with self.engine.use(choice):
             pass
+
+    @contextmanager
+    def count_batch(self) -> Iterator[None]:
+        """Count a batch from before its body is read until the block ends.
+
+        Yields:
+            Nothing.
+
+        Raises:
+            ApiError: other batches run.
+        """
+        if self.batches >= MAX_BATCHES:
+            raise ApiError(
+                503,
+                "queue_full",
+                f"{MAX_BATCHES} batches run already, the limit of this server; try again later",
+                {"Retry-After": str(RETRY_AFTER_SECONDS)},
+            )
+        self.batches += 1
+        try:
+            yield
+        finally:
+            self.batches -= 1
 
     async def answer(self, request: Request, task: Task, place: Place) -> Filled:
         """Fill the picture of a request, and stop if its client leaves.

@@ -243,6 +243,20 @@ def test_an_announced_length_is_refused_before_the_body_where_the_client_waits(l
     assert answer.split()[1] == b"413"
 
 
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/v1/model", "application/json"),
+        ("/api/v1/model", "application/json"),
+        ("/model", "multipart/form-data; boundary=x"),
+    ],
+)
+def test_the_name_of_a_model_may_not_have_megabytes(running, path, kind):
+    answer = running.client.post(path, content=bytes(100_000), headers={"content-type": kind})
+    assert answer.status_code == 413
+    assert "65536 bytes" in answer.text
+
+
 def test_a_form_of_many_parts_is_refused(limited):
     part = b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\n1\r\n'
     kind = {"content-type": "multipart/form-data; boundary=x"}

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
+import numpy as np
 import pytest
 
 from glama_deploy.errors import GlamaError
@@ -58,15 +61,16 @@ def test_a_full_line_is_answered_at_once_with_the_time_to_try_again(
 
 
 @contextmanager
-def sent(running, image_file: bytes, mask_file: bytes) -> Iterator[None]:
+def sent(running, image_file: bytes, mask_file: bytes) -> Iterator[socket.socket]:
     """Send a request whole, and close the connection when the block ends."""
     request = httpx.Request(
         "POST", f"{running.url}/v1/inpaint", files={"image": ("a", image_file), "mask": ("b", mask_file)}
     )
     head = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
     with socket.create_connection(("127.0.0.1", running.port)) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
         connection.sendall(f"POST /v1/inpaint HTTP/1.1\r\n{head}\r\n".encode() + request.read())
-        yield
+        yield connection
 
 
 def test_a_request_whose_client_left_while_it_waited_never_runs(
@@ -122,6 +126,67 @@ def test_a_cancelled_batch_cancels_its_other_pairs(slow, held, threads, image_fi
     assert slow.client.delete("/v1/requests/batch").status_code == 204
     lines = [json.loads(line) for line in batch.result().text.splitlines()]
     assert [line["status"] for line in lines] == [499, 499, 499]
+
+
+def open_batch(running) -> socket.socket:
+    """Begin a batch whose body does not arrive yet."""
+    connection = socket.create_connection(("127.0.0.1", running.port))
+    head = "POST /v1/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    connection.sendall(f"{head}Content-Length: 1000\r\n\r\n--x\r\n".encode())
+    return connection
+
+
+def test_batches_are_counted_from_before_their_bodies_arrive(start_server, image_file, mask_file, wait_until):
+    running = start_server()
+    files = [("image", ("a", image_file)), ("mask", ("m", mask_file))]
+    with open_batch(running), open_batch(running):
+        wait_until(lambda: in_flight(running) == (0, 2))
+        third = running.client.post("/v1/batch", files=files)
+        assert (third.status_code, third.json()["code"], third.headers["retry-after"]) == (503, "queue_full", "2")
+        assert in_flight(running) == (0, 2)
+    wait_until(lambda: in_flight(running) == (0, 0))
+    for _ in range(3):  # also after batches that end well, and after refused forms
+        assert running.client.post("/v1/batch", files=files).status_code == 200
+        assert running.client.post("/v1/batch", files=files[:1]).status_code == 422
+    wait_until(lambda: running.server.batches == 0)
+
+
+def test_changes_of_the_model_have_places_and_keep_no_other_request_waiting(
+    start_server, held, tiny_bundle, tmp_path, image_file, mask_file, wait_until
+):
+    models = {"one": str(tiny_bundle.path), "two": str(tiny_bundle.path)}
+    count = min(32, (os.cpu_count() or 1) + 4) + 1  # more than asyncio has threads
+    running = start_server(open_model=held.open_model, models=models, queue=count, input=tmp_path)
+    with ThreadPoolExecutor(count + 1) as threads:
+        fill = threads.submit(running.inpaint, image_file, mask_file)
+        assert held.begun.acquire(timeout=600)
+        changes = [
+            threads.submit(httpx.post, f"{running.url}/v1/model", json={"model": name}, timeout=600)
+            for name in itertools.islice(itertools.cycle(("two", "one")), count)
+        ]
+        wait_until(lambda: len(running.server.line._places) == count + 1)
+        full = running.client.post("/v1/model", json={"model": "two"})
+        assert (full.status_code, full.json()["code"]) == (503, "queue_full")
+        assert running.client.get("/api/v1/medias", params={"tab": "input"}).json() == []  # read in a thread
+        held.let_go.set()
+        assert fill.result().status_code == 200
+        assert {change.result().status_code for change in changes} == {200}
+
+
+def test_a_request_keeps_its_place_until_its_client_has_the_answer(
+    start_server, encode, image_file, mask_file, wait_until
+):
+    running = start_server(queue=0)
+    photo = np.random.default_rng(0).integers(0, 256, (2000, 2000, 3), np.uint8)  # 12 MB: no buffer holds them
+    hole = np.zeros((2000, 2000), bool)
+    hole[1000:1040, 1000:1040] = True
+    with sent(running, encode(photo), encode(hole)) as connection:
+        taken = len(connection.recv(1000))  # the answer has begun
+        assert running.inpaint(image_file, mask_file).status_code == 503
+        while taken < 11_000_000:
+            taken += len(connection.recv(1 << 20))
+        wait_until(lambda: not running.server.line._places)
+        assert running.inpaint(image_file, mask_file).status_code == 200
 
 
 def test_streams_run_at_once(start_server, held, threads, image_file, mask_file):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+from contextlib import AsyncExitStack
 from typing import Any
 
 from starlette.datastructures import FormData, UploadFile
@@ -16,48 +17,41 @@ from starlette.types import Receive, Scope, Send
 
 from glama_deploy.server import bodies
 from glama_deploy.server.errors import ApiError
+from glama_deploy.server.interfaces.answers import send_in_parts
 from glama_deploy.server.interfaces.options import Options
 from glama_deploy.server.server import Server, watch_client
-from glama_deploy.server.settings import MAX_BATCH_PAIRS, MAX_BATCHES
+from glama_deploy.server.settings import MAX_BATCH_PAIRS
 from glama_deploy.server.work.filling import Filled
-from glama_deploy.server.work.waiting_line import RETRY_AFTER_SECONDS, Place
+from glama_deploy.server.work.waiting_line import Place
 
 #: A picture and its mask.
 _Pair = tuple[UploadFile, UploadFile]
 
 
-async def start(request: Request, server: Server, place: Place) -> Response:
+async def start(request: Request, server: Server) -> Response:
     """Read a batch.
 
     Args:
         request: the request.
         server: the server.
-        place: the place of the request in the waiting line. The answer gives the place back.
 
     Returns:
         The answer, which fills the pictures while it is sent.
 
     Raises:
-        ApiError: the form cannot be read, its files do not pair, or other batches run.
+        ApiError: the form cannot be read, its files do not pair, other batches run, or all places are taken.
         ClientGoneError: the client left.
     """
-    if server.batches >= MAX_BATCHES:
-        raise ApiError(
-            503,
-            "queue_full",
-            f"{MAX_BATCHES} batches run already, the limit of this server; try again later",
-            {"Retry-After": str(RETRY_AFTER_SECONDS)},
-        )
-    form = await bodies.read_form(request, max_files=2 * MAX_BATCH_PAIRS)
-    try:
+    async with AsyncExitStack() as held:
+        place = held.enter_context(server.line.place())
+        held.enter_context(server.count_batch())
+        form = await bodies.read_form(request, max_files=2 * MAX_BATCH_PAIRS)
+        held.push_async_callback(form.close)
         options = bodies.validate(Options, bodies.find_texts(form))
         pairs = _pair_files(form)
         if options.id is not None:
             server.line.name(place, options.id)
-    except BaseException:
-        await form.close()
-        raise
-    return _ResultLines(request, server, place, form, options, pairs)
+        return _ResultLines(request, server, place, options, pairs, held.pop_all())
 
 
 def _pair_files(form: FormData) -> list[_Pair]:
@@ -75,26 +69,26 @@ def _pair_files(form: FormData) -> list[_Pair]:
 
 
 class _ResultLines(Response):
-    """The answer to a batch. It gives back the place and the files when it ends, however it ends.
+    """The answer to a batch. It gives back what the batch holds when it ends, however it ends.
 
     Args:
         request: the request.
         server: the server.
         place: the place of the request in the waiting line.
-        form: the form with the files, which is closed at the end.
         options: the options of all pairs.
         pairs: the pictures and their masks.
+        held: what the batch holds: its place and its files.
     """
 
     media_type = "application/x-ndjson"
 
     def __init__(
-        self, request: Request, server: Server, place: Place, form: FormData, options: Options, pairs: list[_Pair]
+        self, request: Request, server: Server, place: Place, options: Options, pairs: list[_Pair], held: AsyncExitStack
     ) -> None:
         super().__init__()
         del self.headers["content-length"]
         self._request, self._server, self._place = request, server, place
-        self._form, self._options, self._pairs = form, options, pairs
+        self._options, self._pairs, self._held = options, pairs, held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Fill the pictures, and send each result when it is done.
@@ -105,20 +99,17 @@ class _ResultLines(Response):
             send: sends the answer.
         """
         gone = asyncio.create_task(watch_client(self._request, self._place))
-        self._server.batches += 1
-        try:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            for index, pair in enumerate(self._pairs):
-                line = await self._fill_pair(index, *pair)
-                if gone.done():
-                    return
-                await send({"type": "http.response.body", "body": line, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-        finally:
-            gone.cancel()
-            self._server.batches -= 1
-            await self._form.close()
-            self._place.leave()
+        async with self._held:
+            try:
+                await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+                for index, pair in enumerate(self._pairs):
+                    line = await self._fill_pair(index, *pair)
+                    if gone.done():
+                        return
+                    await send_in_parts(send, line, is_last=False)
+                await send({"type": "http.response.body", "body": b""})
+            finally:
+                gone.cancel()
 
     async def _fill_pair(self, index: int, image: UploadFile, mask: UploadFile) -> bytes:
         told: dict[str, Any] = {"index": index, "name": image.filename or ""}

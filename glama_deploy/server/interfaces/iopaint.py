@@ -10,6 +10,7 @@ import asyncio
 import io
 import random
 import time
+from contextlib import AsyncExitStack
 from typing import Any
 
 import numpy as np
@@ -23,8 +24,8 @@ from glama_deploy.inpainting.inpainter import Region
 from glama_deploy.io.decoding import decode
 from glama_deploy.io.mask_files import SENT_THRESHOLD
 from glama_deploy.server import bodies
-from glama_deploy.server.errors import ApiError
-from glama_deploy.server.interfaces.answers import make_response
+from glama_deploy.server.errors import ApiError, describe_image_error
+from glama_deploy.server.interfaces.answers import HeldAnswer, make_response
 from glama_deploy.server.interfaces.descriptions import describe_json
 from glama_deploy.server.server import Server, get_server
 from glama_deploy.server.work.engine import Choice
@@ -85,7 +86,8 @@ async def inpaint(request: Request) -> Response:
         The picture's file.
     """
     server, start = get_server(request), time.perf_counter()
-    with server.line.place() as place:
+    async with AsyncExitStack() as held:
+        place = held.enter_context(server.line.place())
         if bodies.find_media_type(request) == "multipart/form-data":
             task, seed = await read_form_task(request, "hd_strategy", "sd_seed")
         else:
@@ -93,7 +95,7 @@ async def inpaint(request: Request) -> Response:
             image, mask = bodies.decode_base64(body.image, "image"), bodies.decode_base64(body.mask, "mask")
             task, seed = make_task(image, mask, body.hd_strategy), body.sd_seed
         filled = await server.answer(request, task, place)
-    return make_response(filled, start, {"X-Seed": str(draw_seed(seed))})
+        return make_response(filled, start, held.pop_all(), {"X-Seed": str(draw_seed(seed))})
 
 
 async def read_form_task(request: Request, strategy_name: str, seed_name: str) -> tuple[Task, int]:
@@ -261,8 +263,10 @@ async def change_model(request: Request) -> JSONResponse:
     Returns:
         IOPaint's `ModelInfo`.
     """
-    server, body = get_server(request), await bodies.read_json(request, ModelBody)
-    await server.change_engine(Choice(body.name))
+    server = get_server(request)
+    with server.line.place() as place:
+        body = await bodies.read_json(request, ModelBody)
+        await server.change_engine(Choice(body.name), place)
     return JSONResponse(describe_model(body.name))
 
 
@@ -282,19 +286,20 @@ async def change_mask(request: Request) -> Response:
         A PNG with the missing pixels in the colour of IOPaint's brush, and others transparent.
     """
     server = get_server(request)
-    with server.line.place() as place:
+    async with AsyncExitStack() as held:
+        place = held.enter_context(server.line.place())
         body = await bodies.read_json(request, AdjustMaskBody)
         data = bodies.decode_base64(body.mask, "mask")
         await asyncio.to_thread(check_file, "mask", data, server.settings.max_pixels)
         file = await place.run(lambda job: _draw_adjusted(data, body.operate, body.kernel_size))
-    return Response(file, media_type="image/png")
+        return HeldAnswer(file, "image/png", {}, held.pop_all())
 
 
 def _draw_adjusted(data: bytes, operation: Operation, radius: int) -> bytes:
     try:
         missing = adjust_mask(read_gray(data) >= SENT_THRESHOLD, operation, radius)
     except ImageError as error:
-        raise ApiError(400, "mask", str(error)) from error
+        raise describe_image_error(error, "mask") from error
     pixels = np.zeros((*missing.shape, 4), np.uint8)
     pixels[missing] = BRUSH
     file = io.BytesIO()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AsyncExitStack
 
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -29,10 +30,11 @@ async def inpaint(request: Request) -> Response:
         The picture's file.
     """
     server, start = get_server(request), time.perf_counter()
-    with server.line.place() as place:
+    async with AsyncExitStack() as held:
+        place = held.enter_context(server.line.place())
         task, seed = await read_form_task(request, "hdStrategy", "sdSeed")
         filled = await server.answer(request, task, place)
-    return make_response(filled, start, {"X-Seed": str(draw_seed(seed))})
+        return make_response(filled, start, held.pop_all(), {"X-Seed": str(draw_seed(seed))})
 
 
 @router.get("/model", summary="Return the name of the open model")
@@ -59,10 +61,11 @@ async def change_model(request: Request) -> PlainTextResponse:
         A text that says so.
     """
     server = get_server(request)
-    name = await bodies.read_text_field(request, "name")
-    if name == find_model(server):
-        return PlainTextResponse("Same model")
-    await server.change_engine(Choice(name))
+    with server.line.place() as place:
+        name = await bodies.read_text_field(request, "name")
+        if name == find_model(server):
+            return PlainTextResponse("Same model")
+        await server.change_engine(Choice(name), place)
     return PlainTextResponse(f"ok, switch to {name}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -101,8 +102,10 @@ async def change_model(request: Request) -> JSONResponse:
     Returns:
         The description of the server, as `/v1/info`.
     """
-    server, body = get_server(request), await bodies.read_json(request, ModelBody)
-    await server.change_engine(Choice(body.model, body.precision))
+    server = get_server(request)
+    with server.line.place() as place:
+        body = await bodies.read_json(request, ModelBody)
+        await server.change_engine(Choice(body.model, body.precision), place)
     return JSONResponse(_describe(server))
 
 
@@ -122,12 +125,13 @@ async def inpaint(request: Request) -> Response:
         The picture's file.
     """
     server, start = get_server(request), time.perf_counter()
-    with server.line.place() as place:
+    async with AsyncExitStack() as held:
+        place = held.enter_context(server.line.place())
         options, image, mask = await _read_inpaint(request)
         if options.id is not None:
             server.line.name(place, options.id)
         filled = await server.answer(request, options.make_task(image, mask), place)
-    return make_response(filled, start)
+        return make_response(filled, start, held.pop_all())
 
 
 async def _read_inpaint(request: Request) -> tuple[Options, bytes, bytes]:
@@ -177,13 +181,7 @@ async def run_batch(request: Request) -> Response:
     Returns:
         A stream of JSON lines in the order of the pairs.
     """
-    server = get_server(request)
-    place = server.line.take_place()
-    try:
-        return await batch.start(request, server, place)
-    except BaseException:
-        place.leave()
-        raise
+    return await batch.start(request, get_server(request))
 
 
 @router.get("/events", summary="Follow the queue and the model (server-sent events)", response_class=StreamingResponse)

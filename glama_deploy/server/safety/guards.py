@@ -31,6 +31,10 @@ _OPEN_FOLDER = "/page/"
 #: The path that may send larger bodies.
 _BATCH_PATH = "/v1/batch"
 
+#: Paths whose bodies are a few fields, and the bytes that these bodies may have.
+_FIELD_PATHS = frozenset({"/v1/model", "/api/v1/model", "/model"})
+_MAX_FIELD_BYTES = 64 << 10
+
 #: Digits of a length that are read. More of them are a length that no server takes.
 _MAX_LENGTH_DIGITS = 20
 
@@ -196,8 +200,7 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        most = self._settings.max_bytes * (BATCH_BODIES if scope["path"] == _BATCH_PATH else 1)
-        body = _BoundedBody(receive, most, self._settings.timeout, Headers(scope=scope))
+        body = _BoundedBody(receive, self._find_limit(scope["path"]), self._settings.timeout, Headers(scope=scope))
 
         async def send_and_close(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -208,6 +211,12 @@ class BodyLimit:
             await send(message)
 
         await self._app(scope, body.receive, send_and_close)
+
+    def _find_limit(self, path: str) -> int:
+        """Return the bytes that a body may have."""
+        if path in _FIELD_PATHS:
+            return min(_MAX_FIELD_BYTES, self._settings.max_bytes)
+        return self._settings.max_bytes * (BATCH_BODIES if path == _BATCH_PATH else 1)
 
 
 class _BoundedBody:
@@ -277,7 +286,7 @@ class _BoundedBody:
         return ApiError(
             413,
             "bytes",
-            f"the request has more than {self._most} bytes, the limit of this server; send a smaller file, or a JPEG",
+            f"the request has more than {self._most} bytes, the limit of this path; send a smaller file, or a JPEG",
         )
 
 

@@ -1,7 +1,7 @@
 """Connections that a slow client cannot hold open: uvicorn bounds neither the headers of a request nor idle readers.
 
-A connection is cut in two cases. The headers of a request are not complete within some seconds. An answer, which waits
-in memory, is not taken by the client for some seconds.
+A connection is cut in two cases: the headers of a request are not complete within some seconds, or the client does not
+take a part of the answer within some seconds. The parts have at most 256 KiB (`interfaces/answers.py`).
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 #: Seconds in which the headers of a request must arrive.
 HEADER_SECONDS = 15.0
-
-#: Seconds between two looks at what a client has taken.
-_LOOK_SECONDS = 5.0
 
 
 class ImpatientProtocol(H11Protocol):
@@ -59,10 +56,16 @@ class ImpatientProtocol(H11Protocol):
             self._wait_for_headers()
 
     def pause_writing(self) -> None:
-        """Watch whether the client takes the answer, of which much waits."""
+        """Begin to wait until the client has taken the part of the answer that was written."""
         super().pause_writing()
-        if self._answer_timer is None:
-            self._watch_answer(self.transport.get_write_buffer_size(), 0.0)
+        self._answer_timer = self.loop.call_later(self.answer_seconds, self._cut)
+
+    def resume_writing(self) -> None:
+        """End the wait, because the client has taken the part."""
+        super().resume_writing()
+        if self._answer_timer is not None:
+            self._answer_timer.cancel()
+            self._answer_timer = None
 
     def _is_idle(self) -> bool:
         """Return whether no request is being received or answered."""
@@ -75,27 +78,6 @@ class ImpatientProtocol(H11Protocol):
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
-
-    def _watch_answer(self, left: int, idle_seconds: float) -> None:
-        """Cut the connection if nothing of the answer was taken for `answer_seconds`.
-
-        Args:
-            left: the bytes of the answer that wait.
-            idle_seconds: the seconds in which this number did not change.
-        """
-        self._answer_timer = None
-        if left == 0:
-            return
-        if idle_seconds >= self.answer_seconds:
-            self._cut()
-            return
-        pause = min(_LOOK_SECONDS, self.answer_seconds)
-
-        def look() -> None:
-            now = self.transport.get_write_buffer_size()
-            self._watch_answer(now, idle_seconds + pause if now >= left else 0.0)
-
-        self._answer_timer = self.loop.call_later(pause, look)
 
     def _cut(self) -> None:
         self.transport.abort()
