@@ -151,10 +151,11 @@ class WaitingLine:
         """The number of requests that wait or that are being received."""
         return max(0, len(self._places) - self._running)
 
-    def take_place(self) -> Place:
-        """Take a place. The caller gives it back with :meth:`Place.leave`.
+    @contextmanager
+    def place(self) -> Iterator[Place]:
+        """Take a place, and give it back when the block ends.
 
-        Returns:
+        Yields:
             The place.
 
         Raises:
@@ -169,19 +170,6 @@ class WaitingLine:
             )
         place = Place(self)
         self._places.add(place)
-        return place
-
-    @contextmanager
-    def place(self) -> Iterator[Place]:
-        """Take a place, and give it back when the block ends.
-
-        Yields:
-            The place.
-
-        Raises:
-            ApiError: all places are taken.
-        """
-        place = self.take_place()
         try:
             yield place
         finally:
