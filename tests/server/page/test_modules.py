@@ -10,7 +10,7 @@ import pytest
 
 import glama_deploy
 from glama_deploy.bundle import ANY_SIZE
-from glama_deploy.inpainting.boxes import Rule, find_holes, find_need
+from glama_deploy.inpainting.boxes import Box, Rule, find_holes, find_need
 
 PAGE = Path(glama_deploy.__file__).parent / "server" / "page"
 
@@ -50,16 +50,21 @@ def masks() -> list[np.ndarray]:
     return made
 
 
-def test_holes_their_context_and_their_boxes_are_those_of_python(screen, masks):
-    alone = [missing for missing in masks if len(find_holes(missing)) == 1]
-    assert len(alone) >= 5
-    for missing in alone:
-        (hole,) = find_holes(missing)
-        (box,) = plan(screen, missing)
-        assert edges(box["hole"]) == (hole.top, hole.left, hole.bottom, hole.right)
-        (own,), _ = Rule(ANY_SIZE).find_boxes(missing)
-        for part, expected in (("need", own.need), ("span", own.span)):
-            assert edges(box[part]) == (expected.top, expected.left, expected.bottom, expected.right)
+def merge_in_python(missing: np.ndarray) -> list[Box]:
+    found, _ = Rule(ANY_SIZE).find_boxes(missing)
+    return Rule(ANY_SIZE).merge_boxes(found, missing.shape)
+
+
+def test_boxes_their_holes_and_their_context_are_those_of_python(screen, masks):
+    two = np.zeros((200, 400), bool)
+    two[90:106, 80:96] = two[90:106, 240:256] = True  # their boxes are 16 pixels apart, and cost less as one
+    assert len(merge_in_python(two)) == 1
+    for missing in (*masks, two):
+        boxes, expected = plan(screen, missing), merge_in_python(missing)
+        assert len(boxes) == len(expected)
+        for box, own in zip(boxes, expected, strict=True):
+            for part, span in (("hole", own.hole), ("need", own.need), ("span", own.span)):
+                assert edges(box[part]) == (span.top, span.left, span.bottom, span.right)
 
 
 def test_boxes_contain_every_hole_with_its_context_and_have_edges_at_multiples_of_8(screen, masks):

@@ -3,7 +3,7 @@
  * glama_deploy/inpainting/boxes.py. A hole is the bounding box of missing pixels whose 16×16 cells touch. A box shows a
  * hole with its context. Its edges lie at multiples of 8, as far as the picture goes. Pure functions, without DOM.
  */
-import { grow, heightOf, intersect, isEmpty, makeRect, unite, widthOf } from "./rects.js";
+import { grow, heightOf, makeRect, unite, widthOf } from "./rects.js";
 
 export const CELL_PIXELS = 16;
 export const SIDE_MULTIPLE = 8;
@@ -15,6 +15,8 @@ export const MAX_CONTEXT_PIXELS = 128;
 export const MAX_CONTEXT_SHARE = 0.25;
 /** Cost of a box beside its pixels, in pixels. */
 export const BOX_OVERHEAD_PIXELS = 64 * 64;
+/** Boxes that are farther from each other are not joined. */
+const REACH_PIXELS = 64;
 /** Holes share a box of more pixels only where a hole needs one as large. */
 export const LARGE_BOX_PIXELS = 1024 * 1024;
 /** More holes than these are shown in one box, and the engine divides the box. */
@@ -101,20 +103,28 @@ function placeSide(start, stop, extent) {
 const countPixels = (box) => widthOf(box.span) * heightOf(box.span);
 const joinBoxes = (one, other, size) => makeBox(unite(one.hole, other.hole), unite(one.need, other.need), size);
 
-/** Join boxes that overlap where one box costs less than two. */
+/** Join boxes within reach of each other where one box costs less than two: first the two that save most. */
 function mergeBoxes(boxes, size) {
   const most = Math.max(LARGE_BOX_PIXELS, ...boxes.map(countPixels));
-  for (let n = 0; n < boxes.length; n++) {
-    for (let m = n + 1; m < boxes.length; m++) {
-      if (isEmpty(intersect(boxes[n].span, boxes[m].span))) continue;
-      const joined = joinBoxes(boxes[n], boxes[m], size);
-      const pixels = countPixels(joined);
-      if (pixels > most || pixels >= countPixels(boxes[n]) + countPixels(boxes[m]) + BOX_OVERHEAD_PIXELS) continue;
-      return mergeBoxes([...boxes.filter((_, place) => place !== n && place !== m), joined], size);
+  const left = [...boxes];
+  for (;;) {
+    let best = { saved: 0 };
+    for (const [n, one] of left.entries()) {
+      for (const other of left.slice(n + 1)) {
+        if (findGap(one.span, other.span) > REACH_PIXELS) continue;
+        const joined = joinBoxes(one, other, size);
+        const saved = countPixels(one) + countPixels(other) + BOX_OVERHEAD_PIXELS - countPixels(joined);
+        if (saved > best.saved && countPixels(joined) <= most) best = { saved, one, other, joined };
+      }
     }
+    if (!best.joined) return left.sort((one, other) => one.hole.top - other.hole.top || one.hole.left - other.hole.left);
+    for (const box of [best.one, best.other]) left.splice(left.indexOf(box), 1);
+    left.push(best.joined);
   }
-  return boxes.sort((one, other) => one.hole.top - other.hole.top || one.hole.left - other.hole.left);
 }
+
+/** Return the pixels between two rectangles along the axis with the larger gap; below 0 where they overlap. */
+const findGap = (a, b) => Math.max(a.top - b.bottom, b.top - a.bottom, a.left - b.right, b.left - a.right);
 
 /** Return the rows and columns to add at the bottom and right, so that an engine takes a size. */
 export function computePadding(width, height) {
