@@ -134,10 +134,10 @@ def _find_folder(folder: Path) -> Path:
     for name, expected in FILES.items():
         path = folder / name
         if not path.is_file():
-            raise GlamaError(f"{path} is missing; give the folder `dist` of {PACKAGE} {VERSION}, or `ort_web=npm`")
+            raise GlamaError(f"{path} is missing; give the folder dist of {PACKAGE} {VERSION}, or `ort_web=npm`")
         if compute_sha256(path) != expected:
             raise GlamaError(
-                f"{path} is not the file of {PACKAGE} {VERSION} (its SHA-256 differs); give the folder `dist` of that "
+                f"{path} is not the file of {PACKAGE} {VERSION} (its SHA-256 differs); give the folder dist of that "
                 "version, or `ort_web=npm`"
             )
     return folder
