@@ -12,6 +12,8 @@ import glama_deploy
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.inpainting.boxes import Span
 from glama_deploy.inpainting.windows import find_window
+from glama_deploy.network import NetworkConfig
+from glama_deploy.system import cpu
 
 
 def make_decoder(levels: int) -> torch.nn.Module:
@@ -61,22 +63,32 @@ def test_a_smaller_window_would_change_the_hole():
             assert (picture - whole)[hole.batch_slices].abs().max() > 1e-6
 
 
-@pytest.fixture(scope="module", params=["float", "uint8"])
-def any_size_bundle(request, tiny, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("window") / request.param
-    return export(Request(tiny, folder, ("openvino",), io=request.param, parity=False)).bundle
+#: A network that OpenVINO computes in another way once it compiles a size.
+WIDE = NetworkConfig(ngf=32, n_blocks=1)
 
 
 @pytest.fixture(scope="module", params=["onnxruntime", "openvino", "openvino, each size compiled"])
-def windowed(request, any_size_bundle):
-    backend, _, compiled = request.param.partition(", ")
-    return glama_deploy.load(any_size_bundle.path, backend, compile_sizes=bool(compiled) or None)
+def engine(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=["float", "uint8"])
+def windowed(request, engine, tiny, make_checkpoint, make_bundle):
+    backend, _, compiled = engine.partition(", ")
+    bundle = make_bundle(make_checkpoint(WIDE) if compiled else tiny, io=request.param)
+    inpainter = glama_deploy.load(bundle.path, backend, compile_sizes=bool(compiled) or None)
+    if compiled and cpu.is_x86():  # the faster form was not measured on other CPUs
+        inpainter(np.zeros((64, 64, 3), np.uint8), np.ones((64, 64), bool))
+        assert inpainter._runner.holder[0] != ()
+    return inpainter
 
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(16, 120), st.integers(16, 120), st.integers(0, 2**16))
 @example(height=120, width=120, seed=1)
-def test_engines_fill_a_hole_in_a_window_as_in_the_whole_picture(windowed, height, width, seed):
+def test_engines_fill_a_hole_in_a_window_as_in_the_whole_picture(engine, windowed, height, width, seed):
+    if engine.endswith("compiled"):  # of few sizes, which are compiled once
+        height, width = (60 * -(-side // 60) - 3 for side in (height, width))
     rng = np.random.default_rng(seed)
     image, mask = rng.integers(0, 256, (height, width, 3), np.uint8), np.zeros((height, width), bool)
     top, left = rng.integers(height), rng.integers(width)
