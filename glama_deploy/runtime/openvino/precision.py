@@ -22,7 +22,8 @@ def _has_int8_products() -> bool:
 def has_costly_products(computed: str) -> bool:
     """Return whether the rewrite with the channels last, which trades products for sums, is faster on this CPU.
 
-    On CPUs with matrix units, in a half type, and on other CPUs than x86 this was not measured: the answer is no.
+    On CPUs with matrix units, in a half type, and on other CPUs than x86 this was not measured: the answer is no. A CPU
+    whose system does not list the features may have matrix units.
 
     Args:
         computed: The type that the model computes in.
@@ -32,7 +33,8 @@ def has_costly_products(computed: str) -> bool:
     """
     if not cpu.is_x86():
         return False
-    return computed == "fp32" or cpu.features().isdisjoint(("amx_bf16", "amx_fp16"))
+    features = cpu.features()
+    return computed == "fp32" or (bool(features) and features.isdisjoint(("amx_bf16", "amx_fp16")))
 
 
 def choose_precision(precision: str, *, quantized: bool) -> tuple[str, str]:
