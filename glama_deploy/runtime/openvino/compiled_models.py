@@ -25,8 +25,8 @@ def read(path: Path) -> np.ndarray | None:
     """Return the compiled model that :func:`write` left at `path`, as memory that is mapped from the file.
 
     Mapping takes half of the time of reading: the pages are not copied, and OpenVINO uses the weights where they lie.
-    Nothing changes a file after it was written: another file takes its place. A file that is damaged or cannot be read
-    is removed, with a note.
+    Nothing changes a file after it was written: another file takes its place. A damaged file is removed, with a note. A
+    file that cannot be read now, for example because memory is short, is left, with a note.
 
     Args:
         path: The file, which need not exist.
@@ -40,7 +40,8 @@ def read(path: Path) -> np.ndarray | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        discard(path, error.strerror or str(error))
+        reason = error.strerror or error
+        log.warning("the compiled model %s cannot be read (%s), and the model is compiled again", path, reason)
         return None
     except ValueError:  # an empty file cannot be mapped
         discard(path, "it is empty")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +97,20 @@ def test_a_file_that_was_cut_off_is_replaced(tiny_bundle, folder, left):
     stored.write_bytes(stored.read_bytes()[:left])
     np.testing.assert_array_equal(result(tiny_bundle), expected)
     assert compiled_models.read(stored) is not None
+
+
+@pytest.mark.parametrize("code", [errno.ENOMEM, errno.EMFILE, errno.EACCES])
+def test_a_file_that_cannot_be_read_now_is_left(tmp_path, monkeypatch, caplog, code):
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    path = tmp_path / "a.compiled"
+    compiled_models.write(path, b"model")
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "memmap", refuse)
+        assert compiled_models.read(path) is None
+    assert f"{path} cannot be read ({os.strerror(code)}), and the model is compiled again" in caplog.text
+    assert compiled_models.read(path).tobytes() == b"model"
 
 
 def test_whole_bytes_that_openvino_does_not_take_are_replaced(tiny_bundle, folder):
