@@ -12,9 +12,13 @@ import math
 from collections import OrderedDict
 from collections.abc import Hashable
 
-#: Share of a run's time that a compiled model saves. Measured with LaMa on 2 cores (EPYC, Zen 4) on 2026-11-30: 0.21 in
-#: fp32, 0.12 to 0.22 in bf16.
+#: Share of a run's time that a compiled model saves. Measured with LaMa on 2 cores (EPYC, Zen 4) on 2026-11-30: 0.12 to
+#: 0.22 in bf16.
 SAVED_SHARE = 0.2
+
+#: The same share where the model of any size has its blocks as products of matrices. Measured with LaMa in fp32 at
+#: 256×256 to 1024×1024 on 2 cores of an Intel Xeon (Emerald Rapids) on 2026-11-30: 0.04 to 0.10, with AVX2 0.04.
+SAVED_SHARE_OF_PRODUCTS = 0.07
 
 #: Seconds that compiling takes, as long as nothing was compiled. LaMa takes 1.1 s on the same machine.
 FIRST_COMPILE_SECONDS = 1.1
@@ -26,22 +30,24 @@ MAX_SIZES = 256
 class CompileRule:
     """Counts the seconds of inference at each size, and tells when compiling the size pays."""
 
-    def __init__(self, compile_sizes: bool | None) -> None:
+    def __init__(self, compile_sizes: bool | None, saved_share: float = SAVED_SHARE) -> None:
         """Start without any run.
 
         Args:
             compile_sizes: True if each size is compiled before its first run, False if no size is ever compiled, None
                 if a size is compiled when that pays.
+            saved_share: Share of a run's time that a compiled model saves, from 0 to 1.
         """
         self.is_immediate, self._is_never = compile_sizes is True, compile_sizes is False
         self._seconds: OrderedDict[Hashable, float] = OrderedDict()
         self._compile_seconds = FIRST_COMPILE_SECONDS
+        self._saved_share = saved_share
         self._patience = 1.0
 
     @property
     def seconds_before_compile(self) -> float:
         """Seconds of inference at one size after which compiling pays."""
-        return self._patience * self._compile_seconds / SAVED_SHARE
+        return self._patience * self._compile_seconds / self._saved_share
 
     def is_due(self, size: Hashable) -> bool:
         """Return whether to compile a size now.

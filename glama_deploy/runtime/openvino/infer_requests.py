@@ -9,7 +9,10 @@ import numpy as np
 
 
 class CompiledModel:
-    """A compiled model with its infer requests. Each request serves one caller at a time; `users` counts callers."""
+    """A compiled model with its infer requests, and the names of its inputs.
+
+    Each request serves one caller at a time; `users` counts callers.
+    """
 
     def __init__(self, model: Any, requests: int, weights: np.ndarray | None = None) -> None:
         """Make the infer requests of a model.
@@ -20,6 +23,7 @@ class CompiledModel:
             weights: Memory that the model uses and does not own. It is kept as long as the model.
         """
         self._model, self._weights, self.users = model, weights, 0
+        self.inputs = frozenset(port.get_any_name() for port in model.inputs)
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(requests):
             self._idle.put(model.create_infer_request())

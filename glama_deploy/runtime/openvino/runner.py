@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from glama_deploy.node_names import IMAGE, INPAINTED, MASK, WINDOW
 from glama_deploy.runtime import winograd_matrices
 from glama_deploy.runtime.base import DeviceKind, Request, Runner, Window, installed
 from glama_deploy.runtime.openvino import compiled_models, memory_use
-from glama_deploy.runtime.openvino.compile_rule import CompileRule
+from glama_deploy.runtime.openvino.compile_rule import SAVED_SHARE, SAVED_SHARE_OF_PRODUCTS, CompileRule
 from glama_deploy.runtime.openvino.core import core
 from glama_deploy.runtime.openvino.infer_requests import CompiledModel
 from glama_deploy.runtime.openvino.package import require_openvino
@@ -43,7 +43,9 @@ from glama_deploy.runtime.openvino.rewrites import (
     constants,
     fed_bases,
     fourier_units,
+    layers,
     pixel_order,
+    pixel_products,
     split_fft,
     window,
     winograd,
@@ -109,19 +111,25 @@ def _has_engine(bundle: Bundle) -> bool:
 
 
 #: The modules that change the model of any size, and the model of one size, before it is compiled.
-_ANY_SIZE_REWRITERS = (fed_bases, node_names, window)
+_ANY_SIZE_REWRITERS = (
+    constants,
+    fed_bases,
+    fourier_units,
+    layers,
+    node_names,
+    pixel_order,
+    pixel_products,
+    window,
+    winograd,
+    winograd_matrices,
+)
 _REWRITERS = (
     *_ANY_SIZE_REWRITERS,
     bases,
     channels_last,
     column_convolutions,
-    constants,
-    fourier_units,
-    pixel_order,
     split,
     split_fft,
-    winograd,
-    winograd_matrices,
     sys.modules[__name__],
 )
 
@@ -135,7 +143,8 @@ class OpenVINORunner(Runner):
 
     One compiled model serves every size. It takes the DFT bases as inputs (:mod:`.rewrites.fed_bases`). In bf16 or fp16
     a network of two stages is compiled for each size instead: its graph also computes resampling matrices, which would
-    lose their digits.
+    lose their digits. In fp32 the residual blocks of a wide network are products of matrices
+    (:mod:`.rewrites.pixel_products`), with a quarter of the multiplications of its convolutions.
 
     A model that is compiled for one size is faster. The convolutions of a wide network need a quarter of the
     multiplications in fp32, and half of them in a half type (:mod:`.rewrites.winograd`). In fp32 the transforms of a
@@ -191,7 +200,6 @@ class OpenVINORunner(Runner):
         int8_graph = bundle.manifest.graphs.get("int8")
         fp32_layers = (int8_graph.kept if int8_graph else ()) if quantized else None
         self._checks = TransformChecks(bundle.path, bundle.manifest, fp32_layers)
-        self._rule = CompileRule(request.compile_sizes)
         self._compiled: OrderedDict[tuple[int, ...], CompiledModel] = OrderedDict()
         #: The shapes of the images of all callers, also of those that wait.
         self._shapes: list[tuple[int, ...]] = []
@@ -213,6 +221,10 @@ class OpenVINORunner(Runner):
             self._uses_channels_last = has_costly_products(computed)
             self._uses_winograd = self._uses_channels_last and self._find_wide_convolutions()
             self._feeds_bases = self._replace_bases()
+            self._multiplies_pixels = self._can_multiply_pixels(quantized=quantized)
+            self._rule = CompileRule(
+                request.compile_sizes, SAVED_SHARE_OF_PRODUCTS if self._multiplies_pixels else SAVED_SHARE
+            )
             self._fixes_sizes = self._loses_digits() or (self.sizes.static and self._uses_winograd)
             self.compiles_sizes = self._fixes_sizes or (self._rule.is_immediate and self._uses_winograd)
             if not self._fixes_sizes:
@@ -257,7 +269,7 @@ class OpenVINORunner(Runner):
                 key, model = self._get_compiled(image.shape)
                 start = time.perf_counter()
                 try:
-                    return model.run({**inputs, **self._compute_bases(key, image.shape)}, output, shape)
+                    return model.run({**inputs, **self._compute_inputs(key, model.inputs, image.shape)}, output, shape)
                 except RuntimeError:
                     with self._lock:
                         if self._compiled.get(key) is model:  # its requests may fail from now on
@@ -380,11 +392,18 @@ class OpenVINORunner(Runner):
         height, width = shape[1:3] if self.io == "uint8" else shape[2:]
         return height, width
 
-    def _compute_bases(self, key: tuple[int, ...], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
-        """Return the DFT bases that the model `key` takes as inputs for images of a shape, by name."""
-        if key != _ANY_SIZE or not self._feeds_bases:
+    def _compute_inputs(
+        self, key: tuple[int, ...], names: Collection[str], shape: tuple[int, ...]
+    ) -> dict[str, np.ndarray]:
+        """Return what the model `key` with the inputs `names` takes beside images of a shape, by name."""
+        if key != _ANY_SIZE:
             return {}
-        return fed_bases.compute(*bottleneck_size(self._network, *self._get_size(shape)))
+        size, values = bottleneck_size(self._network, *self._get_size(shape)), {}
+        if self._multiplies_pixels:
+            values |= pixel_products.compute_inputs(shape[0], *size)
+        if self._feeds_bases:
+            values |= fed_bases.compute(*size)
+        return {name: value for name, value in values.items() if name in names}
 
     def _replace_bases(self) -> bool:
         """Make the DFT bases inputs of the model; warn where the graph should compute bases and has fewer.
@@ -403,7 +422,7 @@ class OpenVINORunner(Runner):
     def _compile_key(self, key: tuple[int, ...], batch: int, height: int, width: int) -> CompiledModel:
         """Compile the model of any size, or of one size."""
         if key == _ANY_SIZE:
-            return self._compile(lambda: self._model, self._get_cache_file())
+            return self._compile(self._make_any_size, self._get_cache_file())
         stored = self._get_cache_file(height, width) if self.sizes.static and batch == 1 else None
         start = time.perf_counter()
         compiled = self._compile(lambda: self._fix_size(batch, height, width), stored)
@@ -440,6 +459,22 @@ class OpenVINORunner(Runner):
             return False
         can_split = not self._half and not self.sizes.static
         return self._uses_winograd or (can_split and split.is_cheaper(*bottleneck_size(self._network, *size)))
+
+    def _can_multiply_pixels(self, *, quantized: bool) -> bool:
+        """Return whether the blocks of the model of any size become products of matrices.
+
+        A graph in int8 has other layers between. The blocks of two stages have feature maps of two sizes.
+        """
+        is_plain = not self._half and not quantized and self._network.coarse is None
+        return is_plain and self._uses_winograd and self._feeds_bases
+
+    def _make_any_size(self) -> Any:
+        """Return the model of any size."""
+        if not self._multiplies_pixels:
+            return self._model
+        model = self._model.clone()
+        self._checks.check_products(len(pixel_products.rewrite(model).units))
+        return model
 
     def _find_wide_convolutions(self) -> bool:
         """Return whether the graph has convolutions for Winograd's method; warn where it has fewer than it should."""
@@ -480,9 +515,10 @@ class OpenVINORunner(Runner):
         """
         shape = self._inputs[0].shape_for(1, height, width)
         own = self._has_own_model(shape) or self._pays_to_compile(shape)
-        model = self._fix_size(1, height, width) if own else self._model
+        model = self._fix_size(1, height, width) if own else self._make_any_size()
         blank = {tensor.name: np.zeros(tensor.shape_for(1, height, width), tensor.dtype) for tensor in self._inputs}
-        blank |= self._compute_bases(shape if own else _ANY_SIZE, shape) | self._whole
+        names = {port.get_any_name() for port in model.inputs}
+        blank |= self._compute_inputs(shape if own else _ANY_SIZE, names, shape) | self._whole
         try:
             compiled = self._core.compile_model(model, "CPU", {**self._config, "PERF_COUNT": True})
             request = compiled.create_infer_request()

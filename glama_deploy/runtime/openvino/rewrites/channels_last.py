@@ -22,6 +22,7 @@ import numpy as np
 from glama_deploy.node_names import COLUMN, IRFFT, MASK, RFFT, ROW, SPECTRUM
 from glama_deploy.runtime.openvino.rewrites import fourier_units, winograd
 from glama_deploy.runtime.openvino.rewrites.constants import is_constant, make_floats, make_ints, read_floats
+from glama_deploy.runtime.openvino.rewrites.layers import can_add_channels_last, get_key, is_pointwise
 from glama_deploy.runtime.openvino.rewrites.pixel_order import PixelOrder, by_columns, by_rows
 
 #: Products of a Fourier unit, there and back, that :mod:`.column_convolutions` would rewrite in a unit that is not
@@ -135,7 +136,7 @@ class _Rewriter:
         source = node.input_value(0)
         if node.get_friendly_name() in self._convolutions:
             return self._convolve(node)
-        if _get_key(source) not in self._values or not _is_pointwise(node):
+        if get_key(source) not in self._values or not is_pointwise(node):
             return None
         kernel = read_floats(node.input_value(1))
         value = self._get(source)
@@ -146,7 +147,7 @@ class _Rewriter:
         op, source, kernel = self._op, node.input_value(0).get_node().input_value(0), read_floats(node.input_value(1))
         _, channels, height, width = list(source.get_shape())
         tiling, name = self._tilings[height, width], node.get_friendly_name().removesuffix("/WithoutBiases")
-        if (key := _get_key(source)) not in self._transformed_inputs:
+        if (key := get_key(source)) not in self._transformed_inputs:
             blocks = self._gather(self._as_last(self._get(source)), tiling.blocks, name=f"{name}/blocks")
             blocks = self._reshape(blocks, -1, tiling.enter.shape[1], channels)
             values = self._multiply(tiling.enter, blocks, f"{name}/enter")
@@ -188,7 +189,7 @@ class _Rewriter:
 
     def _rewrite_relu(self, node: Any) -> _Value | None:
         source = node.input_value(0)
-        if _get_key(source) not in self._values:
+        if get_key(source) not in self._values:
             return None
         value = self._get(source)
         form = "first" if value.form == "first" else "last"
@@ -197,10 +198,10 @@ class _Rewriter:
 
     def _rewrite_sum(self, node: Any) -> _Value | None:
         sources = node.input_values()
-        if not any(_get_key(source) in self._values for source in sources):
+        if not any(get_key(source) in self._values for source in sources):
             return None
-        shape = list(node.get_output_shape(0))
-        if not all(_can_add_channels_last(source, shape) for source in sources):
+        total = node.get_output_partial_shape(0)
+        if not all(can_add_channels_last(source, total) for source in sources):
             return None
         constants = [read_floats(source).ravel() for source in sources if is_constant(source)]
         values = [self._get(source) for source in sources if not is_constant(source)]
@@ -241,7 +242,7 @@ class _Rewriter:
 
     def _get(self, source: Any) -> _Value:
         """Return the value of an output of the model, which may be [B, C, H, W]."""
-        if (key := _get_key(source)) not in self._values:
+        if (key := get_key(source)) not in self._values:
             batch, channels, height, width = list(source.get_shape())
             last = self._op.transpose(source, make_ints(0, 2, 3, 1))
             last.set_friendly_name(f"{key[0]}/reorder")
@@ -361,21 +362,3 @@ class _Rewriter:
 
 def _copy(value: _Value) -> _Value:
     return _Value(value.tensor, value.form, value.order, value.channels, value.bias, value.name)
-
-
-def _can_add_channels_last(source: Any, total: list[int]) -> bool:
-    """Return whether a summand has the shape of the sum [B, C, H, W], or is a constant with one value for a channel."""
-    shape = list(source.get_shape())  # (an index behind the end of an OpenVINO shape is a segmentation fault)
-    if not is_constant(source):
-        return shape == total
-    return all(side == 1 for side in shape) or shape == [1, total[1], 1, 1]
-
-
-def _is_pointwise(node: Any) -> bool:
-    kernel, attributes = node.input_value(1), node.get_attributes()
-    plain = attributes["strides"] == [1, 1] and attributes["pads_begin"] == attributes["pads_end"] == [0, 0]
-    return plain and list(kernel.get_shape())[2:] == [1, 1] and is_constant(kernel)
-
-
-def _get_key(source: Any) -> tuple[str, int]:
-    return source.get_node().get_friendly_name(), source.get_index()

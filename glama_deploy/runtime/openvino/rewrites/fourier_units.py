@@ -93,7 +93,7 @@ def find_units(model: Any) -> dict[str, FourierUnit]:
     """Find the Fourier units whose transforms are products with one matrix for each side.
 
     Args:
-        model: An `openvino.Model` of static shapes.
+        model: An `openvino.Model`.
 
     Returns:
         The units, by the name of the node that gives the unit's result. A unit of which a node is not found is left
@@ -124,7 +124,7 @@ def _read_unit(name: str, nodes: dict[str, Any]) -> FourierUnit | None:
     if convolution.get_type_name() != "Convolution" or not is_constant(convolution.input_value(1)):
         return None
     kernel, bias = read_floats(convolution.input_value(1)), read_floats(total.input_value(1)).ravel()
-    channels = list(source.get_shape())[1]
+    channels = source.get_partial_shape()[1].get_length()
     if kernel.shape != (2 * channels, 2 * channels, 1, 1) or bias.size != 2 * channels:
         return None
     if convolution.input_value(0).get_node().get_friendly_name() != first.get_friendly_name():

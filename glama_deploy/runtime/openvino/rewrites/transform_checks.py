@@ -1,9 +1,9 @@
 """Warnings where a graph lacks layers that OpenVINO's transforms rewrite.
 
-Four transforms make a graph faster: :mod:`.fed_bases`, :mod:`.channels_last`, :mod:`.column_convolutions` and
-:mod:`.split_fft`. Each seeks layers by name or by structure, and leaves the graph as it is where it finds none. The
-manifest tells how many layers each transform must find. A graph with fewer layers computes the same image and takes
-longer.
+Five transforms make a graph faster: :mod:`.fed_bases`, :mod:`.pixel_products`, :mod:`.channels_last`,
+:mod:`.column_convolutions` and :mod:`.split_fft`. Each seeks layers by name or by structure, and leaves the graph as it
+is where it finds none. The manifest tells how many layers each transform must find. A graph with fewer layers computes
+the same image and takes longer.
 
 No layers are expected where the manifest promises none: DFT nodes have no products, narrow networks have no
 convolutions for Winograd's method, and the split form is cheaper at some sizes only.
@@ -194,6 +194,15 @@ class TransformChecks:
         split_units = 0 if half else count_split_units(self._manifest, height, width)
         expected = count_units(self._manifest) - split_units
         self._check("Fourier units without reorders", found, expected, "the other units take longer")
+
+    def check_products(self, found: int) -> None:
+        """Warn if :mod:`.pixel_products` rewrote fewer Fourier units than promised.
+
+        Args:
+            found: The number of Fourier units that were rewritten.
+        """
+        expected = count_units(self._manifest)
+        self._check("Fourier units as products of pixels", found, expected, "the other units take longer")
 
     def check_winograd(self, found: int) -> None:
         """Warn if :mod:`.winograd` finds fewer convolutions than promised.
