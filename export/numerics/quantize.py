@@ -196,13 +196,20 @@ def _calibrate(model: onnx.ModelProto, samples: Sequence[Sample], ignore: Iterab
     untouched = {node.name for node in model.graph.node if node.op_type in UNTOUCHED}
     scope = nncf.IgnoredScope(names=sorted(untouched | set(ignore)))
     data = nncf.Dataset([sample.inputs for sample in samples])
+    # NNCF gets the default of an optional input as a constant: in its sessions ONNX Runtime would warn of the input
+    stored = {tensor.name for tensor in model.graph.initializer}
+    optional = [value for value in model.graph.input if value.name in stored]
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
+    for value in optional:
+        copy.graph.input.remove(value)
     try:
         preset = nncf.QuantizationPreset.MIXED  # activations with a zero point: the sums of spectra have two signs
-        return nncf.quantize(copy, data, preset=preset, subset_size=len(samples), ignored_scope=scope)
+        quantized = nncf.quantize(copy, data, preset=preset, subset_size=len(samples), ignored_scope=scope)
     except RuntimeError as error:
         raise EngineError(f"NNCF does not quantize the graph: {first_line(error, MAX_ENGINE_LINE)}") from error
+    quantized.graph.input.extend(optional)
+    return quantized
 
 
 def _find_groups(full: onnx.ModelProto) -> list[_Group]:

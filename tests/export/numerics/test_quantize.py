@@ -38,6 +38,19 @@ def bundle(tiny: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -
     return export(request).bundle
 
 
+def test_calibration_keeps_the_optional_input_and_prints_no_warning(capfd):
+    config = NetworkConfig(ngf=8, n_blocks=1)
+    model = build(config, untrained(config))
+    rng = np.random.default_rng(0)
+    inputs = {"image": rng.random((1, 3, 64, 64), np.float32), "mask": np.ones((1, 1, 64, 64), np.float32)}
+    sample = quantize.Sample(inputs, np.ones((1, 64, 64), bool))
+    quantized = quantize._calibrate(model, [sample], ())
+    assert [value.name for value in quantized.graph.input] == ["image", "mask", "window"]
+    assert "window" in {tensor.name for tensor in quantized.graph.initializer}
+    onnx.checker.check_model(quantized)
+    assert "graph inputs" not in capfd.readouterr().err
+
+
 def test_both_engines_compute_in_int8_and_reach_what_parity_asks_for(bundle):
     engines = bundle.manifest.engines
     assert {name: engine.precision for name, engine in engines.items()} == {"onnx": "int8", "openvino": "int8"}
