@@ -226,7 +226,7 @@ def open_session(bundle: Bundle, provider: ProviderRecord, precision: str, threa
             settings_by_name = [(each.ort_name, each.make_settings(bundle, chosen, sizes)) for each in tried]
             model: str | bytes = str(path)
             if provider.device == "cpu" and chosen == "fp32":
-                model, weights = _read_for_cpu(path)
+                model, weights = _read_for_cpu(bundle, path)
             session = onnxruntime.InferenceSession(model, options, providers=settings_by_name, disable_fallback=True)
     except Exception as error:
         raise EngineError(f"ONNX Runtime cannot open {path}: {first_line(error, MAX_ENGINE_LINE)}") from error
@@ -237,9 +237,10 @@ def open_session(bundle: Bundle, provider: ProviderRecord, precision: str, threa
     return Session(session, provider, chosen, sizes, weights)
 
 
-def _read_for_cpu(path: Path) -> tuple[str | bytes, dict[str, np.ndarray]]:
+def _read_for_cpu(bundle: Bundle, path: Path) -> tuple[str | bytes, dict[str, np.ndarray]]:
     """Return the path of a graph, or the graph with faster convolutions and the weights that its runs are given."""
     from glama_deploy.runtime.onnxruntime import model_file, winograd
+    from glama_deploy.runtime.openvino.rewrites.transform_checks import TransformChecks
 
     if not installed("google.protobuf"):
         log.warning(
@@ -248,6 +249,7 @@ def _read_for_cpu(path: Path) -> tuple[str | bytes, dict[str, np.ndarray]]:
         return str(path), {}
     model = model_file.read_model(path)
     rewritten, weights = winograd.rewrite(model)
+    TransformChecks(bundle.path, bundle.manifest).check_winograd(len(rewritten))
     return (model.SerializeToString(), weights) if rewritten else (str(path), {})
 
 

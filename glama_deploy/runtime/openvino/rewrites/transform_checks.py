@@ -205,13 +205,13 @@ class TransformChecks:
         self._check("Fourier units as products of pixels", found, expected, "the other units take longer")
 
     def check_winograd(self, found: int) -> None:
-        """Warn if :mod:`.winograd` finds fewer convolutions than promised.
+        """Warn if :mod:`.winograd`, or ONNX Runtime's rewrite of this name, finds fewer convolutions than promised.
 
         Args:
             found: The number of convolutions that were found.
         """
         expected = count_winograd_convolutions(self._manifest, self._fp32_layers)
-        self._check("convolutions for Winograd's method", found, expected, "the others need twice the multiplications")
+        self._check("convolutions for Winograd's method", found, expected, "the others take longer")
 
     def _check(self, layers: str, found: int, expected: int, cost_of_it: str) -> None:
         if found >= expected or layers in self._missing:

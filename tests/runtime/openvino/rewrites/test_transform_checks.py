@@ -17,6 +17,7 @@ from glama_deploy.fourier import split
 from glama_deploy.network import NetworkConfig
 from glama_deploy.reference.random_weights import untrained
 from glama_deploy.runtime.base import Request
+from glama_deploy.runtime.onnxruntime import runner as onnxruntime
 from glama_deploy.runtime.openvino import compiled_models
 from glama_deploy.runtime.openvino import runner as openvino
 from glama_deploy.runtime.openvino.rewrites import (
@@ -201,8 +202,22 @@ def test_a_network_without_its_wide_convolutions_is_said_when_it_is_opened(tiny_
     manifest = tiny_bundle.manifest.model_copy(update={"network": WIDE})
     runner = openvino.open(Bundle(tiny_bundle.path, manifest), Request("fp32"))
     (said,) = warnings()
-    assert "has 0 convolutions for Winograd's method, its manifest promises 6; the others need twice the" in said
+    assert "has 0 convolutions for Winograd's method, its manifest promises 6; the others take longer" in said
     runner.run(*inputs(64, 72))
+    assert warnings() == []
+
+
+@pytest.mark.lacks_transforms
+def test_a_network_without_its_wide_convolutions_is_said_by_onnx_runtime_too(
+    tiny_bundle, make_checkpoint, make_bundle, warnings
+):
+    pytest.importorskip("onnxruntime")
+    manifest = tiny_bundle.manifest.model_copy(update={"network": WIDE})
+    onnxruntime.open(Bundle(tiny_bundle.path, manifest), Request("fp32", device="cpu"))
+    (said,) = warnings()
+    assert "has 0 convolutions for Winograd's method, its manifest promises 6; the others take longer" in said
+    for settings in ({}, {"io": "uint8"}, {"size": (64, 72)}):
+        onnxruntime.open(make_bundle(make_checkpoint(WIDE), **settings), Request("fp32", device="cpu"))
     assert warnings() == []
 
 
