@@ -30,8 +30,9 @@ COMMANDS = {
     "train": train,
 }
 
-#: Options in the guides that belong to typer, pip, venv and benchmarks/quality/ablation.py.
+#: Options in the guides that belong to typer, pip, venv, uvicorn and benchmarks/quality/ablation.py.
 FOREIGN_OPTIONS = {"--help", "--force-reinstall", "--system-site-packages", "--train", "--steps"}
+FOREIGN_OPTIONS |= {"--timeout-graceful-shutdown"}
 
 #: README stays short: it is read in two minutes.
 MAX_README_LINES, MAX_README_WORDS = 90, 700

@@ -255,7 +255,9 @@ def read_job(job: Job, masks: Masks = AS_THEY_ARE) -> _Inputs:
     if not mask.any():
         log.warning("%s marks no pixel as missing", job.mask)
     elif mask.mean() > _MAX_MISSING_SHARE:
-        log.warning("%s marks %.1f %% of the pixels as missing; is it inverted?", job.mask, 100 * mask.mean())
+        log.warning(
+            "%s marks %.1f %% of the pixels as missing; if black is missing, set `invert`", job.mask, 100 * mask.mean()
+        )
     return picture, mask
 
 

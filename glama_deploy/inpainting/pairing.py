@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -43,8 +43,9 @@ class FolderRule:
     """How the images of a folder find their masks, and how outputs are stored.
 
     Attributes:
-        mask_name: the name of an image's mask. `{stem}` stands for the image's name without its suffix, `{n}` for a
-            number. Without a suffix, the mask may have any format.
+        mask_name: the name of an image's mask. `{stem}` stands for the image's name without its suffix. `{n}` stands
+            for a number: an image may then have several masks, and an output for each, which has the mask's name.
+            Without a suffix, the mask may have any format.
         recursive: whether images in subfolders are filled, too. Masks and outputs have the same subfolders.
         format: the format of the outputs.
 
@@ -63,6 +64,11 @@ class FolderRule:
             )
         if self.format not in get_args(OutputFormat):
             raise GlamaError(f"`format` is {self.format!r}; expected {', '.join(get_args(OutputFormat))}")
+
+    @property
+    def has_several(self) -> bool:
+        """Whether an image may have several masks."""
+        return "{n}" in self.mask_name
 
     def find_stem(self, mask: Path) -> str | None:
         """Return the stem of the image that a mask belongs to.
@@ -112,7 +118,7 @@ def pair_jobs(image: Path, mask: Path, out: Path, *, overwrite: bool = False, ru
 
     Raises:
         GlamaError: a path does not exist, or the paths do not go together. A folder has no images, or two masks for one
-            image. The output cannot be written, or exists and may not be overwritten.
+            image where the rule allows one. The output cannot be written, or exists and may not be overwritten.
     """
     kinds = {path: _find_kind(path) for path in (image, mask, out)}
     for path, what in ((image, "image"), (mask, "mask")):
@@ -151,22 +157,22 @@ def _pair_file(image: Path, mask: Path, out: Path, kind: str | None, overwrite: 
 
 def _pair_folder(image: Path, mask: Path, out: Path, rule: FolderRule) -> list[Job]:
     sources = _list_sources(image, mask, out, rule)
-    masks = _find_masks(mask, out, rule) if mask.is_dir() else None
+    masks = _find_masks(mask, out, rule) if mask.is_dir() else {}
     stems = Counter((path.parent, _compose(path.stem)) for path in sources)
     jobs = []
     for path in sources:
         folder = path.parent.relative_to(image)
         is_one_of_several = stems[path.parent, _compose(path.stem)] > 1
         names = (path.name, path.stem) if is_one_of_several else (path.stem,)
-        found = mask if masks is None else _get_first(masks, [(folder, _compose(name)) for name in names])
-        base = path.name if is_one_of_several else path.stem
-        name = path.name if rule.format == "keep" else f"{base}.{rule.format}"
-        jobs.append(Job(path, found, out / folder / name, rule.describe_mask(names[0])))
+        keys = [(folder, _compose(name)) for name in names]
+        found = next((masks[key] for key in keys if key in masks), [] if mask.is_dir() else [mask])
+        for each in found or [None]:
+            base = each.stem if each is not None and rule.has_several else names[0]
+            name = f"{base}.{rule.format}"
+            if rule.format == "keep":
+                name = f"{base}{path.suffix}" if rule.has_several else path.name
+            jobs.append(Job(path, each, out / folder / name, rule.describe_mask(names[0])))
     return jobs
-
-
-def _get_first(masks: dict[tuple[Path, str], Path], keys: Iterable[tuple[Path, str]]) -> Path | None:
-    return next((masks[key] for key in keys if key in masks), None)
 
 
 def _list_sources(image: Path, mask: Path, out: Path, rule: FolderRule) -> list[Path]:
@@ -193,26 +199,26 @@ def _list_files(folder: Path, rule: FolderRule, others: Sequence[Path]) -> list[
     return found
 
 
-def _find_masks(mask: Path, out: Path, rule: FolderRule) -> dict[tuple[Path, str], Path]:
+def _find_masks(mask: Path, out: Path, rule: FolderRule) -> dict[tuple[Path, str], list[Path]]:
     """Return the masks of a folder by their subfolder and their image's stem.
 
     A file that is not an image stands for its stem where no image has the stem. Reading the file explains its kind.
 
     Raises:
-        GlamaError: two images are masks of one stem.
+        GlamaError: two images are masks of one stem, and the rule allows one.
     """
-    found: dict[tuple[Path, str], Path] = {}
+    found: dict[tuple[Path, str], list[Path]] = {}
     for path in _list_files(mask, rule, [out]):
         stem = rule.find_stem(path)
         if stem is None or path.name.startswith("."):
             continue
-        key = path.parent.relative_to(mask), stem
-        other = found.get(key)
-        if other is not None and _is_image(other):
-            if _is_image(path):
-                raise GlamaError(f"{other} and {path.name} are masks of one image, {stem}; remove or rename one")
+        others = found.setdefault((path.parent.relative_to(mask), stem), [])
+        if not _is_image(path):
+            others[:] = others or [path]
             continue
-        found[key] = path
+        others[:] = [*filter(_is_image, others), path]
+        if len(others) > 1 and not rule.has_several:
+            raise GlamaError(f"{others[0]} and {path.name} are masks of one image, {stem}; remove or rename one")
     return found
 
 
@@ -259,7 +265,7 @@ def describe_left_out(image: Path, mask: Path, out: Path, rule: FolderRule = BY_
     unused: list[Path] = []
     if mask.is_dir():
         used = {job.mask for job in _pair_folder(image, mask, out, rule)}
-        unused = [path for path in _find_masks(mask, out, rule).values() if path not in used]
+        unused = [path for found in _find_masks(mask, out, rule).values() for path in found if path not in used]
     no_masks = [path for path in unused if _is_other_file(path) and path not in others]
     parts = [
         _describe_count(others, "file that is not a supported image", "files that are not supported images"),

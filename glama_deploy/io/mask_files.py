@@ -179,7 +179,7 @@ def _take_source(image: Image.Image, source: MaskSource, name: object) -> Image.
         return image.convert("RGB").getchannel("R")
     if _has_alpha(image) and (painted := _find_paint(image.convert("RGBA"))) is not None:
         return painted
-    return _find_brightest(image, name, ", or set `mask_from`")
+    return _find_brightest(image, name, ", or set `mask_from` to alpha or inverse-alpha")
 
 
 def _has_alpha(image: Image.Image) -> bool:

@@ -338,7 +338,7 @@ def test_a_mask_that_marks_everything_fails_and_nearly_everything_is_a_note(fold
     assert "a.png marks every pixel as missing" in results["a"].reason
     assert results["b"].state == "written"
     assert not (out / "a.png").exists()
-    assert "b.png marks 95.8 % of the pixels as missing; is it inverted?" in caplog.text
+    assert "b.png marks 95.8 % of the pixels as missing; if black is missing, set `invert`" in caplog.text
 
 
 def pair(folder: Path, image: Image.Image, mask: Image.Image, image_exif: int = 1, mask_exif: int = 1) -> Job:

@@ -62,7 +62,7 @@ def test_masks_beside_their_images_are_found_by_their_names(make, tmp_path, patt
     folder = make("all", "a.png", "b.png", mask)
     jobs = pair_jobs(folder, folder, tmp_path / "out", rule=FolderRule(mask_name=pattern))
     assert names(jobs, tmp_path) == [
-        ("all/a.png", f"all/{mask}", "out/a.png"),
+        ("all/a.png", f"all/{mask}", "out/a_mask001.png" if "{n}" in pattern else "out/a.png"),
         ("all/b.png", None, "out/b.png"),
     ]
     expected = pattern.replace("{stem}", "b") + ("" if pattern.endswith(".png") else r"\.png \(or \.jpg")
@@ -70,10 +70,20 @@ def test_masks_beside_their_images_are_found_by_their_names(make, tmp_path, patt
         read_job(jobs[1])
 
 
+def test_an_image_with_numbered_masks_has_an_output_for_each(make, tmp_path):
+    folder = make("all", "a.jpg", "a_mask001.png", "a_mask002.png", "b.png", "b_mask1.png")
+    rule = FolderRule(mask_name="{stem}_mask{n}", format="keep")
+    assert names(pair_jobs(folder, folder, tmp_path / "out", rule=rule), tmp_path) == [
+        ("all/a.jpg", "all/a_mask001.png", "out/a_mask001.jpg"),
+        ("all/a.jpg", "all/a_mask002.png", "out/a_mask002.jpg"),
+        ("all/b.png", "all/b_mask1.png", "out/b_mask1.png"),
+    ]
+
+
 def test_two_masks_of_one_image_are_refused(make, tmp_path):
-    folder = make("all", "a.png", "a_mask1.png", "a_mask2.png")
-    with pytest.raises(GlamaError, match=r"a_mask1.png and a_mask2.png are masks of one image, a; remove or rename"):
-        pair_jobs(folder, folder, tmp_path / "out", rule=FolderRule(mask_name="{stem}_mask{n}"))
+    images, masks = make("images", "a.png"), make("masks", "a.png", "a.jpg")
+    with pytest.raises(GlamaError, match=r"a.jpg and a.png are masks of one image, a; remove or rename one"):
+        pair_jobs(images, masks, tmp_path / "out")
 
 
 def test_images_of_one_stem_are_kept_apart_by_their_full_names(make, tmp_path):
