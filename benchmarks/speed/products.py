@@ -1,10 +1,15 @@
-"""How much faster the rewrite with the channels last is on OpenVINO, in CPU time and in wall time.
+"""How much faster rewrites with fewer products are on OpenVINO, in CPU time and in wall time.
 
 python benchmarks/speed/products.py --model BUNDLE [--precision fp32] [--size 512x512] [--runs 6] [--threads N]
+    [--form any]
 
 The bundle's graph is compiled for one size in four ways, and the ways run in turns: `before` has split and column
 transforms only, `convolutions` has Winograd's method as well, `units` the Fourier units with the channels last, `both`
-what the runner compiles. Ratios are medians over the turns. With `--threads 1`, CPU time is steady on a busy machine;
+what the runner compiles. With `--form any` the graph of any size is compiled in two ways: `before` has direct
+convolutions, `products` has the blocks as products of pixels. The first turn, which is the first run of the size, is
+printed alone.
+
+Ratios are medians over the turns. With `--threads 1`, CPU time is steady on a busy machine;
 with more threads, waiting threads count as CPU time. `ONEDNN_MAX_CPU_ISA=AVX2` computes as an older CPU does.
 """
 
@@ -21,10 +26,22 @@ from typing import Any
 import numpy as np
 
 from glama_deploy.runtime.openvino import runner as openvino
-from glama_deploy.runtime.openvino.rewrites import channels_last, column_convolutions, split_fft
+from glama_deploy.runtime.openvino.rewrites import (
+    channels_last,
+    column_convolutions,
+    fed_bases,
+    pixel_products,
+    split_fft,
+)
 
 #: For each way, whether convolutions and Fourier units are rewritten.
 WAYS = {"before": (False, False), "convolutions": (True, False), "units": (False, True), "both": (True, True)}
+
+#: For each way of any size, whether the blocks are products of pixels.
+ANY_SIZE_WAYS = {"before": False, "products": True}
+
+#: The image's pixels for each pixel of the blocks' feature maps, along each side.
+REDUCTION = 8
 
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -51,14 +68,49 @@ def compile_way(file: Path, size: tuple[int, int], way: str, precision: str, thr
     channels_last.rewrite(model, half=half, convolutions=convolutions, units=units)
     if half:
         column_convolutions.rewrite(model)
+    return compile_model(model, precision, threads).create_infer_request()
+
+
+def compile_any_size(file: Path, size: tuple[int, int], way: str, threads: int) -> tuple[Any, dict[str, np.ndarray]]:
+    """Compile a graph for any size in fp32.
+
+    Args:
+        file: the graph.
+        size: height and width of the image that will run, in pixels.
+        way: a key of :data:`ANY_SIZE_WAYS`.
+        threads: number of threads, 0 for all.
+
+    Returns:
+        The infer request, and the inputs beside image and mask.
+    """
+    model, (height, width) = openvino.core().read_model(str(file)), (side // REDUCTION for side in size)
+    fed_bases.rewrite(model)
+    values = fed_bases.compute(height, width)
+    if ANY_SIZE_WAYS[way]:
+        pixel_products.rewrite(model)
+        values = pixel_products.compute_inputs(1, height, width)
+    return compile_model(model, "fp32", threads).create_infer_request(), values
+
+
+def compile_model(model: Any, precision: str, threads: int) -> Any:
+    """Compile a model.
+
+    Args:
+        model: the `openvino.Model`.
+        precision: a key of :data:`HINTS`.
+        threads: number of threads, 0 for all.
+
+    Returns:
+        The compiled model.
+    """
     settings: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": HINTS[precision]}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
-    return openvino.core().compile_model(model, "CPU", settings).create_infer_request()
+    return openvino.core().compile_model(model, "CPU", settings)
 
 
 def time_in_turns(runs: dict[str, Callable[[], object]], count: int) -> dict[str, list[tuple[float, float]]]:
-    """Time functions in turns; the first turn does not count.
+    """Time functions in turns; the first turn is printed and does not count.
 
     Args:
         runs: the functions by name.
@@ -74,6 +126,8 @@ def time_in_turns(runs: dict[str, Callable[[], object]], count: int) -> dict[str
             run()
             if turn:
                 times[way].append((time.process_time() - cpu, time.perf_counter() - start))
+            else:
+                print(f"{way}: the first run takes {1e3 * (time.perf_counter() - start):.0f} ms")
     return times
 
 
@@ -85,14 +139,25 @@ def main() -> None:
     parser.add_argument("--size", default="512x512")
     parser.add_argument("--runs", type=int, default=6)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--form", choices=("one", "any"), default="one")
     options = parser.parse_args()
     height, width = map(int, options.size.split("x"))
     rng = np.random.default_rng(0)
     image = rng.random((1, 3, height, width), np.float32)
     inputs = {"image": image, "mask": (rng.random((1, 1, height, width)) < 0.3).astype(np.float32)}
     file = options.model / "openvino" / "model.xml"
-    requests = {way: compile_way(file, (height, width), way, options.precision, options.threads) for way in WAYS}
-    times = time_in_turns({way: partial(request.infer, inputs) for way, request in requests.items()}, options.runs)
+    runs: dict[str, Callable[[], object]] = {}
+    if options.form == "any":
+        if options.precision != "fp32":
+            parser.error("--form any compares models in fp32")
+        for way in ANY_SIZE_WAYS:
+            request, values = compile_any_size(file, (height, width), way, options.threads)
+            runs[way] = partial(request.infer, inputs | values)
+    else:
+        for way in WAYS:
+            request = compile_way(file, (height, width), way, options.precision, options.threads)
+            runs[way] = partial(request.infer, inputs)
+    times = time_in_turns(runs, options.runs)
     before = times["before"]
     for way, found in times.items():
         ratios = [

@@ -398,7 +398,8 @@ class OpenVINORunner(Runner):
         """Return what the model `key` with the inputs `names` takes beside images of a shape, by name."""
         if key != _ANY_SIZE:
             return {}
-        size, values = bottleneck_size(self._network, *self._get_size(shape)), {}
+        size = bottleneck_size(self._network, *self._get_size(shape))
+        values: dict[str, np.ndarray] = {}
         if self._multiplies_pixels:
             values |= pixel_products.compute_inputs(shape[0], *size)
         if self._feeds_bases:
@@ -463,10 +464,14 @@ class OpenVINORunner(Runner):
     def _can_multiply_pixels(self, *, quantized: bool) -> bool:
         """Return whether the blocks of the model of any size become products of matrices.
 
-        A graph in int8 has other layers between. The blocks of two stages have feature maps of two sizes.
+        A graph in int8 has other layers between. The blocks of two stages have feature maps of two sizes. Between
+        convolutions of which the method suits some alone, transpositions would move data.
         """
-        is_plain = not self._half and not quantized and self._network.coarse is None
-        return is_plain and self._uses_winograd and self._feeds_bases
+        if self._half or quantized or self._network.coarse is not None:
+            return False
+        local = self._network.bottleneck_channels - self._network.global_channels
+        is_wide = min(local, self._network.global_channels) >= winograd.MIN_CHANNELS
+        return is_wide and self._uses_winograd and self._feeds_bases
 
     def _make_any_size(self) -> Any:
         """Return the model of any size."""

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from glama_deploy.runtime.openvino.compile_rule import FIRST_COMPILE_SECONDS, MAX_SIZES, SAVED_SHARE, CompileRule
+from glama_deploy.runtime.openvino.compile_rule import (
+    FIRST_COMPILE_SECONDS,
+    MAX_SIZES,
+    SAVED_SHARE,
+    SAVED_SHARE_OF_PRODUCTS,
+    CompileRule,
+)
 
 SIZE, OTHER = (1, 3, 64, 64), (1, 3, 64, 72)
 
@@ -27,6 +33,13 @@ def test_the_seconds_follow_what_compiling_took_on_this_machine():
     assert not rule.is_due(SIZE)
     rule.note_compile(2 * FIRST_COMPILE_SECONDS)
     assert rule.is_due(SIZE)
+
+
+def test_a_size_is_compiled_the_later_the_less_that_saves():
+    assert SAVED_SHARE_OF_PRODUCTS < SAVED_SHARE
+    patient, rule = CompileRule(None, SAVED_SHARE_OF_PRODUCTS), CompileRule(None)
+    ratio = patient.seconds_before_compile / rule.seconds_before_compile
+    assert ratio == pytest.approx(SAVED_SHARE / SAVED_SHARE_OF_PRODUCTS)
 
 
 def test_a_job_loses_at_most_one_compilation_against_a_job_that_knows_its_images():

@@ -101,13 +101,11 @@ def compute_inputs(batch: int, height: int, width: int) -> dict[str, np.ndarray]
     tiles, pixels = len(tiling.blocks) // _PRODUCTS, height * width
     images = np.arange(batch)[:, None]
 
-    def by_place(positions: np.ndarray) -> np.ndarray:
-        """Return the positions of a tile's pixels, [N] → [batch, N]."""
+    def by_place(positions: np.ndarray) -> np.ndarray:  # of one image by tiles, [N], to [batch, N]
         tile, place = np.divmod(positions, _PLACES)
         return np.asarray((place * batch + images) * tiles + tile)
 
-    def in_tiles(values: np.ndarray, per_tile: int) -> np.ndarray:
-        """Return values by place, image and tile: [batch, tiles · N] → [N · batch · tiles]."""
+    def in_tiles(values: np.ndarray, per_tile: int) -> np.ndarray:  # [batch, tiles · N] to [N · batch · tiles]
         return values.reshape(batch, tiles, per_tile).transpose(2, 0, 1).ravel()
 
     columns = np.arange(pixels).reshape(width, height).T.ravel()  # the place of each pixel in the order by columns

@@ -196,6 +196,23 @@ def test_a_unit_that_needs_reorders_is_said_and_the_image_is_the_same(tiny_bundl
 
 
 @pytest.mark.lacks_transforms
+def test_a_unit_that_is_no_product_of_pixels_is_said_and_the_image_is_the_same(
+    make_bundle, make_checkpoint, tmp_path, monkeypatch, warnings
+):
+    monkeypatch.setenv("GLAMA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(openvino, "has_costly_products", lambda computed: True)
+    whole = make_bundle(make_checkpoint(NetworkConfig(ngf=32, n_blocks=1)))  # wide enough for Winograd's method
+    bundle = renamed(whole, tmp_path / "bundle", {"block0/conv2/g2g/irfft/deinterleave": "block0/conv2/g2g/other"})
+    image, expected = (
+        openvino.open(each, Request("fp32", compile_sizes=False)).run(*inputs(64, 72)) for each in (bundle, whole)
+    )
+    (said,) = warnings()
+    assert "has 1 Fourier units as products of pixels, its manifest promises 2; the other units take longer" in said
+    # the same sums in fp32: what parity asks of any engine
+    np.testing.assert_allclose(image, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.lacks_transforms
 def test_a_network_without_its_wide_convolutions_is_said_when_it_is_opened(tiny_bundle, monkeypatch, warnings):
     """The graph is narrower than its manifest says."""
     monkeypatch.setattr(openvino, "has_costly_products", lambda computed: True)
