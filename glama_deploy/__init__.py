@@ -80,7 +80,8 @@ def load(
         threads: number of CPU threads; None for all.
         compile_sizes: whether OpenVINO compiles a model for a size where it need not. The compiled model is faster for
             wide networks and large images in fp32. True compiles before the first run of a size. None compiles after
-            some seconds of runs of a size. False never compiles, so that results do not depend on earlier runs.
+            some seconds of runs of a size, and before the first run of a size of two megapixels or more. False
+            never compiles, so that results do not depend on earlier runs.
         streams: number of threads that may call the inpainter at once. OpenVINO serves each with its share of the CPU
             threads: more images a second, but each takes longer. Other engines serve one thread after the other.
         allow_engine_code: whether a version-compatible TensorRT engine may be opened. Such an engine contains native

@@ -76,16 +76,26 @@ def list_feature_maps(
     return [*maps, *_list_decoder(network, window or size, _find_last_step(maps))]
 
 
-def _list_maps_before_decoder(network: NetworkConfig, size: tuple[int, int]) -> list[FeatureMap]:
-    """Return the maps of inputs, the interpolated picture, the encoder and a block."""
+def _list_maps_before_decoder(network: NetworkConfig, size: tuple[int, int], strips: int = 1) -> list[FeatureMap]:
+    """Return the maps of inputs, the interpolated picture, the encoder (in strips) and a block."""
     pixels = math.prod(size)
     maps = [FeatureMap(0, _END, 3 * pixels, True), FeatureMap(0, _END, pixels, True)]
     if network.fill is not None:
         picture = _BLOCKED_CHANNELS * pixels  # the pull and push: three at once, and the interpolated picture
         maps += [*[FeatureMap(1, 2, picture, True)] * 3, FeatureMap(2, _END, picture, True)]
-    maps += _list_encoder(network, size, 3)
+    if strips == 1:
+        maps += _list_encoder(network, size, 3)
+    else:
+        strip = list(_list_encoder(network, _cut_strip(size, strips), 3))
+        whole = network.bottleneck_channels * math.prod(_shrink(size, network.n_downsampling))
+        maps += [*strip, FeatureMap(3, strip[-1].last, whole)]  # all strips until they are put together
     maps += _list_block(network, size, maps[-1].last)
     return maps
+
+
+def _cut_strip(size: tuple[int, int], strips: int) -> tuple[int, int]:
+    """Return the height and width of a strip with the rows that it reads of its neighbours."""
+    return min(size[0], -(-size[0] // strips) + 2 * _WINDOW_MARGIN), size[1]
 
 
 def _find_last_step(maps: list[FeatureMap]) -> int:
@@ -173,7 +183,11 @@ def find_peak(
 
 @lru_cache(maxsize=1024)
 def find_peak_with_window(
-    network: NetworkConfig, size: tuple[int, int], value_bytes: int, window: tuple[int, int] | None = None
+    network: NetworkConfig,
+    size: tuple[int, int],
+    value_bytes: int,
+    window: tuple[int, int] | None = None,
+    strips: int = 1,
 ) -> tuple[float, float]:
     """Return the bytes of an engine that knows the image's size beforehand, and the window's when it runs.
 
@@ -182,12 +196,14 @@ def find_peak_with_window(
         size: height and width of the image in pixels, padded.
         value_bytes: bytes of a value of the engine's type.
         window: height and width of the pixels that are decoded; None for the whole image.
+        strips: number of strips in which the encoder and the decoder are computed.
 
     Returns:
         The peak before the decoder, and the bytes of the decoder's sets (:func:`find_set_sum`).
     """
-    maps = _list_maps_before_decoder(network, size)
-    decoder = list(_list_decoder(network, window or size, _find_last_step(maps)))
+    maps = _list_maps_before_decoder(network, size, strips)
+    decoded = window or size if strips == 1 else _cut_strip(window or size, strips)
+    decoder = list(_list_decoder(network, decoded, _find_last_step(maps)))
     return _find_peak(maps, value_bytes), _sum_sets(decoder, value_bytes)
 
 

@@ -29,7 +29,14 @@ _ALLOCATOR_FACTOR = 2.9
 _SAFETY_FACTOR = 1.1
 
 
-def estimate(height: int, width: int, network: NetworkConfig, batch: int = 1, precision: str = "fp32") -> int:
+def estimate(
+    height: int,
+    width: int,
+    network: NetworkConfig,
+    batch: int = 1,
+    precision: str = "fp32",
+    window: tuple[int, int] | None = None,
+) -> int:
     """Estimate the memory that ONNX Runtime or PyTorch needs, at most, to inpaint images of one size.
 
     Args:
@@ -38,6 +45,7 @@ def estimate(height: int, width: int, network: NetworkConfig, batch: int = 1, pr
         network: the network's configuration.
         batch: number of images at once.
         precision: what the engine computes in, as `Runner.precision` says.
+        window: height and width of the window that the decoder computes; None for the whole image.
 
     Returns:
         Bytes beside the weights.
@@ -46,7 +54,9 @@ def estimate(height: int, width: int, network: NetworkConfig, batch: int = 1, pr
     needed = 0.0
     for part, size in list_stages(network, (height, width)):
         pixels = size[0] * size[1]
-        needed += _ALLOCATOR_FACTOR * feature_maps.find_peak(part, size, value_bytes) + IO_BYTES_PER_PIXEL * pixels
+        decoded = window if part is network else None
+        needed += _ALLOCATOR_FACTOR * feature_maps.find_peak(part, size, value_bytes, decoded)
+        needed += IO_BYTES_PER_PIXEL * pixels
     return round(_SAFETY_FACTOR * batch * needed)
 
 

@@ -28,30 +28,40 @@ from pathlib import Path
 import numpy as np
 import glama_deploy
 from glama_deploy import memory
+from glama_deploy.inpainting.windows import bound_window
 
 memory.available = lambda: None  # how much is free has no say here
 
 def held():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
 
-path, backend, precision, own, side = sys.argv[1:]
-inpainter = glama_deploy.load(path, backend, precision, 1, compile_sizes=own == "own")
-side = int(side)
-image, mask = np.zeros((side, side, 3), np.uint8), np.ones((side, side), bool)
-mask[:8] = False
+path, backend, precision, own, hole, side = sys.argv[1:]
+if own == "strips":
+    from glama_deploy.runtime.openvino.rewrites import strips
+    strips.PIXELS_PER_STRIP = 64 * 1024
+inpainter = glama_deploy.load(path, backend, precision, 1, compile_sizes=own != "any")
+side, hole = int(side), int(hole)
+image, mask = np.zeros((side, side, 3), np.uint8), np.zeros((side, side), bool)
+mask[8:hole, :hole] = True
 inpainter(image[:64, :64], mask[:64, :64])
-before, needed = held(), inpainter._runner.memory_needed((side, side))  # as it is planned: before the run
+window = bound_window((hole - 8, hole), (side, side), inpainter.network.reduction)
+before, needed = held(), inpainter._runner.memory_needed((side, side), 1, window)  # as it is planned: before the run
 inpainter(image, mask, region="full")
 print(held() - before, needed)
 """
 
 
-#: Backend, precision and whether each size has a model of its own. A CPU without bf16 computes in fp32 instead.
+#: Backend, precision, whether each size has a model of its own (in strips), and the hole's side. A CPU without bf16
+#: computes in fp32 instead.
 FORMS = {
-    "any size": ("openvino", "fp32", "any"),
-    "one size": ("openvino", "fp32", "own"),
-    "half": ("openvino", "bf16", "own"),
-    "onnxruntime": ("onnxruntime", "fp32", "any"),
+    "any size": ("openvino", "fp32", "any", SIDE),
+    "any size, a window": ("openvino", "fp32", "any", SIDE // 2),
+    "one size": ("openvino", "fp32", "own", SIDE),
+    "one size, a window": ("openvino", "fp32", "own", SIDE // 2),
+    "strips": ("openvino", "fp32", "strips", SIDE),
+    "half": ("openvino", "bf16", "own", SIDE),
+    "onnxruntime": ("onnxruntime", "fp32", "any", SIDE),
+    "onnxruntime, a window": ("onnxruntime", "fp32", "any", SIDE // 2),
 }
 
 #: Bytes that an estimate has for what does not grow with the image. A small image may need less of them.
@@ -62,16 +72,16 @@ FIXED_BYTES = memory_use.PRIMITIVE_CACHE_BYTES + memory_use._COMPILE_BYTES
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
 @pytest.mark.parametrize(
     ("form", "cpu_name"),
-    [(form, name) for form in FORMS for name in CPUS if form != "onnxruntime" or name == "this CPU"],
+    [(form, name) for form in FORMS for name in CPUS if not form.startswith("onnxruntime") or name == "this CPU"],
 )
 @pytest.mark.parametrize("name", ["embedded", "tiny"])
 def test_a_network_takes_what_is_estimated(tiny_bundle, make_bundle, monkeypatch, name, form, cpu_name):
-    backend, precision, own = FORMS[form]
+    backend, precision, own, hole = FORMS[form]
     pytest.importorskip(backend)
     for variable, value in CPUS[cpu_name].items():
         monkeypatch.setenv(variable, value)
     bundle: Bundle = make_bundle(formats.DEFAULT) if name == "embedded" else tiny_bundle
-    command = [sys.executable, "-c", PROGRAM, str(bundle.path), backend, precision, own, str(SIDE)]
+    command = [sys.executable, "-c", PROGRAM, str(bundle.path), backend, precision, own, str(hole), str(SIDE)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     taken, estimated = map(int, told.split())
     # an estimate that is too high tiles what need not be tiled

@@ -96,7 +96,7 @@ class EmulatedRunner(Runner):
         self.io: Io = "uint8" if image == TensorProto.UINT8 else "float"
         self.description = f"{precision} emulated on a CPU"
 
-    def memory_needed(self, size: tuple[int, int], batch: int = 1) -> int:
+    def memory_needed(self, size: tuple[int, int], batch: int = 1, window: tuple[int, int] | None = None) -> int:
         return memory.estimate(*size, self._network, batch, self.precision)
 
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = INPAINTED) -> np.ndarray:

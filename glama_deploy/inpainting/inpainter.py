@@ -240,7 +240,7 @@ class Inpainter:
         batch, height, width = missing.shape
         io, (bottom, right) = self._runner.io, self._pad(height, width)
         inputs = to_tensors(images, missing, io, (bottom, right))
-        needed = self._runner.memory_needed((height + bottom, width + right), batch)
+        needed = self._runner.memory_needed((height + bottom, width + right), batch, window.size if window else None)
         with self._memory.run(picture, needed), native_call():
             if window is None:
                 return to_images(self._runner.run(*inputs, output), io, height, width)
@@ -259,6 +259,7 @@ class Inpainter:
             compiles_sizes=self._runner.compiles_sizes,
             overhead_pixels=BOX_OVERHEAD_PIXELS + coarse_pixels,
             fourier_cost=long_side(self._network),
+            window_reduction=self._network.reduction if self._runner.takes_windows else None,
         )
 
     def _make_tile_run(self, picture: Picture) -> tiles.Run:

@@ -31,12 +31,15 @@ from glama_deploy.inpainting.boxes import (
     Box,
     Rule,
     Span,
+    bounding_box,
     context_margin,
     group_by_size,
     total_cost,
+    unite,
 )
 from glama_deploy.inpainting.padding import compute_padding
 from glama_deploy.inpainting.tiles import Size
+from glama_deploy.inpainting.windows import bound_window
 from glama_deploy.network import next_side
 
 log = logging.getLogger("glama_deploy")
@@ -44,8 +47,9 @@ log = logging.getLogger("glama_deploy")
 #: What a network is shown of an image.
 Region = Literal["auto", "full", "crop"]
 
-#: The bytes of main memory that an engine needs for images of a padded height and width, and of a batch size.
-MemoryNeeded = Callable[[Size, int], int]
+#: The bytes of main memory that an engine needs for images of a padded height and width, of a batch size, and with a
+#: window of a height and width (None: the whole image).
+MemoryNeeded = Callable[[Size, int, Size | None], int]
 
 #: The end of a message about an image that is too large to be shown whole.
 _TILES_TIP = ", or use region auto, which fills large holes by tiles"
@@ -58,13 +62,15 @@ class Limits:
     Attributes:
         sizes: sizes that the engine takes.
         io: whether the graph's tensors are float or uint8, which decides how images are padded.
-        memory_needed: bytes that a run needs, by padded size and batch.
+        memory_needed: bytes that a run needs, by padded size, batch and window.
         free_bytes: free main memory; None if it is not known, which limits nothing.
         held_bytes: memory that the engine holds from earlier runs and uses again.
         compiles_sizes: whether the engine compiles each size. Boxes are then square and run one by one, so that fewer
             sizes occur.
         overhead_pixels: cost of a run beside its pixels, in pixels.
         fourier_cost: cost of the network's Fourier transforms, as :class:`glama_deploy.inpainting.boxes.Rule` has it.
+        window_reduction: the network's reduction, if the engine computes its last layers around the holes alone; else
+            None.
     """
 
     sizes: SizeRange
@@ -75,6 +81,7 @@ class Limits:
     compiles_sizes: bool = False
     overhead_pixels: int = BOX_OVERHEAD_PIXELS
     fourier_cost: float = 0.0
+    window_reduction: int | None = None
 
     @property
     def rule(self) -> Rule:
@@ -98,31 +105,36 @@ class Limits:
         bottom, right = compute_padding(*size, self.io, self.sizes)
         return size[0] + bottom, size[1] + right
 
-    def count_bytes(self, size: Size, batch: int = 1) -> int:
+    def count_bytes(self, size: Size, batch: int = 1, hole: Size | None = None) -> int:
         """Return the memory that the engine needs.
 
         Args:
             size: height and width of the images in pixels.
             batch: number of images at once.
+            hole: height and width of the part that is filled; None for any part.
 
         Returns:
             Bytes of main memory.
         """
-        return self.memory_needed(self.pad_size(size), batch)
+        window = None
+        if hole is not None and self.window_reduction is not None:
+            window = bound_window(hole, (next_side(size[0]), next_side(size[1])), self.window_reduction)
+        return self.memory_needed(self.pad_size(size), batch, window)
 
-    def can_run(self, size: Size, batch: int = 1, *, beside_bytes: int = 0) -> bool:
+    def can_run(self, size: Size, batch: int = 1, hole: Size | None = None, *, beside_bytes: int = 0) -> bool:
         """Return whether the engine takes images of a size, and the memory suffices for a batch of them.
 
         Args:
             size: height and width of the images in pixels.
             batch: number of images at once.
+            hole: height and width of the part that is filled; None for any part.
             beside_bytes: bytes that are needed beside the engine.
 
         Returns:
             True if the images can run.
         """
         return self.sizes.covers(*self.pad_size(size)) and self._has_memory(
-            self.count_bytes(size, batch) + beside_bytes
+            self.count_bytes(size, batch, hole) + beside_bytes
         )
 
     def check_batch(self, batch: int) -> None:
@@ -158,7 +170,9 @@ class Limits:
             + (tip if tiles.list_tile_sizes(self.sizes, size) else "")
         )
 
-    def check_memory(self, size: Size, batch: int, subject: str, remedy: str, beside_bytes: int = 0) -> None:
+    def check_memory(
+        self, size: Size, batch: int, subject: str, remedy: str, beside_bytes: int = 0, hole: Size | None = None
+    ) -> None:
         """Check the memory that images need.
 
         Args:
@@ -167,11 +181,12 @@ class Limits:
             subject: start of the message, for example "the image".
             remedy: end of the message, which says what to do.
             beside_bytes: bytes that are needed beside the engine.
+            hole: height and width of the part that is filled; None for any part.
 
         Raises:
             ImageError: the memory does not suffice.
         """
-        needed = self.count_bytes(size, batch) + beside_bytes
+        needed = self.count_bytes(size, batch, hole) + beside_bytes
         if not self._has_memory(needed):
             several = f", {batch} at once," if batch > 1 else ""
             found = f"{subject} is {_describe(self.pad_size(size))}{several}"
@@ -226,21 +241,22 @@ def plan_image(missing: np.ndarray, region: Region, limits: Limits) -> Plan:
     Raises:
         ImageError: the image, or the smallest tile of a hole, is too large for the engine or the memory.
     """
-    shape = missing.shape[0], missing.shape[1]
+    shape, hole = (missing.shape[0], missing.shape[1]), bounding_box(missing).size
     if region == "full":
         limits.check_size(shape, _TILES_TIP)
-        limits.check_memory(shape, 1, "the image", f"scale the image down{_TILES_TIP}")
-        return _plan_whole(shape, limits)
+        limits.check_memory(shape, 1, "the image", f"scale the image down{_TILES_TIP}", hole=hole)
+        return _plan_whole(shape, hole, limits)
     can_run, rule = cache(limits.can_run), limits.rule
     found, large = rule.find_boxes(missing)
-    large += [box.hole for box in found if not can_run(box.span.size)]
-    small = [box for box in found if can_run(box.span.size)]
+    large += [box.hole for box in found if not can_run(box.span.size, 1, box.hole.size)]
+    small = [box for box in found if can_run(box.span.size, 1, box.hole.size)]
     tiled = _choose_tiles(small, missing, rule, limits.sizes)
     left = [box for box in small if not any(hole.contains(box.hole) for hole in (*tiled, *large))]
     boxes = rule.merge_boxes(left, shape, lambda height, width: can_run((height, width)))
     boxes = rule.share_sizes(boxes, shape, lambda height, width: can_run((height, width)))
-    if region == "auto" and not large and can_run(shape) and not _is_better_than_whole(boxes, tiled, missing, rule):
-        return _plan_whole(shape, limits)
+    fits = can_run(shape, 1, hole)
+    if region == "auto" and not large and fits and not _is_better_than_whole(boxes, tiled, missing, rule):
+        return _plan_whole(shape, hole, limits)
     tile_sizes = {hole: size for hole, (size, _) in tiled.items()}
     if large:
         large_sizes = {hole: _choose_tile_size(hole, shape, limits) for hole in large}
@@ -270,13 +286,16 @@ def plan_batch(size: Size, count: int, limits: Limits) -> Plan:
     return _make_plan([[limits.rule.whole_image(size)] * count], {}, size, limits)
 
 
-def _plan_whole(shape: Size, limits: Limits) -> Plan:
-    return _make_plan([[limits.rule.whole_image(shape)]], {}, shape, limits)
+def _plan_whole(shape: Size, hole: Size, limits: Limits) -> Plan:
+    return Plan([[limits.rule.whole_image(shape)]], {}, limits.count_bytes(shape, 1, hole))
 
 
 def _make_plan(batches: list[list[Box]], tile_sizes: dict[Span, Size], shape: Size, limits: Limits) -> Plan:
     """Return a plan with the memory that it needs."""
-    runs = [(batch[0].span.size, len(batch)) for batch in batches] + [(size, 1) for size in tile_sizes.values()]
+    runs: list[tuple[Size, int, Size | None]] = [
+        (batch[0].span.size, len(batch), unite([box.hole.within(box.span) for box in batch]).size) for batch in batches
+    ]
+    runs += [(size, 1, None) for size in tile_sizes.values()]
     beside = tiles.BYTES_PER_IMAGE_PIXEL * shape[0] * shape[1] if tile_sizes else 0
     return Plan(batches, tile_sizes, max(limits.count_bytes(*run) for run in runs), beside)
 

@@ -17,6 +17,21 @@ from glama_deploy.inpainting.boxes import Span
 HEAD_REACH_PIXELS = 3
 
 
+def bound_window(hole: tuple[int, int], size: tuple[int, int], reduction: int) -> tuple[int, int]:
+    """Return the largest sides that the window of a hole may have, wherever the hole lies.
+
+    Args:
+        hole: height and width of the hole in pixels.
+        size: height and width of the padded picture in pixels.
+        reduction: pixels for each value behind the network's last block, along each side.
+
+    Returns:
+        Height and width in pixels, at most those of the picture.
+    """
+    beside = 2 * HEAD_REACH_PIXELS + 3 * reduction
+    return min(hole[0] + beside, size[0]), min(hole[1] + beside, size[1])
+
+
 def find_window(hole: Span, size: tuple[int, int], reduction: int) -> Span:
     """Find the smallest window in which the pixels of a hole have the values of the whole picture.
 

@@ -102,12 +102,13 @@ class Runner(Protocol):
     streams: int = 1
 
     @abstractmethod
-    def memory_needed(self, size: tuple[int, int], batch: int = 1) -> int:
+    def memory_needed(self, size: tuple[int, int], batch: int = 1, window: tuple[int, int] | None = None) -> int:
         """Estimate the memory that a run needs, at most.
 
         Args:
             size: height and width of the images in pixels, padded as `run` is given them.
             batch: number of images at once.
+            window: height and width of the window of `run_window` in pixels; None for the whole image.
 
         Returns:
             Bytes of main memory beside the weights, with what is compiled for the size before the run. 0 for an engine

@@ -86,7 +86,7 @@ class TorchRunner(Runner):
         self._generator = formats.build_module(source).to(self.device)
         self.description = f"PyTorch {torch.__version__} {self.device.upper()} fp32"
 
-    def memory_needed(self, size: tuple[int, int], batch: int = 1) -> int:
+    def memory_needed(self, size: tuple[int, int], batch: int = 1, window: tuple[int, int] | None = None) -> int:
         return memory.estimate(*size, self._network, batch, self.precision)
 
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = INPAINTED) -> np.ndarray:

@@ -76,7 +76,7 @@ class OnTheDevice(Runner):
         self._runner = torch_runtime.open(formats.read(checkpoint_path), RunRequest())
         self.sizes, self.io, self.description = sizes, "float", "TensorRT"
 
-    def memory_needed(self, size, batch=1):
+    def memory_needed(self, size, batch=1, window=None):
         return 0
 
     def run(self, image, mask, output="inpainted"):

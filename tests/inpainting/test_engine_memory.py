@@ -30,7 +30,7 @@ class Engine(Runner):
     def __init__(self, streams: int) -> None:
         self.streams, self.run_inside = streams, lambda: None
 
-    def memory_needed(self, size, batch=1):
+    def memory_needed(self, size, batch=1, window=None):
         return PICTURE * batch
 
     def run(self, image, mask, output="inpainted"):

@@ -134,7 +134,7 @@ class Constant(Runner):
     def __init__(self, value: float, sizes: SizeRange = ANY_SIZE) -> None:
         self.value, self.sizes, self.seen = value, sizes, []
 
-    def memory_needed(self, size, batch=1):
+    def memory_needed(self, size, batch=1, window=None):
         return memory.estimate(*size, self.network, batch)
 
     def run(self, image, mask, output="inpainted"):

@@ -15,9 +15,10 @@ from glama_deploy.inpainting.boxes import Span
 from glama_deploy.inpainting.planner import Limits, plan_batch, plan_image
 
 
-def needed(size: tuple[int, int], batch: int) -> int:
-    """A hundred bytes for each pixel."""
-    return 100 * size[0] * size[1] * batch
+def needed(size: tuple[int, int], batch: int, window: tuple[int, int] | None = None) -> int:
+    """A hundred bytes for each pixel: 60 of the image, and 40 of the window."""
+    decoded = size if window is None else window
+    return batch * (60 * size[0] * size[1] + 40 * decoded[0] * decoded[1])
 
 
 def limits(free_bytes: int | None = None, sizes: SizeRange = ANY_SIZE, **others) -> Limits:
@@ -104,3 +105,22 @@ def test_the_planner_imports_no_runner_and_no_engine():
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "glama_deploy.inpainting.planner" in loaded
     assert not [name for name in loaded if name.startswith("glama_deploy.runtime")]
+
+
+def test_a_plan_counts_the_window_of_an_engine_that_computes_windows():
+    missing = np.zeros((512, 512), bool)
+    missing[200:300, 100:400] = True
+    window = 100 + 2 * 3 + 3 * 8, 300 + 2 * 3 + 3 * 8
+    with_window = limits(needed((512, 512), 1, window), window_reduction=8)
+    plan = plan_image(missing, "full", with_window)
+    assert plan.engine_bytes == needed((512, 512), 1, window)
+    with pytest.raises(ImageError, match="the image is 512x512 and needs about"):
+        plan_image(missing, "full", limits(needed((512, 512), 1, window)))
+    with pytest.raises(ImageError, match="the image is 512x512 and needs about"):
+        plan_image(~missing, "full", with_window)
+
+
+def test_boxes_of_a_batch_are_planned_with_the_window_of_all_their_holes():
+    plan = plan_image(FAR_APART, "crop", limits(window_reduction=8))
+    (batch,) = plan.batches
+    assert plan.engine_bytes < needed(batch[0].span.size, len(batch))

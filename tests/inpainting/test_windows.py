@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import glama_deploy
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.inpainting.boxes import Span
-from glama_deploy.inpainting.windows import find_window
+from glama_deploy.inpainting.windows import bound_window, find_window
 from glama_deploy.network import NetworkConfig
 from glama_deploy.system import cpu
 
@@ -34,6 +34,7 @@ def test_a_window_gives_the_hole_as_the_whole_picture_does(levels, rows, columns
     bottom, right = data.draw(st.integers(top + 1, size[0])), data.draw(st.integers(left + 1, size[1]))
     hole = Span(top, left, bottom, right)
     window = find_window(hole, size, reduction)
+    assert all(side <= most for side, most in zip(window.size, bound_window(hole.size, size, reduction), strict=True))
     assert Span(0, 0, *size).contains(window)
     assert window.contains(hole)
     assert all(side % reduction == 0 for side in (window.top, window.left, *window.size))

@@ -103,8 +103,8 @@ class OnnxRuntimeRunner(Runner):
         note = _NO_GAIN if self.device == "cpu" and catalogue.PRECISIONS[self.precision].is_quantized else ""
         self.description = f"ONNX Runtime {onnxruntime.__version__} {opened.provider.label} {self.precision}{note}"
 
-    def memory_needed(self, size: tuple[int, int], batch: int = 1) -> int:
-        return memory.estimate(*size, self._network, batch, self.precision)
+    def memory_needed(self, size: tuple[int, int], batch: int = 1, window: tuple[int, int] | None = None) -> int:
+        return memory.estimate(*size, self._network, batch, self.precision, window if self.takes_windows else None)
 
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = INPAINTED) -> np.ndarray:
         if output not in self._outputs:

@@ -26,6 +26,10 @@ FIRST_COMPILE_SECONDS = 1.1
 #: Sizes whose seconds are counted. The size that ran the longest ago is forgotten for another one.
 MAX_SIZES = 256
 
+#: Pixels from which on a size is compiled before its first run: the compiled model takes half of the memory of the model
+#: of any size, or less.
+LARGE_PIXELS = 2 * 1024 * 1024
+
 
 class CompileRule:
     """Counts the seconds of inference at each size, and tells when compiling the size pays."""
@@ -48,6 +52,17 @@ class CompileRule:
     def seconds_before_compile(self) -> float:
         """Seconds of inference at one size after which compiling pays."""
         return self._patience * self._compile_seconds / self._saved_share
+
+    def is_due_at_first(self, pixels: int) -> bool:
+        """Return whether to compile a size before its first run.
+
+        Args:
+            pixels: Pixels of all images of a run.
+
+        Returns:
+            True if each size is compiled, or the size is large. With more sizes than are kept, it must be larger.
+        """
+        return self.is_immediate or (not self._is_never and pixels >= LARGE_PIXELS * self._patience)
 
     def is_due(self, size: Hashable) -> bool:
         """Return whether to compile a size now.

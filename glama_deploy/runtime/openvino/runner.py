@@ -21,6 +21,7 @@ from glama_deploy.bundle import Bundle
 from glama_deploy.errors import EngineError
 from glama_deploy.fourier import bases, split
 from glama_deploy.io import cache
+from glama_deploy.network import next_side
 from glama_deploy.node_names import IMAGE, INPAINTED, MASK, WINDOW
 from glama_deploy.runtime import winograd_matrices
 from glama_deploy.runtime.base import DeviceKind, Request, Runner, Window, installed
@@ -47,6 +48,7 @@ from glama_deploy.runtime.openvino.rewrites import (
     pixel_order,
     pixel_products,
     split_fft,
+    strips,
     window,
     winograd,
 )
@@ -130,6 +132,7 @@ _REWRITERS = (
     column_convolutions,
     split,
     split_fft,
+    strips,
     sys.modules[__name__],
 )
 
@@ -148,8 +151,9 @@ class OpenVINORunner(Runner):
 
     A model that is compiled for one size is faster. The convolutions of a wide network need a quarter of the
     multiplications in fp32, and half of them in a half type (:mod:`.rewrites.winograd`). In fp32 the transforms of a
-    large image are split (:mod:`.rewrites.split_fft`). A size is compiled when that pays (:mod:`.compile_rule`). Few
-    sizes are kept, because each has a copy of the weights. Such models are cached on disk only for bundles of one size.
+    large image are split (:mod:`.rewrites.split_fft`). The layers of full resolution are computed in strips
+    (:mod:`.rewrites.strips`). A size is compiled when that pays (:mod:`.compile_rule`). Few sizes are kept, because
+    each has a copy of the weights. Such models are cached on disk only for bundles of one size.
 
     Only the model that ran last keeps the memory of its feature maps.
     """
@@ -236,16 +240,16 @@ class OpenVINORunner(Runner):
         version = openvino.__version__.split("-")[0]
         self.description = f"OpenVINO {version} CPU {self.precision}{note}"
 
-    def memory_needed(self, size: tuple[int, int], batch: int = 1) -> int:
-        has_own_model = self._fixes_sizes or (self._rule.is_immediate and self.has_compiled_form(size))
+    def memory_needed(self, size: tuple[int, int], batch: int = 1, window: tuple[int, int] | None = None) -> int:
+        shape = self._inputs[0].shape_for(batch, *size)
         return memory_use.estimate_memory(
             *size,
             self._network,
             batch,
             self.precision,
-            has_own_model=has_own_model,
-            is_compiled=self._inputs[0].shape_for(batch, *size) in self._compiled,
-            has_window=self.takes_windows,
+            has_own_model=self._needs_own_model(shape),
+            is_compiled=shape in self._compiled,
+            window=(window or size) if self.takes_windows else None,
         )
 
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = INPAINTED) -> np.ndarray:
@@ -432,9 +436,14 @@ class OpenVINORunner(Runner):
 
     def _has_own_model(self, shape: tuple[int, ...]) -> bool:
         """Return whether images of this shape have a compiled model of their own, or need one."""
-        if self._fixes_sizes or shape in self._compiled:
+        return shape in self._compiled or self._needs_own_model(shape)
+
+    def _needs_own_model(self, shape: tuple[int, ...]) -> bool:
+        """Return whether images of this shape are compiled before their first run."""
+        if self._fixes_sizes:
             return True
-        return self._rule.is_immediate and self.has_compiled_form(self._get_size(shape))
+        height, width = self._get_size(shape)
+        return self._rule.is_due_at_first(shape[0] * height * width) and self.has_compiled_form((height, width))
 
     def _pays_to_compile(self, shape: tuple[int, ...]) -> bool:
         """Return whether to compile a size that can do without: its time has come, and it fits beside other callers."""
@@ -493,6 +502,7 @@ class OpenVINORunner(Runner):
         if self._feeds_bases:
             fed_bases.fix(model, *bottleneck_size(self._network, height, width))
         model.reshape({tensor.name: list(tensor.shape_for(batch, height, width)) for tensor in self._inputs})
+        self._split_into_strips(model, batch, height, width)
         if not self._half:  # split transforms cost more in a half type, and round once more
             self._checks.check_split(split_fft.rewrite(model), height, width)
         units: tuple[str, ...] = ()
@@ -503,6 +513,16 @@ class OpenVINORunner(Runner):
             products = column_convolutions.rewrite(model)
             self._checks.check_columns(products + channels_last.LEFT_PRODUCTS_PER_UNIT * len(units))
         return model
+
+    def _split_into_strips(self, model: Any, batch: int, height: int, width: int) -> None:
+        """Compute the layers of full resolution of a large image in strips."""
+        count = strips.count_strips(batch * height * width)
+        if count == 1:
+            return
+        strips.split_encoder(model, count, self._network.n_downsampling)
+        if self.takes_windows:
+            axis = 1 if self.io == "uint8" else 2
+            strips.split_decoder(model, count, next_side(height), self._network.reduction, axis)
 
     def profile(self, height: int, width: int, runs: int) -> Iterator[list[tuple[str, str, float]]]:
         """Run a blank image and measure each layer.

@@ -268,7 +268,7 @@ class TensorRTRunner(Runner):
         with self._lock:
             self._finish()
 
-    def memory_needed(self, size: tuple[int, int], batch: int = 1) -> int:
+    def memory_needed(self, size: tuple[int, int], batch: int = 1, window: tuple[int, int] | None = None) -> int:
         return 0  # the engine took the GPU memory of its largest size when it was opened
 
     # The arrays may be in host or device memory. The result is a new array in host memory.

@@ -29,7 +29,7 @@ class ToyRunner(Runner):
         self._network = bundle.manifest.network
         self._session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 
-    def memory_needed(self, size: tuple[int, int], batch: int = 1) -> int:
+    def memory_needed(self, size: tuple[int, int], batch: int = 1, window: tuple[int, int] | None = None) -> int:
         return memory.estimate(*size, self._network, batch, self.precision)
 
     def run(self, image: np.ndarray, mask: np.ndarray, output: str = "inpainted") -> np.ndarray:

@@ -6,6 +6,7 @@ import pytest
 
 from glama_deploy.runtime.openvino.compile_rule import (
     FIRST_COMPILE_SECONDS,
+    LARGE_PIXELS,
     MAX_SIZES,
     SAVED_SHARE,
     SAVED_SHARE_OF_PRODUCTS,
@@ -101,3 +102,14 @@ def test_as_many_sizes_are_counted_as_are_needed():
         rule = CompileRule(compile_sizes)
         rule.note_run(SIZE, 0.1)
         assert not rule._seconds
+
+
+def test_a_large_size_is_compiled_before_its_first_run_unless_no_size_is():
+    rule = CompileRule(None)
+    assert rule.is_due_at_first(LARGE_PIXELS)
+    assert not rule.is_due_at_first(LARGE_PIXELS - 1)
+    assert CompileRule(True).is_due_at_first(1)
+    assert not CompileRule(False).is_due_at_first(LARGE_PIXELS)
+    rule.note_removal(OTHER)  # more sizes than are kept
+    assert not rule.is_due_at_first(LARGE_PIXELS)
+    assert rule.is_due_at_first(2 * LARGE_PIXELS)
