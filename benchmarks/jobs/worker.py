@@ -184,6 +184,7 @@ def _run_ours(task: Task, steps: Steps, kept: Kept) -> str:
     """Fill the files as `glama-inpaint` does: a folder with several pictures at once, a single picture by itself."""
     import glama_deploy
     from glama_deploy.inpainting import folder, inpainter
+    from glama_deploy.inpainting.pairing import pair_jobs
 
     masks: dict[str, np.ndarray] = {}
     read, write, plan, run = folder.read_job, folder.write_job, inpainter.plan_image, inpainter.Inpainter._run
@@ -207,10 +208,10 @@ def _run_ours(task: Task, steps: Steps, kept: Kept) -> str:
     single = len(images) == 1
     if single:
         mask, out = task.masks / f"{images[0].stem}.png", task.out / f"{images[0].stem}{task.out_suffix}"
-        jobs = folder.pair_jobs(images[0], mask, out)
+        jobs = pair_jobs(images[0], mask, out)
         inputs = folder.read_job(jobs[0])
     else:
-        jobs = folder.pair_jobs(task.images, task.masks, task.out)
+        jobs = pair_jobs(task.images, task.masks, task.out)
     streams = folder.count_streams(jobs, task.threads)
     opened = glama_deploy.load(task.network, backend, precision, task.threads, streams=streams)
     steps.seconds["start"] = time.time() - task.started - steps.seconds.get("read", 0.0)

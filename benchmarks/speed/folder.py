@@ -23,7 +23,8 @@ from PIL import Image
 import glama_deploy
 from glama_deploy.benchmarks.quality.photos import PHOTOS
 from glama_deploy.evaluation.protocol import read_truth
-from glama_deploy.inpainting.folder import MAX_STREAMS, Job, Result, fill_job, pair_jobs, read_job, run_jobs
+from glama_deploy.inpainting.folder import MAX_STREAMS, Job, Result, fill_job, read_job, run_jobs
+from glama_deploy.inpainting.pairing import pair_jobs
 from glama_deploy.inpainting.transparency import Fill
 from glama_deploy.masks import by_name
 

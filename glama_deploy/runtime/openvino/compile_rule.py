@@ -26,8 +26,8 @@ FIRST_COMPILE_SECONDS = 1.1
 #: Sizes whose seconds are counted. The size that ran the longest ago is forgotten for another one.
 MAX_SIZES = 256
 
-#: Pixels from which on a size is compiled before its first run: the compiled model takes half of the memory of the model
-#: of any size, or less.
+#: Pixels from which on a size is compiled before its first run. The compiled model takes half to three quarters of the
+#: memory of the model of any size (benchmarks/RESULTS-COSTS.md).
 LARGE_PIXELS = 2 * 1024 * 1024
 
 
