@@ -16,11 +16,12 @@ from playwright.sync_api import expect
 
 import glama_deploy
 from fakes.static_host import StaticHost
+from glama_deploy.bundle import ANY_SIZE
 from glama_deploy.export.pipeline import Request
 from glama_deploy.export.web import ort_web
 from glama_deploy.export.web.ort_web import compute_sha256
 from glama_deploy.export.web.site import SiteRequest, make_site
-from glama_deploy.inpainting.boxes import Span, context_margin, find_holes
+from glama_deploy.inpainting.boxes import Rule, Span, find_holes
 from glama_deploy.inpainting.transparency import fill_picture
 from glama_deploy.io.images import decode_image, read_image
 
@@ -81,24 +82,14 @@ def read(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)))
 
 
-def find_box(hole: Span, size: tuple[int, int]) -> Span:
-    """Return the box that the page shows the network of a hole, as tests/server/page/test_page.py has it."""
-    need, sides = hole.grown(context_margin(hole)), []
-    for start, stop, extent in ((need.top, need.bottom, size[0]), (need.left, need.right, size[1])):
-        side = min(extent, -(-(stop - start) // 8) * 8)
-        first = min(max(0, (start + stop - side) // 2), extent - side)
-        sides.append((first, first + side))
-    return Span(sides[0][0], sides[1][0], sides[0][1], sides[1][1])
-
-
 def fill(native: glama_deploy.Inpainter, image: np.ndarray, missing: np.ndarray) -> np.ndarray:
     """Return the image with each hole filled from the box that the page shows the network. The boxes are apart."""
     result = image.copy()
-    for hole in find_holes(missing):
-        box = find_box(hole, missing.shape)
-        here = missing[box.slices]
-        filled = native(np.ascontiguousarray(image[box.slices]), here, region="full")
-        result[box.slices][here] = filled[here]
+    boxes, _ = Rule(ANY_SIZE).find_boxes(missing)
+    for box in boxes:
+        here = missing[box.span.slices]
+        filled = native(np.ascontiguousarray(image[box.span.slices]), here, region="full")
+        result[box.span.slices][here] = filled[here]
     return result
 
 
@@ -210,8 +201,7 @@ def test_gray_and_transparent_pictures_are_filled_as_python_fills_them(static, n
     static.press("f")
     static.status("Filled in")
     found = decode_image(static.download()[1], "found")
-    (hole,) = find_holes(missing)
-    box = find_box(hole, missing.shape)
+    (box,) = (each.span for each in Rule(ANY_SIZE).find_boxes(missing)[0])
     picture = read_image(path)
     alpha = None if picture.alpha is None else picture.alpha[box.slices]
     part = replace(picture, rgb=np.ascontiguousarray(picture.rgb[box.slices]), alpha=alpha)
