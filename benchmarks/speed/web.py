@@ -19,6 +19,7 @@ rectangle of 5 % is drawn, and the time from the release of the mouse to the fil
 from __future__ import annotations
 
 import argparse
+import base64
 import functools
 import io
 import shutil
@@ -91,8 +92,15 @@ WATCH = """() => {
 
 
 class _QuietHandler(SimpleHTTPRequestHandler):
+    """Serves files without writing about them."""
+
     def log_message(self, format: str, *arguments: object) -> None:
-        """Write no line for each request."""
+        """Write no line for each request.
+
+        Args:
+            format: not used.
+            *arguments: not used.
+        """
 
 
 @contextmanager
@@ -188,8 +196,6 @@ def make_browser_run(page: Page, structure: str, precision: str, threads: int, *
     Returns:
         The run.
     """
-    import base64
-
     name = f"{structure} {precision} {threads} {is_whole}"
     page.evaluate(OPEN, [name, structure, precision, threads])
 

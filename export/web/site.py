@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from glama_deploy.bundle import Bundle
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.export.pipeline import Outcome, Request, export
 from glama_deploy.export.samples import SAMPLE
-from glama_deploy.export.web import check_sample, model_parts, ort_web
+from glama_deploy.export.web import check_sample, ort_web
 from glama_deploy.io.files import (
     PREFIX,
     check_overwrite,
@@ -39,7 +39,11 @@ from glama_deploy.io.files import (
     write_error,
 )
 from glama_deploy.io.images import read_image
+from glama_deploy.runtime.base import require
 from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
+
+if TYPE_CHECKING:
+    from glama_deploy.export.web.model_parts import Parts
 
 #: The description that the page reads, and the version of its form.
 DESCRIPTION = "site.json"
@@ -133,6 +137,7 @@ def _check_request(request: SiteRequest) -> None:
     for name in asked.options.list_given():
         raise GlamaError(f"`{name}` is for TensorRT (trt, trt-rtx); {record.target} has none: leave it out")
     catalogue.check_tolerances(asked.tolerances, ("fp32", *request.precisions))
+    require("onnx", "the onnx package, which exporting needs,", "pip install onnx", "ModelProto")
     require_onnxruntime()
     ort_web.check_source(request.ort_web)
     _check_out(asked.out, overwrite=asked.overwrite)
@@ -157,6 +162,8 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
 
 def _write_model(folder: Path, bundle: Bundle, precision: str, request: SiteRequest) -> dict[str, Any]:
     """Write the parts of the network in a precision; return what the page reads about them."""
+    from glama_deploy.export.web import model_parts  # needs the onnx package
+
     parts = model_parts.split_model(bundle.graph("fp32"), precision)
     error = _compare(parts, bundle)
     bound = catalogue.find_tolerance(precision, request.export.tolerances).max_abs_error
@@ -182,8 +189,10 @@ def _write_model(folder: Path, bundle: Bundle, precision: str, request: SiteRequ
     }
 
 
-def _compare(parts: model_parts.Parts, bundle: Bundle) -> float:
+def _compare(parts: Parts, bundle: Bundle) -> float:
     """Return the largest error of a site's network against the bundle's, on a part of the sample photo."""
+    from glama_deploy.export.web import model_parts
+
     side = _PHOTO_SIDE_PIXELS
     image = read_image(SAMPLE).rgb[None, :side, :side]
     missing = np.zeros((1, side, side), bool)

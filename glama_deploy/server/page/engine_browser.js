@@ -61,23 +61,18 @@ class Background {
 
 class BrowserEngine {
   constructor() {
-    this.isLocal = true;
-    this.precision = null;
-    this.opening = null;
+    Object.assign(this, { isLocal: true, precision: null, opening: null });
   }
 
   async info() {
     await Promise.race([this.#open(), pause(INFO_MILLISECONDS)]);
     const { site, opened, progress } = this;
     return {
-      version: site?.software,
       model: site?.model ?? "",
       models: site ? [site.model] : [],
       engine: opened?.engine ?? (progress ? TEXTS.downloading(progress.loaded, progress.total) : null),
-      backend: opened?.provider,
       precision: opened ? this.precision : null,
       precisions: site ? Object.keys(site.precisions) : [],
-      device: "browser",
     };
   }
 

@@ -2,7 +2,7 @@
  * The engine behind the page: a glama-serve that is asked over HTTP.
  *
  * An engine is an object with
- * - `info()` → {version, model, models, engine, backend, precision, precisions, device, …};
+ * - `info()` → {model, models, engine, precision, precisions, …};
  * - `select({model, precision})` → the new info;
  * - `fill({rgba, width, height, channels}, mask, {signal, onProgress, model, precision})` → {rgba, seconds, engine}.
  *   `rgba` is a Uint8ClampedArray with 4 bytes a pixel, `mask` a Uint8Array with 1 for a missing pixel, and `channels`

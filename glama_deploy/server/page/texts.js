@@ -126,7 +126,10 @@ export const TEXTS = {
     return `${list.format(listed)} ${is} that this browser can read. Use JPEG, PNG or WebP.`;
   },
   downloading: (loaded, total) => `${(loaded / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB are downloaded …`,
-  engineFailed: (reason) => `The network cannot run in this browser: ${reason}. Paint a smaller hole, or reload the page.`,
+  engineFailed: (reason) =>
+    reason.includes("bad_alloc")
+      ? "The hole is too large for this browser. Paint and fill a smaller one first."
+      : `The network cannot run in this browser: ${reason}. Reload the page.`,
   noSimd: "This browser does not run WebAssembly with SIMD. Use a current Chrome, Edge, Firefox or Safari.",
   siteOffline: "The site does not answer, and this browser has not kept it yet. Check the connection, and try again.",
   cannotCopy: "The browser does not allow the page to copy. Open the page as https or on localhost, or download.",

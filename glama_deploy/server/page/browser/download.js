@@ -1,12 +1,6 @@
 /** Download the parts of a site: the network, and ONNX Runtime Web. */
 
-/**
- * Download files and join their bytes.
- *
- * @param {{path: string, bytes: number}[]} parts
- * @param {(progress: {loaded: number, total: number}) => void} onProgress
- * @returns {Promise<Uint8Array>}
- */
+/** Download files {path, bytes}, and return their bytes behind one another. */
 export async function downloadJoined(parts, base, onProgress) {
   const total = parts.reduce((sum, { bytes }) => sum + bytes, 0);
   const joined = new Uint8Array(total);

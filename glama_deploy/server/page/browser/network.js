@@ -20,13 +20,7 @@ export async function chooseProviders(wanted) {
 
 const countThreads = () => (globalThis.crossOriginIsolated ? Math.min(MAX_THREADS, navigator.hardwareConcurrency || 1) : 1);
 
-/**
- * Open a site's network.
- *
- * @param {object} site the content of site.json.
- * @param {{base: string, precision: string, provider: string, threads: ?number}} choice
- * @param {(progress: {loaded: number, total: number}) => void} onProgress is called with bytes.
- */
+/** Open the network of a site.json. `onProgress({loaded, total})` is called with bytes. */
 export async function openNetwork(site, { base, precision, provider, threads }, onProgress = () => {}) {
   if (!TITLES[provider]) throw new Error(`the engine is ${provider}; expected ${Object.keys(TITLES).join(" or ")}`);
   const runtime = await loadRuntime(site.runtime.builds[provider], base);
@@ -38,27 +32,19 @@ export async function openNetwork(site, { base, precision, provider, threads }, 
   const session = await runtime.InferenceSession.create(model, { executionProviders: [provider] });
   const how = provider === "wasm" ? `, ${count} ${count > 1 ? "threads" : "thread"}` : "";
   const description = `ONNX Runtime Web ${site.runtime.version} ${TITLES[provider]}${how}, ${precision}`;
-  const network = new Network(runtime.Tensor, session, { reduction: site.reduction, provider, description });
+  const network = new Network({ Tensor: runtime.Tensor, session, reduction: site.reduction, provider, description });
   await network.check(check);
   return network;
 }
 
 export class Network {
-  #Tensor;
-  #session;
-
-  constructor(Tensor, session, { reduction, provider, description }) {
-    this.#Tensor = Tensor;
-    this.#session = session;
-    Object.assign(this, { reduction, provider, description });
+  constructor(parts) {
+    Object.assign(this, parts);
   }
 
   /**
    * Fill the missing pixels of a picture. The network is shown the whole picture.
-   *
-   * @param {Uint8ClampedArray} rgba 4 bytes a pixel; alpha stays as it is.
-   * @param {Uint8Array} mask 1 for a missing pixel.
-   * @returns {Promise<Uint8ClampedArray>} new pixels. Known pixels are bit-exact.
+   * Return new RGBA pixels: alpha and known pixels stay as they are.
    */
   async fill(rgba, width, height, mask) {
     const result = rgba.slice();
@@ -77,10 +63,10 @@ export class Network {
     const missing = padSymmetric(mask, width, height, 1, padding);
     const window = findWindow(bounds, wide, high, this.reduction);
     const corners = BigInt64Array.of(...[window.top, window.left, window.bottom, window.right].map(BigInt));
-    const { inpainted } = await this.#session.run({
-      image: new this.#Tensor("float32", toPlanes(pixels), [1, 3, high, wide]),
-      mask: new this.#Tensor("float32", Float32Array.from(missing), [1, 1, high, wide]),
-      window: new this.#Tensor("int64", corners, [4]),
+    const { inpainted } = await this.session.run({
+      image: new this.Tensor("float32", toPlanes(pixels), [1, 3, high, wide]),
+      mask: new this.Tensor("float32", Float32Array.from(missing), [1, 1, high, wide]),
+      window: new this.Tensor("int64", corners, [4]),
     });
     return { values: inpainted.data, window };
   }

@@ -13,12 +13,7 @@ const SPREAD_CELL_PIXELS = 4;
 const CONTEXT_PIXELS = 64;
 const LEAST_WEIGHT = 1e-6;
 
-/**
- * @param {(rgba: Uint8ClampedArray) => Promise<Uint8ClampedArray>} fill fills the missing pixels' colours.
- * @param {{rgba: Uint8ClampedArray, width: number, height: number}} picture
- * @param {Uint8Array} mask 1 for a missing pixel.
- * @returns {Promise<Uint8ClampedArray>} the filled pixels, with alpha. Known pixels are bit-exact.
- */
+/** Return a picture's pixels, filled in colours and alpha. `fill(rgba)` fills the missing pixels' colours. */
 export async function fillTransparent(fill, { rgba, width, height }, mask) {
   const alpha = Uint8ClampedArray.from(mask, (_, place) => rgba[4 * place + 3]);
   const isOpaque = alpha.every((value, place) => mask[place] || value === 255);

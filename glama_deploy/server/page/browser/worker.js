@@ -20,7 +20,7 @@ const jobs = {
       }
     }
     setTimeout(() => enqueue(() => network.warmUp())); // after the answer
-    return { engine: network.description, provider: network.provider };
+    return { engine: network.description };
   },
 
   async fill(picture, mask) {
