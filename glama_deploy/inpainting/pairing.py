@@ -165,8 +165,8 @@ def _pair_folder(image: Path, mask: Path, out: Path, rule: FolderRule) -> list[J
         is_one_of_several = stems[path.parent, _compose(path.stem)] > 1
         names = (path.name, path.stem) if is_one_of_several else (path.stem,)
         keys = [(folder, _compose(name)) for name in names]
-        found = next((masks[key] for key in keys if key in masks), [] if mask.is_dir() else [mask])
-        for each in found or [None]:
+        found: Sequence[Path | None] = next((masks[key] for key in keys if key in masks), ())
+        for each in found or [None if mask.is_dir() else mask]:
             base = each.stem if each is not None and rule.has_several else names[0]
             name = f"{base}.{rule.format}"
             if rule.format == "keep":
