@@ -1,6 +1,6 @@
 /** Commands: what buttons and keys do. A button with `data-command` gets its name, icon, key and action from here. */
-import { decodeMask } from "./files/decode.js";
 import { download, encodePicture, makeName, savePicture, savedType } from "./files/encode.js";
+import { readMask } from "./files/mask_file.js";
 import { encodePngGray } from "./files/png_background.js";
 import { spread } from "./picture/shapes.js";
 import { TEXTS } from "./texts.js";
@@ -19,7 +19,19 @@ const useTool = (name) => ({
   },
   isOn: (app) => app.tools.tool === name,
 });
-const changeMask = (draw) => ({ run: (app) => app.picture.changeMask(draw), can: hasPicture });
+const changeMask = (draw) => ({
+  run: (app) => {
+    app.forgetMessages();
+    app.picture.changeMask(draw);
+  },
+  can: hasPicture,
+});
+const step = (name, text) => (app) => {
+  app.filler.cancel();
+  app.messages.clear();
+  app.messages.say(text);
+  app.picture[name]();
+};
 const growPixels = () => Math.min(500, Math.max(1, find("grow").valueAsNumber || 1));
 
 async function save(app, type = savedType(app.picture)) {
@@ -44,15 +56,16 @@ async function saveMask({ picture }) {
 }
 
 export async function openMask(app, file) {
-  let mask;
+  const { picture, messages } = app;
+  app.forgetMessages();
+  let read;
   try {
-    mask = await decodeMask(file, app.picture);
-  } catch {
-    return app.messages.warn(TEXTS.cannotOpen([file.name]));
+    read = await readMask(file, picture);
+  } catch (error) {
+    return messages.warn(error.code === "mask" ? error.message : TEXTS.cannotOpen([file.name]));
   }
-  if (!mask.data.includes(1)) return app.messages.warn(TEXTS.maskEmpty);
-  if (mask.isResized) app.messages.say(TEXTS.maskResized);
-  return app.picture.changeMask((data) => (data.set(mask.data), app.picture.mask.area));
+  messages.say(read.text);
+  return picture.changeMask((data) => (data.set(read.data), picture.mask.area));
 }
 
 function showSplit(app, isShown) {
@@ -73,18 +86,12 @@ export const COMMANDS = {
   undo: {
     key: "Ctrl+z",
     can: (app) => hasPicture(app) && app.picture.canUndo,
-    run: (app) => {
-      app.filler.cancel();
-      app.picture.undo();
-    },
+    run: step("undo", TEXTS.undone),
   },
   redo: {
     key: "Ctrl+Shift+z",
     can: (app) => hasPicture(app) && app.picture.canRedo,
-    run: (app) => {
-      app.filler.cancel();
-      app.picture.redo();
-    },
+    run: step("redo", TEXTS.redone),
   },
   brush: { key: "b", ...useTool("brush") },
   eraser: { key: "e", ...useTool("eraser") },

@@ -30,6 +30,7 @@ const app = { picture: null, view, engine: createEngine(), messages: new Message
 app.filler = new Filler(app);
 app.tools = new Tools(view, {
   onStroke: (event) => {
+    app.forgetMessages();
     if (find("auto").checked && !event.shiftKey && app.tools.tool !== "eraser") app.filler.run();
   },
   onSize: (size) => {
@@ -52,6 +53,12 @@ app.show = (picture) => {
   app.messages.say(`${TEXTS.opened(picture.name, picture.width, picture.height)} · ${TEXTS.paintHint}`);
   if (picture.notes.length) app.messages.warn(picture.notes.join(" "));
   app.refresh();
+};
+
+/** Remove messages about what was there before a change of the mask. A fill that runs keeps its own. */
+app.forgetMessages = () => {
+  app.messages.clear();
+  if (!app.filler.isRunning) app.messages.say("");
 };
 
 /** Bring buttons up to date, once a frame. */

@@ -114,8 +114,18 @@ export const TEXTS = {
   saving: (name) => `Writing ${name} …`,
   saved: (name) => `${name} is downloaded.`,
   switching: (model) => `Loading ${model} …`,
-  maskResized: "The mask has another size than the picture. It was scaled.",
-  maskEmpty: "The mask has no bright pixel, so nothing is missing.",
+  undone: "Undone.",
+  redone: "Redone.",
+  maskOpened: (name) => `${name} is the mask now.`,
+  maskScaled: (name, width, height) =>
+    `${name} is the mask now. It was scaled from ${number.format(width)} × ${number.format(height)} pixels.`,
+  maskEmpty: (name) => `${name} has no bright pixel, so nothing is missing. The mask is as it was.`,
+  maskShape: (name, mask, picture) =>
+    `${name} has ${number.format(mask.width)} × ${number.format(mask.height)} pixels, the picture ` +
+    `${number.format(picture.width)} × ${number.format(picture.height)}. They must have the same proportions.`,
+  maskTransparent: (name) =>
+    `${name} has transparent pixels, which may mean missing or known. ` +
+    "Save the mask as black (known) and white (missing), or paint with one colour that is not black.",
 
   retry: "Try again",
   dismiss: "Close this message",

@@ -312,6 +312,24 @@ def test_models_are_compared_on_one_mask_and_one_result_is_used(screen, picture,
     np.testing.assert_array_equal(read(screen.download()[1]), fill(inpainter, noise, missing))
 
 
+def test_messages_do_not_outlive_what_they_tell(screen, picture):
+    status = screen.page.locator("#status")
+    screen.open(picture)
+    screen.drag((140, 100), (180, 120))
+    screen.status("Filled in")
+    screen.press("Control+Z")
+    expect(status).to_have_text("Undone.")
+    screen.press("Control+Shift+Z")
+    expect(status).to_have_text("Redone.")
+    screen.press("Control+Z")
+    screen.press("+")
+    expect(status).to_have_text("")
+    screen.press("f")
+    screen.status("Filled in")
+    screen.collect((40, 40), (60, 40))
+    expect(status).to_have_text("")
+
+
 def test_a_second_press_of_run_starts_no_second_comparison(screen, picture, server, wait_until):
     screen.open(picture)
     screen.collect((140, 100), (180, 120))

@@ -1,4 +1,4 @@
-/** Decode picture and mask files to bytes, without a change of colours. */
+/** Decode picture files to bytes, without a change of colours. */
 import { readMetadata } from "./metadata.js";
 import { isPng, readChunks, readHeader, removeChunk } from "./png.js";
 import { decodePng } from "./png_background.js";
@@ -88,19 +88,4 @@ function readsExactly() {
 function isSeeThrough(rgba) {
   for (let place = 3; place < rgba.length; place += 4) if (rgba[place] !== 255) return true;
   return false;
-}
-
-/** Decode a mask file: Uint8Array with 1 where the file is bright (above 127), fitted to a picture's size. */
-export async function decodeMask(file, { width, height }) {
-  const mask = await decodePixels(file);
-  const data = new Uint8Array(width * height);
-  for (let y = 0; y < height; y++) {
-    const row = Math.floor(((y + 0.5) * mask.height) / height) * mask.width;
-    for (let x = 0; x < width; x++) {
-      const place = 4 * (row + Math.floor(((x + 0.5) * mask.width) / width));
-      const bright = Math.max(mask.rgba[place], mask.rgba[place + 1], mask.rgba[place + 2]);
-      data[y * width + x] = bright > 127 && mask.rgba[place + 3] > 127 ? 1 : 0;
-    }
-  }
-  return { data, isResized: mask.width !== width || mask.height !== height };
 }
