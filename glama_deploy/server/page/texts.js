@@ -94,7 +94,8 @@ export const TEXTS = {
 
   compareTitle: "Compare models and precisions",
   compareHint: "The same mask is filled with each choice. Nothing changes until you use one.",
-  compareUndone: "The last fill was undone, so that its mask can be compared.",
+  compareAgain:
+    "The mask of the last fill is filled with each choice. Use one to replace the last fill, or close to keep it.",
   compareEmpty: "Paint over something first. Then compare how models fill it.",
   compareRun: "Run",
   compareUse: "Use this",

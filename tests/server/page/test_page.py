@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import numpy as np
 from PIL import Image
@@ -310,6 +311,73 @@ def test_models_are_compared_on_one_mask_and_one_result_is_used(screen, picture,
     assert [asked["precision"].decode() for asked in server.asked] == server.precisions
     screen.page.locator(".results button").first.click()
     np.testing.assert_array_equal(read(screen.download()[1]), fill(inpainter, noise, missing))
+
+
+def test_a_closed_comparison_leaves_the_last_fill_and_the_history(screen, picture, noise, server, wait_until):
+    screen.open(picture)
+    screen.drag((140, 100), (180, 120))
+    screen.status("Filled in")
+    filled = read(screen.download()[1])
+    assert not screen.warns_at_the_end()
+    dialog = screen.page.locator("#compare")
+    screen.press("c")
+    expect(dialog.locator(".hint")).to_have_text(re.compile("The mask of the last fill.*or close to keep it"))
+    expect(dialog).not_to_contain_text("Nothing changes")
+    expect(dialog.locator(".status")).to_have_text("")
+    screen.page.locator("#compare-run").click()
+    expect(screen.page.locator(".results figure")).to_have_count(len(server.precisions))
+    dialog.locator("form button").last.click()
+    wait_until(lambda: server.precision == "fp32")
+    expect(dialog).to_be_hidden()
+    np.testing.assert_array_equal(read(screen.download()[1]), filled)
+    assert not screen.warns_at_the_end()
+    expect(screen.page.locator("[data-command=redo]")).to_be_disabled()
+    screen.press("Control+Z")
+    np.testing.assert_array_equal(read(screen.download()[1]), noise)
+    assert screen.mask().any()
+    screen.press("Control+Z")
+    expect(screen.page.locator("[data-command=undo]")).to_be_disabled()
+
+
+def test_a_compared_result_replaces_the_last_fill(screen, picture, noise, server):
+    screen.open(picture)
+    screen.drag((140, 100), (180, 120))
+    screen.status("Filled in")
+    first = read(screen.download()[1])
+    screen.press("c")
+    screen.page.locator("#compare-run").click()
+    expect(screen.page.locator(".results figure")).to_have_count(len(server.precisions))
+    screen.page.locator(".results button").last.click()
+    screen.status("Filled in")
+    second = read(screen.download()[1])
+    assert (second != first).any()  # another precision
+    screen.press("Control+Z")
+    np.testing.assert_array_equal(read(screen.download()[1]), noise)
+    assert screen.mask().any()
+    screen.press("Control+Shift+Z")
+    np.testing.assert_array_equal(read(screen.download()[1]), second)
+
+
+def test_a_picture_that_is_dropped_on_a_comparison_leaves_the_fill_of_the_first(screen, picture):
+    screen.open(picture)
+    screen.drag((140, 100), (180, 120))
+    screen.status("Filled in")
+    filled = read(screen.download()[1])
+    screen.press("c")
+    expect(screen.page.locator("#compare")).to_be_visible()
+    screen.page.evaluate(
+        """async data => {
+            const it = new DataTransfer();
+            it.items.add(new File([new Uint8Array(data)], "second.png", {type: "image/png"}));
+            dispatchEvent(new ClipboardEvent("paste", {clipboardData: it}));
+        }""",
+        list(picture.read_bytes()),
+    )
+    screen.status("second.png ·")
+    expect(screen.page.locator("#compare")).to_be_hidden()
+    screen.press("PageUp")
+    screen.status("photo.png ·")
+    np.testing.assert_array_equal(read(screen.download()[1]), filled)
 
 
 def test_messages_do_not_outlive_what_they_tell(screen, picture):

@@ -11,32 +11,55 @@ export function setUpCompare(app) {
   const dialog = find("compare");
   const results = dialog.querySelector(".results");
   let hasSwitched = false;
+  /** Bring the last fill back, if it was undone to compare its mask. */
+  let bringBack = null;
   app.openCompare = () => {
     const { picture, messages } = app;
-    if (picture.mask.isEmpty && picture.history.done.at(-1)?.patches.length) {
-      picture.undo();
-      messages.say(TEXTS.compareUndone);
-    }
-    if (picture.mask.isEmpty) return messages.warn(TEXTS.compareEmpty);
     if (!app.info) return messages.warn(TEXTS.offline);
+    if (picture.mask.isEmpty) bringBack = undoLastFill(picture);
+    if (picture.mask.isEmpty) return messages.warn(TEXTS.compareEmpty);
+    app.forgetMessages();
+    dialog.querySelector(".hint").textContent = bringBack ? TEXTS.compareAgain : TEXTS.compareHint;
     listChoices(app.info, dialog.querySelector(".choices"));
     results.replaceChildren();
     return dialog.showModal();
   };
   dialog.addEventListener("close", () => {
     app.filler.cancel();
+    bringBack?.();
+    bringBack = null;
     if (hasSwitched) restoreModel(app);
     hasSwitched = false;
   });
+  const use = (picture, { result, seconds }) => {
+    bringBack = null; // the result replaces the last fill
+    picture.applyFill(result);
+    dialog.close();
+    app.messages.say(TEXTS.filled(seconds, result.seconds, result.engine));
+  };
   find("compare-run").addEventListener("click", async ({ currentTarget }) => {
     results.replaceChildren();
     hasSwitched = true;
     currentTarget.disabled = true; // one loop at a time
     for (const box of dialog.querySelectorAll(".choices input:checked")) {
-      if (!dialog.open || !(await runChoice(app, box, results))) break;
+      if (!dialog.open || !(await runChoice(app, box, results, use))) break;
     }
     currentTarget.disabled = false;
   });
+}
+
+/** Undo the last fill, so that its mask is there. Return what brings the fill back; null if the last step was no fill. */
+function undoLastFill(picture) {
+  if (!picture.history.done.at(-1)?.patches.length) return null;
+  const { isSaved } = picture;
+  const redo = () => {
+    picture.redo();
+    picture.isSaved = isSaved;
+  };
+  picture.undo();
+  if (!picture.mask.isEmpty) return redo;
+  redo(); // its mask was erased while it ran
+  return null;
 }
 
 function listChoices(info, element) {
@@ -57,7 +80,7 @@ function listChoices(info, element) {
   );
 }
 
-async function runChoice(app, box, results) {
+async function runChoice(app, box, results, use) {
   const { picture } = app;
   const { model, precision } = box.dataset;
   const work = (options) => picture.fill(app.engine, { ...options, model, precision });
@@ -67,18 +90,14 @@ async function runChoice(app, box, results) {
     if (!find("alert").hidden) find("compare").close(); // the banner is behind the dialog
     return false;
   }
-  const [figure, caption, use] = ["figure", "figcaption", "button"].map((name) => document.createElement(name));
+  const [figure, caption, button] = ["figure", "figcaption", "button"].map((name) => document.createElement(name));
   for (const text of [TEXTS.choice(model, precision), TEXTS.seconds(outcome.result.seconds)]) {
     caption.append(Object.assign(document.createElement("span"), { textContent: text }));
   }
-  use.textContent = TEXTS.compareUse;
-  use.setAttribute("aria-label", `${TEXTS.compareUse}: ${TEXTS.choice(model, precision)}`);
-  use.addEventListener("click", () => {
-    picture.applyFill(outcome.result);
-    find("compare").close();
-    app.messages.say(TEXTS.filled(outcome.seconds, outcome.result.seconds, outcome.result.engine));
-  });
-  figure.append(drawResult(picture, outcome.result), caption, use);
+  button.textContent = TEXTS.compareUse;
+  button.setAttribute("aria-label", `${TEXTS.compareUse}: ${TEXTS.choice(model, precision)}`);
+  button.addEventListener("click", () => use(picture, outcome));
+  figure.append(drawResult(picture, outcome.result), caption, button);
   results.append(figure);
   return true;
 }

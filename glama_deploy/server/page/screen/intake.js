@@ -7,6 +7,7 @@ const SAMPLE = "page/sample.jpg";
 
 export function setUpFiles(app) {
   const take = (files) => {
+    find("compare").close(); // it belongs to the picture that is shown
     const isPicture = (file) => file.type.startsWith("image/");
     const others = [...files].filter((file) => !isPicture(file)).map((file) => file.name);
     return app.strip.add([...files].filter(isPicture), others);
