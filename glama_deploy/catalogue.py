@@ -412,7 +412,8 @@ def find_target(name: str) -> EngineRecord:
     for record in ENGINES.values():
         if name in (record.target, record.name):
             return record
-    raise GlamaError(f"unknown target {name!r}; expected {', '.join(record.target for record in ENGINES.values())}")
+    known = ", ".join([*(record.target for record in ENGINES.values()), WEB.target])
+    raise GlamaError(f"unknown target {name!r}; expected {known}")
 
 
 def backends() -> dict[str, EngineRecord]:

@@ -96,7 +96,7 @@ def test_a_new_engine_is_chosen_by_auto_where_its_record_has_a_rank(toy, tiny, m
         ({"precision": "fp16"}, "toy does not support precision 'fp16'; use fp32"),
         ({"precision": "int8"}, "toy does not support precision 'int8'; use fp32"),
         ({"fft": "dft"}, "Toy has neither DFT nodes nor plugins, so no `fft=dft`"),
-        ({"targets": ("toys",)}, "unknown target 'toys'; expected onnx, openvino, trt, trt-rtx, toy"),
+        ({"targets": ("toys",)}, "unknown target 'toys'; expected onnx, openvino, trt, trt-rtx, toy, web"),
     ],
 )
 def test_what_a_new_engine_does_not_support_is_refused_by_its_record(toy, tiny, tmp_path, settings, says):

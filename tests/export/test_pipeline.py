@@ -156,7 +156,7 @@ def test_a_target_that_cannot_be_built_does_not_prevent_the_others(tiny, tmp_pat
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"targets": ("coreml",)}, "unknown target 'coreml'; expected onnx, openvino, trt, trt-rtx"),
+        ({"targets": ("coreml",)}, "unknown target 'coreml'; expected onnx, openvino, trt, trt-rtx, web"),
         ({"precision": "fp8"}, "precision 'fp8' is not offered"),
         ({"size": (100, 128)}, "multiples of 8"),
         ({"checkpoint": "nothing.pt"}, "no checkpoint at"),
