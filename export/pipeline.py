@@ -147,7 +147,7 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
     Raises:
         GlamaError: The request or the checkpoint cannot be used. Nothing is written.
     """
-    _check_request(request)
+    check_request(request)
     step("reading the checkpoint")
     checkpoint = formats.read(request.checkpoint)
     fft = _choose_lowering(request, checkpoint.config)
@@ -208,8 +208,15 @@ def _list_int8_graphs(request: Request) -> set[Precision]:
     return {record.graph_for(record.build_precision("int8")) for record in request.engines}
 
 
-def _check_request(request: Request) -> None:
-    """Raise GlamaError for a request that is known to fail, before any work."""
+def check_request(request: Request) -> None:
+    """Check a request before any work.
+
+    Args:
+        request: What to export.
+
+    Raises:
+        GlamaError: The request is known to fail.
+    """
     engines = request.engines
     if request.precision not in catalogue.export_precisions():
         offered = ", ".join(catalogue.export_precisions())

@@ -24,8 +24,9 @@ import numpy as np
 import glama_deploy
 from glama_deploy import catalogue
 from glama_deploy.bundle import Bundle
+from glama_deploy.checkpoints import formats
 from glama_deploy.errors import EngineError, GlamaError
-from glama_deploy.export.pipeline import Outcome, Request, export
+from glama_deploy.export.pipeline import Outcome, Request, check_request, export
 from glama_deploy.export.samples import SAMPLE
 from glama_deploy.export.web import check_sample, ort_web
 from glama_deploy.io.files import (
@@ -98,9 +99,12 @@ def make_site(request: SiteRequest, step: Callable[[str], None] = lambda text: N
         out.parent.mkdir(parents=True, exist_ok=True)
         with temporary_beside(out) as folder, tempfile.TemporaryDirectory() as scratch:
             folder.mkdir()
+            bundle_request = _make_bundle_request(request.export, Path(scratch) / "bundle")
+            check_request(bundle_request)
+            formats.read(bundle_request.checkpoint)  # a bad checkpoint is told before the download
             step(f"getting ONNX Runtime Web {ort_web.VERSION}")
             ort_web.write(request.ort_web, folder / "runtime")
-            outcome = export(_make_bundle_request(request.export, Path(scratch) / "bundle"), step)
+            outcome = export(bundle_request, step)
             models = {}
             for precision in request.precisions:
                 step(f"writing the network in {precision}")

@@ -169,6 +169,31 @@ def test_an_npm_that_cannot_help_is_one_line(tiny, tmp_path, monkeypatch, capsys
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--ckpt", "bundle"], "is a bundle; a checkpoint is expected"),
+        (["--ckpt", "nowhere.pt"], "nowhere.pt"),
+        (["--parity-size", "64x64"], "--parity-size is for graphs"),
+    ],
+)
+def test_what_cannot_be_exported_is_told_before_npm_runs(tiny, tmp_path, monkeypatch, capsys, options, says):
+    programs, ran = tmp_path / "programs", tmp_path / "ran"
+    programs.mkdir()
+    (programs / "npm").write_text(f"#!/bin/sh\ntouch {ran}\nexit 1\n")
+    (programs / "npm").chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "manifest.json").write_text("{}")
+    assert make(tiny, tmp_path / "site", *options) == 2
+    assert says in capsys.readouterr().err
+    assert not ran.exists()
+    assert not (tmp_path / "site").exists()
+    assert make(tiny, tmp_path / "site") == 2
+    assert ran.exists()
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_the_joined_parts_are_the_bundles_network(make_checkpoint, make_bundle, photo, hole, precision):
     bundle = make_bundle(make_checkpoint(WIDE), ("onnx",))
