@@ -80,6 +80,21 @@ class SiteRequest:
     ort_web: str = ort_web.NPM_SOURCE
 
 
+@dataclass(frozen=True)
+class SiteNetwork:
+    """A network of a finished site.
+
+    Attributes:
+        precision: The type in which the weights are stored.
+        download_bytes: Bytes that a visitor downloads of the network, by provider.
+        error: The largest error of an output value in [0, 1] against the ONNX model in fp32.
+    """
+
+    precision: str
+    download_bytes: Mapping[str, int]
+    error: float
+
+
 def make_site(request: SiteRequest, step: Callable[[str], None] = lambda text: None) -> Outcome:
     """Make a site.
 
@@ -287,6 +302,26 @@ def _publish(folder: Path, out: Path) -> None:
                 old.rename(out)
             raise
     flush_folder(out.parent)
+
+
+def read_networks(out: Path) -> list[SiteNetwork]:
+    """Read which networks a site has.
+
+    Args:
+        out: The site's folder.
+
+    Returns:
+        The networks, the one that the page opens first at the front.
+    """
+    site = json.loads((out / DESCRIPTION).read_text(encoding="utf-8"))
+    return [
+        SiteNetwork(
+            precision,
+            {name: model["weights"]["bytes"] + part["bytes"] for name, part in model["structures"].items()},
+            model["error"],
+        )
+        for precision, model in site["precisions"].items()
+    ]
 
 
 def count_bytes(out: Path) -> dict[str, int]:

@@ -112,14 +112,21 @@ def print_outcome(console: Console, outcome: Outcome) -> int:
 
 
 def print_site(console: Console, out: Path) -> None:
-    """Print the size of a site's parts, and how to look at the site.
+    """Print the site's networks, the size of its parts, and how to look at the site.
 
     Args:
         console: The console.
         out: The site's folder.
     """
-    from glama_deploy.export.web.site import count_bytes
+    from glama_deploy.export.web.site import count_bytes, read_networks
 
+    table = Table(title="The site's networks", title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for column in ("precision", "WebAssembly", "WebGPU", "max error against the ONNX model"):
+        table.add_column(column, no_wrap=True)
+    for network in read_networks(out):
+        sizes = [f"{network.download_bytes[provider] / 1e6:.1f} MB" for provider in ("wasm", "webgpu")]
+        table.add_row(network.precision, *sizes, f"{network.error:.1e}")
+    console.print(table)
     parts = ", ".join(f"{part} {size / 1e6:.1f} MB" for part, size in count_bytes(out).items() if size)
     console.print(f"site: {out} ({parts})", soft_wrap=True)
     console.print(f"look at the site: python -m http.server -d {out}", soft_wrap=True)

@@ -194,6 +194,18 @@ def test_what_cannot_be_exported_is_told_before_npm_runs(tiny, tmp_path, monkeyp
     assert ran.exists()
 
 
+@pytest.mark.parametrize("precisions", ["fp16", "fp32,fp16"])
+def test_the_table_shows_the_precisions_of_the_site(tiny, tmp_path, capsys, precisions):
+    out = tmp_path / "site"
+    assert make(tiny, out, "--ort-web", "cdn", "--precision", precisions) == 0
+    printed = capsys.readouterr().out
+    rows = [line.split() for line in printed.splitlines() if line.strip().startswith("fp")]
+    assert [row[0] for row in rows] == precisions.split(",")
+    stored = json.loads((out / "site.json").read_text())["precisions"]
+    assert [float(row[-1]) for row in rows] == [float(f"{stored[row[0]]['error']:.1e}") for row in rows]
+    assert "not measured" not in printed
+
+
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_the_joined_parts_are_the_bundles_network(make_checkpoint, make_bundle, photo, hole, precision):
     bundle = make_bundle(make_checkpoint(WIDE), ("onnx",))
