@@ -12,7 +12,10 @@ class StaticHost:
     """Serves a folder until it is stopped. A CDN lets pages of other hosts read its files."""
 
     def __init__(self, folder: Path, *, is_cdn: bool = False) -> None:
-        handler = functools.partial(_OpenHandler if is_cdn else _QuietHandler, directory=str(folder))
+        self.hold = threading.Event()  # clear it, and WebAssembly files wait
+        self.hold.set()
+        kind = type("Handler", (_OpenHandler if is_cdn else _QuietHandler,), {"hold": self.hold})
+        handler = functools.partial(kind, directory=str(folder))
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()
@@ -26,6 +29,13 @@ class StaticHost:
 
 
 class _QuietHandler(SimpleHTTPRequestHandler):
+    hold: threading.Event
+
+    def do_GET(self) -> None:
+        if self.path.endswith(".wasm"):
+            self.hold.wait()
+        super().do_GET()
+
     def log_message(self, format: str, *arguments: object) -> None:
         """Write no line for each request."""
 

@@ -61,7 +61,8 @@ class Background {
 
 class BrowserEngine {
   constructor() {
-    Object.assign(this, { isLocal: true, precision: null, opening: null });
+    const note = isSecureContext ? null : TEXTS.insecure;
+    Object.assign(this, { isLocal: true, note, precision: null, opening: null });
   }
 
   async info() {
@@ -70,7 +71,7 @@ class BrowserEngine {
     return {
       model: site?.model ?? "",
       models: site ? [site.model] : [],
-      engine: opened?.engine ?? (progress ? TEXTS.downloading(progress.loaded, progress.total) : null),
+      engine: opened?.engine ?? (progress ? describeProgress(progress) : null),
       precision: opened ? this.precision : null,
       precisions: site ? Object.keys(site.precisions) : [],
     };
@@ -133,6 +134,9 @@ class BrowserEngine {
     this.opening = this.opened = this.progress = null;
   }
 }
+
+const describeProgress = ({ loaded, total }) =>
+  loaded < total ? TEXTS.downloading(loaded, total) : TEXTS.openingNetwork;
 
 async function readSite() {
   try {

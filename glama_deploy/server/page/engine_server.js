@@ -8,6 +8,7 @@
  *   `rgba` is a Uint8ClampedArray with 4 bytes a pixel, `mask` a Uint8Array with 1 for a missing pixel, and `channels`
  *   says what the picture has: 1 gray, 2 gray and alpha, 3 colour, 4 colour and alpha.
  * - `isLocal`: true if no picture leaves the browser;
+ * - `note`: a sentence that the person is told at the start, if there is one;
  * - `setToken(token)`, if the engine may fail with the code "token".
  * Errors have a `code`, a word that says which; an error without one is a fault of the page.
  */

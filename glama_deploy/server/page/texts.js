@@ -137,6 +137,10 @@ export const TEXTS = {
     return `${list.format(listed)} ${is} that this browser can read. Use JPEG, PNG or WebP.`;
   },
   downloading: (loaded, total) => `${(loaded / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB are downloaded …`,
+  openingNetwork: "Opening the network …",
+  insecure:
+    "This address is not secure, so the browser runs the network in one thread and keeps nothing for offline use. " +
+    "Open the page as https or on localhost.",
   engineFailed: (reason) =>
     reason.includes("bad_alloc")
       ? "The hole is too large for this browser. Paint and fill a smaller one first."

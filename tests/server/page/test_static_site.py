@@ -153,6 +153,7 @@ def test_the_page_is_isolated_and_says_what_runs_where(static):
     assert page.evaluate("crossOriginIsolated")
     threads = min(8, page.evaluate("navigator.hardwareConcurrency"))
     assert f"WebAssembly, {threads} thread" in page.locator("#engine").text_content()
+    expect(page.locator("#alert")).to_be_hidden()
     expect(page.locator("#privacy")).to_have_text("Pictures stay in this browser.")
 
 
@@ -256,6 +257,59 @@ def test_after_a_visit_the_site_works_without_its_host(browser, site, show, pict
         assert screen.errors == again.errors == []
     finally:
         context.close()
+        host.stop()
+
+
+#: Reads a part of the network as the page does; returns how often the progress is told.
+COUNT_PROGRESS = """async () => {
+    const base = document.baseURI;
+    const {downloadJoined} = await import(new URL("page/browser/download.js", base));
+    const site = await (await fetch(new URL("site.json", base))).json();
+    let count = 0;
+    await downloadJoined([site.precisions.fp32.weights], base, () => (count += 1));
+    return count;
+}"""
+
+
+def test_the_footer_tells_a_download_only_while_the_network_is_downloaded(browser, site, wait_until):
+    host = StaticHost(site)
+    host.hold.clear()
+    context = browser.new_context()
+    context.set_default_timeout(HANG_MILLISECONDS)
+    try:
+        page = context.new_page()
+        page.goto(host.url)
+        engine = page.locator("#engine")
+        expect(engine).to_have_text("embedded network · Opening the network …")  # the engine's own file is awaited
+        host.hold.set()
+        expect(engine).to_contain_text("ONNX Runtime Web")
+        wait_until(lambda: page.evaluate(COUNT_PROGRESS) == 0)  # the file is kept a moment after it was read
+    finally:
+        host.hold.set()
+        context.close()
+        host.stop()
+
+
+def test_a_page_of_an_insecure_address_says_why_it_has_one_thread(browser, site, show, picture):
+    """A name that leads to this machine stands for an address of the local network."""
+    options = ["--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP site.test 127.0.0.1"]
+    launched = browser.browser_type.launch(executable_path=CHROMIUM, args=options)
+    host = StaticHost(site)
+    try:
+        page = launched.new_page()
+        screen = show(page, host.url.replace("127.0.0.1", "site.test"), "ONNX Runtime Web")
+        expect(page.locator("#alert p")).to_have_text(
+            "This address is not secure, so the browser runs the network in one thread and keeps nothing for offline "
+            "use. Open the page as https or on localhost."
+        )
+        expect(page.locator("#engine")).to_contain_text("1 thread,")
+        screen.open(picture)
+        expect(page.locator("#alert")).to_be_hidden()
+        screen.drag((140, 100), (180, 120))
+        screen.status("Filled in")
+        assert screen.errors == []
+    finally:
+        launched.close()
         host.stop()
 
 

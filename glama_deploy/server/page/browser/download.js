@@ -1,6 +1,6 @@
 /** Download the parts of a site: the network, and ONNX Runtime Web. */
 
-/** Download files {path, bytes}, and return their bytes behind one another. */
+/** Download files {path, bytes}, and return their bytes behind one another. Files that were kept are no progress. */
 export async function downloadJoined(parts, base, onProgress) {
   const total = parts.reduce((sum, { bytes }) => sum + bytes, 0);
   const joined = new Uint8Array(total);
@@ -14,7 +14,7 @@ export async function downloadJoined(parts, base, onProgress) {
       if (loaded + value.length > end) throw new Error(`${path} is longer than it should be; reload the page`);
       joined.set(value, loaded);
       loaded += value.length;
-      onProgress({ loaded, total });
+      if (!answer.headers.has("Glama-Kept")) onProgress({ loaded, total });
     }
     if (loaded !== end) throw new Error(`${path} is shorter than it should be; reload the page`);
   }

@@ -72,7 +72,7 @@ async function keepCopy(cache, file, stream, headers) {
     return;
   }
   try {
-    await cache.put(file.key, new Response(bytes, { headers }));
+    await cache.put(file.key, new Response(bytes, { headers: { ...headers, "Glama-Kept": "yes" } }));
   } catch (error) {
     console.warn(`${file.url} cannot be kept for use without a network: ${error.message}`);
   }

@@ -27,6 +27,7 @@ export async function setUpModels(app) {
   };
   for (const id of ["model", "precision"]) find(id).addEventListener("change", ({ target }) => select(app, { [id]: target.value }));
   find("privacy").textContent = describePrivacy(app.engine);
+  if (app.engine.note) app.messages.warn(app.engine.note);
   await refreshInfo(app);
 }
 
