@@ -76,8 +76,10 @@ def test_the_space_serves_the_page_in_a_frame_of_its_host(monkeypatch):
 
     import httpx
 
+    from glama_deploy.server.app import make_app
+
     monkeypatch.setenv("SPACE_HOST", "user-glama.hf.space")
-    app = runpy.run_path(str(EXAMPLES / "space" / "app.py"))["app"]
+    app = make_app(runpy.run_path(str(EXAMPLES / "space" / "app.py"))["settings"])
 
     async def ask(host: str) -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=f"https://{host}") as client:

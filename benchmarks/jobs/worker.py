@@ -189,8 +189,8 @@ def _run_ours(task: Task, steps: Steps, kept: Kept) -> str:
     masks: dict[str, np.ndarray] = {}
     read, write, plan, run = folder.read_job, folder.write_job, inpainter.plan_image, inpainter.Inpainter._run
 
-    def read_and_note(job: folder.Job) -> Any:
-        picture, mask = read(job)
+    def read_and_note(job: folder.Job, *how: folder.Masks) -> Any:
+        picture, mask = read(job, *how)
         masks[job.image.stem] = mask
         return picture, mask
 

@@ -6,10 +6,10 @@ import logging
 import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
@@ -27,6 +27,11 @@ from glama_deploy.network import NetworkConfig
 from glama_deploy.system.processors import count_processors
 
 log = logging.getLogger("glama_deploy")
+
+_Made = TypeVar("_Made")
+
+#: Seconds after which a wait begins again.
+_WAIT_SECONDS = 1.0
 
 #: An image, and its mask as bool H×W.
 _Inputs = tuple[Picture, np.ndarray]
@@ -146,7 +151,7 @@ class _UnderWay:
         if self.filled is None:
             return Result(self.job, "skipped")
         try:
-            self.filled.result().result()
+            _wait_for(_wait_for(self.filled))
         except _FAILURES as error:
             return _make_failure(self.job, error)
         return Result(self.job, "written")
@@ -156,6 +161,16 @@ class _UnderWay:
         for future in (self.filled, self.read):
             if future is not None:
                 future.cancel()
+
+
+def _wait_for(future: Future[_Made]) -> _Made:
+    """Return a future's result, and answer signals meanwhile.
+
+    Python does not see a signal that comes just before a wait begins. So no wait lasts longer than a second.
+    """
+    while not wait([future], timeout=_WAIT_SECONDS).done:
+        pass
+    return future.result()
 
 
 def _begin_job(fill: Fill, job: Job, masks: Masks, fills: Executor, files: Executor, *, skip: bool) -> _UnderWay:

@@ -329,7 +329,9 @@ class OpenVINORunner(Runner):
         rewriters = [inspect.getsource(module) for module in (_REWRITERS if size else _ANY_SIZE_REWRITERS)]
         processor = self._core.get_property("CPU", "FULL_DEVICE_NAME"), sorted(cpu.features())
         isa = os.environ.get("ONEDNN_MAX_CPU_ISA"), os.environ.get("DNNL_MAX_CPU_ISA")
-        parts = (openvino.__version__, self._source, size, rewriters, sorted(self._config.items()), processor, isa)
+        forms = self._half, self._uses_channels_last, self._feeds_bases, self._multiplies_pixels
+        config = sorted(self._config.items())
+        parts = (openvino.__version__, self._source, size, rewriters, forms, config, processor, isa)
         return self._folder / f"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}{compiled_models.SUFFIX}"
 
     def _get_compiled(self, shape: tuple[int, ...]) -> tuple[tuple[int, ...], CompiledModel]:
