@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import onnxruntime
 import pytest
@@ -17,6 +19,11 @@ from glama_deploy.export.graph.network import build
 from glama_deploy.export.numerics.half import convert_to_half
 from glama_deploy.export.pipeline import Request, export
 from glama_deploy.runtime.openvino import runner as openvino
+
+
+def skip_where_a_variable_hides_instructions() -> None:
+    if os.environ.get("ONEDNN_MAX_CPU_ISA"):
+        pytest.skip("OpenVINO's DFT does not keep to ONEDNN_MAX_CPU_ISA (2026.4)")
 
 
 def run(engine: str, model, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -35,6 +42,8 @@ def run(engine: str, model, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
 @pytest.mark.parametrize(("h", "w"), [(8, 8), (7, 9), (13, 16), (16, 31), (64, 90)])
 @pytest.mark.parametrize("dynamic", [True, False], ids=["any size", "one size"])
 def test_dft_nodes_are_torch_fft(engine, h, w, dynamic):
+    if engine == "openvino":
+        skip_where_a_variable_hides_instructions()
     graph = GraphBuilder()
     fft = DftFFT(graph, None if dynamic else (h, w), like="x")
     graph.add("Identity", [fft.forward("x", 3, "rfft")], "spectrum")
@@ -97,6 +106,7 @@ def test_a_plugins_nodes_say_which_plugin_they_want(tiny):
 
 
 def test_a_bundle_with_dft_nodes_is_the_reference_on_both_engines(tiny, tmp_path):
+    skip_where_a_variable_hides_instructions()
     export(Request(tiny, tmp_path / "b", ("openvino",), fft="dft"))
     manifest = Bundle.open(tmp_path / "b").manifest
     assert manifest.fft == "dft"
