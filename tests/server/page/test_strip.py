@@ -50,7 +50,8 @@ def save_all(screen, count: int) -> dict[str, bytes]:
     return {each.suggested_filename: Path(each.path()).read_bytes() for each in found}
 
 
-def test_a_picture_whose_history_is_dropped_stays_unsaved_and_is_downloaded(short, paths, wait_until):
+def fill_two_and_drop_the_first(short, paths, wait_until) -> None:
+    """Fill two pictures and show a third, until the first picture is its result alone."""
     short.open(*paths)
     fill(short, (140, 100), (180, 120))
     step(short, "PageDown", "photo-2.png")
@@ -58,7 +59,11 @@ def test_a_picture_whose_history_is_dropped_stays_unsaved_and_is_downloaded(shor
     short.hold_encoder()
     short.let_encoder_go()
     step(short, "PageDown", "photo-3.png")
-    wait_until(lambda: short.count_encoded() == 1)  # the first picture is its result now
+    wait_until(lambda: short.count_encoded() == 1)
+
+
+def test_a_picture_whose_history_is_dropped_stays_unsaved_and_is_downloaded(short, paths, wait_until):
+    fill_two_and_drop_the_first(short, paths, wait_until)
     changed = short.page.locator("#strip .changed").evaluate_all("all => all.map(each => each.title)")
     assert changed == ["photo-1.jpg", "photo-2.png"]
     assert short.warns_at_the_end()
@@ -79,14 +84,7 @@ def test_a_picture_whose_history_is_dropped_stays_unsaved_and_is_downloaded(shor
 
 
 def test_a_result_that_is_shown_again_is_still_unsaved(short, paths, wait_until):
-    short.open(*paths)
-    fill(short, (140, 100), (180, 120))
-    step(short, "PageDown", "photo-2.png")
-    fill(short, (140, 100), (180, 120))
-    short.hold_encoder()
-    short.let_encoder_go()
-    step(short, "PageDown", "photo-3.png")
-    wait_until(lambda: short.count_encoded() == 1)
+    fill_two_and_drop_the_first(short, paths, wait_until)
     for name in ("photo-2.png", "photo-1.jpg"):
         step(short, "PageUp", name)
     assert short.warns_at_the_end()

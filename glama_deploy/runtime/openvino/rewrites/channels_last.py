@@ -22,7 +22,7 @@ import numpy as np
 from glama_deploy.node_names import COLUMN, IRFFT, MASK, RFFT, ROW, SPECTRUM
 from glama_deploy.runtime.openvino.rewrites import fourier_units, winograd
 from glama_deploy.runtime.openvino.rewrites.constants import is_constant, make_floats, make_ints, read_floats
-from glama_deploy.runtime.openvino.rewrites.layers import can_add_channels_last, get_key, is_pointwise
+from glama_deploy.runtime.openvino.rewrites.layers import Found, can_add_channels_last, get_key, is_pointwise
 from glama_deploy.runtime.openvino.rewrites.pixel_order import PixelOrder, by_columns, by_rows
 
 #: Products of a Fourier unit, there and back, that :mod:`.column_convolutions` would rewrite in a unit that is not
@@ -30,19 +30,6 @@ from glama_deploy.runtime.openvino.rewrites.pixel_order import PixelOrder, by_co
 LEFT_PRODUCTS_PER_UNIT = 2
 
 _Size = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Found:
-    """What :func:`rewrite` rewrote.
-
-    Attributes:
-        convolutions: The names of the 3×3 convolutions.
-        units: The names of the Fourier units.
-    """
-
-    convolutions: tuple[str, ...]
-    units: tuple[str, ...]
 
 
 def rewrite(model: Any, *, half: bool = False, convolutions: bool = True, units: bool = True) -> Found:

@@ -1,10 +1,24 @@
-"""Questions about nodes of OpenVINO models that rewriters ask before they compute with the channels last."""
+"""What the rewriters of OpenVINO models that compute with the channels last ask of nodes, and tell."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from glama_deploy.runtime.openvino.rewrites.constants import is_constant
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a rewriter rewrote.
+
+    Attributes:
+        convolutions: The names of the 3×3 convolutions.
+        units: The names of the Fourier units.
+    """
+
+    convolutions: tuple[str, ...]
+    units: tuple[str, ...]
 
 
 def get_key(source: Any) -> tuple[str, int]:

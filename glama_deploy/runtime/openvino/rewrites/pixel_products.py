@@ -32,7 +32,7 @@ import numpy as np
 from glama_deploy.node_names import COLUMN, IRFFT, RFFT, ROW, SPECTRUM
 from glama_deploy.runtime.openvino.rewrites import fourier_units, winograd
 from glama_deploy.runtime.openvino.rewrites.constants import is_constant, make_floats, make_ints, read_floats
-from glama_deploy.runtime.openvino.rewrites.layers import can_add_channels_last, get_key, is_pointwise
+from glama_deploy.runtime.openvino.rewrites.layers import Found, can_add_channels_last, get_key, is_pointwise
 from glama_deploy.runtime.winograd_matrices import OUTPUTS_PER_TILE, VALUES_PER_TILE, make_matrices
 
 #: Places of a tile's outputs, products of a tile, and weights of a kernel.
@@ -57,19 +57,6 @@ _LEAST_SIZE = (2, 2)
 
 #: Sizes whose inputs are kept. Those of an image of 1024×1024 pixels take 1 MB.
 _MAX_SIZES = 8
-
-
-@dataclass(frozen=True)
-class Found:
-    """What :func:`rewrite` rewrote.
-
-    Attributes:
-        convolutions: The names of the 3×3 convolutions.
-        units: The names of the Fourier units.
-    """
-
-    convolutions: tuple[str, ...]
-    units: tuple[str, ...]
 
 
 def rewrite(model: Any) -> Found:
