@@ -189,6 +189,7 @@ export function setUpCommands(app, commands) {
   };
   setUpKeys(app, Object.values(commands), run);
   setUpHelp(commands);
+  document.body.inert = false; // a click before now would have been lost
 }
 
 const isTyping = (element) => element.matches('input:not([type="range"], [type="checkbox"]), select, textarea');

@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 from fakes.recording_server import RecordingServer
 from glama_deploy.bundle import ANY_SIZE
 from glama_deploy.inpainting.boxes import Rule, Span
+from server.page.conftest import PAGE
 
 
 def read(data: bytes) -> np.ndarray:
@@ -141,6 +142,14 @@ def test_masks_are_inverted_grown_shrunk_cleared_saved_and_opened(screen, pictur
     np.testing.assert_array_equal(screen.mask(), expected)
     screen.press("Delete")
     expect(screen.page.locator("section.fill [data-command=fill]")).to_be_disabled()
+
+
+def test_a_click_before_the_script_has_run_is_not_lost(screen):
+    slow = "await new Promise((resume) => setTimeout(resume, 500));\n" + (PAGE / "main.js").read_text(encoding="utf-8")
+    screen.page.route("**/page/main.js", lambda route: route.fulfill(body=slow, content_type="text/javascript"))
+    screen.page.reload(wait_until="commit")
+    screen.page.locator("#empty [data-command=sample]").click()
+    screen.status("sample.jpg · 768 × 512")
 
 
 def test_a_cancelled_fill_leaves_the_mask_and_tells_the_server(screen, picture, server, wait_until):
