@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import io
 import re
+import shutil
 
 import numpy as np
+import pytest
 from PIL import Image
 from playwright.sync_api import expect
+from server.page.conftest import PAGE
 
 from fakes.recording_server import RecordingServer
 from glama_deploy.bundle import ANY_SIZE
 from glama_deploy.inpainting.boxes import Rule, Span
-from server.page.conftest import PAGE
 
 
 def read(data: bytes) -> np.ndarray:
@@ -142,6 +144,25 @@ def test_masks_are_inverted_grown_shrunk_cleared_saved_and_opened(screen, pictur
     np.testing.assert_array_equal(screen.mask(), expected)
     screen.press("Delete")
     expect(screen.page.locator("section.fill [data-command=fill]")).to_be_disabled()
+
+
+@pytest.mark.parametrize("name", ["mask.png", "PHOTO-mask.png", "photo_mask001.png"])
+def test_a_mask_that_is_opened_with_its_picture_becomes_the_mask(screen, picture, tmp_path, name):
+    drawn = np.zeros((240, 320), np.uint8)
+    drawn[100:140, 120:200] = 255
+    Image.fromarray(drawn).save(tmp_path / name)
+    screen.page.locator("#files").set_input_files([picture, tmp_path / name])
+    screen.status(f"{name} is the mask now.")
+    np.testing.assert_array_equal(screen.mask(), drawn > 127)
+    assert screen.page.locator("#strip li").count() == 1
+
+
+def test_a_file_named_mask_is_a_picture_where_no_picture_is_its_own(screen, picture, tmp_path):
+    names = ["mask.png", "other.png", "sky_mask.png"]
+    for name in names:
+        shutil.copy(picture, tmp_path / name)
+    screen.open(*(tmp_path / name for name in names))
+    screen.page.locator("#strip li").nth(2).wait_for()
 
 
 def test_a_click_before_the_script_has_run_is_not_lost(screen):

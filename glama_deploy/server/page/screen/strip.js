@@ -1,4 +1,5 @@
 /** The open pictures as a strip. A picture that was changed stays in memory, others are opened again when shown. */
+import { openMask } from "../commands.js";
 import { decodeFile } from "../files/decode.js";
 import { encodePicture, savePicture } from "../files/encode.js";
 import { Picture } from "../picture/picture.js";
@@ -13,8 +14,8 @@ export class Strip {
     this.app = app;
     this.nav = document.getElementById("strip");
     /**
-     * {file, name, type, picture, button}: `picture` while it is shown or has changes. An item that keeps only its result
-     * has `result`, which replaces what `file` (now the result) says of the picture, and `hasUnsavedResult`.
+     * {file, name, type, picture, mask, button}: `picture` while it is shown or has changes, `mask` a file until it has
+     * been opened on the picture. An item that keeps only its result has `result`, which replaces what `file` (now the result) says of the picture, and `hasUnsavedResult`.
      */
     this.items = [];
     this.current = null;
@@ -29,7 +30,9 @@ export class Strip {
 
   /** Add files, and show the first of them that can be read. `leftOut` has names of other files, which are told, too. */
   async add(files, leftOut = []) {
-    const items = files.map((file) => ({ file, name: file.name, type: file.type, picture: null }));
+    const masks = pairMasks(files);
+    const pictures = files.filter((file) => ![...masks.values()].includes(file));
+    const items = pictures.map((file) => ({ file, name: file.name, type: file.type, picture: null, mask: masks.get(file) }));
     items.sort((one, other) => one.name.localeCompare(other.name, undefined, { numeric: true }));
     this.items.push(...items);
     for (const item of items) this.#addButton(item);
@@ -66,6 +69,9 @@ export class Strip {
       this.current = item;
       app.messages.clear();
       app.show(picture);
+      const { mask } = item;
+      item.mask = null;
+      if (mask) await openMask(app, mask);
       item.button.scrollIntoView({ block: "nearest", inline: "nearest" });
     }
     await this.#release();
@@ -155,6 +161,20 @@ export class Strip {
       button.textContent = button.item.name; // `show` says why the file cannot be read
     }
   }
+}
+
+const stemOf = ({ name }) => name.replace(/\.\w+$/, "").toLowerCase();
+
+/** Return a Map from pictures to their masks: photo.jpg to photo_mask.png, and a lone picture to mask.png. */
+function pairMasks(files) {
+  const masks = new Map();
+  for (const file of files) {
+    const [, stem] = /^(.*?)[-_. ]?mask\d*$/.exec(stemOf(file)) ?? [];
+    const isOfFile = (other) => other !== file && (stem ? stemOf(other) === stem : files.length === 2);
+    const picture = stem === undefined ? null : files.find(isOfFile);
+    if (picture && !masks.has(picture)) masks.set(picture, file);
+  }
+  return masks;
 }
 
 const isUnsaved = ({ picture, hasUnsavedResult }) => (picture ? !picture.isSaved : Boolean(hasUnsavedResult));
