@@ -10,7 +10,10 @@ import sys
 from functools import partial
 from importlib import import_module
 
+from glama_deploy.cli.ending import end_at_once
 
+
+@end_at_once()
 def start(command: str) -> None:
     """Run a command, and end the process with its exit code.
 
