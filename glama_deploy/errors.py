@@ -30,6 +30,10 @@ class CheckpointError(GlamaError):
     """A checkpoint that is missing, damaged, of another network, or contradicts its own config."""
 
 
+class DownloadError(CheckpointError):
+    """A published checkpoint that cannot be downloaded, or whose SHA-256 is not the expected one."""
+
+
 class BundleError(GlamaError):
     """A bundle that is missing, incomplete, changed after the export, or of another schema."""
 

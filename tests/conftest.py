@@ -14,6 +14,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from PIL import Image
 
+from fakes.model_host import ModelHost
 from glama_deploy.bundle import Bundle, SizeRange
 from glama_deploy.checkpoints import formats
 from glama_deploy.errors import EngineError
@@ -207,6 +208,20 @@ def int8_bundle(tiny: Path, photos: Path, make_bundle: Callable[..., Bundle]) ->
     profile = SizeRange(min=(64, 64), opt=(128, 128), max=(256, 256), max_batch=2)
     settings = {"calibration": photos, "profile": profile, "parity": True, "parity_size": (256, 256)}
     return make_bundle(tiny, ("openvino", "trt-rtx"), precision="int8", **settings)
+
+
+@pytest.fixture
+def model_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelHost]:
+    """A host of models, on a machine with an empty cache, no file of torch.hub, and no variable about downloads."""
+    for name in ("GLAMA_OFFLINE", "HF_HUB_OFFLINE", "HF_ENDPOINT", "GLAMA_MODELS_MIRROR", "GLAMA_MODELS_CATALOGUE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("GLAMA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "127.0.0.1")
+    host = ModelHost()
+    yield host
+    host.stop()
 
 
 @pytest.fixture

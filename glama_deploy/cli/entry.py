@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
 from importlib.metadata import version
@@ -131,10 +131,8 @@ class Command:
 
     def __init__(self, name: str, function: Callable[..., int | None]) -> None:
         self._name = name
-        self._app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
-        self._app.command(name, help=escape(_join_lines(inspect.getdoc(function) or "")))(
-            _convert_interrupts(expand_groups(function))
-        )
+        self._app = _make_app()
+        _add_function(self._app, name, function)
 
     def __call__(self, arguments: Sequence[str] | None = None) -> None:
         """Run the command, and end the process with the exit code.
@@ -216,6 +214,33 @@ class Command:
         with suppress(OSError):  # a closed standard error: the message cannot be shown anywhere
             print(f"{self._name}: {escape_controls(shorten_words(message))}", file=sys.stderr)
         return code
+
+
+class CommandGroup(Command):
+    """A command with subcommands.
+
+    Args:
+        name: The name of the command.
+        help: The help text of the command, as plain text.
+        functions: The function of each subcommand, as :class:`Command` takes it.
+    """
+
+    def __init__(self, name: str, help: str, functions: Mapping[str, Callable[..., int | None]]) -> None:
+        self._name = name
+        self._app = _make_app(help=escape(_join_lines(help)))
+        self._app.callback()(lambda: None)  # a single function stays a subcommand
+        for each, function in functions.items():
+            _add_function(self._app, each, function)
+
+
+def _make_app(**settings: Any) -> typer.Typer:
+    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich", **settings)
+
+
+def _add_function(app: typer.Typer, name: str, function: Callable[..., int | None]) -> None:
+    """Add a function as a command. Its docstring is the help."""
+    help_text = escape(_join_lines(inspect.getdoc(function) or ""))
+    app.command(name, help=help_text)(_convert_interrupts(expand_groups(function)))
 
 
 def option(*names: str, help: str, **settings: Any) -> Any:  # `help` is typer's name

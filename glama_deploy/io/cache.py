@@ -12,6 +12,7 @@ from pathlib import Path
 
 import platformdirs
 
+from glama_deploy.errors import GlamaError
 from glama_deploy.io.files import remove_leftovers_once
 
 log = logging.getLogger("glama_deploy")
@@ -38,6 +39,24 @@ def folder(name: str) -> Path | None:
         _note(f"{path} is not writable")
         return None
     return path
+
+
+def find_folder(name: str) -> Path:
+    """Find a folder in the cache without creating or checking the folder.
+
+    Args:
+        name: Name of the folder.
+
+    Returns:
+        The folder, which need not exist.
+
+    Raises:
+        GlamaError: The user has no home folder.
+    """
+    try:
+        return _base() / name
+    except RuntimeError as error:
+        raise GlamaError(f"there is no place for the cache: {error}; set GLAMA_CACHE to a folder") from error
 
 
 @cache

@@ -1,0 +1,1 @@
+"""Published checkpoints: their catalogue, and the files that are downloaded, verified and kept."""
