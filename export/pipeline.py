@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast, get_args
 
@@ -34,6 +34,7 @@ from glama_deploy.bundle import (
     manifest_text,
 )
 from glama_deploy.checkpoints import formats
+from glama_deploy.checkpoints.published.references import locate
 from glama_deploy.engines.base import BuildTask
 from glama_deploy.engines.build import build as build_engine
 from glama_deploy.engines.tensorrt import build_script
@@ -52,7 +53,8 @@ class Request:
     """What to export. Sizes are (height, width) in pixels.
 
     Attributes:
-        checkpoint: The path of a checkpoint, or a name such as `default`.
+        checkpoint: The path of a checkpoint, `default`, or the name or address of a published checkpoint, as
+            :func:`glama_deploy.load` takes it.
         out: The folder of the bundle.
         targets: The targets, such as `onnx`, `openvino`, `trt` and `trt-rtx`.
         precision: The precision: `fp32`, `fp16`, `bf16` or `int8`.
@@ -148,6 +150,7 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
         GlamaError: The request or the checkpoint cannot be used. Nothing is written.
     """
     check_request(request)
+    request = replace(request, checkpoint=locate(request.checkpoint))
     step("reading the checkpoint")
     checkpoint = formats.read(request.checkpoint)
     fft = _choose_lowering(request, checkpoint.config)

@@ -68,7 +68,8 @@ def load(
 
     Args:
         model: the folder of a bundle, a checkpoint, or `default` for the embedded network. A checkpoint is exported
-            once into the user's cache.
+            once into the user's cache. Also the name of a published checkpoint (`big-lama`), `hf://OWNER/REPO/FILE`, or
+            `https://HOST/FILE#sha256=HASH`. Such a file is downloaded at the first use, verified and kept in the cache.
         backend: the engine. `auto` takes the first that is installed and opens: TensorRT, ONNX Runtime with CUDA,
             OpenVINO, ONNX Runtime on the CPU, PyTorch. Others are `openvino`, `onnxruntime`, `tensorrt`, and `torch`,
             which runs a checkpoint in PyTorch. A colon selects a provider of ONNX Runtime: `onnxruntime:cpu`, `:cuda`,
@@ -93,7 +94,7 @@ def load(
     Raises:
         GlamaError: `model` is not a path.
         BundleError: the bundle is damaged, or is not a bundle.
-        CheckpointError: the checkpoint cannot be read, or is not supported.
+        CheckpointError: the checkpoint cannot be read, cannot be downloaded, or is not supported.
         EngineError: no engine can be opened, or an argument is not supported.
     """
     from glama_deploy.loading import load_model

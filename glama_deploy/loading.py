@@ -14,6 +14,7 @@ from typing import TypeVar
 from glama_deploy import catalogue
 from glama_deploy.bundle import DEFAULT_PROFILE, MANIFEST, SCHEMA_VERSION, Bundle
 from glama_deploy.checkpoints import formats
+from glama_deploy.checkpoints.published.references import find_reference, locate
 from glama_deploy.errors import BundleError, CheckpointError, EngineError, GlamaError
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.io import cache, locks
@@ -39,7 +40,7 @@ def load_model(model: str | Path, backend: str, request: Request) -> Inpainter:
     """Open a bundle or a checkpoint on an engine.
 
     Args:
-        model: the folder of a bundle, a checkpoint, or `default`.
+        model: the folder of a bundle, a checkpoint, the name or address of a published checkpoint, or `default`.
         backend: the engine, as :func:`glama_deploy.load` takes it.
         request: how to open the engine.
 
@@ -54,6 +55,9 @@ def load_model(model: str | Path, backend: str, request: Request) -> Inpainter:
             f"model is a {type(model).__name__}; the path of a bundle or checkpoint, or 'default' is expected"
         )
     choice.check_request(backend, request)
+    if find_reference(model) is not None:
+        _check_checkpoint_request(model, backend, request)  # before a download
+        model = locate(model)
     with native_call():
         if str(model) == "default":
             return load_checkpoint(model, backend, request)
@@ -90,18 +94,8 @@ def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpain
         CheckpointError: the checkpoint cannot be read, or is not supported.
         EngineError: no engine can be opened.
     """
-    if request.precision in catalogue.PRECISIONS and catalogue.PRECISIONS[request.precision].is_quantized:
-        raise EngineError(
-            f"{model} is a checkpoint, and int8 is measured on photographs; export it with "
-            f"`export(checkpoint={model}, targets=openvino, precision=int8, calibration=PHOTOS, out=BUNDLE)`, and load "
-            "that"
-        )
-    has_graph = installed("onnx") or str(model) == "default"
-    if backend != "torch" and not has_graph and not (backend == "auto" and installed("torch")):
-        raise EngineError(
-            f"{model} is a checkpoint, which the onnx package exports first: pip install onnx, or give a bundle that "
-            "`export()` made"
-        )
+    _check_checkpoint_request(model, backend, request)
+    has_graph = _can_export(model)
     if backend == "torch" or not has_graph:
         if backend == "auto":
             log.warning("the onnx package is not installed, so the checkpoint is not exported; using PyTorch")
@@ -116,6 +110,26 @@ def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpain
         return _open_with_torch(model, request)
     _log_advice(runner, request)
     return Inpainter(runner, bundle.manifest.network)
+
+
+def _can_export(model: str | Path) -> bool:
+    """Tell whether a checkpoint can be exported here. The graph of the embedded network is there already."""
+    return installed("onnx") or str(model) == "default"
+
+
+def _check_checkpoint_request(model: str | Path, backend: str, request: Request) -> None:
+    """Raise EngineError for what no checkpoint can do here."""
+    if request.precision in catalogue.PRECISIONS and catalogue.PRECISIONS[request.precision].is_quantized:
+        raise EngineError(
+            f"{model} is a checkpoint, and int8 is measured on photographs; export it with "
+            f"`export(checkpoint={model}, targets=openvino, precision=int8, calibration=PHOTOS, out=BUNDLE)`, and load "
+            "that"
+        )
+    if backend != "torch" and not _can_export(model) and not (backend == "auto" and installed("torch")):
+        raise EngineError(
+            f"{model} is a checkpoint, which the onnx package exports first: pip install onnx, or give a bundle that "
+            "`export()` made"
+        )
 
 
 def _open(bundle: Bundle, backend: str, request: Request, open_engine: Callable[[Request], _Opened]) -> _Opened:

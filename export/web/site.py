@@ -25,6 +25,7 @@ import glama_deploy
 from glama_deploy import catalogue
 from glama_deploy.bundle import Bundle
 from glama_deploy.checkpoints import formats
+from glama_deploy.checkpoints.published.references import locate
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.export.pipeline import Outcome, Request, check_request, export
 from glama_deploy.export.samples import SAMPLE
@@ -109,6 +110,7 @@ def make_site(request: SiteRequest, step: Callable[[str], None] = lambda text: N
         GlamaError: The request or the checkpoint cannot be used, or the engine cannot be had. Nothing is written.
     """
     _check_request(request)
+    request = replace(request, export=replace(request.export, checkpoint=locate(request.export.checkpoint)))
     out = request.export.out
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

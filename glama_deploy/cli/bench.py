@@ -23,7 +23,8 @@ _JSON, _JOBS_JSON = "results.json", "jobs.json"
 
 def glama_bench(
     model: Annotated[
-        str, option("--model", help="Bundle, checkpoint, or 'default' for the embedded network.")
+        str,
+        option("--model", help="Bundle, checkpoint, name of glama-models list, or 'default' for the embedded network."),
     ] = "default",
     checkpoint: Annotated[
         Path | None, option("--ckpt", help="Checkpoint of the bundle, for PyTorch and the other peers.")
@@ -202,8 +203,10 @@ def _read_jobs(path: Path) -> JobResults:
 def _open_model(model: str, checkpoint: Path | None) -> tuple[Bundle, Path | None]:
     """Open the bundle of a model. Return the bundle and its checkpoint, which is None if only a bundle is given."""
     from glama_deploy.checkpoints.formats import DEFAULT
+    from glama_deploy.checkpoints.published.references import locate
     from glama_deploy.loading import cached_bundle
 
+    model = str(locate(model))
     check_path(Path(model))
     if (Path(model) / MANIFEST).is_file():
         return Bundle.open(model), checkpoint

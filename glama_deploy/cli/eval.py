@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from glama_deploy.bundle import parse_size
 from glama_deploy.catalogue import join_names, requested_precisions
+from glama_deploy.checkpoints.published.references import locate
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.output.console import Console
@@ -37,7 +38,8 @@ def glama_eval(
         list[str],
         option(
             "--model",
-            help="Bundle, checkpoint, 'default', telea, navier-stokes or interpolation. May be given several times. "
+            help="Bundle, checkpoint, name of glama-models list, 'default', telea, navier-stokes or interpolation. May "
+            "be given several times. "
             "MODEL@BACKEND or MODEL@BACKEND/PRECISION chooses the engine (BUNDLE@emulated/fp16: emulate TensorRT's "
             "arithmetic on a CPU). NAME=MODEL chooses the name in the table.",
         ),
@@ -133,10 +135,13 @@ def glama_eval(
         allow_engine_code=allow_engine_code,
         **({"metrics": metric} if metric else {}),
     )
-    check_arguments(asked)
+    checked = check_arguments(asked)
     # the imports take seconds, so they follow the check
     for package in ("torchmetrics", "torch_fidelity", "scipy", "matplotlib", "jinja2", "cv2"):
         require(package, package, "pip install 'glama-deploy[eval]'")
+    for spec in checked.specs:
+        if not spec.baseline:
+            locate(spec.model)  # the bar of a download must not meet the bar of the evaluation
     from glama_deploy.evaluation.evaluate import evaluate
     from glama_deploy.evaluation.records import PAGE
     from glama_deploy.evaluation.report import tables

@@ -7,6 +7,7 @@ from typing import Annotated, cast
 
 from glama_deploy.bundle import Io, parse_size
 from glama_deploy.catalogue import ENGINES, ONNX, WEB, engines_with, find_target, join_names
+from glama_deploy.checkpoints.published.references import locate
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.options.builder import BuilderOptions
 from glama_deploy.cli.options.sizes import SizeOptions
@@ -14,7 +15,7 @@ from glama_deploy.cli.options.tolerance import Tolerances, parse_tolerances
 from glama_deploy.cli.output.console import Console
 from glama_deploy.cli.output.show import Steps, print_flops, print_outcome, print_site
 from glama_deploy.errors import GlamaError
-from glama_deploy.export.pipeline import Request, export
+from glama_deploy.export.pipeline import Request, check_request, export
 from glama_deploy.export.web.ort_web import NPM_SOURCE
 from glama_deploy.export.web.site import SiteRequest, make_site
 
@@ -25,7 +26,8 @@ def glama_export(
         option(
             "--ckpt",
             help="Checkpoint: a file of this project (.safetensors, .pt), a LaMa model folder, LaMa's parameters "
-            "(.ckpt, .pt, .pth, .safetensors), TorchScript (big-lama.pt), or 'default' for the embedded network.",
+            "(.ckpt, .pt, .pth, .safetensors), TorchScript (big-lama.pt), a name of glama-models list, "
+            "hf://OWNER/REPO/FILE, https://HOST/FILE#sha256=HASH, or 'default' for the embedded network.",
         ),
     ],
     out: Annotated[
@@ -146,6 +148,9 @@ def glama_export(
         overwrite=overwrite,
     )
     console = Console()
+    if not is_site:
+        check_request(request)  # wrong options are told before a download
+    locate(ckpt)  # the bar of a download must not meet the spinner
     with Steps() as steps:
         if is_site:
             site = SiteRequest(request, tuple(precision.split(",")), ort_web or NPM_SOURCE)

@@ -36,7 +36,8 @@ def glama_inpaint(
     ],
     out: Annotated[Path, option("--out", help="Output file; for folders, the folder of the outputs.")],
     model: Annotated[
-        str, option("--model", help="Bundle, checkpoint, or 'default' for the embedded network.")
+        str,
+        option("--model", help="Bundle, checkpoint, name of glama-models list, or 'default' for the embedded network."),
     ] = "default",
     backend: Annotated[
         str,

@@ -11,6 +11,7 @@ from typing import Annotated
 from urllib.parse import quote
 
 from glama_deploy.catalogue import PRECISIONS, join_names
+from glama_deploy.checkpoints.published.references import find_reference, is_address
 from glama_deploy.cli.entry import SIGNAL_EXIT_CODE_BASE, Command, option
 from glama_deploy.cli.output.console import Console
 from glama_deploy.errors import GlamaError
@@ -38,8 +39,8 @@ def glama_serve(
         list[str],
         option(
             "--model",
-            help="Bundle, checkpoint, or 'default' for the embedded network; also NAME=PATH. Give the option several "
-            "times to let clients choose. The first is opened at the start.",
+            help="Bundle, checkpoint, name of glama-models list, or 'default' for the embedded network; also "
+            "NAME=MODEL. Give the option several times to let clients choose. The first is opened at the start.",
         ),
     ] = ["default"],  # noqa: B006 - typer copies it
     host: Annotated[
@@ -150,12 +151,14 @@ def _name_models(given: list[str]) -> dict[str, str]:
     named: dict[str, str] = {}
     for text in given:
         name, equals, path = text.partition("=")
-        if not equals or Path(text).exists():
+        if not equals or Path(text).exists() or is_address(text):
             name, path = (text if text == "default" else Path(text).stem), text
         if not name or not path or name in named:
             fault = "has no name or no path" if not name or not path else f"has the name {name} of another model"
             raise GlamaError(f"`model` {text} {fault}; give NAME=PATH with a name of its own")
         named[name] = path
+    for path in named.values():
+        find_reference(path)  # a wrong name is told before the first model opens
     return named
 
 

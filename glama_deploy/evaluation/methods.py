@@ -22,7 +22,9 @@ import numpy as np
 import glama_deploy
 from glama_deploy import catalogue
 from glama_deploy.bundle import MANIFEST, Bundle
-from glama_deploy.errors import EngineError, GlamaError
+from glama_deploy.checkpoints.published.model_list import find_near_name
+from glama_deploy.checkpoints.published.references import find_reference, is_address, locate
+from glama_deploy.errors import CheckpointError, DownloadError, EngineError, GlamaError
 from glama_deploy.evaluation.records import KNOWN, MASK, TRUTH
 from glama_deploy.inpainting.inpainter import Inpainter, Region
 from glama_deploy.io.files import check_path, sha256
@@ -45,7 +47,8 @@ class Spec:
 
     Attributes:
         label: the name in tables.
-        model: a bundle, a checkpoint, `default` or the name of a baseline.
+        model: a bundle, a checkpoint, the name or address of a published checkpoint, `default`, or the name of a
+            baseline.
         backend: the backend, `auto` or EMULATED.
         precision: the precision, or `auto`.
         allow_engine_code: see :func:`glama_deploy.load`.
@@ -103,11 +106,7 @@ def parse_methods(
     for text in models:
         name, model, how = _split_text(text)
         check_path(Path(model))
-        if model not in BASELINES and model != "default" and not Path(model).exists():
-            raise GlamaError(
-                f"`models` {text}: no bundle or checkpoint at {model}; a path, 'default', {', '.join(BASELINES)}: one "
-                "of these is expected"
-            )
+        _check_model(text, model)
         label = name or _derive_label(model)
         if model in BASELINES and how:
             raise GlamaError(f"`models` {text}: {model} runs on no engine; leave out @{how}")
@@ -134,14 +133,38 @@ def parse_methods(
     return specs
 
 
+def _check_model(text: str, model: str) -> None:
+    """Raise GlamaError where a model is neither a baseline, `default`, a path that exists nor a published model."""
+    if model in BASELINES or model == "default" or Path(model).exists():
+        return
+    try:
+        if find_reference(model) is not None:
+            return
+    except DownloadError as error:
+        raise GlamaError(f"`models` {text}: {error}") from error
+    except CheckpointError:  # an unknown name, for which more is expected here
+        pass
+    near = find_near_name(Path(model).name)
+    hint = f"is {near} meant? " if near else ""
+    raise GlamaError(
+        f"`models` {text}: no bundle or checkpoint at {model}; {hint}a path, 'default', a name that glama-models list "
+        f"shows, {', '.join(BASELINES)}: one of these is expected"
+    )
+
+
 def _split_text(text: str) -> tuple[str, str, str]:
     """Split a text into the name, the model and how it is run. A path that exists is not split.
+
+    An address has `=` and `@` of its own: `https://HOST/FILE#sha256=HASH`, `hf://OWNER/REPO@REVISION/FILE`.
 
     Raises:
         GlamaError: a part of the text is empty.
     """
-    name, equals, rest = text.partition("=") if "=" in text and not os.path.exists(text) else ("", "", text)
+    has_name = "=" in text and not os.path.exists(text) and not is_address(text)
+    name, equals, rest = text.partition("=") if has_name else ("", "", text)
     model, at, how = rest.rpartition("@") if "@" in rest and not os.path.exists(rest) else (rest, "", "")
+    if is_address(rest) and re.split("[:/]", how)[0] not in ("auto", "torch", EMULATED, *catalogue.backends()):
+        model, at, how = rest, "", ""
     if not model or (equals and not name) or (at and not how):
         raise GlamaError(f"`models` is {text!r}; [NAME=]MODEL[@BACKEND[/PRECISION]] is expected, no part empty")
     return name, model, how
@@ -167,7 +190,7 @@ def compute_digest(spec: Spec) -> str:
     if spec.baseline:
         return ""
     manifest = Path(spec.model) / MANIFEST
-    return sha256(manifest) if manifest.is_file() else read_digests(spec.model).combined
+    return sha256(manifest) if manifest.is_file() else read_digests(locate(spec.model)).combined
 
 
 def open_method(spec: Spec, threads: int, region: Region = "full") -> Method:

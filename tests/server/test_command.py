@@ -90,6 +90,15 @@ def test_it_tells_the_address_and_the_engine_and_ends_at_sigterm(start):
     assert json.loads(log)["path"] == "/v1/info"
 
 
+def test_a_published_model_is_downloaded_and_served_under_its_name(start, tiny, model_host, tmp_path):
+    model = {"name": "little", "content": tiny.read_bytes(), "file": "little.safetensors"}
+    catalogue = model_host.write_catalogue(tmp_path / "models.json", model)
+    process = start(model="little", GLAMA_MODELS_CATALOGUE=str(catalogue))
+    assert httpx.get(f"{process.url}/v1/info").json()["model"] == "little"
+    assert "glama-serve: note: downloading little (" in process.said
+    assert len(model_host.asked) == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_what_was_begun_is_finished_and_streams_of_events_end(start, number, encode):
     process = start("--queue", "2")
