@@ -61,14 +61,11 @@ def _gpu_here() -> bool:
 
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No test reads or fills the user's cache."""
-    before = os.environ.get("GLAMA_CACHE")
-    os.environ["GLAMA_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    yield
-    if before is None:
-        del os.environ["GLAMA_CACHE"]
-    else:
-        os.environ["GLAMA_CACHE"] = before
+    """No test reads or fills the user's cache, or downloads a model. The fixture `model_host` allows downloads."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GLAMA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("GLAMA_OFFLINE", "1")
+        yield
 
 
 @pytest.fixture(autouse=True)

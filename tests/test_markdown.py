@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from glama_deploy.cli import bench, build, demo, export, inpaint, masks, serve, train
+from glama_deploy.cli import bench, build, demo, export, inpaint, masks, models, serve, train
 from glama_deploy.cli import eval as evaluation
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +26,7 @@ COMMANDS = {
     "export": export,
     "inpaint": inpaint,
     "masks": masks,
+    "models": models,
     "serve": serve,
     "train": train,
 }
@@ -51,8 +52,9 @@ def test_every_link_and_picture_is_a_file(file):
 
 
 def list_options(command: str) -> set[str]:
-    """Return the options of a command, with both names of a switch."""
-    parameters = typer.main.get_command(COMMANDS[command].main._app).params
+    """Return the options of a command and its subcommands, with both names of a switch."""
+    root = typer.main.get_command(COMMANDS[command].main._app)
+    parameters = [each for found in (root, *getattr(root, "commands", {}).values()) for each in found.params]
     return {name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)}
 
 

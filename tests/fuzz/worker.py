@@ -32,6 +32,7 @@ def work(name: str, base: Path, folder: Path, connection: Connection) -> None:
         path.mkdir()
     _redirect_output(output)
     os.environ |= {"TMPDIR": str(temporary), "HOME": str(folder), "GLAMA_CACHE": str(folder / "cache")}
+    os.environ["GLAMA_OFFLINE"] = "1"  # an odd argument may be the name of a published model
     tempfile.tempdir = None  # so that TMPDIR is read again
     subject = load_subject(name)
     resource.setrlimit(resource.RLIMIT_CORE, _NO_CORE)
