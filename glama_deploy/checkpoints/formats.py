@@ -1,7 +1,8 @@
 """Read four formats of generator checkpoints, and write two.
 
 1. Our own format: safetensors with the config in the metadata, or `.pt` with `{"config": …, "state_dict": …}`.
-2. A LaMa model folder: `config.yaml`, and `models/best.ckpt` with the generator under `generator.`.
+2. A LaMa model folder: `config.yaml`, and `models/best.ckpt` with the generator under `generator.`. The zip archive in
+   which the folder is downloaded is read as it is (:mod:`glama_deploy.checkpoints.archives`).
 3. Bare parameters under LaMa's names with any prefix. Names and shapes imply the config.
 4. TorchScript (`big-lama.pt`), of which only the parameters are read. The code is never run, but
    :mod:`glama_deploy.checkpoints.script_code` searches its text for settings that are not supported.
@@ -21,14 +22,15 @@ import math
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import safetensors.numpy
 
-from glama_deploy.checkpoints import file_kinds, lama_config, safetensors_file, script_code, torch_zip
+from glama_deploy.checkpoints import archives, file_kinds, lama_config, safetensors_file, script_code, torch_zip
 from glama_deploy.checkpoints.parameters import STEM, check_shapes, find_config, sample
 from glama_deploy.checkpoints.stored_tensors import FLOAT_TYPES, StoredTensor
 from glama_deploy.errors import CheckpointError
@@ -82,12 +84,16 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class _Source:
-    """The content of a file before the checks: named tensors that are not read yet, and the declared config."""
+    """The content of a file before the checks: named tensors that are not read yet, and the declared config.
+
+    An archive is the file that the user has. Its unpacked checkpoint is `file`.
+    """
 
     file: Path
     kind: str
     declared: dict[str, Any] | None
     tensors: dict[str, StoredTensor]
+    archive: Path | None = None
 
 
 def read(path: str | Path) -> Checkpoint:
@@ -106,15 +112,18 @@ def read(path: str | Path) -> Checkpoint:
             names the parameters or the field.
     """
     path = DEFAULT if str(path) == "default" else Path(path)
-    source = _open(path)
-    with torch_zip.name_in_errors(source.file):
-        found = _find_generator(source.tensors)
-        config = find_config({name: tensor.shape for name, tensor in found.items()}, source.declared)
-        values_in_all = sum(math.prod(tensor.shape) for tensor in found.values())
-        if values_in_all > source.file.stat().st_size:  # no type is smaller than a byte
-            raise CheckpointError(f"the file has {values_in_all} values in fewer bytes; fetch or save the file again")
-        weights = {name: _read_values(name, found[name]) for name in parameter_shapes(config)}
-    return Checkpoint(path, source.kind, sha256(source.file), config, weights)
+    with ExitStack() as unpacked:
+        source = _open(path, unpacked)
+        with torch_zip.name_in_errors(source.file):
+            found = _find_generator(source.tensors)
+            config = find_config({name: tensor.shape for name, tensor in found.items()}, source.declared)
+            values_in_all = sum(math.prod(tensor.shape) for tensor in found.values())
+            if values_in_all > source.file.stat().st_size:  # no type is smaller than a byte
+                raise CheckpointError(
+                    f"the file has {values_in_all} values in fewer bytes; fetch or save the file again"
+                )
+            weights = {name: _read_values(name, found[name]) for name in parameter_shapes(config)}
+        return Checkpoint(path, source.kind, sha256(source.archive or source.file), config, weights)
 
 
 def find_weights_file(path: str | Path) -> Path:
@@ -211,10 +220,26 @@ def save(path: str | Path, config: NetworkConfig, weights: Mapping[str, np.ndarr
 # ---------------------------------------------------------------- open a file of each format
 
 
-def _open(path: Path) -> _Source:
+def _open(path: Path, unpacked: ExitStack) -> _Source:
+    """Open a checkpoint of any format. Entries of an archive stay unpacked until the stack is closed."""
     if os.path.isdir(path):
         return _open_lama_folder(path)
     _check_is_file(path)
+    member = archives.find_member(path) if file_kinds.identify(path) == "zip" else None
+    return _open_file(path) if member is None else _open_archive(path, member, unpacked)
+
+
+def _open_archive(path: Path, member: archives.Member, unpacked: ExitStack) -> _Source:
+    names = [member.weights] if member.config is None else [member.weights, member.config]
+    files = [unpacked.enter_context(archives.unpack(path, name)) for name in names]
+    shown = {file: f"{path}: {excerpt(name)}" for file, name in zip(files, names, strict=True)}
+    unpacked.enter_context(archives.name_members(shown))
+    declared = None if member.config is None else lama_config.read(files[1])
+    source = replace(_open_file(files[0]), archive=path)
+    return source if declared is None else replace(source, kind="LaMa folder", declared=declared)
+
+
+def _open_file(path: Path) -> _Source:
     kind = file_kinds.identify(path)
     if kind == "safetensors":
         return _open_safetensors(path)
@@ -260,8 +285,7 @@ def _open_lama_folder(folder: Path) -> _Source:
         if not file.is_file():
             raise CheckpointError(f"{folder} has no {file.relative_to(folder)}; a LaMa model folder is expected")
     declared = lama_config.read(config_file)
-    source = _open(weights_file)
-    return _Source(source.file, "LaMa folder", declared, source.tensors)
+    return replace(_open_file(weights_file), kind="LaMa folder", declared=declared)
 
 
 # ---------------------------------------------------------------- find the parameters among the tensors

@@ -121,7 +121,7 @@ def read_zip(path: Path) -> Any:
         CheckpointError: The archive is damaged, truncated, compressed, not one of torch, from a big-endian machine, or
             exceeds a bound of this module.
     """
-    with _report_damage(path), zipfile.ZipFile(path) as archive:
+    with report_damage(path), zipfile.ZipFile(path) as archive:
         entries = {info.filename: info for info in archive.infolist()}
         if len(entries) < len(archive.infolist()):  # of two entries with one name, readers choose different ones
             raise CheckpointError(f"{path} has two entries of one name; save the checkpoint again")
@@ -146,7 +146,7 @@ def read_zip(path: Path) -> Any:
         name = f"{root}/data/{key}"
         if name not in entries:
             raise CheckpointError(f"{path}: a tensor's storage, data/{excerpt(key)}, is missing; the file is damaged")
-        with _report_damage(f"{path}: data/{excerpt(key)}"):
+        with report_damage(f"{path}: data/{excerpt(key)}"):
             return _read_stored(path, entries[name])
 
     with name_in_errors(path):
@@ -167,7 +167,7 @@ def read_code(path: Path) -> bytes:
     """
     parts: list[bytes] = []
     room = MAX_CODE_BYTES
-    with _report_damage(path), zipfile.ZipFile(path) as archive:
+    with report_damage(path), zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if "/code/" in name and name.endswith(".py"):
                 parts.append(_read_head(archive, name, room + 1))
@@ -198,11 +198,11 @@ def read_legacy(path: Path) -> Any:
         if key not in places:
             raise CheckpointError(f"{path}: a tensor's storage is missing; the file is damaged")
         start, length = places[key]
-        with _report_damage(path), path.open("rb") as file:
+        with report_damage(path), path.open("rb") as file:
             file.seek(start)
             return file.read(length)
 
-    with _report_damage(path), path.open("rb") as file:
+    with report_damage(path), path.open("rb") as file:
         stream = io.BytesIO(file.read(min(MAX_PICKLE_BYTES, path.stat().st_size)))
     sizes: dict[str, int] = {}
     with name_in_errors(path):
@@ -268,8 +268,6 @@ def _find_root(path: Path, entries: Mapping[str, Any]) -> str:
     roots = [name[: -len("/data.pkl")] for name in entries if name.endswith("/data.pkl")]
     if len(roots) == 1:
         return roots[0]
-    if any(name.endswith("models/best.ckpt") for name in entries):
-        raise CheckpointError(f"{path} is a zip of a LaMa model folder; unpack the zip and give the folder")
     sample = ", ".join(excerpt(name, 40) for name in list(entries)[:3]) or "nothing"
     raise CheckpointError(f"{path} is a zip of {sample}, without a torch data.pkl; a checkpoint is expected")
 
@@ -299,8 +297,18 @@ def _read_stored(path: Path, info: zipfile.ZipInfo) -> bytes:
 
 
 @contextmanager
-def _report_damage(place: Any) -> Iterator[None]:
-    """Turn exceptions of readers of a damaged file into a CheckpointError."""
+def report_damage(place: Path | str) -> Iterator[None]:
+    """Turn exceptions of readers of a damaged file into a CheckpointError.
+
+    Args:
+        place: The file, or a part of the file, for the message.
+
+    Yields:
+        None.
+
+    Raises:
+        CheckpointError: The block raised an exception of a reader.
+    """
     try:
         yield
     except _DAMAGE as error:
@@ -335,7 +343,7 @@ def _place_storages(path: Path, start: int, keys: list[str], sizes: Mapping[str,
     """Return the offset and the length of each storage in bytes. Each storage follows its number of elements."""
     places = {}
     size = path.stat().st_size
-    with _report_damage(path), path.open("rb") as file:
+    with report_damage(path), path.open("rb") as file:
         for key in keys:
             if key not in sizes or key in places:
                 raise CheckpointError("the list of storages does not fit the tensors; the file is damaged")

@@ -25,8 +25,8 @@ def glama_export(
         str,
         option(
             "--ckpt",
-            help="Checkpoint: a file of this project (.safetensors, .pt), a LaMa model folder, LaMa's parameters "
-            "(.ckpt, .pt, .pth, .safetensors), TorchScript (big-lama.pt), a name of glama-models list, "
+            help="Checkpoint: a file of this project (.safetensors, .pt), a LaMa model folder or its zip, LaMa's "
+            "parameters (.ckpt, .pt, .pth, .safetensors), TorchScript (big-lama.pt), a name of glama-models list, "
             "hf://OWNER/REPO/FILE, https://HOST/FILE#sha256=HASH, or 'default' for the embedded network.",
         ),
     ],

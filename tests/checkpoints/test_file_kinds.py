@@ -113,7 +113,6 @@ def test_a_tar_archive_is_identified_in_the_error(tmp_path):
 @pytest.mark.parametrize(
     ("names", "says"),
     [
-        (["big-lama/config.yaml", "big-lama/models/best.ckpt"], "zip of a LaMa model folder; unpack the zip"),
         (["a.npy", "b.npy"], r"zip of a\.npy, b\.npy, without a torch data\.pkl"),
         ([], "damaged, truncated or not a checkpoint"),
         (["a/data.pkl", "b/data.pkl"], "without a torch data"),
