@@ -28,7 +28,10 @@ def glama_train(
         ),
     ] = None,
     resume: Annotated[bool, option("--resume", help="Continue from the last checkpoint in the folder.")] = False,
-    weights: Annotated[Path | None, option("--weights", help="Checkpoint whose generator is fine-tuned.")] = None,
+    weights: Annotated[
+        str | None,
+        option("--weights", help="Checkpoint, or name of glama-models list, whose generator is fine-tuned."),
+    ] = None,
     device: Annotated[str, option("--device", help="Device: auto, cpu or cuda.")] = "auto",
     processes: Annotated[
         int,

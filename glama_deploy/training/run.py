@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from glama_deploy.checkpoints import torch_zip
+from glama_deploy.checkpoints.published.references import locate
 from glama_deploy.errors import GlamaError
 from glama_deploy.io.files import atomic_file
 from glama_deploy.text.excerpts import excerpt
@@ -46,7 +47,7 @@ def train(
     out: Path,
     *,
     resume: bool = False,
-    weights: Path | None = None,
+    weights: str | Path | None = None,
     device: str = "auto",
     processes: int = 1,
     on_step: Callable[[int, Scalars], None] = lambda step, scalars: None,
@@ -57,7 +58,7 @@ def train(
         asked: The config.
         out: The run's folder.
         resume: Continue from the last checkpoint in the folder.
-        weights: A checkpoint with whose generator a new run begins.
+        weights: A checkpoint with whose generator a new run begins, or the name or address of a published checkpoint.
         device: `auto`, `cpu` or `cuda`.
         processes: Number of processes that share each batch. Under torchrun, torchrun's number is used. The first
             process writes.
@@ -82,9 +83,10 @@ def train(
         )
     if weights is not None and resume:
         raise GlamaError("`weights` is set beside `resume=True`, but a resumed run has its own weights; leave one out")
+    source = None if weights is None else Path(locate(weights))
     trainer = Trainer(asked, _launch(asked, device, processes))
-    if weights is not None:
-        trainer.start_from(weights)
+    if source is not None:
+        trainer.start_from(source)
     squares = Squares(asked.data.train, asked.data, asked.optimization.seed)
     if asked.data.valid:
         Squares(asked.data.valid, asked.data, seed=0)  # checks the photographs before training begins

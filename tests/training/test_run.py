@@ -150,6 +150,18 @@ def test_a_run_may_begin_with_the_generator_of_another(photos, tmp_path):
     assert checkpoints.read(last)["training"]["step"] == 3
 
 
+def test_a_run_may_begin_with_a_published_network(photos, tmp_path, model_host, monkeypatch):
+    first = train(asked(photos, optimization__steps=1), tmp_path / "first", device="cpu")
+    catalogue = model_host.write_catalogue(tmp_path / "models.json", {"name": "little", "content": first.read_bytes()})
+    monkeypatch.setenv("GLAMA_MODELS_CATALOGUE", str(catalogue))
+    last = train(asked(photos, optimization__steps=1), tmp_path / "next", weights="little", device="cpu")
+    assert checkpoints.read(last)["training"]["step"] == 1
+    assert len(model_host.asked) == 1
+    with pytest.raises(GlamaError, match=r"no published model of this name; is little meant\?"):
+        train(asked(photos, optimization__steps=1), tmp_path / "other", weights="litle", device="cpu")
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize(
     ("schedule", "warm_up", "expected"),
     [("constant", 0, {0: 1, 50: 1, 99: 1}), ("cosine", 0, {0: 1, 50: 0.5}), ("cosine", 9, {0: 0.1, 50: 0.5})],
