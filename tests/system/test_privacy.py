@@ -86,3 +86,11 @@ def test_nncf_opens_no_internet_socket(tmp_path):
     trace = tmp_path / "trace"
     run(IMPORT_NNCF, home=tmp_path / "home", trace=trace)
     assert internet(trace) == []
+
+
+def test_huggingface_hub_reports_nothing():
+    pytest.importorskip("huggingface_hub")
+    program = "import glama_deploy, huggingface_hub.constants as c; print(c.HF_HUB_DISABLE_TELEMETRY)"
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_DISABLE_TELEMETRY"}
+    child = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert child.stdout.strip() == "True"

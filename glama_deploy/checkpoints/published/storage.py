@@ -51,8 +51,10 @@ def find(remote: RemoteFile) -> Path | None:
     if is_shared and _is_right(shared, remote):
         _note_use(remote.subject, shared)
         return shared
-    if os.path.isfile(remote.path) and _is_right(remote.path, remote):
-        return remote.path
+    if os.path.isfile(remote.path):
+        if _is_right(remote.path, remote):
+            return remote.path
+        log.warning("%s was changed since its download; the file is not used", remote.path)
     if is_shared:
         log.warning("%s does not have the SHA-256 of %s; the file is neither used nor changed", shared, remote.subject)
     return None
@@ -128,11 +130,7 @@ def pull(remote: RemoteFile, patience: Patience | None = None) -> Path:
             if remote.path.is_file():  # another process was faster, or the file is damaged
                 if _is_right(remote.path, remote):
                     return remote.path
-                log.warning(
-                    "%s was changed since its download and is downloaded again; it is kept as %s",
-                    remote.path,
-                    _put_aside(remote.path).name,
-                )
+                log.warning("%s is kept as %s", remote.path, _put_aside(remote.path).name)
             folder.mkdir(exist_ok=True)
             _download_from_any(remote, urls, patience or Patience())
             remote.part.replace(remote.path)
