@@ -27,7 +27,8 @@ def glama_bench(
         option("--model", help="Bundle, checkpoint, name of glama-models list, or 'default' for the embedded network."),
     ] = "default",
     checkpoint: Annotated[
-        Path | None, option("--ckpt", help="Checkpoint of the bundle, for PyTorch and the other peers.")
+        str | None,
+        option("--ckpt", help="Checkpoint of the bundle, or name of glama-models list, for PyTorch and other peers."),
     ] = None,
     subjects: Annotated[
         list[str] | None,
@@ -97,7 +98,7 @@ def glama_bench(
     if unknown:
         raise GlamaError(f"--subject is {unknown[0]!r}; expected {', '.join(SUBJECTS)}, or one of ours with @5 behind")
     asked = [parse_size(text, "--size") for text in sizes or ["512x512"]]
-    bundle, checkpoint = _open_model(model, checkpoint)
+    bundle, weights = _open_model(model, checkpoint)
     if out is not None:
         _check_out(out, out / _JSON, overwrite)
     console, progress = Console(width=130), Console(stderr=True, style="dim")
@@ -105,7 +106,7 @@ def glama_bench(
     # one line for each step: an animated spinner would change the measured times
     found = bench.measure(
         bundle,
-        checkpoint,
+        weights,
         subjects or SUBJECTS,
         asked,
         batches or [1],
@@ -134,7 +135,7 @@ class _JobOptions:
     """The options of --jobs."""
 
     model: str
-    checkpoint: Path | None
+    checkpoint: str | None
     subjects: list[str] | None
     letters: list[str] | None
     scale: float
@@ -200,17 +201,18 @@ def _read_jobs(path: Path) -> JobResults:
         raise GlamaError(f"{path} is damaged or of another version; choose another folder") from error
 
 
-def _open_model(model: str, checkpoint: Path | None) -> tuple[Bundle, Path | None]:
+def _open_model(model: str, checkpoint: str | None) -> tuple[Bundle, Path | None]:
     """Open the bundle of a model. Return the bundle and its checkpoint, which is None if only a bundle is given."""
     from glama_deploy.checkpoints.formats import DEFAULT
     from glama_deploy.checkpoints.published.references import locate
     from glama_deploy.loading import cached_bundle
 
     model = str(locate(model))
+    given = None if checkpoint is None else Path(locate(checkpoint))
     check_path(Path(model))
     if (Path(model) / MANIFEST).is_file():
-        return Bundle.open(model), checkpoint
-    return cached_bundle(model), checkpoint or (DEFAULT if model == "default" else Path(model))
+        return Bundle.open(model), given
+    return cached_bundle(model), given or (DEFAULT if model == "default" else Path(model))
 
 
 def _check_out(out: Path, file: Path, overwrite: bool) -> None:

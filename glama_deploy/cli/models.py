@@ -70,7 +70,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
         ("SHA-256", model.sha256),
         *(("address", url) for url in model.urls),
         ("here", _format_state(state)),
-        ("path", str(state.path or remote.path)),
+        ("path", str(state.path if state.name == "shared" else remote.path)),
     ]
     console = Console()
     for label, value in rows:

@@ -22,6 +22,9 @@ _BUILT_IN = Path(__file__).with_name("models.json")
 #: A name that no path has: without a separator and without a scheme.
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
+#: The name of a file that a download may have on this machine.
+FILE_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9._+@~-]{0,199}$"
+
 
 class PublishedModel(FrozenModel):
     """A published checkpoint.
@@ -42,7 +45,7 @@ class PublishedModel(FrozenModel):
     good_at: str = Field(min_length=1, max_length=200)
     licence: str = Field(min_length=1, max_length=60)
     page: str = Field(pattern=r"^https?://")
-    file: str = Field(pattern=NAME_PATTERN)
+    file: str = Field(pattern=FILE_PATTERN)
     size_bytes: int = Field(gt=0)
     is_size_exact: bool = True
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")

@@ -17,7 +17,13 @@ from urllib.parse import unquote, urldefrag, urlsplit
 from glama_deploy.checkpoints.published import hub
 from glama_deploy.checkpoints.published.addresses import check_address
 from glama_deploy.checkpoints.published.hub import HubFile
-from glama_deploy.checkpoints.published.model_list import NAME_PATTERN, PublishedModel, find_near_name, read_models
+from glama_deploy.checkpoints.published.model_list import (
+    FILE_PATTERN,
+    NAME_PATTERN,
+    PublishedModel,
+    find_near_name,
+    read_models,
+)
 from glama_deploy.checkpoints.published.remote_file import RemoteFile
 from glama_deploy.errors import CheckpointError, DownloadError
 from glama_deploy.text.excerpts import excerpt
@@ -82,7 +88,7 @@ def find_reference(model: str | Path) -> RemoteFile | HubFile | None:
     if text == "default" or os.path.lexists(text):
         return None
     if not is_address(text):
-        if not re.match(NAME_PATTERN, text):
+        if not re.fullmatch(NAME_PATTERN, text):
             return None
         if text not in read_models():
             raise CheckpointError(
@@ -154,6 +160,6 @@ def _parse_address(text: str) -> RemoteFile | HubFile:
             "hexadecimal digits"
         )
     file = unquote(urlsplit(url).path).rpartition("/")[2]
-    if not re.match(NAME_PATTERN, file):
+    if not re.fullmatch(FILE_PATTERN, file):
         raise DownloadError(f"{excerpt(url, 200)} does not end in the name of a file; give the file's own address")
     return RemoteFile(file, file, match[1].lower(), (url,))

@@ -18,7 +18,7 @@ from typing import Literal
 from glama_deploy.checkpoints.published import addresses, progress
 from glama_deploy.checkpoints.published.remote_file import RemoteFile, format_megabytes, format_size
 from glama_deploy.checkpoints.published.transfer import AddressFailedError, Patience, Transfer, download
-from glama_deploy.errors import DownloadError
+from glama_deploy.errors import DownloadError, GlamaError
 from glama_deploy.io import locks
 from glama_deploy.io.files import PREFIX, flush_folder, remove_leftovers_once, sha256, write_error
 
@@ -137,7 +137,8 @@ def pull(remote: RemoteFile, patience: Patience | None = None) -> Path:
             remote.part.with_name(f"{remote.part.name}.json").unlink(missing_ok=True)
             flush_folder(folder)
     except OSError as error:
-        raise write_error(Path(error.filename or folder), error) from error
+        reason = write_error(Path(error.filename or folder), error)
+        raise GlamaError(f"{reason} (GLAMA_CACHE names another folder for the cache)") from error
     return remote.path
 
 

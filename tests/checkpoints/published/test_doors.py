@@ -108,6 +108,7 @@ def test_inpainting_takes_a_name(host, tmp_path, capsys):
 def test_a_benchmark_takes_a_name(host, tiny):
     bundle, checkpoint = bench._open_model("little", None)
     assert formats.read(checkpoint).config == bundle.manifest.network
+    assert bench._open_model(str(tiny), "little")[1] == checkpoint
     assert len(host.asked) == 1
 
 

@@ -72,6 +72,7 @@ def test_an_unknown_name_is_told_with_the_near_one(name, near):
         (f"https://host:port/x.pt#sha256={HASH}", "is not a web address"),
         (f"https://host/a b.pt#sha256={HASH}", "is not a web address"),
         (f"https://host/#sha256={HASH}", "does not end in the name of a file"),
+        (f"https://host/x.pt%0A#sha256={HASH}", "does not end in the name of a file"),
         (f"https://host/..%2f..%2fetc%2f.x#sha256={HASH}", "does not end in the name of a file"),
         ("ftp://host/x.pt", "has the scheme ftp; a path, a name that glama-models list shows, hf://OWNER/REPO/FILE"),
         ("s3://bucket/x.pt", "has the scheme s3; a path"),
