@@ -143,7 +143,7 @@ def int8_cases(
 
 def _read_photo(path: Path) -> np.ndarray:
     """Read a photo, uint8 [H, W, 3]. Raise GlamaError if it is not an image, or too small to inpaint."""
-    rgb = images.read_image(path).rgb
+    rgb = images.read_bytes(path)
     height, width = rgb.shape[:2]
     if min(height, width) < MIN_SIDE:
         raise GlamaError(f"{path} is {height}x{width}; calibration takes photos of at least {MIN_SIDE}x{MIN_SIDE}")

@@ -19,7 +19,7 @@ from glama_deploy.evaluation.metrics.registry import MetricName
 from glama_deploy.frozen import FrozenModel
 from glama_deploy.inpainting.inpainter import Region
 from glama_deploy.io.files import check_path, sha256
-from glama_deploy.io.images import SUFFIXES, read_image
+from glama_deploy.io.images import SUFFIXES, read_bytes
 from glama_deploy.masks import RANDOM_TYPES, TYPES, by_name
 
 
@@ -223,7 +223,7 @@ def read_truth(path: Path, size: tuple[int, int] | None) -> np.ndarray:
     Raises:
         ImageError: the file is damaged or refused.
     """
-    rgb = read_image(path).rgb
+    rgb = read_bytes(path)
     if size is None:
         return rgb
     image, (height, width) = Image.fromarray(rgb), size

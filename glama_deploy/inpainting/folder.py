@@ -199,7 +199,7 @@ def _has_room(under_way: Iterable[_UnderWay], job: Job) -> bool:
 def _count_pixels(path: Path) -> int:
     """Return the number of pixels in an image file's header; 0 if the header cannot be read."""
     try:
-        height, width = decoding.read_size(path)
+        height, width = decoding.read_size(path, further=True)
     except ImageError:
         return 0
     return height * width
@@ -255,9 +255,9 @@ def read_job(job: Job, masks: Masks = AS_THEY_ARE) -> _Inputs:
     images.check_suffix(job.out)
     if job.mask is None:
         raise ImageError(f"{job.image} has no mask: the folder of masks has no {job.expected_mask}")
-    stored = decoding.read_size(job.image), decoding.read_size(job.mask)
+    stored = decoding.read_size(job.image, further=True), decoding.read_size(job.mask)
     _check_sizes(job, *stored)
-    picture, mask = images.read_image(job.image), read_mask(job.mask, masks.rule)
+    picture, mask = images.read_image(job.image, job.files), read_mask(job.mask, masks.rule)
     images.check_format(job.out, picture)
     size = picture.rgb.shape[:2]
     if mask.shape != size:
@@ -354,4 +354,4 @@ def write_job(job: Job, picture: Picture) -> None:
         job.out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_error(job.out, error) from error
-    images.write_image(job.out, picture)
+    images.write_image(job.out, picture, job.files)

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from glama_deploy.errors import GlamaError
 from glama_deploy.io import images
 from glama_deploy.io.files import check_overwrite, check_path, check_writable
+from glama_deploy.io.images import AS_THE_INPUT, FileRule
 
 #: Format of the outputs of a folder. keep: that of each image.
 OutputFormat = Literal["keep", "png", "jpg", "webp"]
@@ -30,12 +31,14 @@ class Job:
         mask: path of the mask; None if the folder of masks has no mask for the image.
         out: path of the output.
         expected_mask: names of masks that would have been taken, for messages.
+        files: how the image is read, and how the output is written.
     """
 
     image: Path
     mask: Path | None
     out: Path
     expected_mask: str = ""
+    files: FileRule = AS_THE_INPUT
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,7 @@ def pair_jobs(image: Path, mask: Path, out: Path, *, overwrite: bool = False, ru
     jobs = _pair_folder(image, mask, out, rule)
     if not jobs:
         left = "".join(f"; it has {part}" for part in describe_left_out(image, mask, out, rule))
-        raise GlamaError(f"{image} has no images ({', '.join(sorted(images.SUFFIXES))}){left}")
+        raise GlamaError(f"{image} has no images ({', '.join(sorted(images.READ_SUFFIXES))}){left}")
     check_writable(out)
     return jobs
 
@@ -237,7 +240,7 @@ def _find_kind(path: Path) -> Literal["file", "folder"] | None:
 
 def _is_image(path: Path) -> bool:
     """Return whether an entry of a folder is an image, by its name."""
-    return path.suffix.lower() in images.SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+    return path.suffix.lower() in images.READ_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
 
 
 def _is_other_file(path: Path) -> bool:

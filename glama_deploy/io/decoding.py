@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, PngImagePlugin
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -23,7 +23,9 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from glama_deploy import memory
 from glama_deploy.errors import ImageError, MemoryShortageError
+from glama_deploy.io import deep
 from glama_deploy.io.files import check_path
+from glama_deploy.io.metadata.reading import find_orientation, read_metadata
 from glama_deploy.network import MAX_SIDE
 
 #: Supported modes of Pillow: they are used directly or converted without loss.
@@ -42,7 +44,19 @@ _READERS: tuple[tuple[type[ImageFile], tuple[bytes, ...]], ...] = (
 #: The end of messages about formats.
 EXPECTED = "a PNG, JPEG, WebP, BMP or TIFF is expected"
 
-#: Formats that are not supported, by the first bytes of a file.
+#: Formats that only pictures may have, and not masks: the module and the class of the reader, which are imported when
+#: such a picture comes. `pillow_heif` is a package of its own.
+_FURTHER_READERS = {
+    "GIF": ("PIL.GifImagePlugin", "GifImageFile"),
+    "JPEG 2000": ("PIL.Jpeg2KImagePlugin", "Jpeg2KImageFile"),
+    "AVIF": ("PIL.AvifImagePlugin", "AvifImageFile"),
+    "HEIC": ("pillow_heif", "HeifImageFile"),
+}
+
+#: Suffixes of files of these formats.
+FURTHER_SUFFIXES = frozenset((".gif", ".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".avif", ".heic", ".heif"))
+
+#: Formats that are not supported, or not everywhere, by the first bytes of a file.
 _OTHER_KINDS = (
     ("GIF", (b"GIF87a", b"GIF89a")),
     ("JPEG 2000", (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")),
@@ -63,8 +77,22 @@ _OTHER_KINDS = (
 #: Image formats that are not supported, by the brand of the ISO container (ISO/IEC 23008-12).
 _BRANDS = (("AVIF", (b"avif", b"avis")), ("HEIC", (b"heic", b"heix", b"heim", b"hevc", b"mif1", b"msf1")))
 
+#: How an image of an EXIF orientation is turned upright.
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
 #: Number of first bytes that are read to identify the format.
 _HEAD_BYTES = 64
+
+#: Number of first bytes in which the boxes of AVIF, HEIC and JPEG 2000 are searched.
+_BOX_BYTES = 1 << 16
 
 #: Upper bound of the memory for decoding, in bytes for each pixel: Pillow's image, its conversion, and the arrays. 8 to
 #: 16 bytes were measured, 16 for gray with alpha. A progressive JPEG also needs memory for its coefficients.
@@ -79,11 +107,12 @@ PngImagePlugin.MAX_TEXT_MEMORY = max(PngImagePlugin.MAX_TEXT_MEMORY, _PNG_TEXT_B
 _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
 
 
-def read_size(path: Path) -> tuple[int, int]:
+def read_size(path: Path, *, further: bool = False) -> tuple[int, int]:
     """Read the size of an image without decoding its pixels.
 
     Args:
         path: The image file.
+        further: Whether the formats are supported that only pictures may have.
 
     Returns:
         (height, width) in the file's header, before EXIF orientation is applied.
@@ -91,8 +120,8 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises:
         ImageError: The file is missing, damaged, or its format is not supported.
     """
-    with _readable(path) as file:
-        return parse_size(file, path)
+    with readable(path) as file, parsed(file, path, further=further) as image:
+        return image.height, image.width
 
 
 def parse_size(file: BinaryIO, name: object) -> tuple[int, int]:
@@ -109,7 +138,7 @@ def parse_size(file: BinaryIO, name: object) -> tuple[int, int]:
         ImageError: The file is damaged, or its format is not supported.
     """
     file.seek(0)
-    with _parsed(file, name) as image:
+    with parsed(file, name) as image:
         return image.height, image.width
 
 
@@ -140,7 +169,7 @@ def decode_file(path: Path) -> Image.Image:
     Raises:
         ImageError: The file is missing, damaged, too large, or its format is not supported.
     """
-    with _readable(path) as file:
+    with readable(path) as file:
         return decode(file, path)
 
 
@@ -158,16 +187,41 @@ def decode(file: BinaryIO, name: object) -> Image.Image:
         ImageError: The file is damaged, too large, or its format is not supported.
     """
     file.seek(0)
-    with _parsed(file, name) as image:
-        _check_size(image, name)
-        _check_mode(image, name)
-        ImageOps.exif_transpose(image, in_place=True)
+    with parsed(file, name) as image:
+        check_size(image, name)
+        check_frames(image, name)
+        check_mode(image, name)
         image.load()
-        return image
+        metadata = read_metadata(image, file, name)
+        return turn_upright(image, find_orientation(metadata, image))
+
+
+def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Turn an image upright.
+
+    Args:
+        image: The image.
+        orientation: The orientation as EXIF counts orientations, 1 to 8.
+
+    Returns:
+        The upright image; the same image if it is upright.
+    """
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[BinaryIO]:
+def readable(path: Path) -> Iterator[BinaryIO]:
+    """Open an image file for reading.
+
+    Args:
+        path: The image file.
+
+    Yields:
+        The open file.
+
+    Raises:
+        ImageError: The file is missing or cannot be read.
+    """
     check_path(path)
     if not path.is_file():
         raise ImageError(f"no image at {path}; check the path")
@@ -180,14 +234,23 @@ def _readable(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def _parsed(file: BinaryIO, name: object) -> Iterator[ImageFile]:
-    """Yield the image with only its header read. Pillow's exceptions in the block become an ImageError."""
+def parsed(file: BinaryIO, name: object, *, further: bool = False) -> Iterator[ImageFile]:
+    """Read only the header of an image. Pillow's exceptions in the block become an ImageError.
+
+    Args:
+        file: The file, open for reading in binary mode.
+        name: Name of the file in error messages.
+        further: Whether the formats are supported that only pictures may have.
+
+    Yields:
+        The image.
+
+    Raises:
+        ImageError: The file is damaged, or its format is not supported.
+    """
     head = file.read(_HEAD_BYTES)
     file.seek(0)
-    format_name = identify_format(head)
-    if format_name is None:
-        raise ImageError(_refusal(head, name))
-    reader = next(reader for reader, _ in _READERS if reader.format == format_name)
+    reader = _find_reader(head, name, further)
     try:
         yield reader(file, "")
     except ImageError:
@@ -205,6 +268,20 @@ def _parsed(file: BinaryIO, name: object) -> Iterator[ImageFile]:
                 f"{name} has more than {_PNG_TEXT_BYTES >> 20} MB of text or colour profile; remove the metadata first"
             ) from error
         raise ImageError(f"{name} is not a supported image, or is damaged ({error}); {EXPECTED}") from error
+
+
+def _find_reader(head: bytes, name: object, further: bool) -> type[ImageFile]:
+    """Return Pillow's reader of a file by its first bytes."""
+    format_name = identify_format(head)
+    if format_name is not None:
+        return next(reader for reader, _ in _READERS if reader.format == format_name)
+    kind = _kind(head) if head else None
+    if not further or kind not in _FURTHER_READERS:
+        raise ImageError(_refusal(head, name))
+    module, reader_name = _FURTHER_READERS[kind]
+    plugin = deep.require(module, f"{name} is a {kind}, and the reader of this format")
+    reader: type[ImageFile] = getattr(plugin, reader_name)
+    return reader
 
 
 def _refusal(head: bytes, name: object) -> str:
@@ -229,8 +306,16 @@ def _kind(head: bytes) -> str | None:
     return None
 
 
-def _check_size(image: ImageFile, name: object) -> None:
-    """Raise ImageError where the image has too many pixels, or needs more memory than is free."""
+def check_size(image: ImageFile, name: object) -> None:
+    """Check that an image has not too many pixels.
+
+    Args:
+        image: The image, of which only the header is read.
+        name: Name of the image in error messages.
+
+    Raises:
+        ImageError: The image has too many pixels, or needs more memory than is free.
+    """
     height, width = image.height, image.width
     if height * width > MAX_SIDE**2:
         raise ImageError(
@@ -239,21 +324,88 @@ def _check_size(image: ImageFile, name: object) -> None:
     memory.check(DECODED_BYTES * height * width, f"{name} is {height}x{width}", "scale the image down or crop it")
 
 
-def _check_mode(image: ImageFile, name: object) -> None:
-    """Raise ImageError for an image whose known pixels could not be written back bit-exact."""
+def check_frames(image: ImageFile, name: object) -> None:
+    """Check that an image has one frame.
+
+    Args:
+        image: The image, of which only the header is read.
+        name: Name of the image in error messages.
+
+    Raises:
+        ImageError: The image has several frames.
+    """
     frames = getattr(image, "n_frames", 1)
     if frames > 1:
         raise ImageError(f"{name} has {frames} frames; split the file into single images first")
+
+
+def choose_frame(image: ImageFile, name: object, frame: int | None) -> None:
+    """Choose a frame of an image.
+
+    Args:
+        image: The image, of which only the header is read.
+        name: Name of the image in error messages.
+        frame: Number of the frame, from 0; None for the only frame.
+
+    Raises:
+        ImageError: The image has several frames and none is chosen, or does not have the frame.
+    """
+    frames = getattr(image, "n_frames", 1)
+    if frame is None and frames > 1:
+        raise ImageError(
+            f"{name} has {frames} frames; set `frame` to one of 0 to {frames - 1}, or split the file into single images"
+        )
+    if frame is not None and frame >= frames:
+        count = "1 frame, 0" if frames == 1 else f"{frames} frames, 0 to {frames - 1}"
+        raise ImageError(f"`frame` is {frame}, and {name} has {count}")
+    if frame:
+        image.seek(frame)
+
+
+def check_mode(image: ImageFile, name: object, more: frozenset[str] = frozenset()) -> None:
+    """Check that the values of an image are supported.
+
+    Args:
+        image: The image, of which only the header is read.
+        name: Name of the image in error messages.
+        more: Modes of Pillow that are supported, too.
+
+    Raises:
+        ImageError: The known pixels could not be written back bit-exact.
+    """
     raw_modes = {str(tile[3]) for tile in image.tile}
-    if image.mode not in _MODES or any(";16" in raw for raw in raw_modes):
+    if image.mode not in _MODES | more or any(";16" in raw for raw in raw_modes):
         kind = "16 bits a channel" if any("16" in raw for raw in raw_modes) else f"mode {image.mode}"
         raise ImageError(
             f"{name} is an image of {kind}; 8-bit gray, RGB, RGBA or palette is expected: convert the image first"
         )
     alphas = image.info.get("transparency")
-    if image.mode == "P" and isinstance(alphas, bytes) and image.palette is not None:
+    if image.mode == "P" and isinstance(alphas, bytes) and image.palette is not None and image.format == "PNG":
         colours = len(image.palette.palette) // len(image.palette.mode)
         if len(alphas) > colours:
             raise ImageError(
                 f"{name} has transparency for {len(alphas)} colours, but a palette of {colours}; save the image as RGBA"
             )
+
+
+def find_channel_bits(image: ImageFile, file: BinaryIO) -> int:
+    """Find the bits of a channel in a format whose readers of Pillow give 8 bits whatever the file has.
+
+    Args:
+        image: The image.
+        file: The file of the image. Its position is kept.
+
+    Returns:
+        The bits of a channel; 8 for other formats.
+    """
+    place = file.tell()
+    file.seek(0)
+    head = file.read(_BOX_BYTES)
+    file.seek(place)
+    if image.format in ("AVIF", "HEIF"):  # the property box: version, flags, number of channels, bits of each
+        found = head.find(b"pixi")
+        return head[found + 9] if 0 <= found < len(head) - 9 else 8
+    if image.format == "JPEG2000":  # the segment SIZ: 38 bytes before the bits of the first channel
+        found = head.find(b"\xff\x4f\xff\x51")
+        return (head[found + 42] & 0x7F) + 1 if 0 <= found < len(head) - 42 else 8
+    return 8

@@ -211,7 +211,7 @@ def test_a_read_only_disk_is_one_line(tiny, small_disk, tiny_bundle, photo):
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(GlamaError, match="choose a folder you may write to"):
         export(Request(tiny, small_disk / "b"))
-    picture = images.Picture(photo, None, False, None)
+    picture = images.Picture(photo)
     with pytest.raises(GlamaError, match="read-only"):
         images.write_image(small_disk / "out.png", picture)
 

@@ -50,7 +50,7 @@ def bar() -> np.ndarray:
 def barred(pixels: np.ndarray, mask: np.ndarray) -> Picture:
     """The picture with an opaque black bar over it."""
     covered = np.where(mask[..., None], np.array([0, 0, 0, 255], np.uint8), pixels)
-    return Picture(np.ascontiguousarray(covered[..., :3]), covered[..., 3].copy(), False, None)
+    return Picture(np.ascontiguousarray(covered[..., :3]), covered[..., 3].copy())
 
 
 def on_ground(picture: Picture, ground: int) -> np.ndarray:
@@ -63,7 +63,7 @@ def test_a_bar_over_a_logo_is_gone_on_black_and_on_white(embedded, hard):
     """The mean error in the bar is below 6 of 255 (3.2 on AVX2 in fp32). A black block has 130 on white, the network's
     alpha as it is, a haze, has 8.6."""
     pixels, mask = logo(hard=hard), bar()
-    truth = Picture(pixels[..., :3], pixels[..., 3], False, None)
+    truth = Picture(pixels[..., :3], pixels[..., 3])
     result = fill_picture(embedded, barred(pixels, mask), mask)
     np.testing.assert_array_equal(np.dstack([result.rgb, result.alpha])[~mask], pixels[~mask])
     for ground in (0, 255):
@@ -93,7 +93,7 @@ def test_an_opaque_picture_takes_the_way_of_one_without_alpha(photo, hole):
         return telea(image, mask)
 
     alpha = np.where(hole, np.uint8(40), np.uint8(255))  # what is under the hole says nothing
-    result = fill_picture(fill, Picture(photo, alpha, False, None), hole)
+    result = fill_picture(fill, Picture(photo, alpha), hole)
     np.testing.assert_array_equal(result.rgb, telea(photo, hole))
     assert (result.alpha == 255).all()
     assert len(calls) == 1

@@ -75,11 +75,11 @@ def test_the_colour_profile_is_kept(tmp_path):
 @pytest.mark.parametrize("suffix", [".gif", ".ico", ".pdf", ".avif", ".eps", ""])
 def test_formats_that_would_change_known_pixels_are_refused(tmp_path, suffix):
     with pytest.raises(ImageError, match=r"\.png is a good choice"):
-        images.write_image(tmp_path / f"x{suffix}", images.Picture(RGB, None, False, None))
+        images.write_image(tmp_path / f"x{suffix}", images.Picture(RGB))
 
 
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
-    picture = images.Picture(RGB, None, False, None)
+    picture = images.Picture(RGB)
     with pytest.raises(ImageError, match=r"has the suffix '\.tar'"):
         images.write_image(tmp_path / "x.tar", picture)
     with pytest.raises(GlamaError, match="folder of the path does not exist"):
@@ -97,7 +97,7 @@ def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
 def test_a_suffix_stands_for_the_format_that_pillow_would_choose():
     Image.init()
     for suffix in sorted(images.SUFFIXES):
-        picture = images.Picture(RGB, None, False, None)
+        picture = images.Picture(RGB)
         assert images.check_format(Path(f"out{suffix}"), picture) == Image.registered_extensions()[suffix]
 
 
@@ -137,7 +137,7 @@ def test_exif_is_kept_but_for_orientation_and_preview(encoder):
     np.testing.assert_array_equal(picture.rgb, np.rot90(RGB, -1))
     with Image.open(io.BytesIO(images.encode_image(picture, encoder, "photo"))) as out:
         exif = out.getexif()
-        assert dict(exif) == {ExifTags.Base.Make: "Me!"}
+        assert dict(exif) == {ExifTags.Base.Make: "Me!", ExifTags.Base.Orientation: 1}
         assert not exif.get_ifd(ExifTags.IFD.IFD1)
 
 
@@ -150,11 +150,11 @@ def test_damaged_exif_is_left_out():
 
 
 def test_quality_is_for_lossy_formats():
-    picture = images.Picture(RGB, None, False, None)
+    picture = images.Picture(RGB)
     sizes = [len(images.encode_image(picture, "JPEG", "photo", quality)) for quality in (20, 90)]
     assert sizes[0] < sizes[1]
     with Image.open(io.BytesIO(images.encode_image(picture, "WEBP", "photo"))) as lossless:
         np.testing.assert_array_equal(np.asarray(lossless.convert("RGB")), RGB)
     assert len(images.encode_image(picture, "WEBP", "photo", 20)) < len(images.encode_image(picture, "WEBP", "photo"))
     with pytest.raises(ImageError, match="photo: JPEG does not support"):
-        images.encode_image(images.Picture(RGB, RGB[..., 0], False, None), "JPEG", "photo")
+        images.encode_image(images.Picture(RGB, RGB[..., 0]), "JPEG", "photo")

@@ -134,7 +134,7 @@ def test_a_transparent_png_keeps_hidden_colours_and_is_filled_as_python_fills_it
     screen.status("Filled in")
     result = np.asarray(opened(screen.download()[1]))
     np.testing.assert_array_equal(result[~missing], rgba[~missing])
-    filled = fill_picture(inpainter, Picture(noise, alpha, False, None), missing)  # the box is nearly the whole picture
+    filled = fill_picture(inpainter, Picture(noise, alpha), missing)  # the box is nearly the whole picture
     assert np.abs(result[missing][:, :3].astype(int) - filled.rgb[missing]).mean() < 12
     assert np.abs(result[missing][:, 3].astype(int) - filled.alpha[missing]).mean() < 12
 

@@ -1,0 +1,1 @@
+"""What picture files hold beside pixels: read from the input, corrected, and written into the output."""
