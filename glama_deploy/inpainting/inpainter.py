@@ -17,8 +17,15 @@ from glama_deploy.inpainting.padding import compute_padding
 from glama_deploy.inpainting.planner import Limits, Plan, plan_batch, plan_image
 from glama_deploy.inpainting.planner import Region as Region
 from glama_deploy.inpainting.planner import check_region as check_region
-from glama_deploy.inpainting.tensors import DeviceArray, is_on_device, to_images, to_tensors
+from glama_deploy.inpainting.tensors import (
+    DeviceArray,
+    is_on_device,
+    match_depth,
+    to_images,
+    to_tensors,
+)
 from glama_deploy.inpainting.windows import find_window
+from glama_deploy.io.deep import reduce_depth
 from glama_deploy.network import MAX_SIDE, MIN_SIDE, NetworkConfig, next_side
 from glama_deploy.node_names import INPAINTED, PREDICTED
 from glama_deploy.runtime.base import DeviceKind, Runner
@@ -88,7 +95,7 @@ class Inpainter:
         CuPy, PyCUDA, PyTorch). The network is then shown the whole image.
 
         Args:
-            image: uint8 H×W×3, RGB, both sides from 16 to 16384 pixels.
+            image: uint8 or uint16 H×W×3, RGB, both sides from 16 to 16384 pixels.
             mask: bool or uint8 H×W; a pixel above 0 is missing.
             region: what the network is shown. `full` is the whole image. `crop` is boxes around the holes
                 (:mod:`glama_deploy.inpainting.boxes`). `auto` takes boxes where the image is too large for the engine
@@ -96,7 +103,8 @@ class Inpainter:
                 four megapixels, small boxes may cost up to twice as much.
 
         Returns:
-            uint8 H×W×3. Pixels that are not missing come back bit-exact.
+            H×W×3 of the image's type. Pixels that are not missing come back bit-exact. Missing pixels of a uint16 image
+            have 16 bits where the graph's tensors are float, and else 8 bits, as have those of tiles.
 
         Raises:
             GlamaError: `region` is unknown.
@@ -116,20 +124,21 @@ class Inpainter:
                 parts = self._fill(picture, _crop(image, batch), _crop(missing, batch), unite(holes))
                 for box, hole, part in zip(batch, holes, parts, strict=True):
                     _composite(result, left, box.hole, part[hole.slices])
+            shown = reduce_depth(image) if plan.tiles else image  # tiles are blended at 8 bits
             for hole, size in plan.tiles.items():
-                part = tiles.fill_hole(image, missing, hole, size, self._make_tile_run(picture))
-                _composite(result, left, hole, part)
+                part = tiles.fill_hole(shown, missing, hole, size, self._make_tile_run(picture))
+                _composite(result, left, hole, match_depth(part, image.dtype))
         return result
 
     def batch(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
         """Fill the missing pixels of several images at once. The network is shown whole images.
 
         Args:
-            images: uint8 B×H×W×3, RGB; at least one image, and no more than the engine takes at once.
+            images: uint8 or uint16 B×H×W×3, RGB; at least one image, and no more than the engine takes at once.
             masks: bool or uint8 B×H×W; a pixel above 0 is missing.
 
         Returns:
-            uint8 B×H×W×3. Pixels that are not missing come back bit-exact.
+            B×H×W×3 of the images' type. Pixels that are not missing come back bit-exact.
 
         Raises:
             ImageError: the images or masks are not as described, or are too many or too large for the engine or the
@@ -150,7 +159,7 @@ class Inpainter:
         """Return the network's output before compositing. The network is shown the whole image.
 
         Args:
-            image: uint8 H×W×3, RGB, as :meth:`__call__` takes it.
+            image: uint8 or uint16 H×W×3, RGB, as :meth:`__call__` takes it.
             mask: bool or uint8 H×W; a pixel above 0 is missing.
 
         Returns:
@@ -186,7 +195,7 @@ class Inpainter:
 
         Args:
             picture: the picture in flight that the run belongs to.
-            images: uint8 [B, H, W, 3], which are changed.
+            images: uint8 or uint16 [B, H, W, 3], which are changed.
             missing: bool [B, H, W], True where a pixel is missing, inside and outside of the hole.
             hole: the part of the images whose missing pixels are filled.
 
@@ -199,7 +208,9 @@ class Inpainter:
         needed = bounding_box(np.logical_or.reduce(inside, axis=0)).moved(hole.top, hole.left)
         filled, window = self._run_around(picture, images, missing, needed)
         here = missing[needed.batch_slices]
-        images[needed.batch_slices][here] = self._to_bytes(filled[needed.within(window).batch_slices][here])
+        images[needed.batch_slices][here] = self._match_depth(
+            filled[needed.within(window).batch_slices][here], images.dtype
+        )
         return images
 
     def _run_around(
@@ -209,7 +220,7 @@ class Inpainter:
 
         Args:
             picture: the picture in flight that the run belongs to.
-            images: uint8 [B, H, W, 3].
+            images: uint8 or uint16 [B, H, W, 3].
             missing: bool [B, H, W], True where a pixel is missing.
             needed: the part of the output that is needed.
 
@@ -229,7 +240,7 @@ class Inpainter:
 
         Args:
             picture: the picture in flight that the run belongs to.
-            images: uint8 [B, H, W, 3].
+            images: uint8 or uint16 [B, H, W, 3].
             missing: bool [B, H, W], True where a pixel is missing.
             output: `inpainted` or `predicted`.
             window: the part of the output `inpainted` that is computed; None for the whole output.
@@ -309,13 +320,11 @@ class Inpainter:
         ):
             return self._runner.run(batch, missing, output)[0]  # type: ignore[arg-type]
 
-    def _to_bytes(self, filled: np.ndarray) -> np.ndarray:
-        """Return an output as uint8. An output from 0 to 1 is taken over and changed."""
-        if filled.dtype == np.uint8:
-            return filled
-        self._check_finite(filled)
-        np.multiply(filled, 255, out=filled)
-        return np.rint(filled, out=filled).clip(0, 255).astype(np.uint8)
+    def _match_depth(self, filled: np.ndarray, depth: np.dtype) -> np.ndarray:
+        """Return an output in the type of its image. An output from 0 to 1 is taken over and changed."""
+        if filled.dtype != np.uint8:
+            self._check_finite(filled)
+        return match_depth(filled, depth)
 
     def _check_finite(self, values: np.ndarray) -> None:
         """Raise EngineError if a value is infinite or not a number."""
@@ -335,10 +344,10 @@ def _composite(result: np.ndarray, left: np.ndarray, hole: Span, filled: np.ndar
     """Write a filled hole into the result, as far as its pixels are still missing.
 
     Args:
-        result: uint8 H×W×3, which is changed.
+        result: uint8 or uint16 H×W×3, which is changed.
         left: bool H×W, the pixels that are still missing, which is changed. Where holes overlap, the first fills.
         hole: the hole in the image.
-        filled: pixels of the hole's bounding box, uint8 h×w×3.
+        filled: pixels of the hole's bounding box, h×w×3 of the result's type.
     """
     here = left[hole.slices]
     result[hole.slices][here] = filled[here]
@@ -363,9 +372,9 @@ def check(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
         raise ImageError(f"image and mask must be numpy arrays, not {type(wrong).__name__}; np.asarray makes one")
     if image.ndim != 3 or image.shape[2] != 3:
         raise ImageError(f"the image has shape {list(image.shape)}; height × width × 3 (RGB) is expected")
-    if image.dtype != np.uint8:
+    if image.dtype not in (np.uint8, np.uint16):
         hint = "multiply by 255, round and cast" if image.dtype.kind == "f" else "scale it to 0…255 and cast"
-        raise ImageError(f"the image is {image.dtype}; uint8 (0…255) is expected: {hint}")
+        raise ImageError(f"the image is {image.dtype}; uint8 (0…255) or uint16 (0…65535) is expected: {hint}")
     height, width = image.shape[:2]
     check_sides(height, width)
     if mask.ndim != 2:

@@ -116,13 +116,13 @@ def blend_rim(image: np.ndarray, filled: np.ndarray, mask: np.ndarray, pixels: i
     picture. Known pixels stay exact.
 
     Args:
-        image: uint8 H×W×3, the picture.
-        filled: uint8 H×W×3, the filled picture.
+        image: uint8 or uint16 H×W×3, the picture.
+        filled: H×W×3 of the same type, the filled picture.
         mask: bool H×W, True = missing.
         pixels: width of the rim.
 
     Returns:
-        uint8 H×W×3.
+        H×W×3 of the same type.
     """
     distances = np.sqrt(measure_squared_distances(~mask, pixels), dtype=np.float32)
     rim = mask & (distances <= pixels)

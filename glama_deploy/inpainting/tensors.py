@@ -8,6 +8,7 @@ import numpy as np
 
 from glama_deploy.bundle import Io
 from glama_deploy.errors import ImageError
+from glama_deploy.io.deep import STEPS_PER_BYTE, reduce_depth
 from glama_deploy.node_names import IMAGE, MASK
 from glama_deploy.runtime.cuda.device_arrays import is_on_device as is_on_device
 from glama_deploy.runtime.cuda.device_arrays import read_device_array
@@ -17,7 +18,7 @@ def to_tensors(image: np.ndarray, missing: np.ndarray, io: Io, pads: tuple[int, 
     """Convert images to a graph's inputs, padded symmetrically.
 
     Args:
-        image: uint8 [B, H, W, 3].
+        image: uint8 or uint16 [B, H, W, 3].
         missing: bool [B, H, W], True where a pixel is missing.
         io: whether the graph's tensors are float or uint8.
         pads: rows to add at the bottom, and columns to add at the right.
@@ -30,9 +31,9 @@ def to_tensors(image: np.ndarray, missing: np.ndarray, io: Io, pads: tuple[int, 
         image = np.pad(image, ((0, 0), (0, bottom), (0, right), (0, 0)), mode="symmetric")
         missing = np.pad(missing, ((0, 0), (0, bottom), (0, right)), mode="symmetric")
     if io == "uint8":
-        return np.ascontiguousarray(image), np.ascontiguousarray(missing).view(np.uint8)
+        return np.ascontiguousarray(reduce_depth(image)), np.ascontiguousarray(missing).view(np.uint8)
     planar = np.ascontiguousarray(image.transpose(0, 3, 1, 2), np.float32)
-    planar /= np.float32(255)
+    planar /= np.float32(np.iinfo(image.dtype).max)
     return planar, missing[:, None].astype(np.float32)
 
 
@@ -51,6 +52,23 @@ def to_images(result: np.ndarray, io: Io, height: int, width: int) -> np.ndarray
     if io == "float":
         result = result.transpose(0, 2, 3, 1)
     return result[:, :height, :width]
+
+
+def match_depth(filled: np.ndarray, depth: np.dtype) -> np.ndarray:
+    """Convert what the network filled to the depth of its image.
+
+    Args:
+        filled: uint8, or float32 from 0 to 1, which is taken over and changed.
+        depth: uint8 or uint16.
+
+    Returns:
+        Values of this depth, of the same shape.
+    """
+    if filled.dtype == np.uint8:
+        return filled if depth == np.uint8 else filled * depth.type(STEPS_PER_BYTE)
+    most = np.iinfo(depth).max
+    np.multiply(filled, most, out=filled)
+    return np.rint(filled, out=filled).clip(0, most).astype(depth)
 
 
 class DeviceArray:

@@ -18,10 +18,11 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
+from glama_deploy.io.deep import STEPS_PER_BYTE, reduce_depth
 from glama_deploy.io.edges import add_neighbours, count_in_cells, find_edges, sum_around
 from glama_deploy.io.images import Picture
 
-#: An inpainter: image (uint8 H×W×3) and mask (bool H×W, True = missing) → filled image (uint8 H×W×3).
+#: An inpainter: image (uint8 or uint16 H×W×3) and mask (bool H×W, True = missing) → filled image of the same type.
 Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 #: The least alpha (of 255) of a visible colour. Below this alpha, editors round colours beyond recognition.
@@ -56,18 +57,33 @@ def fill_picture(fill: Fill, picture: Picture, mask: np.ndarray) -> Picture:
         mask: bool H×W, True = missing.
 
     Returns:
-        A picture of the same kind. Known pixels are bit-exact, and so are the hidden colours under alpha 0.
+        A picture of the same kind. Known pixels are bit-exact, and so are the hidden colours under alpha 0. Of 16-bit
+        pictures with transparency, missing pixels have 8 bits.
     """
     alpha = picture.alpha
     if alpha is None or not mask.any():
         return replace(picture, rgb=fill(picture.rgb, mask))
-    known_alpha = np.where(mask, np.uint8(255), alpha)
-    if known_alpha.min() == 255:
+    opaque = alpha.dtype.type(np.iinfo(alpha.dtype).max)
+    known_alpha = np.where(mask, opaque, alpha)
+    if known_alpha.min() == opaque:
         return replace(picture, rgb=fill(picture.rgb, mask), alpha=known_alpha)
+    if alpha.dtype != np.uint8:
+        return _fill_at_8_bits(fill, picture, alpha, mask)
     filled = fill(spread_colours(picture.rgb, np.where(mask, np.uint8(0), alpha)), mask)
     rgb = picture.rgb.copy()
     rgb[mask] = filled[mask]
     return replace(picture, rgb=rgb, alpha=fill_alpha(fill, alpha, mask))
+
+
+def _fill_at_8_bits(fill: Fill, picture: Picture, alpha: np.ndarray, mask: np.ndarray) -> Picture:
+    """Return a picture of 16 bits whose missing pixels are filled with 8 bits, colours and alpha."""
+    shown = replace(picture, rgb=reduce_depth(picture.rgb), alpha=reduce_depth(alpha))
+    filled = fill_picture(fill, shown, mask)
+    assert filled.alpha is not None  # a picture of the same kind
+    rgb, new_alpha = picture.rgb.copy(), alpha.copy()
+    rgb[mask] = filled.rgb[mask] * np.uint16(STEPS_PER_BYTE)
+    new_alpha[mask] = filled.alpha[mask] * np.uint16(STEPS_PER_BYTE)
+    return replace(picture, rgb=rgb, alpha=new_alpha)
 
 
 def spread_colours(rgb: np.ndarray, alpha: np.ndarray) -> np.ndarray:

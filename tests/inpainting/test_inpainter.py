@@ -12,6 +12,7 @@ from glama_deploy import memory
 from glama_deploy.bundle import ANY_SIZE, SizeRange
 from glama_deploy.errors import EngineError, ImageError
 from glama_deploy.inpainting import boxes
+from glama_deploy.inpainting import inpainter as planning
 from glama_deploy.inpainting.boxes import LARGE_BOX_PIXELS, bounding_box, total_cost
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.inpainting.planner import Plan, Region, plan_image
@@ -108,7 +109,7 @@ def test_views_and_read_only_arrays_are_taken(one, photo, hole):
         (np.zeros((20, 30000, 3), np.uint8), np.zeros((20, 30000), bool), "20x30000"),
         (np.zeros((32, 32, 3), np.float32), np.zeros((32, 32), bool), "float32; uint8"),
         (np.full((32, 32, 3), np.nan), np.zeros((32, 32), bool), "float64; uint8"),
-        (np.zeros((32, 32, 3), np.uint16), np.zeros((32, 32), bool), "uint16; uint8"),
+        (np.zeros((32, 32, 3), np.int16), np.zeros((32, 32), bool), "int16; uint8"),
         (np.zeros((32, 32), np.uint8), np.zeros((32, 32), bool), r"shape \[32, 32\]; height × width × 3"),
         (np.zeros((32, 32, 4), np.uint8), np.zeros((32, 32), bool), "× 3"),
         (np.zeros((32, 32, 3), np.uint8), np.zeros((32, 40), bool), "mask is 32x40, the image 32x32"),
@@ -159,6 +160,32 @@ def test_an_engine_that_overflows_is_an_error_not_a_black_picture(photo, hole, v
 @pytest.mark.parametrize(("value", "expected"), [(-0.5, 0), (0.0, 0), (0.5, 128), (1.0, 255), (1.5, 255)])
 def test_predictions_are_rounded_and_clipped_not_wrapped(photo, hole, value, expected):
     assert (Inpainter(Constant(value), NetworkConfig(ngf=8))(photo, hole)[hole] == expected).all()
+
+
+def test_an_image_of_16_bits_is_filled_with_16_bits(inpainter, photo, hole):
+    rng = np.random.default_rng(0)
+    deep = photo // 2 * np.uint16(257) + rng.integers(0, 257, photo.shape, np.uint16)
+    result = inpainter(deep, hole, region="full")
+    assert result.dtype == np.uint16
+    np.testing.assert_array_equal(result[~hole], deep[~hole])
+    expected = np.rint(inpainter.predict(deep, hole) * np.float32(65535))
+    # another order of summation, next to a rounding: 1e-6 of the range is 0.07 of a step
+    assert np.abs(result[hole] - expected[hole]).max() <= 1
+    assert np.unique(result[hole] % 257).size > 100
+    same = inpainter(photo * np.uint16(257), hole, region="full")
+    # the same inputs but for the last digit of float32; half a step of 8 bits is lost by rounding
+    assert np.abs(same[hole] / 257 - inpainter(photo, hole, region="full")[hole]).max() < 0.51
+
+
+def test_a_graph_of_bytes_and_tiles_fill_an_image_of_16_bits_with_8(tiny, make_bundle, one, photo, hole, monkeypatch):
+    deep = photo.astype(np.uint16) * 257
+    result = glama_deploy.load(make_bundle(tiny, io="uint8").path, "openvino")(deep, hole)
+    np.testing.assert_array_equal(result[~hole], deep[~hole])
+    assert not (result % 257).any()
+
+    monkeypatch.setattr(planning, "plan_image", lambda *_: Plan([], {bounding_box(hole): (64, 64)}, 0))
+    tiled = one(deep, hole)
+    np.testing.assert_array_equal(tiled, one(photo, hole).astype(np.uint16) * 257)
 
 
 def test_padding_is_symmetric_at_the_bottom_and_the_right():

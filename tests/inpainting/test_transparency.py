@@ -183,3 +183,14 @@ def test_gray_and_palette_files_with_transparency_come_back_with_theirs(tmp_path
     np.testing.assert_array_equal(after.rgb[~bar()], before.rgb[~bar()])
     np.testing.assert_array_equal(after.alpha[~bar()], before.alpha[~bar()])
     assert set(np.unique(after.alpha)) == {0, 255}
+
+
+def test_a_logo_of_16_bits_is_filled_as_one_of_8_and_keeps_its_known_bits():
+    mask, pixels = bar(), logo()
+    low_bits = np.random.default_rng(0).integers(0, 100, pixels.shape, np.uint16)
+    deep = pixels.astype(np.uint16) * 257 - np.where(pixels > 0, low_bits, 0).astype(np.uint16)
+    result = fill_picture(telea, Picture(deep[..., :3].copy(), deep[..., 3].copy()), mask)
+    expected = fill_picture(telea, Picture(pixels[..., :3].copy(), pixels[..., 3].copy()), mask)
+    filled = np.dstack([result.rgb, result.alpha])
+    np.testing.assert_array_equal(filled[~mask], deep[~mask])
+    np.testing.assert_array_equal(filled[mask], np.dstack([expected.rgb, expected.alpha])[mask] * np.uint16(257))
