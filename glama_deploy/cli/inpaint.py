@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, cast
@@ -15,6 +16,7 @@ from glama_deploy.inpainting import folder as batch
 from glama_deploy.inpainting.inpainter import Region, check_region
 from glama_deploy.inpainting.mask_edits import MaskEdits
 from glama_deploy.inpainting.pairing import BY_STEM, FolderRule, OutputFormat, describe_left_out, pair_jobs
+from glama_deploy.io.images import FileRule
 from glama_deploy.io.mask_files import MaskRule, MaskSource
 from glama_deploy.runtime.base import MAX_THREADS
 
@@ -100,6 +102,17 @@ def glama_inpaint(
     format: Annotated[
         str, option("--format", help="For folders: png, jpg or webp; keep: the format of each image.")
     ] = BY_STEM.format,
+    quality: Annotated[
+        int | None,
+        option(
+            "--quality",
+            help="Quality of JPEG and WebP outputs, 1 to 100. (Without: a JPEG as fine as its input, or 95; a lossless "
+            "WebP.)",
+        ),
+    ] = None,
+    frame: Annotated[
+        int | None, option("--frame", help="For animated and many-paged files: the frame, from 0.")
+    ] = None,
     overwrite: Annotated[
         bool, option("--overwrite", help="Replace outputs that exist. Without --overwrite, a folder's are skipped.")
     ] = False,
@@ -114,7 +127,9 @@ def glama_inpaint(
     rule = MaskRule(cast(MaskSource, mask_from), threshold, invert)
     masks = batch.Masks(rule, MaskEdits(grow, shrink, feather))
     folder = FolderRule(mask_name, recursive, cast(OutputFormat, format))
-    jobs = pair_jobs(image, mask, out, overwrite=overwrite, rule=folder)
+    files = FileRule(frame, quality)
+    jobs = [replace(job, files=files) for job in pair_jobs(image, mask, out, overwrite=overwrite, rule=folder)]
+    files.check_outputs(job.out for job in jobs)
     # a bad image or mask is reported before the model is opened
     inputs = None if image.is_dir() else batch.read_job(jobs[0], masks)
     todo = [job for job in jobs if job.mask is not None and (overwrite or not job.out.exists())]

@@ -22,6 +22,7 @@ from glama_deploy.cli.demo import main as glama_demo
 from glama_deploy.cli.export import main as glama_export
 from glama_deploy.cli.inpaint import main as glama_inpaint
 from glama_deploy.export import pipeline
+from glama_deploy.io import images
 
 BIN = Path(sys.executable).parent
 
@@ -109,15 +110,36 @@ def test_a_folder_ends_with_a_list_of_skipped_files(files, tiny_bundle, tmp_path
     for name in ("image", "mask"):
         (tmp_path / f"{name}s").mkdir()
         shutil.copy(files[name], tmp_path / f"{name}s" / "a.png")
-    for name in ("b.avif", "c.gif", "d.jp2", "e.heic"):
+    for name in ("b.exr", "c.psd", "d.jxl", "e.hdr"):
         (tmp_path / "images" / name).write_bytes(b"")
     (tmp_path / "images" / "more").mkdir()
     folders = {"image": tmp_path / "images", "mask": tmp_path / "masks", "out": tmp_path / "outs"}
     assert inpaint(folders, model=tiny_bundle.path) == 0
     assert capsys.readouterr().err.splitlines()[-2:] == [
         "1 written, 0 skipped, 0 failed",
-        "left out: 4 files that are not supported images (b.avif, c.gif, d.jp2, e.heic), 1 subfolder (more)",
+        "left out: 4 files that are not supported images (b.exr, c.psd, d.jxl, e.hdr), 1 subfolder (more)",
     ]
+
+
+def test_a_frame_is_filled_if_one_is_chosen(files, tiny_bundle, tmp_path, photo, hole, capsys):
+    frames = [Image.fromarray(photo), Image.fromarray(photo[::-1])]
+    frames[0].save(tmp_path / "two.png", save_all=True, append_images=frames[1:])
+    assert inpaint(files, model=tiny_bundle.path, image=tmp_path / "two.png") == 2
+    assert "has 2 frames; set --frame to one of 0 to 1" in one_line(capsys, "glama-inpaint")
+    assert inpaint(files, model=tiny_bundle.path, image=tmp_path / "two.png", frame=1) == 0
+    with Image.open(files["out"]) as out:
+        np.testing.assert_array_equal(np.asarray(out)[~hole], photo[::-1][~hole])
+
+
+def test_what_outputs_do_not_keep_is_one_note_for_a_folder(files, tiny_bundle, tmp_path, photo, capsys, monkeypatch):
+    monkeypatch.setattr(images, "_noted", set())
+    (tmp_path / "images").mkdir()
+    for name in ("a", "b", "c"):
+        Image.fromarray(photo).save(tmp_path / "images" / f"{name}.jpg", comment=b"hello")
+    folders = {"image": tmp_path / "images", "mask": files["mask"], "out": tmp_path / "outs", "format": "webp"}
+    assert inpaint(folders, model=tiny_bundle.path) == 0
+    notes = [line for line in capsys.readouterr().err.splitlines() if "note: " in line]
+    assert notes == ["glama-inpaint: note: WebP outputs do not keep comments of their inputs"]
 
 
 def test_masks_are_not_inpainted_as_images(files, tiny_bundle, tmp_path, capsys):
@@ -261,6 +283,10 @@ def test_a_missing_option_is_named(capsys):
         ({"backend": "coreml"}, "unknown backend 'coreml'"),
         ({"precision": "fp4"}, "unknown precision 'fp4'"),
         ({"threads": 0}, "--threads"),
+        ({"quality": 90}, "--quality is 90, and .png has no quality; write .jpg or .webp, or leave --quality out"),
+        ({"quality": 0, "out": "x.jpg"}, "--quality is 0; 1 to 100 is expected"),
+        ({"frame": 1}, "--frame is 1, and"),
+        ({"frame": -1}, "--frame is -1; 0"),
     ],
 )
 def test_bad_options_of_inpainting_are_one_line(files, tiny_bundle, capsys, changes, says):

@@ -17,12 +17,13 @@ from glama_deploy.inpainting.folder import (
     Job,
     Masks,
     count_streams,
+    fill_job,
     read_job,
     run_jobs,
     write_job,
 )
 from glama_deploy.inpainting.mask_edits import MaskEdits, grow_holes
-from glama_deploy.inpainting.pairing import describe_left_out, pair_jobs
+from glama_deploy.inpainting.pairing import FolderRule, describe_left_out, pair_jobs
 from glama_deploy.io import decoding, files
 from glama_deploy.io.mask_files import MaskRule
 
@@ -268,7 +269,7 @@ def test_a_path_that_no_file_can_have_is_one_line(folders, place):
 def test_skipped_files_of_a_folder_are_counted_and_named(folders):
     images, masks, out = folders
     assert describe_left_out(images, masks, out) == ["1 file that is not a supported image (notes.txt)"]
-    for name in ("d.avif", "e.gif", "f.jp2", "g.heic", "h.svg", ".DS_Store", "._b.png"):
+    for name in ("d.exr", "e.psd", "f.jxl", "g.hdr", "h.svg", ".DS_Store", "._b.png"):
         (images / name).write_bytes(b"")
     for name in ("old", "x.png"):  # a folder may be called like an image
         (images / name).mkdir()
@@ -280,7 +281,7 @@ def test_skipped_files_of_a_folder_are_counted_and_named(folders):
     ]  # fmt: skip
     (images / "out").mkdir()
     assert describe_left_out(images, masks, images / "out") == [
-        "6 files that are not supported images (d.avif, e.gif, f.jp2, g.heic, h.svg, …)",
+        "6 files that are not supported images (d.exr, e.psd, f.jxl, g.hdr, h.svg, …)",
         "2 subfolders (old, x.png)",
         "1 mask without an image (g.png)",
         "1 file that is not a supported mask (Thumbs.db)",
@@ -314,8 +315,8 @@ def test_a_folder_without_supported_images_says_what_it_has(folders):
     _, masks, out = folders
     other = masks.parent / "other"
     (other / "sub").mkdir(parents=True)
-    (other / "a.gif").write_bytes(b"GIF89a")
-    with pytest.raises(GlamaError, match=r"has no images \(.*it has 1 file .* \(a\.gif\); it has 1 subfolder \(sub\)"):
+    (other / "a.psd").write_bytes(b"8BPS")
+    with pytest.raises(GlamaError, match=r"has no images \(.*it has 1 file .* \(a\.psd\); it has 1 subfolder \(sub\)"):
         pair_jobs(other, masks, out)
 
 
@@ -415,3 +416,53 @@ def test_large_images_are_read_one_at_a_time(folders, photo, monkeypatch):
 
     assert [result.state for result in run_jobs(fill, jobs)] == ["written", "written"]
     assert filled == [["a"], ["a", "b"]]
+
+
+def test_a_folder_of_jpegs_becomes_jpegs_of_their_size(tmp_path, inpainter, photo, hole):
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    large = np.tile(photo, (3, 3, 1))
+    for number, quality in enumerate((40, 75, 90)):
+        Image.fromarray(large).save(tmp_path / "images" / f"{number}.jpg", quality=quality)
+    small_hole = np.zeros(large.shape[:2], bool)
+    small_hole[20:60, 30:70] = True
+    Image.fromarray(small_hole).save(tmp_path / "mask.png")
+    jobs = pair_jobs(tmp_path / "images", tmp_path / "mask.png", tmp_path / "out", rule=FolderRule(format="keep"))
+    assert [result.state for result in run_jobs(inpainter, jobs)] == ["written"] * 3
+    for job in jobs:
+        # the holes are a tenth of the pixels, and are smoother than what was there
+        assert job.out.stat().st_size == pytest.approx(job.image.stat().st_size, rel=0.12)
+
+
+def test_a_folder_fills_gifs_and_deep_pictures_and_names_what_it_cannot_write(tmp_path, inpainter, photo, hole):
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+    Image.fromarray(photo[..., 0]).save(tmp_path / "images" / "a.gif")
+    deep = photo[..., 1] * np.uint16(257) ^ np.uint16(5)
+    Image.fromarray(deep).save(tmp_path / "images" / "b.png")
+    Image.fromarray(hole).save(tmp_path / "mask.png")
+    inputs = tmp_path / "images", tmp_path / "mask.png"
+    jobs = pair_jobs(*inputs, tmp_path / "out")
+    assert [result.state for result in run_jobs(inpainter, jobs)] == ["written"] * 2
+    with Image.open(tmp_path / "out" / "a.png") as out:
+        np.testing.assert_array_equal(np.asarray(out.convert("RGB"))[~hole], photo[..., :1].repeat(3, 2)[~hole])
+    with Image.open(tmp_path / "out" / "b.png") as out:
+        assert out.mode == "I;16"
+        np.testing.assert_array_equal(np.asarray(out)[~hole], deep[~hole])
+    kept = list(run_jobs(inpainter, pair_jobs(*inputs, tmp_path / "kept", rule=FolderRule(format="keep"))))
+    assert [result.state for result in kept] == ["failed", "written"]
+    assert "has the suffix '.gif'" in kept[0].reason
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_known_pixels_of_every_mode_stay_as_they_are(tmp_path, inpainter, photo, hole, mode):
+    deep = photo[..., 0] * np.uint16(257) ^ np.uint16(3)
+    alpha = np.where(np.arange(photo.shape[1]) < 60, 255, 128).astype(np.uint8)
+    source = Image.fromarray(np.dstack([photo, np.broadcast_to(alpha, hole.shape)]), "RGBA")
+    source = Image.fromarray(deep) if mode == "I;16" else source.convert("RGB" if mode == "P" else "RGBA").convert(mode)
+    job = pair(tmp_path, source, Image.fromarray(hole))
+    fill_job(inpainter, job, *read_job(job))
+    with Image.open(job.out) as out:
+        assert out.mode == {"1": "L", "P": "RGB"}.get(mode, mode)
+        before = np.asarray(source.convert(out.mode) if mode != out.mode else source)
+        np.testing.assert_array_equal(np.asarray(out)[~hole], before[~hole])

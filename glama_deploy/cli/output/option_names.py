@@ -25,10 +25,10 @@ _NAMED = re.compile(
 FIELDS = frozenset(
     (  # noqa: SIM905
         "allow_engine_code calibration calibration_images checkpoint data device download engine feather fft format "
-        "gpus grow hardware_compatible host image input invert io mask mask_from mask_name max_batch max_size "
+        "frame gpus grow hardware_compatible host image input invert io mask mask_from mask_name max_batch max_size "
         "metrics min_size model models optimization_level ort_web out output_dir overwrite parity parity_size port "
-        "precision predicted processes profiles recursive reference refittable region resume shrink size stripped "
-        "target targets threshold timing_cache token version_compatible weights workspace_mib"
+        "precision predicted processes profiles quality recursive reference refittable region resume shrink size "
+        "stripped target targets threshold timing_cache token version_compatible weights workspace_mib"
     ).split()
 )
 
