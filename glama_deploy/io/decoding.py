@@ -7,6 +7,8 @@ that run other programs (Ghostscript) are never used.
 from __future__ import annotations
 
 import codecs
+import io
+import logging
 import struct
 import zlib
 from collections.abc import Iterator
@@ -25,8 +27,11 @@ from glama_deploy import memory
 from glama_deploy.errors import ImageError, MemoryShortageError
 from glama_deploy.io import deep
 from glama_deploy.io.files import check_path
+from glama_deploy.io.metadata.photoshop import cut_segments
 from glama_deploy.io.metadata.reading import find_orientation, read_metadata
 from glama_deploy.network import MAX_SIDE
+
+log = logging.getLogger("glama_deploy")
 
 #: Supported modes of Pillow: they are used directly or converted without loss.
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
@@ -97,6 +102,9 @@ _BOX_BYTES = 1 << 16
 #: Upper bound of the memory for decoding, in bytes for each pixel: Pillow's image, its conversion, and the arrays. 8 to
 #: 16 bytes were measured, 16 for gray with alpha. A progressive JPEG also needs memory for its coefficients.
 DECODED_BYTES = 20
+
+#: The same for 16 bits a channel: the file, its values, and the arrays have at most 8 bytes for each pixel.
+_DEEP_DECODED_BYTES = 32
 
 #: Upper bound of the text and of the colour profile of a PNG, in bytes. (Pillow's own bound is 1 MB.)
 _PNG_TEXT_BYTES = 64 << 20
@@ -252,7 +260,7 @@ def parsed(file: BinaryIO, name: object, *, further: bool = False) -> Iterator[I
     file.seek(0)
     reader = _find_reader(head, name, further)
     try:
-        yield reader(file, "")
+        yield _read_header(reader, file, name)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
@@ -268,6 +276,19 @@ def parsed(file: BinaryIO, name: object, *, further: bool = False) -> Iterator[I
                 f"{name} has more than {_PNG_TEXT_BYTES >> 20} MB of text or colour profile; remove the metadata first"
             ) from error
         raise ImageError(f"{name} is not a supported image, or is damaged ({error}); {EXPECTED}") from error
+
+
+def _read_header(reader: type[ImageFile], file: BinaryIO, name: object) -> ImageFile:
+    """Return an image with only its header read. Damaged Photoshop data of a JPEG are left out, with a note."""
+    try:
+        return reader(file, "")
+    except SyntaxError as error:  # in Pillow's parser of Photoshop data the cause is an IndexError
+        if reader is not JpegImageFile or not isinstance(error.__cause__, IndexError):
+            raise
+    file.seek(0)
+    image = reader(io.BytesIO(cut_segments(file.read())), "")
+    log.warning("%s has damaged Photoshop data, which are left out", name)
+    return image
 
 
 def _find_reader(head: bytes, name: object, further: bool) -> type[ImageFile]:
@@ -321,7 +342,8 @@ def check_size(image: ImageFile, name: object) -> None:
         raise ImageError(
             f"{name} is {height}x{width}; at most {MAX_SIDE}x{MAX_SIDE} pixels are supported: scale or crop the image"
         )
-    memory.check(DECODED_BYTES * height * width, f"{name} is {height}x{width}", "scale the image down or crop it")
+    pixel_bytes = _DEEP_DECODED_BYTES if deep.is_deep(image) else DECODED_BYTES
+    memory.check(pixel_bytes * height * width, f"{name} is {height}x{width}", "scale the image down or crop it")
 
 
 def check_frames(image: ImageFile, name: object) -> None:

@@ -34,7 +34,7 @@ _CHANNELS = (1, 2, 3, 4)
 #: Pillow's modes of as many channels.
 MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
-_WIDTH, _BITS = 0x0100, 0x0102
+_WIDTH, _BITS, _PREDICTOR = 0x0100, 0x0102, 0x013D
 
 
 def require(package: str, what: str) -> ModuleType:
@@ -153,7 +153,7 @@ def encode_png(pixels: np.ndarray, level: int) -> bytes:
     return bytes(codecs.png_encode(pixels[..., 0] if pixels.shape[2] == 1 else pixels, level=level))
 
 
-def spread_bytes(pixels: np.ndarray) -> tuple[Image.Image, dict[int, Entry]]:
+def spread_bytes(pixels: np.ndarray, *, has_predictor: bool = False) -> tuple[Image.Image, dict[int, Entry]]:
     """Return 16-bit values as an 8-bit picture of twice the width, which a TIFF stores in the same bytes.
 
     Pillow does not write 16 bits of several channels. The rows of such a picture, and compression without a predictor,
@@ -161,13 +161,17 @@ def spread_bytes(pixels: np.ndarray) -> tuple[Image.Image, dict[int, Entry]]:
 
     Args:
         pixels: uint16 H×W×C.
+        has_predictor: whether differences along the rows are stored (TIFF 6.0, section 14), which compress better.
 
     Returns:
         The picture for Pillow, and the entries of the file's directory.
     """
     height, width, channels = pixels.shape
+    changes = {_WIDTH: Entry(SHORT, 1, np.array(width, "<u2").tobytes())}
+    changes[_BITS] = Entry(SHORT, channels, np.full(channels, 16, "<u2").tobytes())
+    if has_predictor:
+        pixels = np.diff(pixels, axis=1, prepend=np.uint16(0))
+        changes[_PREDICTOR] = Entry(SHORT, 1, np.array(2, "<u2").tobytes())
     values = np.ascontiguousarray(pixels, "<u2").view(np.uint8).reshape(height, 2 * width, channels)
     image = Image.fromarray(values[..., 0] if channels == 1 else values, MODES[channels])
-    bits = np.full(channels, 16, "<u2").tobytes()
-    sides = {_WIDTH: Entry(SHORT, 1, np.array(width, "<u2").tobytes())}
-    return image, sides | {_BITS: Entry(SHORT, channels, bits)}
+    return image, changes

@@ -189,7 +189,10 @@ def decode_image(data: bytes, name: object) -> Picture:
 def _read_picture(file: BinaryIO, name: object, rule: FileRule, *, further: bool) -> Picture:
     with decoding.parsed(file, name, further=further) as image:
         decoding.check_size(image, name)
-        decoding.choose_frame(image, name, rule.frame)
+        if further:
+            decoding.choose_frame(image, name, rule.frame)
+        else:
+            decoding.check_frames(image, name)
         metadata = read_metadata(image, file, name)
         is_turned = find_orientation(metadata, image) >= 5
         if deep.is_deep(image):
@@ -321,7 +324,9 @@ def _note_dropped(picture: Picture, encoder: str) -> None:
 def _join_channels(picture: Picture) -> np.ndarray:
     """Return the values of a picture, H×W×C: gray, gray with alpha, RGB, or RGBA."""
     pixels = picture.rgb
-    if picture.gray:  # the weights are Pillow's; equal channels keep their value
+    if picture.gray and pixels.dtype == np.uint8:
+        pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]
+    elif picture.gray:  # Pillow's weights; equal channels keep their value
         weighted = pixels.astype(np.uint32) @ np.array([19595, 38470, 7471], np.uint32)
         pixels = ((weighted + np.uint32(1 << 15)) >> np.uint32(16)).astype(pixels.dtype)[..., None]
     return pixels if picture.alpha is None else np.dstack([pixels, picture.alpha])
@@ -342,11 +347,12 @@ def _encode_png(pixels: np.ndarray) -> bytes:
 def _save_tiff(file: BinaryIO, pixels: np.ndarray, metadata: Metadata) -> dict[int, Entry]:
     """Save a TIFF without metadata, and return the entries of its directory that must change."""
     compression = _choose_compression(metadata.tiff_compression or "raw")
-    tags = {_PREDICTOR_TAG: 2} if metadata.tiff_predictor and compression in _WITH_PREDICTOR else {}
+    has_predictor = metadata.tiff_predictor is not None and compression in _WITH_PREDICTOR
     if pixels.dtype == np.uint8:
+        tags = {_PREDICTOR_TAG: 2} if has_predictor else {}
         _make_image(pixels).save(file, format="TIFF", compression=compression, tiffinfo=tags)
         return {}
-    image, changes = deep.spread_bytes(pixels)
+    image, changes = deep.spread_bytes(pixels, has_predictor=has_predictor)
     image.save(file, format="TIFF", compression=compression)
     return changes
 

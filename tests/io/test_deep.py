@@ -65,6 +65,16 @@ def test_the_compression_and_metadata_of_a_deep_tiff_come_back(tmp_path, compres
     np.testing.assert_array_equal(read_with_opencv(tmp_path / "out.tif"), RGB)
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_the_predictor_of_a_deep_tiff_comes_back(tmp_path, channels):
+    smooth = np.sort(PIXELS[channels], axis=1)  # OpenCV writes LZW with a predictor
+    write_with_opencv(tmp_path / "in.tif", smooth)
+    images.write_image(tmp_path / "out.tif", images.read_image(tmp_path / "in.tif"))
+    with Image.open(tmp_path / "in.tif") as before, Image.open(tmp_path / "out.tif") as after:
+        assert after.tag_v2[317] == before.tag_v2[317] == 2
+    np.testing.assert_array_equal(read_with_opencv(tmp_path / "out.tif"), smooth)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_a_deep_picture_is_turned_as_an_8_bit_picture(tmp_path, orientation):
     exif = Image.Exif()

@@ -7,7 +7,6 @@ become those of the upright picture, and preview pictures are erased: they show 
 from __future__ import annotations
 
 import io
-import re
 import struct
 from dataclasses import replace
 
@@ -33,8 +32,8 @@ _EXIF_WIDTH, _EXIF_HEIGHT = 0xA002, 0xA003
 #: Tags of the second directory: where the preview picture lies, and its bytes.
 _PREVIEW_PLACES = {0x0201: 0x0202, 0x0111: 0x0117}
 
-#: A JPEG within a block is a preview picture, in the second directory or in maker notes.
-_PREVIEW_PICTURE = re.compile(rb"\xff\xd8\xff.*?\xff\xd9", re.DOTALL)
+#: The first and the last bytes of a JPEG. Within a block, a JPEG is a preview picture, also in maker notes.
+_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
 
 #: Tags that describe how the pixels of a TIFF file are stored. They are not for the pixels of another file.
 _STRUCTURE_TAGS = (
@@ -109,6 +108,8 @@ def correct_exif(block: bytes, height: int, width: int) -> bytes:
     if reader.is_big:
         raise ValueError("it is a BigTIFF")
     first = reader.read_directory(reader.first)
+    if first.is_cut_off:
+        raise ValueError("its first directory is cut off")
     data = bytearray(block)
     within = first.directories.get(EXIF_DIRECTORY, Directory())
     for directory, tag, value in (
@@ -122,12 +123,20 @@ def correct_exif(block: bytes, height: int, width: int) -> bytes:
     if first.next_offset:
         struct.pack_into(reader.order + "L", data, first.next_place, 0)
         _erase_second_directory(data, reader, first.next_offset)
-    return _PREVIEW_PICTURE.sub(lambda found: bytes(len(found[0])), bytes(data))
+    _erase_pictures(data)
+    return bytes(data)
 
 
 def _set_number(data: bytearray, order: str, entry: Entry | None, value: int) -> None:
     if entry is not None and entry.count == 1 and entry.kind in (SHORT, LONG):
         struct.pack_into(order + ("H" if entry.kind == SHORT else "L"), data, entry.place, value)
+
+
+def _erase_pictures(data: bytearray) -> None:
+    start = data.find(_JPEG_START)
+    while start >= 0 and (end := data.find(_JPEG_END, start)) >= 0:
+        data[start : end + len(_JPEG_END)] = bytes(end + len(_JPEG_END) - start)
+        start = data.find(_JPEG_START, end)
 
 
 def _erase_second_directory(data: bytearray, reader: DirectoryReader, offset: int) -> None:

@@ -10,10 +10,31 @@ import struct
 #: The bytes before the resources in a JPEG's segment APP13.
 SEGMENT_PREFIX = b"Photoshop 3.0\0"
 
-#: Resources that show the picture before it was filled: previews, and the layers of a smart object's cache.
+#: The markers of this segment, and of a JPEG's pixels.
+_SEGMENT_MARKER, _START_OF_SCAN = 0xED, 0xDA
+
+#: Resources that show the picture before it was filled: previews of two kinds.
 _PREVIEWS = (0x0409, 0x040C)
 
 _SIGNATURES = (b"8BIM", b"MeSa", b"AgHg", b"PHUT", b"DCSR")
+
+
+def cut_segments(jpeg: bytes) -> bytes:
+    """Cut the segments with image resources out of a JPEG.
+
+    Args:
+        jpeg: the bytes of the file.
+
+    Returns:
+        The file without these segments.
+    """
+    parts, place = [jpeg[:2]], 2
+    while place + 4 <= len(jpeg) and jpeg[place] == 0xFF and jpeg[place + 1] != _START_OF_SCAN:
+        end = place + 2 + int.from_bytes(jpeg[place + 2 : place + 4], "big")
+        if jpeg[place + 1] != _SEGMENT_MARKER:
+            parts.append(jpeg[place:end])
+        place = end
+    return b"".join((*parts, jpeg[place:]))
 
 
 def drop_previews(resources: bytes) -> bytes:
@@ -28,7 +49,7 @@ def drop_previews(resources: bytes) -> bytes:
     Raises:
         ValueError: the resources are damaged.
     """
-    kept, place = b"", 0
+    kept, place = [], 0
     while place < len(resources) and resources[place : place + 4] != bytes(len(resources[place : place + 4])):
         if resources[place : place + 4] not in _SIGNATURES or place + 12 > len(resources):
             raise ValueError("a resource begins with other bytes than 8BIM")
@@ -42,6 +63,6 @@ def drop_previews(resources: bytes) -> bytes:
         if end > len(resources):
             raise ValueError("the resources are cut off")
         if number not in _PREVIEWS:
-            kept += resources[place:end] + bytes(size % 2)
+            kept.append(resources[place:end] + bytes(size % 2))
         place = end + size % 2
-    return kept
+    return b"".join(kept)

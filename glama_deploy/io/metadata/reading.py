@@ -246,7 +246,7 @@ def _read_tiff(image: TiffImageFile, file: BinaryIO, common: Metadata, name: obj
     except ValueError as error:
         log.warning("%s has damaged TIFF tags, which are left out: %s", name, error)
         return coded
-    if first.is_damaged:
+    if first.is_damaged or first.is_cut_off:
         log.warning("%s has damaged TIFF tags, which are left out", name)
     tags = exif.collect_tags(first, OTHER_KINDS)
     values = {tag: entry.data for tag, entry in first.entries.items()}

@@ -32,6 +32,9 @@ BYTE, ASCII, SHORT, LONG, UNDEFINED = 1, 2, 3, 4, 7
 #: Directories within directories are read to this depth.
 _MAX_DEPTH = 3
 
+#: The greatest number of tags in a directory of TIFF.
+_MAX_TAGS = 65535
+
 #: Upper bound of the values of one file, in bytes.
 _MAX_BYTES = 64 << 20
 
@@ -70,6 +73,7 @@ class Directory:
         next_place: where the pointer to the next directory lies.
         next_offset: where the next directory begins; 0 if this is the last.
         is_damaged: whether tags were left out because their values are damaged.
+        is_cut_off: whether the file ends before the directory does.
     """
 
     entries: dict[int, Entry] = field(default_factory=dict)
@@ -77,6 +81,7 @@ class Directory:
     next_place: int = 0
     next_offset: int = 0
     is_damaged: bool = False
+    is_cut_off: bool = False
 
 
 class DirectoryReader:
@@ -120,20 +125,20 @@ class DirectoryReader:
             depth: how deep directories within directories are read.
 
         Returns:
-            The directory. Tags with damaged values are left out.
+            The directory. Tags with damaged values, and tags behind the end of the file, are left out.
 
         Raises:
-            ValueError: the directory is damaged.
+            ValueError: the directory lies behind the end of the file.
         """
         counter, width, pointer = (8, 20, "Q") if self.is_big else (2, 12, "L")
         count = self.unpack("Q" if self.is_big else "H", self._read(offset, counter))
-        if count > 4096:
-            raise ValueError(f"a directory has {count} tags")
-        table = self._read(offset + counter, count * width)
+        count = min(count, _MAX_TAGS)
+        table = self._read(offset + counter, count * width, at_least=0)
         found = Directory(next_place=offset + counter + count * width)
         ending = self._read(found.next_place, width - counter, at_least=0)[: struct.calcsize("=" + pointer)]
         found.next_offset = self.unpack(pointer, ending) if len(ending) == struct.calcsize("=" + pointer) else 0
-        for start in range(0, len(table), width):
+        found.is_cut_off = len(table) < count * width
+        for start in range(0, len(table) - width + 1, width):
             tag = self.unpack("H", table[start : start + 2])
             try:
                 entry = self._read_entry(table[start : start + width], offset + counter + start)
@@ -224,7 +229,7 @@ def make_directory(directory: Directory, offset: int) -> bytes:
     """
     entries = dict(directory.entries)
     tags = sorted(entries.keys() | directory.directories.keys())
-    table, values = b"", b""
+    table, values = bytearray(), bytearray()
     end = offset + 2 + 12 * len(tags) + 4
     for tag in tags:
         if tag in directory.directories:
@@ -240,4 +245,4 @@ def make_directory(directory: Directory, offset: int) -> bytes:
         values += bytes((end + len(values)) % 2)
         table += struct.pack("<HHLL", tag, entry.kind, entry.count, end + len(values))
         values += entry.data
-    return struct.pack("<H", len(tags)) + table + bytes(4) + values
+    return struct.pack("<H", len(tags)) + bytes(table) + bytes(4) + bytes(values)

@@ -11,8 +11,8 @@ _PROPERTY = r"""(?P<before>\b{name}(?:\s*=\s*["']|>)\s*)(?P<value>[0-9]+)"""
 _WIDTHS = "(?:tiff:ImageWidth|exif:PixelXDimension)"
 _HEIGHTS = "(?:tiff:ImageLength|exif:PixelYDimension)"
 
-#: Preview pictures, under whichever prefix the packet has for xmp.
-_PREVIEWS = re.compile(r"<(?P<prefix>[\w.-]+):Thumbnails\b(?:[^>]*/>|.*?</(?P=prefix):Thumbnails\s*>)", re.DOTALL)
+#: The beginning of preview pictures, under whichever prefix the packet has for xmp.
+_PREVIEWS = re.compile(r"<(?P<name>[\w.-]{1,20}:Thumbnails)\b[^>]*>")
 
 
 def find_orientation(packet: bytes) -> int:
@@ -48,4 +48,16 @@ def correct_xmp(packet: bytes, height: int, width: int) -> bytes:
         raise ValueError("it is not XML")
     for name, value in (("tiff:Orientation", 1), (_WIDTHS, width), (_HEIGHTS, height)):
         text = re.sub(_PROPERTY.format(name=name), rf"\g<before>{value}", text)
-    return _PREVIEWS.sub("", text).encode()
+    return _drop_previews(text).encode()
+
+
+def _drop_previews(text: str) -> str:
+    parts, place = [], 0
+    while found := _PREVIEWS.search(text, place):
+        ending = f"</{found['name']}>"
+        end = found.end() if found[0].endswith("/>") else text.find(ending, found.end()) + len(ending)
+        if end < found.end():  # the element has no end
+            break
+        parts.append(text[place : found.start()])
+        place = end
+    return "".join((*parts, text[place:]))

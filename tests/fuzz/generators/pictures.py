@@ -54,7 +54,7 @@ def generate(seed: int, base: Path) -> Case:
     """Return an image and a mask, of which at most one is odd or mutated."""
     rng = random.Random(seed)
     kind = rng.choice(
-        ("image", "mask", "image bytes", "image bytes", "mask bytes", "header", "PNG text", "tRNS", "EXIF")
+        ("image", "mask", "image bytes", "image bytes", "mask bytes", "header", "PNG text", "tRNS", "EXIF", "metadata")
     )
     height, width = (_SQUARE * rng.randint(2, 6) for _ in range(2))
     image, mask, hole = _photo(rng, height, width), "mask.png", _hole(rng, height, width)
@@ -74,6 +74,8 @@ def generate(seed: int, base: Path) -> Case:
         image_name, image_file = "image.png", _png_with_transparency(rng, image)
     elif kind == "EXIF":
         image_name, image_file = "image.jpg", _turned(rng, image)
+    elif kind == "metadata":
+        image_name, image_file = _with_metadata(rng, image)
     expected = hole if kind not in ("mask bytes", "EXIF") else None
     return Case(
         f"{kind}: {image_name if kind != 'mask' else mask}",
@@ -202,6 +204,29 @@ def _turned(rng: random.Random, image: Image.Image) -> bytes:
     return bytes(data)
 
 
+def _with_metadata(rng: random.Random, image: Image.Image) -> tuple[str, bytes]:
+    """A file whose EXIF, XMP, Photoshop data and comment are damaged. The picture has no orientation."""
+    exif = Image.Exif()
+    exif[0x010F], exif[0x011A], exif[0x011B] = "Maker", 300, 300
+    exif.get_ifd(0x8769)[0x927C] = b"\xff\xd8\xff" + rng.randbytes(50) + b"\xff\xd9"
+    exif.get_ifd(0x8825)[1] = "N"
+    block = b"Exif\0\0" + mutate_bytes(rng, exif.tobytes()[6:])[1].replace(b"\x12\x01", b"\0\0")
+    packet = mutate_bytes(
+        rng, b"<x:xmpmeta><xmp:Thumbnails>x</xmp:Thumbnails><d exif:PixelXDimension='3'/></x:xmpmeta>"
+    )[1]
+    resources = b"8BIM\x04\x04\0\0\0\0\0\x05\x1c\x02\x78\0\0\0" + b"8BIM\x04\x0c\0\0\0\0\0\x02ab"
+    segment = b"Photoshop 3.0\0" + mutate_bytes(rng, resources)[1]
+    extra = b"\xff\xed" + struct.pack(">H", 2 + len(segment)) + segment
+    kind = rng.choice(("JPEG", "PNG", "WEBP", "TIFF"))
+    options: dict[str, object] = {
+        "JPEG": {"exif": block, "xmp": packet, "extra": extra, "comment": rng.randbytes(30), "quality": 95},
+        "PNG": {"exif": block},
+        "WEBP": {"exif": block, "xmp": packet, "lossless": True},
+        "TIFF": {"tiffinfo": {700: packet, 34377: resources, 33723: rng.randbytes(9), 65000: rng.randbytes(9)}},
+    }[kind]
+    return f"image.{_FORMATS[kind]}", _saved(image, kind, **options)
+
+
 def _paint(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
     """Fill missing pixels with one colour."""
     return np.where(missing[..., None], np.uint8(77), image)
@@ -218,13 +243,20 @@ def check(case: Case, folder: Path, base: Path) -> None:
         raise Wrong("the mask is not the hole that was drawn")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        truth = np.asarray(ImageOps.exif_transpose(Image.open(names["image"])).convert("RGBA"))
+        stored = Image.open(names["image"])
+        # Pillow does not turn a picture whose EXIF data are damaged; these pictures are upright
+        truth = _pixels(stored if case.label.startswith("metadata") else ImageOps.exif_transpose(stored))
     with Image.open(out) as written:
-        found = np.asarray(written.convert("RGBA"))
+        found = _pixels(written)
     if found.shape != truth.shape:
         raise Wrong("the output has another size")
     if not np.array_equal(found[~missing], truth[~missing]):
         raise Wrong("known pixels changed")
+
+
+def _pixels(image: Image.Image) -> np.ndarray:
+    """The values of a picture: 16 bits in gray, else RGBA."""
+    return np.asarray(image if image.mode.startswith("I;16") else image.convert("RGBA"))
 
 
 def may_remain(case: Case, name: str, refused: bool) -> bool:

@@ -88,7 +88,14 @@ def test_a_damaged_block_is_an_error_and_not_an_endless_search(block):
         assert read_block(block + bytes(4)).is_damaged
         return
     assert exif.find_orientation(block) == 1
-    with pytest.raises(ValueError, match=r"damaged|cut off|tags"):
+    with pytest.raises(ValueError, match=r"damaged|cut off"):
+        exif.correct_exif(block, 20, 30)
+
+
+def test_the_orientation_of_a_directory_that_is_cut_off_is_found_as_pillow_finds_it():
+    block = b"MM\0*\0\0\0\x08\0\xfe\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"
+    assert exif.find_orientation(block) == 6
+    with pytest.raises(ValueError, match="first directory is cut off"):
         exif.correct_exif(block, 20, 30)
 
 

@@ -218,10 +218,24 @@ def test_damaged_metadata_do_not_refuse_a_picture(tmp_path, suffix, caplog):
     xmp = {"xmp": b"\xff\xfeno XMP"} if suffix in (".jpg", ".webp") else {}
     Image.fromarray(RGB).save(tmp_path / f"in{suffix}", exif=broken, **xmp)
     images.write_image(tmp_path / "out.png", images.read_image(tmp_path / f"in{suffix}"))
-    assert f"in{suffix} has damaged EXIF data, which are left out: a directory has 65535 tags" in caplog.text
+    assert f"in{suffix} has damaged EXIF data, which are left out: its first directory is cut off" in caplog.text
     assert ("has damaged XMP data" in caplog.text) == bool(xmp)
     with Image.open(tmp_path / "out.png") as image:
         assert not image.getexif()
+
+
+@pytest.mark.parametrize("resources", [b"8BIM\x04\x04", b"8BIM\x04\x04\0\0\0\0\0\xffshort", b"none of them"])
+def test_damaged_photoshop_data_do_not_refuse_a_picture(tmp_path, resources, caplog):
+    segment = b"Photoshop 3.0\0" + resources
+    extra = b"\xff\xed" + struct.pack(">H", 2 + len(segment)) + segment
+    Image.fromarray(RGB).save(tmp_path / "in.jpg", extra=extra, comment=b"hello", quality=95)
+    picture = images.read_image(tmp_path / "in.jpg")
+    assert "in.jpg has damaged Photoshop data, which are left out" in caplog.text
+    assert picture.metadata.photoshop is None
+    assert picture.metadata.comments == (b"hello",)
+    plain = io.BytesIO()
+    Image.fromarray(RGB).save(plain, "JPEG", quality=95)
+    np.testing.assert_array_equal(picture.rgb, images.decode_image(plain.getvalue(), "plain").rgb)
 
 
 def test_imagemagicks_raw_profile_is_read_as_exif(tmp_path):
