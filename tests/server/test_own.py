@@ -73,7 +73,7 @@ def test_profile_exif_alpha_and_orientation_are_kept(running, photo, hole, encod
     answer = running.inpaint(file, encode(np.ascontiguousarray(turned)))
     with Image.open(io.BytesIO(answer.content)) as image:
         assert image.info["icc_profile"] == profile
-        assert dict(image.getexif()) == {ExifTags.Base.Make: "Me!"}
+        assert dict(image.getexif()) == {ExifTags.Base.Make: "Me!", ExifTags.Base.Orientation: 1}
         pixels = np.asarray(image)
     upright = np.rot90(np.dstack([photo, alpha]), -1)
     np.testing.assert_array_equal(pixels[~turned], upright[~turned])

@@ -218,13 +218,13 @@ def _with_metadata(rng: random.Random, image: Image.Image) -> tuple[str, bytes]:
     segment = b"Photoshop 3.0\0" + mutate_bytes(rng, resources)[1]
     extra = b"\xff\xed" + struct.pack(">H", 2 + len(segment)) + segment
     kind = rng.choice(("JPEG", "PNG", "WEBP", "TIFF"))
-    options: dict[str, object] = {
+    options: dict[str, dict[str, object]] = {
         "JPEG": {"exif": block, "xmp": packet, "extra": extra, "comment": rng.randbytes(30), "quality": 95},
         "PNG": {"exif": block},
         "WEBP": {"exif": block, "xmp": packet, "lossless": True},
         "TIFF": {"tiffinfo": {700: packet, 34377: resources, 33723: rng.randbytes(9), 65000: rng.randbytes(9)}},
-    }[kind]
-    return f"image.{_FORMATS[kind]}", _saved(image, kind, **options)
+    }
+    return f"image.{_FORMATS[kind]}", _saved(image, kind, **options[kind])
 
 
 def _paint(image: np.ndarray, missing: np.ndarray) -> np.ndarray:
