@@ -123,7 +123,7 @@ def check_overwrite(
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Write a file completely or not at all.
+    """Write a file completely or not at all. A file that replaces another keeps the permissions of that file.
 
     The block writes a temporary file, which is renamed to `path` when the block ends without an exception. Otherwise
     the temporary file is removed and `path` is not changed.
@@ -142,6 +142,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         with temporary_beside(path) as temporary:
             yield temporary
             flush(temporary)
+            _copy_permissions(path, temporary)
             temporary.replace(path)
             flush_folder(path.parent)
     except GlamaError:
@@ -151,6 +152,13 @@ def atomic_file(path: Path) -> Iterator[Path]:
         if cause is None:
             raise
         raise write_error(path, cause) from error
+
+
+def _copy_permissions(path: Path, temporary: Path) -> None:
+    """Give a temporary file the permissions of the file that it replaces, where there is one."""
+    with suppress(OSError):  # no file is replaced, or the file system has no permissions
+        if path.is_file():
+            shutil.copymode(path, temporary)
 
 
 def _os_error(error: BaseException | None) -> OSError | None:
