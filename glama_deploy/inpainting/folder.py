@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -15,6 +17,8 @@ import numpy as np
 
 from glama_deploy import memory
 from glama_deploy.errors import GlamaError, ImageError
+from glama_deploy.inpainting.components import find_components
+from glama_deploy.inpainting.in_place import Signature, check_replaceable, keep_original, sign
 from glama_deploy.inpainting.inpainter import check_sides
 from glama_deploy.inpainting.mask_edits import NO_EDITS, MaskEdits
 from glama_deploy.inpainting.pairing import Job
@@ -23,6 +27,8 @@ from glama_deploy.io import decoding, images
 from glama_deploy.io.files import remove_leftovers_once, write_error
 from glama_deploy.io.images import Picture
 from glama_deploy.io.mask_files import BY_VALUES, MaskRule, read_mask
+from glama_deploy.marking.marks import NO_MARKS, Marks
+from glama_deploy.marking.rectangles import Rectangle
 from glama_deploy.network import NetworkConfig
 from glama_deploy.system.processors import count_processors
 
@@ -51,22 +57,49 @@ _READ_AHEAD_SHARE = 0.5
 #: A mask that marks a larger share of its image as missing is logged, because it may be inverted.
 _MAX_MISSING_SHARE = 0.9
 
+#: Holes that are nearer to each other than about this many pixels have one rectangle in a report.
+_REPORT_CELL_PIXELS = 16
+
 
 @dataclass(frozen=True)
 class Masks:
-    """How masks are read, and what is done to their holes.
+    """How masks are made: what marks missing pixels, and what is done to the holes.
 
     Attributes:
         rule: how mask files are read.
-        edits: what is done to the holes.
+        edits: what is done to the holes, after mask files and marks are joined.
+        marks: what marks missing pixels beside mask files.
     """
 
     rule: MaskRule = BY_VALUES
     edits: MaskEdits = NO_EDITS
+    marks: Marks = NO_MARKS
 
 
 #: Masks as they are.
 AS_THEY_ARE = Masks()
+
+
+@dataclass
+class Work:
+    """What was done for a job.
+
+    Attributes:
+        seconds: time of reading, filling and writing, without the waits between them.
+        boxes: rectangles that contain the missing pixels, after the holes were edited. Near holes share a rectangle.
+    """
+
+    seconds: float = 0.0
+    boxes: tuple[Rectangle, ...] = ()
+
+    @contextmanager
+    def measure(self) -> Iterator[None]:
+        """Add the time of a block. The blocks of a job run one after the other."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - start
 
 
 @dataclass(frozen=True)
@@ -77,11 +110,13 @@ class Result:
         job: the job.
         state: whether the output was written, existed before, or could not be made.
         reason: one line that explains a failure.
+        work: what was done; of a skipped job, nothing.
     """
 
     job: Job
     state: Literal["written", "skipped", "failed"]
     reason: str = ""
+    work: Work = field(default_factory=Work)
 
 
 def run_jobs(
@@ -116,7 +151,7 @@ def run_jobs(
         while True:
             job = job or next(todo, None)
             while job is not None and len(under_way) < at_once + beside and _has_room(under_way, job):
-                under_way.append(_begin_job(fill, job, masks, fills, files, skip=job.out.exists() and not overwrite))
+                under_way.append(_begin_job(fill, job, masks, fills, files, skip=not overwrite and job.is_done()))
                 job = next(todo, None)
             if not under_way:
                 break
@@ -136,11 +171,13 @@ class _UnderWay:
         job: the job.
         read: the image and its mask; None for a job that is skipped.
         filled: the fill, whose result is the writing of the output; None for a job that is skipped.
+        work: what was done.
     """
 
     job: Job
     read: Future[_Inputs] | None = None
     filled: Future[Future[None]] | None = None
+    work: Work = field(default_factory=Work)
 
     def end(self) -> Result:
         """Wait for the job.
@@ -153,8 +190,8 @@ class _UnderWay:
         try:
             _wait_for(_wait_for(self.filled))
         except _FAILURES as error:
-            return _make_failure(self.job, error)
-        return Result(self.job, "written")
+            return _make_failure(self.job, error, self.work)
+        return Result(self.job, "written", work=self.work)
 
     def cancel(self) -> None:
         """Cancel the steps that have not begun."""
@@ -177,13 +214,60 @@ def _begin_job(fill: Fill, job: Job, masks: Masks, fills: Executor, files: Execu
     if skip:
         remove_leftovers_once(job.out.parent)  # no output may be left to write there
         return _UnderWay(job)
-    inputs = files.submit(read_job, job, masks)
+    work = Work()
+    before: Signature | None = None
+
+    def read() -> _Inputs:
+        nonlocal before
+        with work.measure():
+            before = sign(job.image)
+            picture, mask = read_job(job, masks)
+            check_unchanged(job, before)
+            work.boxes = find_boxes(mask)
+            return picture, mask
+
+    def write(picture: Picture) -> None:
+        with work.measure():
+            if job.backup is not None:
+                check_unchanged(job, before)
+            write_job(job, picture)
+
+    inputs = files.submit(read)
 
     def filled() -> Future[None]:
         picture, mask = inputs.result()
-        return files.submit(write_job, job, _fill_inputs(fill, job, picture, mask))
+        with work.measure():
+            result = _fill_inputs(fill, job, picture, mask)
+        return files.submit(write, result)
 
-    return _UnderWay(job, inputs, fills.submit(filled))
+    return _UnderWay(job, inputs, fills.submit(filled), work)
+
+
+def check_unchanged(job: Job, before: Signature | None) -> None:
+    """Check that an image is the file that was read.
+
+    Args:
+        job: the job.
+        before: the image's signature before it was read.
+
+    Raises:
+        ImageError: another program changed or removed the image meanwhile.
+    """
+    if sign(job.image) != before:
+        raise ImageError(f"{job.image} changed while it was read or filled; run again once it is written")
+
+
+def find_boxes(mask: np.ndarray) -> tuple[Rectangle, ...]:
+    """Find rectangles that contain the missing pixels.
+
+    Args:
+        mask: bool H×W, True where a pixel is missing.
+
+    Returns:
+        The rectangles, in the order of rows. Near holes share a rectangle.
+    """
+    found = find_components(mask, _REPORT_CELL_PIXELS).tolist()
+    return tuple(Rectangle(left, top, right - left, bottom - top) for top, left, bottom, right in found)
 
 
 def _has_room(under_way: Iterable[_UnderWay], job: Job) -> bool:
@@ -230,59 +314,83 @@ def count_streams(jobs: Sequence[Job], threads: int | None) -> int:
 _FAILURES = (GlamaError, OSError, MemoryError)
 
 
-def _make_failure(job: Job, error: BaseException) -> Result:
-    if isinstance(error, GlamaError):
-        return Result(job, "failed", str(error))
-    return Result(job, "failed", f"{job.image}: {str(error) or 'not enough memory'}")
+def _make_failure(job: Job, error: BaseException, work: Work) -> Result:
+    reason = str(error) if isinstance(error, GlamaError) else f"{job.image}: {str(error) or 'not enough memory'}"
+    return Result(job, "failed", reason, work)
 
 
 def read_job(job: Job, masks: Masks = AS_THEY_ARE) -> _Inputs:
-    """Read the image and the mask of a job. Sizes are checked before anything is decoded.
+    """Read the image of a job, and make its mask. Sizes are checked before anything is decoded.
 
     A mask of the image's proportions is scaled to the image, and logged. A mask that marks no pixel, or nearly every
     pixel, is logged, too.
 
     Args:
         job: the job.
-        masks: how the mask is read, and what is done to its holes.
+        masks: how the mask is made.
 
     Returns:
         The picture, and the mask as bool H×W, True where a pixel is missing.
 
     Raises:
-        ImageError: a file cannot be read, or the image and the mask have different proportions.
+        GlamaError: a file cannot be read, the image and the mask have different proportions, or a mark does not fit the
+            image.
     """
     images.check_suffix(job.out)
-    if job.mask is None:
+    if job.backup is not None:
+        check_replaceable(job.image)
+    if job.lacks_mask:
         raise ImageError(f"{job.image} has no mask: the folder of masks has no {job.expected_mask}")
-    stored = decoding.read_size(job.image, further=True), decoding.read_size(job.mask)
+    if job.mask is None and not masks.marks:
+        raise ImageError(f"{job.image} has no mask; give a mask, rectangles, colors or annotations")
+    mask_size = decoding.read_size(job.mask) if job.mask is not None else None
+    stored = decoding.read_size(job.source, further=True), mask_size
     _check_sizes(job, *stored)
-    picture, mask = images.read_image(job.image, job.files), read_mask(job.mask, masks.rule)
+    picture = images.read_image(job.source, job.files)
     images.check_format(job.out, picture)
-    size = picture.rgb.shape[:2]
-    if mask.shape != size:
-        if not _have_one_shape(mask.shape, size):
-            turned = [shape != size for shape, size in zip((size, mask.shape), stored, strict=True)]
-            raise ImageError(_describe_mismatch(job, size, mask.shape, *turned))
-        log.warning("%s is %dx%d, and is scaled to the image's %dx%d", job.mask, *mask.shape, *size)
-        mask = _scale_mask(mask, *size)
+    mask = np.zeros(picture.rgb.shape[:2], bool)
+    if job.mask is not None:
+        mask = _read_mask_file(job, job.mask, masks.rule, picture, stored)
+    if masks.marks:
+        mask |= masks.marks.find_missing(picture, job.image)
     mask = masks.edits.edit(mask)
-    if not mask.any():
-        log.warning("%s marks no pixel as missing", job.mask)
-    elif mask.mean() > _MAX_MISSING_SHARE:
-        log.warning(
-            "%s marks %.1f %% of the pixels as missing; if black is missing, set `invert`", job.mask, 100 * mask.mean()
-        )
+    _check_share(mask, job, masks.marks)
     return picture, mask
 
 
-def _check_sizes(job: Job, image_size: tuple[int, int], mask_size: tuple[int, int]) -> None:
+def _read_mask_file(
+    job: Job, path: Path, rule: MaskRule, picture: Picture, stored: tuple[tuple[int, int], tuple[int, int] | None]
+) -> np.ndarray:
+    """Read a mask file, and scale the mask to the picture. `stored` has the sizes of both files before they turn."""
+    mask, size = read_mask(path, rule), picture.rgb.shape[:2]
+    if mask.shape == size:
+        return mask
+    if not _have_one_shape(mask.shape, size):
+        turned = [shape != size for shape, size in zip((size, mask.shape), stored, strict=True)]
+        raise ImageError(_describe_mismatch(job, size, mask.shape, *turned))
+    log.warning("%s is %dx%d, and is scaled to the image's %dx%d", path, *mask.shape, *size)
+    return _scale_mask(mask, *size)
+
+
+def _check_share(mask: np.ndarray, job: Job, marks: Marks) -> None:
+    """Log a mask that marks no pixel, or nearly every pixel. Raises ImageError where marks leave no pixel known."""
+    name = job.mask or job.image
+    if not mask.any():
+        log.warning("%s marks no pixel as missing" if job.mask else "%s: no pixel is marked as missing", name)
+    elif marks and mask.all():
+        raise ImageError(f"{job.image}: every pixel is marked as missing; known pixels are needed")
+    elif mask.mean() > _MAX_MISSING_SHARE:
+        advice = "; if black is missing, set `invert`" if job.mask else ""
+        log.warning("%s marks %.1f %% of the pixels as missing%s", name, 100 * mask.mean(), advice)
+
+
+def _check_sizes(job: Job, image_size: tuple[int, int], mask_size: tuple[int, int] | None) -> None:
     """Raise ImageError for sizes (height, width) that are not supported, or that differ even if one is turned."""
     try:
         check_sides(*image_size)
     except ImageError as error:
         raise ImageError(f"{job.image}: {error}") from error
-    if not _have_one_shape(sorted(image_size), sorted(mask_size)):
+    if mask_size is not None and not _have_one_shape(sorted(image_size), sorted(mask_size)):
         raise ImageError(_describe_mismatch(job, image_size, mask_size))
 
 
@@ -318,7 +426,7 @@ def _describe_mismatch(
     return f"{job.image}: the mask is {sizes[0]}, the image {sizes[1]}; they must have the same proportions{remedy}"
 
 
-def fill_job(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> None:
+def fill_job(fill: Fill, job: Job, picture: Picture, mask: np.ndarray, before: Signature | None = None) -> None:
     """Fill a picture and write the output.
 
     Args:
@@ -326,11 +434,15 @@ def fill_job(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> None:
         job: the job, which has the path of the output.
         picture: the picture.
         mask: bool H×W, True where a pixel is missing.
+        before: the signature of the image before it was read. An image that changed since is not replaced.
 
     Raises:
         GlamaError: the picture cannot be filled, or the output cannot be written. Nothing is written then.
     """
-    write_job(job, _fill_inputs(fill, job, picture, mask))
+    filled = _fill_inputs(fill, job, picture, mask)
+    if job.backup is not None and before is not None:
+        check_unchanged(job, before)
+    write_job(job, filled)
 
 
 def _fill_inputs(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> Picture:
@@ -343,15 +455,19 @@ def _fill_inputs(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> Pi
 def write_job(job: Job, picture: Picture) -> None:
     """Write the output of a job, and make the output's folder if it is missing.
 
+    If the output replaces the image, the original is kept first.
+
     Args:
         job: the job.
         picture: the filled picture.
 
     Raises:
-        GlamaError: the output cannot be written. Nothing is written then.
+        GlamaError: the output cannot be written. The output is as it was before.
     """
     try:
         job.out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise write_error(job.out, error) from error
+    if job.backup is not None:
+        keep_original(job.image, job.backup)
     images.write_image(job.out, picture, job.files)

@@ -1,7 +1,12 @@
-"""Pair images with masks: two files, two folders by name, or a folder with one mask for all."""
+"""Pair images with masks: two files, two folders by name, or a folder with one mask for all.
+
+Links to files are read as files. Links to folders are not followed below a folder, so that a circle of links ends.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -11,9 +16,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from glama_deploy.errors import GlamaError
+from glama_deploy.inpainting.in_place import InPlace, check_replaceable, is_backup, is_filled
 from glama_deploy.io import images
 from glama_deploy.io.files import check_overwrite, check_path, check_writable
 from glama_deploy.io.images import AS_THE_INPUT, FileRule
+
+log = logging.getLogger("glama_deploy")
 
 #: Format of the outputs of a folder. keep: that of each image.
 OutputFormat = Literal["keep", "png", "jpg", "webp"]
@@ -28,10 +36,11 @@ class Job:
 
     Attributes:
         image: path of the image.
-        mask: path of the mask; None if the folder of masks has no mask for the image.
+        mask: path of the mask; None if the image has none.
         out: path of the output.
-        expected_mask: names of masks that would have been taken, for messages.
+        expected_mask: names of masks that would have been taken, for messages. Empty if there are no masks.
         files: how the image is read, and how the output is written.
+        backup: where the original is kept if the output replaces the image; None if it does not.
     """
 
     image: Path
@@ -39,6 +48,25 @@ class Job:
     out: Path
     expected_mask: str = ""
     files: FileRule = AS_THE_INPUT
+    backup: Path | None = None
+
+    @property
+    def source(self) -> Path:
+        """The file that is read: the original, also if the image was replaced by an earlier run."""
+        return self.backup if self.backup is not None and self.backup.exists() else self.image
+
+    @property
+    def lacks_mask(self) -> bool:
+        """Whether the folder of masks has no mask for the image."""
+        return self.mask is None and bool(self.expected_mask)
+
+    def is_done(self) -> bool:
+        """Tell whether an earlier run made the output.
+
+        Returns:
+            True if the output exists; if the output replaces the image, True if the image was replaced.
+        """
+        return self.out.exists() if self.backup is None else is_filled(self.image, self.backup)
 
 
 @dataclass(frozen=True)
@@ -105,62 +133,115 @@ class FolderRule:
 BY_STEM = FolderRule()
 
 
-def pair_jobs(image: Path, mask: Path, out: Path, *, overwrite: bool = False, rule: FolderRule = BY_STEM) -> list[Job]:
+def pair_jobs(
+    image: Path,
+    mask: Path | None,
+    out: Path | InPlace,
+    *,
+    overwrite: bool = False,
+    rule: FolderRule = BY_STEM,
+    may_be_empty: bool = False,
+) -> list[Job]:
     """Pair images with masks: a file with its mask, two folders by name, or a folder with one mask for all.
 
     Args:
         image: path of an image, or of a folder of images.
         mask: path of the mask, or of the folder of masks. Images and masks may lie in one folder if the masks' names
-            differ from those of images.
-        out: path of the output, or of the folder of outputs.
+            differ from those of images. None: no image has a mask file.
+        out: path of the output, or of the folder of outputs; or how outputs replace their images.
         overwrite: whether a single output that exists is replaced.
         rule: how the images of a folder find their masks, and how outputs are stored.
+        may_be_empty: whether a folder without images, or without a mask for any of them, is accepted.
 
     Returns:
         The jobs. Images of one stem, such as a.png and a.jpg, have masks and outputs of their full name: a.png.png.
 
     Raises:
-        GlamaError: a path does not exist, or the paths do not go together. A folder has no images, or two masks for one
-            image where the rule allows one. The output cannot be written, or exists and may not be overwritten.
+        GlamaError: a path does not exist, or the paths do not go together. A folder has no images, no mask for any
+            image, or two masks for one image where the rule allows one. The output cannot be written, or exists and may
+            not be overwritten.
     """
-    kinds = {path: _find_kind(path) for path in (image, mask, out)}
-    for path, what in ((image, "image"), (mask, "mask")):
-        if kinds[path] is None:
-            raise GlamaError(f"no {what} at {path}; check the path")
-    if kinds[image] == "file" and kinds[mask] == "folder":
-        raise GlamaError(f"`image` {image} is a file, and `mask` {mask} a folder; give the mask of the image")
-    if image.samefile(mask) and (kinds[image] == "file" or rule.mask_name == BY_STEM.mask_name):
-        remedy = "pass the masks' own" + (", or set `mask_name`" if kinds[image] == "folder" else "")
-        raise GlamaError(f"`image` {image} and `mask` {mask} are the same {kinds[image]}; {remedy}")
-    if kinds[image] == "file":
+    kind = _check_inputs(image, mask, rule)
+    folder = out.backups if isinstance(out, InPlace) else out
+    out_kind = _find_kind(folder) if folder is not None else None
+    if kind == "file":
         if rule != BY_STEM:
             raise GlamaError(f"`image` {image} is a file; `mask_name`, `recursive` and `format` are for folders")
-        return [_pair_file(image, mask, out, kinds[out], overwrite)]
-    if kinds[out] == "file":
-        raise GlamaError(f"`out` {out} is a file; a folder is needed for a folder of images")
-    if kinds[out] == "folder" and (out.samefile(image) or out.samefile(mask)):
-        raise GlamaError(f"`out` {out} is a folder of the inputs; choose another")
+        return [_pair_file(image, mask, out, out_kind, overwrite)]
+    what = "backup_folder" if isinstance(out, InPlace) else "out"
+    if out_kind == "file":
+        raise GlamaError(f"`{what}` {folder} is a file; a folder is needed for a folder of images")
+    if folder is not None and out_kind == "folder" and any(folder.samefile(each) for each in (image, mask) if each):
+        raise GlamaError(f"`{what}` {folder} is a folder of the inputs; choose another")
+    if isinstance(out, InPlace) and rule.format != "keep":
+        raise GlamaError(
+            f"`format` is {rule.format}, and `in_place` keeps the format of each image; leave `format` out"
+        )
+    if isinstance(out, InPlace) and rule.has_several:
+        raise GlamaError("`mask_name` has {n}, and `in_place` supports one mask for each image; leave {n} out")
     jobs = _pair_folder(image, mask, out, rule)
-    if not jobs:
+    if not jobs and not may_be_empty:
         left = "".join(f"; it has {part}" for part in describe_left_out(image, mask, out, rule))
         raise GlamaError(f"{image} has no images ({', '.join(sorted(images.READ_SUFFIXES))}){left}")
-    check_writable(out)
+    if not may_be_empty and all(job.lacks_mask for job in jobs):
+        raise GlamaError(
+            f"{mask} has no mask for any of the {len(jobs)} images of {image}: {jobs[0].expected_mask} is expected for "
+            f"{jobs[0].image.name}; rename the masks, or set `mask_name`"
+        )
+    check_writable(folder or image)
     return jobs
 
 
-def _pair_file(image: Path, mask: Path, out: Path, kind: str | None, overwrite: bool) -> Job:
+def _check_inputs(image: Path, mask: Path | None, rule: FolderRule) -> Literal["file", "folder"]:
+    """Return the kind of the image's path. Raises GlamaError where image and mask do not go together."""
+    kind = _find_kind(image)
+    if kind is None:
+        raise GlamaError(f"no image at {image}; check the path")
+    if mask is None:
+        if rule.mask_name != BY_STEM.mask_name:
+            raise GlamaError("`mask_name` is set without `mask`; give the folder of the masks")
+        return kind
+    mask_kind = _find_kind(mask)
+    if mask_kind is None:
+        raise GlamaError(f"no mask at {mask}; check the path")
+    if kind == "file" and mask_kind == "folder":
+        raise GlamaError(f"`image` {image} is a file, and `mask` {mask} a folder; give the mask of the image")
+    if image.samefile(mask) and (kind == "file" or rule.mask_name == BY_STEM.mask_name):
+        remedy = "pass the masks' own" + (", or set `mask_name`" if kind == "folder" else "")
+        raise GlamaError(f"`image` {image} and `mask` {mask} are the same {kind}; {remedy}")
+    return kind
+
+
+def _pair_file(image: Path, mask: Path | None, out: Path | InPlace, kind: str | None, overwrite: bool) -> Job:
+    if isinstance(out, InPlace):
+        return _pair_in_place(image, mask, out, overwrite)
     target = out / f"{image.stem}.png" if kind == "folder" else out
     there = _find_kind(target) is not None
-    if there and (target.samefile(image) or target.samefile(mask)):
+    if there and any(target.samefile(each) for each in (image, mask) if each):
         raise GlamaError(f"{target} is an input itself; choose another output")
     check_overwrite(target, is_there=there, overwrite=overwrite, place="output")
     check_writable(target)
     return Job(image, mask, target)
 
 
-def _pair_folder(image: Path, mask: Path, out: Path, rule: FolderRule) -> list[Job]:
+def _pair_in_place(image: Path, mask: Path | None, out: InPlace, overwrite: bool) -> Job:
+    check_replaceable(image)
+    if is_backup(image, in_place=True):
+        raise GlamaError(f"{image} has the name of a backup; give the image itself, or rename it")
+    job = Job(image, mask, image, backup=out.place_backup(image, image.parent))
+    if job.is_done() and not overwrite:
+        raise GlamaError(
+            f"{image} was filled already: its original is {job.backup}; choose another `backup_folder`, or pass "
+            "`overwrite=True` to fill the original again"
+        )
+    check_writable(image)
+    return job
+
+
+def _pair_folder(image: Path, mask: Path | None, out: Path | InPlace, rule: FolderRule) -> list[Job]:
     sources = _list_sources(image, mask, out, rule)
-    masks = _find_masks(mask, out, rule) if mask.is_dir() else {}
+    has_folder = mask is not None and mask.is_dir()
+    masks = _find_masks(mask, out, rule) if mask is not None and has_folder else {}
     stems = Counter((path.parent, _compose(path.stem)) for path in sources)
     jobs = []
     for path in sources:
@@ -169,40 +250,65 @@ def _pair_folder(image: Path, mask: Path, out: Path, rule: FolderRule) -> list[J
         names = (path.name, path.stem) if is_one_of_several else (path.stem,)
         keys = [(folder, _compose(name)) for name in names]
         found: Sequence[Path | None] = next((masks[key] for key in keys if key in masks), ())
-        for each in found or [None if mask.is_dir() else mask]:
+        expected = rule.describe_mask(names[0]) if has_folder else ""
+        for each in found or [None if has_folder else mask]:
+            if isinstance(out, InPlace):
+                jobs.append(Job(path, each, path, expected, out.place_backup(path, image)))
+                continue
             base = each.stem if each is not None and rule.has_several else names[0]
             name = f"{base}.{rule.format}"
             if rule.format == "keep":
                 name = f"{base}{path.suffix}" if rule.has_several else path.name
-            jobs.append(Job(path, each, out / folder / name, rule.describe_mask(names[0])))
+            jobs.append(Job(path, each, out / folder / name, expected))
     return jobs
 
 
-def _list_sources(image: Path, mask: Path, out: Path, rule: FolderRule) -> list[Path]:
-    """Return the images of a folder, without its masks."""
+def _list_sources(image: Path, mask: Path | None, out: Path | InPlace, rule: FolderRule) -> list[Path]:
+    """Return the images of a folder, without its masks and its backups."""
     is_mask: Callable[[Path], bool] = lambda path: False  # noqa: E731
-    if mask.is_dir() and mask.samefile(image):
+    if mask is not None and mask.is_dir() and mask.samefile(image):
         is_mask = lambda path: rule.find_stem(path) is not None  # noqa: E731
-    elif mask.is_file():
-        is_mask = lambda path: path.samefile(mask)  # noqa: E731
-    listed = _list_files(image, rule, [out, mask] if mask.is_dir() else [out])
-    return [path for path in listed if _is_image(path) and not is_mask(path)]
+    elif mask is not None and mask.is_file():
+        is_mask = lambda path: _resolve(path) == _resolve(mask)  # noqa: E731
+    listed = _list_files(image, rule, _find_others(mask, out))
+    return [path for path in listed if _is_image(path) and not is_mask(path) and not _is_backup(path, out)]
+
+
+def _is_backup(path: Path, out: Path | InPlace) -> bool:
+    return is_backup(path, in_place=isinstance(out, InPlace))
+
+
+def _find_others(mask: Path | None, out: Path | InPlace) -> list[Path]:
+    """Return the folders below the images that have no images: those of the masks, the outputs and the backups."""
+    folders = [out.backups if isinstance(out, InPlace) else out, mask if mask is not None and mask.is_dir() else None]
+    return [folder for folder in folders if folder is not None]
 
 
 def _list_files(folder: Path, rule: FolderRule, others: Sequence[Path]) -> list[Path]:
     """Return the files of a folder, in order, without those of other folders below."""
     if not rule.recursive:
         return sorted(path for path in folder.iterdir() if not path.is_dir())
-    kept = [other.resolve() for other in others if other.resolve() != folder.resolve()]
+    kept = [_resolve(other) for other in others if _resolve(other) != _resolve(folder)]
     found = []
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts[:-1])
-        if not path.is_dir() and not hidden and not any(path.resolve().is_relative_to(other) for other in kept):
-            found.append(path)
-    return found
+    for place, folders, files in os.walk(folder, onerror=_note_unreadable):
+        here = Path(place)
+        folders[:] = [name for name in folders if not name.startswith(".") and _resolve(here / name) not in kept]
+        found += [here / name for name in files if not (here / name).is_dir()]
+    return sorted(found)
 
 
-def _find_masks(mask: Path, out: Path, rule: FolderRule) -> dict[tuple[Path, str], list[Path]]:
+def _note_unreadable(error: OSError) -> None:
+    """Log a subfolder that cannot be read. A folder that is gone meanwhile is not noted."""
+    if not isinstance(error, FileNotFoundError):
+        log.warning("%s cannot be read and is left out: %s", error.filename, error.strerror)
+
+
+def _resolve(path: Path) -> Path:
+    """Return a path without links. `Path.resolve` refuses a circle of links before Python 3.13."""
+    return Path(os.path.realpath(path))
+
+
+def _find_masks(mask: Path, out: Path | InPlace, rule: FolderRule) -> dict[tuple[Path, str], list[Path]]:
     """Return the masks of a folder by their subfolder and their image's stem.
 
     A file that is not an image stands for its stem where no image has the stem. Reading the file explains its kind.
@@ -211,7 +317,7 @@ def _find_masks(mask: Path, out: Path, rule: FolderRule) -> dict[tuple[Path, str
         GlamaError: two images are masks of one stem, and the rule allows one.
     """
     found: dict[tuple[Path, str], list[Path]] = {}
-    for path in _list_files(mask, rule, [out]):
+    for path in _list_files(mask, rule, _find_others(None, out)):
         stem = rule.find_stem(path)
         if stem is None or path.name.startswith("."):
             continue
@@ -247,32 +353,35 @@ def _is_other_file(path: Path) -> bool:
     return not (_is_image(path) or path.name.startswith(".") or path.is_dir())
 
 
-def describe_left_out(image: Path, mask: Path, out: Path, rule: FolderRule = BY_STEM) -> list[str]:
+def describe_left_out(image: Path, mask: Path | None, out: Path | InPlace, rule: FolderRule = BY_STEM) -> list[str]:
     """Describe the files that a run over a folder does not read.
 
     Args:
         image: the folder of images.
-        mask: the folder of masks, or the mask of all images.
-        out: the folder of outputs. The folder and its parents are not counted.
+        mask: the folder of masks, or the mask of all images; None for none.
+        out: the folder of outputs, or how outputs replace their images. The folder and its parents are not counted.
         rule: how images find their masks.
 
     Returns:
         Parts of a sentence; empty if the run reads everything.
     """
-    own = {each for path in (image, mask, out) for each in (path.resolve(), *path.resolve().parents)}
-    entries = [path for path in sorted(image.iterdir()) if path.resolve() not in own]
+    given = [image, *([mask] if mask is not None else []), *_find_others(None, out)]
+    own = {each for path in map(_resolve, given) for each in (path, *path.parents)}
+    entries = [path for path in sorted(image.iterdir()) if _resolve(path) not in own]
     hidden = [path for path in entries if path.name.startswith(".")]
     folders = [path for path in entries if path.is_dir() and path not in hidden and not rule.recursive]
-    files = _list_files(image, rule, [out, mask] if mask.is_dir() else [out])
+    files = _list_files(image, rule, _find_others(mask, out))
     others = [path for path in files if _is_other_file(path)]
     unused: list[Path] = []
-    if mask.is_dir():
+    if mask is not None and mask.is_dir():
         used = {job.mask for job in _pair_folder(image, mask, out, rule)}
         unused = [path for found in _find_masks(mask, out, rule).values() for path in found if path not in used]
     no_masks = [path for path in unused if _is_other_file(path) and path not in others]
     parts = [
         _describe_count(others, "file that is not a supported image", "files that are not supported images"),
         _describe_count(folders, "subfolder", "subfolders"),
+        _describe_count(_find_linked_folders(image) if rule.recursive else [], "linked folder", "linked folders"),
+        _describe_count([path for path in files if _is_image(path) and _is_backup(path, out)], "backup", "backups"),
         _describe_count(
             [path for path in unused if _is_image(path)], "mask without an image", "masks without an image"
         ),
@@ -281,6 +390,12 @@ def describe_left_out(image: Path, mask: Path, out: Path, rule: FolderRule = BY_
     if hidden:
         parts.append(f"{len(hidden)} hidden {'file' if len(hidden) == 1 else 'files'}")
     return [part for part in parts if part]
+
+
+def _find_linked_folders(folder: Path) -> list[Path]:
+    """Return the links to folders below a folder. They are not followed."""
+    linked = (Path(place) / name for place, folders, _ in os.walk(folder) for name in folders)
+    return sorted(path for path in linked if path.is_symlink() and not path.name.startswith("."))
 
 
 def _describe_count(paths: Sequence[Path], one: str, several: str) -> str:

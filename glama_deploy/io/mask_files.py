@@ -1,4 +1,4 @@
-"""Read mask files. The values of the pixels, and never the file's format, decide which pixels are missing.
+"""Read and write mask files. The values of the pixels, and never the file's format, decide which pixels are missing.
 
 A mask that was painted on a transparent layer, in one colour that is not black, is read by its opacity. Other masks
 with transparent pixels are refused, unless the caller says what transparency means.
@@ -52,6 +52,7 @@ from PIL import Image, ImageChops
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.io.decoding import decode, decode_file
 from glama_deploy.io.edges import count_in_cells, find_edges, sum_around
+from glama_deploy.io.files import atomic_file
 
 #: The largest value (0 to 255) that may be black.
 MAX_BLACK = 32
@@ -164,6 +165,20 @@ def read_mask(path: Path, rule: MaskRule = BY_VALUES) -> np.ndarray:
             "pixels are needed"
         )
     return missing
+
+
+def write_mask(path: Path, mask: np.ndarray) -> None:
+    """Write a mask file: a gray PNG, black where pixels are known and white where pixels are missing.
+
+    Args:
+        path: the file. Its folder must exist.
+        mask: bool H×W, True = missing.
+
+    Raises:
+        GlamaError: the file cannot be written.
+    """
+    with atomic_file(path) as temporary:
+        Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0))).save(temporary, format="PNG")
 
 
 def _take_source(image: Image.Image, source: MaskSource, name: object) -> Image.Image:

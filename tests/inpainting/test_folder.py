@@ -26,6 +26,7 @@ from glama_deploy.inpainting.mask_edits import MaskEdits, grow_holes
 from glama_deploy.inpainting.pairing import FolderRule, describe_left_out, pair_jobs
 from glama_deploy.io import decoding, files
 from glama_deploy.io.mask_files import MaskRule
+from glama_deploy.marking import Marks, Rectangle
 
 
 @pytest.fixture
@@ -466,3 +467,70 @@ def test_known_pixels_of_every_mode_stay_as_they_are(tmp_path, inpainter, photo,
         assert out.mode == {"1": "L", "P": "RGB"}.get(mode, mode)
         before = np.asarray(source.convert(out.mode) if mode != out.mode else source)
         np.testing.assert_array_equal(np.asarray(out)[~hole], before[~hole])
+
+
+def test_marks_join_the_mask_file_and_edits_come_after(tmp_path, photo, hole):
+    job = pair(tmp_path, Image.fromarray(photo), Image.fromarray(hole))
+    marks = Marks(rectangles=(Rectangle(90, 60, 10, 5),), colors=[tuple(photo[3, 3].tolist())])
+    expected = hole.copy()
+    expected[60:65, 90:100] = True
+    expected |= (photo == photo[3, 3]).all(axis=2)
+    _, mask = read_job(job, Masks(edits=MaskEdits(grow=2), marks=marks))
+    np.testing.assert_array_equal(mask, grow_holes(expected, 2))
+    _, mask = read_job(Job(job.image, None, job.out), Masks(marks=Marks(rectangles=(Rectangle(90, 60, 10, 5),))))
+    assert mask.sum() == 50
+
+
+def test_rectangles_are_of_the_upright_picture(tmp_path, photo):
+    turned = Image.fromarray(photo).transpose(Image.Transpose.ROTATE_90)
+    job = pair(tmp_path, turned, Image.new("1", (9, 9)), 6)  # shown as `photo`
+    picture, mask = read_job(Job(job.image, None, job.out), Masks(marks=Marks(rectangles=(Rectangle(110, 1, 5, 3),))))
+    np.testing.assert_array_equal(picture.rgb, photo)
+    assert mask[1:4, 110:115].all()
+    assert mask.sum() == 15
+
+
+def test_marks_of_every_pixel_are_refused(tmp_path, photo):
+    job = pair(tmp_path, Image.fromarray(photo), Image.new("1", (9, 9)))
+    marks = Marks(rectangles=(Rectangle(0, 0, 120, 96),))
+    with pytest.raises(ImageError, match="every pixel is marked as missing; known pixels are needed"):
+        read_job(Job(job.image, None, job.out), Masks(marks=marks))
+    with pytest.raises(ImageError, match="has no mask; give a mask, rectangles, colors or annotations"):
+        read_job(Job(job.image, None, job.out))
+
+
+def test_results_say_how_long_the_work_took_and_where_the_holes_are(folders, hole):
+    images, masks, out = folders
+    results = {r.job.image.stem: r for r in run_jobs(lambda image, mask: image, pair_jobs(images, masks, out))}
+    boxes = [[box.left, box.top, box.width, box.height] for box in results["a"].work.boxes]
+    assert boxes == [[30, 20, 40, 30], [0, 80, 120, 1]]
+    assert results["a"].work.seconds > 0
+    assert results["c"].work.boxes == ()
+
+
+def test_an_image_that_changes_while_it_is_read_fails_and_the_rest_goes_on(folders, monkeypatch):
+    images, masks, out = folders
+    plain = read_job
+
+    def changed(job: Job, masks: Masks):
+        read = plain(job, masks)
+        if job.image.stem == "a":
+            job.image.write_bytes(job.image.read_bytes() + b"more")
+        return read
+
+    monkeypatch.setattr("glama_deploy.inpainting.folder.read_job", changed)
+    results = {r.job.image.stem: r for r in run_jobs(lambda image, mask: image, pair_jobs(images, masks, out))}
+    assert results["a"].state == "failed"
+    assert "a.jpg changed while it was read" in results["a"].reason
+    assert results["b"].state == "written"
+
+
+def test_images_that_vanish_or_are_empty_fail_and_the_rest_goes_on(folders):
+    images, masks, out = folders
+    jobs = pair_jobs(images, masks, out)
+    (images / "a.jpg").unlink()
+    (images / "broken.png").write_bytes(b"")
+    results = {r.job.image.stem: r for r in run_jobs(lambda image, mask: image, jobs)}
+    assert "no image at" in results["a"].reason
+    assert "the file is empty" in results["broken"].reason
+    assert results["b"].state == "written"

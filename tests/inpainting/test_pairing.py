@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import unicodedata
 from pathlib import Path
 
@@ -166,3 +168,61 @@ def test_rules_for_folders_are_refused_for_files(make, tmp_path):
         pair_jobs(folder / "a.png", folder / "m.png", tmp_path / "out.png", rule=FolderRule(format="keep"))
     with pytest.raises(GlamaError, match="are the same folder; pass the masks' own, or set `mask_name`"):
         pair_jobs(folder, folder, tmp_path / "out")
+
+
+def test_a_circle_of_links_ends_and_linked_folders_are_named(make, tmp_path):
+    images = make("images", "a.png", "x/b.png")
+    (images / "x" / "up").symlink_to(images)
+    (images / "self").symlink_to(images / "self")
+    (images / "c.png").symlink_to(images / "c.png")
+    (images / "d.png").symlink_to(images / "a.png")
+    (images / "e.png").symlink_to(tmp_path / "gone.png")
+    mask = make(".", "mask.png") / "mask.png"
+    rule = FolderRule(recursive=True)
+    results = list(run_jobs(lambda image, mask: image, pair_jobs(images, mask, tmp_path / "out", rule=rule)))
+    assert [(str(result.job.image.relative_to(images)), result.state) for result in results] == [
+        ("a.png", "written"),
+        ("c.png", "failed"),
+        ("d.png", "written"),
+        ("e.png", "failed"),
+        ("x/b.png", "written"),
+    ]
+    assert all("no image at" in result.reason for result in results if result.state == "failed")
+    assert describe_left_out(images, mask, tmp_path / "out", rule) == [
+        "1 file that is not a supported image (self)",
+        "1 linked folder (up)",
+    ]
+
+
+def test_a_subfolder_that_cannot_be_read_is_noted(make, tmp_path, monkeypatch, caplog):
+    images, mask = make("images", "a.png", "x/b.png"), make(".", "mask.png") / "mask.png"
+    plain = os.scandir
+
+    def scan(path):
+        if Path(path).name == "x":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return plain(path)
+
+    monkeypatch.setattr(os, "scandir", scan)
+    (job,) = pair_jobs(images, mask, tmp_path / "out", rule=FolderRule(recursive=True))
+    assert job.image.name == "a.png"
+    assert "images/x cannot be read and is left out: Permission denied" in caplog.text
+
+
+def test_masks_that_belong_to_no_image_are_refused_at_once(make, tmp_path):
+    images, masks = make("images", "a.png", "b.png"), make("masks", "a.png")
+    with pytest.raises(
+        GlamaError, match=r"has no mask for any of the 2 images of .*: a_mask\.png is expected for a\.png; rename"
+    ):
+        pair_jobs(images, masks, tmp_path / "out", rule=FolderRule(mask_name="{stem}_mask.png"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_images_without_mask_files_are_listed_too(make, tmp_path):
+    images = make("images", "a.png", "b.png")
+    assert names(pair_jobs(images, None, tmp_path / "out"), tmp_path) == [
+        ("images/a.png", None, "out/a.png"),
+        ("images/b.png", None, "out/b.png"),
+    ]
+    with pytest.raises(GlamaError, match="`mask_name` is set without `mask`"):
+        pair_jobs(images, None, tmp_path / "out", rule=FolderRule(mask_name="{stem}_m"))
