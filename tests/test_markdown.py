@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from glama_deploy.cli import bench, build, demo, export, inpaint, masks, models, serve, train
+from glama_deploy.cli import bench, build, demo, export, inpaint, mask, masks, models, serve, train
 from glama_deploy.cli import eval as evaluation
 
 ROOT = Path(__file__).parents[1]
@@ -25,6 +25,7 @@ COMMANDS = {
     "eval": evaluation,
     "export": export,
     "inpaint": inpaint,
+    "mask": mask,
     "masks": masks,
     "models": models,
     "serve": serve,

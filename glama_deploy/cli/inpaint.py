@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -11,14 +14,21 @@ import glama_deploy
 from glama_deploy.catalogue import EngineRecord, backends, join_names, requested_precisions
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.options.engine_code import AllowEngineCode
+from glama_deploy.cli.options.mask_sources import MaskOptions
+from glama_deploy.cli.options.picture_run import RunOptions
 from glama_deploy.cli.output.console import Console
+from glama_deploy.cli.output.run_report import RunReport
+from glama_deploy.errors import GlamaError
 from glama_deploy.inpainting import folder as batch
+from glama_deploy.inpainting.in_place import InPlace, sign
 from glama_deploy.inpainting.inpainter import Region, check_region
-from glama_deploy.inpainting.mask_edits import MaskEdits
-from glama_deploy.inpainting.pairing import BY_STEM, FolderRule, OutputFormat, describe_left_out, pair_jobs
+from glama_deploy.inpainting.pairing import BY_STEM, FolderRule, Job, OutputFormat, describe_left_out, pair_jobs
+from glama_deploy.inpainting.transparency import Fill
+from glama_deploy.inpainting.watch import Watch, watch
+from glama_deploy.io.files import check_path
 from glama_deploy.io.images import FileRule
-from glama_deploy.io.mask_files import MaskRule, MaskSource
 from glama_deploy.runtime.base import MAX_THREADS
+from glama_deploy.system.interrupts import stop_on_interrupt
 
 
 def _describe_backend(record: EngineRecord) -> str:
@@ -29,14 +39,17 @@ def _describe_backend(record: EngineRecord) -> str:
 
 def glama_inpaint(
     image: Annotated[Path, option("--image", help="Image, or folder of images.")],
+    masks: MaskOptions,
+    run: RunOptions,
     mask: Annotated[
-        Path,
+        Path | None,
         option(
             "--mask",
-            help="Mask (white = missing). For a folder of images: the folder of masks, or one mask for all.",
+            help="Mask (white = missing). For a folder of images: the folder of masks, or one mask for all. glama-mask "
+            "shows the mask of these options.",
         ),
-    ],
-    out: Annotated[Path, option("--out", help="Output file; for folders, the folder of the outputs.")],
+    ] = None,
+    out: Annotated[Path | None, option("--out", help="Output file; for folders, the folder of the outputs.")] = None,
     model: Annotated[
         str,
         option("--model", help="Bundle, checkpoint, name of glama-models list, or 'default' for the embedded network."),
@@ -67,27 +80,10 @@ def glama_inpaint(
             "cheaper. With crop and auto, tiles fill holes that do not fit the engine or the memory.",
         ),
     ] = "auto",
-    grow: Annotated[
-        int, option("--grow", help="Pixels by which holes grow, so that an object's edge and shadow are filled, too.")
-    ] = 0,
-    shrink: Annotated[int, option("--shrink", help="Pixels by which holes shrink before they grow.")] = 0,
     feather: Annotated[
         int,
         option("--feather", help="Pixels of the rim over which result and image are blended, at most --grow."),
     ] = 0,
-    mask_from: Annotated[
-        str,
-        option(
-            "--mask-from",
-            help="What marks missing pixels. auto: bright pixels, or paint on a transparent layer. alpha: opaque "
-            "pixels. inverse-alpha: transparent pixels. luma, red: bright pixels of this channel.",
-        ),
-    ] = "auto",
-    threshold: Annotated[
-        int | None,
-        option("--threshold", help="Pixels above this value, 0 to 254, are missing (soft edges and gray by default)."),
-    ] = None,
-    invert: Annotated[bool, option("--invert", help="The mask is black where pixels are missing.")] = False,
     mask_name: Annotated[
         str,
         option(
@@ -100,8 +96,8 @@ def glama_inpaint(
         bool, option("--recursive", help="For folders: fill the images of subfolders, too, and keep the subfolders.")
     ] = False,
     format: Annotated[
-        str, option("--format", help="For folders: png, jpg or webp; keep: the format of each image.")
-    ] = BY_STEM.format,
+        str | None, option("--format", help="For folders: png (default), jpg or webp; keep: the format of each image.")
+    ] = None,
     quality: Annotated[
         int | None,
         option(
@@ -121,47 +117,106 @@ def glama_inpaint(
     """Fill the missing pixels of an image. Known pixels stay bit-exact in PNG and other lossless formats.
 
     With folders, the command continues after a bad file, and lists failed and skipped files at the end. Run it again to
-    fill only the missing outputs. Exit codes: 0 success; 2 bad input, or a file of a folder failed.
+    fill only the missing outputs. Exit codes: 0 success, also of --watch that Ctrl-C ended; 2 bad input, or a file of a
+    folder failed.
     """
     check_region(region)
-    rule = MaskRule(cast(MaskSource, mask_from), threshold, invert)
-    masks = batch.Masks(rule, MaskEdits(grow, shrink, feather))
-    folder = FolderRule(mask_name, recursive, cast(OutputFormat, format))
+    check_path(image)
+    made = masks.read(mask, feather)
+    target = run.choose_target(image, out, overwrite=overwrite)
+    usual = "keep" if isinstance(target, InPlace) and image.is_dir() else BY_STEM.format
+    rule = FolderRule(mask_name, recursive, cast(OutputFormat, format or usual))
     files = FileRule(frame, quality)
-    jobs = [replace(job, files=files) for job in pair_jobs(image, mask, out, overwrite=overwrite, rule=folder)]
+
+    def list_jobs() -> list[Job]:
+        found = pair_jobs(image, mask, target, overwrite=overwrite, rule=rule, may_be_empty=run.watch)
+        return [replace(job, files=files) for job in found]
+
+    jobs = list_jobs()
     files.check_outputs(job.out for job in jobs)
-    # a bad image or mask is reported before the model is opened
-    inputs = None if image.is_dir() else batch.read_job(jobs[0], masks)
-    todo = [job for job in jobs if job.mask is not None and (overwrite or not job.out.exists())]
-    streams = batch.count_streams(todo, threads)
+    report = RunReport(Console(stderr=True), as_json=run.json, is_live=run.watch)
+    todo = [job for job in jobs if not job.lacks_mask and (overwrite or not job.is_done())]
+    streams = run.jobs or batch.count_streams(todo, threads)
+    single = None if image.is_dir() else _SingleJob(jobs[0], made, report)  # a bad input is told before the model opens
     inpainter = glama_deploy.load(
-        model, backend, precision, threads, streams=streams, allow_engine_code=allow_engine_code
+        model, backend, precision, threads, run.compiles, streams=streams, allow_engine_code=allow_engine_code
     )
-    console = Console(stderr=True)
-    console.print(inpainter.description, style="dim")
-    fill = masks.edits.blend(partial(inpainter, region=cast(Region, region)))
-    if inputs is not None:
-        batch.fill_job(fill, jobs[0], *inputs)
-        console.print(str(jobs[0].out), soft_wrap=True)
+    report.console.print(inpainter.description, style="dim")
+    fill = made.edits.blend(partial(inpainter, region=cast(Region, region)))
+    if single is not None:
+        return single.fill(fill)
+    run_jobs = partial(batch.run_jobs, fill, overwrite=overwrite, at_once=inpainter.streams, masks=made)
+    is_over = lambda: run.fail_fast and report.counts["failed"] > 0  # noqa: E731
+    waiting: Sequence[Path] = ()
+    not_begun = 0
+    if run.watch:
+        waiting = _watch_folder(Watch(list_jobs), run_jobs, is_over, report)
+    else:
+        _run_folder(jobs, run_jobs, is_over, report)
+        not_begun = len(jobs) - sum(report.counts.values())
+    left_out = describe_left_out(image, mask, target, rule) if image.is_dir() else ()  # a watched drive may be gone
+    return report.finish(not_begun=not_begun, waiting=waiting, left_out=left_out)
+
+
+class _SingleJob:
+    """The job of a single picture. Reads the inputs.
+
+    Args:
+        job: the job.
+        masks: how the mask is made.
+        report: the report of the run.
+    """
+
+    def __init__(self, job: Job, masks: batch.Masks, report: RunReport) -> None:
+        self._job = job
+        self._report = report
+        self._work = batch.Work()
+        with self._report_failure(), self._work.measure():
+            self._before = sign(job.image)
+            self._picture, self._mask = batch.read_job(job, masks)
+        self._work.boxes = batch.find_boxes(self._mask)
+
+    def fill(self, fill: Fill) -> int:
+        """Fill the picture, and return the exit code."""
+        with self._report_failure(), self._work.measure():
+            batch.fill_job(fill, self._job, self._picture, self._mask, self._before)
+        self._report.add(batch.Result(self._job, "written", work=self._work))
+        self._report.console.print(str(self._job.out), soft_wrap=True)
         return 0
+
+    @contextmanager
+    def _report_failure(self) -> Iterator[None]:
+        """Report an error of the block. The error itself is the command's line for people."""
+        try:
+            yield
+        except GlamaError as error:
+            self._report.add(batch.Result(self._job, "failed", str(error), self._work))
+            raise
+
+
+#: Runs jobs, as `run_jobs` does.
+_RunJobs = Callable[[Iterable[Job]], Iterator[batch.Result]]
+
+
+def _run_folder(jobs: Sequence[Job], run_jobs: _RunJobs, is_over: Callable[[], bool], report: RunReport) -> None:
+    """Run the jobs of a folder, and show the progress."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # takes 30 ms
 
     columns = (TextColumn("inpainting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    counts = {"written": 0, "skipped": 0, "failed": 0}
-    failures = []
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=report.console) as progress:
         task = progress.add_task("inpainting", total=len(jobs))
-        for result in batch.run_jobs(fill, jobs, overwrite=overwrite, at_once=inpainter.streams, masks=masks):
-            counts[result.state] += 1
-            if result.state == "failed":
-                failures.append(result.reason)
+        for result in run_jobs(takewhile(lambda job: not is_over(), jobs)):
+            report.add(result)
             progress.advance(task)
-    for reason in failures:
-        console.print(f"failed: {reason}", soft_wrap=True)
-    console.print(", ".join(f"{count} {state}" for state, count in counts.items()))
-    if left_out := describe_left_out(image, mask, out, folder):
-        console.print(f"left out: {', '.join(left_out)}", soft_wrap=True, markup=False)
-    return 2 if counts["failed"] else 0
+
+
+def _watch_folder(folder: Watch, run_jobs: _RunJobs, is_over: Callable[[], bool], report: RunReport) -> Sequence[Path]:
+    """Fill what appears in a folder until Ctrl-C, and return the pictures that wait for their masks."""
+    report.console.print("watching; Ctrl-C ends after the pictures that are being filled", style="dim")
+    with stop_on_interrupt() as stop:
+        for result in watch(folder, run_jobs, lambda: stop.asked or is_over()):
+            report.add(result)
+    return folder.waiting
 
 
 main = Command("glama-inpaint", glama_inpaint)

@@ -24,7 +24,10 @@ def glama_masks(
     seed: Annotated[int, option("--seed", help="Seed of the random numbers.", min=0)] = 0,
     overwrite: Annotated[bool, option("--overwrite", help="Replace a file that exists.")] = False,
 ) -> None:
-    """Draw the seven masks, with fixed and with random settings, and their mixtures. Missing pixels are white."""
+    """Draw the seven masks of the paper, with fixed and with random settings, and their mixtures.
+
+    Missing pixels are white. glama-mask (without an s) is another command: glama-mask writes the mask of your picture.
+    """
     if out.suffix.lower() != ".png":
         raise GlamaError(f"--out is {out}; a .png is written")
     check_overwrite(out, is_there=out.exists(), overwrite=overwrite, place="name")
