@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -22,7 +21,15 @@ from glama_deploy.errors import GlamaError
 from glama_deploy.inpainting import folder as batch
 from glama_deploy.inpainting.in_place import InPlace, sign
 from glama_deploy.inpainting.inpainter import Region, check_region
-from glama_deploy.inpainting.pairing import BY_STEM, FolderRule, Job, OutputFormat, describe_left_out, pair_jobs
+from glama_deploy.inpainting.pairing import (
+    BY_STEM,
+    FolderRule,
+    Job,
+    OutputFormat,
+    check_target,
+    describe_left_out,
+    pair_jobs,
+)
 from glama_deploy.inpainting.transparency import Fill
 from glama_deploy.inpainting.watch import Watch, watch
 from glama_deploy.io.files import check_path
@@ -134,6 +141,8 @@ def glama_inpaint(
 
     jobs = list_jobs()
     files.check_outputs(job.out for job in jobs)
+    if run.watch:
+        check_target(image, target)
     report = RunReport(Console(stderr=True), as_json=run.json, is_live=run.watch)
     todo = [job for job in jobs if not job.lacks_mask and (overwrite or not job.is_done())]
     streams = run.jobs or batch.count_streams(todo, threads)
@@ -194,8 +203,8 @@ class _SingleJob:
             raise
 
 
-#: Runs jobs, as `run_jobs` does.
-_RunJobs = Callable[[Iterable[Job]], Iterator[batch.Result]]
+#: `run_jobs` with an inpainter and its settings.
+_RunJobs = partial[Iterator[batch.Result]]
 
 
 def _run_folder(jobs: Sequence[Job], run_jobs: _RunJobs, is_over: Callable[[], bool], report: RunReport) -> None:
@@ -205,7 +214,7 @@ def _run_folder(jobs: Sequence[Job], run_jobs: _RunJobs, is_over: Callable[[], b
     columns = (TextColumn("inpainting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=report.console) as progress:
         task = progress.add_task("inpainting", total=len(jobs))
-        for result in run_jobs(takewhile(lambda job: not is_over(), jobs)):
+        for result in run_jobs(jobs, is_over=is_over):
             report.add(result)
             progress.advance(task)
 

@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -120,7 +120,13 @@ class Result:
 
 
 def run_jobs(
-    fill: Fill, jobs: Iterable[Job], *, overwrite: bool = False, at_once: int = 1, masks: Masks = AS_THEY_ARE
+    fill: Fill,
+    jobs: Iterable[Job],
+    *,
+    overwrite: bool = False,
+    at_once: int = 1,
+    masks: Masks = AS_THEY_ARE,
+    is_over: Callable[[], bool] = lambda: False,
 ) -> Iterator[Result]:
     """Run jobs, and yield their results in the same order.
 
@@ -137,9 +143,11 @@ def run_jobs(
         overwrite: whether outputs that exist are replaced. Otherwise they are skipped.
         at_once: number of images that are filled at once, each in a thread.
         masks: how masks are read, and what is done to their holes.
+        is_over: tells whether no other image is filled. Images that are being filled are still written. The function is
+            called from several threads.
 
     Yields:
-        The result of each job.
+        The result of each job. Jobs that are left because the run is over have no result.
     """
     todo = iter(jobs)
     job: Job | None = None
@@ -150,17 +158,26 @@ def run_jobs(
     try:
         while True:
             job = job or next(todo, None)
-            while job is not None and len(under_way) < at_once + beside and _has_room(under_way, job):
-                under_way.append(_begin_job(fill, job, masks, fills, files, skip=not overwrite and job.is_done()))
+            while job is not None and len(under_way) < at_once + beside and not is_over() and _has_room(under_way, job):
+                skip = not overwrite and job.is_done()
+                under_way.append(_begin_job(fill, job, masks, fills, files, is_over, skip=skip))
                 job = next(todo, None)
             if not under_way:
                 break
-            yield under_way.popleft().end()
+            try:
+                result = under_way.popleft().end()
+            except _RunIsOverError:
+                continue
+            yield result
     finally:
         for begun in under_way:
             begun.cancel()
         fills.shutdown(wait=False)
         files.shutdown()  # what was filled is written
+
+
+class _RunIsOverError(Exception):
+    """The run was over before an image was filled."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +201,9 @@ class _UnderWay:
 
         Returns:
             The result of the job.
+
+        Raises:
+            _RunIsOverError: the run was over before the image was filled.
         """
         if self.filled is None:
             return Result(self.job, "skipped")
@@ -210,7 +230,9 @@ def _wait_for(future: Future[_Made]) -> _Made:
     return future.result()
 
 
-def _begin_job(fill: Fill, job: Job, masks: Masks, fills: Executor, files: Executor, *, skip: bool) -> _UnderWay:
+def _begin_job(
+    fill: Fill, job: Job, masks: Masks, fills: Executor, files: Executor, is_over: Callable[[], bool], *, skip: bool
+) -> _UnderWay:
     if skip:
         remove_leftovers_once(job.out.parent)  # no output may be left to write there
         return _UnderWay(job)
@@ -236,6 +258,8 @@ def _begin_job(fill: Fill, job: Job, masks: Masks, fills: Executor, files: Execu
 
     def filled() -> Future[None]:
         picture, mask = inputs.result()
+        if is_over():
+            raise _RunIsOverError
         with work.measure():
             result = _fill_inputs(fill, job, picture, mask)
         return files.submit(write, result)

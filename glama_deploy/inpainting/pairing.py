@@ -5,7 +5,6 @@ Links to files are read as files. Links to folders are not followed below a fold
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import unicodedata
@@ -20,8 +19,6 @@ from glama_deploy.inpainting.in_place import InPlace, check_replaceable, is_back
 from glama_deploy.io import images
 from glama_deploy.io.files import check_overwrite, check_path, check_writable
 from glama_deploy.io.images import AS_THE_INPUT, FileRule
-
-log = logging.getLogger("glama_deploy")
 
 #: Format of the outputs of a folder. keep: that of each image.
 OutputFormat = Literal["keep", "png", "jpg", "webp"]
@@ -39,16 +36,16 @@ class Job:
         mask: path of the mask; None if the image has none.
         out: path of the output.
         expected_mask: names of masks that would have been taken, for messages. Empty if there are no masks.
-        files: how the image is read, and how the output is written.
         backup: where the original is kept if the output replaces the image; None if it does not.
+        files: how the image is read, and how the output is written.
     """
 
     image: Path
     mask: Path | None
     out: Path
     expected_mask: str = ""
-    files: FileRule = AS_THE_INPUT
     backup: Path | None = None
+    files: FileRule = AS_THE_INPUT
 
     @property
     def source(self) -> Path:
@@ -151,7 +148,8 @@ def pair_jobs(
         out: path of the output, or of the folder of outputs; or how outputs replace their images.
         overwrite: whether a single output that exists is replaced.
         rule: how the images of a folder find their masks, and how outputs are stored.
-        may_be_empty: whether a folder without images, or without a mask for any of them, is accepted.
+        may_be_empty: whether a folder without images, or without a mask for any of them, is accepted. That the outputs
+            can be written is not checked then (:func:`check_target`).
 
     Returns:
         The jobs. Images of one stem, such as a.png and a.jpg, have masks and outputs of their full name: a.png.png.
@@ -188,8 +186,25 @@ def pair_jobs(
             f"{mask} has no mask for any of the {len(jobs)} images of {image}: {jobs[0].expected_mask} is expected for "
             f"{jobs[0].image.name}; rename the masks, or set `mask_name`"
         )
-    check_writable(folder or image)
+    if not may_be_empty:
+        check_target(image, out)
     return jobs
+
+
+def check_target(image: Path, out: Path | InPlace) -> None:
+    """Check that outputs can be written, without writing one.
+
+    Args:
+        image: the folder of images.
+        out: the folder of outputs, or how outputs replace their images.
+
+    Raises:
+        GlamaError: a folder cannot be written.
+    """
+    folders = [image, out.backups] if isinstance(out, InPlace) else [out]
+    for folder in folders:
+        if folder is not None:
+            check_writable(folder)
 
 
 def _check_inputs(image: Path, mask: Path | None, rule: FolderRule) -> Literal["file", "folder"]:
@@ -234,7 +249,9 @@ def _pair_in_place(image: Path, mask: Path | None, out: InPlace, overwrite: bool
             f"{image} was filled already: its original is {job.backup}; choose another `backup_folder`, or pass "
             "`overwrite=True` to fill the original again"
         )
-    check_writable(image)
+    for path in (image, job.backup):
+        if path is not None:
+            check_writable(path)
     return job
 
 
@@ -290,17 +307,11 @@ def _list_files(folder: Path, rule: FolderRule, others: Sequence[Path]) -> list[
         return sorted(path for path in folder.iterdir() if not path.is_dir())
     kept = [_resolve(other) for other in others if _resolve(other) != _resolve(folder)]
     found = []
-    for place, folders, files in os.walk(folder, onerror=_note_unreadable):
+    for place, folders, files in os.walk(folder):
         here = Path(place)
         folders[:] = [name for name in folders if not name.startswith(".") and _resolve(here / name) not in kept]
         found += [here / name for name in files if not (here / name).is_dir()]
     return sorted(found)
-
-
-def _note_unreadable(error: OSError) -> None:
-    """Log a subfolder that cannot be read. A folder that is gone meanwhile is not noted."""
-    if not isinstance(error, FileNotFoundError):
-        log.warning("%s cannot be read and is left out: %s", error.filename, error.strerror)
 
 
 def _resolve(path: Path) -> Path:
@@ -377,10 +388,12 @@ def describe_left_out(image: Path, mask: Path | None, out: Path | InPlace, rule:
         used = {job.mask for job in _pair_folder(image, mask, out, rule)}
         unused = [path for found in _find_masks(mask, out, rule).values() for path in found if path not in used]
     no_masks = [path for path in unused if _is_other_file(path) and path not in others]
+    linked, unreadable = _find_closed_folders(image) if rule.recursive else ([], [])
     parts = [
         _describe_count(others, "file that is not a supported image", "files that are not supported images"),
         _describe_count(folders, "subfolder", "subfolders"),
-        _describe_count(_find_linked_folders(image) if rule.recursive else [], "linked folder", "linked folders"),
+        _describe_count(linked, "linked folder", "linked folders"),
+        _describe_count(unreadable, "subfolder that cannot be read", "subfolders that cannot be read"),
         _describe_count([path for path in files if _is_image(path) and _is_backup(path, out)], "backup", "backups"),
         _describe_count(
             [path for path in unused if _is_image(path)], "mask without an image", "masks without an image"
@@ -392,10 +405,14 @@ def describe_left_out(image: Path, mask: Path | None, out: Path | InPlace, rule:
     return [part for part in parts if part]
 
 
-def _find_linked_folders(folder: Path) -> list[Path]:
-    """Return the links to folders below a folder. They are not followed."""
-    linked = (Path(place) / name for place, folders, _ in os.walk(folder) for name in folders)
-    return sorted(path for path in linked if path.is_symlink() and not path.name.startswith("."))
+def _find_closed_folders(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Return the links to folders below a folder, which are not followed, and the folders that cannot be read."""
+    unreadable: list[Path] = []
+    linked: list[Path] = []
+    for place, folders, _ in os.walk(folder, onerror=lambda error: unreadable.append(Path(error.filename))):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        linked += [Path(place) / name for name in folders if (Path(place) / name).is_symlink()]
+    return sorted(linked), sorted(unreadable)
 
 
 def _describe_count(paths: Sequence[Path], one: str, several: str) -> str:

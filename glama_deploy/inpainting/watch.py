@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import takewhile
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from glama_deploy.errors import GlamaError
@@ -89,7 +89,7 @@ class Watch:
 
 def watch(
     folder: Watch,
-    run: Callable[[Iterable[Job]], Iterator[Result]],
+    run: partial[Iterator[Result]],
     is_over: Callable[[], bool],
     pause: float = LISTING_SECONDS,
 ) -> Iterator[Result]:
@@ -97,7 +97,7 @@ def watch(
 
     Args:
         folder: the folder.
-        run: runs jobs, as :func:`glama_deploy.inpainting.folder.run_jobs` does.
+        run: :func:`glama_deploy.inpainting.folder.run_jobs` with an inpainter and its settings.
         is_over: tells whether the watch ends. The images that are being filled are written first.
         pause: seconds between two listings.
 
@@ -106,7 +106,7 @@ def watch(
     """
     while not is_over():
         stable = folder.take_stable()
-        for result in run(takewhile(lambda job: not is_over(), stable)):
+        for result in run(stable, is_over=is_over):
             folder.handle(result)
             yield result
         time.sleep(pause)

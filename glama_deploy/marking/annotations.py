@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import json
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
@@ -81,11 +82,16 @@ class Annotations:
             )
         return [each for each in picture.objects if not wanted or each.category in wanted]
 
+    @cached_property
+    def _by_name(self) -> dict[str, list[AnnotatedPicture]]:
+        return _group(self.pictures, lambda picture: picture.path.name)
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[AnnotatedPicture]]:
+        return _group(self.pictures, lambda picture: picture.stem)
+
     def _find_picture(self, image: Path) -> AnnotatedPicture:
-        name = _compose(image.name)
-        found = [each for each in self.pictures if _compose(each.path.name) == name]
-        if not found:
-            found = [each for each in self.pictures if each.stem and _compose(each.stem) == _compose(image.stem)]
+        found = self._by_name.get(_compose(image.name)) or self._by_stem.get(_compose(image.stem), [])
         if not found:
             raise ImageError(f"{image} has no annotations: {self.source} names no picture {image.name}")
         if len(found) > 1:
@@ -153,6 +159,17 @@ def _describe_other(document: Any) -> str:
         "is JSON, but neither of COCO (images, annotations, categories) nor of LabelMe (shapes, imagePath); give one "
         "of these"
     )
+
+
+def _group(
+    pictures: Sequence[AnnotatedPicture], read_key: Callable[[AnnotatedPicture], str]
+) -> dict[str, list[AnnotatedPicture]]:
+    """Return the pictures by a name. Pictures without the name are left out."""
+    groups: dict[str, list[AnnotatedPicture]] = {}
+    for picture in pictures:
+        if key := _compose(read_key(picture)):
+            groups.setdefault(key, []).append(picture)
+    return groups
 
 
 def _split(path: PurePath) -> tuple[str, ...]:

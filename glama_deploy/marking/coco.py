@@ -17,6 +17,10 @@ from glama_deploy.marking.annotated import AnnotatedObject, AnnotatedPicture
 from glama_deploy.marking.fields import read_points, take, take_name, take_size
 from glama_deploy.marking.outlines import mark_polygon
 from glama_deploy.marking.run_lengths import decode_counts, mark_runs
+from glama_deploy.text.excerpts import quoted
+
+#: The types of ids. COCO has numbers; some programs write texts.
+_ID = (int, str)
 
 
 def read_coco(document: dict[str, Any], name: object) -> tuple[list[AnnotatedPicture], frozenset[str]]:
@@ -33,20 +37,21 @@ def read_coco(document: dict[str, Any], name: object) -> tuple[list[AnnotatedPic
         GlamaError: a field is missing or wrong. Segmentations are checked when they are drawn.
     """
     categories = {
-        take(record, "id", int, "a number", place): take(record, "name", str, "a name", place)
+        take(record, "id", _ID, "an id", place): take(record, "name", str, "a name", place)
         for place, record in _number(document, "categories", name)
     }
-    objects: dict[int, list[AnnotatedObject]] = {}
+    objects: dict[int | str, list[AnnotatedObject]] = {}
     for place, record in _number(document, "images", name):
-        if objects.setdefault(take(record, "id", int, "a number", place), []):
-            raise GlamaError(f"{place} has the id {record['id']} of another image")
+        if take(record, "id", _ID, "an id", place) in objects:
+            raise GlamaError(f"{place} has the id {quoted(record['id'])} of another image")
+        objects[record["id"]] = []
     for place, record in _number(document, "annotations", name):
-        category = take(record, "category_id", int, "the id of a category", place)
-        image = take(record, "image_id", int, "the id of an image", place)
+        category = take(record, "category_id", _ID, "the id of a category", place)
+        image = take(record, "image_id", _ID, "the id of an image", place)
         if category not in categories:
-            raise GlamaError(f"{place} has the category_id {category}, which is not among the categories")
+            raise GlamaError(f"{place} has the category_id {quoted(category)}, which is not among the categories")
         if image not in objects:
-            raise GlamaError(f"{place} has the image_id {image}, which is not among the images")
+            raise GlamaError(f"{place} has the image_id {quoted(image)}, which is not among the images")
         draw = partial(_draw, record, f"{name}: annotation {record.get('id', place)}")
         objects[image].append(AnnotatedObject(categories[category], draw))
     pictures = [

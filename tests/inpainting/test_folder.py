@@ -399,6 +399,25 @@ def test_sizes_are_compared_before_anything_is_decoded(tmp_path, photo, monkeypa
         read_job(job)
 
 
+def test_a_run_that_is_over_fills_no_other_image(folders, photo, hole):
+    images, masks, out = folders
+    for stem in "defgh":
+        Image.fromarray(photo).save(images / f"{stem}.png")
+        Image.fromarray(hole).save(masks / f"{stem}.png")
+    filled = []
+
+    def fill(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        filled.append(image)
+        return image
+
+    results = list(run_jobs(fill, pair_jobs(images, masks, out), is_over=lambda: len(filled) == 2))
+    assert [(r.job.image.name, r.state) for r in results if r.state == "written"] == [
+        ("a.jpg", "written"),
+        ("b.png", "written"),
+    ]
+    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png"]
+
+
 def test_large_images_are_read_one_at_a_time(folders, photo, monkeypatch):
     """What is read ahead is at most half of the free memory."""
     images, masks, out = folders

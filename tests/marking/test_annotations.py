@@ -229,6 +229,15 @@ def test_annotations_of_nothing_are_refused(write, field, value):
         read_annotations(write(document))
 
 
+def test_two_images_of_one_id_are_refused_and_ids_may_be_texts(write):
+    document = make_coco()
+    document["images"][2]["id"] = 1
+    with pytest.raises(GlamaError, match=r"images\[2\] has the id 1 of another image"):
+        read_annotations(write(document))
+    document["images"][2]["id"] = document["annotations"][0]["image_id"] = "val/a"
+    assert find(write(document), "val/a.jpg").sum() == 160
+
+
 def test_a_path_without_annotations_is_refused(tmp_path):
     with pytest.raises(GlamaError, match="no annotations at"):
         read_annotations(tmp_path / "none.json")
