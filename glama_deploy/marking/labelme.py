@@ -7,7 +7,6 @@ A file describes one picture: `imagePath`, `imageHeight`, `imageWidth`, and `sha
 from __future__ import annotations
 
 import base64
-import binascii
 import io
 import posixpath
 from collections.abc import Callable
@@ -85,7 +84,7 @@ def _draw_mask(missing: np.ndarray, points: np.ndarray, shape: dict[str, Any], p
     corners = _take_two(points, "a mask", place)
     try:
         data = base64.b64decode(take(shape, "mask", str, "a PNG in base64", place), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise GlamaError(f"{place} has a mask that is not base64 ({error})") from error
     drawn = np.asarray(decode(io.BytesIO(data), place).convert("L")) > 0
     left, top = corners.min(axis=0).astype(int)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from pycocotools import mask as coco
 from pycocotools.coco import COCO
@@ -33,7 +35,7 @@ def make_coco() -> dict:
     counts = np.diff([0, *edges, flat.size]).tolist()
     size = [HEIGHT, WIDTH]
     annotations = [
-        {"category_id": 7, "image_id": 1, "segmentation": [SQUARE], "iscrowd": 0},
+        {"category_id": 7, "image_id": 1, "segmentation": [list(SQUARE)], "iscrowd": 0},
         {"category_id": 9, "image_id": 1, "segmentation": {"size": size, "counts": counts}, "iscrowd": 1},
         {"category_id": 9, "image_id": 2, "segmentation": {"size": size, "counts": compressed}, "iscrowd": 1},
     ]
@@ -243,3 +245,35 @@ def test_a_path_without_annotations_is_refused(tmp_path):
         read_annotations(tmp_path / "none.json")
     with pytest.raises(GlamaError, match=r"has no \.json files"):
         read_annotations(tmp_path)
+
+
+#: Values that a damaged file may have in place of any other.
+wrong_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=5,
+)
+
+
+def list_places(document: object) -> list[tuple[object, object]]:
+    """Return each container of a document with each of its keys."""
+    if not isinstance(document, dict | list):
+        return []
+    keys = list(document) if isinstance(document, dict) else range(len(document))
+    return [place for key in keys for place in ((document, key), *list_places(document[key]))]
+
+
+@given(st.data(), st.sampled_from(["coco", "polygon", "rectangle", "circle", "mask"]), wrong_values)
+def test_a_wrong_value_anywhere_is_an_error_of_one_line_or_does_no_harm(tmp_path_factory, data, kind, value):
+    points = ((4, 5), (20, 15), (9, 19)) if kind == "polygon" else ((4, 5), (20, 15))
+    document = make_coco() if kind == "coco" else make_labelme(shape(kind, *points, mask="iVBORw0KGgo="))
+    container, key = data.draw(st.sampled_from(list_places(document)))
+    container[key] = value
+    path = tmp_path_factory.mktemp("wrong") / "a.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    message = ""
+    try:
+        assert find(path, "train/a.jpg").shape == (HEIGHT, WIDTH)
+    except GlamaError as error:
+        message = str(error)
+    assert "\n" not in message
