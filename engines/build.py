@@ -26,6 +26,7 @@ from glama_deploy.engines import base
 from glama_deploy.engines.base import BuildTask
 from glama_deploy.engines.tensorrt.inspection import Report
 from glama_deploy.engines.tensorrt.options import Options
+from glama_deploy.engines.tensorrt.profiles import fit_profile
 from glama_deploy.errors import BundleError, GlamaError
 from glama_deploy.io.files import remove, write_error
 
@@ -95,6 +96,7 @@ def add_engine(
         raise GlamaError(base.explain_lowering(record, bundle.manifest.fft))
     options = options or Options()
     options.check(record)
+    profile = fit_profile(bundle.sizes, profile)
     precision = choose_precision(bundle, record, precision)
     graph = record.graph_for(precision)
     bundle.graph(graph)  # a missing graph is reported before waiting for another process

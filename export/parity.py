@@ -38,7 +38,7 @@ class ReferenceCase:
 
     Attributes:
         case: The case.
-        predicted: The network's own output, before compositing, float32 [B, H, W, 3] in 0…1.
+        predicted: The network's own output, before compositing, float32 [B, H, W, 3].
     """
 
     case: Case
@@ -47,7 +47,7 @@ class ReferenceCase:
     @property
     def inpainted(self) -> np.ndarray:
         """The prediction where pixels are missing, the image where they are known; float32 [B, H, W, 3] in 0…1."""
-        return np.where(self.case.missing[..., None], self.predicted, self.case.image / np.float32(255))
+        return np.where(self.case.missing[..., None], self.predicted.clip(0, 1), self.case.image / np.float32(255))
 
 
 def run_reference(checkpoint: Checkpoint, inputs: Sequence[Case]) -> list[ReferenceCase] | str:

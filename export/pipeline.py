@@ -15,7 +15,6 @@ from typing import cast, get_args
 
 from glama_deploy import bundle_folder, catalogue
 from glama_deploy.bundle import (
-    ANY_SIZE,
     DEFAULT_PROFILE,
     MANIFEST,
     Asked,
@@ -31,6 +30,7 @@ from glama_deploy.bundle import (
     Precision,
     Size,
     SizeRange,
+    find_any_size,
     manifest_text,
 )
 from glama_deploy.checkpoints import formats
@@ -39,6 +39,7 @@ from glama_deploy.engines.base import BuildTask
 from glama_deploy.engines.build import build as build_engine
 from glama_deploy.engines.tensorrt import build_script
 from glama_deploy.engines.tensorrt.options import Options
+from glama_deploy.engines.tensorrt.profiles import fit_profile
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.io.files import PREFIX, check_overwrite
 from glama_deploy.network import NetworkConfig
@@ -69,6 +70,7 @@ class Request:
         tolerances: Bounds of parity that replace the catalogue's, by precision. The bound of int8 is also the aim of
             its calibration.
         options: The options of the TensorRT builders.
+        weights_key: The generator of a checkpoint with several. None: the running average.
         predicted: Whether the graph has the output `predicted`, the network's own output.
         parity: Whether parity is measured.
         overwrite: Whether a bundle at `out` is replaced.
@@ -87,6 +89,7 @@ class Request:
     parity_size: Size | None = None
     tolerances: Mapping[str, catalogue.Tolerance] = field(default_factory=dict)
     options: Options = field(default_factory=Options)
+    weights_key: str | None = None
     predicted: bool = True
     parity: bool = True
     overwrite: bool = False
@@ -96,10 +99,16 @@ class Request:
         """The names of the graph's outputs."""
         return (INPAINTED, PREDICTED) if self.predicted else (INPAINTED,)
 
-    @property
-    def graph_sizes(self) -> SizeRange:
-        """The sizes that the graph takes."""
-        return SizeRange(min=self.size, opt=self.size, max=self.size) if self.size else ANY_SIZE
+    def find_graph_sizes(self, network: NetworkConfig) -> SizeRange:
+        """Return the sizes that the graph takes.
+
+        Args:
+            network: The checkpoint's network.
+
+        Returns:
+            The request's size, or any size from the network's least one on.
+        """
+        return SizeRange(min=self.size, opt=self.size, max=self.size) if self.size else find_any_size(network)
 
     @property
     def largest(self) -> Size:
@@ -152,7 +161,8 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
     check_request(request)
     request = replace(request, checkpoint=locate(request.checkpoint))
     step("reading the checkpoint")
-    checkpoint = formats.read(request.checkpoint)
+    checkpoint = formats.read(request.checkpoint, request.weights_key)
+    request = replace(request, profile=fit_profile(request.find_graph_sizes(checkpoint.config), request.profile))
     fft = _choose_lowering(request, checkpoint.config)
     with bundle_folder.create(request.out, overwrite=request.overwrite) as folder:
         step("writing the ONNX graph")
@@ -167,7 +177,7 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
                     record=record,
                     folder=folder,
                     precision=wanted,
-                    graph_sizes=request.graph_sizes,
+                    graph_sizes=request.find_graph_sizes(checkpoint.config),
                     profile=request.profile,
                     fft=fft,
                     kept=tuple(graphs[wanted].kept) if wanted in graphs else (),
@@ -368,7 +378,12 @@ def _make_manifest(
     stored = {catalogue.PRECISIONS[name].stored for name in graphs}
     return Manifest(
         network=checkpoint.config,
-        checkpoint=Checkpoint(file=checkpoint.path.name, kind=checkpoint.kind, sha256=checkpoint.sha256),
+        checkpoint=Checkpoint(
+            file=checkpoint.path.name,
+            kind=checkpoint.kind,
+            sha256=checkpoint.sha256,
+            weights_key=checkpoint.weights_key,
+        ),
         fft=fft,
         io=request.io,
         inputs=inputs,
@@ -394,13 +409,14 @@ def _measure_parity(
     from glama_deploy.export import graph_files, parity, samples
 
     step("running the PyTorch reference")
-    expected = parity.run_reference(checkpoint, samples.parity_cases(request.graph_sizes, request.largest))
+    graph_sizes = request.find_graph_sizes(checkpoint.config)
+    expected = parity.run_reference(checkpoint, samples.parity_cases(graph_sizes, request.largest))
     manifest, graphs = bundle.manifest, dict(bundle.manifest.graphs)
     for precision, graph in manifest.graphs.items():
         if isinstance(expected, str) or precision == "int8" or (precision == "fp32" and manifest.fft != "plugin"):
             continue
         step(f"emulating {graph.file.path}")
-        sizes = request.graph_sizes if request.size else request.profile
+        sizes = graph_sizes if request.size else request.profile
         twin = graph_files.load_with_predicted(bundle, precision)
         found = parity.emulate(twin, precision, sizes, expected, request.tolerances)
         graphs[precision] = graph.model_copy(update={"parity": found})

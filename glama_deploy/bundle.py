@@ -8,9 +8,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from glama_deploy import catalogue
 from glama_deploy.errors import BundleError, GlamaError
@@ -183,6 +191,18 @@ DEFAULT_PROFILE = SizeRange(min=(64, 64), opt=(512, 512), max=(2048, 2048), max_
 ANY_SIZE = SizeRange(min=(MIN_SIDE, MIN_SIDE), opt=(512, 512), max=(MAX_SIDE, MAX_SIDE))
 
 
+def find_any_size(network: NetworkConfig) -> SizeRange:
+    """Return the sizes that a dynamic graph of a network takes.
+
+    Args:
+        network: the network.
+
+    Returns:
+        The sizes, from the least side on that the network's dilations allow.
+    """
+    return ANY_SIZE.model_copy(update={"min": (network.min_side, network.min_side)})
+
+
 class Parity(FrozenModel):
     """How far an engine is from the PyTorch reference in fp32, or why that was not measured."""
 
@@ -263,6 +283,12 @@ class Checkpoint(FrozenModel):
     file: str
     kind: str
     sha256: str
+    weights_key: str | None = Field(default=None, description="which generator of a file with several")
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Write the record without the field that old versions did not have, unless it is set."""
+        return {name: value for name, value in dump(self).items() if name != "weights_key" or value is not None}
 
 
 class Manifest(FrozenModel):
@@ -287,7 +313,7 @@ class Manifest(FrozenModel):
         height, width = (image.shape[image.layout.index(axis)] for axis in "HW")
         if isinstance(height, int) and isinstance(width, int):
             return SizeRange(min=(height, width), opt=(height, width), max=(height, width))
-        return ANY_SIZE
+        return find_any_size(self.network)
 
     @model_validator(mode="after")
     def _whole(self) -> Manifest:

@@ -103,7 +103,8 @@ def _layers(config: NetworkConfig, size: tuple[int, int], fft: Lowering) -> Iter
     half = config.spectral_channels
     columns = split.count_columns(w) if fft == "split" else w // 2 + 1
     convolutions = 2 * config.n_blocks
-    yield "local", convolutions * h * w * 9 * local * (local + 2 * globl)
+    branches = 1 if config.splits_channels else config.branches
+    yield "local", convolutions * h * w * 9 * local * (local + 2 * globl) * branches
     yield "spectral", convolutions * (2 * h * w * globl * half + h * columns * (2 * half) ** 2)
     yield "fft", convolutions * 2 * half * sum(each.written * each.products for each in split.list_passes(fft, h, w))
     for step in range(config.n_downsampling):

@@ -30,7 +30,7 @@ _Opened = TypeVar("_Opened")
 log = logging.getLogger("glama_deploy")
 
 #: Raise this number when the exporter writes another graph. Exports in the cache are then made again.
-EXPORT_REVISION = 2
+EXPORT_REVISION = 3
 
 #: The graph of the embedded network as the exporter writes it, in a bundle without engines.
 EMBEDDED_BUNDLE = formats.DEFAULT.with_suffix("")

@@ -93,6 +93,10 @@ TRANSFORM_INPUT = "in_relu"
 #: runtime.openvino.rewrites.channels_last.
 SPECTRUM = "spectrum"
 
+#: The shift of the spectrum in a graph of any size whose transforms are not orthonormal. Written by graph.ffc. Read by
+#: numerics.half.
+NORM_SHIFT = "norm_shift"
+
 #: The sum of a Fourier unit's input and output. Written by graph.network. Read by numerics.equalize.
 SUM = "sum"
 

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 TINY = NetworkConfig(ngf=8, n_blocks=1)
 TWO_STAGES = NetworkConfig(ngf=8, n_blocks=1, coarse=TINY, coarse_side=64)
 FILLED = NetworkConfig(ngf=8, n_blocks=1, fill="pull-push")
+UNSCALED = NetworkConfig(ngf=8, n_blocks=1, fft_norm="backward")
 
 #: Every constant, as bundles that exist already have it.
 STORED = {
@@ -60,6 +61,7 @@ STORED = {
     "SUM": "sum",
     "RFFT": "rfft",
     "IRFFT": "irfft",
+    "NORM_SHIFT": "norm_shift",
     "ROW": "row",
     "COLUMN": "column",
     "ROW_MAJOR": "row_major",
@@ -94,7 +96,7 @@ def written_names() -> set[str]:
     """All names of nodes, values and axes of the graphs of each kind of network in each lowering."""
     names = set()
     for config, (size, fft), io in product(
-        (TINY, TWO_STAGES, FILLED),
+        (TINY, TWO_STAGES, FILLED, UNSCALED),
         ((None, "matmul"), ((64, 64), "matmul"), ((64, 64), "split"), (None, "dft"), (None, "plugin")),
         ("float", "uint8"),
     ):

@@ -15,7 +15,7 @@ from __future__ import annotations
 from math import sqrt
 from typing import Literal, cast, get_args
 
-from glama_deploy.bundle import Size, SizeRange
+from glama_deploy.bundle import DEFAULT_PROFILE, Size, SizeRange
 from glama_deploy.errors import GlamaError
 from glama_deploy.network import SIZE_MULTIPLE
 
@@ -45,6 +45,27 @@ def nest_profiles(sizes: SizeRange) -> tuple[SizeRange, ...]:
     if middle.max != sizes.max:
         found.append(large)
     return tuple(found)
+
+
+def fit_profile(graph: SizeRange, profile: SizeRange) -> SizeRange:
+    """Fit the sizes of an engine to the least side of a network.
+
+    Args:
+        graph: The sizes (height, width) that the graph takes.
+        profile: The sizes that the engine is built for.
+
+    Returns:
+        `profile`. The default least size is raised to that of a graph of any size.
+
+    Raises:
+        GlamaError: Another least size is below that of a graph of any size.
+    """
+    if graph.static or all(side >= least for side, least in zip(profile.min, graph.min, strict=True)):
+        return profile
+    if profile.min != DEFAULT_PROFILE.min:
+        asked, least = (f"{height}x{width}" for height, width in (profile.min, graph.min))
+        raise GlamaError(f"`min_size={asked}` is below {least}, which the dilations of this network need; give {least}")
+    return SizeRange.model_validate({**profile.model_dump(), "min": graph.min})
 
 
 def parse_profiles(text: str) -> Profiles:

@@ -19,7 +19,7 @@ from onnx import helper
 from glama_deploy.bundle import Io
 from glama_deploy.export.graph.builder import GraphBuilder, Value
 from glama_deploy.export.graph.window import Window
-from glama_deploy.network import SIZE_MULTIPLE
+from glama_deploy.network import SIZE_MULTIPLE, Activation
 from glama_deploy.node_names import (
     BATCH,
     COMPOSE,
@@ -42,13 +42,15 @@ PARTS = (COMPOSE, INPAINTED, PREDICTED)
 class FloatInterface:
     """Writes the inputs and outputs of a graph with io `float`."""
 
-    def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None) -> None:
+    def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None, activation: Activation = "sigmoid") -> None:
         """Keep what the nodes depend on.
 
         Args:
             graph: The graph.
             size: The images' (height, width). None: any size.
+            activation: What follows the network's head.
         """
+        self._activation = activation
         self._graph = graph
         self._sides = size or (HEIGHT, WIDTH)
 
@@ -67,16 +69,18 @@ class FloatInterface:
         """Write the nodes after the network.
 
         Args:
-            logits: The network's output [B, 3, H, W] before the sigmoid, in the window.
+            logits: The network's output [B, 3, H, W] before the activation, in the window.
             outputs: The names of the graph's outputs.
             window: The graph's window.
         """
         add = self._graph.add
-        predicted = add("Sigmoid", [logits], PREDICTED if PREDICTED in outputs else COMPOSE_PREDICTED)
+        name = PREDICTED if PREDICTED in outputs else COMPOSE_PREDICTED
+        predicted = _write_activation(self._graph, self._activation, logits, name)
         if INPAINTED in outputs:
             mask = window.cut(MASK, f"{COMPOSE}/mask_window")
             masked = window.cut(MASKED, f"{COMPOSE}/masked_window")
-            filled = add("Mul", [mask, predicted], f"{COMPOSE}/filled")
+            bounded = _write_bounds(self._graph, self._activation, predicted)
+            filled = add("Mul", [mask, bounded], f"{COMPOSE}/filled")
             add("Add", [masked, filled], INPAINTED)
 
     @staticmethod
@@ -114,13 +118,15 @@ class FloatInterface:
 class ByteInterface:
     """Writes the inputs and outputs of a graph with io `uint8`."""
 
-    def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None) -> None:
+    def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None, activation: Activation = "sigmoid") -> None:
         """Keep what the nodes depend on.
 
         Args:
             graph: The graph.
             size: The images' (height, width). None: any size.
+            activation: What follows the network's head.
         """
+        self._activation = activation
         self._graph, self._dynamic = graph, size is None
         self._sides = size or (HEIGHT, WIDTH)
 
@@ -152,13 +158,13 @@ class ByteInterface:
         """Write the nodes after the network.
 
         Args:
-            logits: The network's output [B, 3, H, W] before the sigmoid, in the window.
+            logits: The network's output [B, 3, H, W] before the activation, in the window.
             outputs: The names of the graph's outputs.
             window: The graph's window, which may reach into the padding.
         """
         graph = self._graph
         add = graph.add
-        predicted = add("Sigmoid", [logits], COMPOSE_PREDICTED)
+        predicted = _write_activation(graph, self._activation, logits, COMPOSE_PREDICTED)
         image = window.cut(f"{COMPOSE}/image", f"{COMPOSE}/image_window")
         if self._dynamic:
             sides = add("Shape", [image], f"{COMPOSE}/sides", start=2, end=4)
@@ -167,7 +173,8 @@ class ByteInterface:
             add("Transpose", [predicted], PREDICTED, perm=[0, 2, 3, 1])
         if INPAINTED in outputs:
             levels = graph.constant("const/levels", np.array(255, np.float32))
-            filled = add("Round", [add("Mul", [predicted, levels], f"{COMPOSE}/scaled")], f"{COMPOSE}/filled")
+            bounded = _write_bounds(graph, self._activation, predicted)
+            filled = add("Round", [add("Mul", [bounded, levels], f"{COMPOSE}/scaled")], f"{COMPOSE}/filled")
             half = graph.constant("const/half", np.array(0.5, np.float32))
             mask = window.cut(f"{COMPOSE}/mask", f"{COMPOSE}/mask_window")
             missing = add("Greater", [mask, half], f"{COMPOSE}/missing")
@@ -224,6 +231,18 @@ class ByteInterface:
         """
         types = {INPAINTED: "uint8", PREDICTED: "float32"}
         return [Value(name, types[name], (BATCH, *self._sides, 3)) for name in names]
+
+
+def _write_activation(graph: GraphBuilder, activation: Activation, logits: str, name: str) -> str:
+    operator = {"sigmoid": "Sigmoid", "tanh": "Tanh", "none": "Identity"}[activation]
+    return graph.add(operator, [logits], name)
+
+
+def _write_bounds(graph: GraphBuilder, activation: Activation, predicted: str) -> str:
+    """Return a prediction in 0…1. LaMa's programs cut the values of a network that does not end in a sigmoid."""
+    if activation == "sigmoid":
+        return predicted
+    return graph.add("Clip", [predicted, graph.scalar(0.0), graph.scalar(1.0)], f"{COMPOSE}/bounded")
 
 
 def _add_output(model: onnx.ModelProto, node: onnx.NodeProto) -> None:

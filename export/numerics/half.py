@@ -28,6 +28,7 @@ from glama_deploy.node_names import (
     COLUMN_INVERSE_BASIS,
     FFT,
     FILL,
+    NORM_SHIFT,
     ROW_BASIS,
     ROW_INVERSE_BASIS,
     WINDOW,
@@ -187,8 +188,8 @@ class _HalfConverter:
         return self._casts[name, kind]
 
     def _is_float(self, name: str) -> bool:
-        """Return whether a value is float: values of the network are, and the finished DFT bases."""
-        return name in self._data or name in _BASES
+        """Return whether a value is float: values of the network, the finished DFT bases, and shifts of spectra."""
+        return name in self._data or name in _BASES or name.endswith(f"_{NORM_SHIFT}")
 
     def _convert_constant(self, name: str, kind: str | None) -> str:
         constant = self._constants[name]

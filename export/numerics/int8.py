@@ -72,7 +72,8 @@ def write(
         graph_files.check_memory(checkpoint.config, request.size or request.profile.max)
     calibration, checks = _make_samples(checkpoint, request, step)
     whole = PREDICTED if PREDICTED in request.outputs else INPAINTED
-    parity = [_make_sample(case, request, whole) for case in samples.parity_cases(request.graph_sizes, request.largest)]
+    sizes = request.find_graph_sizes(checkpoint.config)
+    parity = [_make_sample(case, request, whole) for case in samples.parity_cases(sizes, request.largest)]
     model = _build(checkpoint, request, fft)
     weights = equalize.equalize_channels(
         checkpoint.config, checkpoint.weights, lambda names: quantize.measure_channel_ranges(model, names, calibration)

@@ -118,7 +118,9 @@ def make_site(request: SiteRequest, step: Callable[[str], None] = lambda text: N
             folder.mkdir()
             bundle_request = _make_bundle_request(request.export, Path(scratch) / "bundle")
             check_request(bundle_request)
-            formats.read(bundle_request.checkpoint)  # a bad checkpoint is told before the download
+            formats.read(
+                bundle_request.checkpoint, bundle_request.weights_key
+            )  # a bad checkpoint is told before the download
             step(f"getting ONNX Runtime Web {ort_web.VERSION}")
             ort_web.write(request.ort_web, folder / "runtime")
             outcome = export(bundle_request, step)

@@ -1,15 +1,16 @@
 """Read four formats of generator checkpoints, and write two.
 
 1. Our own format: safetensors with the config in the metadata, or `.pt` with `{"config": …, "state_dict": …}`.
-2. A LaMa model folder: `config.yaml`, and `models/best.ckpt` with the generator under `generator.`. The zip archive in
-   which the folder is downloaded is read as it is (:mod:`glama_deploy.checkpoints.archives`).
+2. A LaMa model folder: `config.yaml`, and `models/best.ckpt` or `models/last.ckpt` with the generator. The zip archive
+   in which the folder is downloaded is read as it is (:mod:`glama_deploy.checkpoints.archives`).
 3. Bare parameters under LaMa's names with any prefix. Names and shapes imply the config.
 4. TorchScript (`big-lama.pt`), of which only the parameters are read. The code is never run, but
    :mod:`glama_deploy.checkpoints.script_code` searches its text for settings that are not supported.
 
 Names and shapes do not imply all settings. For formats 3 and 4, the settings of the published LaMa are assumed: a
-sigmoid after the head, orthonormal transforms, no dilation, no interpolated picture, and 256 pixels for the picture of
-a coarse network. The published big-lama.pt has these settings. A network with other settings needs format 1 or 2.
+sigmoid after the head, orthonormal transforms, no dilation (of LaMa-Dilated: 1, 2, 4, …), no interpolated picture, and
+256 pixels for the picture of a coarse network. The published big-lama.pt has these settings. A network with other
+settings needs format 1 or 2.
 
 A file is identified by its content, not by its suffix. Reading does not run code from a file
 (:mod:`glama_deploy.checkpoints.torch_zip`) and needs no torch. Only :func:`load` and :func:`build_module` need torch.
@@ -18,10 +19,10 @@ A file is identified by its content, not by its suffix. Reading does not run cod
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,9 +31,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import safetensors.numpy
 
-from glama_deploy.checkpoints import archives, file_kinds, lama_config, safetensors_file, script_code, torch_zip
-from glama_deploy.checkpoints.parameters import STEM, check_shapes, find_config, sample
-from glama_deploy.checkpoints.stored_tensors import FLOAT_TYPES, StoredTensor
+from glama_deploy.checkpoints import (
+    archives,
+    file_kinds,
+    generators,
+    lama_config,
+    safetensors_file,
+    script_code,
+    torch_zip,
+)
+from glama_deploy.checkpoints.parameters import STEM, check_shapes, find_config
+from glama_deploy.checkpoints.stored_tensors import StoredTensor
 from glama_deploy.errors import CheckpointError
 from glama_deploy.io.files import atomic_file, sha256
 from glama_deploy.network import NetworkConfig, parameter_shapes
@@ -41,26 +50,10 @@ from glama_deploy.text.excerpts import excerpt
 if TYPE_CHECKING:
     from glama_deploy.reference.generator import Generator
 
+log = logging.getLogger("glama_deploy")
+
 #: The checkpoint of the embedded network.
 DEFAULT = Path(__file__).parent.parent / "assets" / "default.safetensors"
-
-#: Prefix of the generator in a checkpoint of LaMa's trainer. LaMa's predictor reads this generator.
-_GENERATOR = "generator."
-
-#: Prefix of the generator's running average in a checkpoint of LaMa's trainer.
-_AVERAGE = "generator_average."
-
-#: Words in the names of tensors that only training uses. Other tensors beside the generator are not supported.
-_TRAINING_WORDS = re.compile(
-    r"(?:^|[._])"
-    r"(?:callbacks|criterion|dis|disc|discr|discriminator|epoch|evaluators?|fid|inception|iteration|loops|loss|losses|"
-    r"lpips|metrics?|netd|optim|optimizers?|perceptual|rng|scaler|schedulers?|steps?|training|vgg|vgg16|vgg19)"
-    r"(?:[._]|$)",
-    re.IGNORECASE,
-)
-
-#: Types of counters and random states, which only training has, by the names of torch and of safetensors.
-_WHOLE_NUMBERS = re.compile(r"u?int\d+|bool|[UI]\d+|BOOL")
 
 
 @dataclass(frozen=True)
@@ -73,6 +66,7 @@ class Checkpoint:
         sha256: SHA-256 of the file with the parameters, in hexadecimal.
         config: The network's config.
         weights: float32 parameters by name, in the order of `parameter_shapes(config)`.
+        weights_key: Which generator of the file was read, or None where the file has only one.
     """
 
     path: Path
@@ -80,6 +74,7 @@ class Checkpoint:
     sha256: str
     config: NetworkConfig
     weights: dict[str, np.ndarray]
+    weights_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,11 +91,13 @@ class _Source:
     archive: Path | None = None
 
 
-def read(path: str | Path) -> Checkpoint:
+def read(path: str | Path, weights_key: str | None = None) -> Checkpoint:
     """Read a checkpoint of any of the four formats.
 
     Args:
         path: A file, a LaMa model folder, or `default` for the embedded network.
+        weights_key: The generator of a file with several, such as `generator`. None: the running average, if the file
+            has a generator and its running average.
 
     Returns:
         The config and the parameters.
@@ -115,7 +112,7 @@ def read(path: str | Path) -> Checkpoint:
     with ExitStack() as unpacked:
         source = _open(path, unpacked)
         with torch_zip.name_in_errors(source.file):
-            found = _find_generator(source.tensors)
+            found, key = generators.find(source.tensors, weights_key)
             config = find_config({name: tensor.shape for name, tensor in found.items()}, source.declared)
             values_in_all = sum(math.prod(tensor.shape) for tensor in found.values())
             if values_in_all > source.file.stat().st_size:  # no type is smaller than a byte
@@ -123,7 +120,7 @@ def read(path: str | Path) -> Checkpoint:
                     f"the file has {values_in_all} values in fewer bytes; fetch or save the file again"
                 )
             weights = {name: _read_values(name, found[name]) for name in parameter_shapes(config)}
-        return Checkpoint(path, source.kind, sha256(source.archive or source.file), config, weights)
+        return Checkpoint(path, source.kind, sha256(source.archive or source.file), config, weights, key)
 
 
 def find_weights_file(path: str | Path) -> Path:
@@ -133,15 +130,21 @@ def find_weights_file(path: str | Path) -> Path:
         path: A file, a LaMa model folder, or `default` for the embedded network.
 
     Returns:
-        The file: the embedded checkpoint, `models/best.ckpt` of a LaMa folder, or `path`.
+        The file: the embedded checkpoint, `models/best.ckpt` or else `models/last.ckpt` of a LaMa folder, or `path`.
 
     Raises:
         CheckpointError: The file does not exist.
     """
     path = DEFAULT if str(path) == "default" else Path(path)
-    file = path / "models" / "best.ckpt" if os.path.isdir(path) else path
+    file = _find_in_folder(path) if os.path.isdir(path) else path
     _check_is_file(file)
     return file
+
+
+def _find_in_folder(folder: Path) -> Path:
+    """Return the file with the parameters of a LaMa folder. Training ends without a best.ckpt where it was stopped."""
+    best, last = (folder / "models" / name for name in ("best.ckpt", "last.ckpt"))
+    return last if last.is_file() and not best.is_file() else best
 
 
 def _check_is_file(path: Path) -> None:
@@ -248,7 +251,8 @@ def _open_file(path: Path) -> _Source:
     name, declared, part = ("TorchScript", None, tree) if code else _split(tree)
     with torch_zip.name_in_errors(path):
         tensors = dict(torch_zip.list_tensors(part))
-        if code and any(tensor.endswith(STEM) for tensor in tensors):
+        if code:
+            script_code.check_parameters(tensors)
             two_stages = any(tensor.endswith(f"coarse.{STEM}") for tensor in tensors)
             script_code.check(code.decode("utf-8", "replace"), two_stages)
     return _Source(path, name, declared, tensors)
@@ -274,80 +278,36 @@ def _split(tree: Any) -> tuple[str, dict[str, Any] | None, Any]:
     """
     if isinstance(tree, dict) and isinstance(tree.get("config"), dict) and "state_dict" in tree:
         return "pt", tree["config"], tree["state_dict"]
+    if isinstance(tree, list | tuple):
+        tree = _name_items(tree)
     return "bare parameters", None, tree
 
 
+def _name_items(items: Sequence[Any]) -> dict[str, Any]:
+    """Return a list as a dict: pairs of a name and a tensor under their names, other items under their numbers."""
+    pairs = [item for item in items if isinstance(item, list | tuple) and len(item) == 2 and type(item[0]) is str]
+    if len(pairs) < len(items):
+        return {str(number): item for number, item in enumerate(items)}
+    named: dict[str, Any] = {name: value for name, value in pairs}  # noqa: C416 (mypy)
+    if len(named) < len(pairs):
+        raise CheckpointError("the list in the file has two tensors of one name; save a state_dict() instead")
+    return named
+
+
 def _open_lama_folder(folder: Path) -> _Source:
-    config_file, weights_file = folder / "config.yaml", folder / "models" / "best.ckpt"
+    config_file, weights_file = folder / "config.yaml", _find_in_folder(folder)
     if (folder / "manifest.json").is_file():
         raise CheckpointError(f"{folder} is a bundle; a checkpoint is expected")
     for file in (config_file, weights_file):
         if not file.is_file():
             raise CheckpointError(f"{folder} has no {file.relative_to(folder)}; a LaMa model folder is expected")
+    if weights_file.name != "best.ckpt":
+        log.warning("%s has no models/best.ckpt; reading models/%s", folder, weights_file.name)
     declared = lama_config.read(config_file)
     return replace(_open_file(weights_file), kind="LaMa folder", declared=declared)
 
 
-# ---------------------------------------------------------------- find the parameters among the tensors
-
-
-def _find_generator(tensors: Mapping[str, StoredTensor]) -> dict[str, StoredTensor]:
-    """Return the generator's tensors under their own names.
-
-    Raises:
-        CheckpointError: The tensors contain no generator, several generators without an obvious choice, a parameter of
-            a type that is not in `FLOAT_TYPES`, or tensors beside the generator that training does not use and that may
-            change the network's output.
-    """
-    ends = [name[: -len(STEM)] for name in tensors if name.endswith(STEM)]
-    prefixes = {prefix for prefix in ends if prefix == "" or prefix.endswith(".")}
-    prefixes -= {f"{prefix}coarse." for prefix in prefixes}
-    if not prefixes:
-        whole = any(name.startswith("_modules.") for name in tensors)
-        hint = "; the file contains a whole module: save its state_dict() instead" if whole else ""
-        raise CheckpointError(
-            f"the file has no LaMa or GLaMa generator: no tensor is called …{STEM} (tensors found: {len(tensors)}"
-            f"{': ' if tensors else ''}{sample(tensors)}){hint}"
-        )
-    prefix = _choose(prefixes)
-    parts = tuple(f"{each}{part}." for each in prefixes for part in ("model", "coarse"))
-    others = [name for name, tensor in tensors.items() if not name.startswith(parts) and _may_compute(name, tensor)]
-    if others:
-        raise CheckpointError(
-            f"tensors beside the generator ({len(others)}): {sample(others)}; they may change the network's output and "
-            "are not supported; if they do not change the output, save only the generator's parameters"
-        )
-    found = {
-        name[len(prefix) :]: tensor
-        for name, tensor in tensors.items()
-        if name.startswith((f"{prefix}model.", f"{prefix}coarse.")) and not name.endswith(".num_batches_tracked")
-    }
-    for name, tensor in found.items():
-        if tensor.dtype not in FLOAT_TYPES:
-            raise CheckpointError(f"{excerpt(name)} is {tensor.dtype}; {', '.join(FLOAT_TYPES)} are supported")
-    return found
-
-
-def _may_compute(name: str, tensor: StoredTensor) -> bool:
-    """Tell whether a tensor beside the generator may change the network's output.
-
-    Training state and single values do not change the output. The shape of a tensor that cannot be read may be unknown.
-    """
-    single = tensor.shape == () and tensor.dtype in FLOAT_TYPES
-    return not (single or _WHOLE_NUMBERS.fullmatch(tensor.dtype) or _TRAINING_WORDS.search(name))
-
-
-def _choose(prefixes: set[str]) -> str:
-    """Return the prefix of the only generator, or of LaMa's generator beside its running average."""
-    if len(prefixes) == 1:
-        return next(iter(prefixes))
-    first, second = sorted(prefixes, key=len)[:2]
-    if len(prefixes) == 2 and first.endswith(_GENERATOR) and second == first.removesuffix(_GENERATOR) + _AVERAGE:
-        return first
-    raise CheckpointError(
-        f"the file has {len(prefixes)} generators, under {sample(f'{prefix}model' for prefix in prefixes)}; "
-        "save the parameters of only one"
-    )
+# ---------------------------------------------------------------- read the values
 
 
 def _read_values(name: str, tensor: StoredTensor) -> np.ndarray:

@@ -12,13 +12,26 @@ from glama_deploy.errors import CheckpointError
 from glama_deploy.network import NetworkConfig, parameter_shapes
 from glama_deploy.text.excerpts import excerpt
 
-#: A parameter that every generator has. Everything before this name in a file is the prefix of a generator.
+#: A parameter that every generator with Fourier convolutions has. Everything before this name in a file is the prefix
+#: of a generator.
 STEM = "model.1.ffc.convl2l.weight"
+
+#: The same parameter of a regular network, which has no Fourier convolutions.
+REGULAR_STEM = "model.1.weight"
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 #: Fields and properties in which a config may contradict the parameters.
-_COMPARED = ("ngf", "n_downsampling", "n_blocks", "bottleneck_channels", "global_channels")
+_COMPARED = (
+    "kind",
+    "ngf",
+    "n_downsampling",
+    "n_blocks",
+    "bottleneck_channels",
+    "global_channels",
+    "branches",
+    "splits_channels",
+)
 
 
 def find_config(shapes: Shapes, declared: Mapping[str, Any] | None) -> NetworkConfig:
@@ -119,28 +132,12 @@ def _check_agreement(declared: NetworkConfig, inferred: NetworkConfig, prefix: s
 
 def _infer(shapes: Shapes) -> NetworkConfig:
     """Return the config that names and shapes imply. `max_features` is a value with the same effect."""
-
-    def count(first: int, suffix: str) -> int:
-        n = 0
-        while f"model.{first + n}.{suffix}" in shapes:
-            n += 1
-        return n
-
-    def width(name: str) -> int:
-        shape = shapes.get(name, ())
-        return shape[0] if len(shape) == 4 else 0
-
-    n_down = count(2, "ffc.convl2l.weight")
-    n_blocks = count(2 + n_down, "conv1.ffc.convl2l.weight")
-    globl = width(f"model.{1 + n_down}.ffc.convl2g.weight")
-    bottleneck, ngf = width(f"model.{1 + n_down}.ffc.convl2l.weight") + globl, width(STEM)
-    fields: dict[str, Any] = {"ngf": ngf, "n_downsampling": n_down, "n_blocks": n_blocks}
+    bottleneck, fields = (_infer_fourier if STEM in shapes else _infer_regular)(shapes)
     coarse = {name.removeprefix("coarse."): shape for name, shape in shapes.items() if name.startswith("coarse.")}
     if coarse:
         fields["coarse"] = _infer(coarse)
-    if bottleneck:
-        fields["ratio"] = _ratio(globl, bottleneck)
-    if bottleneck != min(NetworkConfig.model_fields["max_features"].default, ngf * 2**n_down):
+    usual = min(NetworkConfig.model_fields["max_features"].default, fields["ngf"] * 2 ** fields["n_downsampling"])
+    if bottleneck != usual:
         fields["max_features"] = bottleneck
     try:
         return NetworkConfig(**fields)
@@ -149,6 +146,48 @@ def _infer(shapes: Shapes) -> NetworkConfig:
         raise CheckpointError(
             f"the parameters are not those of LaMa or GLaMa ({_describe(error)}; found {found})"
         ) from error
+
+
+def _infer_fourier(shapes: Shapes) -> tuple[int, dict[str, Any]]:
+    """Return the bottleneck's channels and the fields of a network with Fourier convolutions."""
+    n_down = _count(shapes, "model.{}.ffc.convl2l.weight", 2)
+    n_blocks = _count(shapes, "model.{}.conv1.ffc.convl2l.weight", 2 + n_down)
+    globl = _width(shapes, f"model.{1 + n_down}.ffc.convl2g.weight")
+    bottleneck = _width(shapes, f"model.{1 + n_down}.ffc.convl2l.weight") + globl
+    fields: dict[str, Any] = {"ngf": _width(shapes, STEM), "n_downsampling": n_down, "n_blocks": n_blocks}
+    if bottleneck:
+        fields["ratio"] = _ratio(globl, bottleneck)
+    return bottleneck, fields
+
+
+def _infer_regular(shapes: Shapes) -> tuple[int, dict[str, Any]]:
+    """Return the bottleneck's channels and the fields of a network without Fourier convolutions."""
+    n_down = _count(shapes, "model.{}.weight", 4, 3)
+    first = f"model.{4 + 3 * n_down}.conv_block"
+    branches = _count(shapes, first + ".0.convs.{}.weight", 0)
+    inner = "1" if branches == 0 else "0.convs.0"
+    n_blocks = _count(shapes, "model.{}.conv_block." + f"{inner}.weight", 4 + 3 * n_down)
+    bottleneck = _width(shapes, f"model.{1 + 3 * n_down}.weight")
+    fields: dict[str, Any] = {"ngf": _width(shapes, REGULAR_STEM), "n_downsampling": n_down, "n_blocks": n_blocks}
+    fields |= {"ratio": 0.0, "kind": "multidilated" if branches else "regular"}
+    if branches:
+        fields["branches"] = branches
+        fields["splits_channels"] = shapes[f"{first}.0.convs.0.weight"][1:2] != (bottleneck,)
+    return bottleneck, fields
+
+
+def _count(shapes: Shapes, name: str, first: int, step: int = 1) -> int:
+    """Return how many parameters have a name with the numbers `first`, `first + step`, … in it."""
+    n = 0
+    while name.format(first + step * n) in shapes:
+        n += 1
+    return n
+
+
+def _width(shapes: Shapes, name: str) -> int:
+    """Return the output channels of a convolution, or 0."""
+    shape = shapes.get(name, ())
+    return shape[0] if len(shape) == 4 else 0
 
 
 def _ratio(part: int, whole: int) -> float:

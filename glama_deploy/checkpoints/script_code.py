@@ -7,8 +7,9 @@ A network with other settings has the same parameters and gives another picture,
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
+from glama_deploy.checkpoints.parameters import REGULAR_STEM, STEM
 from glama_deploy.errors import CheckpointError
 from glama_deploy.text.excerpts import excerpt
 
@@ -50,6 +51,27 @@ _TOKEN = re.compile(
     r"|(?P<comma>,)",
     re.MULTILINE,
 )
+
+
+def check_parameters(names: Collection[str]) -> None:
+    """Check that TorchScript has parameters of a network whose code can be checked.
+
+    Args:
+        names: The names of the tensors in the file.
+
+    Raises:
+        CheckpointError: The file is frozen, or has a regular network without Fourier convolutions.
+    """
+    if not names:
+        raise CheckpointError(
+            "the file is frozen TorchScript, whose parameters are constants without names; save the module before "
+            "torch.jit.freeze, or its state_dict()"
+        )
+    if not any(name.endswith(STEM) for name in names) and any(name.endswith(REGULAR_STEM) for name in names):
+        raise CheckpointError(
+            "the file is TorchScript of a regular network (LaMa-Regular, LaMa-Dilated), which is not supported; give "
+            "its LaMa model folder, or save its state_dict()"
+        )
 
 
 def check(code: str, two_stages: bool = False) -> None:

@@ -40,7 +40,7 @@ from glama_deploy.inpainting.boxes import (
 from glama_deploy.inpainting.padding import compute_padding
 from glama_deploy.inpainting.tiles import Size
 from glama_deploy.inpainting.windows import bound_window
-from glama_deploy.network import next_side
+from glama_deploy.network import MAX_SIDE, next_side
 
 log = logging.getLogger("glama_deploy")
 
@@ -163,6 +163,11 @@ class Limits:
         if self.sizes.covers(*padded):
             return
         note = f" (padded to {_describe(padded)})" if size != padded else ""
+        if not self.sizes.static and self.sizes.max == (MAX_SIDE, MAX_SIDE):  # the least size is the network's own
+            raise ImageError(
+                f"the image is {_describe(size)}{note}; the dilations of this network take from "
+                f"{_describe(self.sizes.min)} on: scale the image up"
+            )
         raise ImageError(
             f"the image is {_describe(size)}{note}, this engine takes {self.sizes}; export again with "
             f"{_describe_wider_sizes(self.sizes, *padded)}, or without a size"

@@ -13,16 +13,18 @@ from torch import Tensor, nn
 class FourierUnit(nn.Module):
     """A 1×1 convolution, batch norm and ReLU on the half spectrum: [B, C, H, W] to [B, C, H, W].
 
-    Real and imaginary parts interleave as channels (c0.re, c0.im, c1.re, …). The transform is orthonormal. H and W may
-    be even or odd, at least 1. The FFTs run in float32 or float64 even under autocast, because FFTs in half precision
-    are not accurate enough.
+    Real and imaginary parts interleave as channels (c0.re, c0.im, c1.re, …). H and W may be even or odd, at
+    least 1. The FFTs run in float32 or float64 even under autocast, because FFTs in half precision are not accurate
+    enough.
 
     Args:
         channels: C.
+        norm: Where the transforms are scaled, as torch.fft names it.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, norm: str = "ortho") -> None:
         super().__init__()
+        self.norm = norm
         self.conv_layer = nn.Conv2d(2 * channels, 2 * channels, 1, bias=False)
         self.bn = nn.BatchNorm2d(2 * channels)
         self.relu = nn.ReLU(inplace=True)
@@ -30,14 +32,14 @@ class FourierUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
         real = x if x.dtype == torch.float64 else x.float()
-        spectrum = torch.fft.rfft2(real, norm="ortho")  # [B, C, H, W//2+1]
+        spectrum = torch.fft.rfft2(real, norm=self.norm)  # [B, C, H, W//2+1]
         stacked = torch.view_as_real(spectrum).permute(0, 1, 4, 2, 3).reshape(b, 2 * c, h, -1)
         stacked = self.relu(self.bn(self.conv_layer(stacked)))
         pairs = stacked.reshape(b, c, 2, h, -1).permute(0, 1, 3, 4, 2).contiguous()
         spectrum = torch.view_as_complex(pairs if pairs.dtype == torch.float64 else pairs.float())
         if spectrum.is_cuda:
             spectrum = hermitian(spectrum, w)
-        return torch.fft.irfft2(spectrum, s=(h, w), norm="ortho")
+        return torch.fft.irfft2(spectrum, s=(h, w), norm=self.norm)
 
 
 def hermitian(spectrum: Tensor, width: int) -> Tensor:
@@ -68,15 +70,16 @@ class SpectralTransform(nn.Module):
     Args:
         in_channels: Channels of the input [B, in_channels, H, W].
         out_channels: Channels of the output [B, out_channels, H, W].
+        norm: Where the transforms are scaled, as torch.fft names it.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, norm: str = "ortho") -> None:
         super().__init__()
         half = out_channels // 2
         self.conv1 = nn.Sequential(
             nn.Conv2d(in_channels, half, 1, bias=False), nn.BatchNorm2d(half), nn.ReLU(inplace=True)
         )
-        self.fu = FourierUnit(half)
+        self.fu = FourierUnit(half, norm)
         self.conv2 = nn.Conv2d(half, out_channels, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -84,9 +87,9 @@ class SpectralTransform(nn.Module):
         return self.conv2(x + self.fu(x))
 
 
-def _conv(cin: int, cout: int, kernel: int, stride: int) -> nn.Conv2d:
-    padding = 0 if kernel == 7 else 1  # a layer of its own pads before the 7×7 stem
-    return nn.Conv2d(cin, cout, kernel, stride, padding, bias=False, padding_mode="reflect")
+def _conv(cin: int, cout: int, kernel: int, stride: int, dilation: int) -> nn.Conv2d:
+    padding = 0 if kernel == 7 else dilation  # a layer of its own pads before the 7×7 stem
+    return nn.Conv2d(cin, cout, kernel, stride, padding, dilation, bias=False, padding_mode="reflect")
 
 
 class FFC(nn.Module):
@@ -97,15 +100,25 @@ class FFC(nn.Module):
         cout: Local and global output channels.
         kernel: Side of the convolutions' kernels in pixels.
         stride: Stride of the convolutions.
+        dilation: Dilation of the convolutions.
+        norm: Where the Fourier transforms are scaled, as torch.fft names it.
     """
 
-    def __init__(self, cin: tuple[int, int], cout: tuple[int, int], kernel: int, stride: int) -> None:
+    def __init__(
+        self,
+        cin: tuple[int, int],
+        cout: tuple[int, int],
+        kernel: int,
+        stride: int = 1,
+        dilation: int = 1,
+        norm: str = "ortho",
+    ) -> None:
         super().__init__()
         (in_l, in_g), (out_l, out_g) = cin, cout
-        self.convl2l = _conv(in_l, out_l, kernel, stride)
-        self.convl2g = _conv(in_l, out_g, kernel, stride) if out_g else None
-        self.convg2l = _conv(in_g, out_l, kernel, stride) if in_g else None
-        self.convg2g = SpectralTransform(in_g, out_g) if in_g and out_g else None
+        self.convl2l = _conv(in_l, out_l, kernel, stride, dilation)
+        self.convl2g = _conv(in_l, out_g, kernel, stride, dilation) if out_g else None
+        self.convg2l = _conv(in_g, out_l, kernel, stride, dilation) if in_g else None
+        self.convg2g = SpectralTransform(in_g, out_g, norm) if in_g and out_g else None
 
     def forward(self, local: Tensor, globl: Tensor | None) -> tuple[Tensor, Tensor | None]:
         out_l = self.convl2l(local)
@@ -126,11 +139,21 @@ class FFCNormAct(nn.Module):
         cout: Local and global output channels.
         kernel: Side of the convolutions' kernels in pixels.
         stride: Stride of the convolutions.
+        dilation: Dilation of the convolutions.
+        norm: Where the Fourier transforms are scaled, as torch.fft names it.
     """
 
-    def __init__(self, cin: tuple[int, int], cout: tuple[int, int], kernel: int, stride: int = 1) -> None:
+    def __init__(
+        self,
+        cin: tuple[int, int],
+        cout: tuple[int, int],
+        kernel: int,
+        stride: int = 1,
+        dilation: int = 1,
+        norm: str = "ortho",
+    ) -> None:
         super().__init__()
-        self.ffc = FFC(cin, cout, kernel, stride)
+        self.ffc = FFC(cin, cout, kernel, stride, dilation, norm)
         self.bn_l = nn.BatchNorm2d(cout[0])
         self.bn_g = nn.BatchNorm2d(cout[1]) if cout[1] else None
         self.act = nn.ReLU(inplace=True)
@@ -148,12 +171,14 @@ class FFCResidualBlock(nn.Module):
 
     Args:
         split: Local and global channels of the input and of the output.
+        dilation: Dilation of the 3×3 convolutions.
+        norm: Where the Fourier transforms are scaled, as torch.fft names it.
     """
 
-    def __init__(self, split: tuple[int, int]) -> None:
+    def __init__(self, split: tuple[int, int], dilation: int = 1, norm: str = "ortho") -> None:
         super().__init__()
-        self.conv1 = FFCNormAct(split, split, 3)
-        self.conv2 = FFCNormAct(split, split, 3)
+        self.conv1 = FFCNormAct(split, split, 3, dilation=dilation, norm=norm)
+        self.conv2 = FFCNormAct(split, split, 3, dilation=dilation, norm=norm)
 
     def forward(self, parts: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         local, globl = self.conv2(self.conv1(parts))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from glama_deploy.network import NetworkConfig
-from glama_deploy.reference import pull_push, two_stage
+from glama_deploy.network import Activation, NetworkConfig
+from glama_deploy.reference import pull_push, regular, two_stage
 from glama_deploy.reference.ffc import FFCNormAct, FFCResidualBlock
+
+#: The layers after the head, which have no parameters.
+_ACTIVATIONS: dict[Activation, tuple[type[nn.Module], ...]] = {"sigmoid": (nn.Sigmoid,), "tanh": (nn.Tanh,), "none": ()}
 
 
 class PadStem(nn.Module):
@@ -25,11 +28,11 @@ class Concat(nn.Module):
 
 
 class Generator(nn.Module):
-    """The generator: [B, 4, H, W] to [B, 3, H, W], float, 0…1.
+    """The generator: [B, 4, H, W] to [B, 3, H, W], float, 0…1 after a sigmoid.
 
-    The input is image × (1 − mask), then the mask. H and W are multiples of 8, at least 16. Parameters have the names
-    of published LaMa checkpoints. With `config.coarse` the network refines the picture of a coarse network. With
-    `config.fill` the network corrects an interpolated picture.
+    The input is image × (1 − mask), then the mask. H and W are multiples of 8, at least `config.min_side`. Parameters
+    have the names of published LaMa checkpoints. With `config.coarse` the network refines the picture of a coarse
+    network. With `config.fill` the network corrects an interpolated picture.
 
     Args:
         config: The network's config.
@@ -38,14 +41,7 @@ class Generator(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        split = (config.bottleneck_channels - config.global_channels, config.global_channels)
-        layers: list[nn.Module] = [PadStem(), FFCNormAct((config.input_channels, 0), (config.ngf, 0), 7)]
-        for level in range(config.n_downsampling):
-            last = level == config.n_downsampling - 1
-            cout = split if last else (config.channels(level + 1), 0)
-            layers.append(FFCNormAct((config.channels(level), 0), cout, 3, stride=2))
-        layers += [FFCResidualBlock(split) for _ in range(config.n_blocks)]
-        layers.append(Concat())
+        layers = _list_ffc_layers(config) if config.kind == "ffc" else regular.list_layers(config)
         for level in range(config.n_downsampling, 0, -1):
             cin, cout_up = config.channels(level), config.channels(level - 1)
             layers += [
@@ -57,7 +53,7 @@ class Generator(nn.Module):
         if config.fill is not None:  # with a head of zeros the first output is the interpolated picture
             for parameter in head.parameters():
                 nn.init.zeros_(parameter)
-        layers += [nn.ReflectionPad2d(3), head, nn.Sigmoid()]
+        layers += [nn.ReflectionPad2d(3), head, *(layer() for layer in _ACTIVATIONS[config.activation])]
         self.model = nn.Sequential(*layers)
         self.coarse = Generator(config.coarse) if config.coarse is not None else None
 
@@ -68,7 +64,7 @@ class Generator(nn.Module):
             x: float [B, 4, H, W], as :func:`masked_input` makes.
 
         Returns:
-            float [B, 3, H, W], 0…1.
+            float [B, 3, H, W]: 0…1 after a sigmoid, −1…1 after a tanh, any values without an activation.
         """
         if self.coarse is not None:
             return self.refine(x, *self.guess(x))
@@ -115,6 +111,18 @@ class Generator(nn.Module):
         return self.model(torch.cat([two_stage.enlarge(picture, *x.shape[2:]), x], dim=1))
 
 
+def _list_ffc_layers(config: NetworkConfig) -> list[nn.Module]:
+    """Return the stem, the downsampling, the blocks and the concatenation of kind ffc."""
+    split = (config.bottleneck_channels - config.global_channels, config.global_channels)
+    layers: list[nn.Module] = [PadStem(), FFCNormAct((config.input_channels, 0), (config.ngf, 0), 7)]
+    for level in range(config.n_downsampling):
+        last = level == config.n_downsampling - 1
+        cout = split if last else (config.channels(level + 1), 0)
+        layers.append(FFCNormAct((config.channels(level), 0), cout, 3, stride=2))
+    layers += [FFCResidualBlock(split, config.dilation, config.fft_norm) for _ in range(config.n_blocks)]
+    return [*layers, Concat()]
+
+
 def masked_input(image: Tensor, mask: Tensor) -> Tensor:
     """Build the network's input.
 
@@ -137,7 +145,7 @@ def predict(generator: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
         mask: float [B, 1, H, W], 1 = missing, 0 = known.
 
     Returns:
-        float [B, 3, H, W], 0…1. Known pixels are predicted too.
+        float [B, 3, H, W], 0…1 after a sigmoid. Known pixels are predicted too.
     """
     return generator(masked_input(image, mask))
 
@@ -151,6 +159,6 @@ def inpaint(generator: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
         mask: float [B, 1, H, W], 1 = missing, 0 = known.
 
     Returns:
-        float [B, 3, H, W]: mask · prediction + (1 − mask) · image.
+        float [B, 3, H, W], 0…1: mask · prediction + (1 − mask) · image. The prediction is cut to 0…1.
     """
-    return mask * predict(generator, image, mask) + (1 - mask) * image
+    return mask * predict(generator, image, mask).clamp(0, 1) + (1 - mask) * image

@@ -38,7 +38,8 @@ def untrained(config: NetworkConfig, seed: int = 0) -> dict[str, np.ndarray]:
             module.momentum = 1.0  # the running statistics are those of the last forward pass alone
     with torch.no_grad():
         generator.train()
-        generator(torch.rand(2, 4, 64, 64, generator=rng))
+        side = max(64, config.min_side)
+        generator(torch.rand(2, 4, side, side, generator=rng))
         for stage in (generator, generator.coarse):
             if stage is not None:
                 head = stage.model[stage.config.head]

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from glama_deploy import memory
-from glama_deploy.bundle import ANY_SIZE, Io
+from glama_deploy.bundle import Io, find_any_size
 from glama_deploy.checkpoints import formats
 from glama_deploy.errors import EngineError
 from glama_deploy.node_names import INPAINTED
@@ -69,7 +69,6 @@ class TorchRunner(Runner):
 
     backend = "torch"
     precision = "fp32"
-    sizes = ANY_SIZE
     io: Io = "float"
 
     def __init__(self, source: formats.Checkpoint, request: Request) -> None:
@@ -82,6 +81,7 @@ class TorchRunner(Runner):
         import torch
 
         self._threads, self._network = request.threads, source.config
+        self.sizes = find_any_size(source.config)
         self.device: DeviceKind = "cuda" if request.device != "cpu" and torch.cuda.is_available() else "cpu"
         self._generator = formats.build_module(source).to(self.device)
         self.description = f"PyTorch {torch.__version__} {self.device.upper()} fp32"

@@ -261,7 +261,7 @@ def test_a_lama_folder_whose_config_contradicts_the_shapes_says_which_field(tmp_
     with pytest.raises(CheckpointError, match="n_blocks 9, the parameters have 2"):
         formats.read(folder)
     (folder / "config.yaml").write_text(config.replace("kind: ffc_resnet", "kind: pix2pixhd_global"))
-    with pytest.raises(CheckpointError, match="pix2pixhd_global"):
+    with pytest.raises(CheckpointError, match=r"init_conv_kwargs is not a known field of LaMa's pix2pixhd_global"):
         formats.read(folder)
     (folder / "config.yaml").unlink()
     with pytest.raises(CheckpointError, match=r"no config\.yaml"):

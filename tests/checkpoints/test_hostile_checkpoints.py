@@ -25,6 +25,7 @@ import torch
 from glama_deploy.checkpoints import formats, pickles, torch_zip
 from glama_deploy.checkpoints.stored_tensors import Layout
 from glama_deploy.errors import CheckpointError
+from glama_deploy.network import NetworkConfig
 
 MAX_BYTES = 8 << 20
 MAX_MESSAGE = 600
@@ -352,40 +353,104 @@ def prefixed(state: OrderedDict[str, Any], *prefixes: str) -> dict[str, Any]:
     "build",
     [
         lambda s: {"gen_state_dict": s, "other_state_dict": dict(s)},
-        lambda s: {"generator": s, "generator_ema": dict(s)},
         lambda s: {"a": s, "longer": dict(s)},
-        lambda s: {"state_dict": prefixed(s, "generator."), "ema": prefixed(s, "generator.")},
         lambda s: prefixed(s, "", "copy."),
         lambda s: prefixed(s, "generator.", "generator_average.", "third."),
-        lambda s: prefixed(s, "x.generator.", "generator_average."),
+        lambda s: prefixed(s, "x.generator_ema.", "generator_average."),
     ],
 )
 def test_several_generators_are_named_and_none_is_taken(tmp_path, state, build: Callable[[Any], Any]):
     torch.save(build(state), tmp_path / "x.pt")
     message = refusal(tmp_path / "x.pt")
     assert "generators, under " in message
+    assert "choose one with `weights_key=NAME`" in message
 
 
-def test_lamas_generator_is_taken_beside_its_running_average(tmp_path, state):
-    """LaMa's predictor reads `generator.`, whatever else its trainer saved."""
-    average = {name: values * 0 + 1 for name, values in state.items()}
-    names = prefixed(state, "generator.") | prefixed(average, "generator_average.")
+@pytest.mark.parametrize(
+    ("build", "average", "other"),
+    [
+        (
+            lambda own, mean: prefixed(own, "generator.") | prefixed(mean, "generator_average."),
+            "generator_average",
+            "generator",
+        ),
+        (lambda own, mean: {"generator": own, "generator_ema": mean}, "generator_ema", "generator"),
+        (lambda own, mean: {"params_ema": mean, "params": own}, "params_ema", "params"),
+        (lambda own, mean: {"state_dict": own, "state_dict_ema": mean}, "state_dict_ema", "state_dict"),
+        (lambda own, mean: prefixed(own, "") | prefixed(mean, "ema.module."), "ema.module", "model"),
+        (
+            lambda own, mean: {"g": prefixed(own, "generator."), "swa_model": prefixed(mean, "module.")},
+            "swa_model.module",
+            "g.generator",
+        ),
+    ],
+)
+def test_a_running_average_is_taken_before_its_generator(tmp_path, state, caplog, build, average, other):
+    mean = {name: values * 0 + 1 for name, values in state.items()}
+    names = build(state, mean)
     names |= {"discriminator.model0.0.weight": torch.zeros(3), "loss_resnet_pl.impl.conv1.weight": torch.zeros(3)}
     names |= {"val_evaluator.scores.fid.model.weight": torch.zeros(3)}
-    torch.save(
-        {"state_dict": names, "optimizer_states": [{"state": {0: torch.zeros(3)}}], "epoch": 3}, tmp_path / "x.pt"
-    )
-    weights = formats.read(tmp_path / "x.pt").weights
-    for name, values in state.items():
-        np.testing.assert_array_equal(weights[name], values.numpy())
+    torch.save(names | {"optimizer_states": [{"state": {0: torch.zeros(3)}}], "epoch": 3}, tmp_path / "x.pt")
+    for key, expected in ((None, mean), (average, mean), (other, state)):
+        found = formats.read(tmp_path / "x.pt", key)
+        assert found.weights_key == (key or average)
+        for name, values in expected.items():
+            np.testing.assert_array_equal(found.weights[name], values.numpy())
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert f"its running average, {average}; reading the average (`weights_key={other}`" in said
+
+
+def test_a_key_is_given_by_its_last_words_and_an_unknown_one_lists_those_that_are_there(tmp_path, state):
+    torch.save({"state_dict": prefixed(state, "generator.", "generator_average.")}, tmp_path / "x.pt")
+    assert formats.read(tmp_path / "x.pt", "generator").weights_key == "state_dict.generator"
+    with pytest.raises(CheckpointError) as caught:
+        formats.read(tmp_path / "x.pt", "ema")
+    expected = "names no generators of the file; present are state_dict.generator and state_dict.generator_average"
+    assert expected in str(caught.value)
+
+
+def test_a_list_of_states_or_of_named_parameters_is_read(tmp_path, state):
+    for number, saved in enumerate(([state, {"epoch": 3}], list(state.items()), tuple(state.items()))):
+        torch.save(saved, tmp_path / f"{number}.pt")
+        assert formats.read(tmp_path / f"{number}.pt").weights.keys() == state.keys()
+    first = next(iter(state.items()))
+    torch.save([first, *state.items()], tmp_path / "twice.pt")
+    assert "two tensors of one name" in refusal(tmp_path / "twice.pt")
+
+
+def test_parameters_in_a_dict_with_attributes_are_read(tmp_path, state):
+    odd = _Foreign(state)
+    odd.__dict__["metadata"] = {"version": 1}
+    for saved in (odd, {"state_dict": odd}, _Foreign({"model_state": _Foreign(state)})):
+        torch.save(saved, tmp_path / "x.pt")
+        assert formats.read(tmp_path / "x.pt").weights.keys() == state.keys()
+
+
+def test_frozen_torchscript_is_refused_because_its_parameters_have_no_names(tmp_path, tiny):
+    with pytest.warns(match="deprecated"):
+        traced = torch.jit.trace(formats.load(tiny), torch.rand(1, 4, 32, 32))
+    torch.jit.freeze(traced).save(str(tmp_path / "x.pt"))
+    assert "the file is frozen TorchScript, whose parameters are constants without names" in refusal(tmp_path / "x.pt")
+
+
+def test_torchscript_of_a_regular_network_is_refused(tmp_path, make_checkpoint):
+    config = NetworkConfig(ngf=8, n_blocks=1, kind="regular", ratio=0)
+    with pytest.warns(match="deprecated"):
+        torch.jit.trace(formats.load(make_checkpoint(config)), torch.rand(1, 4, 32, 32)).save(str(tmp_path / "x.pt"))
+    assert "TorchScript of a regular network (LaMa-Regular, LaMa-Dilated)" in refusal(tmp_path / "x.pt")
 
 
 def test_parameters_that_change_the_result_are_named(tmp_path, state):
-    """inpainting_lama_mpe.ckpt: the embeddings of `str_state_dict` are added behind the stem."""
-    torch.save({"gen_state_dict": state, "str_state_dict": {"alpha5": torch.zeros(1)}}, tmp_path / "x.ckpt")
-    assert "tensors beside the generator (1): str_state_dict.alpha5; they may" in refusal(tmp_path / "x.ckpt")
+    torch.save({"gen_state_dict": state, "other_state_dict": {"alpha5": torch.zeros(1)}}, tmp_path / "x.ckpt")
+    assert "tensors beside the generator (1): other_state_dict.alpha5; they may" in refusal(tmp_path / "x.ckpt")
     torch.save({"gen_state_dict": state}, tmp_path / "x.ckpt")
     assert formats.read(tmp_path / "x.ckpt").kind == "bare parameters"
+
+
+def test_a_network_with_embeddings_of_masked_positions_is_refused_by_its_name(tmp_path, state):
+    """inpainting_lama_mpe.ckpt: the embeddings of `str_state_dict` are added behind the stem."""
+    torch.save({"gen_state_dict": state, "str_state_dict": {"alpha5": torch.zeros(1)}}, tmp_path / "x.ckpt")
+    assert "the embeddings of an MPE network" in refusal(tmp_path / "x.ckpt")
 
 
 def test_training_state_beside_the_generator_is_ignored(tmp_path, state):

@@ -30,7 +30,7 @@ FIELDS = frozenset(
         "max_size metrics min_size model models optimization_level ort_web out output_dir overwrite parity "
         "parity_size port precision predicted processes profiles quality recursive reference refittable region resume "
         "shrink size stripped target targets threshold timing_cache token version_compatible watch weights "
-        "workspace_mib"
+        "weights_key workspace_mib"
     ).split()
 )
 

@@ -424,6 +424,8 @@ class OpenVINORunner(Runner):
 
     def _loses_digits(self) -> bool:
         """Return whether a graph of any size would compute matrices in a half type: angles, or resampling weights."""
+        if self._network.kind != "ffc":
+            return False
         return self._half and (not self._feeds_bases or self._network.coarse is not None)
 
     def _compile_key(self, key: tuple[int, ...], batch: int, height: int, width: int) -> CompiledModel:
@@ -475,10 +477,11 @@ class OpenVINORunner(Runner):
     def _can_multiply_pixels(self, *, quantized: bool) -> bool:
         """Return whether the blocks of the model of any size become products of matrices.
 
-        A graph in int8 has other layers between. The blocks of two stages have feature maps of two sizes. Between
-        convolutions of which the method suits some alone, transpositions would move data.
+        A graph in int8 has other layers between. The blocks of two stages have feature maps of two sizes. Transforms
+        that are not orthonormal have a sum that depends on the size. Between convolutions of which the method suits
+        some alone, transpositions would move data.
         """
-        if self._half or quantized or self._network.coarse is not None:
+        if self._half or quantized or self._network.coarse is not None or self._network.fft_norm != "ortho":
             return False
         local = self._network.bottleneck_channels - self._network.global_channels
         is_wide = min(local, self._network.global_channels) >= winograd.MIN_CHANNELS

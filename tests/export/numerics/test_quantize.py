@@ -152,7 +152,7 @@ def test_what_is_measured_is_what_a_graph_gives_but_for_its_padding(tiny, photos
     request = Request(tiny, tmp_path / "b", ("openvino",), "int8", size=size, io=io, calibration=photos)
     source = formats.read(tiny)
     run = quantize._make_runner(int8._build(source, request, "matmul"))
-    for case in samples.parity_cases(request.graph_sizes, (264, 264)):
+    for case in samples.parity_cases(request.find_graph_sizes(source.config), (264, 264)):
         for whole in (None, "predicted"):
             sample = int8._make_sample(case, request, whole)
             assert run(sample).shape[:3] == sample.measured.shape

@@ -80,7 +80,8 @@ def count_units(manifest: Manifest) -> int:
         The number of units whose transforms are products with one matrix for each side.
     """
     network, fft = manifest.network, manifest.fft
-    count = _count_units(network) if fft == "matmul" else 0
+    # the shift of a spectrum that is not orthonormal depends on the size, and such units stay as they are
+    count = _count_units(network) if fft == "matmul" and network.fft_norm == "ortho" else 0
     if network.coarse is not None and cost.choose_coarse_lowering(fft, network) == "matmul":
         count += _count_units(network.coarse)
     return count
@@ -119,11 +120,13 @@ def bottleneck_size(network: NetworkConfig, height: int, width: int) -> tuple[in
 
 
 def _count_units(network: NetworkConfig) -> int:
-    return network.n_blocks * len(BLOCK_LAYERS)
+    return network.n_blocks * len(BLOCK_LAYERS) if network.kind == "ffc" else 0
 
 
 def _wide_convolutions(network: NetworkConfig) -> Iterator[str]:
-    """Yield the names of the 3x3 convolutions inside blocks that have enough channels."""
+    """Yield the names of the 3x3 convolutions without dilation inside blocks that have enough channels."""
+    if network.dilation > 1 or network.branches > 1:
+        return
     globl = network.global_channels
     local = network.bottleneck_channels - globl
     paths = [LOCAL_TO_LOCAL] if local >= MIN_CHANNELS else []
@@ -159,7 +162,8 @@ class TransformChecks:
             found: The number of bases that became inputs.
             static: Whether the graph is of one size, and has constants for bases.
         """
-        expected = fed_bases.COUNT if self._manifest.fft == "matmul" and not static else 0
+        has_bases = self._manifest.fft == "matmul" and not static and _count_units(self._manifest.network) > 0
+        expected = fed_bases.COUNT if has_bases else 0
         self._check("bases of the Fourier transform", found, expected, "in bf16 and fp16 each size is compiled")
 
     def check_columns(self, found: int) -> None:
