@@ -43,6 +43,15 @@ def glama_export(
             f"Every bundle has the ONNX model. {WEB.target}, alone, makes a static site that runs in browsers.",
         ),
     ] = None,
+    weights_key: Annotated[
+        str | None,
+        option(
+            "--weights-key",
+            help="Which generator of a checkpoint with several, such as generator or generator_average. By default the "
+            "running average.",
+            metavar="NAME",
+        ),
+    ] = None,
     precision: Annotated[
         str,
         option(
@@ -132,6 +141,7 @@ def glama_export(
     request = Request(
         checkpoint=ckpt,
         out=out,
+        weights_key=weights_key,
         targets=tuple(record.target for record in engines),
         precision="fp32" if is_site else precision,
         fft=fft,
