@@ -92,6 +92,7 @@ def add_engine(
     if not record.builder:
         built = join_names(each.target for each in ENGINES.values() if each.builder)
         raise GlamaError(f"an ONNX model is not built from a bundle, it is exported; expected {built}")
+    bundle.check_ends()
     if bundle.manifest.fft not in record.lowerings:
         raise GlamaError(base.explain_lowering(record, bundle.manifest.fft))
     options = options or Options()

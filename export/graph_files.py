@@ -13,12 +13,13 @@ from glama_deploy.checkpoints.formats import Checkpoint
 from glama_deploy.export import samples
 from glama_deploy.export.graph import two_stage
 from glama_deploy.export.graph.builder import GraphBuilder
-from glama_deploy.export.graph.inputs_outputs import INTERFACES
+from glama_deploy.export.graph.inputs_outputs import ByteInterface, FloatInterface
+from glama_deploy.export.graph.interfaces import INTERFACES
 from glama_deploy.export.graph.network import build
 from glama_deploy.export.numerics import ranges
 from glama_deploy.export.numerics.half import Half, find_unsupported_nodes
 from glama_deploy.network import NetworkConfig
-from glama_deploy.node_names import IMAGE, INPAINTED, MASK, PREDICTED
+from glama_deploy.node_names import CARVE_OUTPUT, IMAGE, INPAINTED, MASK, MIGAN_OUTPUT, PREDICTED
 
 #: What the tensors hold, for the manifest.
 _MEANINGS = {
@@ -26,6 +27,7 @@ _MEANINGS = {
     MASK: "1 = missing, 0 = known",
     INPAINTED: "the prediction where pixels are missing, the image where they are known",
     PREDICTED: "the network's own output, before compositing",
+    **dict.fromkeys((CARVE_OUTPUT, MIGAN_OUTPUT), "the prediction where pixels are missing, the image elsewhere"),
 }
 
 
@@ -111,7 +113,9 @@ def load_with_predicted(bundle: Bundle, kind: Precision) -> onnx.ModelProto:
     """
     model = onnx.load(str(bundle.graph(kind)))
     if not any(output.name == PREDICTED for output in model.graph.output):
-        INTERFACES[bundle.manifest.io].add_predicted(model)
+        interface = INTERFACES[bundle.manifest.io]
+        assert issubclass(interface, FloatInterface | ByteInterface)  # the other ones are fp32 alone
+        interface.add_predicted(model)
     return model
 
 
@@ -131,15 +135,17 @@ def describe_tensors(
     interface = INTERFACES[io](GraphBuilder(), size)
 
     def describe(name: str, dtype: str, shape: tuple[int | str, ...]) -> Tensor:
-        layout = "NCHW" if io == "float" else "NHWC" if len(shape) == 4 else "NHW"
-        meaning = "above 0 = missing, 0 = known" if name == MASK and dtype == "uint8" else _MEANINGS[name]
+        layout = "NCHW" if io != "uint8" else "NHWC" if len(shape) == 4 else "NHW"
+        meaning = _MEANINGS[name]
+        if name == MASK and dtype == "uint8":
+            meaning = "255 = known, below = missing" if io == "migan" else "above 0 = missing, 0 = known"
         return Tensor.model_validate(
             {
                 "name": name,
                 "dtype": dtype,
                 "layout": layout,
                 "shape": shape,
-                "range": (0.0, 255.0 if dtype == "uint8" else 1.0),
+                "range": (0.0, 255.0 if dtype == "uint8" or name == CARVE_OUTPUT else 1.0),
                 "meaning": meaning,
             }
         )

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from glama_deploy.bundle import Bundle, Engine, Io, Parity, Precision, SizeRange
+from glama_deploy.bundle import DROP_IN_ENDS, Bundle, Engine, Io, Parity, Precision, SizeRange
 from glama_deploy.catalogue import ENGINES, Tolerance, find_tolerance
 from glama_deploy.checkpoints.formats import Checkpoint, build_module
 from glama_deploy.errors import EngineError
+from glama_deploy.export.drop_in import DropInRunner
 from glama_deploy.export.samples import Case
 from glama_deploy.inpainting.padding import compute_padding
 from glama_deploy.inpainting.tensors import to_images
@@ -99,7 +100,8 @@ def measure(
     """
     if isinstance(expected, str):
         return Parity(measured=False, reason=expected)
-    expected = _select_cases(expected, engine.sizes, bundle.manifest.io)
+    io = "uint8" if bundle.manifest.io in DROP_IN_ENDS else bundle.manifest.io  # as DropInRunner takes images
+    expected = _select_cases(expected, engine.sizes, io)
     if not expected:
         return Parity(measured=False, reason=f"no sample is of sizes {engine.sizes}")
     try:
@@ -117,6 +119,9 @@ def _measure_forms(
     bundle: Bundle, engine: Engine, expected: Sequence[ReferenceCase], output: str, tolerances: Mapping[str, Tolerance]
 ) -> Iterator[Parity]:
     """Measure the engine, and once more with a compiled model for a size if the engine makes one."""
+    if bundle.manifest.io in DROP_IN_ENDS:
+        yield compare(DropInRunner(bundle), expected, INPAINTED, engine.precision, tolerances)
+        return
     # The export has just built the engine, so its code can be trusted.
     device = ENGINES[engine.name].device.replace("any", "cpu")
     request = Request(device=device, compile_sizes=False, allow_engine_code=True)

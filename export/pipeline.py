@@ -16,6 +16,7 @@ from typing import cast, get_args
 from glama_deploy import bundle_folder, catalogue
 from glama_deploy.bundle import (
     DEFAULT_PROFILE,
+    DROP_IN_ENDS,
     MANIFEST,
     Asked,
     Bundle,
@@ -43,7 +44,7 @@ from glama_deploy.engines.tensorrt.profiles import fit_profile
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.io.files import PREFIX, check_overwrite
 from glama_deploy.network import NetworkConfig
-from glama_deploy.node_names import INPAINTED, PREDICTED
+from glama_deploy.node_names import CARVE_OUTPUT, INPAINTED, MIGAN_OUTPUT, PREDICTED
 from glama_deploy.runtime.base import installed, require
 from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
 from glama_deploy.system.packages import read_versions
@@ -62,7 +63,8 @@ class Request:
         size: The only size that the graph takes; None: any size.
         profile: The sizes that a TensorRT engine is built for, if the graph takes any size.
         fft: The lowering of the FFT: `matmul`, `split`, `dft` or `plugin`; `auto` takes the cheapest.
-        io: The type of the graph's inputs and outputs: `float` (NCHW, 0…1) or `uint8` (NHWC).
+        io: The type of the graph's inputs and outputs: `float` (NCHW, 0…1), `uint8` (NHWC), or those of the models that
+            other programs load, `carve` or `migan`.
         calibration: A folder of photos, to calibrate int8 on or to measure the ranges of fp16 and bf16 on. None: the
             sample photo of the package, for fp16 and bf16 only.
         calibration_images: The number of photos to calibrate int8 on; None: all, up to 16.
@@ -97,6 +99,8 @@ class Request:
     @property
     def outputs(self) -> tuple[str, ...]:
         """The names of the graph's outputs."""
+        if self.io in DROP_IN_ENDS:
+            return (CARVE_OUTPUT if self.io == "carve" else MIGAN_OUTPUT,)
         return (INPAINTED, PREDICTED) if self.predicted else (INPAINTED,)
 
     def find_graph_sizes(self, network: NetworkConfig) -> SizeRange:
@@ -162,7 +166,8 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
     request = replace(request, checkpoint=locate(request.checkpoint))
     step("reading the checkpoint")
     checkpoint = formats.read(request.checkpoint, request.weights_key)
-    request = replace(request, profile=fit_profile(request.find_graph_sizes(checkpoint.config), request.profile))
+    if request.size is None:
+        request = replace(request, profile=fit_profile(request.find_graph_sizes(checkpoint.config), request.profile))
     fft = _choose_lowering(request, checkpoint.config)
     with bundle_folder.create(request.out, overwrite=request.overwrite) as folder:
         step("writing the ONNX graph")
@@ -241,8 +246,7 @@ def check_request(request: Request) -> None:
     _check_lowering(request)
     for record in [record for record in engines if record.options] or engines:
         request.options.check(record)
-    if request.io not in ("float", "uint8"):
-        raise GlamaError(f"`io` is {request.io!r}; expected float or uint8")
+    _check_io(request)
     if request.calibration_images is not None and request.precision != "int8":
         raise GlamaError("`calibration_images` is for int8; give `precision=int8`, or leave it out")
     if request.calibration is not None:
@@ -254,6 +258,22 @@ def check_request(request: Request) -> None:
     _check_tolerances(request)
     require("onnx", "the onnx package, which exporting needs,", "pip install onnx", "ModelProto")
     _check_out(request)
+
+
+def _check_io(request: Request) -> None:
+    """Raise GlamaError if `io` is unknown, or another program's model is asked for in a form that it does not have."""
+    if request.io not in get_args(Io):
+        raise GlamaError(f"`io` is {request.io!r}; expected {catalogue.join_names(get_args(Io))}")
+    if request.io not in DROP_IN_ENDS:
+        return
+    if request.precision != "fp32" or request.fft not in ("auto", "matmul", "split"):
+        raise GlamaError(f"`io={request.io}` is for fp32 and `fft=matmul` or split; leave `precision` and `fft` out")
+    others = [record.target for record in request.engines if record is not catalogue.ONNX]
+    if others:
+        raise GlamaError(
+            f"`io={request.io}` is for programs that load an ONNX model; leave out `targets={others[0]}`, or give "
+            "`io=float` or `io=uint8`"
+        )
 
 
 def _check_tolerances(request: Request) -> None:

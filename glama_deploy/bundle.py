@@ -78,8 +78,14 @@ Precision = Annotated[str, AfterValidator(_check_precision)]
 #: How FFTs are written in the graph: as two matrix products for each direction, as four smaller products, as ONNX DFT
 #: nodes, or as our own nodes that a TensorRT plugin runs.
 Lowering = Literal["matmul", "split", "dft", "plugin"]
-#: The types of the graph's inputs and outputs: float32 NCHW from 0 to 1 in multiples of 8, or uint8 NHWC of any size.
-Io = Literal["float", "uint8"]
+#: The types of the graph's inputs and outputs: float32 NCHW from 0 to 1 in multiples of 8, uint8 NHWC of any size, or
+#: those of another program's model.
+Io = Literal["float", "uint8", "carve", "migan"]
+#: The programs' models whose inputs and outputs a graph may have, by `io`. Only those programs run such a graph.
+DROP_IN_ENDS: dict[Io, str] = {
+    "carve": "the ONNX model of Carve (image, mask, output of 0…255)",
+    "migan": "the ONNX pipeline of MI-GAN (uint8 image, mask with 255 = known, result)",
+}
 Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIZE_MULTIPLE)]
 Size = tuple[Side, Side]
 
@@ -440,6 +446,18 @@ class Bundle:
             there = ", ".join(self.manifest.engines)
             raise BundleError(f"{self.path} has no {name} engine (it has: {there}); add it with `build()`")
         return [self._verified(artifact) for artifact in engine.files]
+
+    def check_ends(self) -> None:
+        """Check that the graph has inputs and outputs that this software feeds.
+
+        Raises:
+            BundleError: the graph has those of another program's model.
+        """
+        if (model := DROP_IN_ENDS.get(self.manifest.io)) is not None:
+            raise BundleError(
+                f"{self.path} is for programs that load {model}: give them its model.onnx; export with `io=float` or "
+                "`io=uint8` to run the network here"
+            )
 
     def verify(self) -> None:
         """Verify every file that the manifest names.

@@ -22,6 +22,10 @@ IMAGE, MASK = "image", "mask"
 #: every runner, by numerics, by parity, and from the manifest.
 INPAINTED, PREDICTED = "inpainted", "predicted"
 
+#: The only output of a graph that another program loads: Carve's name, and MI-GAN's. Written by graph.drop_in_ends.
+#: Read by export.drop_in and from the manifest.
+CARVE_OUTPUT, MIGAN_OUTPUT = "output", "result"
+
 #: The symbols of axes whose length is free. Written by graph.inputs_outputs. Read by `bundle.Tensor.shape_for` and
 #: engines.tensorrt.builder.
 BATCH, HEIGHT, WIDTH = "batch", "height", "width"

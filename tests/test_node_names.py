@@ -23,6 +23,8 @@ UNSCALED = NetworkConfig(ngf=8, n_blocks=1, fft_norm="backward")
 #: Every constant, as bundles that exist already have it.
 STORED = {
     "IMAGE": "image",
+    "CARVE_OUTPUT": "output",
+    "MIGAN_OUTPUT": "result",
     "MASK": "mask",
     "INPAINTED": "inpainted",
     "PREDICTED": "predicted",
@@ -98,7 +100,7 @@ def written_names() -> set[str]:
     for config, (size, fft), io in product(
         (TINY, TWO_STAGES, FILLED, UNSCALED),
         ((None, "matmul"), ((64, 64), "matmul"), ((64, 64), "split"), (None, "dft"), (None, "plugin")),
-        ("float", "uint8"),
+        ("float", "uint8", "carve", "migan"),
     ):
         graph = build(config, untrained(config), size, OUTPUTS, fft, io).graph
         names.update(node.name for node in graph.node)

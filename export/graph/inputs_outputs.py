@@ -16,7 +16,6 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from glama_deploy.bundle import Io
 from glama_deploy.export.graph.builder import GraphBuilder, Value
 from glama_deploy.export.graph.window import Window
 from glama_deploy.network import SIZE_MULTIPLE, Activation
@@ -61,7 +60,7 @@ class FloatInterface:
             The network's input [B, 4, H, W], the masked image and the mask.
         """
         add = self._graph.add
-        keep = add("Sub", [_make_one(self._graph), MASK], KEEP)
+        keep = add("Sub", [make_one(self._graph), MASK], KEEP)
         add("Mul", [IMAGE, keep], MASKED)
         return add("Concat", [MASKED, MASK], f"{COMPOSE}/stacked", axis=1)
 
@@ -75,11 +74,11 @@ class FloatInterface:
         """
         add = self._graph.add
         name = PREDICTED if PREDICTED in outputs else COMPOSE_PREDICTED
-        predicted = _write_activation(self._graph, self._activation, logits, name)
+        predicted = write_activation(self._graph, self._activation, logits, name)
         if INPAINTED in outputs:
             mask = window.cut(MASK, f"{COMPOSE}/mask_window")
             masked = window.cut(MASKED, f"{COMPOSE}/masked_window")
-            bounded = _write_bounds(self._graph, self._activation, predicted)
+            bounded = write_bounds(self._graph, self._activation, predicted)
             filled = add("Mul", [mask, bounded], f"{COMPOSE}/filled")
             add("Add", [masked, filled], INPAINTED)
 
@@ -141,16 +140,16 @@ class ByteInterface:
         image = add("Cast", [IMAGE], f"{COMPOSE}/image_float", to=1)
         image = add("Transpose", [image], f"{COMPOSE}/image", perm=[0, 3, 1, 2])
         mask = add("Cast", [MASK], f"{COMPOSE}/mask_float", to=1)
-        mask = add("Min", [mask, _make_one(graph)], f"{COMPOSE}/mask_bounded")
+        mask = add("Min", [mask, make_one(graph)], f"{COMPOSE}/mask_bounded")
         mask = add("Unsqueeze", [mask, graph.ints(1)], f"{COMPOSE}/mask")
         if self._dynamic:
             for axis, side in ((2, HEIGHT), (3, WIDTH)):
-                index = self._mirror_indices(axis, side)
+                index = write_mirror_indices(graph, f"{COMPOSE}/image", axis, side)
                 image = add("Gather", [image, index], f"{COMPOSE}/image_{side}", axis=axis)
                 mask = add("Gather", [mask, index], f"{COMPOSE}/mask_{side}", axis=axis)
         levels = graph.constant("const/levels", np.array(255, np.float32))
         unit = add("Div", [image, levels], f"{COMPOSE}/unit")
-        keep = add("Sub", [_make_one(graph), mask], KEEP)
+        keep = add("Sub", [make_one(graph), mask], KEEP)
         masked = add("Mul", [unit, keep], MASKED)
         return add("Concat", [masked, mask], f"{COMPOSE}/stacked", axis=1)
 
@@ -164,7 +163,7 @@ class ByteInterface:
         """
         graph = self._graph
         add = graph.add
-        predicted = _write_activation(graph, self._activation, logits, COMPOSE_PREDICTED)
+        predicted = write_activation(graph, self._activation, logits, COMPOSE_PREDICTED)
         image = window.cut(f"{COMPOSE}/image", f"{COMPOSE}/image_window")
         if self._dynamic:
             sides = add("Shape", [image], f"{COMPOSE}/sides", start=2, end=4)
@@ -173,7 +172,7 @@ class ByteInterface:
             add("Transpose", [predicted], PREDICTED, perm=[0, 2, 3, 1])
         if INPAINTED in outputs:
             levels = graph.constant("const/levels", np.array(255, np.float32))
-            bounded = _write_bounds(graph, self._activation, predicted)
+            bounded = write_bounds(graph, self._activation, predicted)
             filled = add("Round", [add("Mul", [bounded, levels], f"{COMPOSE}/scaled")], f"{COMPOSE}/filled")
             half = graph.constant("const/half", np.array(0.5, np.float32))
             mask = window.cut(f"{COMPOSE}/mask", f"{COMPOSE}/mask_window")
@@ -192,22 +191,6 @@ class ByteInterface:
         dynamic = any(node.name == COMPOSE_CROPPED for node in model.graph.node)
         source = COMPOSE_CROPPED if dynamic else COMPOSE_PREDICTED
         _add_output(model, helper.make_node("Transpose", [source], [PREDICTED], name=PREDICTED, perm=[0, 2, 3, 1]))
-
-    def _mirror_indices(self, axis: int, side: str) -> str:
-        """Return the indices 0, 1, …, n−1, n−1, n−2, … of an axis of length n ≥ 16, padded to a multiple of 8."""
-        graph, name = self._graph, f"{COMPOSE}/{side}"
-        add, ints = graph.add, graph.ints
-        length = add("Shape", [f"{COMPOSE}/image"], f"{name}/length", start=axis, end=axis + 1)
-        eighths = add(
-            "Div",
-            [add("Add", [length, ints(SIZE_MULTIPLE - 1)], f"{name}/more"), ints(SIZE_MULTIPLE)],
-            f"{name}/eighths",
-        )
-        padded = add("Mul", [eighths, ints(SIZE_MULTIPLE)], f"{name}/padded")
-        index = graph.range(padded, f"{name}/index")
-        back = add("Sub", [add("Add", [length, length], f"{name}/twice"), ints(1)], f"{name}/last")
-        back = add("Sub", [back, index], f"{name}/back")
-        return add("Min", [index, back], f"{name}/mirrored")
 
     def inputs(self) -> list[Value]:
         """Return the graph's inputs.
@@ -233,13 +216,60 @@ class ByteInterface:
         return [Value(name, types[name], (BATCH, *self._sides, 3)) for name in names]
 
 
-def _write_activation(graph: GraphBuilder, activation: Activation, logits: str, name: str) -> str:
+def write_mirror_indices(graph: GraphBuilder, image: str, axis: int, side: str) -> str:
+    """Write the indices 0, 1, …, n−1, n−1, n−2, … of an axis of length n ≥ 16, padded to a multiple of 8.
+
+    Args:
+        graph: The graph.
+        image: The images.
+        axis: The axis of the images.
+        side: The axis' name.
+
+    Returns:
+        The indices' name.
+    """
+    name = f"{COMPOSE}/{side}"
+    add, ints = graph.add, graph.ints
+    length = add("Shape", [image], f"{name}/length", start=axis, end=axis + 1)
+    eighths = add(
+        "Div",
+        [add("Add", [length, ints(SIZE_MULTIPLE - 1)], f"{name}/more"), ints(SIZE_MULTIPLE)],
+        f"{name}/eighths",
+    )
+    padded = add("Mul", [eighths, ints(SIZE_MULTIPLE)], f"{name}/padded")
+    index = graph.range(padded, f"{name}/index")
+    back = add("Sub", [add("Add", [length, length], f"{name}/twice"), ints(1)], f"{name}/last")
+    back = add("Sub", [back, index], f"{name}/back")
+    return add("Min", [index, back], f"{name}/mirrored")
+
+
+def write_activation(graph: GraphBuilder, activation: Activation, logits: str, name: str) -> str:
+    """Write what follows the network's head.
+
+    Args:
+        graph: The graph.
+        activation: The network's activation.
+        logits: The head's output.
+        name: The node's name.
+
+    Returns:
+        The output's name.
+    """
     operator = {"sigmoid": "Sigmoid", "tanh": "Tanh", "none": "Identity"}[activation]
     return graph.add(operator, [logits], name)
 
 
-def _write_bounds(graph: GraphBuilder, activation: Activation, predicted: str) -> str:
-    """Return a prediction in 0…1. LaMa's programs cut the values of a network that does not end in a sigmoid."""
+def write_bounds(graph: GraphBuilder, activation: Activation, predicted: str) -> str:
+    """Cut a prediction to 0…1, as LaMa's programs do where a network does not end in a sigmoid.
+
+    Args:
+        graph: The graph.
+        activation: The network's activation.
+        predicted: The prediction.
+
+    Returns:
+        The name of the prediction in 0…1.
+    """
     if activation == "sigmoid":
         return predicted
     return graph.add("Clip", [predicted, graph.scalar(0.0), graph.scalar(1.0)], f"{COMPOSE}/bounded")
@@ -252,9 +282,13 @@ def _add_output(model: onnx.ModelProto, node: onnx.NodeProto) -> None:
     model.graph.output.append(helper.make_tensor_value_info(node.output[0], onnx.TensorProto.FLOAT, sides))
 
 
-def _make_one(graph: GraphBuilder) -> str:
+def make_one(graph: GraphBuilder) -> str:
+    """Add the constant 1.
+
+    Args:
+        graph: The graph.
+
+    Returns:
+        The constant's name.
+    """
     return graph.constant("const/one", np.array(1, np.float32))
-
-
-#: The inputs and outputs of each io.
-INTERFACES: dict[Io, type[FloatInterface] | type[ByteInterface]] = {"float": FloatInterface, "uint8": ByteInterface}

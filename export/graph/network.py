@@ -13,12 +13,12 @@ import numpy as np
 import onnx
 
 from glama_deploy import cost
-from glama_deploy.bundle import Io, Lowering
+from glama_deploy.bundle import DROP_IN_ENDS, Io, Lowering
 from glama_deploy.errors import GlamaError
 from glama_deploy.export.graph import two_stage
 from glama_deploy.export.graph.builder import GraphBuilder
 from glama_deploy.export.graph.ffc import FourierWriter
-from glama_deploy.export.graph.inputs_outputs import INTERFACES
+from glama_deploy.export.graph.interfaces import INTERFACES
 from glama_deploy.export.graph.layers import LayerWriter
 from glama_deploy.export.graph.pull_push import PullPush
 from glama_deploy.export.graph.regular import RegularWriter
@@ -58,7 +58,7 @@ def build(
         weights: The parameters by their names in the checkpoint.
         size: The images' (height, width), multiples of 8 from 16 up. None: any size.
         outputs: `inpainted` (the prediction where pixels are missing, the image where they are known), `predicted` (the
-            network's own image), or both.
+            network's own image), or both. With io `carve` and `migan` the model's only output.
         fft: How the transforms are written. `split` needs a size.
         io: The types of inputs and outputs.
 
@@ -72,7 +72,8 @@ def build(
     if fft == "split" and size is None:
         raise GlamaError("the split FFT is of one size: give `size=HxW` with `fft=split`, or use `fft=matmul`")
     graph = GraphBuilder()
-    interface, window = INTERFACES[io](graph, size, config.activation), Window(graph, size)
+    interface = INTERFACES[io](graph, size, config.activation)
+    window = Window(graph, is_used=size is None and io not in DROP_IN_ENDS)
     entered = interface.write_inputs()
     if config.coarse is not None:
         entered = _write_stage_one(config, weights, graph, size, fft, entered)
@@ -109,7 +110,7 @@ def _write_stage_one(
     own = {name.removeprefix("coarse."): value for name, value in weights.items() if name.startswith("coarse.")}
     lowering, size = cost.choose_coarse_lowering(fft, config), (side, side)
     stacked, scoped = add("Concat", [image, missing], f"{SHRINK}/stacked", axis=1), graph.scoped(COARSE_PREFIX)
-    logits = _write_generator(config.coarse, own, scoped, size, lowering, Window(graph, size), stacked)
+    logits = _write_generator(config.coarse, own, scoped, size, lowering, Window(graph, is_used=False), stacked)
     predicted = add("Sigmoid", [logits], f"{COARSE_PICTURE}/predicted")
     picture = add(
         "Add", [image, add("Mul", [missing, predicted], f"{COARSE_PICTURE}/filled")], f"{COARSE_PICTURE}/whole"

@@ -25,14 +25,14 @@ _DEFAULT_END = 2**30
 class Window:
     """Cuts feature maps to the window."""
 
-    def __init__(self, graph: GraphBuilder, size: tuple[int, int] | None) -> None:
+    def __init__(self, graph: GraphBuilder, *, is_used: bool) -> None:
         """Add the window to a graph.
 
         Args:
             graph: The graph.
-            size: The images' (height, width), for which there is no window. None: any size.
+            is_used: Whether the graph has the input `window`. Otherwise feature maps are not cut.
         """
-        self._graph, self._is_used = graph, size is None
+        self._graph, self._is_used = graph, is_used
         self._corners: dict[int, tuple[str, str]] = {}
 
     def cut(self, x: str, name: str, reduction: int = 1) -> str:

@@ -94,7 +94,8 @@ def glama_export(
         option(
             "--io",
             help="Type of the graph's inputs and outputs. float: NCHW tensors of 0…1 with sides in multiples of 8. "
-            "uint8: NHWC images of any size; the graph pads, composites and rounds.",
+            "uint8: NHWC images of any size; the graph pads, composites and rounds. carve, migan: model.onnx replaces "
+            "Carve's LaMa or MI-GAN's pipeline in programs that load these models, at any size.",
         ),
     ] = "float",
     predicted: Annotated[

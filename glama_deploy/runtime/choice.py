@@ -71,7 +71,7 @@ def open_folder(path: Path, backend: str, request: Request) -> tuple[Bundle, Run
         The bundle and the runner.
 
     Raises:
-        BundleError: the bundle is missing or damaged.
+        BundleError: the bundle is missing, damaged, or for other programs.
         EngineError: no engine can be opened, or the bundle changes all the time.
     """
     for _ in range(_MAX_ATTEMPTS):
@@ -101,9 +101,11 @@ def open_bundle(bundle: Bundle, backend: str, request: Request = _PLAIN) -> Runn
         The runner.
 
     Raises:
+        BundleError: the bundle is for other programs.
         EngineError: the requested engine, or with `auto` every engine, cannot run here. One line has all reasons.
     """
     check_request(backend, request)
+    bundle.check_ends()
     if request.precision == catalogue.FASTEST:
         raise EngineError("precision 'fastest' is measured by `glama_deploy.load`; give another precision here")
     if backend == "torch":

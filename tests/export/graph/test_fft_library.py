@@ -122,7 +122,7 @@ def test_a_bundle_with_dft_nodes_is_the_reference_on_both_engines(tiny, tmp_path
         ({"fft": "plugin", "targets": ("openvino",)}, "`fft=plugin` is for TensorRT 10 alone: give `targets=trt`"),
         ({"fft": "split"}, "`fft=split` is for one size"),
         ({"fft": "fast"}, "`fft` is 'fast'; expected auto, matmul, split, dft, plugin"),
-        ({"io": "int4"}, "`io` is 'int4'; expected float or uint8"),
+        ({"io": "int4"}, "`io` is 'int4'; expected float, uint8, carve or migan"),
     ],
 )
 def test_unsupported_settings_of_a_target_are_refused_before_any_work(tiny, tmp_path, settings, says):
