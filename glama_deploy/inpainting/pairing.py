@@ -72,8 +72,8 @@ class FolderRule:
 
     Attributes:
         mask_name: the name of an image's mask. `{stem}` stands for the image's name without its suffix. `{n}` stands
-            for a number: an image may then have several masks, and an output for each, which has the mask's name.
-            Without a suffix, the mask may have any format.
+            for a number or nothing: an image may then have several masks, and an output for each, which has the mask's
+            name. Without a suffix, the mask may have any format.
         recursive: whether images in subfolders are filled, too. Masks and outputs have the same subfolders.
         format: the format of the outputs.
 
@@ -108,7 +108,7 @@ class FolderRule:
             The stem, in Unicode's composed form (NFC); None if the file's name is no mask's.
         """
         has_suffix = Path(self.mask_name).suffix.lower() in images.SUFFIXES
-        pattern = re.escape(self.mask_name).replace(r"\{stem\}", "(.+)").replace(r"\{n\}", r"\d+")
+        pattern = re.escape(self.mask_name).replace(r"\{stem\}", "(.+)").replace(r"\{n\}", r"\d*")
         found = re.fullmatch(pattern, mask.name if has_suffix else mask.stem)
         return _compose(found[1]) if found else None
 

@@ -82,6 +82,17 @@ def test_an_image_with_numbered_masks_has_an_output_for_each(make, tmp_path):
     ]
 
 
+def test_pairs_of_lamas_predict_are_found_and_outputs_have_its_names(make, tmp_path):
+    """bin/predict.py takes *mask*.png in all folders, cuts the name at _mask, and names outputs as masks."""
+    folder = make("in", "a.png", "a_mask.png", "b.png", "b_mask001.png", "sub/c.png", "sub/c_mask000.png")
+    rule = FolderRule(mask_name="{stem}_mask{n}.png", recursive=True)
+    assert names(pair_jobs(folder, folder, tmp_path / "out", rule=rule), tmp_path) == [
+        ("in/a.png", "in/a_mask.png", "out/a_mask.png"),
+        ("in/b.png", "in/b_mask001.png", "out/b_mask001.png"),
+        ("in/sub/c.png", "in/sub/c_mask000.png", "out/sub/c_mask000.png"),
+    ]
+
+
 def test_two_masks_of_one_image_are_refused(make, tmp_path):
     images, masks = make("images", "a.png"), make("masks", "a.png", "a.jpg")
     with pytest.raises(GlamaError, match=r"a.jpg and a.png are masks of one image, a; remove or rename one"):

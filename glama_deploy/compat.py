@@ -1,0 +1,122 @@
+"""Classes with the names and calls of other packages, for programs that change one line: the import.
+
+>>> from glama_deploy.compat import SimpleLama  # instead of: from simple_lama_inpainting import SimpleLama
+>>> result = SimpleLama()(image, mask)
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from glama_deploy.errors import EngineError, GlamaError, ImageError
+
+if TYPE_CHECKING:
+    from glama_deploy.inpainting.planner import Region
+
+#: The model where `LAMA_MODEL` is not set. simple-lama-inpainting takes the same one.
+DEFAULT_MODEL = "big-lama"
+
+#: The package's variables: the path of the model, and the address of its download.
+_MODEL_VARIABLE, _URL_VARIABLE = "LAMA_MODEL", "LAMA_MODEL_URL"
+
+
+class SimpleLama:
+    """The class of the package simple-lama-inpainting, on any engine and without PyTorch.
+
+    The environment variable `LAMA_MODEL` is the path of a checkpoint or bundle, or a name that
+    :func:`glama_deploy.load` knows. Three things differ from the package. The result has the size of the image, not of
+    the image padded to multiples of 8. Known pixels come back exactly. The network is shown boxes around the holes
+    where they cost less, unless `region` is `full`.
+    """
+
+    def __init__(self, device: object = None, *, region: Region = "auto") -> None:
+        """Open the model.
+
+        Args:
+            device: `cpu`, `cuda`, or a `torch.device` of one of these. None: a GPU if an engine can use one.
+            region: what the network is shown, as :class:`glama_deploy.Inpainter` takes it.
+
+        Raises:
+            GlamaError: the model or the device cannot be used, or `LAMA_MODEL_URL` is set without `LAMA_MODEL`.
+        """
+        from glama_deploy.inpainting.planner import check_region
+
+        check_region(region)
+        model = os.environ.get(_MODEL_VARIABLE)
+        if not model and os.environ.get(_URL_VARIABLE):
+            raise GlamaError(
+                f"{_URL_VARIABLE} is set, and nothing is downloaded from it; download the file, and set "
+                f"{_MODEL_VARIABLE} to its path"
+            )
+        self.model = _open(model or DEFAULT_MODEL, device)
+        self.device = self.model.device
+        self._region = region
+
+    def __call__(self, image: Image.Image | np.ndarray, mask: Image.Image | np.ndarray) -> Image.Image:
+        """Fill the missing pixels of an image.
+
+        Args:
+            image: RGB, as a PIL image or as uint8 H×W×3.
+            mask: one channel of the image's size, as a PIL image or as an array H×W or H×W×1 of any type. A pixel above
+                0 is missing.
+
+        Returns:
+            The filled image, RGB, of the image's size.
+
+        Raises:
+            ImageError: the image or the mask is not as described, or does not fit the engine or the memory.
+            EngineError: the engine fails.
+        """
+        return Image.fromarray(self.model(_read_image(image), _read_mask(mask), region=self._region))
+
+
+def _open(model: str, device: object) -> Any:
+    """Open a model on a device, by the order in which the backend `auto` tries engines."""
+    import glama_deploy
+    from glama_deploy import catalogue
+    from glama_deploy.runtime.base import installed
+
+    if device is None:
+        return glama_deploy.load(model)
+    kind = str(device).partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise EngineError(f"device is {str(device)!r}; expected cpu or cuda")
+    records = [record for record, place in catalogue.auto_order() if place == kind and installed(record.package)]
+    backends = [f"{record.backend}:{kind}" if record.providers else record.backend for record in records]
+    if installed("torch"):
+        backends.append("torch")
+    reasons = []
+    for backend in backends:
+        try:
+            inpainter = glama_deploy.load(model, backend)
+        except EngineError as error:
+            reasons.append(str(error))
+            continue
+        if inpainter.device == kind:
+            return inpainter
+        reasons.append(f"{inpainter.description} does not compute on {kind}")
+    raise EngineError("; ".join(dict.fromkeys(reasons)) or f"no engine for {kind} is installed; pip install openvino")
+
+
+def _read_image(image: Image.Image | np.ndarray) -> np.ndarray:
+    if isinstance(image, Image.Image):
+        if image.mode != "RGB":
+            raise ImageError(f'the image has the mode {image.mode}; RGB is expected: image.convert("RGB")')
+        return np.array(image)
+    return image
+
+
+def _read_mask(mask: Image.Image | np.ndarray) -> np.ndarray:
+    """Return the missing pixels, bool H×W."""
+    values = np.asarray(mask) if isinstance(mask, Image.Image) else mask
+    if not isinstance(values, np.ndarray):
+        raise ImageError(f"the mask is a {type(mask).__name__}; a PIL image or a numpy array is expected")
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[:, :, 0]
+    if values.ndim != 2:
+        raise ImageError(f'the mask has shape {list(values.shape)}; one channel is expected: mask.convert("L")')
+    return values > 0
