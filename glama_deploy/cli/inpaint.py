@@ -34,7 +34,7 @@ from glama_deploy.inpainting.transparency import Fill
 from glama_deploy.inpainting.watch import Watch, watch
 from glama_deploy.io.files import check_path
 from glama_deploy.io.images import FileRule
-from glama_deploy.runtime.base import MAX_THREADS
+from glama_deploy.runtime.base import MAX_THREADS, require
 from glama_deploy.system.interrupts import stop_on_interrupt
 
 
@@ -87,6 +87,14 @@ def glama_inpaint(
             "cheaper. With crop and auto, tiles fill holes that do not fit the engine or the memory.",
         ),
     ] = "auto",
+    refine: Annotated[
+        bool,
+        option(
+            "--refine",
+            help="Optimize the network's features from small to large scales, for repeated structure in large images. "
+            "Needs --backend torch, much memory and minutes.",
+        ),
+    ] = False,
     feather: Annotated[
         int,
         option("--feather", help="Pixels of the rim over which result and image are blended, at most --grow."),
@@ -128,6 +136,13 @@ def glama_inpaint(
     folder failed.
     """
     check_region(region)
+    if refine and (
+        backend != "torch" or precision not in ("auto", "fp32") or region == "crop" or run.jobs not in (None, 1)
+    ):
+        raise GlamaError(
+            "`refine` is for PyTorch in fp32 and one whole image at once; give `backend=torch`, and leave out "
+            "`precision`, `region` and `jobs`"
+        )
     check_path(image)
     made = masks.read(mask, feather)
     target = run.choose_target(image, out, overwrite=overwrite)
@@ -145,16 +160,22 @@ def glama_inpaint(
         check_target(image, target)
     report = RunReport(Console(stderr=True), as_json=run.json, is_live=run.watch)
     todo = [job for job in jobs if not job.lacks_mask and (overwrite or not job.is_done())]
-    streams = run.jobs or batch.count_streams(todo, threads)
     single = None if image.is_dir() else _SingleJob(jobs[0], made, report)  # a bad input is told before the model opens
-    inpainter = glama_deploy.load(
-        model, backend, precision, threads, run.compiles, streams=streams, allow_engine_code=allow_engine_code
-    )
-    report.console.print(inpainter.description, style="dim")
-    fill = made.edits.blend(partial(inpainter, region=cast(Region, region)))
+    inpaint: Fill
+    if refine:
+        streams, (inpaint, description) = 1, _open_refiner(model, threads)
+    else:
+        streams = run.jobs or batch.count_streams(todo, threads)
+        inpainter = glama_deploy.load(
+            model, backend, precision, threads, run.compiles, streams=streams, allow_engine_code=allow_engine_code
+        )
+        inpaint, streams = partial(inpainter, region=cast(Region, region)), inpainter.streams
+        description = inpainter.description
+    report.console.print(description, style="dim")
+    fill = made.edits.blend(inpaint)
     if single is not None:
         return single.fill(fill)
-    run_jobs = partial(batch.run_jobs, fill, overwrite=overwrite, at_once=inpainter.streams, masks=made)
+    run_jobs = partial(batch.run_jobs, fill, overwrite=overwrite, at_once=streams, masks=made)
     is_over = lambda: run.fail_fast and report.counts["failed"] > 0  # noqa: E731
     waiting: Sequence[Path] = ()
     not_begun = 0
@@ -226,6 +247,16 @@ def _watch_folder(folder: Watch, run_jobs: _RunJobs, is_over: Callable[[], bool]
         for result in watch(folder, run_jobs, lambda: stop.asked or is_over()):
             report.add(result)
     return folder.waiting
+
+
+def _open_refiner(model: str, threads: int | None) -> tuple[Fill, str]:
+    """Return the refiner of a checkpoint, and its description."""
+    require("torch", "PyTorch", "pip install torch")
+    from glama_deploy.checkpoints.published.references import locate
+    from glama_deploy.reference.refinement import Refiner
+
+    refiner = Refiner.open(locate(model), threads)
+    return refiner, refiner.description
 
 
 main = Command("glama-inpaint", glama_inpaint)
