@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,6 +74,7 @@ READ_SUFFIXES = SUFFIXES | decoding.FURTHER_SUFFIXES
 
 #: What notes were given. Each is given once in a process, not once for each picture of a folder.
 _noted: set[tuple[str, str]] = set()
+_noting = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -241,9 +243,16 @@ def _take_pixels(image: Image.Image) -> np.ndarray:
 
 def _note_once(kind: str, message: str) -> None:
     """Log a note, once for each kind."""
-    if (kind, "") not in _noted:
-        _noted.add((kind, ""))
+    if _take_new("", [kind]):
         log.warning("%s", message)
+
+
+def _take_new(encoder: str, whats: Iterable[str]) -> list[str]:
+    """Return the things that were not noted before for a format, and remember them."""
+    with _noting:
+        new = [what for what in whats if (encoder, what) not in _noted]
+        _noted.update((encoder, what) for what in new)
+    return new
 
 
 def write_image(path: Path, picture: Picture, rule: FileRule = AS_THE_INPUT) -> None:
@@ -309,13 +318,11 @@ def _note_dropped(picture: Picture, encoder: str) -> None:
     dropped = [*writing.list_dropped(picture.metadata, encoder), *sorted(picture.metadata.lost)]
     if picture.rgb.dtype != np.uint8 and encoder not in _DEEP:
         dropped.append("more than 8 bits a channel")
-    new = [what for what in dropped if (encoder, what) not in _noted]
-    _noted.update((encoder, what) for what in new)
-    if new:
+    if new := _take_new(encoder, dropped):
         named = " and ".join(filter(None, (", ".join(new[:-1]), new[-1])))
         log.warning("%s outputs do not keep %s of their inputs", "WebP" if encoder == "WEBP" else encoder, named)
     compression = picture.metadata.tiff_compression
-    if encoder == "TIFF" and compression is not None and _choose_compression(compression) != compression:
+    if encoder == "TIFF" and compression not in (None, "tiff_deflate", *_TIFF_COMPRESSIONS):
         _note_once(
             f"TIFF {compression}", f"TIFF outputs are compressed by deflate, not by {compression} like the inputs"
         )

@@ -286,7 +286,7 @@ def _read_png(file: BinaryIO, common: Metadata, name: object) -> Metadata:
             elif kind in (*png_chunks.TEXT, *png_chunks.COLOURS) or (kind[3:].islower() and kind != b"acTL"):
                 kept.append(chunk)
             elif kind not in (b"iCCP", b"tRNS", b"bKGD", b"sBIT", b"hIST", b"tIME", b"acTL", b"fcTL", b"sPLT"):
-                lost.add(f"PNG chunks of the kind {kind.decode('latin-1')}")
+                lost.add("unknown chunks of a PNG")
         except (ValueError, struct.error) as error:
             log.warning("%s has a damaged chunk %s, which is left out: %s", name, kind.decode("latin-1"), error)
     return replace(

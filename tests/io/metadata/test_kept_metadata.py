@@ -262,6 +262,24 @@ def test_what_no_output_keeps_is_named(tmp_path, caplog):
     assert "JPEG outputs do not keep further pictures of a JPEG (MPF) of their inputs" in caplog.text
 
 
+def test_chunks_that_may_not_be_copied_are_named(tmp_path, caplog):
+    info = PngImagePlugin.PngInfo()
+    info.add(b"prVT", b"private and not safe to copy")
+    Image.fromarray(RGB).save(tmp_path / "in.png", pnginfo=info)
+    images.write_image(tmp_path / "out.png", images.read_image(tmp_path / "in.png"))
+    assert "PNG outputs do not keep unknown chunks of a PNG of their inputs" in caplog.text
+    assert b"prVT" not in (tmp_path / "out.png").read_bytes()
+
+
+def test_a_lossy_compression_of_a_tiff_is_replaced_and_named(tmp_path, caplog):
+    Image.fromarray(RGB).save(tmp_path / "in.tif", compression="jpeg", quality=95)
+    picture = images.read_image(tmp_path / "in.tif")
+    images.write_image(tmp_path / "out.tif", picture)
+    assert "TIFF outputs are compressed by deflate, not by jpeg like the inputs" in caplog.text
+    with Image.open(tmp_path / "out.tif") as image:
+        np.testing.assert_array_equal(np.asarray(image), picture.rgb)
+
+
 def test_encoded_files_have_the_same_metadata_as_written_ones(tmp_path):
     Image.fromarray(RGB).save(tmp_path / "in.png", icc_profile=PROFILE, dpi=(300, 300))
     picture = images.read_image(tmp_path / "in.png")
