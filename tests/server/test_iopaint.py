@@ -61,7 +61,10 @@ def test_the_answer_has_the_format_and_metadata_of_the_picture(post, photo, hole
     assert answer.headers["content-type"] == "image/jpeg"
     with Image.open(io.BytesIO(answer.content)) as image:
         assert image.size == (96, 120)  # upright
-        assert (dict(image.getexif()), image.info["icc_profile"]) == ({ExifTags.Base.Make: "Me!"}, b"profile")
+        assert (dict(image.getexif()), image.info["icc_profile"]) == (
+            {ExifTags.Base.Make: "Me!", ExifTags.Base.Orientation: 1},
+            b"profile",
+        )
 
 
 def test_a_form_is_taken_too(running, image_file, mask_file):
