@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 
 import cv2
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
@@ -154,3 +155,13 @@ def test_a_missing_package_is_named_with_the_line_that_installs_it(tmp_path, mon
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(ImageError, match=rf"{name}: run pip install 'glama-deploy\[formats\]'"):
         images.read_image(tmp_path / "x.png")
+
+
+def test_more_bits_than_a_reader_gives_are_noted_or_refused(tmp_path, caplog):
+    (tmp_path / "x.avif").write_bytes(imagecodecs.avif_encode(RGB >> 6, bitspersample=10))
+    (tmp_path / "x.jp2").write_bytes(imagecodecs.jpeg2k_encode(RGB >> 4, bitspersample=12, codecformat="jp2"))
+    for _ in range(2):
+        assert images.read_image(tmp_path / "x.avif").rgb.dtype == np.uint8
+    assert caplog.text.count("x.avif has 10 bits a channel, of which 8 are read") == 1
+    with pytest.raises(ImageError, match=r"x\.jp2 is a JPEG 2000 of 12 bits a channel; 8 are expected"):
+        images.read_image(tmp_path / "x.jp2")
