@@ -118,7 +118,7 @@ def test_the_command_refines_with_torch_alone(tiny, tmp_path, capsys):
     asked = ["--model", str(tiny), "--image", str(tmp_path / "image.png"), "--mask", str(tmp_path / "mask.png")]
     asked += ["--out", str(tmp_path / "out.png"), "--refine"]
     assert main.run(asked) == 2
-    assert "--refine is for PyTorch in fp32 and one whole image at once; give --backend torch" in capsys.readouterr().err
+    assert "--refine is for PyTorch in fp32 and one whole image at once; give --backend" in capsys.readouterr().err
     assert main.run([*asked, "--backend", "torch"]) == 0
     assert "with refined features" in capsys.readouterr().err
     with Image.open(tmp_path / "out.png") as out:
