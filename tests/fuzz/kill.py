@@ -153,6 +153,24 @@ def _folder_state(folder: Path) -> State:
     return "absent" if states == {"absent"} else "new"
 
 
+def _in_place_state(folder: Path) -> State:
+    """Every picture is its original, or a result whose original is kept."""
+    states = set()
+    for original in (folder / "originals").iterdir():
+        image = folder / "images" / original.name
+        backup = image.with_name(f"{image.stem}.orig{image.suffix}")
+        if backup.exists() and backup.read_bytes() != original.read_bytes():
+            raise Broken(f"{backup.name} is not the original")
+        if image.read_bytes() == original.read_bytes():
+            states.add("old")
+        elif not backup.exists():
+            raise Broken(f"{image.name} was replaced without a backup")
+        else:
+            _whole_picture(image, backup, folder / "masks" / image.name)
+            states.add("new")
+    return "new" if states == {"new"} else "old"
+
+
 def _sheet_state(folder: Path) -> State:
     """A sheet, or another picture without a truth, that Pillow decodes to the end."""
     path = folder / "out.png"
@@ -208,11 +226,16 @@ def _put_picture(folder: Path) -> None:
     Image.new("RGB", (commands.WIDTH, commands.HEIGHT), _OLD_COLOUR).save(folder / "out.png")
 
 
+def _put_originals(folder: Path) -> None:
+    shutil.copytree(folder / "images", folder / "originals")
+
+
 def _command(name: str, *more: str) -> tuple[str, ...]:
     return (name, *ARGUMENTS[name], *more)
 
 
 _FOLDERS = ("--image", "images", "--mask", "masks", "--out", "out", "--model", "bundle", "--backend", "onnxruntime")
+_IN_PLACE = ("--image", "images", "--mask", "masks", "--in-place", "--model", "bundle", "--backend", "onnxruntime")
 _CACHED = ("--image", "image.png", "--mask", "mask.png", "--out", "out.png", "--model", "network.safetensors")
 
 #: Every command that writes, by its row in the table.
@@ -223,9 +246,11 @@ JOBS: dict[str, Job] = {
     "glama-inpaint": Job(_command("glama-inpaint"), _picture_state, again=("--overwrite",)),
     "glama-inpaint --overwrite": Job(_command("glama-inpaint", "--overwrite"), _picture_state, _put_picture),
     "glama-inpaint, a folder": Job(("glama-inpaint", *_FOLDERS), _folder_state),
+    "glama-inpaint --in-place": Job(("glama-inpaint", *_IN_PLACE), _in_place_state, _put_originals),
     "glama-inpaint, empty cache": Job(("glama-inpaint", *_CACHED), _cache_state, again=("--overwrite",)),
     "glama-train": Job(_command("glama-train"), _training_state, again=("--resume",), share=0.5),
     "glama-eval": Job(_command("glama-eval"), _json_state, share=0.5),
+    "glama-mask --overwrite": Job(_command("glama-mask", "--overwrite"), _sheet_state, _put_picture),
     "glama-masks --overwrite": Job(_command("glama-masks", "--overwrite"), _sheet_state, _put_picture),
     "glama-bench": Job(_command("glama-bench"), _json_state, again=("--overwrite",), share=0.1),
     "glama-demo": Job(_command("glama-demo"), _demo_state, share=0.1),

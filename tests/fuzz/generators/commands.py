@@ -11,7 +11,7 @@ from PIL import Image
 
 from fuzz.generators import checkpoints
 from glama_deploy.checkpoints import formats
-from glama_deploy.cli import bench, build, demo, eval, export, inpaint, masks, train
+from glama_deploy.cli import bench, build, demo, eval, export, inpaint, mask, masks, train
 from glama_deploy.cli.entry import Command
 from glama_deploy.export.pipeline import Request
 from glama_deploy.export.pipeline import export as export_bundle
@@ -22,6 +22,7 @@ COMMANDS: dict[str, Command] = {
     "glama-export": export.main,
     "glama-build": build.main,
     "glama-inpaint": inpaint.main,
+    "glama-mask": mask.main,
     "glama-masks": masks.main,
     "glama-train": train.main,
     "glama-eval": eval.main,
@@ -37,6 +38,7 @@ ARGUMENTS: dict[str, tuple[str, ...]] = {
         *("--image", "image.png", "--mask", "mask.png", "--out", "out.png"),
         *("--model", "bundle", "--backend", "onnxruntime"),
     ),
+    "glama-mask": ("--image", "image.png", "--mask", "mask.png", "--box", "4,5,9,8", "--grow", "2", "--out", "out.png"),
     "glama-masks": ("--out", "out.png", "--count", "1", "--size", "16x16"),
     "glama-train": ("--config", "training.yaml", "--out", "out"),
     "glama-eval": (
