@@ -46,9 +46,10 @@ class RunReport:
             _print_json(_describe_result(result))
         if result.state == "failed":
             self._failures.append(result.reason)
-        if self._is_live and result.state != "skipped":
-            about = result.reason if result.state == "failed" else result.job.out
-            self.console.print(f"{result.state}: {about}", soft_wrap=True)
+        if self._is_live and result.state == "failed":
+            self.console.print_failure(f"failed: {result.reason}")
+        elif self._is_live and result.state == "written":
+            self.console.print(f"written: {result.job.out}", soft_wrap=True)
 
     def finish(self, *, not_begun: int = 0, waiting: Sequence[Path] = (), left_out: Sequence[str] = ()) -> int:
         """Report the run.
@@ -62,7 +63,7 @@ class RunReport:
             The exit code.
         """
         for reason in [] if self._is_live else self._failures:
-            self.console.print(f"failed: {reason}", soft_wrap=True)
+            self.console.print_failure(f"failed: {reason}")
         counts = {**self.counts, **({"not begun": not_begun} if not_begun else {})}
         self.console.print(", ".join(f"{count} {state}" for state, count in counts.items()))
         if waiting:
