@@ -8,9 +8,8 @@ import re
 from pathlib import Path
 
 import pytest
-import typer
 
-from glama_deploy.cli import bench, build, demo, export, inpaint, masks, serve, train
+from glama_deploy.cli import bench, build, demo, export, glama, inpaint, masks, serve, train
 from glama_deploy.cli import eval as evaluation
 
 ROOT = Path(__file__).parents[1]
@@ -52,8 +51,11 @@ def test_every_link_and_picture_is_a_file(file):
 
 def list_options(command: str) -> set[str]:
     """Return the options of a command, with both names of a switch."""
-    parameters = typer.main.get_command(COMMANDS[command].main._app).params
+    parameters = COMMANDS[command].main.make_parser().params
     return {name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)}
+
+
+GLAMA_OPTIONS = {name for parameter in glama.main.make_parser().params for name in parameter.opts}
 
 
 def find_options(text: str) -> set[str]:
@@ -69,14 +71,14 @@ def test_every_name_of_the_package_in_a_guide_exists(file):
 
 @pytest.mark.parametrize("file", GUIDES, ids=lambda file: file.name)
 def test_every_option_in_a_guide_is_an_option_of_a_command(file):
-    known = FOREIGN_OPTIONS.union(*map(list_options, COMMANDS))
+    known = FOREIGN_OPTIONS.union(GLAMA_OPTIONS, *map(list_options, COMMANDS))
     assert find_options(file.read_text(encoding="utf-8")) - known == set()
 
 
 @pytest.mark.parametrize("file", GUIDES, ids=lambda file: file.name)
 def test_every_command_line_in_a_guide_has_options_of_its_command(file):
     text = file.read_text(encoding="utf-8").replace("\\\n", " ")
-    lines = re.findall(rf"\bglama-({'|'.join(COMMANDS)})\b([^`|;#\n]*)", text)
+    lines = re.findall(rf"\bglama[- ]({'|'.join(COMMANDS)})\b([^`|;#\n]*)", text)
     wrong = [(command, find_options(rest) - list_options(command) - {"--help"}) for command, rest in lines]
     assert [(command, options) for command, options in wrong if options] == []
 

@@ -10,21 +10,30 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from copy import copy
 from functools import wraps
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
+from typer.core import TyperCommand, TyperGroup
 
 from glama_deploy.cli.options.groups import expand_groups
 from glama_deploy.cli.output.option_names import show_options
 from glama_deploy.cli.output.streams import CLOSED_PIPE, flush_output, forgiving_streams
+from glama_deploy.cli.output.verbosity import reset_verbosity, set_verbosity
 from glama_deploy.errors import GlamaError
 from glama_deploy.text.escapes import escape_controls, shorten_words
 
+if TYPE_CHECKING:
+    from typing_extensions import Self  # typing has it from Python 3.11 on
+
 #: The exit code of a command that Ctrl-C ended.
 _INTERRUPTED_EXIT_CODE = 130
+
+#: Settings of every parser.
+CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 #: Signals that ask a process to end. Windows does not have SIGHUP.
 _END_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -60,16 +69,35 @@ class _OneLineFormatter(logging.Formatter):
         return escape_controls(shorten_words(show_options(super().format(record))))
 
 
-def _convert_interrupts(function: Callable[..., int | None]) -> Callable[..., int | None]:
+def _convert_interrupts(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function with _Interrupted in place of KeyboardInterrupt."""
 
     @wraps(function)
-    def run(*arguments: Any, **options: Any) -> int | None:
+    def run(*arguments: Any, **options: Any) -> Any:
         try:
             return function(*arguments, **options)
         except KeyboardInterrupt as error:
             raise _Interrupted from error
 
+    return run
+
+
+def _add_verbosity(function: Callable[..., int | None]) -> Callable[..., int | None]:
+    """Return the function with the options of all commands: how much is printed."""
+
+    @wraps(function)
+    def run(*, quiet: bool, verbose: bool, **options: Any) -> int | None:
+        set_verbosity(quiet=quiet, verbose=verbose)
+        return function(**options)
+
+    signature = inspect.signature(function, eval_str=True)
+    parameters = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=annotation)
+        for name, annotation in (("quiet", Quiet), ("verbose", Verbose))
+    ]
+    run.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), *parameters]
+    )
     return run
 
 
@@ -116,25 +144,50 @@ def _has_other_threads() -> bool:
     return any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate())
 
 
-def _join_lines(text: str) -> str:
-    """Join the lines of each paragraph. The terminal wraps them at its own width."""
+def join_lines(text: str) -> str:
+    """Join the lines of each paragraph. The terminal wraps them at its own width.
+
+    Args:
+        text: The text of a docstring, without indentation.
+
+    Returns:
+        The text with a line for each paragraph.
+    """
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
 
 
-class Command:
-    """A command around a function. The function returns the exit code (None is 0).
+class Program:
+    """A command that typer parses. Its errors are lines, and its end is an exit code.
 
     Args:
-        name: The name of the command.
-        function: The function. Its annotated parameters are the options, its docstring is the help.
+        name: The name of the program, for usage and messages.
+        app: The application, which returns an exit code or None.
     """
 
-    def __init__(self, name: str, function: Callable[..., int | None]) -> None:
+    def __init__(self, name: str, app: typer.Typer) -> None:
         self._name = name
-        self._app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
-        self._app.command(name, help=escape(_join_lines(inspect.getdoc(function) or "")))(
-            _convert_interrupts(expand_groups(function))
-        )
+        self._app = app
+
+    def rename(self, name: str) -> Self:
+        """Return this command under another name.
+
+        Args:
+            name: The name, such as `glama inpaint`.
+
+        Returns:
+            The command, whose usage and messages have the name.
+        """
+        renamed = copy(self)
+        renamed._name = name
+        return renamed
+
+    def make_parser(self) -> TyperCommand | TyperGroup:
+        """Return the parser of the command's arguments, which also completes them.
+
+        Returns:
+            The command as typer's parser.
+        """
+        return typer.main.get_command(self._app)  # type: ignore[return-value]
 
     def __call__(self, arguments: Sequence[str] | None = None) -> None:
         """Run the command, and end the process with the exit code.
@@ -202,6 +255,7 @@ class Command:
         except MemoryError:
             return self._fail("not enough memory; use a smaller image or fewer things at once", 2)
         finally:
+            reset_verbosity()
             log.removeHandler(handler)
             log.propagate = True
 
@@ -216,6 +270,22 @@ class Command:
         with suppress(OSError):  # a closed standard error: the message cannot be shown anywhere
             print(f"{self._name}: {escape_controls(shorten_words(message))}", file=sys.stderr)
         return code
+
+
+class Command(Program):
+    """A command around a function. The function returns the exit code (None is 0).
+
+    Args:
+        name: The name of the command.
+        function: The function. Its annotated parameters are the options, its docstring is the help.
+    """
+
+    def __init__(self, name: str, function: Callable[..., int | None]) -> None:
+        app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+        app.command(name, help=escape(join_lines(inspect.getdoc(function) or "")), context_settings=CONTEXT_SETTINGS)(
+            _convert_interrupts(_add_verbosity(expand_groups(function)))
+        )
+        super().__init__(name, app)
 
 
 def option(*names: str, help: str, **settings: Any) -> Any:  # `help` is typer's name
@@ -243,3 +313,8 @@ def argument(*, help: str, **settings: Any) -> Any:
         What typer expects in the annotation of a parameter.
     """
     return typer.Argument(help=escape(help), **settings)
+
+
+#: The options of all commands.
+Quiet = Annotated[bool, option("--quiet", "-q", help="Print results and errors only: no notes, no progress.")]
+Verbose = Annotated[bool, option("--verbose", "-v", help="Print more notes of what happens.")]

@@ -166,7 +166,7 @@ def glama_eval(
     console = Console(width=max(Console().width, _TABLE_WIDTH))
     tables.print_tables(console, summary)
     for line in summary.remarks:
-        screen.print(f"glama-eval: {line}", soft_wrap=True)
+        screen.print_failure(f"glama-eval: {line}")
     console.print(f"{out / PAGE}; tables and pictures beside it", soft_wrap=True)
     return 2 if summary.failures or summary.refused else 0
 

@@ -141,7 +141,7 @@ def glama_inpaint(
                 failures.append(result.reason)
             progress.advance(task)
     for reason in failures:
-        console.print(f"failed: {reason}", soft_wrap=True)
+        console.print_failure(f"failed: {reason}")
     console.print(", ".join(f"{count} {state}" for state, count in counts.items()))
     if left_out := describe_left_out(image, mask, out, folder):
         console.print(f"left out: {', '.join(left_out)}", soft_wrap=True, markup=False)

@@ -7,27 +7,32 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 
+from glama_deploy.cli.subcommands import SUBCOMMANDS
 
-def start(command: str) -> None:
+
+def start(module: str, name: str | None = None, arguments: Sequence[str] | None = None) -> None:
     """Run a command, and end the process with its exit code.
 
     Ctrl-C during the imports, or while the process ends, ends the process at once and without a traceback. No file is
     open at these times. If the parent process has switched Ctrl-C off, it stays off.
 
     Args:
-        command: The name of the command's module in `glama_deploy.cli`.
+        module: The name of the command's module in `glama_deploy.cli`.
+        name: The command's name in messages; None: its own.
+        arguments: The arguments; None: those of the process.
     """
     is_enabled = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     try:
         if is_enabled:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-        main = import_module(f"glama_deploy.cli.{command}").main
+        main = import_module(f"glama_deploy.cli.{module}").main
         if is_enabled:
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        main()
+        (main.rename(name) if name else main)(arguments)
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
@@ -35,12 +40,20 @@ def start(command: str) -> None:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-bench = partial(start, "bench")
-build = partial(start, "build")
-demo = partial(start, "demo")
-evaluate = partial(start, "eval")
-export = partial(start, "export")
-inpaint = partial(start, "inpaint")
-masks = partial(start, "masks")
-serve = partial(start, "serve")
-train = partial(start, "train")
+def main() -> None:
+    """Run `glama`."""
+    start("glama")
+
+
+def __getattr__(name: str) -> Callable[[], None]:
+    """Return the entry point of `glama-NAME`.
+
+    Args:
+        name: The name of a subcommand.
+
+    Returns:
+        The function that runs the command.
+    """
+    if name in SUBCOMMANDS:
+        return partial(start, SUBCOMMANDS[name].module)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

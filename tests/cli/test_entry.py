@@ -64,11 +64,12 @@ sys.meta_path.insert(0, Interrupt())
         ("openvino", [130]),
     ],
 )
-def test_an_interrupt_during_imports_prints_no_traceback(tiny, tmp_path, module, codes):
+@pytest.mark.parametrize("command", [["glama-export"], ["glama", "export"]], ids=" ".join)
+def test_an_interrupt_during_imports_prints_no_traceback(tiny, tmp_path, module, codes, command):
     (tmp_path / "sitecustomize.py").write_text(INTERRUPT, encoding="utf-8")
-    command = [Path(sys.executable).parent / "glama-export", "--ckpt", tiny, "--out", tmp_path / "b", "--no-parity"]
+    command = [Path(sys.executable).parent / command[0], *command[1:], "--ckpt", tiny, "--out", tmp_path / "b"]
     child = subprocess.run(
-        [*command, "--target", "openvino"],
+        [*command, "--no-parity", "--target", "openvino"],
         env={**os.environ, "PYTHONPATH": str(tmp_path), "INTERRUPTED": module},
         capture_output=True,
         encoding="utf-8",

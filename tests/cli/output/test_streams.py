@@ -68,7 +68,7 @@ def test_a_terminal_of_ascii_shows_help_tables_and_errors(tiny, tmp_path):
     )
     out, err = child.stdout.decode("ascii"), child.stderr.decode("ascii")  # raises for anything else
     assert child.returncode == 0, err
-    assert out.count("Usage: glama-") == len(NAMES)
+    assert out.count("Usage: glama") == len(NAMES)
     assert "data.train=[photos]" in out  # brackets in a help text are no markup
     assert "|>= 16x16 |" in out
     assert (tmp_path / "b" / "manifest.json").is_file()

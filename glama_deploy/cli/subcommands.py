@@ -1,0 +1,35 @@
+"""The subcommands of `glama`, one a line. Each is also the command `glama-NAME` (`[project.scripts]`).
+
+This module imports nothing that takes time: the help and the completion of `glama` read this table, and import the
+module of a subcommand only when that subcommand runs.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Subcommand(NamedTuple):
+    """A subcommand.
+
+    Attributes:
+        module: the name of its module in `glama_deploy.cli`, whose `main` is the command.
+        help: what it does, for the help of `glama`.
+    """
+
+    module: str
+    help: str
+
+
+#: By name, in the order of the help.
+SUBCOMMANDS = {
+    "inpaint": Subcommand("inpaint", "Fill the missing pixels of a picture, or of a folder of pictures."),
+    "masks": Subcommand("masks", "Draw a sheet of the masks of training and evaluation."),
+    "export": Subcommand("export", "Export a checkpoint to a bundle, and measure each engine."),
+    "build": Subcommand("build", "Build an engine into a bundle, on the device that runs it."),
+    "serve": Subcommand("serve", "Serve a page and interfaces that fill pictures."),
+    "train": Subcommand("train", "Train a network on your photographs."),
+    "eval": Subcommand("eval", "Measure the quality of networks side by side."),
+    "bench": Subcommand("bench", "Measure the speed of engines on this machine."),
+    "demo": Subcommand("demo", "Export the embedded network, and fill the sample photo."),
+}
