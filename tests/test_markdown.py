@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from glama_deploy.cli import bench, build, demo, export, glama, inpaint, masks, serve, train
+from glama_deploy.cli import bench, build, demo, export, frames, glama, inpaint, masks, serve, train
 from glama_deploy.cli import eval as evaluation
 
 ROOT = Path(__file__).parents[1]
@@ -23,6 +23,7 @@ COMMANDS = {
     "demo": demo,
     "eval": evaluation,
     "export": export,
+    "frames": frames,
     "inpaint": inpaint,
     "masks": masks,
     "serve": serve,

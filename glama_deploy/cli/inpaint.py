@@ -8,14 +8,16 @@ from typing import Annotated, cast
 
 import glama_deploy
 from glama_deploy.catalogue import EngineRecord, backends, join_names, requested_precisions
-from glama_deploy.cli.entry import Command, option
+from glama_deploy.cli.entry import Command, argument, option
 from glama_deploy.cli.options.engine_code import AllowEngineCode
+from glama_deploy.cli.options.paths import take_paths
 from glama_deploy.cli.output.console import Console
 from glama_deploy.inpainting import folder as batch
 from glama_deploy.inpainting.inpainter import Region, check_region
 from glama_deploy.inpainting.mask_edits import MaskEdits
 from glama_deploy.inpainting.pairing import BY_STEM, FolderRule, OutputFormat, describe_left_out, pair_jobs
 from glama_deploy.io.mask_files import MaskRule, MaskSource
+from glama_deploy.io.pipes import is_pipe
 from glama_deploy.runtime.base import MAX_THREADS
 
 
@@ -26,15 +28,25 @@ def _describe_backend(record: EngineRecord) -> str:
 
 
 def glama_inpaint(
-    image: Annotated[Path, option("--image", help="Image, or folder of images.")],
+    paths: Annotated[
+        list[Path] | None,
+        argument(help="The paths of --image, --mask and --out, in this order.", metavar="IMAGE MASK OUT"),
+    ] = None,
+    image: Annotated[
+        Path | None, option("--image", help="Image, or folder of images; - for standard input. [required]")
+    ] = None,
     mask: Annotated[
-        Path,
+        Path | None,
         option(
             "--mask",
-            help="Mask (white = missing). For a folder of images: the folder of masks, or one mask for all.",
+            help="Mask (white = missing). For a folder of images: the folder of masks, or one mask for all. - for "
+            "standard input. [required]",
         ),
-    ],
-    out: Annotated[Path, option("--out", help="Output file; for folders, the folder of the outputs.")],
+    ] = None,
+    out: Annotated[
+        Path | None,
+        option("--out", help="Output file; for folders, the folder of the outputs; - for standard output. [required]"),
+    ] = None,
     model: Annotated[
         str, option("--model", help="Bundle, checkpoint, or 'default' for the embedded network.")
     ] = "default",
@@ -97,8 +109,13 @@ def glama_inpaint(
         bool, option("--recursive", help="For folders: fill the images of subfolders, too, and keep the subfolders.")
     ] = False,
     format: Annotated[
-        str, option("--format", help="For folders: png, jpg or webp; keep: the format of each image.")
-    ] = BY_STEM.format,
+        str | None,
+        option(
+            "--format",
+            help="For folders and standard output: png, jpg or webp; keep: the format of each image. (png for folders, "
+            "keep for standard output.)",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, option("--overwrite", help="Replace outputs that exist. Without --overwrite, a folder's are skipped.")
     ] = False,
@@ -110,12 +127,20 @@ def glama_inpaint(
     fill only the missing outputs. Exit codes: 0 success; 2 bad input, or a file of a folder failed.
     """
     check_region(region)
+    image, mask, out = take_paths(paths or [], image, mask, out)
     rule = MaskRule(cast(MaskSource, mask_from), threshold, invert)
     masks = batch.Masks(rule, MaskEdits(grow, shrink, feather))
-    folder = FolderRule(mask_name, recursive, cast(OutputFormat, format))
-    jobs = pair_jobs(image, mask, out, overwrite=overwrite, rule=folder)
+    folder = FolderRule(mask_name, recursive, cast(OutputFormat, format or BY_STEM.format))
+    piped = None
+    if any(map(is_pipe, (image, mask, out))):
+        from glama_deploy.inpainting.piped import make_job
+
+        piped = make_job(image, mask, out, format, overwrite=overwrite)
+        jobs = [piped.job]
+    else:
+        jobs = pair_jobs(image, mask, out, overwrite=overwrite, rule=folder)
     # a bad image or mask is reported before the model is opened
-    inputs = None if image.is_dir() else batch.read_job(jobs[0], masks)
+    inputs = None if piped is None and image.is_dir() else batch.read_job(jobs[0], masks)
     todo = [job for job in jobs if job.mask is not None and (overwrite or not job.out.exists())]
     streams = batch.count_streams(todo, threads)
     inpainter = glama_deploy.load(
@@ -124,6 +149,9 @@ def glama_inpaint(
     console = Console(stderr=True)
     console.print(inpainter.description, style="dim")
     fill = masks.edits.blend(partial(inpainter, region=cast(Region, region)))
+    if piped is not None and piped.target is not None and inputs is not None:
+        piped.write(batch.fill_inputs(fill, jobs[0], *inputs))
+        return 0
     if inputs is not None:
         batch.fill_job(fill, jobs[0], *inputs)
         console.print(str(jobs[0].out), soft_wrap=True)

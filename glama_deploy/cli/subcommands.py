@@ -24,6 +24,7 @@ class Subcommand(NamedTuple):
 #: By name, in the order of the help.
 SUBCOMMANDS = {
     "inpaint": Subcommand("inpaint", "Fill the missing pixels of a picture, or of a folder of pictures."),
+    "frames": Subcommand("frames", "Fill raw video frames from standard input."),
     "masks": Subcommand("masks", "Draw a sheet of the masks of training and evaluation."),
     "export": Subcommand("export", "Export a checkpoint to a bundle, and measure each engine."),
     "build": Subcommand("build", "Build an engine into a bundle, on the device that runs it."),

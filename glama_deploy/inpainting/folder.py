@@ -23,6 +23,7 @@ from glama_deploy.io import decoding, images
 from glama_deploy.io.files import remove_leftovers_once, write_error
 from glama_deploy.io.images import Picture
 from glama_deploy.io.mask_files import BY_VALUES, MaskRule, read_mask
+from glama_deploy.io.pipes import Source
 from glama_deploy.network import NetworkConfig
 from glama_deploy.system.processors import count_processors
 
@@ -181,7 +182,7 @@ def _begin_job(fill: Fill, job: Job, masks: Masks, fills: Executor, files: Execu
 
     def filled() -> Future[None]:
         picture, mask = inputs.result()
-        return files.submit(write_job, job, _fill_inputs(fill, job, picture, mask))
+        return files.submit(write_job, job, fill_inputs(fill, job, picture, mask))
 
     return _UnderWay(job, inputs, fills.submit(filled))
 
@@ -196,7 +197,7 @@ def _has_room(under_way: Iterable[_UnderWay], job: Job) -> bool:
     return needed <= _READ_AHEAD_SHARE * free
 
 
-def _count_pixels(path: Path) -> int:
+def _count_pixels(path: Source) -> int:
     """Return the number of pixels in an image file's header; 0 if the header cannot be read."""
     try:
         height, width = decoding.read_size(path)
@@ -218,9 +219,24 @@ def count_streams(jobs: Sequence[Job], threads: int | None) -> int:
     Returns:
         MAX_STREAMS; 1 for a single job, for a single thread, or if large images could use up the memory.
     """
-    if len(jobs) < 2 or (threads or count_processors()) < 2:
+    if len(jobs) < 2:
         return 1
-    side = math.isqrt(max((_count_pixels(job.image) for job in jobs), default=0)) + 1
+    return count_streams_of_size(max(_count_pixels(job.image) for job in jobs), threads)
+
+
+def count_streams_of_size(pixels: int, threads: int | None) -> int:
+    """Return the number of images of one size to fill at once.
+
+    Args:
+        pixels: pixels of an image.
+        threads: threads of the engine; None for one for each processor.
+
+    Returns:
+        MAX_STREAMS; 1 for a single thread, or if the images could use up the memory.
+    """
+    if (threads or count_processors()) < 2:
+        return 1
+    side = math.isqrt(pixels) + 1
     free = memory.available()
     several = MAX_STREAMS * memory.estimate(side, side, NetworkConfig())  # of LaMa, the widest of the networks
     return MAX_STREAMS if free is None or _FREE_MEMORY_FACTOR * several <= free else 1
@@ -260,20 +276,49 @@ def read_job(job: Job, masks: Masks = AS_THEY_ARE) -> _Inputs:
     picture, mask = images.read_image(job.image), read_mask(job.mask, masks.rule)
     images.check_format(job.out, picture)
     size = picture.rgb.shape[:2]
+    if not _have_one_shape(mask.shape, size):
+        turned = [shape != size for shape, size in zip((size, mask.shape), stored, strict=True)]
+        raise ImageError(_describe_mismatch(job, size, mask.shape, *turned))
+    return picture, _fit_mask(mask, size, job.mask, masks.edits)
+
+
+def read_frame_mask(path: Path, size: tuple[int, int], masks: Masks = AS_THEY_ARE) -> np.ndarray:
+    """Read the mask of all frames of a video.
+
+    Args:
+        path: the mask.
+        size: height and width of the frames in pixels.
+        masks: how the mask is read, and what is done to its holes.
+
+    Returns:
+        The mask as bool H×W, True where a pixel is missing.
+
+    Raises:
+        ImageError: the file cannot be read, or has other proportions than the frames.
+    """
+    check_sides(*size)
+    mask = read_mask(path, masks.rule)
+    if not _have_one_shape(mask.shape, size):
+        found, expected = (f"{height}x{width}" for height, width in (mask.shape, size))
+        raise ImageError(
+            f"{path} is {found}, and the frames are {expected} (height x width); give a mask of the frames"
+        )
+    return _fit_mask(mask, size, path, masks.edits)
+
+
+def _fit_mask(mask: np.ndarray, size: tuple[int, ...], name: object, edits: MaskEdits) -> np.ndarray:
+    """Scale a mask to a size of its proportions, and edit its holes. What may be a mistake is logged."""
     if mask.shape != size:
-        if not _have_one_shape(mask.shape, size):
-            turned = [shape != size for shape, size in zip((size, mask.shape), stored, strict=True)]
-            raise ImageError(_describe_mismatch(job, size, mask.shape, *turned))
-        log.warning("%s is %dx%d, and is scaled to the image's %dx%d", job.mask, *mask.shape, *size)
+        log.warning("%s is %dx%d, and is scaled to the image's %dx%d", name, *mask.shape, *size)
         mask = _scale_mask(mask, *size)
-    mask = masks.edits.edit(mask)
+    mask = edits.edit(mask)
     if not mask.any():
-        log.warning("%s marks no pixel as missing", job.mask)
+        log.warning("%s marks no pixel as missing", name)
     elif mask.mean() > _MAX_MISSING_SHARE:
         log.warning(
-            "%s marks %.1f %% of the pixels as missing; if black is missing, set `invert`", job.mask, 100 * mask.mean()
+            "%s marks %.1f %% of the pixels as missing; if black is missing, set `invert`", name, 100 * mask.mean()
         )
-    return picture, mask
+    return mask
 
 
 def _check_sizes(job: Job, image_size: tuple[int, int], mask_size: tuple[int, int]) -> None:
@@ -330,10 +375,24 @@ def fill_job(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> None:
     Raises:
         GlamaError: the picture cannot be filled, or the output cannot be written. Nothing is written then.
     """
-    write_job(job, _fill_inputs(fill, job, picture, mask))
+    write_job(job, fill_inputs(fill, job, picture, mask))
 
 
-def _fill_inputs(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> Picture:
+def fill_inputs(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> Picture:
+    """Fill a picture.
+
+    Args:
+        fill: the inpainter.
+        job: the job, which has the image's name for messages.
+        picture: the picture.
+        mask: bool H×W, True where a pixel is missing.
+
+    Returns:
+        The filled picture.
+
+    Raises:
+        GlamaError: the picture cannot be filled.
+    """
     try:
         return fill_picture(fill, picture, mask)
     except ImageError as error:

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 from glama_deploy.errors import GlamaError
 from glama_deploy.io import images
 from glama_deploy.io.files import check_overwrite, check_path, check_writable
+from glama_deploy.io.pipes import Source
 
 #: Format of the outputs of a folder. keep: that of each image.
 OutputFormat = Literal["keep", "png", "jpg", "webp"]
@@ -26,14 +27,14 @@ class Job:
     """One image to inpaint.
 
     Attributes:
-        image: path of the image.
-        mask: path of the mask; None if the folder of masks has no mask for the image.
+        image: path of the image, or the image from a pipe.
+        mask: path of the mask, or the mask from a pipe; None if the folder of masks has no mask for the image.
         out: path of the output.
         expected_mask: names of masks that would have been taken, for messages.
     """
 
-    image: Path
-    mask: Path | None
+    image: Source
+    mask: Source | None
     out: Path
     expected_mask: str = ""
 

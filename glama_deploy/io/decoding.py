@@ -11,7 +11,6 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image, ImageOps, PngImagePlugin
@@ -24,6 +23,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from glama_deploy import memory
 from glama_deploy.errors import ImageError, MemoryShortageError
 from glama_deploy.io.files import check_path
+from glama_deploy.io.pipes import PipedFile, Source
 from glama_deploy.network import MAX_SIDE
 
 #: Supported modes of Pillow: they are used directly or converted without loss.
@@ -79,7 +79,7 @@ PngImagePlugin.MAX_TEXT_MEMORY = max(PngImagePlugin.MAX_TEXT_MEMORY, _PNG_TEXT_B
 _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
 
 
-def read_size(path: Path) -> tuple[int, int]:
+def read_size(path: Source) -> tuple[int, int]:
     """Read the size of an image without decoding its pixels.
 
     Args:
@@ -128,7 +128,7 @@ def identify_format(head: bytes) -> str | None:
     return reader.format
 
 
-def decode_file(path: Path) -> Image.Image:
+def decode_file(path: Source) -> Image.Image:
     """Decode an image file.
 
     Args:
@@ -167,7 +167,10 @@ def decode(file: BinaryIO, name: object) -> Image.Image:
 
 
 @contextmanager
-def _readable(path: Path) -> Iterator[BinaryIO]:
+def _readable(path: Source) -> Iterator[BinaryIO]:
+    if isinstance(path, PipedFile):
+        yield path.open()
+        return
     check_path(path)
     if not path.is_file():
         raise ImageError(f"no image at {path}; check the path")

@@ -24,6 +24,7 @@ from PIL import ExifTags, Image
 from glama_deploy.errors import ImageError
 from glama_deploy.io.decoding import decode, decode_file
 from glama_deploy.io.files import atomic_file
+from glama_deploy.io.pipes import Source
 
 log = logging.getLogger("glama_deploy")
 
@@ -70,7 +71,7 @@ class Picture:
     exif: bytes | None = None
 
 
-def read_image(path: Path) -> Picture:
+def read_image(path: Source) -> Picture:
     """Read an image file.
 
     Args:
