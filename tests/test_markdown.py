@@ -26,6 +26,7 @@ COMMANDS = {
     "frames": frames,
     "inpaint": inpaint,
     "masks": masks,
+    "run": inpaint,
     "serve": serve,
     "train": train,
 }

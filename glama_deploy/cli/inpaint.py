@@ -10,8 +10,10 @@ import glama_deploy
 from glama_deploy.catalogue import EngineRecord, backends, join_names, requested_precisions
 from glama_deploy.cli.entry import Command, argument, option
 from glama_deploy.cli.options.engine_code import AllowEngineCode
+from glama_deploy.cli.options.iopaint import IopaintOptions, pair_picture
 from glama_deploy.cli.options.paths import take_paths
 from glama_deploy.cli.output.console import Console
+from glama_deploy.errors import GlamaError
 from glama_deploy.inpainting import folder as batch
 from glama_deploy.inpainting.inpainter import Region, check_region
 from glama_deploy.inpainting.mask_edits import MaskEdits
@@ -28,6 +30,7 @@ def _describe_backend(record: EngineRecord) -> str:
 
 
 def glama_inpaint(
+    iopaint: IopaintOptions,
     paths: Annotated[
         list[Path] | None,
         argument(help="The paths of --image, --mask and --out, in this order.", metavar="IMAGE MASK OUT"),
@@ -127,8 +130,13 @@ def glama_inpaint(
     fill only the missing outputs. Exit codes: 0 success; 2 bad input, or a file of a folder failed.
     """
     check_region(region)
-    image, mask, out = take_paths(paths or [], image, mask, out)
-    rule = MaskRule(cast(MaskSource, mask_from), threshold, invert)
+    iopaint.check()
+    if iopaint.output is not None and out is not None:
+        raise GlamaError("`out` and `output` are both given; give one of them")
+    image, mask, out = take_paths(paths or [], image, mask, out or iopaint.output)
+    region, model = iopaint.choose_region(region), iopaint.choose_model(model)
+    overwrite = overwrite or iopaint.output is not None
+    rule = iopaint.choose_rule(MaskRule(cast(MaskSource, mask_from), threshold, invert))
     masks = batch.Masks(rule, MaskEdits(grow, shrink, feather))
     folder = FolderRule(mask_name, recursive, cast(OutputFormat, format or BY_STEM.format))
     piped = None
@@ -137,15 +145,16 @@ def glama_inpaint(
 
         piped = make_job(image, mask, out, format, overwrite=overwrite)
         jobs = [piped.job]
+    elif iopaint.output is not None and image.is_file():
+        jobs = pair_picture(image, mask, out)
     else:
         jobs = pair_jobs(image, mask, out, overwrite=overwrite, rule=folder)
     # a bad image or mask is reported before the model is opened
     inputs = None if piped is None and image.is_dir() else batch.read_job(jobs[0], masks)
     todo = [job for job in jobs if job.mask is not None and (overwrite or not job.out.exists())]
     streams = batch.count_streams(todo, threads)
-    inpainter = glama_deploy.load(
-        model, backend, precision, threads, streams=streams, allow_engine_code=allow_engine_code
-    )
+    load = partial(glama_deploy.load, model, streams=streams, allow_engine_code=allow_engine_code)
+    inpainter = iopaint.open_on_device(lambda backend: load(backend, precision, threads), backend)
     console = Console(stderr=True)
     console.print(inpainter.description, style="dim")
     fill = masks.edits.blend(partial(inpainter, region=cast(Region, region)))

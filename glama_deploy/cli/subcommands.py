@@ -15,10 +15,12 @@ class Subcommand(NamedTuple):
     Attributes:
         module: the name of its module in `glama_deploy.cli`, whose `main` is the command.
         help: what it does, for the help of `glama`.
+        has_script: whether it is also a command of its own, `glama-NAME`.
     """
 
     module: str
     help: str
+    has_script: bool = True
 
 
 #: By name, in the order of the help.
@@ -33,4 +35,5 @@ SUBCOMMANDS = {
     "eval": Subcommand("eval", "Measure the quality of networks side by side."),
     "bench": Subcommand("bench", "Measure the speed of engines on this machine."),
     "demo": Subcommand("demo", "Export the embedded network, and fill the sample photo."),
+    "run": Subcommand("inpaint", "As inpaint, for programs that call `iopaint run`.", has_script=False),
 }

@@ -24,11 +24,12 @@ _NAMED = re.compile(
 #: The fields that messages of the library name.
 FIELDS = frozenset(
     (  # noqa: SIM905
-        "allow_engine_code calibration calibration_images checkpoint data device download engine feather fft format "
-        "gpus grow hardware_compatible host image input invert io mask mask_from mask_name max_batch max_size "
-        "metrics min_size model models optimization_level ort_web out output_dir overwrite parity parity_size port "
-        "precision predicted processes profiles recursive reference refittable region resume shrink size stripped "
-        "target targets threshold timing_cache token version_compatible weights workspace_mib"
+        "allow_engine_code backend calibration calibration_images checkpoint concat config data device download "
+        "engine feather fft format gpus grow hardware_compatible host image input invert io mask mask_from mask_name "
+        "max_batch max_size metrics min_size model model_dir models optimization_level ort_web out output output_dir "
+        "overwrite parity parity_size port precision predicted processes profiles recursive reference refittable "
+        "region resume shrink size stripped target targets threshold timing_cache token version_compatible weights "
+        "workspace_mib"
     ).split()
 )
 
