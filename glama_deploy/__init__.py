@@ -103,4 +103,7 @@ def load(
     request = Request(
         precision, threads, compile_sizes=compile_sizes, streams=streams, allow_engine_code=allow_engine_code
     )
-    return load_model(model, backend, request)
+    inpainter = load_model(model, backend, request)
+    path = model if str(model) == "default" else Path(model).absolute()
+    inpainter.remember_opening(load, path, backend, precision, threads, compile_sizes, streams, allow_engine_code)
+    return inpainter

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib.metadata import requires, version
 from pathlib import Path
@@ -43,6 +44,27 @@ assert str(SAMPLE).startswith(sys.argv[1])
 assert parity_cases(ANY_SIZE) and formats.read("default").weights
 """
     subprocess.run([sys.executable, "-c", code, tmp_path / "site"], check=True, cwd=tmp_path)
+
+
+@pytest.mark.slow
+def test_a_source_distribution_holds_what_a_checkout_holds(tmp_path):
+    """Also the tests and guides: a packager runs the tests from it."""
+    left_out = shutil.ignore_patterns(*(name for name in NOT_SOURCES if name != "tests"))
+    sources = shutil.copytree(ROOT, tmp_path / "sources", ignore=left_out)
+    shutil.copytree(ROOT / ".ci", sources / ".ci")
+    code = "from setuptools import build_meta; build_meta.build_sdist('../dist')"
+    subprocess.run([sys.executable, "-c", code], cwd=sources, check=True, capture_output=True)
+    (archive,) = (tmp_path / "dist").glob("*.tar.gz")
+    with tarfile.open(archive) as files:
+        found = {name.partition("/")[2] for name in files.getnames()}
+        metadata = files.extractfile(f"{archive.name.removesuffix('.tar.gz')}/PKG-INFO")
+        assert metadata is not None
+        licenses = [line for line in metadata.read().decode().splitlines() if line.startswith("License-File: ")]
+    folders = (".ci", "benchmarks", "docs", "engines", "examples", "export", "glama_deploy", "overrides", "tests")
+    expected = {path for folder in folders for path in (sources / folder).rglob("*") if path.is_file()}
+    expected |= {sources / name for name in ("CONTRIBUTING.md", "CITATION.cff", "Makefile", "constraints.txt")}
+    assert sorted({path.relative_to(sources).as_posix() for path in expected} - found) == []
+    assert licenses == ["License-File: LICENSE", "License-File: glama_deploy/assets/CREDITS.md"]
 
 
 def test_every_file_that_the_readme_links_to_is_there():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from glama_deploy.cli import bench, build, demo, export, glama, inpaint, mask, masks, models, serve, train
+from glama_deploy.cli import bench, build, demo, export, frames, glama, inpaint, mask, masks, models, serve, train
 from glama_deploy.cli import eval as evaluation
 
 ROOT = Path(__file__).parents[1]
@@ -23,10 +23,12 @@ COMMANDS = {
     "demo": demo,
     "eval": evaluation,
     "export": export,
+    "frames": frames,
     "inpaint": inpaint,
     "mask": mask,
     "masks": masks,
     "models": models,
+    "run": inpaint,
     "serve": serve,
     "train": train,
 }

@@ -7,13 +7,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import glama_deploy
 from glama_deploy.catalogue import EngineRecord, backends, join_names, requested_precisions
-from glama_deploy.cli.entry import Command, option
+from glama_deploy.cli.entry import Command, argument, option
 from glama_deploy.cli.options.engine_code import AllowEngineCode
+from glama_deploy.cli.options.iopaint import IopaintOptions, pair_picture
 from glama_deploy.cli.options.mask_sources import MaskOptions
+from glama_deploy.cli.options.paths import take_paths
 from glama_deploy.cli.options.picture_run import RunOptions
 from glama_deploy.cli.output.console import Console
 from glama_deploy.cli.output.run_report import RunReport
@@ -34,8 +36,12 @@ from glama_deploy.inpainting.transparency import Fill
 from glama_deploy.inpainting.watch import Watch, watch
 from glama_deploy.io.files import check_path
 from glama_deploy.io.images import FileRule
+from glama_deploy.io.pipes import is_pipe
 from glama_deploy.runtime.base import MAX_THREADS, require
 from glama_deploy.system.interrupts import stop_on_interrupt
+
+if TYPE_CHECKING:
+    from glama_deploy.inpainting.piped import PipedJob
 
 
 def _describe_backend(record: EngineRecord) -> str:
@@ -45,18 +51,28 @@ def _describe_backend(record: EngineRecord) -> str:
 
 
 def glama_inpaint(
-    image: Annotated[Path, option("--image", help="Image, or folder of images.")],
     masks: MaskOptions,
     run: RunOptions,
+    iopaint: IopaintOptions,
+    paths: Annotated[
+        list[Path] | None,
+        argument(help="The paths of --image, --mask and --out, in this order.", metavar="IMAGE MASK OUT"),
+    ] = None,
+    image: Annotated[
+        Path | None, option("--image", help="Image, or folder of images; - for standard input. [required]")
+    ] = None,
     mask: Annotated[
         Path | None,
         option(
             "--mask",
-            help="Mask (white = missing). For a folder of images: the folder of masks, or one mask for all. glama-mask "
-            "shows the mask of these options.",
+            help="Mask (white = missing). For a folder of images: the folder of masks, or one mask for all. - for "
+            "standard input. glama-mask shows the mask of these options.",
         ),
     ] = None,
-    out: Annotated[Path | None, option("--out", help="Output file; for folders, the folder of the outputs.")] = None,
+    out: Annotated[
+        Path | None,
+        option("--out", help="Output file; for folders, the folder of the outputs; - for standard output."),
+    ] = None,
     model: Annotated[
         str,
         option("--model", help="Bundle, checkpoint, name of glama-models list, or 'default' for the embedded network."),
@@ -111,7 +127,12 @@ def glama_inpaint(
         bool, option("--recursive", help="For folders: fill the images of subfolders, too, and keep the subfolders.")
     ] = False,
     format: Annotated[
-        str | None, option("--format", help="For folders: png (default), jpg or webp; keep: the format of each image.")
+        str | None,
+        option(
+            "--format",
+            help="For folders and standard output: png, jpg or webp; keep: the format of each image. (png for folders, "
+            "keep for standard output.)",
+        ),
     ] = None,
     quality: Annotated[
         int | None,
@@ -136,39 +157,44 @@ def glama_inpaint(
     folder failed.
     """
     check_region(region)
-    if refine and (
-        backend != "torch" or precision not in ("auto", "fp32") or region == "crop" or run.jobs not in (None, 1)
-    ):
-        raise GlamaError(
-            "`refine` is for PyTorch in fp32 and one whole image at once; give `backend=torch`, and leave out "
-            "`precision`, `region` and `jobs`"
-        )
-    check_path(image)
+    iopaint.check(out)
+    if refine:
+        _check_refinement(backend, precision, region, run.jobs)
+    image, mask, out = take_paths(
+        paths or [], image, mask, out or iopaint.output, needs_mask=not masks.has_marks, needs_out=not run.in_place
+    )
+    region, model = iopaint.choose_region(region), iopaint.choose_model(model)
+    overwrite = overwrite or iopaint.output is not None
     made = masks.read(mask, feather)
+    made = replace(made, rule=iopaint.choose_rule(made.rule))
     target = run.choose_target(image, out, overwrite=overwrite)
     usual = "keep" if isinstance(target, InPlace) and image.is_dir() else BY_STEM.format
     rule = FolderRule(mask_name, recursive, cast(OutputFormat, format or usual))
     files = FileRule(frame, quality)
 
     def list_jobs() -> list[Job]:
-        found = pair_jobs(image, mask, target, overwrite=overwrite, rule=rule, may_be_empty=run.watch)
+        if iopaint.output is not None and image.is_file():
+            found = [pair_picture(image, mask, iopaint.output)]
+        else:
+            found = pair_jobs(image, mask, target, overwrite=overwrite, rule=rule, may_be_empty=run.watch)
         return [replace(job, files=files) for job in found]
 
-    jobs = list_jobs()
+    piped = _open_pipes(image, mask, target, format, files, run, overwrite=overwrite)
+    jobs = [piped.job] if piped is not None else list_jobs()
     files.check_outputs(job.out for job in jobs)
     if run.watch:
         check_target(image, target)
     report = RunReport(Console(stderr=True), as_json=run.json, is_live=run.watch)
     todo = [job for job in jobs if not job.lacks_mask and (overwrite or not job.is_done())]
-    single = None if image.is_dir() else _SingleJob(jobs[0], made, report)  # a bad input is told before the model opens
+    is_single = piped is not None or not image.is_dir()
+    single = _SingleJob(jobs[0], made, report, piped) if is_single else None  # bad input is told before the model opens
     inpaint: Fill
     if refine:
         streams, (inpaint, description) = 1, _open_refiner(model, threads)
     else:
         streams = run.jobs or batch.count_streams(todo, threads)
-        inpainter = glama_deploy.load(
-            model, backend, precision, threads, run.compiles, streams=streams, allow_engine_code=allow_engine_code
-        )
+        load = partial(glama_deploy.load, model, streams=streams, allow_engine_code=allow_engine_code)
+        inpainter = iopaint.open_on_device(lambda backend: load(backend, precision, threads, run.compiles), backend)
         inpaint, streams = partial(inpainter, region=cast(Region, region)), inpainter.streams
         description = inpainter.description
     report.console.print(description, style="dim")
@@ -188,6 +214,26 @@ def glama_inpaint(
     return report.finish(not_begun=not_begun, waiting=waiting, left_out=left_out)
 
 
+def _open_pipes(
+    image: Path,
+    mask: Path | None,
+    target: Path | InPlace,
+    format: str | None,
+    files: FileRule,
+    run: RunOptions,
+    *,
+    overwrite: bool,
+) -> PipedJob | None:
+    """Read the pipes among the inputs, and open the output's. Returns None where no path is a pipe."""
+    if not any(isinstance(path, Path) and is_pipe(path) for path in (image, mask, target)):
+        check_path(image)
+        return None
+    from glama_deploy.inpainting.piped import make_job
+
+    piped = make_job(image, mask, run.choose_piped_target(target), format, overwrite=overwrite)
+    return replace(piped, job=replace(piped.job, files=files))
+
+
 class _SingleJob:
     """The job of a single picture. Reads the inputs.
 
@@ -195,23 +241,30 @@ class _SingleJob:
         job: the job.
         masks: how the mask is made.
         report: the report of the run.
+        piped: the same job, if a path is a pipe.
     """
 
-    def __init__(self, job: Job, masks: batch.Masks, report: RunReport) -> None:
+    def __init__(self, job: Job, masks: batch.Masks, report: RunReport, piped: PipedJob | None) -> None:
         self._job = job
         self._report = report
+        self._piped = piped
         self._work = batch.Work()
         with self._report_failure(), self._work.measure():
-            self._before = sign(job.image)
+            self._before = sign(job.image) if isinstance(job.image, Path) else None
             self._picture, self._mask = batch.read_job(job, masks)
         self._work.boxes = batch.find_boxes(self._mask)
 
     def fill(self, fill: Fill) -> int:
         """Fill the picture, and return the exit code."""
+        is_written_to_pipe = self._piped is not None and self._piped.target is not None
         with self._report_failure(), self._work.measure():
-            batch.fill_job(fill, self._job, self._picture, self._mask, self._before)
+            if self._piped is not None and self._piped.target is not None:
+                self._piped.write(batch.fill_inputs(fill, self._job, self._picture, self._mask))
+            else:
+                batch.fill_job(fill, self._job, self._picture, self._mask, self._before)
         self._report.add(batch.Result(self._job, "written", work=self._work))
-        self._report.console.print(str(self._job.out), soft_wrap=True)
+        if not is_written_to_pipe:
+            self._report.console.print(str(self._job.out), soft_wrap=True)
         return 0
 
     @contextmanager
@@ -247,6 +300,14 @@ def _watch_folder(folder: Watch, run_jobs: _RunJobs, is_over: Callable[[], bool]
         for result in watch(folder, run_jobs, lambda: stop.asked or is_over()):
             report.add(result)
     return folder.waiting
+
+
+def _check_refinement(backend: str, precision: str, region: str, jobs: int | None) -> None:
+    if backend != "torch" or precision not in ("auto", "fp32") or region == "crop" or jobs not in (None, 1):
+        raise GlamaError(
+            "`refine` is for PyTorch in fp32 and one whole image at once; give `backend=torch`, and leave out "
+            "`precision`, `region` and `jobs`"
+        )
 
 
 def _open_refiner(model: str, threads: int | None) -> tuple[Fill, str]:

@@ -5,6 +5,7 @@ The imports of a command take seconds. This module does not import those package
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -13,6 +14,9 @@ from importlib import import_module
 
 from glama_deploy.cli.ending import end_at_once
 from glama_deploy.cli.subcommands import SUBCOMMANDS
+
+#: The variable by which a shell asks `glama` for completions.
+_COMPLETION = "_GLAMA_COMPLETE"
 
 
 @end_at_once()
@@ -43,7 +47,10 @@ def start(module: str, name: str | None = None, arguments: Sequence[str] | None 
 
 
 def main() -> None:
-    """Run `glama`."""
+    """Run `glama`. A subcommand that is the first argument starts as its own command does, without a parser before."""
+    name = sys.argv[1] if len(sys.argv) > 1 else ""
+    if name in SUBCOMMANDS and _COMPLETION not in os.environ:
+        start(SUBCOMMANDS[name].module, f"glama {name}", sys.argv[2:])
     start("glama")
 
 

@@ -15,15 +15,18 @@ class Subcommand(NamedTuple):
     Attributes:
         module: the name of its module in `glama_deploy.cli`, whose `main` is the command.
         help: what it does, for the help of `glama`.
+        has_script: whether it is also a command of its own, `glama-NAME`.
     """
 
     module: str
     help: str
+    has_script: bool = True
 
 
 #: By name, in the order of the help.
 SUBCOMMANDS = {
     "inpaint": Subcommand("inpaint", "Fill the missing pixels of a picture, or of a folder of pictures."),
+    "frames": Subcommand("frames", "Fill raw video frames from standard input."),
     "mask": Subcommand("mask", "Write the mask that options, annotations and mask files mean."),
     "masks": Subcommand("masks", "Draw a sheet of the masks of training and evaluation."),
     "export": Subcommand("export", "Export a checkpoint to a bundle, and measure each engine."),
@@ -34,4 +37,5 @@ SUBCOMMANDS = {
     "eval": Subcommand("eval", "Measure the quality of networks side by side."),
     "bench": Subcommand("bench", "Measure the speed of engines on this machine."),
     "demo": Subcommand("demo", "Export the embedded network, and fill the sample photo."),
+    "run": Subcommand("inpaint", "As inpaint, for programs that call `iopaint run`.", has_script=False),
 }

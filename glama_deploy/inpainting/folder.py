@@ -27,6 +27,7 @@ from glama_deploy.io import decoding, images
 from glama_deploy.io.files import remove_leftovers_once, write_error
 from glama_deploy.io.images import Picture
 from glama_deploy.io.mask_files import BY_VALUES, MaskRule, read_mask
+from glama_deploy.io.pipes import Source
 from glama_deploy.marking.marks import NO_MARKS, Marks
 from glama_deploy.marking.rectangles import Rectangle
 from glama_deploy.network import NetworkConfig
@@ -242,7 +243,7 @@ def _begin_job(
     def read() -> _Inputs:
         nonlocal before
         with work.measure():
-            before = sign(job.image)
+            before = sign(job.file)
             picture, mask = read_job(job, masks)
             check_unchanged(job, before)
             work.boxes = find_boxes(mask)
@@ -261,7 +262,7 @@ def _begin_job(
         if is_over():
             raise _RunIsOverError
         with work.measure():
-            result = _fill_inputs(fill, job, picture, mask)
+            result = fill_inputs(fill, job, picture, mask)
         return files.submit(write, result)
 
     return _UnderWay(job, inputs, fills.submit(filled), work)
@@ -277,7 +278,7 @@ def check_unchanged(job: Job, before: Signature | None) -> None:
     Raises:
         ImageError: another program changed or removed the image meanwhile.
     """
-    if sign(job.image) != before:
+    if sign(job.file) != before:
         raise ImageError(f"{job.image} changed while it was read or filled; run again once it is written")
 
 
@@ -304,7 +305,7 @@ def _has_room(under_way: Iterable[_UnderWay], job: Job) -> bool:
     return needed <= _READ_AHEAD_SHARE * free
 
 
-def _count_pixels(path: Path) -> int:
+def _count_pixels(path: Source) -> int:
     """Return the number of pixels in an image file's header; 0 if the header cannot be read."""
     try:
         height, width = decoding.read_size(path, further=True)
@@ -326,9 +327,24 @@ def count_streams(jobs: Sequence[Job], threads: int | None) -> int:
     Returns:
         MAX_STREAMS; 1 for a single job, for a single thread, or if large images could use up the memory.
     """
-    if len(jobs) < 2 or (threads or count_processors()) < 2:
+    if len(jobs) < 2:
         return 1
-    side = math.isqrt(max((_count_pixels(job.image) for job in jobs), default=0)) + 1
+    return count_streams_of_size(max(_count_pixels(job.image) for job in jobs), threads)
+
+
+def count_streams_of_size(pixels: int, threads: int | None) -> int:
+    """Return the number of images of one size to fill at once.
+
+    Args:
+        pixels: pixels of an image.
+        threads: threads of the engine; None for one for each processor.
+
+    Returns:
+        MAX_STREAMS; 1 for a single thread, or if the images could use up the memory.
+    """
+    if (threads or count_processors()) < 2:
+        return 1
+    side = math.isqrt(pixels) + 1
     free = memory.available()
     several = MAX_STREAMS * memory.estimate(side, side, NetworkConfig())  # of LaMa, the widest of the networks
     return MAX_STREAMS if free is None or _FREE_MEMORY_FACTOR * several <= free else 1
@@ -362,7 +378,7 @@ def read_job(job: Job, masks: Masks = AS_THEY_ARE) -> _Inputs:
     """
     images.check_suffix(job.out)
     if job.backup is not None:
-        check_replaceable(job.image)
+        check_replaceable(job.file)
     if job.lacks_mask:
         raise ImageError(f"{job.image} has no mask: the folder of masks has no {job.expected_mask}")
     if job.mask is None and not masks.marks:
@@ -376,36 +392,66 @@ def read_job(job: Job, masks: Masks = AS_THEY_ARE) -> _Inputs:
     if job.mask is not None:
         mask = _read_mask_file(job, job.mask, masks.rule, picture, stored)
     if masks.marks:
-        mask |= masks.marks.find_missing(picture, job.image)
+        mask |= masks.marks.find_missing(picture, Path(str(job.image)))
     mask = masks.edits.edit(mask)
-    _check_share(mask, job, masks.marks)
+    if masks.marks and mask.all():
+        raise ImageError(f"{job.image}: every pixel is marked as missing; known pixels are needed")
+    _check_share(mask, job.image, job.mask)
     return picture, mask
 
 
+def read_frame_mask(path: Path, size: tuple[int, int], masks: Masks = AS_THEY_ARE) -> np.ndarray:
+    """Read the mask of all frames of a video.
+
+    Args:
+        path: the mask.
+        size: height and width of the frames in pixels.
+        masks: how the mask is read, and what is done to its holes.
+
+    Returns:
+        The mask as bool H×W, True where a pixel is missing.
+
+    Raises:
+        ImageError: the file cannot be read, or has other proportions than the frames.
+    """
+    check_sides(*size)
+    mask = read_mask(path, masks.rule)
+    if not _have_one_shape(mask.shape, size):
+        found, expected = (f"{height}x{width}" for height, width in (mask.shape, size))
+        raise ImageError(
+            f"{path} is {found}, and the frames are {expected} (height x width); give a mask of the frames"
+        )
+    mask = masks.edits.edit(_fit_mask(mask, size, path))
+    _check_share(mask, path, path)
+    return mask
+
+
 def _read_mask_file(
-    job: Job, path: Path, rule: MaskRule, picture: Picture, stored: tuple[tuple[int, int], tuple[int, int] | None]
+    job: Job, source: Source, rule: MaskRule, picture: Picture, stored: tuple[tuple[int, int], tuple[int, int] | None]
 ) -> np.ndarray:
     """Read a mask file, and scale the mask to the picture. `stored` has the sizes of both files before they turn."""
-    mask, size = read_mask(path, rule), picture.rgb.shape[:2]
-    if mask.shape == size:
-        return mask
+    mask, size = read_mask(source, rule), picture.rgb.shape[:2]
     if not _have_one_shape(mask.shape, size):
         turned = [shape != size for shape, size in zip((size, mask.shape), stored, strict=True)]
         raise ImageError(_describe_mismatch(job, size, mask.shape, *turned))
-    log.warning("%s is %dx%d, and is scaled to the image's %dx%d", path, *mask.shape, *size)
+    return _fit_mask(mask, size, source)
+
+
+def _fit_mask(mask: np.ndarray, size: tuple[int, ...], name: object) -> np.ndarray:
+    """Scale a mask to another size of its proportions, and log the scaling."""
+    if mask.shape == size:
+        return mask
+    log.warning("%s is %dx%d, and is scaled to the image's %dx%d", name, *mask.shape, *size)
     return _scale_mask(mask, *size)
 
 
-def _check_share(mask: np.ndarray, job: Job, marks: Marks) -> None:
-    """Log a mask that marks no pixel, or nearly every pixel. Raises ImageError where marks leave no pixel known."""
-    name = job.mask or job.image
+def _check_share(mask: np.ndarray, image: object, file: object | None) -> None:
+    """Log a mask that marks no pixel, or nearly every pixel. `file` is the name of the mask's file, if it has one."""
     if not mask.any():
-        log.warning("%s marks no pixel as missing" if job.mask else "%s: no pixel is marked as missing", name)
-    elif marks and mask.all():
-        raise ImageError(f"{job.image}: every pixel is marked as missing; known pixels are needed")
+        log.warning("%s marks no pixel as missing" if file else "%s: no pixel is marked as missing", file or image)
     elif mask.mean() > _MAX_MISSING_SHARE:
-        advice = "; if black is missing, set `invert`" if job.mask else ""
-        log.warning("%s marks %.1f %% of the pixels as missing%s", name, 100 * mask.mean(), advice)
+        advice = "; if black is missing, set `invert`" if file else ""
+        log.warning("%s marks %.1f %% of the pixels as missing%s", file or image, 100 * mask.mean(), advice)
 
 
 def _check_sizes(job: Job, image_size: tuple[int, int], mask_size: tuple[int, int] | None) -> None:
@@ -463,13 +509,27 @@ def fill_job(fill: Fill, job: Job, picture: Picture, mask: np.ndarray, before: S
     Raises:
         GlamaError: the picture cannot be filled, or the output cannot be written. Nothing is written then.
     """
-    filled = _fill_inputs(fill, job, picture, mask)
+    filled = fill_inputs(fill, job, picture, mask)
     if job.backup is not None and before is not None:
         check_unchanged(job, before)
     write_job(job, filled)
 
 
-def _fill_inputs(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> Picture:
+def fill_inputs(fill: Fill, job: Job, picture: Picture, mask: np.ndarray) -> Picture:
+    """Fill a picture.
+
+    Args:
+        fill: the inpainter.
+        job: the job, which has the image's name for messages.
+        picture: the picture.
+        mask: bool H×W, True where a pixel is missing.
+
+    Returns:
+        The filled picture.
+
+    Raises:
+        GlamaError: the picture cannot be filled.
+    """
     try:
         return fill_picture(fill, picture, mask)
     except ImageError as error:
@@ -493,5 +553,5 @@ def write_job(job: Job, picture: Picture) -> None:
     except OSError as error:
         raise write_error(job.out, error) from error
     if job.backup is not None:
-        keep_original(job.image, job.backup)
+        keep_original(job.file, job.backup)
     images.write_image(job.out, picture, job.files)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from glama_deploy.cost import long_side
 from glama_deploy.errors import EngineError, ImageError
-from glama_deploy.inpainting import tiles
+from glama_deploy.inpainting import kinds, tiles
 from glama_deploy.inpainting.boxes import BOX_OVERHEAD_PIXELS, Box, Span, bounding_box, unite
 from glama_deploy.inpainting.engine_memory import Budget, EngineMemory, Picture
 from glama_deploy.inpainting.padding import compute_padding
@@ -29,13 +31,21 @@ from glama_deploy.io.deep import reduce_depth
 from glama_deploy.network import MAX_SIDE, MIN_SIDE, NetworkConfig, next_side
 from glama_deploy.node_names import INPAINTED, PREDICTED
 from glama_deploy.runtime.base import DeviceKind, Runner
-from glama_deploy.runtime.calls import native_call
+from glama_deploy.runtime.calls import check_not_forked, native_call
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # typing has it from Python 3.11 on
+
+#: An image of any kind. The result has the same kind.
+_Image = TypeVar("_Image")
 
 
 class Inpainter:
     """Fills the missing pixels of images with one open engine. :func:`glama_deploy.load` makes an inpainter.
 
-    An inpainter may be called from several threads. `streams` says how many of them are served at once.
+    An inpainter may be called from several threads. `streams` says how many of them are served at once. As a context
+    manager it is closed at the end of the block. A pickled inpainter is opened again from its path, with the same
+    arguments. A process that was forked from one with an inpainter cannot use it: start processes with `spawn`.
     """
 
     def __init__(self, runner: Runner, network: NetworkConfig) -> None:
@@ -45,9 +55,82 @@ class Inpainter:
             runner: the engine.
             network: the configuration of the engine's network.
         """
-        self._runner = runner
+        self._engine: tuple[Runner, EngineMemory] | None = (runner, EngineMemory(runner))
         self._network = network
-        self._memory = EngineMemory(runner)
+        self._changed = threading.Condition()
+        self._calls_under_way = 0
+        self._is_closing = False
+        #: The function that opens this inpainter again, and its arguments; None for one that was made by hand.
+        self._reopen: tuple[Callable[..., Inpainter], tuple[Any, ...]] | None = None
+
+    def remember_opening(self, function: Callable[..., Inpainter], *arguments: object) -> None:
+        """Remember how this inpainter was opened, so that it can be pickled.
+
+        Args:
+            function: the function that opens it.
+            *arguments: the arguments of the function.
+        """
+        self._reopen = function, arguments
+
+    def __reduce__(self) -> tuple[Callable[..., Inpainter], tuple[Any, ...]]:
+        if self._reopen is None:
+            raise EngineError(
+                "this inpainter was not opened by glama_deploy.load, and cannot be pickled; load the model in the "
+                "other process"
+            )
+        self._check_open()
+        return self._reopen
+
+    def close(self) -> None:
+        """Give back the engine and its memory, after the calls that are under way in other threads.
+
+        Later calls raise EngineError. A closed inpainter may be closed again.
+        """
+        check_not_forked()
+        with self._changed:
+            self._is_closing = True
+            self._changed.wait_for(lambda: not self._calls_under_way)
+            engine, self._engine = self._engine, None
+        if engine is not None:
+            with native_call():
+                engine[0].close()
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def _check_open(self) -> tuple[Runner, EngineMemory]:
+        """Return the engine and its memory. Raises EngineError if the inpainter is closed."""
+        engine = self._engine
+        if engine is None:
+            raise EngineError("the inpainter is closed; open the model again with glama_deploy.load")
+        return engine
+
+    @contextmanager
+    def _calling(self) -> Iterator[None]:
+        """Keep the engine open during a call."""
+        check_not_forked()  # a lock may be held for ever in a forked process
+        with self._changed:
+            if self._is_closing:
+                raise EngineError("the inpainter is closed; open the model again with glama_deploy.load")
+            self._calls_under_way += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._calls_under_way -= 1
+                self._changed.notify_all()
+
+    @property
+    def _runner(self) -> Runner:
+        return self._check_open()[0]
+
+    @property
+    def _memory(self) -> EngineMemory:
+        return self._check_open()[1]
 
     @property
     def network(self) -> NetworkConfig:
@@ -84,37 +167,92 @@ class Inpainter:
         """The number of threads that are served at once."""
         return self._runner.streams
 
-    def __call__(self, image: np.ndarray, mask: np.ndarray, *, region: Region = "auto") -> np.ndarray:
+    def __call__(self, image: _Image, mask: object, *, region: Region = "auto") -> _Image:
         """Fill the missing pixels of an image.
 
         With `auto` and `crop`, tiles (:mod:`glama_deploy.inpainting.tiles`) fill a hole whose box is too large for the
         engine or the memory. The hole is then logged as a warning. Tiles also fill a long hole for which they cost less
         than half of its box.
 
-        A TensorRT engine with uint8 tensors also takes an image and a mask in GPU memory (`__cuda_array_interface__`:
-        CuPy, PyCUDA, PyTorch). The network is then shown the whole image.
+        A TensorRT engine with uint8 tensors reads uint8 H×W×3 and its mask where they lie in GPU memory
+        (`__cuda_array_interface__`: CuPy, PyCUDA, PyTorch). The network is then shown the whole image.
 
         Args:
-            image: uint8 or uint16 H×W×3, RGB, both sides from 16 to 16384 pixels.
-            mask: bool or uint8 H×W; a pixel above 0 is missing.
+            image: RGB H×W×3, RGBA H×W×4 or gray H×W; both sides from 16 to 16384 pixels. A NumPy array, in any memory
+                order; a PIL image of mode L, I;16, LA, RGB or RGBA; a CuPy array; a PyTorch tensor, also 3×H×W, 4×H×W
+                and 1×H×W. The dtype is uint8 (0…255), uint16 (0…65535), or float16, float32, float64 or PyTorch's
+                bfloat16 with known values from 0 to 1. Of float images the network is shown 8 bits, so their filled
+                values are multiples of 1/255.
+            mask: H×W; a pixel above 0 is missing. bool or uint8, or float of 0 and 1 only. A NumPy array, a PIL image
+                of mode 1 or L, a CuPy array, or a PyTorch tensor, also 1×H×W.
             region: what the network is shown. `full` is the whole image. `crop` is boxes around the holes
                 (:mod:`glama_deploy.inpainting.boxes`). `auto` takes boxes where the image is too large for the engine
                 or the memory, or where boxes cost clearly less. Above one megapixel, boxes need only cost less. Above
                 four megapixels, small boxes may cost up to twice as much.
 
         Returns:
-            H×W×3 of the image's type. Pixels that are not missing come back bit-exact. Missing pixels of a uint16 image
-            have 16 bits where the graph's tensors are float, and else 8 bits, as have those of tiles.
+            The filled image: the kind, shape, dtype and device of `image`. Pixels that are not missing come back
+            bit-exact. Missing pixels of a uint16 image have 16 bits where the graph's tensors are float, and else 8
+            bits, as have those of tiles. For a PyCUDA array, a NumPy array.
 
         Raises:
             GlamaError: `region` is unknown.
             ImageError: the image or the mask is not as described, or is too large for the engine or the memory.
-            EngineError: the engine fails.
+            EngineError: the engine fails, or the inpainter is closed.
         """
         check_region(region)
-        if is_on_device(image) or is_on_device(mask):
-            return self._run_on_device(image, mask, INPAINTED)
-        missing = check(image, mask)
+        with self._calling():
+            filled: Any
+            if self._reads_where_it_lies(image, mask):
+                filled = kinds.put_beside(image, self._run_on_device(image, mask, INPAINTED))
+                return filled
+            holes = kinds.take_mask(mask)
+            if kinds.is_plain(image):
+                plain: Any = image
+                filled = self._fill_plain(plain, check(plain, holes), region)
+                return filled
+            taken = kinds.take_image(image)
+            missing = check(taken.values, holes)
+            fill = lambda rgb, mask: self._fill_plain(rgb, mask, region)  # noqa: E731
+            filled = taken.give_back(kinds.fill_values(fill, taken.values, missing))
+            return filled
+
+    async def run_async(self, image: _Image, mask: object, *, region: Region = "auto") -> _Image:
+        """Fill the missing pixels of an image in a thread, so that an event loop goes on meanwhile.
+
+        A run cannot be interrupted: if the awaiting task is cancelled, the run ends by itself, and its result is lost.
+
+        Args:
+            image: the image, as :meth:`__call__` takes it.
+            mask: the mask, as :meth:`__call__` takes it.
+            region: what the network is shown, as :meth:`__call__` takes it.
+
+        Returns:
+            The filled image, as :meth:`__call__` returns it.
+
+        Raises:
+            GlamaError: as :meth:`__call__` says.
+        """
+        import asyncio
+
+        return await asyncio.to_thread(self, image, mask, region=region)
+
+    def _reads_where_it_lies(self, image: object, mask: object) -> bool:
+        """Return whether the engine shall read an image and a mask in GPU memory.
+
+        Tensors of PyTorch and CuPy that this engine cannot read there are copied to main memory instead.
+        """
+        if not is_on_device(image) and not is_on_device(mask):
+            return False
+        if not {kinds.find_package(value) for value in (image, mask)} & {"torch", "cupy"}:
+            return True
+        reads = self._runner.takes_device_arrays and self._runner.io == "uint8"
+        shape, dtype = tuple(getattr(image, "shape", ())), str(getattr(image, "dtype", "")).rpartition(".")[2]
+        is_form = len(shape) == 3 and shape[2] == 3 and dtype == "uint8" and self._pad(*shape[:2]) == (0, 0)
+        return reads and is_form and is_on_device(image) and is_on_device(mask)
+
+    def _fill_plain(self, image: np.ndarray, missing: np.ndarray, region: Region) -> np.ndarray:
+        """Fill the missing pixels (bool H×W) of an image (uint8 or uint16 H×W×3)."""
         result, left = image.copy(), missing.copy()
         if not missing.any():
             return result
@@ -145,39 +283,57 @@ class Inpainter:
                 memory.
             EngineError: the engine fails.
         """
+        with self._calling():
+            return self._fill_batch(images, masks)
+
+    def _fill_batch(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
         dimensions = getattr(images, "ndim", 0), getattr(masks, "ndim", 0)
         if dimensions != (4, 3) or len(images) != len(masks) or not len(images):
             raise ImageError(
                 "as many images (batch × height × width × 3) as masks (batch × height × width) are expected, at least 1"
             )
-        missing = np.stack([check(image, mask) for image, mask in zip(images, masks, strict=True)])
+        if not isinstance(images, np.ndarray) or images.dtype not in (np.uint8, np.uint16) or images.shape[3] != 3:
+            found = f"{getattr(images, 'dtype', '')} {list(images.shape)}"
+            raise ImageError(
+                f"the images are {found}; a numpy array, uint8 or uint16 batch × height × width × 3, is expected"
+            )
+        missing = np.stack([check(image, kinds.take_mask(mask)) for image, mask in zip(images, masks, strict=True)])
         count, height, width = missing.shape
         with self._admit(lambda limits: plan_batch((height, width), count, limits)) as (_, picture):
             return self._fill(picture, images.copy(), missing, Span(0, 0, height, width))
 
-    def predict(self, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    def predict(self, image: Any, mask: object) -> Any:
         """Return the network's output before compositing. The network is shown the whole image.
 
         Args:
-            image: uint8 or uint16 H×W×3, RGB, as :meth:`__call__` takes it.
-            mask: bool or uint8 H×W; a pixel above 0 is missing.
+            image: the image, as :meth:`__call__` takes it, without an alpha channel.
+            mask: the mask, as :meth:`__call__` takes it.
 
         Returns:
-            float32 H×W×3, from 0 to 1.
+            float32 H×W×3 (RGB), from 0 to 1: a NumPy array; for a PyTorch tensor or a CuPy array one of its kind, 3×H×W
+            if the image has its channels first.
 
         Raises:
             ImageError: the image or the mask is not as described, or is too large for the engine or the memory.
-            EngineError: the engine fails, or the bundle has no output `predicted`.
+            EngineError: the engine fails, the bundle has no output `predicted`, or the inpainter is closed.
         """
-        if is_on_device(image) or is_on_device(mask):
-            predicted = self._run_on_device(image, mask, PREDICTED)
-        else:
-            missing = check(image, mask)
+        with self._calling():
+            if self._reads_where_it_lies(image, mask):
+                predicted = self._run_on_device(image, mask, PREDICTED)
+                self._check_finite(predicted)
+                return kinds.put_beside(image, predicted)
+            taken, holes = kinds.take_image(image), kinds.take_mask(mask)
+            missing = check(taken.values, holes)
+            if taken.values.ndim == 3 and taken.values.shape[2] == 4:
+                raise ImageError(
+                    "the image has an alpha channel, which the network does not predict; pass the RGB part"
+                )
             size = missing.shape[0], missing.shape[1]
+            rgb = kinds.to_rgb(taken.values, missing)
             with self._admit(lambda limits: plan_batch(size, 1, limits)) as (_, picture):
-                predicted = self._run(picture, image[None].copy(), missing[None], PREDICTED)[0]
-        self._check_finite(predicted)
-        return np.ascontiguousarray(predicted)
+                predicted = self._run(picture, rgb[None].copy(), missing[None], PREDICTED)[0]
+            self._check_finite(predicted)
+            return taken.give_back(np.ascontiguousarray(predicted))
 
     def _admit(self, make_plan: Callable[[Limits], Plan]) -> AbstractContextManager[tuple[Plan, Picture]]:
         """Plan with the memory that is there, and keep the memory of the plan until the block ends.
@@ -355,11 +511,11 @@ def _composite(result: np.ndarray, left: np.ndarray, hole: Span, filled: np.ndar
 
 
 def check(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Check an image and a mask.
+    """Check the sides of an image, and its mask.
 
     Args:
-        image: the image, as :class:`Inpainter` takes it.
-        mask: the mask, as :class:`Inpainter` takes it.
+        image: the image, H×W or H×W×C.
+        mask: the mask, as :func:`glama_deploy.inpainting.kinds.take_mask` returns it.
 
     Returns:
         The mask as bool H×W, True where a pixel is missing.
@@ -367,14 +523,6 @@ def check(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     Raises:
         ImageError: the image or the mask is not as `Inpainter` takes it.
     """
-    if not isinstance(image, np.ndarray) or not isinstance(mask, np.ndarray):
-        wrong = image if not isinstance(image, np.ndarray) else mask
-        raise ImageError(f"image and mask must be numpy arrays, not {type(wrong).__name__}; np.asarray makes one")
-    if image.ndim != 3 or image.shape[2] != 3:
-        raise ImageError(f"the image has shape {list(image.shape)}; height × width × 3 (RGB) is expected")
-    if image.dtype not in (np.uint8, np.uint16):
-        hint = "multiply by 255, round and cast" if image.dtype.kind == "f" else "scale it to 0…255 and cast"
-        raise ImageError(f"the image is {image.dtype}; uint8 (0…255) or uint16 (0…65535) is expected: {hint}")
     height, width = image.shape[:2]
     check_sides(height, width)
     if mask.ndim != 2:

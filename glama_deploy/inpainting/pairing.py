@@ -19,6 +19,7 @@ from glama_deploy.inpainting.in_place import InPlace, check_replaceable, is_back
 from glama_deploy.io import images
 from glama_deploy.io.files import check_overwrite, check_path, check_writable
 from glama_deploy.io.images import AS_THE_INPUT, FileRule
+from glama_deploy.io.pipes import Source
 
 #: Format of the outputs of a folder. keep: that of each image.
 OutputFormat = Literal["keep", "png", "jpg", "webp"]
@@ -32,23 +33,29 @@ class Job:
     """One image to inpaint.
 
     Attributes:
-        image: path of the image.
-        mask: path of the mask; None if the image has none.
+        image: path of the image, or the image from a pipe.
+        mask: path of the mask, or the mask from a pipe; None if the image has none.
         out: path of the output.
         expected_mask: names of masks that would have been taken, for messages. Empty if there are no masks.
         backup: where the original is kept if the output replaces the image; None if it does not.
         files: how the image is read, and how the output is written.
     """
 
-    image: Path
-    mask: Path | None
+    image: Source
+    mask: Source | None
     out: Path
     expected_mask: str = ""
     backup: Path | None = None
     files: FileRule = AS_THE_INPUT
 
     @property
-    def source(self) -> Path:
+    def file(self) -> Path:
+        """The image's file, of a job whose image is not from a pipe."""
+        assert isinstance(self.image, Path)
+        return self.image
+
+    @property
+    def source(self) -> Source:
         """The file that is read: the original, also if the image was replaced by an earlier run."""
         return self.backup if self.backup is not None and self.backup.exists() else self.image
 
@@ -63,7 +70,7 @@ class Job:
         Returns:
             True if the output exists; if the output replaces the image, True if the image was replaced.
         """
-        return self.out.exists() if self.backup is None else is_filled(self.image, self.backup)
+        return self.out.exists() if self.backup is None else is_filled(self.file, self.backup)
 
 
 @dataclass(frozen=True)

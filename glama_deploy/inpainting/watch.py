@@ -17,6 +17,7 @@ from glama_deploy.errors import GlamaError
 from glama_deploy.inpainting.folder import Result
 from glama_deploy.inpainting.in_place import Signature, sign
 from glama_deploy.inpainting.pairing import Job
+from glama_deploy.io.pipes import PipedFile
 
 log = logging.getLogger("glama_deploy")
 
@@ -58,7 +59,7 @@ class Watch:
                 log.warning("%s", error)
             self._noted.add(str(error))
             return []
-        self.waiting = [job.image for job in jobs if job.lacks_mask]
+        self.waiting = [job.file for job in jobs if job.lacks_mask]
         seen = self._seen
         self._seen = {}
         stable = []
@@ -114,7 +115,8 @@ def watch(
 
 def _sign_files(job: Job) -> _Files | None:
     """Return the signatures of a job's files; None if one is missing."""
-    image, mask = sign(job.image), sign(job.mask) if job.mask is not None else None
+    assert not isinstance(job.mask, PipedFile)
+    image, mask = sign(job.file), sign(job.mask) if job.mask is not None else None
     if image is None or job.lacks_mask or (job.mask is not None and mask is None):
         return None
     return image, mask

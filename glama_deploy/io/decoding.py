@@ -13,7 +13,6 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import BinaryIO
 
 from PIL import Image, PngImagePlugin
@@ -29,6 +28,7 @@ from glama_deploy.io import deep
 from glama_deploy.io.files import check_path
 from glama_deploy.io.metadata.photoshop import cut_segments
 from glama_deploy.io.metadata.reading import find_orientation, read_metadata
+from glama_deploy.io.pipes import PipedFile, Source
 from glama_deploy.network import MAX_SIDE
 
 log = logging.getLogger("glama_deploy")
@@ -115,7 +115,7 @@ PngImagePlugin.MAX_TEXT_MEMORY = max(PngImagePlugin.MAX_TEXT_MEMORY, _PNG_TEXT_B
 _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
 
 
-def read_size(path: Path, *, further: bool = False) -> tuple[int, int]:
+def read_size(path: Source, *, further: bool = False) -> tuple[int, int]:
     """Read the size of an image without decoding its pixels.
 
     Args:
@@ -165,7 +165,7 @@ def identify_format(head: bytes) -> str | None:
     return reader.format
 
 
-def decode_file(path: Path) -> Image.Image:
+def decode_file(path: Source) -> Image.Image:
     """Decode an image file.
 
     Args:
@@ -218,7 +218,7 @@ def turn_upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[BinaryIO]:
+def readable(path: Source) -> Iterator[BinaryIO]:
     """Open an image file for reading.
 
     Args:
@@ -230,6 +230,9 @@ def readable(path: Path) -> Iterator[BinaryIO]:
     Raises:
         ImageError: The file is missing or cannot be read.
     """
+    if isinstance(path, PipedFile):
+        yield path.open()
+        return
     check_path(path)
     if not path.is_file():
         raise ImageError(f"no image at {path}; check the path")

@@ -28,6 +28,7 @@ from glama_deploy.io.metadata import writing
 from glama_deploy.io.metadata.reading import correct_metadata, find_orientation, read_metadata
 from glama_deploy.io.metadata.record import NO_METADATA, Metadata
 from glama_deploy.io.metadata.tiff_directories import Entry
+from glama_deploy.io.pipes import Source
 
 log = logging.getLogger("glama_deploy")
 
@@ -137,7 +138,7 @@ class FileRule:
 AS_THE_INPUT = FileRule()
 
 
-def read_image(path: Path, rule: FileRule = AS_THE_INPUT) -> Picture:
+def read_image(path: Source, rule: FileRule = AS_THE_INPUT) -> Picture:
     """Read an image file.
 
     Args:
@@ -296,7 +297,7 @@ def encode_image(picture: Picture, encoder: str, name: object, quality: int | No
 def _encode(file: BinaryIO, picture: Picture, encoder: str, name: object, quality: int | None) -> None:
     _note_dropped(picture, encoder)
     metadata = writing.fit_metadata(picture.metadata, encoder)
-    pixels = _join_channels(picture)
+    pixels = join_channels(picture)
     if encoder not in _DEEP:
         pixels = deep.reduce_depth(pixels)
     try:
@@ -328,8 +329,15 @@ def _note_dropped(picture: Picture, encoder: str) -> None:
         )
 
 
-def _join_channels(picture: Picture) -> np.ndarray:
-    """Return the values of a picture, H×W×C: gray, gray with alpha, RGB, or RGBA."""
+def join_channels(picture: Picture) -> np.ndarray:
+    """Return the values of a picture in one array.
+
+    Args:
+        picture: The picture.
+
+    Returns:
+        H×W×C of the picture's type: gray, gray with alpha, RGB, or RGBA.
+    """
     pixels = picture.rgb
     if picture.gray and pixels.dtype == np.uint8:
         pixels = np.asarray(Image.fromarray(pixels).convert("L"))[..., None]

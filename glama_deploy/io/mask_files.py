@@ -53,6 +53,7 @@ from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.io.decoding import decode, decode_file
 from glama_deploy.io.edges import count_in_cells, find_edges, sum_around
 from glama_deploy.io.files import atomic_file
+from glama_deploy.io.pipes import Source
 
 #: The largest value (0 to 255) that may be black.
 MAX_BLACK = 32
@@ -139,7 +140,7 @@ class MaskRule:
 BY_VALUES = MaskRule()
 
 
-def read_mask(path: Path, rule: MaskRule = BY_VALUES) -> np.ndarray:
+def read_mask(path: Source, rule: MaskRule = BY_VALUES) -> np.ndarray:
     """Read a mask file.
 
     Args:

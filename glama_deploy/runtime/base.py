@@ -164,6 +164,13 @@ class Runner(Protocol):
         """
         raise EngineError(f"{self.description} computes whole pictures only")
 
+    def close(self) -> None:
+        """Give back what the end of the last reference to the runner would not give back at once.
+
+        No call is under way, and none follows.
+        """
+        return
+
 
 def require(package: str, name: str, remedy: str, attribute: str = "") -> ModuleType:
     """Import an engine's package.

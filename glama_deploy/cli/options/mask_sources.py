@@ -76,6 +76,11 @@ class MaskOptions:
     ] = None
     invert: Annotated[bool, mask_option("--invert", help="The mask file is black where pixels are missing.")] = False
 
+    @property
+    def has_marks(self) -> bool:
+        """Whether an option other than a mask file marks pixels."""
+        return bool(self.box or self.color or self.annotations)
+
     def read(self, mask: Path | None, feather: int = 0) -> Masks:
         """Read the options, and the annotations.
 

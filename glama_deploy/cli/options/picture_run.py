@@ -10,6 +10,7 @@ from typing import Annotated
 from glama_deploy.cli.entry import option
 from glama_deploy.errors import GlamaError
 from glama_deploy.inpainting.in_place import InPlace
+from glama_deploy.io.pipes import STANDARD, is_pipe
 from glama_deploy.runtime.base import MAX_THREADS
 
 #: An option that stands under its own heading in the help.
@@ -91,10 +92,29 @@ class RunOptions:
             )
         for_folders = {"watch": self.watch, "jobs": self.jobs is not None, "fail_fast": self.fail_fast}
         wrong = [f"`{name}`" for name, is_given in for_folders.items() if is_given]
-        if wrong and image.is_file():
-            raise GlamaError(f"`image` {image} is a file, and {' and '.join(wrong)} needs a folder; leave it out")
+        if wrong and (image.is_file() or is_pipe(image)):
+            kind = "a pipe" if is_pipe(image) else "a file"
+            raise GlamaError(f"`image` {image} is {kind}, and {' and '.join(wrong)} needs a folder; leave it out")
         if self.in_place:
             return InPlace(self.backup_folder)
         if out is None:
             raise GlamaError("no output is given; give `out`, or `in_place`")
         return out
+
+    def choose_piped_target(self, target: Path | InPlace) -> Path:
+        """Check the options of a run in which a path is a pipe.
+
+        Args:
+            target: the result of `choose_target`.
+
+        Returns:
+            The path of the output.
+
+        Raises:
+            GlamaError: an option does not go with pipes.
+        """
+        if isinstance(target, InPlace):
+            raise GlamaError("`in_place` does not support pipes; give files, or `out`")
+        if self.json and target == STANDARD:
+            raise GlamaError("`json` and the picture of `out` - both go to standard output; give `out` a file")
+        return target
