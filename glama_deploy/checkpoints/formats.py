@@ -3,7 +3,8 @@
 1. Our own format: safetensors with the config in the metadata, or `.pt` with `{"config": …, "state_dict": …}`.
 2. A LaMa model folder: `config.yaml`, and `models/best.ckpt` or `models/last.ckpt` with the generator. The zip archive
    in which the folder is downloaded is read as it is (:mod:`glama_deploy.checkpoints.archives`).
-3. Bare parameters under LaMa's names with any prefix. Names and shapes imply the config.
+3. Bare parameters under LaMa's names with any prefix. Names and shapes imply the config, unless LaMa's trainer stored
+   its config in the file.
 4. TorchScript (`big-lama.pt`), of which only the parameters are read. The code is never run, but
    :mod:`glama_deploy.checkpoints.script_code` searches its text for settings that are not supported.
 
@@ -238,17 +239,18 @@ def _open_archive(path: Path, member: archives.Member, unpacked: ExitStack) -> _
     shown = {file: f"{path}: {excerpt(name)}" for file, name in zip(files, names, strict=True)}
     unpacked.enter_context(archives.name_members(shown))
     declared = None if member.config is None else lama_config.read(files[1])
-    source = replace(_open_file(files[0]), archive=path)
+    source = replace(_open_file(files[0], has_config=declared is not None), archive=path)
     return source if declared is None else replace(source, kind="LaMa folder", declared=declared)
 
 
-def _open_file(path: Path) -> _Source:
+def _open_file(path: Path, *, has_config: bool = False) -> _Source:
+    """Open a file. With `has_config`, a config beside the file is read, and one in the file is not."""
     kind = file_kinds.identify(path)
     if kind == "safetensors":
         return _open_safetensors(path)
     tree = torch_zip.read_zip(path) if kind == "zip" else torch_zip.read_legacy(path)
     code = torch_zip.read_code(path) if kind == "zip" else b""
-    name, declared, part = ("TorchScript", None, tree) if code else _split(tree)
+    name, declared, part = ("TorchScript", None, tree) if code else _split(path, tree, has_config)
     with torch_zip.name_in_errors(path):
         tensors = dict(torch_zip.list_tensors(part))
         if code:
@@ -271,7 +273,7 @@ def _open_safetensors(path: Path) -> _Source:
     return _Source(path, "safetensors", declared, tensors)
 
 
-def _split(tree: Any) -> tuple[str, dict[str, Any] | None, Any]:
+def _split(path: Path, tree: Any, has_config: bool) -> tuple[str, dict[str, Any] | None, Any]:
     """Return the format's name, the declared config, and the part with the generator's tensors.
 
     A checkpoint of a training run also contains other networks, under `training`.
@@ -280,7 +282,7 @@ def _split(tree: Any) -> tuple[str, dict[str, Any] | None, Any]:
         return "pt", tree["config"], tree["state_dict"]
     if isinstance(tree, list | tuple):
         tree = _name_items(tree)
-    return "bare parameters", None, tree
+    return "bare parameters", None if has_config else lama_config.read_hyper_parameters(path, tree), tree
 
 
 def _name_items(items: Sequence[Any]) -> dict[str, Any]:
@@ -304,7 +306,7 @@ def _open_lama_folder(folder: Path) -> _Source:
     if weights_file.name != "best.ckpt":
         log.warning("%s has no models/best.ckpt; reading models/%s", folder, weights_file.name)
     declared = lama_config.read(config_file)
-    return replace(_open_file(weights_file), kind="LaMa folder", declared=declared)
+    return replace(_open_file(weights_file, has_config=True), kind="LaMa folder", declared=declared)
 
 
 # ---------------------------------------------------------------- read the values

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from glama_deploy import catalogue
 from glama_deploy.checkpoints.file_kinds import check_placeholder
+from glama_deploy.checkpoints.pickles import Stub
 from glama_deploy.errors import CheckpointError
 from glama_deploy.network import Activation, Kind
 from glama_deploy.text.excerpts import excerpt, quoted
@@ -28,6 +29,9 @@ _REQUIRED = object()
 
 #: Largest number of references that lead from one to the next.
 _MAX_REFERENCES = 16
+
+#: Largest number of nested sections of a config in a checkpoint.
+_MAX_NESTING = 8
 
 #: Our kinds of networks by LaMa's `generator.kind`.
 _KINDS: dict[str, Kind] = {
@@ -170,6 +174,37 @@ def read(path: Path) -> dict[str, Any]:
     except plain_yaml.PlainYamlError as error:
         raise CheckpointError(f"{path} is not valid YAML ({error}); fetch the file again") from error
     return _Reader(path, tree).read()
+
+
+def read_hyper_parameters(path: Path, tree: Any) -> dict[str, Any] | None:
+    """Read the config that LaMa's trainer stores in a checkpoint, as OmegaConf pickles it.
+
+    Args:
+        path: The checkpoint, for messages.
+        tree: The object in the checkpoint.
+
+    Returns:
+        Fields of :class:`glama_deploy.network.NetworkConfig`, or None where the checkpoint has no config of LaMa.
+
+    Raises:
+        CheckpointError: A field is missing, unknown, or has a value that is not supported.
+    """
+    stored = _unwrap(tree.get("hyper_parameters")) if isinstance(tree, dict) else None
+    generator = stored.get("generator") if isinstance(stored, dict) else None
+    if not isinstance(generator, dict) or "kind" not in generator:
+        return None
+    return _Reader(path, stored).read()
+
+
+def _unwrap(node: Any, depth: int = 0) -> Any:
+    """Return the plain values of OmegaConf's containers: a container has `_content`, a value has `_val`."""
+    if isinstance(node, Stub):
+        node = node.state.get("_content", node.state.get("_val"))
+    if isinstance(node, dict) and depth < _MAX_NESTING:
+        return {name: _unwrap(value, depth + 1) for name, value in node.items()}
+    if isinstance(node, list) and depth < _MAX_NESTING:
+        return [_unwrap(value, depth + 1) for value in node]
+    return node
 
 
 class _Reader:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from fakes.lama_relatives import RELATIVES, STEP, make_input, read_outputs, write_folder
 from glama_deploy.checkpoints import formats
+from glama_deploy.errors import CheckpointError
 from glama_deploy.network import NetworkConfig, parameter_shapes
 from glama_deploy.reference.generator import Generator
 
@@ -99,3 +102,36 @@ def test_a_training_folder_without_a_best_checkpoint_gives_its_last_one(tmp_path
     np.testing.assert_allclose(run(formats.load(folder)), read_outputs("lama"), atol=5e-6, rtol=0)
     assert "has no models/best.ckpt; reading models/last.ckpt" in caplog.text
     assert formats.find_weights_file(folder).name == "last.ckpt"
+
+
+class DictConfig:
+    """A container as OmegaConf pickles it."""
+
+    def __init__(self, content: dict[str, Any]) -> None:
+        wrap = lambda value: DictConfig(value) if isinstance(value, dict) else AnyNode(value)  # noqa: E731
+        self._content, self._parent = {name: wrap(value) for name, value in content.items()}, None
+
+
+class AnyNode:
+    """A value as OmegaConf pickles it."""
+
+    def __init__(self, value: Any) -> None:
+        self._val = value
+
+
+@pytest.mark.parametrize("wrap", [DictConfig, dict])
+@pytest.mark.parametrize("name", ["tanh", "fft_norm backward", "dilation", "dilated", "lama"])
+def test_the_config_in_a_checkpoint_of_lamas_trainer_is_honoured(tmp_path, name, wrap):
+    folder = write_folder(name, tmp_path / "lama")
+    state = torch.load(folder / "models" / "best.ckpt")["state_dict"]
+    stored = {"run_title": "x", "generator": RELATIVES[name], "training_model": {"kind": "default"}}
+    torch.save({"state_dict": state, "hyper_parameters": wrap(stored)}, tmp_path / "epoch=3.ckpt")
+    found = formats.read(tmp_path / "epoch=3.ckpt")
+    assert found.config == formats.read(folder).config
+    np.testing.assert_allclose(run(formats.build_module(found)), read_outputs(name), atol=5e-6, rtol=0)
+    stored["training_model"]["noise_fill_hole"] = True
+    torch.save({"state_dict": state, "hyper_parameters": wrap(stored)}, tmp_path / "epoch=3.ckpt")
+    with pytest.raises(CheckpointError, match=r"training_model\.noise_fill_hole is True; only False"):
+        formats.read(tmp_path / "epoch=3.ckpt")
+    (tmp_path / "epoch=3.ckpt").replace(folder / "models" / "best.ckpt")
+    assert formats.read(folder).config == found.config  # the folder's own config counts
