@@ -9,7 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from glama_deploy.cli import bench, build, demo, export, frames, glama, inpaint, mask, masks, models, serve, train
+from glama_deploy.cli import (
+    bench,
+    build,
+    demo,
+    doctor,
+    export,
+    frames,
+    glama,
+    inpaint,
+    mask,
+    masks,
+    models,
+    serve,
+    train,
+)
 from glama_deploy.cli import eval as evaluation
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +35,7 @@ COMMANDS = {
     "bench": bench,
     "build": build,
     "demo": demo,
+    "doctor": doctor,
     "eval": evaluation,
     "export": export,
     "frames": frames,

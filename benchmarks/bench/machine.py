@@ -19,20 +19,6 @@ from glama_deploy.system import cpu
 from glama_deploy.system.packages import read_versions
 from glama_deploy.system.processors import count_processors
 
-#: Features of a CPU that decide how fast a network runs.
-CPU_FEATURES = (
-    "avx2",
-    "avx512f",
-    "avx512_vnni",
-    "avx_vnni",
-    "avx512_bf16",
-    "amx_bf16",
-    "amx_int8",
-    "asimd",
-    "bf16",
-    "i8mm",
-)
-
 #: The entry of a machine's description that differs from run to run.
 LOAD_KEY = "load before"
 
@@ -64,7 +50,7 @@ def describe_machine() -> dict[str, str]:
     machine = {
         "CPU": info.get("model name") or platform.processor() or platform.machine(),
         "cores": str(count_processors()),
-        "features": " ".join(name for name in CPU_FEATURES if name in flags) or "unknown",
+        "features": " ".join(name for name in cpu.SPEED_FEATURES if name in flags) or "unknown",
         "memory": f"{psutil.virtual_memory().total / 1e9:.0f} GB",
         "system": f"{platform.system()}, Python {platform.python_version()}",
         LOAD_KEY: f"{psutil.getloadavg()[0]:.1f}",

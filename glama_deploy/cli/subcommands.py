@@ -36,6 +36,7 @@ SUBCOMMANDS = {
     "train": Subcommand("train", "Train a network on your photographs."),
     "eval": Subcommand("eval", "Measure the quality of networks side by side."),
     "bench": Subcommand("bench", "Measure the speed of engines on this machine."),
+    "doctor": Subcommand("doctor", "Report what this machine has, and which engines run on it."),
     "demo": Subcommand("demo", "Export the embedded network, and fill the sample photo."),
     "run": Subcommand("inpaint", "As inpaint, for programs that call `iopaint run`.", has_script=False),
 }

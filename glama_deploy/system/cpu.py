@@ -11,6 +11,20 @@ import platform
 from functools import cache
 from pathlib import Path
 
+#: Features of a CPU that decide how fast a network runs, by Linux's names.
+SPEED_FEATURES = (
+    "avx2",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "amx_bf16",
+    "amx_int8",
+    "asimd",
+    "bf16",
+    "i8mm",
+)
+
 #: Names of the lines of /proc/cpuinfo that list features, on x86 and on Arm.
 _FEATURE_LINES = ("flags", "Features")
 
