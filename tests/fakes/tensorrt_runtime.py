@@ -27,6 +27,8 @@ class MemoryTensorRT:
     fails: bool = False
     captures: bool = True
     accepts: bool = True
+    refuses_profiles: bool = False
+    loses_scratch_size: bool = False
     contexts: list[weakref.ref[MemoryContext]] = field(default_factory=list)
     engine: Any = None
     serialized: int = 0
@@ -94,6 +96,11 @@ class MemoryEngine:
         self.trt.contexts.append(weakref.ref(context))
         return context
 
+    def get_device_memory_size_for_profile_v2(self, index: int) -> int:
+        """Of the profile's largest shapes."""
+        profile = self.trt.profiles[index]
+        return SCRATCH * profile.max[0] * profile.max[1] * (profile.max_batch or 1)
+
     def create_runtime_config(self) -> MemoryConfig:
         return MemoryConfig(self.trt)
 
@@ -154,8 +161,10 @@ class MemoryContext:
     def set_optimization_profile_async(self, index: int, stream: int) -> bool:
         assert stream in self._cuda.streams
         assert not self.shapes, "a profile forgets all shapes"
+        if index >= len(self._engine.trt.profiles) or self._engine.trt.refuses_profiles:
+            raise RuntimeError("Error in set optimization profile async.")  # the bindings never return False
         self.profile = index
-        return index < len(self._engine.trt.profiles)
+        return True
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
         assert self.profile is not None, "the profile comes first"
@@ -167,6 +176,8 @@ class MemoryContext:
 
     def update_device_memory_size_for_shapes(self) -> int:
         assert set(self.shapes) == set(self._inputs), "all shapes come first"
+        if self._engine.trt.loses_scratch_size:
+            return 0  # as TensorRT reports an error
         return SCRATCH * int(np.prod(self.shapes["mask"]))
 
     def set_device_memory(self, address: int, size: int) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.cuda.buffers import BufferPool
 from glama_deploy.runtime.cuda.interface import Device, Graph, OutOfMemory
+from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
 
 
 @dataclass
@@ -133,15 +134,32 @@ class ContextCache:
         context = self._engine.create_execution_context(self._settings)
         if context is None:
             raise OutOfMemory("no execution context was made")
-        if not context.set_optimization_profile_async(profile, self._device.stream):
-            raise EngineError(f"the engine has no optimization profile {profile}; build it again")
+        try:
+            context.set_optimization_profile_async(profile, self._device.stream)
+        except RuntimeError as error:  # the bindings raise and never return False
+            reason = first_line(error, MAX_ENGINE_LINE)
+            raise EngineError(f"the engine has no optimization profile {profile} ({reason}); build it again") from error
         for name, shape in shapes.items():
             if not context.set_input_shape(name, shape):
                 raise EngineError(f"the engine does not take {name} of shape {list(shape)}; build it again for that")
-        size = context.update_device_memory_size_for_shapes()
+        size = self._count_scratch(context, profile, shapes)
         if size:
             context.set_device_memory(self.get_memory("scratch", size), self._memory.get_size("scratch"))
         return PreparedContext(context)
+
+    def _count_scratch(self, context: Any, profile: int, shapes: dict[str, tuple[int, ...]]) -> int:
+        """Return the bytes of scratch memory that a context needs for its shapes.
+
+        TensorRT reports an error as 0 bytes. Only an engine without scratch memory needs 0 bytes.
+        """
+        size = int(context.update_device_memory_size_for_shapes())
+        if size == 0 and self._engine.get_device_memory_size_for_profile_v2(profile):
+            sizes = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
+            raise EngineError(
+                f"TensorRT cannot tell the scratch memory for {sizes} in optimization profile {profile}; its log above "
+                "says why; build the engine again"
+            )
+        return size
 
     def _bind_addresses(self, prepared: PreparedContext, addresses: dict[str, int]) -> None:
         self._discard_graph(prepared)

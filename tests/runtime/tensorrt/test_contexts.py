@@ -8,6 +8,7 @@ import pytest
 
 from fakes.tensorrt_bundles import SIZES, inputs, with_engine
 from glama_deploy.bundle import SizeRange
+from glama_deploy.errors import EngineError
 from glama_deploy.runtime.tensorrt.runner import find_tightest_profile
 
 
@@ -111,3 +112,27 @@ def test_a_run_has_its_profile_set_before_its_shapes(opened, tiny_bundle):
     for shape, profile in (((1, 64, 96), 1), ((1, 104, 64), 0), ((2, 64, 64), 0)):
         world.check(*inputs(*shape))
         assert [context().profile for context in world.trt.contexts if context()][-1] == profile
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (
+            "refuses_profiles",
+            r"^the engine has no optimization profile 0 \(Error in set optimization profile async\.\); build it again$",
+        ),
+        (
+            "loses_scratch_size",
+            r"^TensorRT cannot tell the scratch memory for image \[1, 3, 64, 64\], mask \[1, 1, 64, 64\] in "
+            r"optimization profile 0; its log above says why; build the engine again$",
+        ),
+    ],
+)
+def test_a_context_that_tensorrt_does_not_prepare_is_an_error_of_one_line(opened, tiny_bundle, fault, says):
+    world = opened(with_engine(tiny_bundle))
+    setattr(world.trt, fault, True)
+    with pytest.raises(EngineError, match=says):
+        world.runner.run(*inputs(1, 64, 64))
+    assert "execute" not in world.trt.calls
+    setattr(world.trt, fault, False)
+    world.check(*inputs(1, 64, 64))
