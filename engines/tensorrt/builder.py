@@ -32,7 +32,7 @@ from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.io.files import atomic_file
 from glama_deploy.node_names import BATCH, HEIGHT, WIDTH
 from glama_deploy.runtime.base import installed
-from glama_deploy.runtime.tensorrt.deserialization import deserialize
+from glama_deploy.runtime.tensorrt.deserialization import deserialize, prepare_plugins
 
 #: The GPUs of a TensorRT-RTX engine that names none, and of a hardware-compatible TensorRT engine: Ampere and later.
 _AMPERE_AND_LATER = "8.0+"
@@ -181,10 +181,8 @@ def _build_here(task: Task) -> BuildResult:
     package = importlib.import_module(task.package)
     _check_version(task, package)
     _check_gpus(task, package)
-    if task.fft == "plugin":
-        from glama_deploy.runtime.tensorrt.plugins import register
-
-        register(package)
+    if task.fft in ("dft", "plugin"):
+        prepare_plugins(package, package.Logger(package.Logger.ERROR), task.fft)
     began = time.monotonic()
     polygraphy = _import_polygraphy(task.package)
     network = polygraphy.network_from_onnx_path(str(task.onnx), strongly_typed=True)

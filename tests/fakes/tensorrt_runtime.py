@@ -27,6 +27,7 @@ class MemoryTensorRT:
     fails: bool = False
     captures: bool = True
     accepts: bool = True
+    has_plugin_library: bool = True
     refuses_profiles: bool = False
     loses_scratch_size: bool = False
     contexts: list[weakref.ref[MemoryContext]] = field(default_factory=list)
@@ -46,11 +47,16 @@ class MemoryTensorRT:
             "Runtime": lambda logger: MemoryTrtRuntime(self),
             "ExecutionContextAllocationStrategy": SimpleNamespace(USER_MANAGED="user managed"),
             "CudaGraphStrategy": SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole graph"),
+            "init_libnvinfer_plugins": self._initialize_plugins,
             "Refitter": self._refitter,
             "OnnxParserRefitter": self._onnx_refitter,
         }
         vars(module).update(members)
         return module
+
+    def _initialize_plugins(self, logger: Any, namespace: str) -> bool:
+        self.calls.append(f"initialize plugins of namespace {namespace!r}")
+        return self.has_plugin_library
 
     def _refitter(self, engine: Any, logger: Any) -> Any:
         if self.refits.get("not refittable"):

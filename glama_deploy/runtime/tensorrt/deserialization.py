@@ -35,11 +35,32 @@ def deserialize(
             "trust where the bundle comes from, allow it (`allow_engine_code=True`), else "
             "build the engine again with `build()`"
         )
-    if fft == "plugin":
-        from glama_deploy.runtime.tensorrt.plugins import register
-
-        register(trt)
+    prepare_plugins(trt, logger, fft)
     runtime = trt.Runtime(logger)
     if settings.version_compatible and hasattr(runtime, "engine_host_code_allowed"):
         runtime.engine_host_code_allowed = True
     return runtime.deserialize_cuda_engine(data)
+
+
+def prepare_plugins(trt: Any, logger: Any, fft: Lowering) -> None:
+    """Make TensorRT know the plugins that a graph's FFTs are, before the graph is parsed or its engine deserialized.
+
+    From 11.2 on TensorRT's parser turns an ONNX DFT into a cuFFT plugin of TensorRT's own plugin library.
+
+    Args:
+        trt: The module `tensorrt` or `tensorrt_rtx`.
+        logger: A logger of that module.
+        fft: The lowering of the FFTs in the graph.
+
+    Raises:
+        EngineError: The plugins cannot be registered here.
+    """
+    if fft == "plugin":
+        from glama_deploy.runtime.tensorrt.plugins import register
+
+        register(trt)
+    elif fft == "dft" and not trt.init_libnvinfer_plugins(logger, ""):
+        raise EngineError(
+            f"TensorRT {trt.__version__} did not initialize its plugin library, which runs the FFTs of `fft=dft`; "
+            "install TensorRT again with its plugin library, or export again with `fft=matmul`"
+        )

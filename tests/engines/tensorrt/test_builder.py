@@ -254,19 +254,24 @@ def test_dft_nodes_need_a_tensorrt_that_has_them(shim, tiny_bundle, tmp_path):
         tensorrt.build(task(tiny_bundle.path / "model.onnx", tmp_path / "e", "tensorrt", fft="dft"))
 
 
-def test_the_plugin_is_registered_before_the_graph_is_parsed(tmp_path, monkeypatch):
-    package = SimpleNamespace(__version__="10.3.0")
-    registered: list[object] = []
+@pytest.mark.parametrize(("fft", "version"), [("plugin", "10.3.0"), ("dft", "11.2.0")])
+def test_plugins_are_known_before_the_graph_is_parsed(tmp_path, monkeypatch, fft, version):
+    known: list[object] = []
+    package = SimpleNamespace(
+        __version__=version,
+        Logger=type("Logger", (), {"ERROR": 1, "__init__": lambda self, level: None}),
+        init_libnvinfer_plugins=lambda logger, namespace: known.append("TensorRT's own") or True,
+    )
 
     def parsing(package: str) -> None:
-        assert registered == [sys.modules["tensorrt"]]
+        assert known == ([sys.modules["tensorrt"]] if fft == "plugin" else ["TensorRT's own"])
         raise EngineError("parsing")
 
     monkeypatch.setitem(sys.modules, "tensorrt", package)
-    monkeypatch.setattr("glama_deploy.runtime.tensorrt.plugins.register", registered.append)
+    monkeypatch.setattr("glama_deploy.runtime.tensorrt.plugins.register", known.append)
     monkeypatch.setattr(tensorrt, "_import_polygraphy", parsing)
     with pytest.raises(EngineError, match="parsing"):
-        tensorrt._build_here(task(tmp_path / "x.onnx", tmp_path / "e", "tensorrt", fft="plugin"))
+        tensorrt._build_here(task(tmp_path / "x.onnx", tmp_path / "e", "tensorrt", fft=fft))
 
 
 def test_a_tensorrt_before_10_is_refused(shim, tiny_bundle, tmp_path):

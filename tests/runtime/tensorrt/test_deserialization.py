@@ -138,3 +138,16 @@ def test_plugins_are_registered_before_the_engine_is_deserialized(opened, tiny_b
     with pytest.raises(EngineError, match="no plugins here"):
         opened(bundle)
     assert not opened.last.cuda.leaked
+
+
+def test_tensorrts_plugin_library_is_initialized_before_an_engine_with_dft_nodes_is_deserialized(opened, tiny_bundle):
+    bundle = with_engine(tiny_bundle)
+    opened(bundle)
+    assert opened.last.trt.calls == ["deserialize, host code False"]  # no other graph needs the library
+    bundle = Bundle(bundle.path, bundle.manifest.model_copy(update={"fft": "dft"}))
+    opened(bundle)
+    assert opened.last.trt.calls == ["initialize plugins of namespace ''", "deserialize, host code False"]
+    says = r"^tensorrt: TensorRT 10\.3\.0 did not initialize its plugin library, .*export again with `fft=matmul`$"
+    with pytest.raises(EngineError, match=says):
+        opened(bundle, has_plugin_library=False)
+    assert not opened.last.cuda.leaked
