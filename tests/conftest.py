@@ -42,21 +42,22 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what is marked `gpu` where there is none, and what is marked `without_gpu` where there is one."""
-    here = _gpu_here()
-    name, reason = ("without_gpu", "there is a GPU here") if here else ("gpu", "no NVIDIA driver or GPU here")
+    missing = _why_no_gpu()
+    name, reason = ("gpu", missing) if missing else ("without_gpu", "there is a GPU here")
     for item in items:
         if item.get_closest_marker(name):
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
-def _gpu_here() -> bool:
+def _why_no_gpu() -> str:
+    """Return why no GPU can be used here, such as a driver that is too old for cuda-python; empty where one can."""
     from glama_deploy.runtime.cuda.cuda_python import CudaPythonDevice
 
     try:
         CudaPythonDevice().close()
-    except EngineError:
-        return False
-    return True
+    except EngineError as error:
+        return str(error)
+    return ""
 
 
 @pytest.fixture(autouse=True, scope="session")

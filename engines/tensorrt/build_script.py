@@ -17,8 +17,8 @@ SCRIPT = bundle_folder.SCRIPT
 
 _HEAD = """\
 #!/bin/sh
-# Builds this bundle's TensorRT engine with trtexec, for the GPU that it runs on: a Jetson with JetPack 6 (TensorRT
-# 10.3) or 7, or any other machine with TensorRT 10. TRTEXEC=/path/to/trtexec chooses another trtexec; arguments are
+# Builds this bundle's TensorRT engine with trtexec, for the GPU that it runs on: a Jetson with JetPack 6.1 or
+# newer, or any other machine with TensorRT 10.3 or newer. TRTEXEC=/path/to/trtexec chooses another trtexec; arguments are
 # passed on to it. The engine counts once it stands in manifest.json, which glama-build does at the end.
 set -eu
 trtexec=${TRTEXEC:-}
@@ -62,7 +62,7 @@ if command -v glama-build >/dev/null 2>&1; then
     rm -f "$engine"
 else
     echo "build.sh: the engine is built but not registered, for glama-build is not installed here; install it and run:"
-    echo "  pip install polygraphy cuda-python, and glama-deploy from its checkout"
+    echo "  pip install polygraphy cuda-python (JetPack 6: 'cuda-python==12.6.*'), and glama-deploy from its checkout"
     echo "  cd '$PWD' && glama-build . {arguments} --engine $engine"
 fi
 """

@@ -1,6 +1,6 @@
 """Build TensorRT and TensorRT-RTX engines from ONNX with Polygraphy.
 
-The packages `tensorrt` (from version 10) and `tensorrt_rtx` share the code. Networks are strongly typed: every layer
+The packages `tensorrt` (from version 10.3) and `tensorrt_rtx` share the code. Networks are strongly typed: every layer
 computes in the type that the graph gives it. The types are checked before the build. TF32 is off, so an fp32 graph
 makes an fp32 engine.
 
@@ -33,9 +33,13 @@ from glama_deploy.io.files import atomic_file
 from glama_deploy.node_names import BATCH, HEIGHT, WIDTH
 from glama_deploy.runtime.base import installed
 from glama_deploy.runtime.tensorrt.deserialization import deserialize, prepare_plugins
+from glama_deploy.runtime.tensorrt.package import explain_install
 
 #: The GPUs of a TensorRT-RTX engine that names none, and of a hardware-compatible TensorRT engine: Ampere and later.
 _AMPERE_AND_LATER = "8.0+"
+
+#: The first TensorRT that this package is written for. JetPack 6.1 has it.
+_FIRST_VERSION = (10, 3)
 
 #: Parts of the messages that TensorRT and CUDA print without an NVIDIA driver.
 _NO_DRIVER_MESSAGES = ("CUDA initialization failure", "no CUDA-capable device", "insufficient driver")
@@ -118,7 +122,7 @@ def build(task: Task) -> BuildResult:
     for needed in (package, "polygraphy"):
         if not installed(needed):
             raise EngineError(
-                f"{needed} is not installed; pip install {package.replace('_', '-')} polygraphy"
+                f"{needed} is not installed; {explain_install(package, 'polygraphy')}"
                 + (", or build on the device: `build(BUNDLE, target=trt)`" if package == TENSORRT.package else "")
             )
     task.engine.parent.mkdir(parents=True, exist_ok=True)
@@ -204,9 +208,11 @@ def _check_version(task: Task, package: Any) -> None:
     if task.is_rtx:
         return
     version = tuple(int(part) for part in re.findall(r"\d+", package.__version__)[:2])
-    if version < (10, 0):
+    if version < _FIRST_VERSION:
+        first = ".".join(map(str, _FIRST_VERSION))
         raise EngineError(
-            f"TensorRT {package.__version__} is installed, 10.0 or later is needed; on Jetson, JetPack 6 has it"
+            f"TensorRT {package.__version__} is installed, {first} or later is needed; on Jetson, JetPack 6.1 and "
+            "later have it"
         )
     if task.fft == "dft" and version < (11, 2):
         raise EngineError(

@@ -18,6 +18,7 @@ from glama_deploy.engines.tensorrt.options import Options
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.runtime.base import require
 from glama_deploy.runtime.tensorrt.deserialization import deserialize
+from glama_deploy.runtime.tensorrt.package import explain_install
 
 #: TensorRT's names of the types that a bundle's tensors have.
 _TYPES = {"float32": "FLOAT", "uint8": "UINT8"}
@@ -63,7 +64,7 @@ def register_engine(
     gpu = gpus.find_local_capability()
     if gpu is None:
         raise EngineError("no NVIDIA driver or GPU here; an engine is registered on the device that runs it")
-    trt = require(TENSORRT.package, TENSORRT.title, "on Jetson, use JetPack's own; elsewhere: pip install tensorrt")
+    trt = require(TENSORRT.package, TENSORRT.title, explain_install(TENSORRT.package))
     found = _read_profiles(trt, bundle, engine, options)
     capability = "8.0+" if options.settings.hardware_compatible else gpu
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.base import require
+from glama_deploy.runtime.cuda.driver import find_driver_version, format_remedy
 from glama_deploy.runtime.cuda.interface import Graph, OutOfMemory
 
 
@@ -27,12 +29,12 @@ class CudaPythonDevice:
             api: The module `cuda.bindings.runtime`, or a fake of it. None: import the module.
 
         Raises:
-            EngineError: cuda-python is not installed, or there is no driver or GPU.
+            EngineError: cuda-python is not installed or too new for the driver, or there is no driver or GPU.
         """
         self._api = api or require("cuda.bindings.runtime", "cuda-python", "pip install cuda-python")
         status, count = self._api.cudaGetDeviceCount()
         if status != self._api.cudaError_t.cudaSuccess or not count:
-            raise EngineError(f"no NVIDIA driver or GPU here ({self._get_message(status)})")
+            raise EngineError(self._explain_no_gpu(status))
         self._gpu = int(self._call("cudaGetDevice"))
         # Work in CUDA's default stream would wait for an ordinary stream, and fail while that one is being captured.
         self.stream = int(self._call("cudaStreamCreateWithFlags", self._api.cudaStreamNonBlocking))
@@ -114,6 +116,20 @@ class CudaPythonDevice:
                 self._call("cudaEventDestroy", self._event)
             self._call("cudaStreamDestroy", self.stream)
 
+    def _explain_no_gpu(self, status: Any) -> str:
+        """Return the message for a CUDA runtime that counts no GPU.
+
+        CUDA reports a driver that is too old and a driver that is missing as the same error.
+        """
+        driver = find_driver_version()
+        if status == self._api.cudaError_t.cudaErrorInsufficientDriver and driver is not None:
+            supports = ".".join(map(str, driver))
+            return (
+                f"the NVIDIA driver supports CUDA {supports} and is too old for the installed cuda-python "
+                f"{_find_version()}; {format_remedy(driver)}"
+            )
+        return f"no NVIDIA driver or GPU here ({self._get_message(status)})"
+
     def _properties(self) -> Any:
         return self._call("cudaGetDeviceProperties", self._gpu)
 
@@ -131,6 +147,14 @@ class CudaPythonDevice:
     def _get_message(self, status: Any) -> str:
         text = self._api.cudaGetErrorString(status)[1]
         return text.decode() if isinstance(text, bytes) else str(text)
+
+
+def _find_version() -> str:
+    """Return the version of cuda-python, of which cuda-bindings is the part that is used here; empty if unknown."""
+    for name in ("cuda-bindings", "cuda-python"):
+        with suppress(PackageNotFoundError):
+            return version(name)
+    return ""
 
 
 class _CudaGraph:

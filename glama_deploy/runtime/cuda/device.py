@@ -35,7 +35,8 @@ def open_device() -> Device:
             refused[package] = error
     if not refused:
         raise EngineError(
-            "neither cuda-python nor pycuda is installed; pip install cuda-python (on Jetson: pip install pycuda)"
+            "neither cuda-python nor pycuda is installed; pip install cuda-python "
+            "(on JetPack 6: pip install 'cuda-python==12.6.*')"
         )
     if len(refused) == 1:
         raise next(iter(refused.values()))

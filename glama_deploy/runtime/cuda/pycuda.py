@@ -1,4 +1,4 @@
-"""A device through pycuda, which many Jetsons have in place of cuda-python."""
+"""A device through pycuda, for machines that have pycuda and no cuda-python that fits their driver."""
 
 from __future__ import annotations
 

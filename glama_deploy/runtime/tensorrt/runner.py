@@ -24,6 +24,7 @@ from glama_deploy.runtime.cuda.interface import Device, OutOfMemory
 from glama_deploy.runtime.tensorrt.contexts import ContextCache
 from glama_deploy.runtime.tensorrt.deserialization import deserialize
 from glama_deploy.runtime.tensorrt.kernel_cache import KernelCache, make_runtime_config
+from glama_deploy.runtime.tensorrt.package import explain_install
 from glama_deploy.runtime.tensorrt.refit import refit
 
 log = logging.getLogger("glama_deploy")
@@ -92,7 +93,7 @@ def _open_engine(bundle: Bundle, name: EngineName, request: Request) -> TensorRT
     rebuild = f"`build({bundle.path}, target={ENGINES[name].target})`"
     if engine is None:
         raise EngineError(f"the bundle has no such engine; add it with: {rebuild}")
-    trt = require(package, package, f"pip install {name} cuda-python")
+    trt = require(package, package, explain_install(package, "cuda-python"))
     check_version(engine, package, trt.__version__, rebuild)
     device = open_device()
     try:

@@ -274,10 +274,10 @@ def test_plugins_are_known_before_the_graph_is_parsed(tmp_path, monkeypatch, fft
         tensorrt._build_here(task(tmp_path / "x.onnx", tmp_path / "e", "tensorrt", fft=fft))
 
 
-def test_a_tensorrt_before_10_is_refused(shim, tiny_bundle, tmp_path):
+def test_a_tensorrt_before_10_3_is_refused(shim, tiny_bundle, tmp_path):
     init = shim / "tensorrt" / "__init__.py"
-    init.write_text(init.read_text().replace("10.13.0", "8.5.2.2"))
-    with pytest.raises(EngineError, match=r"TensorRT 8\.5\.2\.2 is installed, 10\.0 or later is needed"):
+    init.write_text(init.read_text().replace("10.13.0", "8.6.2"))  # JetPack 6.0
+    with pytest.raises(EngineError, match=r"TensorRT 8\.6\.2 is installed, 10\.3 or later is needed; .*JetPack 6\.1"):
         tensorrt.build(task(tiny_bundle.path / "model.onnx", tmp_path / "e", "tensorrt"))
 
 

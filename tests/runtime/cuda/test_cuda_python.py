@@ -15,6 +15,7 @@ from fakes.pycuda_driver import MemoryPycuda
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.cuda.cuda_python import CudaPythonDevice
 from glama_deploy.runtime.cuda.device import open_device
+from glama_deploy.runtime.cuda.driver import find_driver_version
 from glama_deploy.runtime.cuda.interface import OutOfMemory
 from glama_deploy.runtime.cuda.pycuda import PyCudaDevice
 
@@ -119,12 +120,48 @@ def test_pycuda_gives_the_primary_context_back_and_leaves_no_other_current():
     assert (driver.stack, driver.retained) == ([], 0)
 
 
-def test_without_a_gpu_both_packages_give_an_error():
+def test_without_a_gpu_both_packages_give_an_error(monkeypatch):
+    monkeypatch.setattr("glama_deploy.runtime.cuda.cuda_python.find_driver_version", lambda: None)
     runtime = MemoryRuntime(count=0)
     with pytest.raises(EngineError, match=r"^no NVIDIA driver or GPU here \(CUDA driver version is insufficient"):
         CudaPythonDevice(runtime)
     with pytest.raises(EngineError, match=r"^no NVIDIA driver or GPU here \(pycuda counts none\)$"):
         PyCudaDevice(MemoryPycuda(runtime))
+
+
+@pytest.mark.parametrize(
+    ("driver", "supports", "remedy"),
+    [
+        ((12, 6), "12.6", "pip install 'cuda-python==12.6.*'"),  # JetPack 6
+        ((12, 2), "12.2", "pip install 'cuda-python==12.6.*'"),
+        ((12, 9), "12.9", "pip install 'cuda-python==12.9.*'"),
+        ((11, 4), "11.4", "update the driver to one of CUDA 12 or newer"),
+    ],
+)
+def test_a_driver_that_is_too_old_for_cuda_python_is_not_a_missing_one(monkeypatch, driver, supports, remedy):
+    """CUDA reports both as error 35."""
+    monkeypatch.setattr("glama_deploy.runtime.cuda.cuda_python.find_driver_version", lambda: driver)
+    monkeypatch.setattr("glama_deploy.runtime.cuda.cuda_python.version", lambda name: "13.4.4")
+    says = f"the NVIDIA driver supports CUDA {supports} and is too old for the installed cuda-python 13.4.4; {remedy}"
+    with pytest.raises(EngineError, match=f"^{re.escape(says)}$"):
+        CudaPythonDevice(MemoryRuntime(count=0))
+
+
+class Driver:
+    """`libcuda.so.1`: only the function that gives its CUDA version."""
+
+    def __init__(self, version: int) -> None:
+        self._version = version
+
+    def cuDriverGetVersion(self, version) -> int:
+        version._obj.value = self._version
+        return 0
+
+
+@pytest.mark.parametrize(("number", "version"), [(12060, (12, 6)), (13000, (13, 0)), (0, None)])
+def test_the_driver_says_its_cuda_version_as_one_number(monkeypatch, number, version):
+    monkeypatch.setattr("glama_deploy.runtime.cuda.driver.ctypes.CDLL", lambda name: Driver(number))
+    assert find_driver_version() == version
 
 
 @pytest.mark.parametrize(
@@ -143,7 +180,9 @@ def test_cuda_python_comes_before_pycuda_and_both_are_named_where_neither_is(mon
     if chosen:
         assert open_device() == chosen
     else:
-        with pytest.raises(EngineError, match=r"pip install cuda-python \(on Jetson: pip install pycuda\)"):
+        with pytest.raises(
+            EngineError, match=r"pip install cuda-python \(on JetPack 6: pip install 'cuda-python==12\.6"
+        ):
             open_device()
 
 

@@ -1,0 +1,40 @@
+"""The NVIDIA driver's CUDA version, and the cuda-python that fits."""
+
+from __future__ import annotations
+
+import ctypes
+
+#: The first cuda-python with the modules `cuda.bindings`. It runs on every driver of CUDA 12 (CUDA's minor version
+#: compatibility).
+_FIRST_CUDA_PYTHON = (12, 6)
+
+
+def find_driver_version() -> tuple[int, int] | None:
+    """Find the newest CUDA version that the installed driver supports.
+
+    Returns:
+        (major, minor), such as (12, 6); None without a driver.
+    """
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
+    version = ctypes.c_int()
+    if driver.cuDriverGetVersion(ctypes.byref(version)) or not version.value:  # 0 on success
+        return None
+    return version.value // 1000, version.value % 1000 // 10
+
+
+def format_remedy(driver: tuple[int, int]) -> str:
+    """Say which cuda-python runs on a driver.
+
+    Args:
+        driver: The CUDA version of the driver.
+
+    Returns:
+        The command that installs cuda-python, or the advice to update a driver that is too old for each of them.
+    """
+    if driver < (_FIRST_CUDA_PYTHON[0], 0):
+        return f"update the driver to one of CUDA {_FIRST_CUDA_PYTHON[0]} or newer"
+    major, minor = max(driver, _FIRST_CUDA_PYTHON)
+    return f"pip install 'cuda-python=={major}.{minor}.*'"
