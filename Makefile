@@ -58,10 +58,14 @@ packages:
 
 install: .venv/installed
 
-.venv/installed: pyproject.toml constraints.txt
+# Python 3.10, which JetPack 6 has, needs older versions of some packages
+CONSTRAINTS = $$($(BIN)/python -c 'import sys; \
+	print("constraints.txt" if sys.version_info >= (3, 11) else "constraints-python3.10.txt")')
+
+.venv/installed: pyproject.toml constraints.txt constraints-python3.10.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	@echo "installing the packages of constraints.txt into .venv; the first time takes some minutes"
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@echo "installing the packages of $(CONSTRAINTS) into .venv; the first time takes some minutes"
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint "$(CONSTRAINTS)" --editable '.[dev]'
 	touch $@
 
 clean:

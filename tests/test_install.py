@@ -8,10 +8,15 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from importlib.metadata import requires, version
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution, requires, version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import glama_deploy
 
@@ -87,3 +92,25 @@ def test_no_extra_but_its_own_names_an_onnxruntime():
             named.setdefault(found[1], set()).add(extra[1])
     assert named == {"onnxruntime": {"onnxruntime"}, "onnxruntime-gpu": {"gpu"}}
     assert "onnxruntime" in re.search(r"glama-deploy\[(.*?)\]", " ".join(requires("glama-deploy") or ()))[1].split(",")
+
+
+def read_pins(name: str) -> dict[str, Version]:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return {canonicalize_name(package): Version(pin) for package, pin in (line.split("==") for line in lines)}
+
+
+def test_python_3_10_has_pins_for_every_requirement_and_none_that_needs_a_later_python():
+    """JetPack 6 has Python 3.10. What is installed here and says that it needs 3.11 is not pinned for 3.10."""
+    pins = read_pins("constraints-python3.10.txt")
+    extras = [{"python_version": "3.10", "extra": extra} for extra in ("", "test", "export", "serve", "train", "eval")]
+    for requirement in map(Requirement, requires("glama-deploy") or ()):
+        if requirement.name == "glama-deploy" or not any(
+            requirement.marker is None or requirement.marker.evaluate(each) for each in extras
+        ):
+            continue
+        assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
+    for package, pin in pins.items():
+        with suppress(PackageNotFoundError):
+            found = distribution(package)
+            if Version(found.version) == pin:
+                assert SpecifierSet(found.metadata.get("Requires-Python") or "").contains("3.10.12"), package

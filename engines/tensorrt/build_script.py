@@ -18,8 +18,8 @@ SCRIPT = bundle_folder.SCRIPT
 _HEAD = """\
 #!/bin/sh
 # Builds this bundle's TensorRT engine with trtexec, for the GPU that it runs on: a Jetson with JetPack 6.1 or
-# newer, or any other machine with TensorRT 10.3 or newer. TRTEXEC=/path/to/trtexec chooses another trtexec; arguments are
-# passed on to it. The engine counts once it stands in manifest.json, which glama-build does at the end.
+# newer, or any other machine with TensorRT 10.3 or newer. TRTEXEC=/path/to/trtexec chooses another trtexec;
+# arguments are passed on to it. The engine counts once it stands in manifest.json, which glama-build does at the end.
 set -eu
 trtexec=${TRTEXEC:-}
 case $trtexec in

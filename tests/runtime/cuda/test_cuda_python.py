@@ -180,9 +180,7 @@ def test_cuda_python_comes_before_pycuda_and_both_are_named_where_neither_is(mon
     if chosen:
         assert open_device() == chosen
     else:
-        with pytest.raises(
-            EngineError, match=r"pip install cuda-python \(on JetPack 6: pip install 'cuda-python==12\.6"
-        ):
+        with pytest.raises(EngineError, match=r"pip install cuda-python \(on JetPack 6: pip install 'cuda-p"):
             open_device()
 
 
