@@ -46,6 +46,14 @@ engine=trtexec.engine
 rm -f "$engine"
 """
 
+#: The check of a script that builds a hardware-compatible engine. Jetsons have the file.
+_REFUSE_JETSON = """\
+if [ -e /etc/nv_tegra_release ]; then
+    echo "build.sh: JetPack's TensorRT does not support --hardware-compatible; export again without the option" >&2
+    exit 2
+fi
+"""
+
 _TAIL = """\
 
 if [ ! -s "$engine" ]; then
@@ -99,7 +107,8 @@ def format_script(manifest: Manifest, sizes: SizeRange = DEFAULT_PROFILE, option
         ["--target trt", f"--precision {precision}", *(build for _, build in _list_settings(options.settings))]
     )
     command = '"$trtexec" \\\n    ' + " \\\n    ".join(lines) + "\n"
-    return _HEAD + command + _TAIL.format(arguments=arguments)
+    head = _HEAD + (_REFUSE_JETSON if options.settings.hardware_compatible else "")
+    return head + command + _TAIL.format(arguments=arguments)
 
 
 def _list_shapes(manifest: Manifest, sizes: SizeRange, options: Options) -> list[str]:

@@ -34,6 +34,9 @@ _NAMES_BY_CAPABILITY = {
 #: Compute capability by the name of the GPU.
 GPUS = {name: capability for capability, names in _NAMES_BY_CAPABILITY.items() for name in names.split()}
 
+#: The compute capabilities that only Jetsons have: Orin and Thor.
+JETSON_CAPABILITIES = ("8.7", "11.0")
+
 #: Words of a product name that do not change the compute capability: brands, editions, form factors.
 _IGNORED_WORDS = re.compile(
     r"nvidia|geforce|tesla|super|d|laptop|mobile|gpu|nvgpu|max|q|with|design|generation|workstation|server|edition|sff"

@@ -49,7 +49,7 @@ class Options:
             record: The engine in the catalogue.
 
         Raises:
-            EngineError: The engine's builder does not support an option.
+            EngineError: The engine's builder does not support an option, at all or on a Jetson.
             GlamaError: A GPU is unknown, or the timing cache cannot be written.
         """
         for name in self.list_given():
@@ -61,6 +61,11 @@ class Options:
                 raise EngineError(f"{target} does not support `{name}`: {remedy}")
         for gpu in self.settings.gpus:
             gpus.find_capability(gpu)
+        if self.settings.hardware_compatible and gpus.find_local_capability() in gpus.JETSON_CAPABILITIES:
+            raise EngineError(
+                "JetPack's TensorRT does not support `hardware_compatible=True`; leave it out, and build on each kind "
+                "of Jetson"
+            )
         if self.timing_cache is not None:
             _check_file(self.timing_cache)
 

@@ -132,6 +132,17 @@ def test_settings_and_further_arguments_reach_trtexec(bundle, bin_folder):
         assert flag in asked
 
 
+def test_only_a_script_for_a_hardware_compatible_engine_refuses_a_jetson(bundle, bin_folder, tmp_path):
+    settings = BuildSettings(hardware_compatible=True)
+    for options, code in ((Options(settings), 2), (Options(), 0)):
+        path = write(bundle, options=options)
+        (tmp_path / "release").touch()
+        path.write_text(path.read_text().replace("/etc/nv_tegra_release", f"'{tmp_path}/release'"))  # as on a Jetson
+        done = run(path, bin_folder)
+        assert done.returncode == code
+        assert ("does not support --hardware-compatible" in done.stderr) == (code == 2)
+
+
 def test_without_trtexec_the_script_prints_what_to_install(bundle, bin_folder):
     if os.path.exists("/usr/src/tensorrt/bin/trtexec"):
         pytest.skip("there is a trtexec here")

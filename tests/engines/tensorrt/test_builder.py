@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 
 import glama_deploy
 from glama_deploy.bundle import DEFAULT_PROFILE, BuildSettings, Bundle, SizeRange
+from glama_deploy.catalogue import TENSORRT
 from glama_deploy.engines.build import add_engine
 from glama_deploy.engines.tensorrt import builder as tensorrt
 from glama_deploy.engines.tensorrt import gpus
@@ -194,6 +195,18 @@ def test_an_engine_of_tensorrt_is_for_the_gpu_that_built_it(monkeypatch, tmp_pat
     monkeypatch.setattr(gpus, "find_local_capability", lambda: "8.7")
     settings = BuildSettings(hardware_compatible=hardware_compatible)
     assert tensorrt._list_capabilities(task(tmp_path, tmp_path, "tensorrt", settings=settings)) == expected
+
+
+@pytest.mark.parametrize(("capability", "refused"), [("8.7", True), ("11.0", True), ("8.9", False), (None, False)])
+def test_a_hardware_compatible_engine_is_refused_on_a_jetson(monkeypatch, capability, refused):
+    monkeypatch.setattr(gpus, "find_local_capability", lambda: capability)
+    options = Options(BuildSettings(hardware_compatible=True))
+    if not refused:
+        options.check(TENSORRT)
+        return
+    with pytest.raises(EngineError, match=r"^JetPack's TensorRT does not support `hardware_compatible=True`; leave it"):
+        options.check(TENSORRT)
+    Options().check(TENSORRT)
 
 
 def test_a_gpu_that_tensorrt_rtx_does_not_support_is_an_error_that_names_it(onnx_only):
