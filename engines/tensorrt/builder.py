@@ -35,11 +35,17 @@ from glama_deploy.runtime.base import installed
 from glama_deploy.runtime.tensorrt.deserialization import deserialize, prepare_plugins
 from glama_deploy.runtime.tensorrt.package import explain_install
 
-#: The GPUs of a TensorRT-RTX engine that names none, and of a hardware-compatible TensorRT engine: Ampere and later.
+#: The GPUs of a hardware-compatible TensorRT engine: Ampere and later.
 _AMPERE_AND_LATER = "8.0+"
+
+#: The first compute capability that a TensorRT-RTX engine is built for where no GPU is named: Ampere.
+_FIRST_UNNAMED = (8, 0)
 
 #: The first TensorRT that this package is written for. JetPack 6.1 has it.
 _FIRST_VERSION = (10, 3)
+
+#: The first TensorRT-RTX that this package is written for. It has `REQUIRE_USER_ALLOCATION`.
+_FIRST_RTX_VERSION = (1, 7)
 
 #: Parts of the messages that TensorRT and CUDA print without an NVIDIA driver.
 _NO_DRIVER_MESSAGES = ("CUDA initialization failure", "no CUDA-capable device", "insufficient driver")
@@ -58,7 +64,8 @@ class Task:
         fft: The lowering of the FFT in the model.
         kept: The names of the nodes that do not have the precision.
         settings: The builder's settings.
-        capabilities: The compute capabilities that a TensorRT-RTX engine is for; (): Ampere and later.
+        capabilities: The compute capabilities that a TensorRT-RTX engine is for; (): all from Ampere on that the
+            installed TensorRT-RTX builds for.
         timing_cache: A file of TensorRT's kernel timings, which is read and written.
         inspect: Whether the report is of the finished engine, if there is a driver, and not of the network.
     """
@@ -200,14 +207,20 @@ def _build_here(task: Task) -> BuildResult:
     contents = _inspect_finished(task, package, data) if task.inspect else None
     report = Report(contents or inspection.inspect_network(package, network[1]), data.nbytes, task.profiles, seconds)
     versions = {task.package: package.__version__, "polygraphy": importlib.import_module("polygraphy").__version__}
-    return BuildResult(versions, _list_capabilities(task), report)
+    return BuildResult(versions, _list_capabilities(task, package), report)
 
 
 def _check_version(task: Task, package: Any) -> None:
-    """Raise EngineError if this version of TensorRT does not support the graph."""
-    if task.is_rtx:
-        return
+    """Raise EngineError if this version of TensorRT or TensorRT-RTX is too old, or does not support the graph."""
     version = tuple(int(part) for part in re.findall(r"\d+", package.__version__)[:2])
+    if task.is_rtx:
+        if version < _FIRST_RTX_VERSION:
+            first = ".".join(map(str, _FIRST_RTX_VERSION))
+            raise EngineError(
+                f"TensorRT-RTX {package.__version__} is installed, {first} or later is needed; pip install "
+                f"'tensorrt-rtx>={first}'"
+            )
+        return
     if version < _FIRST_VERSION:
         first = ".".join(map(str, _FIRST_VERSION))
         raise EngineError(
@@ -226,9 +239,7 @@ def _check_gpus(task: Task, package: Any) -> None:
     if not task.is_rtx:
         return
     name = f"TensorRT-RTX {package.__version__}"
-    known = sorted(
-        (f"{sm[2:-1]}.{sm[-1]}" for sm in dir(package.ComputeCapability) if sm[:2] == "SM"), key=gpus.split_capability
-    )
+    known = _list_known_capabilities(package)
     for wanted in task.capabilities:
         if wanted not in known:
             raise EngineError(
@@ -247,16 +258,31 @@ def _check_gpus(task: Task, package: Any) -> None:
         )
 
 
+def _list_known_capabilities(package: Any) -> list[str]:
+    """List the compute capabilities that TensorRT-RTX builds for, the lowest first."""
+    names = [name for name in dir(package.ComputeCapability) if name[:2] == "SM"]
+    return sorted((f"{name[2:-1]}.{name[-1]}" for name in names), key=gpus.split_capability)
+
+
+def _choose_capabilities(task: Task, package: Any) -> tuple[str, ...]:
+    """Choose the compute capabilities that the builder of TensorRT-RTX is asked for.
+
+    All are named, because TensorRT-RTX documents an engine that names none for 8.6, 8.9 and 12.0 alone.
+    """
+    known = _list_known_capabilities(package)
+    return task.capabilities or tuple(each for each in known if gpus.split_capability(each) >= _FIRST_UNNAMED)
+
+
 def _list_asked_names(task: Task, capability: str) -> str:
     """List the names that the user gave for a compute capability, in brackets; empty without names."""
     names = [gpu for gpu in task.settings.gpus if gpu != capability and gpus.find_capability(gpu) == capability]
     return f" ({', '.join(names)})" if names else ""
 
 
-def _list_capabilities(task: Task) -> tuple[str, ...]:
+def _list_capabilities(task: Task, package: Any) -> tuple[str, ...]:
     """List the compute capabilities of the GPUs that the engine is for, as in the manifest."""
     if task.is_rtx:
-        return task.capabilities or (_AMPERE_AND_LATER,)
+        return _choose_capabilities(task, package)
     here = gpus.find_local_capability()
     if here is None:
         return ()
@@ -291,7 +317,7 @@ def _make_config(task: Task, package: Any, polygraphy: Any, network: Any) -> Any
     if task.is_rtx:
         from polygraphy.backend.tensorrt_rtx import CreateConfigRTX as CreateConfig
 
-        asked["compute_capabilities"] = [gpus.split_capability(capability) for capability in task.capabilities] or None
+        asked["compute_capabilities"] = [gpus.split_capability(each) for each in _choose_capabilities(task, package)]
         asked["refittable"] = (
             settings.refittable or settings.stripped
         )  # TensorRT-RTX can add weights only if both are set
@@ -303,6 +329,8 @@ def _make_config(task: Task, package: Any, polygraphy: Any, network: Any) -> Any
     resize = getattr(package.PreviewFeature, "RUNTIME_ACTIVATION_RESIZE_10_10", None)
     if resize is not None:  # a context then takes scratch memory for its own size, not for the profile's largest
         config.set_preview_feature(resize, True)
+    if task.is_rtx:  # no run allocates memory on its own, which would end a capture as a CUDA graph
+        config.set_flag(package.BuilderFlag.REQUIRE_USER_ALLOCATION)
     if task.timing_cache is not None:
         _read_timing_cache(config, task.timing_cache)
     return config

@@ -21,7 +21,7 @@ _REMEDIES = {
     TENSORRT_RTX.name: {
         "timing_cache": "TensorRT-RTX chooses its kernels on the device, so there is nothing to time: leave it out",
         "version_compatible": "TensorRT-RTX has no lean runtime to put into the engine: build again for each version",
-        "hardware_compatible": "a TensorRT-RTX engine runs on every GPU from 8.0 up already: leave it out, or name "
+        "hardware_compatible": "a TensorRT-RTX engine is for several kinds of GPU already: leave it out, or name "
         "the GPUs with `gpus`",
     },
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.machinery
 import weakref
 from dataclasses import dataclass, field
+from enum import IntEnum
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -18,6 +19,20 @@ from glama_deploy.bundle import SizeRange
 SCRATCH = 32
 
 
+class EngineValidity(IntEnum):
+    """As TensorRT-RTX has it, which a test proves."""
+
+    VALID = 0
+    SUBOPTIMAL = 1
+    INVALID = 2
+
+
+class EngineInvalidityDiagnostics(IntEnum):
+    VERSION_MISMATCH = 1
+    UNSUPPORTED_CC = 2
+    OLD_CUDA_DRIVER = 4
+
+
 @dataclass
 class MemoryTensorRT:
     """A stand-in for the packages `tensorrt` and `tensorrt_rtx`: an engine's bytes are an ONNX model."""
@@ -28,6 +43,7 @@ class MemoryTensorRT:
     captures: bool = True
     accepts: bool = True
     has_plugin_library: bool = True
+    validity: tuple[str, int] = ("VALID", 0)
     refuses_profiles: bool = False
     loses_scratch_size: bool = False
     contexts: list[weakref.ref[MemoryContext]] = field(default_factory=list)
@@ -44,7 +60,9 @@ class MemoryTensorRT:
         members = {
             "__version__": version,
             "Logger": type("Logger", (), {"ERROR": 1, "__init__": lambda self, level: None}),
-            "Runtime": lambda logger: MemoryTrtRuntime(self),
+            "Runtime": lambda logger: (MemoryRtxRuntime if name == "tensorrt_rtx" else MemoryTrtRuntime)(self),
+            "EngineValidity": EngineValidity,
+            "EngineInvalidityDiagnostics": EngineInvalidityDiagnostics,
             "ExecutionContextAllocationStrategy": SimpleNamespace(USER_MANAGED="user managed"),
             "CudaGraphStrategy": SimpleNamespace(WHOLE_GRAPH_CAPTURE="whole graph"),
             "init_libnvinfer_plugins": self._initialize_plugins,
@@ -89,6 +107,12 @@ class MemoryTrtRuntime:
         engine = MemoryEngine(self._trt, session)
         self._trt.engine = weakref.ref(engine)
         return engine
+
+
+class MemoryRtxRuntime(MemoryTrtRuntime):
+    def get_engine_validity(self, data: bytes) -> tuple[EngineValidity, int]:
+        name, diagnostics = self._trt.validity
+        return EngineValidity[name], diagnostics
 
 
 @dataclass

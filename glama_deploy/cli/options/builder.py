@@ -66,8 +66,8 @@ class BuilderOptions:
         tensorrt_option(
             "--gpu",
             help="GPU that the engine is for: a name such as rtx-4090, or a compute capability such as 8.9. May be "
-            "given several times. Without --gpu the engine runs on all GPUs from 8.0 up; Turing (7.5) must be named "
-            "(trt-rtx).",
+            "given several times. Without --gpu the engine is for 8.0, 8.6, 8.9, 12.0 and 12.1; Turing (7.5) must be "
+            "named (trt-rtx).",
         ),
     ] = None
     strip_weights: Annotated[

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from glama_deploy.bundle import BuildSettings, Lowering
 from glama_deploy.errors import EngineError
+
+log = logging.getLogger("glama_deploy")
 
 
 def deserialize(
@@ -39,7 +42,23 @@ def deserialize(
     runtime = trt.Runtime(logger)
     if settings.version_compatible and hasattr(runtime, "engine_host_code_allowed"):
         runtime.engine_host_code_allowed = True
+    if hasattr(runtime, "get_engine_validity"):  # of TensorRT-RTX
+        _check_validity(trt, runtime, data)
     return runtime.deserialize_cuda_engine(data)
+
+
+def _check_validity(trt: Any, runtime: Any, data: Any) -> None:
+    """Log what TensorRT-RTX says of an engine on this GPU. Raise EngineError if the engine is invalid here."""
+    validity, diagnostics = runtime.get_engine_validity(data)
+    members = trt.EngineInvalidityDiagnostics.__members__
+    reasons = [name.lower().replace("_", " ") for name, member in members.items() if int(diagnostics) & int(member)]
+    said = f"TensorRT-RTX says that the engine is {validity.name.lower()} here ({', '.join(reasons) or 'no reason'})"
+    if validity == trt.EngineValidity.INVALID:
+        raise EngineError(f"{said}; build the engine again for this GPU")
+    if validity == trt.EngineValidity.SUBOPTIMAL:
+        log.warning("%s; build the engine again for this GPU alone, with `gpus`", said)
+    else:
+        log.info("%s", said)
 
 
 def prepare_plugins(trt: Any, logger: Any, fft: Lowering) -> None:

@@ -186,15 +186,31 @@ def test_gpus_are_recorded_by_capability(onnx_only):
     assert engine.settings == options.settings
 
 
-def test_without_gpus_an_engine_of_tensorrt_rtx_is_for_ampere_and_later(bundle):
-    assert bundle.manifest.engines["tensorrt-rtx"].compute_capabilities == ("8.0+",)
+def test_without_gpus_an_engine_of_tensorrt_rtx_names_every_capability_that_its_builder_was_asked_for(bundle):
+    capabilities = ("8.0", "8.6", "8.9", "12.0", "12.1")
+    assert bundle.manifest.engines["tensorrt-rtx"].compute_capabilities == capabilities
+
+
+def test_an_engine_of_tensorrt_rtx_allocates_nothing_at_run_time(tiny_bundle, tmp_path):
+    log = log_of(task(tiny_bundle.path / "model.onnx", tmp_path / "e"))
+    (flags,) = [line for line in log.splitlines() if "Flags" in line]
+    assert "REQUIRE_USER_ALLOCATION" in flags
+
+
+def test_a_tensorrt_rtx_before_1_7_is_refused(tmp_path):
+    old = SimpleNamespace(__version__="1.2.0.54")
+    with pytest.raises(
+        EngineError, match=r"^TensorRT-RTX 1\.2\.0\.54 is installed, 1\.7 or later is needed; pip install"
+    ):
+        tensorrt._check_version(task(tmp_path, tmp_path), old)
 
 
 @pytest.mark.parametrize(("hardware_compatible", "expected"), [(False, ("8.7",)), (True, ("8.0+",))])
 def test_an_engine_of_tensorrt_is_for_the_gpu_that_built_it(monkeypatch, tmp_path, hardware_compatible, expected):
     monkeypatch.setattr(gpus, "find_local_capability", lambda: "8.7")
     settings = BuildSettings(hardware_compatible=hardware_compatible)
-    assert tensorrt._list_capabilities(task(tmp_path, tmp_path, "tensorrt", settings=settings)) == expected
+    asked = task(tmp_path, tmp_path, "tensorrt", settings=settings)
+    assert tensorrt._list_capabilities(asked, SimpleNamespace()) == expected
 
 
 @pytest.mark.parametrize(("capability", "refused"), [("8.7", True), ("11.0", True), ("8.9", False), (None, False)])

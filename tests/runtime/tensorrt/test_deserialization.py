@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from types import ModuleType
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from fakes.tensorrt_bundles import inputs, with_engine
+from fakes.tensorrt_runtime import EngineInvalidityDiagnostics, EngineValidity
 from glama_deploy.bundle import Artifact, BuildSettings, Bundle
 from glama_deploy.errors import BundleError, EngineError
 
@@ -82,6 +84,40 @@ def test_a_bundle_cannot_allow_the_code_of_its_own_engine(opened, tiny_bundle):
         opened(bundle)
     assert not opened.last.trt.calls  # TensorRT saw no byte of the engine
     assert not opened.last.cuda.leaked
+
+
+def test_an_engine_that_tensorrt_rtx_calls_invalid_is_refused_with_its_reasons(opened, tiny_bundle, caplog):
+    caplog.set_level(logging.INFO, "glama_deploy")
+    bundle = with_engine(tiny_bundle, "tensorrt-rtx")
+    opened(bundle, "tensorrt-rtx").check(*inputs(1, 64, 64))
+    assert "TensorRT-RTX says that the engine is valid here" in caplog.text
+    says = (
+        r"^tensorrt-rtx: TensorRT-RTX says that the engine is invalid here \(unsupported cc, old cuda driver\); build"
+    )
+    with pytest.raises(EngineError, match=says):
+        opened(bundle, "tensorrt-rtx", validity=("INVALID", 2 | 4))
+    assert not opened.last.trt.calls  # it was not deserialized
+    assert not opened.last.cuda.leaked
+
+
+def test_an_engine_that_tensorrt_rtx_calls_suboptimal_runs_with_a_warning(opened, tiny_bundle, caplog):
+    opened(with_engine(tiny_bundle, "tensorrt-rtx"), "tensorrt-rtx", validity=("SUBOPTIMAL", 0)).check(
+        *inputs(1, 64, 64)
+    )
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "is suboptimal here (no reason); build the engine again for this GPU alone" in record.getMessage()
+
+
+def test_the_fake_has_the_validities_of_tensorrt_rtx():
+    real = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed")
+    for ours in (EngineValidity, EngineInvalidityDiagnostics):
+        theirs = {name: int(value) for name, value in getattr(real, ours.__name__).__members__.items()}
+        assert {each.name: each.value for each in ours}.items() <= theirs.items()
+    runtime = real.Runtime(real.Logger(real.Logger.INTERNAL_ERROR))
+    validity, diagnostics = runtime.get_engine_validity(b"no engine")
+    assert validity == real.EngineValidity.INVALID
+    assert int(diagnostics) >= 0
 
 
 def test_a_changed_or_refused_engine_is_an_error_of_one_line(opened, tiny_bundle):
