@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from glama_deploy import bundle_folder
-from glama_deploy.bundle import DEFAULT_PROFILE, BuildSettings, Manifest, SizeRange
+from glama_deploy.bundle import DEFAULT_PROFILE, BuildSettings, Manifest, Size, SizeRange
 from glama_deploy.catalogue import TENSORRT
 from glama_deploy.engines.build import find_exported_precision
 from glama_deploy.engines.tensorrt.engine import choose_profiles
@@ -44,6 +44,11 @@ fi
 
 engine=trtexec.engine
 rm -f "$engine"
+# From TensorRT 10.10 on a context takes scratch memory for its own size, and not for the largest.
+preview=
+case $("$trtexec" --help 2>&1 || :) in
+    *runtimeActivationResize*) preview=--preview=+runtimeActivationResize ;;
+esac
 """
 
 #: The check of a script that builds a hardware-compatible engine. Jetsons have the file.
@@ -52,6 +57,23 @@ if [ -e /etc/nv_tegra_release ]; then
     echo "build.sh: JetPack's TensorRT does not support --hardware-compatible; export again without the option" >&2
     exit 2
 fi
+"""
+
+_BEFORE_BUILD = """\
+
+echo "build.sh: trtexec times the kernels of every layer on this GPU, for each profile; this takes a while"
+"""
+
+#: What follows on trtexec's options. Its code is 137 where the system killed it.
+_AFTER_BUILD = """\
+    "$@" || {
+    code=$?
+    if [ "$code" -eq 137 ]; then
+        echo "build.sh: the system killed trtexec, as Linux does where memory is short; free memory, or export" >&2
+        echo "  again with a smaller --max-size, --profiles one, --workspace, or --precision fp16" >&2
+    fi
+    exit "$code"
+}
 """
 
 _TAIL = """\
@@ -68,11 +90,14 @@ if command -v glama-build >/dev/null 2>&1; then
         exit $code
     }}
     rm -f "$engine"
+    engine={engine}
 else
     echo "build.sh: the engine is built but not registered, for glama-build is not installed here; install it and run:"
     echo "  pip install polygraphy cuda-python (JetPack 6: 'cuda-python==12.6.*'), and glama-deploy from its checkout"
     echo "  cd '$PWD' && glama-build . {arguments} --engine $engine"
 fi
+echo "build.sh: to measure the engine:"
+echo "  cd '$PWD' && $trtexec --loadEngine=$engine{shapes} --useCudaGraph --allocationStrategy=runtime --useSpinWait"
 """
 
 
@@ -101,31 +126,35 @@ def format_script(manifest: Manifest, sizes: SizeRange = DEFAULT_PROFILE, option
         *_list_shapes(manifest, sizes, options),
         *(trtexec for trtexec, _ in _list_settings(options.settings)),
         *([f"--timingCacheFile={shlex.quote(str(options.timing_cache))}"] if options.timing_cache else []),
-        '"$@"',
+        "$preview",
     ]
     arguments = " ".join(
         ["--target trt", f"--precision {precision}", *(build for _, build in _list_settings(options.settings))]
     )
-    command = '"$trtexec" \\\n    ' + " \\\n    ".join(lines) + "\n"
     head = _HEAD + (_REFUSE_JETSON if options.settings.hardware_compatible else "")
-    return head + command + _TAIL.format(arguments=arguments)
+    command = _BEFORE_BUILD + '"$trtexec" \\\n    ' + " \\\n    ".join(lines) + " \\\n" + _AFTER_BUILD
+    tuned = manifest.sizes.opt if manifest.sizes.static else sizes.opt
+    shapes = "".join(f" {option}" for option in _format_shapes(manifest, "shapes", 1, tuned))
+    (name,) = TENSORRT.files
+    return head + command + _TAIL.format(arguments=arguments, shapes=shapes, engine=f"{TENSORRT.name}/{name}")
 
 
 def _list_shapes(manifest: Manifest, sizes: SizeRange, options: Options) -> list[str]:
     """List trtexec's options for the inputs' shapes, a line for each optimization profile; none for fixed shapes."""
-    inputs = [tensor for tensor in manifest.inputs if any(isinstance(side, str) for side in tensor.shape)]
-    if not inputs:
-        return []
     lines = []
     for index, profile in enumerate(choose_profiles(TENSORRT, manifest.sizes, sizes, options)):
         corners = (("min", 1, profile.min), ("opt", 1, profile.opt), ("max", profile.max_batch or 1, profile.max))
-        shapes = [
-            f"--{corner}Shapes="
-            + ",".join(f"{shlex.quote(i.name)}:{'x'.join(map(str, i.shape_for(batch, *size)))}" for i in inputs)
-            for corner, batch, size in corners
-        ]
-        lines.append(" ".join([f"--profile={index}", *shapes]))
+        shapes = [option for name, *at in corners for option in _format_shapes(manifest, f"{name}Shapes", *at)]
+        if shapes:
+            lines.append(" ".join([f"--profile={index}", *shapes]))
     return lines
+
+
+def _format_shapes(manifest: Manifest, option: str, batch: int, size: Size) -> list[str]:
+    """Format one of trtexec's options for the inputs' shapes, as a list of one; of none for fixed shapes."""
+    inputs = [tensor for tensor in manifest.inputs if any(isinstance(side, str) for side in tensor.shape)]
+    shapes = [f"{shlex.quote(each.name)}:{'x'.join(map(str, each.shape_for(batch, *size)))}" for each in inputs]
+    return [f"--{option}={','.join(shapes)}"] if shapes else []
 
 
 def _list_settings(settings: BuildSettings) -> list[tuple[str, str]]:

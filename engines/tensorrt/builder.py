@@ -14,6 +14,7 @@ import importlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -181,6 +182,11 @@ def _explain(task: Task, status: int, output: str) -> str:
     if workspace is not None and ("OutOfMemory" in output or "workspace limit" in output):
         return (
             f"{name} cannot do with `workspace_mib={workspace}` MiB at these sizes; give more, or a smaller `max_size`"
+        )
+    if status == -signal.SIGKILL:
+        return (
+            f"the system killed the builder of {name}, as Linux does where memory is short; free memory, or build with "
+            "a smaller `max_size`, with `profiles=one`, with `workspace_mib`, or in fp16"
         )
     errors = [line.strip() for line in output.splitlines() if "[E]" in line or "[!]" in line or "Error" in line]
     what = errors[0] if errors else f"the builder's process ended with status {status}"

@@ -33,6 +33,10 @@ _TYPES = {
     "INT8": "int8",
 }
 
+#: The fields of a layer's output that name its type in the inspector's JSON, the most exact first: TensorRT 11's,
+#: TensorRT-RTX's and TensorRT 10's. TensorRT 11 has the format in a field of its own, which names a type, too.
+_TYPE_FIELDS = ("DataType", "Datatype", "Format/Datatype", "Format")
+
 #: The types of the layers that do the network's work, with their classes. Their types are checked.
 _CHECKED_LAYERS = {
     "CONVOLUTION": "IConvolutionLayer",
@@ -226,7 +230,7 @@ def parse_layers(text: str) -> tuple[Kind, ...]:
             kinds["unknown", ""] += 1
             continue
         outputs = layer.get("Outputs") or [{}]
-        said = str(outputs[0].get("Datatype") or outputs[0].get("Format/Datatype") or "")
+        said = next((str(outputs[0][field]) for field in _TYPE_FIELDS if outputs[0].get(field)), "")
         kinds[str(layer.get("LayerType", "unknown")), next((t for n, t in _TYPES.items() if n in said), said)] += 1
     return tuple(Kind(name, kind, count) for (name, kind), count in kinds.most_common())
 

@@ -399,14 +399,24 @@ def test_a_graph_that_the_parser_refuses_is_one_line(tmp_path):
     assert not (tmp_path / "e" / "x.engine").exists()
 
 
-def test_a_builder_that_dies_is_an_error_not_the_end(tiny_bundle, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("death", "says"),
+    [
+        ("SIGABRT", "ended with status -6"),
+        (
+            "SIGKILL",
+            r"^the system killed the builder of TensorRT-RTX, .* memory is short; .*smaller `max_size`, with `prof",
+        ),
+    ],
+)
+def test_a_builder_that_dies_is_an_error_not_the_end(tiny_bundle, tmp_path, monkeypatch, death, says):
     run = subprocess.run
 
     def die(command, **settings):
-        return run([sys.executable, "-c", "import os; os.abort()"], **settings)
+        return run([sys.executable, "-c", f"import os, signal; os.kill(os.getpid(), signal.{death})"], **settings)
 
     monkeypatch.setattr(subprocess, "run", die)
-    with pytest.raises(EngineError, match="ended with status -6"):
+    with pytest.raises(EngineError, match=says):
         tensorrt.build(task(tiny_bundle.path / "model.onnx", tmp_path / "x.engine"))
 
 

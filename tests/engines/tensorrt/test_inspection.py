@@ -135,6 +135,9 @@ def test_the_inspectors_layers_are_counted_by_type_and_precision():
         {"Name": "d", "LayerType": "kgen", "Outputs": [{"Format/Datatype": "BFloat16"}]},
         {"Name": "c", "LayerType": "Reformat", "Outputs": [{"Format": "Linear", "Datatype": "FP32"}]},
         {"Name": "e", "LayerType": "kgen", "Outputs": [{"Datatype": "Int8"}]},
+        # TensorRT 11's form
+        {"Name": "f", "LayerType": "gemm", "Outputs": [{"Format": "Row major linear FP32 format", "DataType": "Half"}]},
+        {"Name": "g", "LayerType": "cast", "Outputs": [{"Format": "Row major linear FP16 format (kLINEAR)"}]},
     ]
     kinds = inspection.parse_layers(json.dumps({"Layers": layers, "Bindings": ["image"]}))
     assert kinds == (
@@ -142,6 +145,8 @@ def test_the_inspectors_layers_are_counted_by_type_and_precision():
         Kind("kgen", "bf16", 1),
         Kind("Reformat", "fp32", 1),
         Kind("kgen", "int8", 1),
+        Kind("gemm", "fp16", 1),
+        Kind("cast", "fp16", 1),
     )
     assert Contents("engine", kinds, {}, ()).shuffles == 1
 
