@@ -11,7 +11,9 @@ from types import MappingProxyType
 from glama_deploy import bundle_folder, catalogue
 from glama_deploy.bundle import (
     MANIFEST,
+    NOT_ASKED,
     Bundle,
+    DeviceCheck,
     Engine,
     EngineName,
     Manifest,
@@ -29,6 +31,7 @@ from glama_deploy.engines.tensorrt.options import Options
 from glama_deploy.engines.tensorrt.profiles import fit_profile
 from glama_deploy.errors import BundleError, GlamaError
 from glama_deploy.io.files import remove, write_error
+from glama_deploy.runtime.tensorrt.kernel_cache import RUNTIME_CACHE
 
 log = logging.getLogger("glama_deploy")
 
@@ -65,6 +68,7 @@ def add_engine(
     options: Options | None = None,
     report: Callable[[Report], None] | None = None,
     tolerances: Mapping[str, Tolerance] = MappingProxyType({}),
+    check: bool = True,
 ) -> Bundle:
     """Build an engine into a bundle that exists. The engine replaces one of the same kind.
 
@@ -80,12 +84,14 @@ def add_engine(
         report: A function that takes a report of the engine, if its builder makes reports.
         tolerances: Bounds, by precision, for the parity that was emulated at the export. Without them the export's
             bounds stay.
+        check: Whether a TensorRT engine is run on this device, and refused where its output differs from that of ONNX
+            Runtime. Without a GPU or ONNX Runtime the manifest says what is missing.
 
     Returns:
         The bundle with the engine.
 
     Raises:
-        EngineError: The engine cannot be built on this machine.
+        EngineError: The engine cannot be built on this machine, or computes wrong values here.
         GlamaError: An argument is not usable, or the bundle cannot be written. The bundle is as it was.
     """
     record = find_target(target)
@@ -118,7 +124,35 @@ def add_engine(
             )
         )
 
-    return install_engine(bundle, record.name, make, find_bound(bundle, record, precision, tolerances))
+    bound = find_bound(bundle, record, precision, tolerances)
+    return install_engine(bundle, record.name, make, bound, make_check(bundle, record, tolerances, is_asked=check))
+
+
+def make_check(
+    bundle: Bundle, record: EngineRecord, tolerances: Mapping[str, Tolerance], *, is_asked: bool
+) -> Callable[[Bundle], DeviceCheck] | None:
+    """Make the check of an engine that was built on this device, for :func:`install_engine`.
+
+    Args:
+        bundle: The bundle that the engine was built from.
+        record: The engine in the catalogue.
+        tolerances: Bounds that replace the catalogue's, by precision.
+        is_asked: Whether the user wants the check. Otherwise the result says that there was none.
+
+    Returns:
+        The check; None for an engine that is not TensorRT's.
+    """
+    if record.backend != catalogue.TENSORRT.backend:
+        return None
+
+    def check(built: Bundle) -> DeviceCheck:
+        if not is_asked:
+            return DeviceCheck(measured=False, reason=NOT_ASKED)
+        from glama_deploy.engines.tensorrt.device_check import check_engine
+
+        return check_engine(bundle, built, record.name, tolerances)
+
+    return check
 
 
 def choose_precision(bundle: Bundle, record: EngineRecord, asked: str | None) -> Precision:
@@ -216,7 +250,11 @@ def find_bound(
 
 
 def install_engine(
-    bundle: Bundle, name: EngineName, make: Callable[[Path], Engine], bound: Tolerance | None = None
+    bundle: Bundle,
+    name: EngineName,
+    make: Callable[[Path], Engine],
+    bound: Tolerance | None = None,
+    check: Callable[[Bundle], DeviceCheck] | None = None,
 ) -> Bundle:
     """Put an engine into a bundle that exists, in place of one of the same kind.
 
@@ -228,18 +266,24 @@ def install_engine(
         make: A function that takes an empty folder, writes the engine's files into its subfolder `name`, and returns
             the engine's entry for the manifest.
         bound: The bound for the parity that was emulated at the export; None: the export's own bound.
+        check: A function that takes a bundle with the finished engine, which is not published yet, and checks the
+            engine on this device; None: the engine is not run.
 
     Returns:
         The bundle with the engine.
 
     Raises:
-        GlamaError: The engine cannot be made or written, or another process exported the bundle again in the meantime.
-            The bundle is as it was.
+        GlamaError: The engine cannot be made or written, fails the check, or another process exported the bundle again
+            in the meantime. The bundle is as it was.
     """
     try:
         with bundle_folder.open_for_changes(bundle.path) as work:
             manifest = _read_unchanged_manifest(bundle)
             engine = make(work)
+            if check is not None:
+                candidate = manifest.model_copy(update={"engines": {**manifest.engines, name: engine}})
+                engine = engine.model_copy(update={"device_check": check(Bundle(work, candidate))})
+                remove(work / name / RUNTIME_CACHE)  # the kernels of the check's sizes
             for beside in [path for path in work.iterdir() if path.name != name]:
                 remove(beside)
             graph = manifest.graphs.get(engine.precision)

@@ -233,6 +233,13 @@ class Parity(FrozenModel):
         return self.max_abs_error is not None and self.max_abs_error <= (self.tolerance or 0.0)
 
 
+class DeviceCheck(Parity):
+    """How far an engine is from ONNX Runtime on the machine that built it, or why that was not measured."""
+
+    gpu: str = Field(default="", description="the GPU that ran the engine")
+    not_checked: tuple[str, ...] = Field(default=(), description="sizes that did not fit into memory, with the reason")
+
+
 class BuildSettings(FrozenModel):
     """What a TensorRT builder was asked for beside precision and sizes; the defaults are TensorRT's own."""
 
@@ -270,6 +277,7 @@ class Engine(FrozenModel):
         default=(), description="GPUs that a TensorRT engine runs on: 8.9 (that one), 8.0+ (from there up); (): any"
     )
     parity: Parity
+    device_check: DeviceCheck | None = Field(default=None, description="of a TensorRT engine that glama-build made")
 
 
 class Graph(FrozenModel):

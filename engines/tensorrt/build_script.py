@@ -144,7 +144,9 @@ def _list_shapes(manifest: Manifest, sizes: SizeRange, options: Options) -> list
     lines = []
     for index, profile in enumerate(choose_profiles(TENSORRT, manifest.sizes, sizes, options)):
         corners = (("min", 1, profile.min), ("opt", 1, profile.opt), ("max", profile.max_batch or 1, profile.max))
-        shapes = [option for name, *at in corners for option in _format_shapes(manifest, f"{name}Shapes", *at)]
+        shapes = [
+            option for name, batch, size in corners for option in _format_shapes(manifest, f"{name}Shapes", batch, size)
+        ]
         if shapes:
             lines.append(" ".join([f"--profile={index}", *shapes]))
     return lines

@@ -31,6 +31,8 @@ def register_engine(
     precision: str | None = None,
     options: Options | None = None,
     tolerances: Mapping[str, Tolerance] = MappingProxyType({}),
+    *,
+    check: bool = True,
 ) -> Bundle:
     """Copy a TensorRT engine into a bundle.
 
@@ -45,11 +47,13 @@ def register_engine(
         options: The settings that the engine was built with; None: the defaults. Profiles and timing cache are ignored.
         tolerances: Bounds, by precision, for the parity that was emulated at the export.
 
+        check: Whether the engine is run, and refused where its output differs from that of ONNX Runtime.
+
     Returns:
         The bundle with the engine.
 
     Raises:
-        EngineError: There is no driver, or the engine is for another TensorRT or another graph.
+        EngineError: There is no driver, the engine is for another TensorRT or another graph, or computes wrong values.
         GlamaError: The target is not TensorRT, the file does not exist, or its profiles cannot be used.
     """
     if find_target(target) is not TENSORRT:
@@ -77,7 +81,8 @@ def register_engine(
         versions = {TENSORRT.package: trt.__version__}
         return base.describe_engine(work, TENSORRT.name, built, sizes, [path], versions).model_copy(update=update)
 
-    return build.install_engine(bundle, TENSORRT.name, make, bound)
+    checked = build.make_check(bundle, TENSORRT, tolerances, is_asked=check)
+    return build.install_engine(bundle, TENSORRT.name, make, bound, checked)
 
 
 def _read_profiles(trt: Any, bundle: Bundle, file: Path, options: Options) -> tuple[SizeRange, ...]:

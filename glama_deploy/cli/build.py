@@ -13,7 +13,7 @@ from glama_deploy.cli.options.sizes import SizeOptions
 from glama_deploy.cli.options.tolerance import Tolerances, parse_tolerances
 from glama_deploy.cli.output.console import Console
 from glama_deploy.cli.output.report import print_report
-from glama_deploy.cli.output.show import Steps, print_bound
+from glama_deploy.cli.output.show import Steps, print_bound, print_device_check
 from glama_deploy.engines.build import add_engine, read_asked_options
 from glama_deploy.engines.tensorrt.inspection import Report
 from glama_deploy.engines.tensorrt.register import register_engine
@@ -40,6 +40,13 @@ def glama_build(
         ),
     ] = None,
     tolerance: Tolerances = None,
+    check: Annotated[
+        bool,
+        option(
+            "--check/--no-check",
+            help="Run a TensorRT engine on this GPU, and refuse it where its output differs from ONNX Runtime's.",
+        ),
+    ] = True,
     report: Annotated[
         bool, option("--report", help="Print the engine's layers, types and weights (TensorRT).")
     ] = False,
@@ -66,7 +73,7 @@ def glama_build(
         try:
             if engine is not None:
                 steps(f"registering {engine}")
-                result = register_engine(opened, target, engine, precision, options, tolerances)
+                result = register_engine(opened, target, engine, precision, options, tolerances, check=check)
             else:
                 steps(f"building {record.name}")
                 result = add_engine(
@@ -77,6 +84,7 @@ def glama_build(
                     options=options,
                     report=reports.append if report else None,
                     tolerances=tolerances,
+                    check=check,
                 )
         except EngineError as error:
             raise NotBuiltError(str(error)) from error
@@ -84,6 +92,7 @@ def glama_build(
     for made in result.manifest.engines.values():
         size = sum(file.bytes for file in made.files) / 1e6
         console.print(f"{made.name}: {made.precision}, sizes {made.sizes}, {size:.1f} MB")
+    print_device_check(console, result.manifest.engines[record.name])
     for each in reports:
         print_report(console, each)
     return print_bound(console, result.manifest.engines[record.name]) if tolerances else 0

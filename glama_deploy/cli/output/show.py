@@ -155,6 +155,26 @@ def print_bound(console: Console, engine: Engine) -> int:
     return 0 if engine.parity.passed else 3
 
 
+def print_device_check(console: Console, engine: Engine) -> None:
+    """Print how far an engine is from ONNX Runtime on this machine, or why that was not measured.
+
+    Args:
+        console: The console.
+        engine: The engine. Nothing is printed for an engine that is not TensorRT's.
+    """
+    found = engine.device_check
+    if found is None:
+        return
+    if not found.measured:
+        console.print(f"{engine.name}: not checked on this device: {found.reason}", soft_wrap=True)
+        return
+    error, psnr, _ = _format_parity(found)
+    sizes = f"{len(found.cases)} sizes, largest error {error}, PSNR {psnr} against ONNX Runtime on the CPU"
+    console.print(f"{engine.name}: checked on {found.gpu}: {sizes}", soft_wrap=True)
+    for left_out in found.not_checked:
+        console.print(f"{engine.name}: not checked at {left_out}", soft_wrap=True)
+
+
 def _format_parity(parity: Parity) -> tuple[str, str, Text]:
     """Format the largest error, the PSNR and the verdict."""
     if not parity.measured:

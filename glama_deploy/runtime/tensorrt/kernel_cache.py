@@ -16,7 +16,7 @@ from glama_deploy.io.files import atomic_file
 log = logging.getLogger("glama_deploy")
 
 #: The file beside the engine. The manifest does not list it: the file belongs to this device and may be deleted.
-_FILE_NAME = "runtime.cache"
+RUNTIME_CACHE = "runtime.cache"
 
 
 def make_runtime_config(trt: Any, engine: Any) -> Any:
@@ -58,7 +58,7 @@ class KernelCache:
         """
         (engine,) = bundle.manifest.engines[TENSORRT_RTX.name].files
         own = cache.folder(TENSORRT_RTX.name)
-        self._places = [(bundle.path / engine.path).parent / _FILE_NAME]
+        self._places = [(bundle.path / engine.path).parent / RUNTIME_CACHE]
         self._places += [own / f"{engine.sha256[:32]}.cache"] if own else []
         self._cache = config.create_runtime_cache()
         self._stored = next((data for data in map(_read, self._places) if data and self._cache.deserialize(data)), b"")

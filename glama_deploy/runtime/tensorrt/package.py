@@ -16,7 +16,7 @@ def explain_install(package: str, *beside: str) -> str:
 
     Args:
         package: `tensorrt` or `tensorrt_rtx`.
-        beside: Further packages that are needed.
+        *beside: Further packages that are needed.
 
     Returns:
         The command for pip. For TensorRT also what to do on a Jetson.
