@@ -59,7 +59,8 @@ def glama_build(
     """
     opened = Bundle.open(bundle)
     asked = opened.manifest.asked
-    profile = sizes.read(asked.sizes if asked else DEFAULT_PROFILE)
+    usual = asked.sizes if asked else DEFAULT_PROFILE
+    profile = sizes.read(builder.preset.sizes if builder.preset else usual)
     options = builder.read()
     record, reports = find_target(target), list[Report]()
     tolerances = parse_tolerances(tolerance)

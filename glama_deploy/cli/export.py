@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, cast
 
-from glama_deploy.bundle import Io, parse_size
+from glama_deploy.bundle import DEFAULT_PROFILE, Io, parse_size
 from glama_deploy.catalogue import ENGINES, ONNX, WEB, engines_with, find_target, join_names
 from glama_deploy.checkpoints.published.references import locate
 from glama_deploy.cli.entry import Command, option
@@ -131,7 +131,7 @@ def glama_export(
     """
     if size and sizes.has_sizes:
         raise GlamaError("--size fixes the graph to one size; leave out --min-size, --opt-size and --max-size")
-    profile = sizes.read()
+    profile = sizes.read(builder.preset.sizes if builder.preset else DEFAULT_PROFILE)
     is_site = target == [WEB.target]
     if ort_web is not None and not is_site:
         raise GlamaError(f"--ort-web is for sites; add --target {WEB.target}, or leave it out")

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from glama_deploy import memory
 from glama_deploy.errors import EngineError
 from glama_deploy.inpainting.planner import Plan
 from glama_deploy.runtime.base import Runner
@@ -128,7 +127,7 @@ class EngineMemory:
     def _compute_budget(self) -> Budget:
         """Return the memory that is left for one more picture."""
         pictures = [*self._pictures]  # a picture may end meanwhile
-        free, held = memory.available(), sum(self._held)
+        free, held = self._runner.memory_available(), sum(self._held)
         expected = self._expect_held(pictures)
         waiting = [sum(picture.stream == stream for picture in pictures) for stream in range(len(expected))]
         stream = min(range(len(expected)), key=lambda number: (waiting[number], expected[number]))

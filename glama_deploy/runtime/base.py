@@ -111,9 +111,20 @@ class Runner(Protocol):
             window: height and width of the window of `run_window` in pixels; None for the whole image.
 
         Returns:
-            Bytes of main memory beside the weights, with what is compiled for the size before the run. 0 for an engine
-            that takes its memory when it is opened.
+            Bytes of the memory that :meth:`memory_available` counts, beside the weights, with what is compiled for the
+            size before the run. 0 for an engine that takes its memory when it is opened.
         """
+
+    def memory_available(self) -> int | None:
+        """Return the free memory that runs of this engine can take.
+
+        Returns:
+            Bytes: of main memory by default, of the GPU's memory for an engine that computes there. None if the number
+            is not known, which limits nothing.
+        """
+        from glama_deploy import memory
+
+        return memory.available()
 
     def has_compiled_form(self, size: tuple[int, int]) -> bool:
         """Return whether the engine computes images of this height and width in another way once it compiles the size.

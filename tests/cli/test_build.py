@@ -131,3 +131,13 @@ def test_a_built_engine_gets_the_parity_that_the_export_emulated(tiny, tmp_path)
     parity = Bundle.open(tmp_path / "b").manifest.engines["tensorrt-rtx"].parity
     assert parity.emulated
     assert parity.passed
+
+
+def test_a_device_preset_gives_sizes_profiles_and_workspace_that_options_replace(bundle, capsys):
+    assert build(bundle, "--target", "trt-rtx", "--device-preset", "orin-nano") == 0
+    engine = Bundle.open(bundle).manifest.engines["tensorrt-rtx"]
+    assert (engine.sizes.max, len(engine.profiles), engine.settings.workspace_mib) == ((1024, 1024), 1, 512)
+    assert build(bundle, "--target", "trt-rtx", "--device-preset", "orin-nano", "--max-size", "768x768") == 0
+    assert Bundle.open(bundle).manifest.engines["tensorrt-rtx"].sizes.max == (768, 768)
+    assert build(bundle, "--target", "trt-rtx", "--device-preset", "xavier") == 2
+    assert "--device-preset is 'xavier'; expected orin-nano" in capsys.readouterr().err

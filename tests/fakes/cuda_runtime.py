@@ -74,6 +74,7 @@ class MemoryRuntime:
         self.executables: list[Any] = []
         self.calls: list[tuple[str, int]] = []
         self.captures_at_all = True
+        self.is_integrated = False
         self._next = 1 << 40
 
     # -- what tests look at
@@ -116,7 +117,12 @@ class MemoryRuntime:
 
     def cudaGetDeviceProperties(self, device: int) -> tuple[Any, ...]:
         major, minor = self.capability
-        return self.cudaError_t.cudaSuccess, SimpleNamespace(name=b"Memory GPU", major=major, minor=minor)
+        return self.cudaError_t.cudaSuccess, SimpleNamespace(
+            name=b"Memory GPU", major=major, minor=minor, integrated=int(self.is_integrated)
+        )
+
+    def cudaMemGetInfo(self) -> tuple[Any, ...]:
+        return self.cudaError_t.cudaSuccess, self.room - sum(map(len, self.memory.values())), self.room
 
     def cudaGetErrorString(self, error: Any) -> tuple[Any, ...]:
         texts = {2: b"out of memory", 35: b"CUDA driver version is insufficient for CUDA runtime version"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from fakes.cuda_runtime import MemoryRuntime
 class MemoryPycuda:
     """`pycuda.driver`: those of its names that are used here, over a :class:`MemoryRuntime`. Without a context on the
     stack nearly everything fails, as in pycuda."""
+
+    device_attribute = SimpleNamespace(INTEGRATED="integrated")
 
     class Error(Exception):
         pass
@@ -61,6 +64,9 @@ class MemoryPycuda:
             def compute_capability(self) -> tuple[int, int]:
                 return runtime.capability
 
+            def get_attribute(self, attribute: str) -> int:
+                return {"integrated": int(runtime.is_integrated)}[attribute]
+
             def retain_primary_context(self) -> Context:
                 driver.retained += 1
                 return Context()
@@ -85,6 +91,10 @@ class MemoryPycuda:
     def need_context(self) -> None:
         if not self.stack:
             raise self.LogicError("cuCtx failed: invalid device context")
+
+    def mem_get_info(self) -> tuple[int, int]:
+        self.need_context()
+        return self.runtime.cudaMemGetInfo()[1:]
 
     def mem_alloc(self, size: int) -> Any:
         self.need_context()

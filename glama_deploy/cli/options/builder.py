@@ -10,6 +10,7 @@ from typing import Annotated
 from glama_deploy.bundle import BuildSettings
 from glama_deploy.cli.entry import option
 from glama_deploy.engines.tensorrt.options import Options
+from glama_deploy.engines.tensorrt.presets import PRESETS, Preset, find_preset
 from glama_deploy.engines.tensorrt.profiles import parse_profiles
 from glama_deploy.errors import GlamaError
 
@@ -21,6 +22,14 @@ tensorrt_option = partial(option, rich_help_panel="Options of TensorRT engines")
 class BuilderOptions:
     """The options of a TensorRT builder, as the command line has them."""
 
+    device_preset: Annotated[
+        str | None,
+        tensorrt_option(
+            "--device-preset",
+            help=f"Sizes, profiles and workspace for a device with little memory: {', '.join(PRESETS)}. Options beside "
+            "the preset replace its values.",
+        ),
+    ] = None
     profiles: Annotated[
         str,
         tensorrt_option(
@@ -94,13 +103,20 @@ class BuilderOptions:
             raise GlamaError(f"--opt-level is {self.opt_level}; expected 0 (builds fastest) to 5 (runs fastest)")
         if self.workspace is not None and self.workspace < 1:
             raise GlamaError(f"--workspace is {self.workspace}; expected a number of MiB above 0")
+        preset = self.preset
         settings = BuildSettings(
             gpus=tuple(self.gpu or ()),
             optimization_level=self.opt_level,
-            workspace_mib=self.workspace,
+            workspace_mib=self.workspace or (preset.workspace_mib if preset else None),
             version_compatible=self.version_compatible,
             hardware_compatible=self.hardware_compatible,
             refittable=self.refittable,
             stripped=self.strip_weights,
         )
-        return Options(settings, parse_profiles(self.profiles), self.timing_cache)
+        profiles = preset.profiles if preset and self.profiles == "auto" else parse_profiles(self.profiles)
+        return Options(settings, profiles, self.timing_cache)
+
+    @property
+    def preset(self) -> Preset | None:
+        """The preset of the device; None if no preset is given."""
+        return find_preset(self.device_preset) if self.device_preset else None

@@ -48,6 +48,12 @@ class CudaPythonDevice:
         properties = self._properties()
         return properties.major, properties.minor
 
+    def is_integrated(self) -> bool:
+        return bool(self._properties().integrated)
+
+    def free_memory(self) -> int:
+        return int(self._call("cudaMemGetInfo"))  # its second result, all memory, is not needed
+
     @contextmanager
     def active(self) -> Iterator[None]:
         current = int(self._call("cudaGetDevice"))  # each thread has one of its own

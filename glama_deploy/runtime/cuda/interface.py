@@ -55,6 +55,22 @@ class Device(Protocol):
         """
         ...
 
+    def is_integrated(self) -> bool:
+        """Return whether the GPU shares the host's memory, as on a Jetson.
+
+        Returns:
+            True for such a GPU.
+        """
+        ...
+
+    def free_memory(self) -> int:
+        """Return the free memory of the GPU.
+
+        Returns:
+            Bytes.
+        """
+        ...
+
     def active(self) -> AbstractContextManager[None]:
         """Make the GPU current in this thread. All other methods, and TensorRT's, are called inside this context.
 

@@ -54,6 +54,14 @@ class PyCudaDevice:
         major, minor = self._device.compute_capability()
         return major, minor
 
+    def is_integrated(self) -> bool:
+        return bool(self._device.get_attribute(self._driver.device_attribute.INTEGRATED))
+
+    def free_memory(self) -> int:
+        with self._translated_errors():
+            free, _ = self._driver.mem_get_info()
+        return int(free)
+
     @contextmanager
     def active(self) -> Iterator[None]:
         with self._translated_errors():

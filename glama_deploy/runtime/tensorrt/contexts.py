@@ -10,6 +10,10 @@ from glama_deploy.runtime.cuda.buffers import BufferPool
 from glama_deploy.runtime.cuda.interface import Device, Graph, OutOfMemory
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
 
+#: Factor by which the scratch memory of a run may exceed its share of the profile's. Feature maps grow with the pixels;
+#: the tables of the Fourier transforms and a layer's own workspace do not. Not measured.
+_SCRATCH_MARGIN = 1.5
+
 
 @dataclass
 class PreparedContext:
@@ -50,6 +54,20 @@ class ContextCache:
         self._capture, self._limit = capture, limit
         self._memory: BufferPool[int] = BufferPool(device.allocate, device.free)
         self._contexts: dict[tuple[tuple[int, ...], ...], PreparedContext] = {}
+
+    def estimate_scratch(self, profile: int, share: float) -> int:
+        """Estimate the scratch memory of a size that has no context yet.
+
+        Args:
+            profile: The index of the optimization profile that takes the size.
+            share: The pixels of the run, as a share of the pixels in the profile's largest run; 0…1.
+
+        Returns:
+            Bytes: the part of the profile's scratch memory that the share takes, with a margin; never more than the
+            profile's.
+        """
+        most = int(self._engine.get_device_memory_size_for_profile_v2(profile))
+        return min(most, round(_SCRATCH_MARGIN * share * most))
 
     def get_memory(self, name: str, size: int) -> int:
         """Return device memory for a tensor.

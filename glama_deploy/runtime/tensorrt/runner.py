@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from glama_deploy import memory
 from glama_deploy.bundle import BuildSettings, Bundle, Engine, EngineName, SizeRange, Tensor
 from glama_deploy.catalogue import ENGINES, PRECISIONS, TENSORRT, TENSORRT_RTX
 from glama_deploy.errors import EngineError
@@ -256,6 +257,7 @@ class TensorRTRunner(Runner):
         self._inputs, self._outputs = manifest.inputs, {tensor.name: tensor for tensor in manifest.outputs}
         self._contexts, self._device, self._kernels = contexts, device, kernels
         self._pinned: BufferPool[np.ndarray] = BufferPool(device.pin, device.unpin)
+        self._is_integrated = device.is_integrated()
         self._lock = threading.Lock()  # one stream, one set of memory: one run at a time
         self._finish = weakref.finalize(self, _release_all, contexts, self._pinned, kernels, device)
         with self._lock_for_run("the engine's usual size"):
@@ -270,7 +272,33 @@ class TensorRTRunner(Runner):
             self._finish()
 
     def memory_needed(self, size: tuple[int, int], batch: int = 1, window: tuple[int, int] | None = None) -> int:
-        return 0  # the engine took the GPU memory of its largest size when it was opened
+        """Estimate the GPU memory that a run needs: tensors and scratch memory.
+
+        A Jetson has one memory for GPU and host, so the page-locked copies of the tensors count there, too.
+
+        Args:
+            size: height and width of the images in pixels.
+            batch: number of images at once.
+            window: not used; the whole image is computed.
+
+        Returns:
+            Bytes. 0 for a size that the engine does not take.
+        """
+        profile = find_tightest_profile(self._profiles, batch, *size)
+        if profile is None or not self._finish.alive:
+            return 0
+        most, sides = self._profiles[profile], dict(zip((BATCH, HEIGHT, WIDTH), (batch, *size), strict=True))
+        share = batch * size[0] * size[1] / ((most.max_batch or batch) * most.max[0] * most.max[1])
+        tensors = sum(_count_bytes(tensor, sides) for tensor in (*self._inputs, *self._outputs.values()))
+        return tensors * (2 if self._is_integrated else 1) + self._contexts.estimate_scratch(profile, share)
+
+    def memory_available(self) -> int | None:
+        if self._is_integrated:  # CUDA does not count the host's caches as free, although they make room
+            return memory.available()
+        if not self._finish.alive:
+            return None
+        with self._device.active():
+            return self._device.free_memory()
 
     # The arrays may be in host or device memory. The result is a new array in host memory.
     def run(self, image: Any, mask: Any, output: str = INPAINTED) -> np.ndarray:

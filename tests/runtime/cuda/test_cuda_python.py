@@ -59,6 +59,15 @@ def test_too_much_memory_is_its_own_error(device):
         gpu.allocate(8192)
 
 
+def test_the_gpu_says_what_is_free_and_whether_it_shares_the_hosts_memory(device):
+    gpu, runtime = device
+    address = gpu.allocate(1024)
+    assert gpu.free_memory() == 4096 - 1024
+    gpu.free(address)
+    for runtime.is_integrated in (False, True):
+        assert gpu.is_integrated() == runtime.is_integrated
+
+
 @pytest.mark.parametrize("stream", [1, 2])
 def test_the_stream_waits_for_another_one(device, stream):
     gpu, runtime = device

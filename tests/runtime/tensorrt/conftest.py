@@ -29,11 +29,13 @@ def opened(monkeypatch):
         room: int = 1 << 30,
         pycuda: bool = False,
         gpu: int = 0,
+        integrated: bool = False,
         allow_engine_code: bool = False,
         **trt: Any,
     ) -> World:
         engine = bundle.manifest.engines[name]
         cuda = MemoryRuntime(room, count=gpu + 1)
+        cuda.is_integrated = integrated
         cuda.cudaSetDevice(gpu)
         fake = MemoryTensorRT(cuda, engine.profiles or (engine.sizes,), **trt)
         package = name.replace("-", "_")

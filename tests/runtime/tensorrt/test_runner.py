@@ -200,6 +200,47 @@ def test_too_little_memory_for_the_usual_size_is_an_error_at_opening(opened, tin
     assert not opened.last.cuda.leaked
 
 
+@pytest.mark.parametrize("pycuda", [False, True])
+def test_the_memory_that_is_needed_bounds_what_a_run_takes(opened, tiny_bundle, pycuda):
+    world = opened(with_engine(tiny_bundle), pycuda=pycuda)
+    before = world.runner.memory_available()
+    needed = world.runner.memory_needed((160, 128), 2)
+    held = sum(map(len, world.cuda.memory.values()))
+    world.check(*inputs(2, 160, 128))
+    taken = sum(map(len, world.cuda.memory.values()))
+    assert before == world.cuda.room - held
+    assert taken <= needed <= 1.5 * taken  # the margin of the estimate
+    assert world.runner.memory_needed((4096, 4096)) == 0  # a size that the engine does not take
+    most = world.runner.memory_needed((256, 256), 2)
+    assert most == 10 * 2 * 256 * 256 * 4 + 2 * SCRATCH * 256 * 256  # no margin above the profile's own memory
+    world.runner.close()
+    assert (world.runner.memory_available(), world.runner.memory_needed((64, 64))) == (None, 0)
+
+
+def test_a_jetson_counts_the_hosts_memory_and_both_copies_of_a_tensor(opened, tiny_bundle, monkeypatch):
+    plain = opened(with_engine(tiny_bundle)).runner.memory_needed((64, 64))
+    runner = opened(with_engine(tiny_bundle), integrated=True).runner
+    monkeypatch.setattr("glama_deploy.memory.available", lambda: 12345)
+    assert runner.memory_available() == 12345
+    assert runner.memory_needed((64, 64)) - plain == 10 * 64 * 64 * 4
+
+
+def test_a_gpu_that_is_full_gets_tiles_instead_of_an_error(opened, tiny_bundle, caplog):
+    world = opened(with_engine(tiny_bundle))
+    inpainter = Inpainter(world.runner, NetworkConfig(ngf=8))
+    rng = np.random.default_rng(0)
+    photo, hole = rng.integers(0, 256, (256, 256, 3), np.uint8), np.ones((256, 256), bool)
+    beside = 40 * 256 * 256  # bytes of the picture that tiles are blended in
+    free = world.runner.memory_needed((160, 160)) + beside
+    assert world.runner.memory_needed((256, 256)) > free
+    world.cuda.room = sum(map(len, world.cuda.memory.values())) + free
+    with pytest.raises(ImageError, match=r"the image is 256x256 and needs about \d.* GB.* are free; scale"):
+        inpainter(photo, hole, region="full")
+    out = inpainter(photo, hole)
+    assert out.shape == photo.shape
+    assert "by tiles" in caplog.text
+
+
 def test_an_image_outside_the_profile_names_the_range_and_the_command(memory_world, photo, hole):
     inpainter = Inpainter(memory_world.runner, NetworkConfig(ngf=8))
     out = inpainter(photo, hole)
