@@ -20,7 +20,6 @@ from glama_deploy.runtime.base import DeviceKind
 MakeSettings = Callable[[Bundle, Precision, SizeRange], dict[str, str]]
 
 _INSTALL_GPU = "pip uninstall --yes onnxruntime, then pip install onnxruntime-gpu"
-_NO_CUDA = "no NVIDIA driver, or CUDA's libraries are missing (pip install 'onnxruntime-gpu[cuda,cudnn]')"
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,6 @@ class ProviderRecord:
         graph_precisions: The precisions, besides fp32, of the graphs that the provider runs, the preferred one first.
         make_settings: Makes the provider's options.
         install_remedy: How to install an ONNX Runtime that has the provider.
-        why_not_started: Why the provider may not start where it is installed, and what to do.
         needs_cuda: Whether CUDA's libraries are loaded before the session is opened.
         has_profile: Whether the provider builds an engine for a range of sizes, which then bounds the sizes.
         library: A part of the file name of the library that ONNX Runtime loads the provider from, in its folder `capi`;
@@ -51,7 +49,6 @@ class ProviderRecord:
     graph_precisions: tuple[Precision, ...]
     make_settings: MakeSettings
     install_remedy: str
-    why_not_started: str = ""
     needs_cuda: bool = False
     has_profile: bool = False
     library: str = ""
@@ -129,7 +126,6 @@ PROVIDERS: dict[str, ProviderRecord] = {
             graph_precisions=("fp16",),
             make_settings=_make_cuda_settings,
             install_remedy=_INSTALL_GPU,
-            why_not_started=_NO_CUDA,
             needs_cuda=True,
             library="onnxruntime_providers_cuda",
         ),
@@ -141,7 +137,6 @@ PROVIDERS: dict[str, ProviderRecord] = {
             graph_precisions=("fp16", "bf16"),
             make_settings=_make_tensorrt_settings,
             install_remedy=_INSTALL_GPU,
-            why_not_started=_NO_CUDA,
             needs_cuda=True,
             library="onnxruntime_providers_tensorrt",
             has_profile=True,
@@ -155,7 +150,6 @@ PROVIDERS: dict[str, ProviderRecord] = {
             graph_precisions=("fp16", "bf16"),
             make_settings=_make_rtx_settings,
             install_remedy="pip install onnxruntime-ep-nv-tensorrt-rtx",
-            why_not_started=_NO_CUDA,
             has_profile=True,
             plugin_package="onnxruntime_ep_nv_tensorrt_rtx",
         ),

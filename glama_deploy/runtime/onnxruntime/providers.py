@@ -18,6 +18,7 @@ import numpy as np
 from glama_deploy.bundle import DEFAULT_PROFILE, Bundle, Precision, SizeRange
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.base import installed, require
+from glama_deploy.runtime.onnxruntime import libraries
 from glama_deploy.runtime.onnxruntime.provider_records import PROVIDERS, ProviderRecord
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
 
@@ -205,7 +206,8 @@ def open_session(bundle: Bundle, provider: ProviderRecord, precision: str, threa
     """
     onnxruntime = require_onnxruntime()
     if not has_provider(provider):
-        raise EngineError(f"this ONNX Runtime has no {provider.label} provider; {provider.install_remedy}")
+        remedy = libraries.explain_install(provider)
+        raise EngineError(f"this ONNX Runtime has no {provider.label} provider; {remedy}")
     chosen = _choose_precision(bundle, provider, precision)
     path = bundle.graph(chosen)
     options = _make_options(onnxruntime, threads)
@@ -215,6 +217,7 @@ def open_session(bundle: Bundle, provider: ProviderRecord, precision: str, threa
     sizes = _find_sizes(bundle, provider)
     if provider.needs_cuda:
         _prepare_cuda(onnxruntime)
+        libraries.preload_tensorrt(provider)
     weights: dict[str, np.ndarray] = {}
     try:
         if provider.plugin_package:
@@ -232,7 +235,8 @@ def open_session(bundle: Bundle, provider: ProviderRecord, precision: str, threa
         raise EngineError(f"ONNX Runtime cannot open {path}: {first_line(error, MAX_ENGINE_LINE)}") from error
     if provider.ort_name not in session.get_providers():
         raise EngineError(
-            f"ONNX Runtime has a {provider.label} provider but it does not start here: {provider.why_not_started}"
+            f"ONNX Runtime has a {provider.label} provider but it does not start here: "
+            f"{libraries.explain_failure(provider)}"
         )
     return Session(session, provider, chosen, sizes, weights)
 
