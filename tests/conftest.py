@@ -42,11 +42,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what is marked `gpu` where there is none, and what is marked `without_gpu` where there is one."""
-    missing = _why_no_gpu()
-    name, reason = ("gpu", missing) if missing else ("without_gpu", "there is a GPU here")
+    from glama_deploy.runtime.cuda.driver import find_driver_version
+
+    reasons = {"gpu": _why_no_gpu()}
+    if find_driver_version() is not None:  # also one that is too old for cuda-python
+        reasons["without_gpu"] = "there is an NVIDIA driver here"
     for item in items:
-        if item.get_closest_marker(name):
-            item.add_marker(pytest.mark.skip(reason=reason))
+        for name, reason in reasons.items():
+            if reason and item.get_closest_marker(name):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def _why_no_gpu() -> str:

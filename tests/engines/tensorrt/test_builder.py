@@ -322,6 +322,20 @@ def test_without_a_gpu_the_report_is_of_the_network(onnx_only):
     assert report.seconds > 0
 
 
+@pytest.mark.without_gpu
+def test_without_a_gpu_the_manifest_says_that_the_engine_was_not_run(onnx_only):
+    check = add_engine(onnx_only, "trt-rtx", STATIC).manifest.engines["tensorrt-rtx"].device_check
+    assert not check.measured
+    assert "no NVIDIA driver or GPU here" in check.reason
+
+
+@pytest.mark.gpu
+def test_with_a_gpu_the_engine_is_run_before_it_is_registered(onnx_only):
+    check = add_engine(onnx_only, "trt-rtx", SMALL).manifest.engines["tensorrt-rtx"].device_check
+    assert check.passed
+    assert check.cases == ("64x64", "64x64, batch 2", "128x128", "256x256")
+
+
 @pytest.mark.parametrize("settings", [BuildSettings(), BuildSettings(version_compatible=True)])
 def test_a_finished_engine_is_opened_with_its_settings(tmp_path, monkeypatch, settings):
     class Runtime:
