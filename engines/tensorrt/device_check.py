@@ -88,8 +88,8 @@ def list_corners(profiles: tuple[SizeRange, ...]) -> list[tuple[int, Size]]:
     for profile in profiles:
         low = profile.min
         if below is not None:
-            height, width = (min(side + SIZE_MULTIPLE, high) for side, high in zip(below, profile.max, strict=True))
-            low = (height, width)
+            behind = [min(side + SIZE_MULTIPLE, high) for side, high in zip(below, profile.max, strict=True)]
+            low = max(low[0], behind[0]), max(low[1], behind[1])
         cases = [(1, low), (profile.max_batch or 1, low), (1, profile.opt), (1, profile.max)]
         found.update(dict.fromkeys(cases))
         below = profile.max

@@ -55,7 +55,7 @@ def glama_build(
 
     Without an option, the value of the export is used. --tolerance replaces the tolerance of the export for the
     parity that the export emulated for TensorRT. Exit codes: 0 success; 2 bad input, the bundle is unchanged; 3 built,
-    but beyond the --tolerance; 4 the engine cannot be built on this machine.
+    but beyond the --tolerance; 4 the engine cannot be built on this machine, or computes wrong values on it.
     """
     opened = Bundle.open(bundle)
     asked = opened.manifest.asked

@@ -161,5 +161,7 @@ def test_profiles_are_checked_at_the_sizes_that_the_runtime_gives_them():
     assert list_corners((SMALL,)) == [(1, (64, 64)), (2, (64, 64)), (1, (96, 96))]
     for _, size in list_corners((SMALL, LARGE))[3:]:
         assert tensorrt.find_tightest_profile((SMALL, LARGE), 1, *size) == 1
+    apart = SizeRange(min=(128, 128), opt=(128, 128), max=(256, 256))
+    assert all(size >= (128, 128) for _, size in list_corners((SMALL, apart))[3:])
     static = SizeRange(min=(64, 96), opt=(64, 96), max=(64, 96), max_batch=1)
     assert list_corners((static,)) == [(1, (64, 96))]
