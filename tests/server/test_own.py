@@ -230,6 +230,10 @@ def test_the_reference_lists_every_path_and_loads_nothing_from_elsewhere(running
     paths = running.client.get("/openapi.json").json()["paths"]
     assert {"/v1/inpaint", "/v1/batch", "/v1/model", "/v1/info", "/v1/requests/{name}", "/v1/events"} <= set(paths)
     page = running.client.get("/docs").text
+    assert page.count("Fill the missing pixels of a picture.") == 1
+    style = running.client.get("/docs.css")
+    assert style.headers["content-type"].startswith("text/css")
+    assert 'href="/docs.css"' in page
     assert all(f"<code>{method.upper()} {path}</code>" in page for path in paths for method in paths[path])
     assert "<script" not in page
     assert "//" not in page.replace("<!doctype html>", "")

@@ -20,7 +20,8 @@ _OPTIONS: dict[str, Any] = {
         "type": "integer",
         "minimum": 1,
         "maximum": 100,
-        "description": "Of a JPEG or WebP. Without it a JPEG has 95, and a WebP is lossless.",
+        "description": "Of a JPEG or WebP. Without it, a JPEG is as fine as a JPEG that was sent (else 95), and a "
+        "WebP is lossless.",
     },
     "id": {
         "type": "string",

@@ -224,7 +224,11 @@ function setUpKeys(app, commands, run) {
     app.tools.isSpaceDown = false;
     app.tools.updateCursor();
   });
-  addEventListener("pointerdown", (event) => event.target.closest(".menu") || closeMenus());
+  const closeOutside = (event) => {
+    if (event.target.closest(".menu") || !closeMenus()) return;
+    if (event.target.id === "canvas") event.stopPropagation(); // the click closes a menu, and paints nothing
+  };
+  addEventListener("pointerdown", closeOutside, { capture: true });
 }
 
 function closeMenus() {

@@ -165,6 +165,19 @@ def test_a_file_named_mask_is_a_picture_where_no_picture_is_its_own(screen, pict
     screen.page.locator("#strip li").nth(2).wait_for()
 
 
+def test_a_click_that_closes_a_menu_paints_nothing(screen, picture):
+    screen.open(picture)
+    menu = screen.page.locator("details.menu").first
+    menu.locator("summary").click()
+    expect(menu).to_have_attribute("open", "")
+    screen.page.mouse.click(*screen.at(200, 120))
+    expect(menu).not_to_have_attribute("open", "")
+    expect(screen.page.locator("section.fill [data-command=fill]")).to_be_disabled()  # no pixel is missing
+    screen.page.locator("#auto").uncheck()
+    screen.page.mouse.click(*screen.at(200, 120))
+    expect(screen.page.locator("section.fill [data-command=fill]")).to_be_enabled()
+
+
 def test_a_click_before_the_script_has_run_is_not_lost(screen):
     slow = "await new Promise((resume) => setTimeout(resume, 500));\n" + (PAGE / "main.js").read_text(encoding="utf-8")
     screen.page.route("**/page/main.js", lambda route: route.fulfill(body=slow, content_type="text/javascript"))
