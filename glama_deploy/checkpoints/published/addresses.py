@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Sequence
 from urllib.parse import quote, urlsplit
 
@@ -23,6 +24,9 @@ OFFLINE_VARIABLES = ("GLAMA_OFFLINE", "HF_HUB_OFFLINE")
 _YES = frozenset(("1", "on", "yes", "true"))
 
 _HUB = "https://huggingface.co"
+
+#: The user name and password of an address, which no message shows.
+_USER = re.compile(r"//[^/?#]*@")
 
 
 def find_offline_variable() -> str | None:
@@ -47,10 +51,11 @@ def check_address(url: str, subject: str = "") -> None:
     Raises:
         DownloadError: The address is damaged, contains a password, or is neither https nor of this machine.
     """
-    shown = f"{subject}{excerpt(url, 200)}"
+    shown = f"{subject}{excerpt(_USER.sub('//…@', url), 200)}"
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
+        (host or "").encode("idna")  # as the connection does: a part of the name may be empty or too long
     except ValueError as error:
         raise DownloadError(f"{shown} is not a web address ({error}); https://HOST/FILE is expected") from error
     if parts.username is not None or parts.password is not None:
@@ -96,6 +101,18 @@ def find_host(url: str) -> str:
         Such as `github.com` or `127.0.0.1:8000`.
     """
     return urlsplit(url).netloc
+
+
+def is_on_this_machine(url: str) -> bool:
+    """Tell whether an address is of this machine.
+
+    Args:
+        url: A checked address.
+
+    Returns:
+        True for `localhost` and for addresses of the loopback interface.
+    """
+    return _is_loopback(urlsplit(url).hostname or "")
 
 
 def _is_loopback(host: str) -> bool:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from urllib.parse import unquote, urldefrag, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from glama_deploy.checkpoints.published import hub
 from glama_deploy.checkpoints.published.addresses import check_address
@@ -150,7 +150,7 @@ def _parse_address(text: str) -> RemoteFile | HubFile:
             f"{excerpt(text, 200)} has the scheme {excerpt(scheme, 20)}; a path, a name that glama-models list shows, "
             "hf://OWNER/REPO/FILE, or https://HOST/FILE#sha256=HASH is expected"
         )
-    url, fragment = urldefrag(text)
+    url, _, fragment = text.partition("#")
     check_address(url)
     match = _HASH.fullmatch(fragment)
     if match is None:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import glama_deploy
-from glama_deploy.checkpoints.published.addresses import check_address
+from glama_deploy.checkpoints.published.addresses import check_address, find_host, is_on_this_machine
 from glama_deploy.errors import DownloadError
 from glama_deploy.io.files import write_error
 from glama_deploy.text.excerpts import excerpt, first_line
@@ -208,6 +208,29 @@ def _open(url: str, headers: dict[str, str], timeout: float) -> Iterator[tuple[I
 class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follow redirects to addresses that are allowed."""
 
+    def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        """Follow a redirect.
+
+        Args:
+            req: the request.
+            fp: the answer.
+            code: the status.
+            msg: the reason.
+            headers: the answer's headers.
+
+        Returns:
+            The answer of the new address.
+
+        Raises:
+            AddressFailedError: the new address is damaged or not allowed.
+        """
+        try:
+            return super().http_error_302(req, fp, code, msg, headers)
+        except ValueError as error:  # urllib reads the new address before redirect_request
+            raise AddressFailedError(f"the answer leads to a damaged address ({first_line(error, 120)})") from error
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
+
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         """Return the next request.
 
@@ -229,6 +252,8 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
             check_address(newurl)
         except DownloadError as error:
             raise AddressFailedError(f"the answer leads elsewhere: {error}") from error
+        if is_on_this_machine(newurl) and not is_on_this_machine(req.full_url):
+            raise AddressFailedError(f"the answer leads to this machine ({find_host(newurl)}), which is not allowed")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

@@ -6,11 +6,13 @@ import email.utils
 import os
 import threading
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 from fakes.model_host import Answer
+from glama_deploy.checkpoints.published import transfer
 from glama_deploy.checkpoints.published.transfer import AddressFailedError, Patience, Transfer, download
 from glama_deploy.errors import GlamaError
 
@@ -200,6 +202,21 @@ def test_a_redirect_to_an_address_that_is_not_allowed_is_refused(host, part, tar
     with pytest.raises(AddressFailedError, match=r"leads elsewhere|is not allo"):
         download(f"{host.url}/from", Transfer(part))
     assert not part.exists()
+
+
+@pytest.mark.parametrize("target", ["https://[models/x.pt", "https://models..example.org/x.pt"])
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_to_a_damaged_address_is_an_address_that_fails(host, part, target, status):
+    host.script["/from"] = [Answer(status=status, headers={"Location": target})]
+    with pytest.raises(AddressFailedError, match=r"leads (elsewhere|to a damaged address)"):
+        download(f"{host.url}/from", Transfer(part))
+
+
+@pytest.mark.parametrize("target", ["http://127.0.0.1:80/x.pt", "https://localhost/x.pt", "http://[::1]/x.pt"])
+def test_another_host_cannot_lead_to_a_server_of_this_machine(target):
+    request = urllib.request.Request("https://models.example.org/x.pt")
+    with pytest.raises(AddressFailedError, match="the answer leads to this machine"):
+        transfer._Redirects().redirect_request(request, None, 302, "Found", {}, target)
 
 
 def test_a_circle_of_redirects_ends(host, part):
