@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import quote
 
 from glama_deploy.checkpoints.published import addresses
 from glama_deploy.errors import DownloadError
@@ -39,7 +40,8 @@ class HubFile:
     @property
     def subject(self) -> str:
         """The address that users write."""
-        return f"hf://{self.repository}{'' if self.revision == 'main' else f'@{self.revision}'}/{self.file}"
+        revision = "" if self.revision == "main" else f"@{quote(self.revision, safe='')}"
+        return f"hf://{self.repository}{revision}/{self.file}"
 
 
 def find(remote: HubFile) -> Path | None:

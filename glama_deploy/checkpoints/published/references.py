@@ -32,6 +32,9 @@ _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 
 _HUB_FILE = re.compile(r"hf://([\w.-]+/[\w.-]+)(?:@([^@/]+))?/([^@#?]+)")
 
+#: Parts of a path that do not name a file or folder in a repository.
+_NO_PATH_PARTS = frozenset(("", ".", ".."))
+
 _HASH = re.compile(r"sha256=([0-9a-fA-F]{64})")
 
 
@@ -138,13 +141,27 @@ def _suggest(text: str) -> str:
     return f"is {near} meant? " if near else ""
 
 
+def _parse_hub_address(text: str) -> HubFile:
+    """Read an address of the Hub. Parts such as `..`, which lead out of huggingface_hub's cache, are refused."""
+    match = _HUB_FILE.fullmatch(text)
+    revision = unquote(match[2] or "main") if match else ""
+    if (
+        match is None
+        or not _NO_PATH_PARTS.isdisjoint([*revision.split("/"), *match[3].split("/")])
+        or not f"{revision}{match[3]}".isprintable()
+        or "\\" in f"{revision}{match[3]}"
+    ):
+        raise DownloadError(
+            f"{excerpt(text, 200)} is not hf://OWNER/REPO/FILE or hf://OWNER/REPO@REVISION/FILE (a / in REVISION is "
+            "written %2F)"
+        )
+    return HubFile(match[1], revision, match[3])
+
+
 def _parse_address(text: str) -> RemoteFile | HubFile:
     scheme = text.partition("://")[0].lower()
     if scheme == "hf":
-        match = _HUB_FILE.fullmatch(text)
-        if match is None or ".." in match[3].split("/"):
-            raise DownloadError(f"{excerpt(text, 200)} is not hf://OWNER/REPO/FILE or hf://OWNER/REPO@REVISION/FILE")
-        return HubFile(match[1], match[2] or "main", match[3])
+        return _parse_hub_address(text)
     if scheme not in ("http", "https"):
         raise DownloadError(
             f"{excerpt(text, 200)} has the scheme {excerpt(scheme, 20)}; a path, a name that glama-models list shows, "

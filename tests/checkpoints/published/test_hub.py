@@ -38,6 +38,12 @@ def test_a_revision_is_part_of_the_address(hub, content):
     assert Path(locate("hf://owner/repo@v2/x.pt")).read_bytes() == content[::-1]
 
 
+def test_a_slash_in_a_revision_is_written_as_in_an_address(hub, content, caplog):
+    hub.files["/owner/repo/resolve/refs%2Fpr%2F1/x.pt"] = content
+    assert Path(locate("hf://owner/repo@refs%2Fpr%2F1/x.pt")).read_bytes() == content
+    assert caplog.messages == [f"downloading hf://owner/repo@refs%2Fpr%2F1/x.pt from {hub.url}"]
+
+
 def test_a_damaged_file_in_the_cache_of_the_hub_is_refused(hub):
     blob = Path(locate("hf://owner/repo/folder/x.pt")).resolve()
     blob.write_bytes(b"damaged")

@@ -82,6 +82,13 @@ def test_an_unknown_name_is_told_with_the_near_one(name, near):
         ("s3://bucket/x.pt", "has the scheme s3; a path"),
         ("hf://owner/x.pt", "is not hf://OWNER/REPO/FILE"),
         ("hf://owner/repo/../x.pt", "is not hf://OWNER/REPO/FILE"),
+        ("hf://owner/repo//etc/x.pt", "is not hf://OWNER/REPO/FILE"),
+        ("hf://owner/repo/./x.pt", "is not hf://OWNER/REPO/FILE"),
+        ("hf://owner/repo/x.pt/", "is not hf://OWNER/REPO/FILE"),
+        ("hf://owner/repo/..\\x.pt", "is not hf://OWNER/REPO/FILE"),
+        ("hf://owner/repo/x\n.pt", "is not hf://OWNER/REPO/FILE"),
+        ("hf://owner/repo@../x.pt", "(a / in REVISION is written %2F)"),
+        ("hf://owner/repo@..%2F..%2Fx/x.pt", "is not hf://OWNER/REPO/FILE"),
     ],
 )
 def test_an_address_that_is_not_supported_is_one_line(address, says, own_cache):
