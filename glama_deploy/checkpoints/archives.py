@@ -7,10 +7,11 @@ without such paths get a temporary folder.
 
 from __future__ import annotations
 
+import logging
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -21,11 +22,16 @@ from glama_deploy.errors import CheckpointError
 from glama_deploy.io.files import write_error
 from glama_deploy.text.excerpts import excerpt
 
+log = logging.getLogger("glama_deploy")
+
 #: Largest checkpoint in an archive. LaMa's with 18 blocks has 0.4 GB, with the states of its optimizers 1.2 GB.
 MAX_UNPACKED_BYTES = 4 << 30
 
-#: The checkpoint of a LaMa model folder, and its config.
-_BEST, _CONFIG = "models/best.ckpt", "config.yaml"
+#: Largest config that is unpacked. The reader of configs takes less.
+_MAX_CONFIG_BYTES = 1 << 20
+
+#: The checkpoint of a LaMa model folder, the one of a training that was stopped, and the config.
+_BEST, _LAST, _CONFIG = "models/best.ckpt", "models/last.ckpt", "config.yaml"
 
 #: Suffixes of checkpoints that lie in an archive without a LaMa model folder.
 _SUFFIXES = frozenset((".ckpt", ".pt", ".pth", ".safetensors"))
@@ -59,7 +65,8 @@ def find_member(path: Path) -> Member | None:
         The checkpoint. None for an archive of torch itself, and for an archive without a checkpoint.
 
     Raises:
-        CheckpointError: The archive is damaged, contains several checkpoints, or a LaMa model folder without a config.
+        CheckpointError: The archive is damaged, contains several checkpoints, a LaMa model folder without a config, or
+            a config in another place than a LaMa model folder has it.
     """
     with report_damage(path), zipfile.ZipFile(path) as archive:
         names = archive.namelist()
@@ -67,9 +74,10 @@ def find_member(path: Path) -> Member | None:
         return None
     if len(set(names)) < len(names):  # of two entries with one name, readers choose different ones
         raise CheckpointError(f"{path} has two entries of one name; unpack the archive and give the checkpoint")
-    folders = [name.removesuffix(_BEST) for name in names if name == _BEST or name.endswith(f"/{_BEST}")]
-    found = [f"{folder}{_BEST}" for folder in folders]
-    found += [name for name in names if _is_checkpoint(name) and not name.startswith(_list_model_folders(folders))]
+    folders = _find_model_folders(names)
+    inside = tuple(f"{folder}models/" for folder in folders)  # of these folders, one checkpoint each is read
+    found = list(folders.values())
+    found += [name for name in names if _is_checkpoint(name) and not name.startswith(inside)]
     if len(found) > 1:
         shown = ", ".join(excerpt(name) for name in sorted(found)[:_MAX_SHOWN_NAMES])
         more = ", …" if len(found) > _MAX_SHOWN_NAMES else ""
@@ -78,13 +86,16 @@ def find_member(path: Path) -> Member | None:
         )
     if not found:
         return None
+    config = f"{next(iter(folders), '')}{_CONFIG}"
     if not folders:
+        _check_without_config(path, names, found[0])
         return Member(found[0])
-    config = f"{folders[0]}{_CONFIG}"
     if config not in names:
         raise CheckpointError(
             f"{path} has {excerpt(found[0])} without {excerpt(config)}; an archive of a LaMa model folder is expected"
         )
+    if found[0].endswith(_LAST):
+        log.warning("%s has no %s; reading %s", path, _BEST, excerpt(found[0]))
     return Member(found[0], config)
 
 
@@ -100,7 +111,7 @@ def unpack(path: Path, name: str) -> Iterator[Path]:
         A path of the unpacked entry.
 
     Raises:
-        CheckpointError: The entry is damaged, encrypted, or larger than `MAX_UNPACKED_BYTES`.
+        CheckpointError: The entry is damaged, encrypted, or larger than `MAX_UNPACKED_BYTES` (a config: 1 MiB).
         GlamaError: The temporary folder has no room.
     """
     with tempfile.TemporaryFile() as file:
@@ -144,9 +155,29 @@ def _is_checkpoint(name: str) -> bool:
     return path.suffix.lower() in _SUFFIXES and not path.name.startswith("._")
 
 
-def _list_model_folders(folders: list[str]) -> tuple[str, ...]:
-    """Return the folders `models/` of LaMa model folders. Only `best.ckpt` in them is read."""
-    return tuple(f"{folder}models/" for folder in folders)
+def _find_model_folders(names: Sequence[str]) -> dict[str, str]:
+    """Return the checkpoint of each LaMa model folder: as in a folder on the disk, the best one or else the last one.
+
+    A `last.ckpt` without a config is a file of parameters like any other.
+    """
+    found: dict[str, str] = {}
+    for wanted in (_LAST, _BEST):
+        for name in names:
+            folder = name.removesuffix(wanted)
+            is_there = folder != name and (folder == "" or folder.endswith("/"))
+            if is_there and (wanted == _BEST or f"{folder}{_CONFIG}" in names):
+                found[folder] = name
+    return found
+
+
+def _check_without_config(path: Path, names: Sequence[str], weights: str) -> None:
+    """Raise CheckpointError for a config that would not be read, because its place is not that of a LaMa folder."""
+    for name in names:
+        if PurePosixPath(name).name == _CONFIG:
+            raise CheckpointError(
+                f"{path} has {excerpt(weights)} and {excerpt(name)}, which are not in the places of a LaMa model "
+                f"folder ({_CONFIG} and {_BEST}); unpack the archive and arrange the files so, or give the checkpoint"
+            )
 
 
 def _copy(path: Path, name: str, file: IO[bytes]) -> None:
@@ -155,10 +186,9 @@ def _copy(path: Path, name: str, file: IO[bytes]) -> None:
         entry = archive.getinfo(name)
         if entry.flag_bits & 1:
             raise CheckpointError(f"{path}: {excerpt(name)} is encrypted; unpack the archive and give the checkpoint")
-        if entry.file_size > MAX_UNPACKED_BYTES:
-            raise CheckpointError(
-                f"{path}: {excerpt(name)} has {entry.file_size} bytes; a checkpoint has at most {MAX_UNPACKED_BYTES}"
-            )
+        most = _MAX_CONFIG_BYTES if PurePosixPath(name).name == _CONFIG else MAX_UNPACKED_BYTES
+        if entry.file_size > most:
+            raise CheckpointError(f"{path}: {excerpt(name)} has {entry.file_size} bytes; at most {most} are expected")
         with archive.open(entry) as source:
             while chunk := source.read(_CHUNK_BYTES):
                 _write(file, chunk)

@@ -62,6 +62,22 @@ def test_an_archive_of_a_lama_folder_is_read_as_the_folder(tmp_path, temporary, 
     assert list(temporary.iterdir()) == []
 
 
+def test_an_archive_of_a_stopped_training_is_read_with_its_config(tmp_path, folder, caplog):
+    """A tanh is only told by the config: without the config the checkpoint would be read as if it had a sigmoid."""
+    config = folder[CONFIG].replace(b"add_out_act: sigmoid", b"add_out_act: tanh")
+    assert config != folder[CONFIG]
+    last = BEST.replace("best", "last")
+    path = pack(tmp_path / "x.zip", {CONFIG: config, last: folder[BEST]})
+    read = formats.read(path)
+    assert (read.kind, read.config.activation) == ("LaMa folder", "tanh")
+    assert f"{path} has no models/best.ckpt; reading {last}" in caplog.text
+
+
+def test_a_last_checkpoint_without_a_config_is_a_file_of_parameters(tmp_path, folder):
+    path = pack(tmp_path / "x.zip", {"models/last.ckpt": folder[BEST]})
+    assert formats.read(path).kind == "bare parameters"
+
+
 def test_an_archive_is_exported_once_and_fills_as_the_folder_does(tmp_path, lama_small, folder, photo, hole):
     path = pack(tmp_path / "big-lama.zip", folder)
     expected = glama_deploy.load(lama_small, "onnxruntime")(photo, hole)
@@ -133,6 +149,19 @@ def test_a_lama_folder_without_its_config_is_refused(tmp_path):
     assert f"PATH has {BEST} without {CONFIG}" in refuse(pack(tmp_path / "x.zip", {BEST: b"x"}))
 
 
+@pytest.mark.parametrize("config", ["config.yaml", "big-lama/config.yaml", "configs/config.yaml"])
+def test_a_config_that_would_not_be_read_is_refused(tmp_path, folder, config):
+    path = pack(tmp_path / "x.zip", {"big-lama/best.ckpt": folder[BEST], config: folder[CONFIG]})
+    assert f"PATH has big-lama/best.ckpt and {config}, which are not in the places of a LaMa model folder" in refuse(
+        path
+    )
+
+
+def test_a_config_without_end_is_refused_before_it_is_unpacked(tmp_path, folder):
+    path = pack(tmp_path / "x.zip", folder | {CONFIG: b"a: b\n" * 300_000})
+    assert refuse(path) == f"PATH: {CONFIG} has 1500000 bytes; at most 1048576 are expected"
+
+
 def test_messages_name_the_entry_of_the_archive(tmp_path, folder):
     assert refuse(pack(tmp_path / "x.zip", folder | {BEST: b""})) == (
         f"PATH: {BEST} is empty (0 bytes); fetch or save the file again"
@@ -175,7 +204,7 @@ def test_an_encrypted_entry_is_refused(tmp_path, folder):
 
 def test_an_entry_that_is_too_large_is_refused_before_it_is_unpacked(tmp_path, folder, monkeypatch):
     monkeypatch.setattr(archives, "MAX_UNPACKED_BYTES", 1000)
-    assert f"PATH: {BEST} has {len(folder[BEST])} bytes; a checkpoint has at most 1000" in refuse(
+    assert f"PATH: {BEST} has {len(folder[BEST])} bytes; at most 1000 are expected" in refuse(
         pack(tmp_path / "x.zip", folder)
     )
 
