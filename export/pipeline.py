@@ -72,7 +72,8 @@ class Request:
         tolerances: Bounds of parity that replace the catalogue's, by precision. The bound of int8 is also the aim of
             its calibration.
         options: The options of the TensorRT builders.
-        weights_key: The generator of a checkpoint with several. None: the running average.
+        weights_key: The generator of a checkpoint with several. None: the running average; of LaMa's trainer, the
+            generator.
         predicted: Whether the graph has the output `predicted`, the network's own output.
         parity: Whether parity is measured.
         overwrite: Whether a bundle at `out` is replaced.

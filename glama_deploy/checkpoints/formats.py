@@ -98,7 +98,7 @@ def read(path: str | Path, weights_key: str | None = None) -> Checkpoint:
     Args:
         path: A file, a LaMa model folder, or `default` for the embedded network.
         weights_key: The generator of a file with several, such as `generator`. None: the running average, if the file
-            has a generator and its running average.
+            has a generator and its running average (of LaMa's trainer: the generator).
 
     Returns:
         The config and the parameters.

@@ -1,7 +1,9 @@
 """Find the generator among the tensors of a file, and choose one of several.
 
 A file of a training run often has a generator and the running average of its parameters, which gives better pictures.
-The running average is taken unless the caller chooses.
+The running average is taken unless the caller chooses. Of LaMa's trainer, the generator is taken, as by
+LaMa's `predict.py`: that trainer averages the parameters only. The average keeps the statistics of batch norms that the
+generator had after the first steps.
 """
 
 from __future__ import annotations
@@ -21,6 +23,9 @@ log = logging.getLogger("glama_deploy")
 #: Words in the name of a running average: LaMa writes `generator_average`, other trainers `ema`, `params_ema`,
 #: `ema_model`, `model_ema`, `averaged_model` or `swa_model`.
 _AVERAGE_WORDS = re.compile(r"(?:^|[._])(?:average|averaged|avg|ema|swa)(?:[._]|$)", re.IGNORECASE)
+
+#: Ends of the prefixes of a generator and its average in a checkpoint of LaMa's trainer.
+_LAMA_GENERATOR, _LAMA_AVERAGE = "generator.", "generator_average."
 
 #: Prefix of the embeddings of masked positions, which manga-image-translator's network adds behind the stem.
 _MPE = "str_state_dict."
@@ -122,7 +127,7 @@ def _may_compute(name: str, tensor: StoredTensor) -> bool:
 
 
 def _choose(prefixes: set[str], weights_key: str | None) -> str:
-    """Return the prefix of the generator that is asked for, of the only one, or of the running average."""
+    """Return the prefix of the generator that is asked for, of the only one, of the running average, or of LaMa's."""
     if weights_key is not None:
         return _find_key(prefixes, weights_key)
     if len(prefixes) == 1:
@@ -133,13 +138,19 @@ def _choose(prefixes: set[str], weights_key: str | None) -> str:
             f"the file has {len(prefixes)} generators, under {sample(map(_get_key, prefixes))}; choose one with "
             "`weights_key=NAME`, or save the parameters of only one"
         )
-    (other,) = prefixes - set(averages)
+    (average,) = averages
+    (own,) = prefixes - {average}
+    is_lamas = own.endswith(_LAMA_GENERATOR) and average == f"{own.removesuffix(_LAMA_GENERATOR)}{_LAMA_AVERAGE}"
+    chosen, other, name = (own, average, "generator, as LaMa does") if is_lamas else (average, own, "average")
     log.warning(
-        "the file has a generator, %s, and its running average, %s; reading the average (`weights_key=%s` reads the "
-        "other one)",
-        *map(_get_key, (other, averages[0], other)),
+        "the file has a generator, %s, and its running average, %s; reading the %s (`weights_key=%s` reads the other "
+        "one)",
+        _get_key(own),
+        _get_key(average),
+        name,
+        _get_key(other),
     )
-    return averages[0]
+    return chosen
 
 
 def _find_key(prefixes: Iterable[str], key: str) -> str:

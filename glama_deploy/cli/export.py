@@ -48,7 +48,7 @@ def glama_export(
         option(
             "--weights-key",
             help="Which generator of a checkpoint with several, such as generator or generator_average. By default the "
-            "running average.",
+            "running average; of LaMa's trainer, the generator.",
             metavar="NAME",
         ),
     ] = None,

@@ -369,11 +369,6 @@ def test_several_generators_are_named_and_none_is_taken(tmp_path, state, build: 
 @pytest.mark.parametrize(
     ("build", "average", "other"),
     [
-        (
-            lambda own, mean: prefixed(own, "generator.") | prefixed(mean, "generator_average."),
-            "generator_average",
-            "generator",
-        ),
         (lambda own, mean: {"generator": own, "generator_ema": mean}, "generator_ema", "generator"),
         (lambda own, mean: {"params_ema": mean, "params": own}, "params_ema", "params"),
         (lambda own, mean: {"state_dict": own, "state_dict_ema": mean}, "state_dict_ema", "state_dict"),
@@ -398,6 +393,21 @@ def test_a_running_average_is_taken_before_its_generator(tmp_path, state, caplog
             np.testing.assert_array_equal(found.weights[name], values.numpy())
     (said,) = [record.getMessage() for record in caplog.records]
     assert f"its running average, {average}; reading the average (`weights_key={other}`" in said
+
+
+@pytest.mark.parametrize("prefix", ["", "state_dict."])
+def test_of_lamas_trainer_the_generator_is_taken(tmp_path, state, caplog, prefix):
+    """LaMa's predict.py reads `generator`. The average has batch norms of the first steps (trainers/base.py)."""
+    early = {name: values * 0 if ".running_mean" in name else values + 1 for name, values in state.items()}
+    names = prefixed(state, f"{prefix}generator.") | prefixed(early, f"{prefix}generator_average.")
+    torch.save(names, tmp_path / "x.pt")
+    found = formats.read(tmp_path / "x.pt")
+    assert found.weights_key == f"{prefix}generator"
+    for name, values in found.weights.items():
+        np.testing.assert_array_equal(values, state[name].numpy())
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert f"reading the generator, as LaMa does (`weights_key={prefix}generator_average` reads the other one)" in said
+    assert formats.read(tmp_path / "x.pt", "generator_average").weights_key == f"{prefix}generator_average"
 
 
 def test_a_key_is_given_by_its_last_words_and_an_unknown_one_lists_those_that_are_there(tmp_path, state):
