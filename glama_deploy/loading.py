@@ -71,12 +71,26 @@ def load_model(model: str | Path, backend: str, request: Request) -> Inpainter:
             return Inpainter(runner, bundle.manifest.network)
         if path.is_dir() and not (path / "config.yaml").is_file():
             Bundle.open(path)  # raises an error that names what is wrong
-        if not path.exists():
-            shown = excerpt(str(path), 200)
-            raise CheckpointError(
-                f"no checkpoint at {shown}, and no bundle; give the folder of a bundle, a checkpoint, or 'default'"
-            )
+        check_is_there(path)
         return load_checkpoint(model, backend, request)
+
+
+def check_is_there(path: Path) -> None:
+    """Check that a path exists.
+
+    Args:
+        path: The path of a bundle or checkpoint.
+
+    Raises:
+        CheckpointError: Nothing is at the path.
+        GlamaError: The operating system does not accept the path.
+    """
+    check_path(path)
+    if not path.exists():
+        shown = excerpt(str(path), 200)
+        raise CheckpointError(
+            f"no checkpoint at {shown}, and no bundle; give the folder of a bundle, a checkpoint, or 'default'"
+        )
 
 
 def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpainter:

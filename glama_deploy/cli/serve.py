@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from glama_deploy.catalogue import PRECISIONS, join_names
 from glama_deploy.checkpoints.published.references import find_reference, is_address
+from glama_deploy.checkpoints.published.remote_file import RemoteFile
 from glama_deploy.cli.entry import SIGNAL_EXIT_CODE_BASE, Command, option
 from glama_deploy.cli.output.console import Console
 from glama_deploy.errors import GlamaError
@@ -158,8 +159,26 @@ def _name_models(given: list[str]) -> dict[str, str]:
             raise GlamaError(f"`model` {text} {fault}; give NAME=PATH with a name of its own")
         named[name] = path
     for path in named.values():
-        find_reference(path)  # a wrong name is told before the first model opens
+        _check_model(path)
     return named
+
+
+def _check_model(model: str) -> None:
+    """Check a model before the server listens, without opening the model or a connection.
+
+    Raises:
+        GlamaError: The path or name does not exist, or downloads are forbidden and the model is not here.
+    """
+    from glama_deploy import loading
+
+    reference = find_reference(model)
+    if isinstance(reference, RemoteFile):
+        from glama_deploy.checkpoints.published import storage
+
+        if storage.find_state(reference).name in ("absent", "partial"):
+            storage.check_downloads(reference)
+    elif reference is None and model != "default":
+        loading.check_is_there(Path(model))
 
 
 def _check_token(token: str | None) -> str | None:

@@ -195,10 +195,11 @@ def test_the_address_of_the_page_has_the_token(start):
 
 
 def test_a_model_that_does_not_open_ends_the_server(start, tmp_path):
-    process = start(model=str(tmp_path / "gone"))
+    (tmp_path / "damaged.pt").write_bytes(b"damaged")
+    process = start(model=str(tmp_path / "damaged.pt"))
     assert process.child.wait(600) == 2
     process._rest.join()
-    assert process.said.splitlines()[-1].startswith("glama-serve: no checkpoint at")
+    assert "damaged, truncated or not a checkpoint" in process.said.splitlines()[-1]
 
 
 def refuse(capsys: pytest.CaptureFixture[str], *options: str | Path) -> str:
@@ -206,6 +207,17 @@ def refuse(capsys: pytest.CaptureFixture[str], *options: str | Path) -> str:
     assert main.run(["--no-open", *map(str, options)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     return line
+
+
+def test_a_model_that_is_not_there_is_told_before_the_server_listens(capsys, tmp_path, tiny_bundle, monkeypatch):
+    monkeypatch.setenv("GLAMA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    monkeypatch.setenv("GLAMA_OFFLINE", "1")
+    assert "no published model of this name" in refuse(capsys, "--model", "nosuch")
+    assert "big-lama is not on this machine, and GLAMA_OFFLINE=1" in refuse(capsys, "--model", "big-lama")
+    gone = tmp_path / "gone"
+    assert f"no checkpoint at {gone}, and no bundle" in refuse(capsys, "--model", gone)
+    assert f"no checkpoint at {gone}" in refuse(capsys, "--model", f"tiny={tiny_bundle.path}", "--model", f"b={gone}")
 
 
 def test_what_cannot_work_is_refused_in_one_line(capsys, tmp_path):

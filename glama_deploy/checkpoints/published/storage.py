@@ -115,11 +115,7 @@ def pull(remote: RemoteFile, patience: Patience | None = None) -> Path:
     found = find(remote)
     if found is not None:
         return found
-    if variable := addresses.find_offline_variable():
-        raise DownloadError(
-            f"{remote.subject} is not on this machine, and {variable} forbids downloads; unset the variable, or put "
-            f"the file {remote.file} at {remote.path}"
-        )
+    check_downloads(remote)
     urls = addresses.list_addresses(remote.urls, remote.file)
     folder = remote.path.parent
     try:
@@ -140,6 +136,22 @@ def pull(remote: RemoteFile, patience: Patience | None = None) -> Path:
         reason = write_error(Path(error.filename or folder), error)
         raise GlamaError(f"{reason} (GLAMA_CACHE names another folder for the cache)") from error
     return remote.path
+
+
+def check_downloads(remote: RemoteFile) -> None:
+    """Check that a file which is not on this machine may be downloaded.
+
+    Args:
+        remote: The file.
+
+    Raises:
+        DownloadError: An environment variable forbids downloads.
+    """
+    if variable := addresses.find_offline_variable():
+        raise DownloadError(
+            f"{remote.subject} is not on this machine, and {variable} forbids downloads; unset the variable, or put "
+            f"the file {remote.file} at {remote.path}"
+        )
 
 
 def remove_files(remote: RemoteFile) -> int:
