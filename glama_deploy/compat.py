@@ -37,7 +37,7 @@ class SimpleLama:
         """Open the model.
 
         Args:
-            device: `cpu`, `cuda`, or a `torch.device` of one of these. None: a GPU if an engine can use one.
+            device: `cpu`, `cuda`, `cuda:0`, or a `torch.device` of one of these. None: a GPU if an engine can use one.
             region: what the network is shown, as :class:`glama_deploy.Inpainter` takes it.
 
         Raises:
@@ -61,7 +61,7 @@ class SimpleLama:
 
         Args:
             image: RGB, as a PIL image or as uint8 H×W×3.
-            mask: one channel of the image's size, as a PIL image or as an array H×W or H×W×1 of any type. A pixel above
+            mask: one channel of the image's size, as a PIL image or as an array H×W or H×W×1 of numbers. A pixel above
                 0 is missing.
 
         Returns:
@@ -82,9 +82,7 @@ def _open(model: str, device: object) -> Any:
 
     if device is None:
         return glama_deploy.load(model)
-    kind = str(device).partition(":")[0]
-    if kind not in ("cpu", "cuda"):
-        raise EngineError(f"device is {str(device)!r}; expected cpu or cuda")
+    kind = _read_device(device)
     records = [record for record, place in catalogue.auto_order() if place == kind and installed(record.package)]
     backends = [f"{record.backend}:{kind}" if record.providers else record.backend for record in records]
     if installed("torch"):
@@ -98,8 +96,23 @@ def _open(model: str, device: object) -> Any:
             continue
         if inpainter.device == kind:
             return inpainter
-        reasons.append(f"{inpainter.description} does not compute on {kind}")
+        description = inpainter.description
+        inpainter.close()
+        reasons.append(f"{description} does not compute on {kind}")
     raise EngineError("; ".join(dict.fromkeys(reasons)) or f"no engine for {kind} is installed; pip install openvino")
+
+
+def _read_device(device: object) -> str:
+    """Return `cpu` or `cuda`. Raises EngineError for other devices, and for another GPU than the first."""
+    kind, _, index = str(device).partition(":")
+    if kind not in ("cpu", "cuda"):
+        raise EngineError(f"device is {str(device)!r}; expected cpu or cuda")
+    if index not in ("", "0"):
+        raise EngineError(
+            f"device is {str(device)!r}; engines use the first GPU: give cuda, and choose the GPU by the environment "
+            "variable CUDA_VISIBLE_DEVICES"
+        )
+    return kind
 
 
 def _read_image(image: Image.Image | np.ndarray) -> np.ndarray:
@@ -107,6 +120,12 @@ def _read_image(image: Image.Image | np.ndarray) -> np.ndarray:
         if image.mode != "RGB":
             raise ImageError(f'the image has the mode {image.mode}; RGB is expected: image.convert("RGB")')
         return np.array(image)
+    if not isinstance(image, np.ndarray):
+        raise ImageError(f"the image is a {type(image).__name__}; a PIL image or a numpy array is expected")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ImageError(
+            f"the image is {image.dtype} of shape {list(image.shape)}; uint8 of shape [H, W, 3] is expected"
+        )
     return image
 
 
@@ -119,4 +138,6 @@ def _read_mask(mask: Image.Image | np.ndarray) -> np.ndarray:
         values = values[:, :, 0]
     if values.ndim != 2:
         raise ImageError(f'the mask has shape {list(values.shape)}; one channel is expected: mask.convert("L")')
+    if values.dtype.kind not in "buif":
+        raise ImageError(f"the mask is {values.dtype}; an array of numbers is expected")
     return values > 0

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from test_torch_free import run
 
+import glama_deploy
 from glama_deploy.checkpoints import formats
 from glama_deploy.compat import SimpleLama
 from glama_deploy.errors import CheckpointError, EngineError, GlamaError, ImageError
@@ -74,13 +75,17 @@ def test_masks_of_every_kind_mean_the_same(model, picture, give):
     [
         (Image.new("RGBA", (64, 64)), np.ones((64, 64)), r"mode RGBA; RGB is expected: image.convert\(\"RGB\"\)"),
         (Image.new("L", (64, 64)), np.ones((64, 64)), "mode L; RGB is expected"),
-        (np.zeros((64, 64, 3), np.float32), np.ones((64, 64)), "the image is float32; uint8"),
+        (np.zeros((64, 64, 3), np.float32), np.ones((64, 64)), "the image is float32 of shape .*; uint8"),
+        (np.zeros((64, 64), np.uint8), np.ones((64, 64)), r"the image is uint8 of shape \[64, 64\]; uint8 of shape"),
+        (np.zeros((64, 64, 4), np.uint8), np.ones((64, 64)), r"shape \[64, 64, 4\]; uint8 of shape \[H, W, 3\]"),
+        ("photo.jpg", np.ones((64, 64)), "the image is a str; a PIL image or a numpy array is expected"),
         (
             np.zeros((64, 64, 3), np.uint8),
             Image.new("RGB", (64, 64)),
             r"one channel is expected: mask.convert\(\"L\"\)",
         ),
         (np.zeros((64, 64, 3), np.uint8), [[1]], "the mask is a list; a PIL image or a numpy array"),
+        (np.zeros((64, 64, 3), np.uint8), np.full((64, 64), "x"), "the mask is <U1; an array of numbers is expected"),
         (np.zeros((64, 64, 3), np.uint8), np.ones((64, 72)), "they must be of one size"),
     ],
 )
@@ -93,6 +98,9 @@ def test_what_the_class_does_not_take_is_an_error_of_one_line(model, image, mask
 def test_a_device_or_model_that_is_not_there_is_an_error_of_one_line(model, monkeypatch, tmp_path):
     with pytest.raises(EngineError, match="device is 'mps'; expected cpu or cuda"):
         SimpleLama("mps")
+    for device in ("cuda:1", torch.device("cuda", 1), "cpu:x"):
+        with pytest.raises(EngineError, match=r"engines use the first GPU: give cuda, .* CUDA_VISIBLE_DEVICES"):
+            SimpleLama(device)
     with pytest.raises(GlamaError, match="`region` is 'some'"):
         SimpleLama(region="some")
     monkeypatch.setenv("LAMA_MODEL", str(tmp_path / "none.pt"))
@@ -110,6 +118,19 @@ def test_a_gpu_that_is_not_there_is_an_error_of_one_line(model):
         SimpleLama("cuda:0")
     assert "cuda" in str(caught.value).lower()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.without_gpu
+def test_an_engine_on_another_device_is_closed(model, monkeypatch):
+    opened = []
+    load = glama_deploy.load
+    monkeypatch.setattr(glama_deploy, "load", lambda *given: opened.append(load(*given)) or opened[-1])
+    with pytest.raises(EngineError, match="does not compute on cuda"):
+        SimpleLama("cuda")
+    assert opened
+    for inpainter in opened:
+        with pytest.raises(GlamaError, match="closed"):
+            inpainter(np.zeros((64, 64, 3), np.uint8), np.ones((64, 64), bool))
 
 
 def test_the_default_is_big_lama_by_name(monkeypatch):
