@@ -135,11 +135,12 @@ class CarveInterface(_PlanarInterface):
 
     def _write_composite(self, filled: str) -> None:
         add, levels = self._graph.add, self._make_levels()
-        image = add("Round", [add("Mul", [IMAGE, levels], f"{COMPOSE}/image_scaled")], f"{COMPOSE}/image_levels")
+        image = add("Mul", [IMAGE, levels], f"{COMPOSE}/image_levels")
         keep = add("Sub", [make_one(self._graph), MASK], f"{COMPOSE}/keep_whole")
         known = add("Mul", [image, keep], f"{COMPOSE}/known")
         missing = add("Mul", [filled, MASK], f"{COMPOSE}/missing")
-        add("Add", [known, missing], CARVE_OUTPUT)
+        composed = add("Add", [known, missing], f"{COMPOSE}/composed")
+        add("Round", [composed], CARVE_OUTPUT)  # a mask between 0 and 1 mixes whole numbers to others
 
 
 class MiganInterface(_PlanarInterface):

@@ -71,6 +71,16 @@ def test_the_output_is_the_inpainters_picture(bundle, tiny, run, height, width):
     assert (found == expected).mean() > 0.999
 
 
+def test_a_mask_with_a_soft_edge_gives_whole_numbers_too(tiny, tmp_path):
+    """A program that scales its mask has values between 0 and 1. Then it cuts the output's fraction off."""
+    made = export(Request(tiny, tmp_path / "bundle", io="carve", parity=False)).bundle
+    feeds = feed("carve", *make_case(64, 96))
+    hard = run_onnxruntime(made.path / "model.onnx", feeds)
+    soft = run_onnxruntime(made.path / "model.onnx", feeds | {"mask": feeds["mask"] * np.float32(0.3)})
+    assert (soft != hard).any()
+    np.testing.assert_array_equal(soft, np.round(soft))
+
+
 @pytest.mark.parametrize(
     ("io", "names", "types"),
     [("carve", ["image", "mask", "output"], [1, 1, 1]), ("migan", ["image", "mask", "result"], [2, 2, 2])],
