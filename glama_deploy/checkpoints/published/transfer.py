@@ -52,6 +52,12 @@ class AddressFailedError(DownloadError):
     """An address that does not give the file. Another one may."""
 
 
+class _UnreachableError(AddressFailedError):
+    """A host that cannot be connected to. After an answer of the host, the same address may succeed after a pause."""
+
+    pause: float | None = None
+
+
 class _BrokenOffError(Exception):
     """A connection that broke off, or a server that is busy. The same address may succeed after a pause.
 
@@ -126,13 +132,16 @@ def download(url: str, transfer: Transfer) -> None:
         GlamaError: The bytes cannot be written.
     """
     patience = transfer.patience
-    failures, restarts = 0, 0
+    failures, restarts, was_reached = 0, 0, False
     while True:
         before = transfer.done
         try:
             _receive(url, transfer)
             return
-        except _BrokenOffError as error:
+        except (_BrokenOffError, _UnreachableError) as error:
+            if isinstance(error, _UnreachableError) and not was_reached:
+                raise
+            was_reached = True
             failures = 1 if transfer.done > before else failures + 1
             restarts += transfer.done < before
             if restarts > _MAX_RESTARTS:
@@ -182,7 +191,7 @@ def _open(url: str, headers: dict[str, str], timeout: float) -> Iterator[tuple[I
     """Send a request; give the answer and its status.
 
     Raises:
-        AddressFailedError: the server cannot be reached, or does not have the file.
+        AddressFailedError: the server cannot be reached (`_UnreachableError`), or does not have the file.
         _BrokenOffError: the connection broke off, or the server is busy.
     """
     agent = f"glama-deploy/{glama_deploy.__version__}"
@@ -200,7 +209,7 @@ def _open(url: str, headers: dict[str, str], timeout: float) -> Iterator[tuple[I
                 raise _BrokenOffError(said, _read_pause(error)) from error
             raise AddressFailedError(said) from error
     except urllib.error.URLError as error:
-        raise AddressFailedError(_describe(error.reason)) from error
+        raise _UnreachableError(_describe(error.reason)) from error
     except (OSError, http.client.HTTPException) as error:  # write errors are a GlamaError already
         raise _BrokenOffError(_describe(error)) from error
 

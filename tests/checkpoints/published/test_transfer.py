@@ -238,6 +238,27 @@ def test_a_server_that_does_not_say_the_size_is_stopped(host, url, part):
     assert not part.exists()
 
 
+#: Leads to the discard port, at which nothing listens: the connection is refused.
+AWAY = Answer(status=302, headers={"Location": "http://127.0.0.1:9/x.pt"})
+
+
+def test_a_host_that_is_away_for_a_moment_is_waited_for(host, url, part, content):
+    host.script["/x.pt"] = [Answer(cut_after=30_000), AWAY, AWAY]
+    download(url, Transfer(part, patience=SOON))
+    assert part.read_bytes() == content
+    assert host.ranges == [None, *["bytes=30000-"] * 3]
+
+
+def test_a_host_that_stays_away_is_given_up_and_the_bytes_stay(host, url, part, monkeypatch):
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    host.script["/x.pt"] = [Answer(cut_after=30_000), *[AWAY] * 20]
+    with pytest.raises(AddressFailedError, match="Connection refused"):
+        download(url, Transfer(part, patience=Patience(first_pause=0.5)))
+    assert pauses == [0.5, 1.0, 2.0, 4.0]
+    assert part.stat().st_size == 30_000
+
+
 def test_a_host_that_nobody_is_at_is_told_at_once(part):
     with pytest.raises(AddressFailedError, match="Connection refused"):
         download("http://127.0.0.1:9/x.pt", Transfer(part))  # nothing listens at the discard port
