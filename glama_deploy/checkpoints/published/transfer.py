@@ -8,8 +8,8 @@ compares the SHA-256.
 
 from __future__ import annotations
 
-import contextlib
 import email.utils
+import errno
 import http.client
 import json
 import logging
@@ -43,6 +43,9 @@ MAX_BYTES = 8 << 30
 
 #: Times that one address may make a download begin again, because the file changes or ranges are not supported.
 _MAX_RESTARTS = 5
+
+#: Errors of a flush of what has nothing to flush, such as a pipe or a device.
+_WITHOUT_FLUSH = frozenset((errno.EINVAL, errno.ENOTSUP))
 
 #: Answers after which the same address may succeed later.
 _BUSY = frozenset((408, 425, 429, 500, 502, 503, 504))
@@ -311,8 +314,11 @@ def _open_part(part: Path, begin: int) -> Iterator[Callable[[bytes], None]]:
 
     with file:
         yield write
-        with contextlib.suppress(OSError):  # a device has nothing to flush
+        try:
             os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno not in _WITHOUT_FLUSH:
+                raise write_error(part, error) from error
 
 
 def _read_mark(transfer: Transfer) -> dict[str, str]:

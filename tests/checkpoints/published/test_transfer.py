@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import errno
 import os
 import threading
 import time
@@ -270,6 +271,17 @@ def test_a_full_disk_is_one_error_and_no_attempt_more(host, url, part):
     with pytest.raises(GlamaError, match=r"cannot write .*x\.pt\.part: no space is left on the disk"):
         download(url, Transfer(part))
     assert len(host.asked) == 1
+
+
+def test_a_disk_that_is_found_full_at_the_flush_is_an_error(url, part, monkeypatch):
+    """Network file systems report a full disk or a quota as late as that."""
+
+    def flush(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", flush)
+    with pytest.raises(GlamaError, match=r"cannot write .*x\.pt\.part: no space is left on the disk"):
+        download(url, Transfer(part))
 
 
 def test_a_mark_that_is_cut_off_counts_as_none(host, url, part, content):
