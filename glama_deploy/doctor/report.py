@@ -24,11 +24,8 @@ _PACKAGES = (
     "glama-deploy",
     "numpy",
     "pillow",
-    "openvino",
-    "onnxruntime",
+    *(record.package.replace("_", "-") for record in catalogue.ENGINES.values()),
     "onnxruntime-gpu",
-    "tensorrt",
-    "tensorrt-rtx",
     "cuda-python",
     "polygraphy",
     "torch",
@@ -48,9 +45,11 @@ _VARIABLES = (
     "ATEN_CPU_CAPABILITY",
 )
 
-#: Modules that a target needs beside the package of its engine, each with the extra that installs it.
+#: Modules that every target needs, each with the extra that installs it.
 _EXPORT_MODULES = {"onnx": "export", "ml_dtypes": "export"}
-_TENSORRT_MODULES = {"polygraphy": "tensorrt"}
+
+#: A module that strongly typed engines need beside their package.
+_TYPED_BUILDER = "polygraphy"
 
 
 class Machine(FrozenModel):
@@ -148,7 +147,9 @@ def _check_targets() -> Iterable[TargetReport]:
     for record in catalogue.ENGINES.values():
         modules = dict(_EXPORT_MODULES)
         if record.builder:
-            modules |= {record.package: record.extra} | (_TENSORRT_MODULES if record.is_strongly_typed else {})
+            modules[record.package] = record.extra
+        if record.is_strongly_typed:
+            modules[_TYPED_BUILDER] = record.extra
         yield _check_target(record.target, modules)
     site = _check_target(catalogue.WEB.target, _EXPORT_MODULES)
     if site.builds and shutil.which("npm") is None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+from glama_deploy.catalogue import auto_order
 from glama_deploy.cli.entry import option
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.inpainting.inpainter import Inpainter
@@ -209,10 +210,15 @@ class IopaintOptions:
 
 
 def _open_on_cpu(open_model: Callable[[str], Inpainter]) -> Inpainter:
-    try:
-        return open_model("openvino")
-    except EngineError:
-        return open_model("onnxruntime:cpu")
+    """Open the first engine of the CPU that opens. Raises EngineError with the reason of the last one."""
+    records = [record for record, device in auto_order() if device == "cpu"]
+    names = [f"{record.backend}:cpu" if "cpu" in record.providers else record.backend for record in records]
+    for name in names[:-1]:
+        try:
+            return open_model(name)
+        except EngineError as error:
+            log.warning("%s", error)
+    return open_model(names[-1])
 
 
 def _read_config(path: Path) -> dict[str, Any]:
