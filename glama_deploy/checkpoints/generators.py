@@ -136,15 +136,15 @@ def _choose(prefixes: set[str], weights_key: str | None) -> str:
     if len(prefixes) > 2 or len(averages) != 1:
         raise CheckpointError(
             f"the file has {len(prefixes)} generators, under {sample(map(_get_key, prefixes))}; choose one with "
-            "`weights_key=NAME`, or save the parameters of only one"
+            "`export(weights_key=NAME)`, or save the parameters of only one"
         )
     (average,) = averages
     (own,) = prefixes - {average}
     is_lamas = own.endswith(_LAMA_GENERATOR) and average == f"{own.removesuffix(_LAMA_GENERATOR)}{_LAMA_AVERAGE}"
     chosen, other, name = (own, average, "generator, as LaMa does") if is_lamas else (average, own, "average")
     log.warning(
-        "the file has a generator, %s, and its running average, %s; reading the %s (`weights_key=%s` reads the other "
-        "one)",
+        "the file has a generator, %s, and its running average, %s; reading the %s (`export(weights_key=%s)` reads "
+        "the other one)",
         _get_key(own),
         _get_key(average),
         name,

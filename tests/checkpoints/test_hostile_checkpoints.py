@@ -363,7 +363,7 @@ def test_several_generators_are_named_and_none_is_taken(tmp_path, state, build: 
     torch.save(build(state), tmp_path / "x.pt")
     message = refusal(tmp_path / "x.pt")
     assert "generators, under " in message
-    assert "choose one with `weights_key=NAME`" in message
+    assert "choose one with `export(weights_key=NAME)`" in message
 
 
 @pytest.mark.parametrize(
@@ -392,7 +392,7 @@ def test_a_running_average_is_taken_before_its_generator(tmp_path, state, caplog
         for name, values in expected.items():
             np.testing.assert_array_equal(found.weights[name], values.numpy())
     (said,) = [record.getMessage() for record in caplog.records]
-    assert f"its running average, {average}; reading the average (`weights_key={other}`" in said
+    assert f"its running average, {average}; reading the average (`export(weights_key={other})`" in said
 
 
 @pytest.mark.parametrize("prefix", ["", "state_dict."])
@@ -406,7 +406,8 @@ def test_of_lamas_trainer_the_generator_is_taken(tmp_path, state, caplog, prefix
     for name, values in found.weights.items():
         np.testing.assert_array_equal(values, state[name].numpy())
     (said,) = [record.getMessage() for record in caplog.records]
-    assert f"reading the generator, as LaMa does (`weights_key={prefix}generator_average` reads the other one)" in said
+    other = f"`export(weights_key={prefix}generator_average)`"
+    assert f"reading the generator, as LaMa does ({other} reads the other one)" in said
     assert formats.read(tmp_path / "x.pt", "generator_average").weights_key == f"{prefix}generator_average"
 
 

@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from glama_deploy.bundle import Bundle
+from glama_deploy.checkpoints import formats
 from glama_deploy.cli import demo
 from glama_deploy.cli.build import main as glama_build
 from glama_deploy.cli.demo import main as glama_demo
@@ -293,6 +294,17 @@ def test_bad_options_of_inpainting_are_one_line(files, tiny_bundle, capsys, chan
     assert inpaint(files, **{"model": tiny_bundle.path, **changes}) == 2
     assert says in one_line(capsys, "glama-inpaint")
     assert not files["out"].exists()
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("generator", "generator_ema")])
+def test_of_several_generators_the_command_that_chooses_is_named(files, tiny, tmp_path, capsys, names):
+    """glama-inpaint has no option of that kind."""
+    state = {name: torch.from_numpy(values) for name, values in formats.read(tiny).weights.items()}
+    torch.save({name: dict(state) for name in names}, tmp_path / "two.pt")
+    inpaint(files, model=tmp_path / "two.pt", backend="torch")
+    said = capsys.readouterr().err
+    assert "glama-export --weights-key " in said
+    assert "`" not in said
 
 
 @pytest.mark.parametrize(
