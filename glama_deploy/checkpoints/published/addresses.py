@@ -20,8 +20,8 @@ HUB_VARIABLE = "HF_ENDPOINT"
 #: Variables that forbid downloads. huggingface_hub obeys the second.
 OFFLINE_VARIABLES = ("GLAMA_OFFLINE", "HF_HUB_OFFLINE")
 
-#: The values that mean yes, as huggingface_hub reads them.
-_YES = frozenset(("1", "on", "yes", "true"))
+#: The values that allow downloads. Any other value forbids them: a misspelt one must not open a connection.
+_NO = frozenset(("", "0", "off", "no", "false"))
 
 _HUB = "https://huggingface.co"
 
@@ -36,7 +36,7 @@ def find_offline_variable() -> str | None:
         The variable with its value, such as `GLAMA_OFFLINE=1`, or None where downloads are allowed.
     """
     for name in OFFLINE_VARIABLES:
-        if os.environ.get(name, "").strip().lower() in _YES:
+        if os.environ.get(name, "").strip().lower() not in _NO:
             return f"{name}={os.environ[name]}"
     return None
 

@@ -172,6 +172,8 @@ def remove_files(remote: RemoteFile) -> int:
     try:
         lock = folder.with_name(f"{PREFIX}{folder.name}.lock")
         with locks.hold(lock, f"the download of {remote.subject}"):
+            if not folder.is_dir():  # another process was faster
+                return 0
             size = sum(path.stat().st_size for path in folder.iterdir())
             shutil.rmtree(folder)
     except OSError as error:
@@ -248,9 +250,10 @@ def _check_room(remote: RemoteFile) -> None:
         return
     there = remote.part.stat().st_size if remote.part.is_file() else 0
     free = shutil.disk_usage(remote.part.parent).free
-    if free < remote.size_bytes - there + _SPARE_BYTES:
+    needed = remote.size_bytes - there + _SPARE_BYTES
+    if free < needed:
         raise DownloadError(
-            f"{remote.subject} needs {format_megabytes(remote.size_bytes - there)}, and {format_megabytes(free)} are "
+            f"{remote.subject} needs {format_megabytes(needed)}, and {format_megabytes(free)} are "
             f"free at {remote.part.parent}; free some space, or set GLAMA_CACHE to a folder on another disk"
         )
 

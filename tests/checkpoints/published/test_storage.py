@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 from collections import namedtuple
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -176,7 +177,9 @@ def test_a_mirror_without_encryption_is_refused(remote, monkeypatch, name, host)
     assert host.asked == []
 
 
-@pytest.mark.parametrize(("name", "value"), [("GLAMA_OFFLINE", "1"), ("HF_HUB_OFFLINE", "true")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("GLAMA_OFFLINE", "1"), ("GLAMA_OFFLINE", "y"), ("HF_HUB_OFFLINE", "true")]
+)
 def test_offline_nothing_is_asked_for_and_files_that_are_here_are_used(
     host, remote, content, monkeypatch, own_cache, name, value
 ):
@@ -191,10 +194,16 @@ def test_offline_nothing_is_asked_for_and_files_that_are_here_are_used(
     assert host.asked == []
 
 
+@pytest.mark.parametrize("value", ["", "0", "off", "No", " false "])
+def test_a_variable_that_says_no_allows_downloads(remote, content, monkeypatch, value):
+    monkeypatch.setenv("GLAMA_OFFLINE", value)
+    assert storage.pull(remote).read_bytes() == content
+
+
 def test_a_disk_without_room_is_told_before_the_download(host, remote, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(0, 0, 90_000))
-    with pytest.raises(DownloadError, match=r"needs 0\.1 MB, and 0\.1 MB are free at .*; free some space"):
+    with pytest.raises(DownloadError, match=r"needs 17 MB, and 0\.1 MB are free at .*; free some space"):
         storage.pull(remote)
     assert host.asked == []
 
@@ -243,6 +252,20 @@ def test_removing_takes_all_that_belongs_to_a_model_and_nothing_else(host, remot
     assert storage.remove_files(remote) == len(content) + 4
     assert storage.remove_files(remote) == 0
     assert list_files(own_cache) == [f"models/{other.sha256[:16]}/other.pt"]
+
+
+def test_two_processes_may_remove_one_model(remote, monkeypatch):
+    storage.pull(remote)
+    hold = storage.locks.hold
+
+    @contextmanager
+    def wait(*given):
+        with hold(*given):
+            shutil.rmtree(remote.path.parent)  # as the process does that holds the lock first
+            yield
+
+    monkeypatch.setattr(storage.locks, "hold", wait)
+    assert storage.remove_files(remote) == 0
 
 
 def test_the_state_tells_what_is_here(remote, content):
