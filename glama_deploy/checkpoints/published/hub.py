@@ -116,9 +116,9 @@ def _import_hub(remote: HubFile) -> ModuleType:
 
 
 def _list_errors() -> tuple[type[Exception], ...]:
-    """Return the exceptions of huggingface_hub, which do not have a common base class."""
+    """Return the exceptions of huggingface_hub, which do not have a common base class. Its hf_xet has RuntimeError."""
     found = vars(import_module("huggingface_hub.errors")).values()
-    return (OSError, *(each for each in found if isinstance(each, type) and issubclass(each, Exception)))
+    return (OSError, RuntimeError, *(each for each in found if isinstance(each, type) and issubclass(each, Exception)))
 
 
 def _verify(path: Path, subject: str) -> Path:

@@ -57,6 +57,18 @@ def test_a_file_that_the_hub_does_not_have_is_one_line(hub):
     assert "\n" not in str(caught.value)
 
 
+def test_a_download_that_hf_xet_ends_is_one_line(monkeypatch):
+    """The Hub sends large files by another protocol, whose package raises RuntimeError for a broken connection."""
+
+    def download(*given, **options):
+        raise RuntimeError("Data processing error: CAS service error: ReqwestMiddleware\nsecond line")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    with pytest.raises(DownloadError, match=r"cannot be downloaded \(Data processing error: .*\); check") as caught:
+        locate("hf://owner/repo/folder/x.pt")
+    assert "\n" not in str(caught.value)
+
+
 def test_offline_only_the_cache_is_searched(hub, monkeypatch):
     path = locate("hf://owner/repo/folder/x.pt")
     monkeypatch.setenv("GLAMA_OFFLINE", "1")
