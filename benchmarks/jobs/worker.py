@@ -188,7 +188,7 @@ def _run_ours(task: Task, steps: Steps, kept: Kept) -> str:
     """Fill the files as `glama-inpaint` does: a folder with several pictures at once, a single picture by itself."""
     import glama_deploy
     from glama_deploy.inpainting import folder, inpainter
-    from glama_deploy.inpainting.pairing import pair_jobs
+    from glama_deploy.inpainting.pairing import FolderRule, pair_jobs
 
     masks: dict[str, np.ndarray] = {}
     read, write, plan, run = folder.read_job, folder.write_job, inpainter.plan_image, inpainter.Inpainter._run
@@ -215,7 +215,8 @@ def _run_ours(task: Task, steps: Steps, kept: Kept) -> str:
         jobs = pair_jobs(images[0], mask, out)
         inputs = folder.read_job(jobs[0])
     else:
-        jobs = pair_jobs(task.images, task.masks, task.out)
+        rule = FolderRule(format=task.out_suffix.removeprefix("."))  # type: ignore[arg-type]  # all write one format
+        jobs = pair_jobs(task.images, task.masks, task.out, rule=rule)
     streams = folder.count_streams(jobs, task.threads)
     opened = glama_deploy.load(task.network, backend, precision, task.threads, streams=streams)
     steps.seconds["start"] = time.time() - task.started - steps.seconds.get("read", 0.0)

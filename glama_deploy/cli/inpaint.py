@@ -130,8 +130,8 @@ def glama_inpaint(
         str | None,
         option(
             "--format",
-            help="For folders and standard output: png, jpg or webp; keep: the format of each image. (png for folders, "
-            "keep for standard output.)",
+            help="For folders and standard output: png, jpg or webp; keep: the format of each image, and PNG where "
+            "this format is not written. (Without: keep; with --output: png.)",
         ),
     ] = None,
     quality: Annotated[
@@ -163,40 +163,36 @@ def glama_inpaint(
     image, mask, out = take_paths(
         paths or [], image, mask, out or iopaint.output, needs_mask=not masks.has_marks, needs_out=not run.in_place
     )
+    check_path(image)
     region, model = iopaint.choose_region(region), iopaint.choose_model(model)
     overwrite = overwrite or iopaint.output is not None
     made = masks.read(mask, feather)
     made = replace(made, rule=iopaint.choose_rule(made.rule))
     target = run.choose_target(image, out, overwrite=overwrite)
-    usual = "keep" if isinstance(target, InPlace) and image.is_dir() else BY_STEM.format
-    rule = FolderRule(mask_name, recursive, cast(OutputFormat, format or usual))
+    rule = FolderRule(mask_name, recursive, cast(OutputFormat, format or iopaint.usual_format))
     files = FileRule(frame, quality)
-
-    def list_jobs() -> list[Job]:
-        if iopaint.output is not None and image.is_file():
-            found = [pair_picture(image, mask, iopaint.output)]
-        else:
-            found = pair_jobs(image, mask, target, overwrite=overwrite, rule=rule, may_be_empty=run.watch)
-        return [replace(job, files=files) for job in found]
-
     piped = _open_pipes(image, mask, target, format, files, run, overwrite=overwrite)
+    is_single = piped is not None or not image.is_dir()
+    if piped is not None or image.is_file():
+        _check_single(image, rule, None if piped is not None else format)
+    list_jobs = partial(_list_jobs, image, mask, target, rule, files, iopaint, run, overwrite=overwrite)
     jobs = [piped.job] if piped is not None else list_jobs()
     files.check_outputs(job.out for job in jobs)
     if run.watch:
         check_target(image, target)
     report = RunReport(Console(stderr=True), as_json=run.json, is_live=run.watch)
-    todo = [job for job in jobs if not job.lacks_mask and (overwrite or not job.is_done())]
-    is_single = piped is not None or not image.is_dir()
     single = _SingleJob(jobs[0], made, report, piped) if is_single else None  # bad input is told before the model opens
     inpaint: Fill
     if refine:
-        streams, (inpaint, description) = 1, _open_refiner(model, threads)
+        inpaint, streams, description = _open_refiner(model, threads)
     else:
-        streams = run.jobs or batch.count_streams(todo, threads)
-        load = partial(glama_deploy.load, model, streams=streams, allow_engine_code=allow_engine_code)
-        inpainter = iopaint.open_on_device(lambda backend: load(backend, precision, threads, run.compiles), backend)
-        inpaint, streams = partial(inpainter, region=cast(Region, region)), inpainter.streams
-        description = inpainter.description
+        todo = [job for job in jobs if not job.lacks_mask and (overwrite or not job.is_done())]
+        at_once = run.jobs or batch.count_streams(todo, threads)
+        load = partial(glama_deploy.load, model, streams=at_once, allow_engine_code=allow_engine_code)
+        open_model = lambda backend: load(backend, precision, threads, run.compiles)  # noqa: E731
+        inpainter = iopaint.open_on_device(open_model, backend)
+        inpaint = partial(inpainter, region=cast(Region, region))
+        streams, description = inpainter.streams, inpainter.description
     report.console.print(description, style="dim")
     fill = made.edits.blend(inpaint)
     if single is not None:
@@ -208,10 +204,35 @@ def glama_inpaint(
     if run.watch:
         waiting = _watch_folder(Watch(list_jobs), run_jobs, is_over, report)
     else:
-        _run_folder(jobs, run_jobs, is_over, report)
-        not_begun = len(jobs) - sum(report.counts.values())
+        not_begun = _run_folder(jobs, run_jobs, is_over, report)
     left_out = describe_left_out(image, mask, target, rule) if image.is_dir() else ()  # a watched drive may be gone
     return report.finish(not_begun=not_begun, waiting=waiting, left_out=left_out)
+
+
+def _check_single(image: Path, rule: FolderRule, format: str | None) -> None:
+    """Check that no option of folders is given for a single picture."""
+    if (rule.mask_name, rule.recursive) != (BY_STEM.mask_name, BY_STEM.recursive) or format is not None:
+        kind = "a file" if image.is_file() else "a pipe"
+        raise GlamaError(f"`image` {image} is {kind}; `mask_name`, `recursive` and `format` are for folders")
+
+
+def _list_jobs(
+    image: Path,
+    mask: Path | None,
+    target: Path | InPlace,
+    rule: FolderRule,
+    files: FileRule,
+    iopaint: IopaintOptions,
+    run: RunOptions,
+    *,
+    overwrite: bool,
+) -> list[Job]:
+    """List the jobs of the paths, none of which is a pipe."""
+    if iopaint.output is not None and image.is_file():
+        found = [pair_picture(image, mask, iopaint.output)]
+    else:
+        found = pair_jobs(image, mask, target, overwrite=overwrite, rule=rule, may_be_empty=run.watch)
+    return [replace(job, files=files) for job in found]
 
 
 def _open_pipes(
@@ -281,8 +302,8 @@ class _SingleJob:
 _RunJobs = partial[Iterator[batch.Result]]
 
 
-def _run_folder(jobs: Sequence[Job], run_jobs: _RunJobs, is_over: Callable[[], bool], report: RunReport) -> None:
-    """Run the jobs of a folder, and show the progress."""
+def _run_folder(jobs: Sequence[Job], run_jobs: _RunJobs, is_over: Callable[[], bool], report: RunReport) -> int:
+    """Run the jobs of a folder, show the progress, and return the number of jobs that were not begun."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # takes 30 ms
 
     columns = (TextColumn("inpainting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -291,6 +312,7 @@ def _run_folder(jobs: Sequence[Job], run_jobs: _RunJobs, is_over: Callable[[], b
         for result in run_jobs(jobs, is_over=is_over):
             report.add(result)
             progress.advance(task)
+    return len(jobs) - sum(report.counts.values())
 
 
 def _watch_folder(folder: Watch, run_jobs: _RunJobs, is_over: Callable[[], bool], report: RunReport) -> Sequence[Path]:
@@ -310,14 +332,14 @@ def _check_refinement(backend: str, precision: str, region: str, jobs: int | Non
         )
 
 
-def _open_refiner(model: str, threads: int | None) -> tuple[Fill, str]:
-    """Return the refiner of a checkpoint, and its description."""
+def _open_refiner(model: str, threads: int | None) -> tuple[Fill, int, str]:
+    """Return the refiner of a checkpoint, the number of pictures at once, and the refiner's description."""
     require("torch", "PyTorch", "pip install torch")
     from glama_deploy.checkpoints.published.references import locate
     from glama_deploy.reference.refinement import Refiner
 
     refiner = Refiner.open(locate(model), threads)
-    return refiner, refiner.description
+    return refiner, 1, refiner.description
 
 
 main = Command("glama-inpaint", glama_inpaint)

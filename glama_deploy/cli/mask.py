@@ -44,8 +44,9 @@ def glama_mask(
     made = masks.read(mask)
     if not image.is_dir() and not out.is_dir() and out.suffix.lower() != ".png":
         raise GlamaError(f"`out` is {out}; a .png is written")
-    rule = FolderRule(mask_name, recursive)
-    jobs = pair_jobs(image, mask, out, overwrite=overwrite, rule=rule)
+    rule = FolderRule(mask_name, recursive, "png" if image.is_dir() else BY_STEM.format)
+    target = out / f"{image.stem}.png" if out.is_dir() and not image.is_dir() else out
+    jobs = pair_jobs(image, mask, target, overwrite=overwrite, rule=rule)
     report = RunReport(Console(stderr=True))
     if not image.is_dir():
         _write_mask(jobs[0], made)

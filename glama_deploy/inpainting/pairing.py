@@ -10,7 +10,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -82,7 +83,7 @@ class FolderRule:
             for a number or nothing: an image may then have several masks, and an output for each, which has the mask's
             name. Without a suffix, the mask may have any format.
         recursive: whether images in subfolders are filled, too. Masks and outputs have the same subfolders.
-        format: the format of the outputs.
+        format: the format of the outputs. keep: that of each image; PNG where images of a format are not written.
 
     Raises:
         GlamaError: a value is not supported.
@@ -90,7 +91,7 @@ class FolderRule:
 
     mask_name: str = "{stem}"
     recursive: bool = False
-    format: OutputFormat = "png"
+    format: OutputFormat = "keep"
 
     def __post_init__(self) -> None:
         if self.mask_name.count("{stem}") != 1 or "/" in self.mask_name:
@@ -133,7 +134,7 @@ class FolderRule:
         return name if has_suffix else f"{name}.png (or .jpg, …)"
 
 
-#: Masks have the stems of their images, subfolders are left out, and outputs are PNG.
+#: Masks have the stems of their images, subfolders are left out, and outputs have the formats of their images.
 BY_STEM = FolderRule()
 
 
@@ -159,12 +160,13 @@ def pair_jobs(
             can be written is not checked then (:func:`check_target`).
 
     Returns:
-        The jobs. Images of one stem, such as a.png and a.jpg, have masks and outputs of their full name: a.png.png.
+        The jobs. Images of one stem, such as a.png and a.jpg, may have masks of their full name: a.png.png. Outputs
+        that would have one name have the full name of their image before the suffix.
 
     Raises:
         GlamaError: a path does not exist, or the paths do not go together. A folder has no images, no mask for any
-            image, or two masks for one image where the rule allows one. The output cannot be written, or exists and may
-            not be overwritten.
+            image, or two masks for one image where the rule allows one. The output cannot be written, exists and may
+            not be overwritten, or is an input or another output.
     """
     kind = _check_inputs(image, mask, rule)
     folder = out.backups if isinstance(out, InPlace) else out
@@ -237,7 +239,7 @@ def _check_inputs(image: Path, mask: Path | None, rule: FolderRule) -> Literal["
 def _pair_file(image: Path, mask: Path | None, out: Path | InPlace, kind: str | None, overwrite: bool) -> Job:
     if isinstance(out, InPlace):
         return _pair_in_place(image, mask, out, overwrite)
-    target = out / f"{image.stem}.png" if kind == "folder" else out
+    target = out / f"{image.stem}{images.choose_suffix(image)}" if kind == "folder" else out
     there = _find_kind(target) is not None
     if there and any(target.samefile(each) for each in (image, mask) if each):
         raise GlamaError(f"{target} is an input itself; choose another output")
@@ -279,12 +281,50 @@ def _pair_folder(image: Path, mask: Path | None, out: Path | InPlace, rule: Fold
             if isinstance(out, InPlace):
                 jobs.append(Job(path, each, path, expected, out.place_backup(path, image)))
                 continue
-            base = each.stem if each is not None and rule.has_several else names[0]
-            name = f"{base}.{rule.format}"
-            if rule.format == "keep":
-                name = f"{base}{path.suffix}" if rule.has_several else path.name
-            jobs.append(Job(path, each, out / folder / name, expected))
-    return jobs
+            base = each.stem if each is not None and rule.has_several else path.stem
+            jobs.append(Job(path, each, out / folder / f"{base}{_choose_suffix(path, rule)}", expected))
+    return jobs if isinstance(out, InPlace) else _keep_apart(jobs, rule)
+
+
+def _choose_suffix(image: Path, rule: FolderRule) -> str:
+    """Return the suffix of an image's output."""
+    return images.choose_suffix(image) if rule.format == "keep" else f".{rule.format}"
+
+
+def _keep_apart(jobs: Sequence[Job], rule: FolderRule) -> list[Job]:
+    """Return the jobs with the full names of images in outputs that would have one name.
+
+    Raises:
+        GlamaError: two outputs still have one name, or an output is an input.
+    """
+    counts = Counter((job.out.parent, _compose(job.out.name)) for job in jobs)
+    apart = [
+        replace(job, out=job.out.with_name(_name_fully(job.file, rule)))
+        if counts[job.out.parent, _compose(job.out.name)] > 1 and not rule.has_several
+        else job
+        for job in jobs
+    ]
+    find_place = cache(_resolve)  # of folders, which are few
+    inputs = {
+        (find_place(path.parent), path.name) for job in jobs for path in (job.image, job.mask) if isinstance(path, Path)
+    }
+    first: dict[Path, Job] = {}
+    for job in apart:
+        if (find_place(job.out.parent), job.out.name) in inputs:
+            raise GlamaError(f"{job.out} is an input itself; choose another output")
+        other = first.setdefault(job.out, job)
+        if other is not job:
+            raise GlamaError(
+                f"{other.image} and {job.file.name} would both be written as {job.out}; rename one, or give each masks "
+                "of its full name"
+            )
+    return apart
+
+
+def _name_fully(image: Path, rule: FolderRule) -> str:
+    """Return the full name of an image, and the suffix of the output unless the name has the suffix."""
+    suffix = _choose_suffix(image, rule)
+    return image.name if rule.format == "keep" and suffix == image.suffix else f"{image.name}{suffix}"
 
 
 def _list_sources(image: Path, mask: Path | None, out: Path | InPlace, rule: FolderRule) -> list[Path]:

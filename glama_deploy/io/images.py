@@ -407,6 +407,24 @@ def check_suffix(path: Path) -> None:
         raise ImageError(f"{path} {found}; one of {', '.join(sorted(SUFFIXES))} is expected: .png is a good choice")
 
 
+def choose_suffix(image: Path) -> str:
+    """Choose the suffix of an output that keeps the format of its input.
+
+    Args:
+        image: The image file.
+
+    Returns:
+        The suffix of the image; .png, with a note, if images with the suffix are not written.
+    """
+    if image.suffix.lower() in SUFFIXES:
+        return image.suffix
+    _note_once(
+        f"suffix {image.suffix.lower()}",
+        f"{image.name} becomes a PNG, because images with its suffix are not written; so do others with the suffix",
+    )
+    return ".png"
+
+
 def check_format(path: Path, picture: Picture) -> str:
     """Check that a file can store a picture.
 

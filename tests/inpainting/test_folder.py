@@ -23,7 +23,7 @@ from glama_deploy.inpainting.folder import (
     write_job,
 )
 from glama_deploy.inpainting.mask_edits import MaskEdits, grow_holes
-from glama_deploy.inpainting.pairing import FolderRule, describe_left_out, pair_jobs
+from glama_deploy.inpainting.pairing import describe_left_out, pair_jobs
 from glama_deploy.io import decoding, files
 from glama_deploy.io.mask_files import MaskRule
 from glama_deploy.marking import Marks, Rectangle
@@ -66,7 +66,7 @@ def test_a_folder_goes_on_after_bad_files_and_says_what_failed(folders, inpainte
     assert "not a supported image, or is damaged" in reasons["broken"]
     assert "has no mask: the folder of masks has no c.png" in reasons["c"]
     assert "8x8" in reasons["small"]
-    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png"]
+    assert sorted(path.name for path in out.iterdir()) == ["a.jpg", "b.png"]
     done = np.asarray(Image.open(out / "b.png"))
     np.testing.assert_array_equal(done[~hole], photo[::-1][~hole])
     np.testing.assert_array_equal(done, inpainter(np.ascontiguousarray(photo[::-1]), hole))
@@ -75,7 +75,7 @@ def test_a_folder_goes_on_after_bad_files_and_says_what_failed(folders, inpainte
 def test_a_second_run_fills_only_the_images_without_a_result(folders, inpainter):
     images, masks, out = folders
     list(run_jobs(inpainter, pair_jobs(images, masks, out)))
-    (out / "a.png").unlink()
+    (out / "a.jpg").unlink()
     before = (out / "b.png").stat().st_mtime_ns
     states = {r.job.image.stem: r.state for r in run_jobs(inpainter, pair_jobs(images, masks, out))}
     assert (states["a"], states["b"]) == ("written", "skipped")
@@ -92,7 +92,7 @@ def test_a_run_that_finds_all_images_written_removes_what_a_killed_run_left(fold
     (out / ".glama-1.lock").write_bytes(b"")
     monkeypatch.setattr(files, "_cleaned", set())  # as in the next process
     assert [result.state for result in run_jobs(inpainter, jobs)] == ["skipped", "skipped"]
-    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png"]
+    assert sorted(path.name for path in out.iterdir()) == ["a.jpg", "b.png"]
 
 
 def test_paths_that_do_not_go_together_are_refused(folders):
@@ -124,7 +124,7 @@ def test_a_single_image_may_go_into_a_folder(folders):
     images, masks, out = folders
     out.mkdir()
     (job,) = pair_jobs(images / "a.jpg", masks / "a.png", out)
-    assert job.out == out / "a.png"
+    assert job.out == out / "a.jpg"
 
 
 def test_the_next_images_are_read_and_the_last_written_while_one_is_filled(
@@ -152,7 +152,7 @@ def test_the_next_images_are_read_and_the_last_written_while_one_is_filled(
         if len(filled) == 1:
             assert read["b"].wait(600)
         if len(filled) == 2:
-            wait_until((out / "a.png").exists)
+            wait_until((out / "a.jpg").exists)
         return image
 
     results = list(run_jobs(fill, pair_jobs(images, masks, out)))
@@ -198,8 +198,8 @@ def test_a_run_that_is_given_up_leaves_whole_files_alone(folders, inpainter, pho
     next(results)
     results.close()
     written = sorted(path.name for path in out.iterdir())
-    assert written[0] == "a.png"
-    assert set(written) <= {"a.png", "b.png"}  # and no temporary names
+    assert written[0] == "a.jpg"
+    assert set(written) <= {"a.jpg", "b.png"}  # and no temporary names
     for path in out.iterdir():
         assert np.asarray(Image.open(path)).shape == photo.shape
 
@@ -339,7 +339,7 @@ def test_a_mask_that_marks_everything_fails_and_nearly_everything_is_a_note(fold
     assert results["a"].state == "failed"
     assert "a.png marks every pixel as missing" in results["a"].reason
     assert results["b"].state == "written"
-    assert not (out / "a.png").exists()
+    assert not (out / "a.jpg").exists()
     assert "b.png marks 95.8 % of the pixels as missing; if black is missing, set `invert`" in caplog.text
 
 
@@ -415,7 +415,7 @@ def test_a_run_that_is_over_fills_no_other_image(folders, photo, hole):
         ("a.jpg", "written"),
         ("b.png", "written"),
     ]
-    assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png"]
+    assert sorted(path.name for path in out.iterdir()) == ["a.jpg", "b.png"]
 
 
 def test_large_images_are_read_one_at_a_time(folders, photo, monkeypatch):
@@ -447,14 +447,15 @@ def test_a_folder_of_jpegs_becomes_jpegs_of_their_size(tmp_path, inpainter, phot
     small_hole = np.zeros(large.shape[:2], bool)
     small_hole[20:60, 30:70] = True
     Image.fromarray(small_hole).save(tmp_path / "mask.png")
-    jobs = pair_jobs(tmp_path / "images", tmp_path / "mask.png", tmp_path / "out", rule=FolderRule(format="keep"))
+    jobs = pair_jobs(tmp_path / "images", tmp_path / "mask.png", tmp_path / "out")
     assert [result.state for result in run_jobs(inpainter, jobs)] == ["written"] * 3
     for job in jobs:
         # the holes are a tenth of the pixels, and are smoother than what was there
         assert job.out.stat().st_size == pytest.approx(job.image.stat().st_size, rel=0.12)
 
 
-def test_a_folder_fills_gifs_and_deep_pictures_and_names_what_it_cannot_write(tmp_path, inpainter, photo, hole):
+def test_a_folder_fills_deep_pictures_and_gifs_which_become_pngs(tmp_path, inpainter, photo, hole, caplog, monkeypatch):
+    monkeypatch.setattr("glama_deploy.io.images._noted", set())
     for name in ("images", "masks"):
         (tmp_path / name).mkdir()
     Image.fromarray(photo[..., 0]).save(tmp_path / "images" / "a.gif")
@@ -464,14 +465,13 @@ def test_a_folder_fills_gifs_and_deep_pictures_and_names_what_it_cannot_write(tm
     inputs = tmp_path / "images", tmp_path / "mask.png"
     jobs = pair_jobs(*inputs, tmp_path / "out")
     assert [result.state for result in run_jobs(inpainter, jobs)] == ["written"] * 2
+    assert [job.out.name for job in jobs] == ["a.png", "b.png"]
     with Image.open(tmp_path / "out" / "a.png") as out:
         np.testing.assert_array_equal(np.asarray(out.convert("RGB"))[~hole], photo[..., :1].repeat(3, 2)[~hole])
     with Image.open(tmp_path / "out" / "b.png") as out:
         assert out.mode == "I;16"
         np.testing.assert_array_equal(np.asarray(out)[~hole], deep[~hole])
-    kept = list(run_jobs(inpainter, pair_jobs(*inputs, tmp_path / "kept", rule=FolderRule(format="keep"))))
-    assert [result.state for result in kept] == ["failed", "written"]
-    assert "has the suffix '.gif'" in kept[0].reason
+    assert caplog.text.count("a.gif becomes a PNG, because images with its suffix are not written") == 1
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])

@@ -18,7 +18,6 @@ from glama_deploy.inpainting.in_place import InPlace, is_backup, keep_original
 from glama_deploy.inpainting.pairing import FolderRule, describe_left_out, pair_jobs
 from glama_deploy.marking import Marks, Rectangle
 
-KEEP = FolderRule(format="keep")
 MARKED = Masks(marks=Marks(rectangles=(Rectangle(4, 4, 8, 8),)))
 
 
@@ -37,7 +36,7 @@ def invert(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def run(folder: Path, place: InPlace = InPlace(), overwrite: bool = False, fill=invert):  # noqa: B008
-    jobs = pair_jobs(folder, None, place, rule=KEEP)
+    jobs = pair_jobs(folder, None, place)
     return {r.job.image.name: r for r in run_jobs(fill, jobs, overwrite=overwrite, masks=MARKED)}
 
 
@@ -63,7 +62,7 @@ def test_a_second_run_takes_no_backup_as_a_picture_and_overwrites_none(folder):
     before = read_all(folder)
     assert {name: result.state for name, result in run(folder).items()} == {"a.png": "skipped", "b.jpg": "skipped"}
     assert read_all(folder) == before
-    assert describe_left_out(folder, None, InPlace(), KEEP) == ["2 backups (a.orig.png, b.orig.jpg)"]
+    assert describe_left_out(folder, None, InPlace()) == ["2 backups (a.orig.png, b.orig.jpg)"]
 
 
 def test_overwriting_fills_the_original_again(folder):
@@ -78,7 +77,7 @@ def test_backups_may_lie_in_a_folder_of_their_own(folder, tmp_path):
     (folder / "x").mkdir()
     (folder / "a.png").rename(folder / "x" / "a.png")
     before = read_all(folder)
-    rule = FolderRule(format="keep", recursive=True)
+    rule = FolderRule(recursive=True)
     place = InPlace(folder / "originals")
     for states in ({"written"}, {"skipped"}):
         jobs = pair_jobs(folder, None, place, rule=rule)
@@ -103,14 +102,14 @@ import os, sys
 from pathlib import Path
 from glama_deploy.inpainting import folder, in_place
 from glama_deploy.inpainting.folder import Masks, run_jobs
-from glama_deploy.inpainting.pairing import FolderRule, pair_jobs
+from glama_deploy.inpainting.pairing import pair_jobs
 from glama_deploy.io import files
 from glama_deploy.marking import Marks, Rectangle
 
 end = lambda *arguments: os._exit(9)
 place, name = sys.argv[2].split(":")
 setattr({"files": files, "in_place": in_place, "images": folder.images}[place], name, end)
-jobs = pair_jobs(Path(sys.argv[1]), None, in_place.InPlace(), rule=FolderRule(format="keep"))
+jobs = pair_jobs(Path(sys.argv[1]), None, in_place.InPlace())
 masks = Masks(marks=Marks(rectangles=(Rectangle(4, 4, 8, 8),)))
 list(run_jobs(lambda image, mask: 255 - image, jobs, masks=masks))
 """
@@ -206,8 +205,8 @@ def test_a_single_picture_that_was_filled_is_refused(folder):
 @pytest.mark.parametrize(
     ("rule", "says"),
     [
-        (FolderRule(), "`format` is png, and `in_place` keeps the format"),
-        (FolderRule(format="keep", mask_name="{stem}_{n}"), "`mask_name` has {n}, and `in_place` supports one mask"),
+        (FolderRule(format="png"), "`format` is png, and `in_place` keeps the format"),
+        (FolderRule(mask_name="{stem}_{n}"), "`mask_name` has {n}, and `in_place` supports one mask"),
     ],
 )
 def test_rules_that_replacing_does_not_support_are_refused(folder, rule, says):

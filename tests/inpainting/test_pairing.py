@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from glama_deploy.errors import GlamaError
-from glama_deploy.inpainting.folder import read_job, run_jobs
+from glama_deploy.inpainting.folder import Masks, read_job, run_jobs
 from glama_deploy.inpainting.pairing import FolderRule, describe_left_out, pair_jobs
+from glama_deploy.marking import Marks, Rectangle
 
 
 @pytest.fixture
@@ -26,7 +27,8 @@ def make(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             image = Image.new("L", (40, 30))
             image.paste(255, (10, 10, 20, 20))
-            image.save(path, "PNG" if path.suffix not in (".jpg", ".JFIF") else "JPEG")
+            kinds = {".jpg": "JPEG", ".jfif": "JPEG", ".gif": "GIF", ".webp": "WEBP"}
+            image.save(path, kinds.get(path.suffix.lower(), "PNG"))
         return tmp_path / folder
 
     return make
@@ -44,7 +46,7 @@ def test_one_mask_serves_all_images_of_a_folder(make, tmp_path):
     jobs = pair_jobs(images, mask, tmp_path / "out")
     assert names(jobs, tmp_path) == [
         ("images/a.png", "mask.png", "out/a.png"),
-        ("images/b.JFIF", "mask.png", "out/b.png"),
+        ("images/b.JFIF", "mask.png", "out/b.JFIF"),
     ]
     assert describe_left_out(images, mask, tmp_path / "out") == []
 
@@ -74,7 +76,7 @@ def test_masks_beside_their_images_are_found_by_their_names(make, tmp_path, patt
 
 def test_an_image_with_numbered_masks_has_an_output_for_each(make, tmp_path):
     folder = make("all", "a.jpg", "a_mask001.png", "a_mask002.png", "b.png", "b_mask1.png")
-    rule = FolderRule(mask_name="{stem}_mask{n}", format="keep")
+    rule = FolderRule(mask_name="{stem}_mask{n}")
     assert names(pair_jobs(folder, folder, tmp_path / "out", rule=rule), tmp_path) == [
         ("all/a.jpg", "all/a_mask001.png", "out/a_mask001.jpg"),
         ("all/a.jpg", "all/a_mask002.png", "out/a_mask002.jpg"),
@@ -102,11 +104,55 @@ def test_two_masks_of_one_image_are_refused(make, tmp_path):
 def test_images_of_one_stem_are_kept_apart_by_their_full_names(make, tmp_path):
     images, masks = make("images", "a.png", "a.jpg", "b.png"), make("masks", "a.jpg.png", "a.png", "b.png")
     assert names(pair_jobs(images, masks, tmp_path / "out"), tmp_path) == [
+        ("images/a.jpg", "masks/a.jpg.png", "out/a.jpg"),
+        ("images/a.png", "masks/a.png", "out/a.png"),
+        ("images/b.png", "masks/b.png", "out/b.png"),
+    ]
+    assert names(pair_jobs(images, masks, tmp_path / "out", rule=FolderRule(format="png")), tmp_path) == [
         ("images/a.jpg", "masks/a.jpg.png", "out/a.jpg.png"),
         ("images/a.png", "masks/a.png", "out/a.png.png"),
         ("images/b.png", "masks/b.png", "out/b.png"),
     ]
     assert describe_left_out(images, masks, tmp_path / "out") == []
+
+
+def test_an_image_that_becomes_a_png_is_kept_apart_from_a_png_of_its_stem(make, tmp_path):
+    images = make("images", "a.gif", "a.png", "b.GIF", "c.gif", "c.jpg")
+    assert [job.out.name for job in pair_jobs(images, None, tmp_path / "out")] == [
+        "a.gif.png", "a.png", "b.png", "c.png", "c.jpg"
+    ]  # fmt: skip
+
+
+def test_two_images_with_one_output_are_refused(make, tmp_path):
+    images = make("images", "a.jpg", "a.jpg.webp", "a.png")
+    assert len(pair_jobs(images, None, tmp_path / "out")) == 3
+    with pytest.raises(GlamaError, match=r"a\.jpg and a\.jpg\.webp would both be written as .*out/a\.jpg\.png; rename"):
+        pair_jobs(images, None, tmp_path / "out", rule=FolderRule(format="png"))
+    folder, rule = make("all", "b.jpg", "b.png", "b_m1.png"), FolderRule("{stem}_m{n}", format="png")
+    with pytest.raises(GlamaError, match=r"b\.jpg and b\.png would both be written as .*b_m1\.png; .* masks"):
+        pair_jobs(folder, folder, tmp_path / "out", rule=rule)
+
+
+def test_an_output_that_is_an_input_is_refused(make, tmp_path):
+    make("photos", "a.jpg")
+    make("photos/photos", "a.jpg")
+    with pytest.raises(GlamaError, match=r"photos/a\.jpg is an input itself; choose another output"):
+        pair_jobs(tmp_path / "photos", None, tmp_path, rule=FolderRule(recursive=True))
+    mask = make("out", "a.png") / "a.png"
+    with pytest.raises(GlamaError, match=r"out/a\.png is an input itself"):
+        pair_jobs(make("images", "a.png"), mask, tmp_path / "out")
+
+
+def test_outputs_of_a_run_with_another_format_stay_as_they_are(make, tmp_path):
+    images, out = make("images", "a.jpg"), make("out", "a.png")
+    before = (out / "a.png").read_bytes()
+    (job,) = pair_jobs(images, None, out)
+    assert not job.is_done()
+    marks = Masks(marks=Marks(rectangles=(Rectangle(4, 4, 8, 8),)))
+    for state in ("written", "skipped"):
+        assert [result.state for result in run_jobs(lambda image, mask: image, [job], masks=marks)] == [state]
+    assert sorted(path.name for path in out.iterdir()) == ["a.jpg", "a.png"]
+    assert (out / "a.png").read_bytes() == before
 
 
 def test_subfolders_are_kept(make, tmp_path):
@@ -176,7 +222,7 @@ def test_a_rule_that_does_not_exist_is_refused(wrong, says):
 def test_rules_for_folders_are_refused_for_files(make, tmp_path):
     folder = make("all", "a.png", "m.png")
     with pytest.raises(GlamaError, match="is a file; `mask_name`, `recursive` and `format` are for folders"):
-        pair_jobs(folder / "a.png", folder / "m.png", tmp_path / "out.png", rule=FolderRule(format="keep"))
+        pair_jobs(folder / "a.png", folder / "m.png", tmp_path / "out.png", rule=FolderRule(format="png"))
     with pytest.raises(GlamaError, match="are the same folder; pass the masks' own, or set `mask_name`"):
         pair_jobs(folder, folder, tmp_path / "out")
 

@@ -18,7 +18,7 @@ from glama_deploy.catalogue import auto_order
 from glama_deploy.cli.entry import option
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.inpainting.inpainter import Inpainter
-from glama_deploy.inpainting.pairing import Job
+from glama_deploy.inpainting.pairing import BY_STEM, Job, OutputFormat
 from glama_deploy.io.files import check_writable
 from glama_deploy.io.mask_files import BY_VALUES, MaskRule
 
@@ -102,6 +102,11 @@ class IopaintOptions:
         Path | None, option("--model-dir", help="As iopaint run: the folder that has IOPaint's model lama.")
     ] = None
     concat: Annotated[bool, option("--concat", help="Of iopaint run; not supported.")] = False
+
+    @property
+    def usual_format(self) -> OutputFormat:
+        """The format of a folder's outputs without the option `--format`: with `--output`, that of IOPaint."""
+        return BY_STEM.format if self.output is None else "png"
 
     def check(self, out: Path | None) -> None:
         """Check the options that are not followed.
