@@ -27,19 +27,36 @@ from glama_deploy.errors import ImageError, MemoryShortageError
 from glama_deploy.io import deep
 from glama_deploy.io.files import check_path
 from glama_deploy.io.metadata.photoshop import cut_segments
+from glama_deploy.io.metadata.png_chunks import cut_damaged_chunks
 from glama_deploy.io.metadata.reading import find_orientation, read_metadata
 from glama_deploy.io.pipes import PipedFile, Source
 from glama_deploy.network import MAX_SIDE
 
 log = logging.getLogger("glama_deploy")
 
+#: What Pillow's errors of too much text or colour profile name.
+_MAX_TEXT = "MAX_TEXT"
+
 #: Supported modes of Pillow: they are used directly or converted without loss.
 _MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
+
+
+class _PngFile(PngImagePlugin.PngImageFile):
+    """A PNG file. Damaged chunks behind the pixels do not refuse the picture; `read_metadata` names them."""
+
+    def load_end(self) -> None:
+        """Read the chunks behind the pixels."""
+        try:
+            super().load_end()
+        except (SyntaxError, ValueError) as error:
+            if self.is_animated or _MAX_TEXT in str(error):
+                raise
+
 
 #: Supported formats: Pillow's reader, and the first bytes of a file. Of a JPEG with several pictures (MPO, from phones
 #: with two lenses) the first picture is read.
 _READERS: tuple[tuple[type[ImageFile], tuple[bytes, ...]], ...] = (
-    (PngImagePlugin.PngImageFile, (b"\x89PNG\r\n\x1a\n",)),
+    (_PngFile, (b"\x89PNG\r\n\x1a\n",)),
     (JpegImageFile, (b"\xff\xd8\xff",)),
     (WebPImageFile, (b"RIFF",)),
     (BmpImageFile, (b"BM",)),
@@ -274,7 +291,7 @@ def parsed(file: BinaryIO, name: object, *, further: bool = False) -> Iterator[I
     except MemoryError as error:
         raise MemoryShortageError(f"{name} needs more memory than is free; scale the image down first") from error
     except _DAMAGED as error:
-        if "MAX_TEXT" in str(error):
+        if _MAX_TEXT in str(error):
             raise ImageError(
                 f"{name} has more than {_PNG_TEXT_BYTES >> 20} MB of text or colour profile; remove the metadata first"
             ) from error
@@ -282,13 +299,20 @@ def parsed(file: BinaryIO, name: object, *, further: bool = False) -> Iterator[I
 
 
 def _read_header(reader: type[ImageFile], file: BinaryIO, name: object) -> ImageFile:
-    """Return an image with only its header read. Damaged Photoshop data of a JPEG are left out, with a note."""
+    """Return an image with only its header read, without damaged Photoshop data of a JPEG and chunks of a PNG.
+
+    A note names the Photoshop data. `read_metadata` names the chunks.
+    """
     try:
         return reader(file, "")
-    except SyntaxError as error:  # in Pillow's parser of Photoshop data the cause is an IndexError
-        if reader is not JpegImageFile or not isinstance(error.__cause__, IndexError):
+    except (SyntaxError, ValueError) as error:
+        # in Pillow's parser of Photoshop data the cause is an IndexError
+        is_photoshop = reader is JpegImageFile and isinstance(error.__cause__, IndexError)
+        if not is_photoshop and (reader is not _PngFile or _MAX_TEXT in str(error)):
             raise
     file.seek(0)
+    if not is_photoshop:
+        return reader(io.BytesIO(cut_damaged_chunks(file.read())), "")
     image = reader(io.BytesIO(cut_segments(file.read())), "")
     log.warning("%s has damaged Photoshop data, which are left out", name)
     return image

@@ -13,6 +13,9 @@ _HEADER_BYTES = 8 + 25
 #: A kind and its data.
 Chunk = tuple[bytes, bytes]
 
+#: Chunks that a decoder may leave out by their names, and that belong to pixels.
+_PIXELS = (b"tRNS", b"acTL", b"fcTL", b"fdAT")
+
 #: Chunks of text.
 TEXT = (b"tEXt", b"zTXt", b"iTXt")
 
@@ -22,18 +25,21 @@ COLOURS = (b"cICP", b"mDCV", b"cLLI", b"gAMA", b"cHRM", b"sRGB")
 #: The keyword of an XMP packet in a chunk iTXt.
 XMP_KEYWORD = b"XML:com.adobe.xmp"
 
+#: The least bytes of the chunks whose length Pillow checks.
+_LEAST_BYTES = {b"pHYs": 9, b"gAMA": 4, b"cHRM": 32, b"sRGB": 1}
+
 #: Upper bound of a compressed text, in bytes.
 _MAX_TEXT_BYTES = 64 << 20
 
 
-def read_chunks(file: BinaryIO) -> list[Chunk]:
+def read_chunks(file: BinaryIO) -> list[tuple[Chunk, int]]:
     """Read the chunks of a PNG file beside IHDR, the palette, and the pixels.
 
     Args:
         file: the file, open for reading in binary mode.
 
     Returns:
-        The chunks in order. A file that is cut off has those before its end.
+        The chunks in order, each with its checksum. A file that is cut off has those before its end.
     """
     found = []
     file.seek(8)
@@ -44,11 +50,60 @@ def read_chunks(file: BinaryIO) -> list[Chunk]:
         if kind in (b"IHDR", b"PLTE", b"IDAT", b"fdAT"):
             file.seek(size + 4, 1)
             continue
-        data = file.read(size)
-        if len(file.read(4)) < 4:
+        data, checksum = file.read(size), file.read(4)
+        if len(checksum) < 4:
             break
-        found.append((kind, data))
+        found.append(((kind, data), int.from_bytes(checksum, "big")))
     return found
+
+
+def check_chunk(chunk: Chunk, checksum: int) -> None:
+    """Check a chunk that holds no pixels.
+
+    Args:
+        chunk: the chunk.
+        checksum: the checksum that the file has for the chunk.
+
+    Raises:
+        ValueError: the chunk is damaged.
+    """
+    kind, data = chunk
+    if zlib.crc32(kind + data) != checksum:
+        raise ValueError("its checksum is wrong")
+    if len(data) < _LEAST_BYTES.get(kind, 0):
+        raise ValueError("it is cut off")
+    if kind in TEXT:
+        read_text(chunk)
+    if kind == b"iCCP":
+        _decompress(data.partition(b"\0")[2])
+
+
+def cut_damaged_chunks(png: bytes) -> bytes:
+    """Cut the damaged chunks that hold no pixels out of a PNG.
+
+    Args:
+        png: the file.
+
+    Returns:
+        The file without these chunks.
+    """
+    parts, place = [png[:8]], 8
+    while place + 12 <= len(png):
+        size, kind = struct.unpack_from(">L4s", png, place)
+        end = place + 12 + size
+        chunk = kind, png[place + 8 : end - 4]
+        if not kind[:1].islower() or kind in _PIXELS or _is_sound(chunk, png[end - 4 : end]):
+            parts.append(png[place:end])
+        place = end
+    return b"".join((*parts, png[place:]))
+
+
+def _is_sound(chunk: Chunk, checksum: bytes) -> bool:
+    try:
+        check_chunk(chunk, int.from_bytes(checksum, "big"))
+    except ValueError:
+        return False
+    return True
 
 
 def insert_chunks(png: bytes, chunks: Iterable[Chunk]) -> bytes:
@@ -97,11 +152,11 @@ def read_text(chunk: Chunk) -> bytes:
     if kind == b"tEXt":
         return rest
     if kind == b"zTXt":
-        return _decompress(rest[1:])
+        return _decompress(rest)
     is_compressed, text = rest[:1] == b"\1", rest[2:].split(b"\0", 2)
     if len(text) < 3:
         raise ValueError("it is cut off")
-    return _decompress(text[2]) if is_compressed else text[2]
+    return _decompress(rest[1:2] + text[2]) if is_compressed else text[2]
 
 
 def make_text(keyword: bytes, text: bytes) -> Chunk:
@@ -124,11 +179,16 @@ def make_text(keyword: bytes, text: bytes) -> Chunk:
 
 
 def _decompress(data: bytes) -> bytes:
+    """Decompress data behind the number of the method. Raises ValueError for damaged data."""
+    if data[:1] != b"\0":
+        raise ValueError("its compression is unknown")
     unpacker = zlib.decompressobj()
     try:
-        text = unpacker.decompress(data, _MAX_TEXT_BYTES)
+        text = unpacker.decompress(data[1:], _MAX_TEXT_BYTES)
     except zlib.error as error:
         raise ValueError(str(error)) from error
     if unpacker.unconsumed_tail:
         raise ValueError("it is too large")
+    if not unpacker.eof:
+        raise ValueError("it is cut off")
     return text

@@ -265,10 +265,11 @@ def _read_tiff(image: TiffImageFile, file: BinaryIO, common: Metadata, name: obj
 def _read_png(file: BinaryIO, common: Metadata, name: object) -> Metadata:
     kept, lost = [], set()
     density, block, packet = None, common.exif, common.xmp
-    for chunk in png_chunks.read_chunks(file):
+    for chunk, checksum in png_chunks.read_chunks(file):
         kind, data = chunk
         keyword = png_chunks.find_keyword(chunk)
         try:
+            png_chunks.check_chunk(chunk, checksum)
             if kind == b"pHYs":
                 x, y, unit = struct.unpack(">LLB", data)
                 density = _make_density((x / 100, y / 100), "cm") if unit == 1 else _make_density((x, y), "ratio")

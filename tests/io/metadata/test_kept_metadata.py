@@ -8,6 +8,7 @@ import logging
 import shutil
 import struct
 import subprocess
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -288,3 +289,39 @@ def test_encoded_files_have_the_same_metadata_as_written_ones(tmp_path):
     with Image.open(io.BytesIO(images.encode_image(picture, "JPEG", "picture"))) as image:
         assert image.info["icc_profile"] == PROFILE
         assert image.info["dpi"] == (300, 300)
+
+
+def make_chunk(kind: bytes, data: bytes, checksum: int | None = None) -> bytes:
+    checksum = zlib.crc32(kind + data) if checksum is None else checksum
+    return struct.pack(">L", len(data)) + kind + data + struct.pack(">L", checksum)
+
+
+@pytest.mark.parametrize("is_behind", [False, True])
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        make_chunk(b"zTXt", b"Title\0\7abc"),
+        make_chunk(b"zTXt", b"Title\0\0no zlib"),
+        make_chunk(b"zTXt", b"Title\0\0" + zlib.compress(b"a title")[:-6]),
+        make_chunk(b"iTXt", b"Title\0\1\0\0\0no zlib"),
+        make_chunk(b"tEXt", b"Title\0a title", checksum=1),
+        make_chunk(b"iCCP", b"sRGB\0\7abc"),
+        make_chunk(b"pHYs", b"\0\0"),
+    ],
+    ids=lambda chunk: chunk[4:8].decode(),
+)
+def test_a_damaged_chunk_of_a_png_is_left_out_and_the_picture_is_read(tmp_path, photo, caplog, chunk, is_behind):
+    """Pillow refuses such a file, or gives an empty text."""
+    file = io.BytesIO()
+    Image.fromarray(photo).save(file, "PNG")
+    png, sound = file.getvalue(), make_chunk(b"zTXt", b"Author\0\0" + zlib.compress(b"somebody"))
+    place = len(png) - 12 if is_behind else 33
+    (tmp_path / "in.png").write_bytes(png[:place] + sound + chunk + png[place:])
+    picture = images.read_image(tmp_path / "in.png")
+    np.testing.assert_array_equal(picture.rgb, photo)
+    assert f"in.png has a damaged chunk {chunk[4:8].decode()}, which is left out: " in caplog.text
+    images.write_image(tmp_path / "out.png", picture)
+    with Image.open(tmp_path / "out.png") as out:
+        out.load()
+        assert out.text == {"Author": "somebody"}
+        assert "dpi" not in out.info
