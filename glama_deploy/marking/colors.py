@@ -8,6 +8,7 @@ import numpy as np
 from PIL import ImageColor
 
 from glama_deploy.errors import GlamaError, ImageError
+from glama_deploy.io.deep import reduce_depth
 from glama_deploy.io.images import Picture
 
 #: Red, green and blue, 0 to 255 each.
@@ -52,7 +53,8 @@ def find_color(picture: Picture, color: Color, tolerance: int, name: object) -> 
     """Find the pixels of a color.
 
     Args:
-        picture: the picture. Pixels of alpha 0 have no visible color, and are not found.
+        picture: the picture. Pixels of alpha 0 have no visible color, and are not found. Values of 16 bits are rounded
+            to 8.
         color: red, green and blue.
         tolerance: the largest difference of each channel, 0 to 255.
         name: name of the picture in messages.
@@ -63,7 +65,7 @@ def find_color(picture: Picture, color: Color, tolerance: int, name: object) -> 
     Raises:
         ImageError: no pixel has the color. The message has the nearest color's distance.
     """
-    distances = _measure_distances(picture.rgb, color)
+    distances = _measure_distances(reduce_depth(picture.rgb), color)
     found = distances <= tolerance
     visible = None if picture.alpha is None else picture.alpha > 0
     if visible is not None:

@@ -103,3 +103,13 @@ def test_a_color_under_full_transparency_is_not_found():
 def test_marks_that_contradict_each_other_are_refused(wrong, says):
     with pytest.raises(GlamaError, match=says):
         Marks(**wrong)
+
+
+def test_a_color_of_16_bits_is_the_color_of_8_bits(photo):
+    """Noise below the 8 bits is rounded away. Values that only agree in their low bytes are other colors."""
+    noise = np.arange(photo.size).reshape(photo.shape) % 101
+    deep = (photo.astype(int) * 257 - 50 + noise).clip(0, 65535).astype(np.uint16)
+    marks = Marks(colors=[tuple(photo[3, 3].tolist())], color_tolerance=5)
+    expected = marks.find_missing(make_picture(photo), Path("a.png"))
+    np.testing.assert_array_equal(marks.find_missing(make_picture(deep), Path("a.png")), expected)
+    assert 0 < expected.sum() < expected.size
