@@ -23,7 +23,7 @@ from glama_deploy import memory
 from glama_deploy.checkpoints import formats
 from glama_deploy.errors import EngineError
 from glama_deploy.inpainting.inpainter import check
-from glama_deploy.inpainting.tensors import to_images, to_tensors
+from glama_deploy.inpainting.tensors import match_depth, to_images, to_tensors
 from glama_deploy.network import next_side
 from glama_deploy.reference import pull_push, two_stage
 from glama_deploy.reference.generator import Generator, masked_input, predict
@@ -115,11 +115,11 @@ class Refiner:
         Memory and time are told first, as a warning of the logger `glama_deploy`.
 
         Args:
-            image: uint8 H×W×3, RGB.
+            image: uint8 or uint16 H×W×3, RGB.
             mask: bool or uint8 H×W; a pixel above 0 is missing.
 
         Returns:
-            uint8 H×W×3, RGB. Known pixels are those of the image.
+            H×W×3 of the same type, RGB. Known pixels are those of the image.
 
         Raises:
             ImageError: the image or the mask is not as described, or the memory does not suffice.
@@ -144,8 +144,7 @@ class Refiner:
             raise EngineError(
                 "the refinement gave values that are not finite; leave out `refine`, and report the image"
             )
-        rounded = np.rint(picture * 255).clip(0, 255).astype(np.uint8)
-        return np.where(missing[..., None], rounded, image)
+        return np.where(missing[..., None], match_depth(picture, image.dtype), image)
 
     def _tell_cost(self, size: tuple[int, int]) -> None:
         """Log the memory and the time that an image needs; raise ImageError if the memory does not suffice."""

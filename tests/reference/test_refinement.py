@@ -91,6 +91,15 @@ def test_an_image_of_one_scale_is_filled_as_usual(tiny, caplog):
     np.testing.assert_array_equal(Refiner(generator)(image, mask * 0), image)
 
 
+def test_holes_of_16_bits_are_filled_with_16_bits(tiny):
+    image, mask = make_case(64, 80)
+    refiner = Refiner(formats.load(tiny), SMALL)
+    found, deep = refiner(image, mask), refiner(image * np.uint16(257), mask)
+    assert deep.dtype == np.uint16
+    np.testing.assert_array_equal(deep[mask == 0], image[mask == 0] * np.uint16(257))
+    assert np.abs(deep / 257 - found).max() < 0.51  # rounded
+
+
 def test_the_network_is_not_changed_and_a_second_run_gives_the_same(tiny):
     generator = formats.load(tiny)
     before = {name: values.clone() for name, values in generator.state_dict().items()}
