@@ -384,7 +384,7 @@ def read_job(job: Job, masks: Masks = AS_THEY_ARE) -> _Inputs:
     if job.mask is None and not masks.marks:
         raise ImageError(f"{job.image} has no mask; give a mask, rectangles, colors or annotations")
     mask_size = decoding.read_size(job.mask) if job.mask is not None else None
-    stored = decoding.read_size(job.source, further=True), mask_size
+    stored = decoding.read_size(job.source, further=True, frame=job.files.frame), mask_size
     _check_sizes(job, *stored)
     picture = images.read_image(job.source, job.files)
     images.check_format(job.out, picture)

@@ -132,12 +132,13 @@ PngImagePlugin.MAX_TEXT_MEMORY = max(PngImagePlugin.MAX_TEXT_MEMORY, _PNG_TEXT_B
 _DAMAGED = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
 
 
-def read_size(path: Source, *, further: bool = False) -> tuple[int, int]:
+def read_size(path: Source, *, further: bool = False, frame: int | None = None) -> tuple[int, int]:
     """Read the size of an image without decoding its pixels.
 
     Args:
         path: The image file.
         further: Whether the formats are supported that only pictures may have.
+        frame: Number of the frame, from 0; None for the first frame, also of several.
 
     Returns:
         (height, width) in the file's header, before EXIF orientation is applied.
@@ -146,6 +147,8 @@ def read_size(path: Source, *, further: bool = False) -> tuple[int, int]:
         ImageError: The file is missing, damaged, or its format is not supported.
     """
     with readable(path) as file, parsed(file, path, further=further) as image:
+        if frame is not None and isinstance(image, TiffImageFile):  # whose pages have sizes of their own
+            choose_frame(image, path, frame)
         return image.height, image.width
 
 

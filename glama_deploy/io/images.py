@@ -124,10 +124,10 @@ class FileRule:
             outputs: The files that are written.
 
         Raises:
-            GlamaError: A quality is set, and no output is a JPEG or a WebP.
+            GlamaError: A quality is set, and no output is a JPEG or a WebP. Without outputs, no error.
         """
         suffixes = {path.suffix.lower() for path in outputs}
-        if self.quality is not None and not any(ENCODERS.get(suffix) in _LOSSY for suffix in suffixes):
+        if self.quality is not None and suffixes and not any(ENCODERS.get(suffix) in _LOSSY for suffix in suffixes):
             raise GlamaError(
                 f"`quality` is {self.quality}, and {', '.join(sorted(suffixes))} has no quality; write .jpg or .webp, "
                 "or leave `quality` out"

@@ -25,6 +25,7 @@ from glama_deploy.inpainting.folder import (
 from glama_deploy.inpainting.mask_edits import MaskEdits, grow_holes
 from glama_deploy.inpainting.pairing import describe_left_out, pair_jobs
 from glama_deploy.io import decoding, files
+from glama_deploy.io.images import FileRule
 from glama_deploy.io.mask_files import MaskRule
 from glama_deploy.marking import Marks, Rectangle
 
@@ -390,6 +391,19 @@ def test_a_folder_reads_and_edits_its_masks_as_it_is_told(folders, inpainter, ph
     list(run_jobs(inpainter, [job for job in pair_jobs(images, masks, out) if job.image.stem == "b"], masks=told))
     expected = inpainter(np.ascontiguousarray(photo[::-1]), grow_holes(hole, 3))
     np.testing.assert_array_equal(np.asarray(Image.open(out / "b.png")), expected)
+
+
+def test_the_mask_belongs_to_the_frame_that_is_chosen(tmp_path, photo, hole):
+    small = Image.fromarray(photo[:40, :60])
+    small.save(tmp_path / "image.tif", save_all=True, append_images=[Image.fromarray(photo)])
+    Image.fromarray(hole).save(tmp_path / "mask.png")
+    for frame, size in ((1, photo.shape[:2]), (0, (40, 60))):
+        Image.fromarray(hole[: size[0], : size[1]]).save(tmp_path / "mask.png")
+        job = Job(tmp_path / "image.tif", tmp_path / "mask.png", tmp_path / "out.tif", files=FileRule(frame))
+        picture, mask = read_job(job)
+        assert picture.rgb.shape[:2] == mask.shape == size
+    with pytest.raises(ImageError, match=r"`frame` is 2, and .* has 2 frames"):
+        read_job(Job(job.image, job.mask, job.out, files=FileRule(2)))
 
 
 def test_sizes_are_compared_before_anything_is_decoded(tmp_path, photo, monkeypatch):
