@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-from glama_deploy.cli.entry import Command, option
+from glama_deploy.cli.entry import Command, argument, option
 from glama_deploy.cli.options.mask_sources import MaskOptions
+from glama_deploy.cli.options.paths import take_paths
 from glama_deploy.cli.output.console import Console
 from glama_deploy.cli.output.run_report import RunReport
 from glama_deploy.errors import GlamaError
@@ -18,12 +19,18 @@ from glama_deploy.io.mask_files import write_mask
 
 
 def glama_mask(
-    image: Annotated[Path, option("--image", help="Image, or folder of images.")],
     masks: MaskOptions,
-    out: Annotated[Path, option("--out", help="Mask to write (PNG); for folders, the folder of the masks.")],
+    paths: Annotated[
+        list[Path] | None,
+        argument(help="The paths of --image, --mask and --out, in this order.", metavar="IMAGE MASK OUT"),
+    ] = None,
+    image: Annotated[Path | None, option("--image", help="Image, or folder of images. [required]")] = None,
     mask: Annotated[
         Path | None,
         option("--mask", help="Mask file, or folder of masks. For a folder of images, one mask may serve all."),
+    ] = None,
+    out: Annotated[
+        Path | None, option("--out", help="Mask to write (PNG); for folders, the folder of the masks. [required]")
     ] = None,
     mask_name: Annotated[
         str, option("--mask-name", help="For folders: the name of an image's mask, such as {stem}_mask.png.")
@@ -40,8 +47,11 @@ def glama_mask(
     The options are those of glama-inpaint. glama-masks (with an s) is another command: glama-masks draws the random
     masks of the paper. Exit codes: 0 success; 2 bad input, or a file of a folder failed.
     """
+    image, mask, out = take_paths(paths or [], image, mask, out, needs_mask=not masks.has_marks)
     check_path(image)
     made = masks.read(mask)
+    if out is None:
+        raise GlamaError("no output is given; give `out`")
     if not image.is_dir() and not out.is_dir() and out.suffix.lower() != ".png":
         raise GlamaError(f"`out` is {out}; a .png is written")
     rule = FolderRule(mask_name, recursive, "png" if image.is_dir() else BY_STEM.format)

@@ -178,6 +178,8 @@ def pair_jobs(
     what = "backup_folder" if isinstance(out, InPlace) else "out"
     if out_kind == "file":
         raise GlamaError(f"`{what}` {folder} is a file; a folder is needed for a folder of images")
+    if folder is not None and out_kind is None and folder.suffix.lower() in images.READ_SUFFIXES:
+        raise GlamaError(f"`image` {image} is a folder, and `{what}` {folder} has the name of a picture; give a folder")
     if folder is not None and out_kind == "folder" and any(folder.samefile(each) for each in (image, mask) if each):
         raise GlamaError(f"`{what}` {folder} is a folder of the inputs; choose another")
     if isinstance(out, InPlace) and rule.format != "keep":
@@ -436,12 +438,15 @@ def describe_left_out(image: Path, mask: Path | None, out: Path | InPlace, rule:
         unused = [path for found in _find_masks(mask, out, rule).values() for path in found if path not in used]
     no_masks = [path for path in unused if _is_other_file(path) and path not in others]
     linked, unreadable = _find_closed_folders(image) if rule.recursive else ([], [])
+    backups = [path for path in files if _is_image(path) and _is_backup(path, out)]
+    if isinstance(out, InPlace):  # the run itself makes the backups of its images
+        backups = [path for path in backups if not is_backup(path, in_place=False)]
     parts = [
         _describe_count(others, "file that is not a supported image", "files that are not supported images"),
         _describe_count(folders, "subfolder", "subfolders"),
         _describe_count(linked, "linked folder", "linked folders"),
         _describe_count(unreadable, "subfolder that cannot be read", "subfolders that cannot be read"),
-        _describe_count([path for path in files if _is_image(path) and _is_backup(path, out)], "backup", "backups"),
+        _describe_count(backups, "backup", "backups"),
         _describe_count(
             [path for path in unused if _is_image(path)], "mask without an image", "masks without an image"
         ),

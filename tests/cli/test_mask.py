@@ -46,6 +46,18 @@ def test_the_mask_has_all_that_the_options_mark(tmp_path, image, labels, photo, 
     np.testing.assert_array_equal(np.asarray(written), np.where(grow_holes(expected, 2), 255, 0))
 
 
+def test_paths_stand_alone_as_those_of_glama_inpaint_do(tmp_path, image, hole, capsys):
+    Image.fromarray(hole).save(tmp_path / "mask.png")
+    assert run(image, tmp_path / "mask.png", tmp_path / "one.png") == 0
+    assert run(image, tmp_path / "two.png", "--box", "0,0,4,4") == 0
+    with Image.open(tmp_path / "one.png") as one, Image.open(tmp_path / "two.png") as two:
+        np.testing.assert_array_equal(np.asarray(one) > 0, hole)
+        assert (np.asarray(two) > 0).sum() == 16
+    capsys.readouterr()
+    assert run(image, "--box", "0,0,4,4") == 2
+    assert "no output is given; give --out" in capsys.readouterr().err
+
+
 def test_glama_inpaint_fills_the_same_with_the_options_as_with_the_mask_that_they_make(
     tmp_path, image, labels, tiny_bundle
 ):

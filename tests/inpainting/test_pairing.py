@@ -284,3 +284,13 @@ def test_images_without_mask_files_are_listed_too(make, tmp_path):
     ]
     with pytest.raises(GlamaError, match="`mask_name` is set without `mask`"):
         pair_jobs(images, None, tmp_path / "out", rule=FolderRule(mask_name="{stem}_m"))
+
+
+def test_a_folder_of_outputs_with_the_name_of_a_picture_is_refused(tmp_path):
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (20, 20)).save(tmp_path / "images" / "a.png")
+    for name in ("out.png", "out.JPG"):
+        with pytest.raises(GlamaError, match="has the name of a picture; give a folder"):
+            pair_jobs(tmp_path / "images", None, tmp_path / name)
+    (tmp_path / "out.png").mkdir()
+    assert len(pair_jobs(tmp_path / "images", None, tmp_path / "out.png")) == 1

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,9 @@ from glama_deploy.io.files import check_writable
 from glama_deploy.io.mask_files import BY_VALUES, MaskRule
 
 log = logging.getLogger("glama_deploy")
+
+#: An option that stands under its own heading in the help.
+iopaint_option = partial(option, rich_help_panel="For programs that call iopaint run")
 
 #: How IOPaint's batch processing reads masks: gray, without transparency, missing from 127 on.
 MASK_RULE = MaskRule("luma", 126)
@@ -89,19 +93,19 @@ class IopaintOptions:
 
     output: Annotated[
         Path | None,
-        option(
+        iopaint_option(
             "--output",
             help="As iopaint run: the folder of the outputs STEM.png, which are replaced. Masks are read as there.",
         ),
     ] = None
-    device: Annotated[str | None, option("--device", help="As iopaint run: cpu or cuda.")] = None
-    config: Annotated[Path | None, option("--config", help="As iopaint run: a JSON file. hd_strategy is followed.")] = (
-        None
-    )
-    model_dir: Annotated[
-        Path | None, option("--model-dir", help="As iopaint run: the folder that has IOPaint's model lama.")
+    device: Annotated[str | None, iopaint_option("--device", help="As iopaint run: cpu or cuda.")] = None
+    config: Annotated[
+        Path | None, iopaint_option("--config", help="As iopaint run: a JSON file. hd_strategy is followed.")
     ] = None
-    concat: Annotated[bool, option("--concat", help="Of iopaint run; not supported.")] = False
+    model_dir: Annotated[
+        Path | None, iopaint_option("--model-dir", help="As iopaint run: the folder that has IOPaint's model lama.")
+    ] = None
+    concat: Annotated[bool, iopaint_option("--concat", help="Of iopaint run; not supported.")] = False
 
     @property
     def usual_format(self) -> OutputFormat:
