@@ -89,6 +89,15 @@ def decode_deep(image: ImageFile, file: BinaryIO, name: object) -> np.ndarray:
             f"{name} is a {image.format} of 16 bits a channel; a 16-bit PNG or TIFF in gray or RGB is expected, "
             "without a transparent colour: convert the image first"
         )
+    if any("RGBa" in str(tile[3]) or "La" in str(tile[3]) for tile in image.tile):
+        raise ImageError(
+            f"{name} has 16 bits a channel, and colors that are multiplied by their alpha; save the picture with "
+            "straight (unassociated) alpha"
+        )
+    if image.format == "PNG" and image.tell():
+        raise ImageError(
+            f"{name} is an animated PNG of 16 bits a channel, of which frame 0 alone is read; split the file"
+        )
     file.seek(0)
     data = file.read()
     try:

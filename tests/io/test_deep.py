@@ -165,3 +165,26 @@ def test_more_bits_than_a_reader_gives_are_noted_or_refused(tmp_path, caplog):
     assert caplog.text.count("x.avif has 10 bits a channel, of which 8 are read") == 1
     with pytest.raises(ImageError, match=r"x\.jp2 is a JPEG 2000 of 12 bits a channel; 8 are expected"):
         images.read_image(tmp_path / "x.jp2")
+
+
+def test_colors_multiplied_by_their_alpha_are_refused(tmp_path):
+    pixels = np.full((20, 30, 4), 40_000, np.uint16)
+    with (tmp_path / "x.tif").open("w+b") as file:
+        picture = images.Picture(pixels[..., :3], pixels[..., 3])
+        images._encode(file, picture, "TIFF", "x.tif", None)
+    assert images.read_image(tmp_path / "x.tif").alpha is not None
+    data = (tmp_path / "x.tif").read_bytes()
+    straight = b"\x52\x01\x03\0\x01\0\0\0\x02"  # the tag ExtraSamples, one short, unassociated alpha
+    assert straight in data
+    (tmp_path / "x.tif").write_bytes(data.replace(straight, straight[:-1] + b"\x01"))
+    with pytest.raises(ImageError, match="colors that are multiplied by their alpha; save the picture with straight"):
+        images.read_image(tmp_path / "x.tif")
+
+
+def test_a_later_frame_of_a_deep_animated_png_is_refused(tmp_path):
+    """Its reader gives the first frame, whichever was chosen."""
+    frames = [Image.fromarray(np.full((20, 30), value, np.uint16)) for value in (1000, 60_000)]
+    frames[0].save(tmp_path / "x.png", save_all=True, append_images=frames[1:])
+    assert images.read_image(tmp_path / "x.png", images.FileRule(0)).rgb.max() == 1000
+    with pytest.raises(ImageError, match="animated PNG of 16 bits a channel, of which frame 0 alone is read"):
+        images.read_image(tmp_path / "x.png", images.FileRule(1))
