@@ -159,7 +159,7 @@ def glama_inpaint(
     check_region(region)
     iopaint.check(out)
     if refine:
-        _check_refinement(backend, precision, region, run.jobs)
+        _check_refinement(backend, precision, region, run.jobs, iopaint.device)
     image, mask, out = take_paths(
         paths or [], image, mask, out or iopaint.output, needs_mask=not masks.has_marks, needs_out=not run.in_place
     )
@@ -324,7 +324,9 @@ def _watch_folder(folder: Watch, run_jobs: _RunJobs, is_over: Callable[[], bool]
     return folder.waiting
 
 
-def _check_refinement(backend: str, precision: str, region: str, jobs: int | None) -> None:
+def _check_refinement(backend: str, precision: str, region: str, jobs: int | None, device: str | None) -> None:
+    if device is not None:
+        raise GlamaError("`refine` computes on the GPU if PyTorch has one, else on the CPU; leave `device` out")
     if backend != "torch" or precision not in ("auto", "fp32") or region == "crop" or jobs not in (None, 1):
         raise GlamaError(
             "`refine` is for PyTorch in fp32 and one whole image at once; give `backend=torch`, and leave out "

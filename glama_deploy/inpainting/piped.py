@@ -74,6 +74,9 @@ def make_job(image: Path, mask: Path | None, out: Path, format: str | None, *, o
             raise GlamaError(f"`{name}` {path} is a folder; a pipe goes with one picture and one mask")
     if format is not None and format not in get_args(OutputFormat):
         raise GlamaError(f"`format` is {format!r}; expected {', '.join(get_args(OutputFormat))}")
+    for path in (image, mask):
+        if path is not None and path.is_file() and out.is_file() and path.samefile(out):
+            raise GlamaError(f"{out} is an input itself; choose another output")
     target = _open_output(out, format, overwrite=overwrite)
     sources = pipes.read_source(image, "image"), pipes.read_source(mask, "mask") if mask is not None else None
     if target is None:

@@ -14,7 +14,9 @@ from PIL import Image
 
 import glama_deploy
 from glama_deploy.cli.inpaint import main
+from glama_deploy.errors import GlamaError
 from glama_deploy.inpainting import folder as batch
+from glama_deploy.io.images import FileRule
 
 
 @pytest.fixture
@@ -190,3 +192,33 @@ def test_a_watch_fills_what_appears_and_ends_cleanly(tiny_bundle, tmp_path, phot
     assert (summary["type"], summary["written"]) == ("summary", 2)
     assert sorted(path.name for path in out.iterdir()) == ["a.png", "b.png"]
     assert "Traceback" not in errors.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--mask-name", "{stem}_m"], "is a file; --mask-name, --recursive and --format are for folders"),
+        (["--recursive"], "is a file; --mask-name, --recursive and --format are for folders"),
+        (["--format", "keep"], "is a file; --mask-name, --recursive and --format are for folders"),
+        (["--refine", "--backend", "torch", "--device", "cpu"], "--refine computes on the GPU if PyTorch has one"),
+    ],
+)
+@pytest.mark.parametrize("output", ["--out", "--output"])
+def test_options_that_would_be_left_out_are_refused(folder, tmp_path, run, capsys, output, options, says):
+    assert run("--image", folder / "a.png", output, tmp_path / "out", *options) == 2
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_iopaint_run_gives_pngs_and_other_formats_by_name(folder, tmp_path, run, photo):
+    (folder / "b.png").unlink()
+    Image.fromarray(photo).save(folder / "d.jpg")
+    for options, kind in (["--output"], "png"), (["--format", "webp", "--output"], "webp"), (["--out"], "jpg"):
+        assert run("--image", folder, *options, tmp_path / kind) == 0
+        assert (tmp_path / kind / f"d.{kind}").exists()
+
+
+def test_an_empty_folder_may_be_watched_with_a_quality(tmp_path):
+    FileRule(quality=80).check_outputs([])
+    with pytest.raises(GlamaError, match=r"`quality` is 80, and \.png has no quality"):
+        FileRule(quality=80).check_outputs([tmp_path / "a.png"])

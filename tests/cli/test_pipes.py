@@ -184,3 +184,22 @@ def test_a_reader_that_ends_early_ends_the_command_without_a_traceback(folder, t
     assert child.returncode == 141, child.stderr
     assert b"Traceback" not in child.stderr
     assert b"Exception" not in child.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (
+            "glama inpaint --model $M - mask.png - --mask-name {stem}_m < image.png",
+            "is a pipe; --mask-name, --recursive",
+        ),
+        ("glama inpaint --model $M - mask.png out.png --recursive < image.png", "is a pipe; --mask-name, --recursive"),
+        ("glama inpaint --model $M - mask.png mask.png --overwrite < image.png", "mask.png is an input itself"),
+    ],
+)
+def test_options_of_folders_and_outputs_over_inputs_are_refused(folder, tiny_bundle, hole, line, says):
+    child = shell(folder, tiny_bundle, line)
+    assert (child.returncode, child.stdout) == (2, b"")
+    assert says in child.stderr.decode()
+    np.testing.assert_array_equal(np.asarray(Image.open(folder / "mask.png")) > 0, hole)
+    assert not (folder / "out.png").exists()
