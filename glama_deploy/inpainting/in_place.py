@@ -112,8 +112,9 @@ def keep_original(image: Path, backup: Path) -> None:
         if backup.exists():
             return
         with temporary_beside(backup) as temporary:
-            shutil.copy2(image, temporary)
+            shutil.copyfile(image, temporary)
             flush(temporary)
+            shutil.copystat(image, temporary)  # now, because a file without the permission to write is not flushed
             _name(temporary, backup)
             flush_folder(backup.parent)
     except OSError as error:

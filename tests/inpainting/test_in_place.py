@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from glama_deploy.errors import GlamaError
+from glama_deploy.inpainting import in_place
 from glama_deploy.inpainting.folder import Masks, run_jobs
 from glama_deploy.inpainting.in_place import InPlace, is_backup, keep_original
 from glama_deploy.inpainting.pairing import FolderRule, describe_left_out, pair_jobs
@@ -214,3 +215,15 @@ def test_rules_that_replacing_does_not_support_are_refused(folder, rule, says):
     mask = folder if rule.has_several else None
     with pytest.raises(GlamaError, match=says):
         pair_jobs(folder, mask, InPlace(), rule=rule)
+
+
+def test_an_original_that_may_not_be_written_is_kept_with_its_permissions(folder, monkeypatch):
+    """To flush a file, an account other than root must be allowed to write the file."""
+    plain, modes = in_place.flush, []
+    monkeypatch.setattr(in_place, "flush", lambda path: (modes.append(path.stat().st_mode & 0o200), plain(path)))
+    os.chmod(folder / "a.png", 0o444)
+    before = (folder / "a.png").stat()
+    keep_original(folder / "a.png", folder / "a.orig.png")
+    assert modes == [0o200]
+    after = (folder / "a.orig.png").stat()
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
