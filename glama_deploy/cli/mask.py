@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,8 @@ from glama_deploy.cli.output.run_report import RunReport
 from glama_deploy.errors import GlamaError
 from glama_deploy.inpainting import folder as batch
 from glama_deploy.inpainting.pairing import BY_STEM, FolderRule, Job, describe_left_out, pair_jobs
-from glama_deploy.io.files import check_path
+from glama_deploy.io.files import check_path, write_error
+from glama_deploy.io.images import FileRule
 from glama_deploy.io.mask_files import write_mask
 
 
@@ -38,6 +40,9 @@ def glama_mask(
     recursive: Annotated[
         bool, option("--recursive", help="For folders: read the images of subfolders, too, and keep the subfolders.")
     ] = False,
+    frame: Annotated[
+        int | None, option("--frame", help="For animated and many-paged files: the frame, from 0.")
+    ] = None,
     overwrite: Annotated[
         bool, option("--overwrite", help="Replace masks that exist. Without --overwrite, a folder's are skipped.")
     ] = False,
@@ -56,7 +61,8 @@ def glama_mask(
         raise GlamaError(f"`out` is {out}; a .png is written")
     rule = FolderRule(mask_name, recursive, "png" if image.is_dir() else BY_STEM.format)
     target = out / f"{image.stem}.png" if out.is_dir() and not image.is_dir() else out
-    jobs = pair_jobs(image, mask, target, overwrite=overwrite, rule=rule)
+    files = FileRule(frame)
+    jobs = [replace(job, files=files) for job in pair_jobs(image, mask, target, overwrite=overwrite, rule=rule)]
     report = RunReport(Console(stderr=True))
     if not image.is_dir():
         _write_mask(jobs[0], made)
@@ -75,8 +81,8 @@ def _write_masks(jobs: list[Job], masks: batch.Masks, *, overwrite: bool) -> Ite
             continue
         try:
             _write_mask(job, masks)
-        except GlamaError as error:
-            yield batch.Result(job, "failed", str(error))
+        except batch.FAILURES as error:
+            yield batch.make_failure(job, error)
         else:
             yield batch.Result(job, "written")
 
@@ -84,7 +90,10 @@ def _write_masks(jobs: list[Job], masks: batch.Masks, *, overwrite: bool) -> Ite
 def _write_mask(job: Job, masks: batch.Masks) -> None:
     """Write the mask of a picture, and make its folder if it is missing."""
     _, mask = batch.read_job(job, masks)
-    job.out.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        job.out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(job.out, error) from error
     write_mask(job.out, mask)
 
 

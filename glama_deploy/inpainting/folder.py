@@ -210,8 +210,8 @@ class _UnderWay:
             return Result(self.job, "skipped")
         try:
             _wait_for(_wait_for(self.filled))
-        except _FAILURES as error:
-            return _make_failure(self.job, error, self.work)
+        except FAILURES as error:
+            return make_failure(self.job, error, self.work)
         return Result(self.job, "written", work=self.work)
 
     def cancel(self) -> None:
@@ -351,12 +351,22 @@ def count_streams_of_size(pixels: int, threads: int | None) -> int:
 
 
 #: The exceptions by which a bad file, or a lack of memory, fails a job.
-_FAILURES = (GlamaError, OSError, MemoryError)
+FAILURES = (GlamaError, OSError, MemoryError)
 
 
-def _make_failure(job: Job, error: BaseException, work: Work) -> Result:
+def make_failure(job: Job, error: BaseException, work: Work | None = None) -> Result:
+    """Make the result of a job that failed.
+
+    Args:
+        job: the job.
+        error: one of FAILURES.
+        work: what was done; None for nothing that is told.
+
+    Returns:
+        The result, whose reason is one line.
+    """
     reason = str(error) if isinstance(error, GlamaError) else f"{job.image}: {str(error) or 'not enough memory'}"
-    return Result(job, "failed", reason, work)
+    return Result(job, "failed", reason, work or Work())
 
 
 def read_job(job: Job, masks: Masks = AS_THEY_ARE) -> _Inputs:

@@ -121,3 +121,26 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path, image, labels, capsy
     assert run("--image", image, "--box", "1,1,2,2", "--out", tmp_path / "out.jpg") == 2
     assert "--out is" in capsys.readouterr().err
     assert sorted(tmp_path.iterdir()) == sorted([*files, tmp_path / "other.json"])
+
+
+def test_the_frame_is_chosen_as_in_glama_inpaint(tmp_path, photo, capsys):
+    Image.fromarray(photo[:40]).save(tmp_path / "a.tif", save_all=True, append_images=[Image.fromarray(photo)])
+    given = "--image", tmp_path / "a.tif", "--box", "9,60,30,20", "--out", tmp_path / "mask.png"
+    assert run(*given) == 2
+    assert "has 2 frames; set --frame to one of 0 to 1" in capsys.readouterr().err
+    assert run(*given, "--frame", 1) == 0
+    assert np.asarray(Image.open(tmp_path / "mask.png")).shape == photo.shape[:2]
+
+
+def test_a_mask_without_a_place_fails_and_the_rest_goes_on(tmp_path, photo, capsys):
+    for name in ("x", "y"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.fromarray(photo).save(tmp_path / "photos" / name / "a.jpg")
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks" / "x").write_text("in the way")
+    given = "--image", tmp_path / "photos", "--box", "9,60,30,20", "--out", tmp_path / "masks", "--recursive"
+    assert run(*given) == 2
+    said = capsys.readouterr().err
+    assert "a file of that name is in the way; choose another place" in said
+    assert "1 written, 0 skipped, 1 failed" in said
+    assert (tmp_path / "masks" / "y" / "a.png").exists()
