@@ -59,7 +59,7 @@ def check_address(url: str, subject: str = "") -> None:
     except ValueError as error:
         raise DownloadError(f"{shown} is not a web address ({error}); https://HOST/FILE is expected") from error
     if parts.username is not None or parts.password is not None:
-        raise DownloadError(f"{subject}the address at {host} contains a user name or password; leave it out")
+        raise DownloadError(f"{shown} contains a user name or password; leave it out")
     if not host or not url.isascii() or not url.isprintable() or " " in url:
         raise DownloadError(f"{shown} is not a web address; https://HOST/FILE in ASCII is expected")
     if parts.scheme == "http" and not _is_loopback(host):

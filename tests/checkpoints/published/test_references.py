@@ -67,7 +67,7 @@ def test_an_unknown_name_is_told_with_the_near_one(name, near):
         ("https://host/x.pt#sha256=123", "ends in #sha256=123; write the SHA-256"),
         (f"http://192.0.2.1/x.pt#sha256={HASH}", "is not encrypted; use https (http is allowed for this machine only)"),
         (f"http://localhost.evil.example/x.pt#sha256={HASH}", "is not encrypted"),
-        (f"https://user:secret@host/x.pt#sha256={HASH}", "the address at host contains a user name or password"),
+        (f"https://user:secret@host/x.pt#sha256={HASH}", "https://…@host/x.pt contains a user name or password"),
         (f"https://user:secret@host:99999/x.pt#sha256={HASH}", "https://…@host:99999/x.pt"),
         (f"https://user:secret@[host/x.pt#sha256={HASH}", "is not a web address (Invalid IPv6 URL)"),
         (f"https://models..example.org/x.pt#sha256={HASH}", "is not a web address"),

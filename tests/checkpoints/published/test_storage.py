@@ -174,6 +174,9 @@ def test_a_mirror_without_encryption_is_refused(remote, monkeypatch, name, host)
     monkeypatch.setenv(name, "http://192.0.2.1/models")
     with pytest.raises(DownloadError, match=rf"{name}=http://192\.0\.2\.1/models is not encrypted; use https"):
         storage.pull(remote)
+    monkeypatch.setenv(name, "https://user:secret@models.example.org")
+    with pytest.raises(DownloadError, match=rf"^{name}=https://…@models\.example\.org contains a user name"):
+        storage.pull(remote)
     assert host.asked == []
 
 
