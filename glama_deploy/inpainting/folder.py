@@ -18,7 +18,7 @@ import numpy as np
 from glama_deploy import memory
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.inpainting.components import find_components
-from glama_deploy.inpainting.in_place import Signature, check_replaceable, keep_original, sign
+from glama_deploy.inpainting.in_place import Signature, check_origin, check_replaceable, keep_original, sign
 from glama_deploy.inpainting.inpainter import check_sides
 from glama_deploy.inpainting.mask_edits import NO_EDITS, MaskEdits
 from glama_deploy.inpainting.pairing import Job
@@ -389,6 +389,7 @@ def read_job(job: Job, masks: Masks = AS_THEY_ARE) -> _Inputs:
     images.check_suffix(job.out)
     if job.backup is not None:
         check_replaceable(job.file)
+        check_origin(job.file, job.backup)
     if job.lacks_mask:
         raise ImageError(f"{job.image} has no mask: the folder of masks has no {job.expected_mask}")
     if job.mask is None and not masks.marks:

@@ -4,6 +4,9 @@ The original is copied to its backup first, and then the picture is replaced. Bo
 process that is killed leaves the old picture or the new one. A backup is never overwritten. A picture whose backup
 differs from the picture was filled already. A backup that equals its picture is of a run that was killed between the
 two steps, and the picture is filled again.
+
+Pictures of two folders may have one name. So a folder of backups has a file that names the folder of the pictures, and
+the pictures of another folder are refused.
 """
 
 from __future__ import annotations
@@ -15,10 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from glama_deploy.errors import ImageError
-from glama_deploy.io.files import flush, flush_folder, temporary_beside, write_error
+from glama_deploy.io.files import atomic_file, flush, flush_folder, temporary_beside, write_error
 
 #: The end of the stem of a backup that lies beside its picture.
 _BACKUP_END = ".orig"
+
+#: The file that names the folder of the pictures, in each folder of backups apart from their pictures.
+_ORIGIN_FILE = ".glama-originals-of"
 
 #: What tells a file from an earlier version: length, time of the last change, number of the file.
 Signature = tuple[int, int, int]
@@ -73,9 +79,13 @@ def is_filled(image: Path, backup: Path) -> bool:
         backup: the picture's backup.
 
     Returns:
-        True if the backup exists and differs from the picture. False if one of them cannot be read; to read the picture
-        then gives the reason.
+        True if the backup exists and differs from the picture. False if one of them cannot be read, or if the backup
+        is of a picture in another folder; to read the picture then gives the reason.
     """
+    try:
+        check_origin(image, backup)
+    except ImageError:
+        return False
     try:
         return not filecmp.cmp(image, backup, shallow=False)
     except OSError:
@@ -97,6 +107,28 @@ def check_replaceable(image: Path) -> None:
         )
 
 
+def check_origin(image: Path, backup: Path) -> None:
+    """Check that the folder of a backup keeps the originals of the picture's folder.
+
+    Args:
+        image: the picture.
+        backup: the picture's backup.
+
+    Raises:
+        ImageError: the folder keeps the originals of another folder, or the file that names the folder cannot be read.
+    """
+    record, expected = backup.with_name(_ORIGIN_FILE), os.path.realpath(image.parent)
+    try:
+        found = record.read_text(encoding="utf-8") if record.exists() else expected
+    except (OSError, ValueError) as error:
+        raise ImageError(f"{record} cannot be read ({error}); choose another `backup_folder`") from error
+    if found != expected:
+        raise ImageError(
+            f"{image}: {backup.parent} keeps the originals of {found}; choose another `backup_folder`, or remove "
+            f"{record} if the pictures were moved"
+        )
+
+
 def keep_original(image: Path, backup: Path) -> None:
     """Copy a picture to its backup. A backup that exists stays as it is.
 
@@ -111,6 +143,7 @@ def keep_original(image: Path, backup: Path) -> None:
         backup.parent.mkdir(parents=True, exist_ok=True)
         if backup.exists():
             return
+        _name_origin(image, backup)
         with temporary_beside(backup) as temporary:
             shutil.copyfile(image, temporary)
             flush(temporary)
@@ -119,6 +152,14 @@ def keep_original(image: Path, backup: Path) -> None:
             flush_folder(backup.parent)
     except OSError as error:
         raise write_error(backup, error) from error
+
+
+def _name_origin(image: Path, backup: Path) -> None:
+    """Name the folder of a picture in the folder of its backup, if these are two folders."""
+    record, folder = backup.with_name(_ORIGIN_FILE), os.path.realpath(image.parent)
+    if folder != os.path.realpath(backup.parent) and not record.exists():
+        with atomic_file(record) as temporary:
+            temporary.write_text(folder, encoding="utf-8")
 
 
 def _name(temporary: Path, backup: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -83,8 +84,25 @@ def test_backups_may_lie_in_a_folder_of_their_own(folder, tmp_path):
     for states in ({"written"}, {"skipped"}):
         jobs = pair_jobs(folder, None, place, rule=rule)
         assert {result.state for result in run_jobs(invert, jobs, masks=MARKED)} == states
-        assert read_all(folder / "originals") == before
+        backups = read_all(folder / "originals")
+        assert {name: data for name, data in backups.items() if not name.endswith(".glama-originals-of")} == before
     assert describe_left_out(folder, None, place, rule) == []
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_backup_folder_of_other_pictures_is_refused(folder, tmp_path, overwrite):
+    """Pictures of one name would count as filled, or be replaced by the filled originals of the other folder."""
+    other, place = tmp_path / "other", InPlace(tmp_path / "originals")
+    shutil.copytree(folder, other)
+    for path in other.iterdir():
+        Image.new("RGB", (40, 30), "teal").save(path)
+    before = read_all(other)
+    assert {result.state for result in run(folder, place).values()} == {"written"}
+    results = run(other, place, overwrite=overwrite)
+    assert {result.state for result in results.values()} == {"failed"}
+    assert f"{place.backups} keeps the originals of {folder}; choose another" in results["a.png"].reason
+    assert read_all(other) == before
+    assert {result.state for result in run(folder, place).values()} == {"skipped"}
 
 
 def test_a_run_beside_backups_leaves_them_out_by_name(folder, tmp_path):
