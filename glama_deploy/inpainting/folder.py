@@ -386,10 +386,10 @@ def read_job(job: Job, masks: Masks = AS_THEY_ARE) -> _Inputs:
         GlamaError: a file cannot be read, the image and the mask have different proportions, or a mark does not fit the
             image.
     """
-    images.check_suffix(job.out)
     if job.backup is not None:
         check_replaceable(job.file)
         check_origin(job.file, job.backup)
+    images.check_suffix(job.out)
     if job.lacks_mask:
         raise ImageError(f"{job.image} has no mask: the folder of masks has no {job.expected_mask}")
     if job.mask is None and not masks.marks:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from glama_deploy.errors import ImageError
 from glama_deploy.io.files import atomic_file, flush, flush_folder, temporary_beside, write_error
+from glama_deploy.io.images import SUFFIXES
 
 #: The end of the stem of a backup that lies beside its picture.
 _BACKUP_END = ".orig"
@@ -99,8 +100,11 @@ def check_replaceable(image: Path) -> None:
         image: the picture.
 
     Raises:
-        ImageError: the picture is a symbolic link. Its replacement would leave the picture itself as it was.
+        ImageError: the picture is a symbolic link, whose replacement would leave the picture itself as it was, or its
+            format is not written.
     """
+    if image.suffix.lower() not in SUFFIXES:
+        raise ImageError(f"{image} is of a format that is only read, so `in_place` cannot replace it; give `out`")
     if image.is_symlink():
         raise ImageError(
             f"{image} is a symbolic link, which `in_place` does not replace; fill {os.path.realpath(image)}"

@@ -209,6 +209,18 @@ def test_a_link_is_not_replaced(folder, tmp_path):
     assert sorted(path.name for path in folder.iterdir()) == ["a.png", "b.jpg", "b.orig.jpg"]
 
 
+def test_a_format_that_is_only_read_is_not_replaced(folder, photo):
+    Image.fromarray(photo).save(folder / "c.gif")
+    before = (folder / "c.gif").read_bytes()
+    results = run(folder)
+    assert {name: result.state for name, result in results.items()} == {
+        "a.png": "written", "b.jpg": "written", "c.gif": "failed"
+    }  # fmt: skip
+    assert "c.gif is of a format that is only read, so `in_place` cannot replace it; give" in results["c.gif"].reason
+    assert (folder / "c.gif").read_bytes() == before
+    assert not (folder / "c.orig.gif").exists()
+
+
 def test_a_single_picture_that_was_filled_is_refused(folder):
     (job,) = pair_jobs(folder / "a.png", None, InPlace())
     list(run_jobs(invert, [job], masks=MARKED))
