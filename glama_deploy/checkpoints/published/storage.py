@@ -226,7 +226,7 @@ def _download_verified(remote: RemoteFile, url: str, transfer: Transfer) -> _Wro
     download(url, transfer)
     found = sha256(transfer.part)
     if found != remote.sha256 and was_continued:
-        log.info("the continued download of %s has a wrong SHA-256; the download begins again", remote.subject)
+        log.warning("the continued download of %s has a wrong SHA-256; the download begins again", remote.subject)
         transfer.discard()
         download(url, transfer)
         found = sha256(transfer.part)

@@ -153,7 +153,7 @@ def download(url: str, transfer: Transfer) -> None:
             if failures >= patience.attempts or pause > patience.longest_pause:
                 asked = f", and asks for a pause of {error.pause:.0f} s" if error.pause else ""
                 raise AddressFailedError(f"{error}{asked}") from error
-            log.info("%s: %s; trying again in %.1f s", url, error, pause)
+            log.warning("%s: %s; trying again in %.1f s", url, error, pause)
         time.sleep(pause)
 
 
