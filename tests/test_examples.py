@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import glama_deploy
 from glama_deploy.bundle import Bundle
@@ -54,13 +54,14 @@ def test_fill_picture_fills_the_sample_photo(tmp_path):
 
 def test_fill_folder_fills_each_picture_once(tmp_path):
     pictures, masks, out = tmp_path / "pictures", tmp_path / "masks", tmp_path / "out"
-    for name in ("a", "b"):
-        for source, place in ((SAMPLE, pictures), (SAMPLE_MASK, masks)):
-            place.mkdir(exist_ok=True)
-            shutil.copy(source, place / f"{name}{source.suffix}")
-    assert run_example("fill_folder.py", pictures, masks, out, folder=tmp_path) == "a.jpg: written\nb.jpg: written\n"
+    for name in ("a.jpg", "b.png"):
+        for source, place in ((SAMPLE, pictures / name), (SAMPLE_MASK, masks / f"{name[0]}.png")):
+            place.parent.mkdir(exist_ok=True)
+            Image.open(source).save(place)
+    assert run_example("fill_folder.py", pictures, masks, out, folder=tmp_path) == "a.jpg: written\nb.png: written\n"
     assert_only_missing_pixels_changed(out / "b.png")
-    assert run_example("fill_folder.py", pictures, masks, out, folder=tmp_path) == "a.jpg: skipped\nb.jpg: skipped\n"
+    assert (out / "a.jpg").exists()
+    assert run_example("fill_folder.py", pictures, masks, out, folder=tmp_path) == "a.jpg: skipped\nb.png: skipped\n"
 
 
 def test_export_and_compare_prints_the_parity_of_each_engine(tmp_path):
