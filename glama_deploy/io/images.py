@@ -194,6 +194,7 @@ def _read_picture(file: BinaryIO, name: object, rule: FileRule, *, further: bool
         decoding.check_size(image, name)
         if further:
             decoding.choose_frame(image, name, rule.frame)
+            decoding.check_size(image, name)  # of the chosen page of a TIFF
         else:
             decoding.check_frames(image, name)
         metadata = read_metadata(image, file, name)
