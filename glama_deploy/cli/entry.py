@@ -54,6 +54,12 @@ class _Interrupted(BaseException):
     """A Ctrl-C. typer would turn a KeyboardInterrupt into an exit code without a message."""
 
 
+class ResumableInterrupt(GlamaError):
+    """A Ctrl-C, after which the same command goes on where this one ended."""
+
+    exit_code = _INTERRUPTED_EXIT_CODE
+
+
 class _OneLineFormatter(logging.Formatter):
     """A formatter that keeps a message on one line, also with odd file names, and shows options."""
 

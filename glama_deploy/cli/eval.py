@@ -10,10 +10,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from glama_deploy.bundle import parse_size
 from glama_deploy.catalogue import join_names, requested_precisions
 from glama_deploy.checkpoints.published.references import locate
-from glama_deploy.cli.entry import Command, option
+from glama_deploy.cli.entry import Command, ResumableInterrupt, option
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.output.console import Console
-from glama_deploy.errors import GlamaError
 from glama_deploy.evaluation.arguments import Request, check_arguments
 from glama_deploy.evaluation.metrics.registry import METRICS
 from glama_deploy.inpainting.inpainter import Region
@@ -22,12 +21,6 @@ from glama_deploy.text.escapes import escape_controls
 
 #: Columns of the table with all seven masks. A narrower terminal folds its lines.
 _TABLE_WIDTH = 120
-
-
-class _Interrupted(GlamaError):
-    """A Ctrl-C, after which the same command continues the run."""
-
-    exit_code = 130
 
 
 def glama_eval(
@@ -167,7 +160,9 @@ def glama_eval(
         with progress:
             summary = evaluate(asked, on_progress)
     except KeyboardInterrupt as error:
-        raise _Interrupted(f"interrupted; images that are done are kept in {out}: the same command goes on") from error
+        raise ResumableInterrupt(
+            f"interrupted; images that are done are kept in {out}: the same command goes on"
+        ) from error
     console = Console(width=max(Console().width, _TABLE_WIDTH))
     tables.print_tables(console, summary)
     for line in summary.remarks:

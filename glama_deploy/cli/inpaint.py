@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import glama_deploy
 from glama_deploy.catalogue import EngineRecord, backends, join_names, requested_precisions
-from glama_deploy.cli.entry import Command, argument, option
+from glama_deploy.cli.entry import Command, ResumableInterrupt, argument, option
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.options.iopaint import IopaintOptions, pair_picture
 from glama_deploy.cli.options.mask_sources import MaskOptions
@@ -307,11 +307,16 @@ def _run_folder(jobs: Sequence[Job], run_jobs: _RunJobs, is_over: Callable[[], b
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # takes 30 ms
 
     columns = (TextColumn("inpainting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=report.console) as progress:
-        task = progress.add_task("inpainting", total=len(jobs))
-        for result in run_jobs(jobs, is_over=is_over):
-            report.add(result)
-            progress.advance(task)
+    try:
+        with Progress(*columns, console=report.console) as progress:
+            task = progress.add_task("inpainting", total=len(jobs))
+            for result in run_jobs(jobs, is_over=is_over):
+                report.add(result)
+                progress.advance(task)
+    except KeyboardInterrupt as error:
+        raise ResumableInterrupt(
+            "interrupted; pictures that are done are kept: the same command fills the rest"
+        ) from error
     return len(jobs) - sum(report.counts.values())
 
 

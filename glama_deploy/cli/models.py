@@ -15,18 +15,12 @@ from glama_deploy.checkpoints.published.model_list import PublishedModel, read_m
 from glama_deploy.checkpoints.published.references import as_remote_file, parse_reference
 from glama_deploy.checkpoints.published.remote_file import RemoteFile, format_megabytes, format_size
 from glama_deploy.checkpoints.published.storage import State
-from glama_deploy.cli.entry import CommandGroup, argument, option
+from glama_deploy.cli.entry import CommandGroup, ResumableInterrupt, argument, option
 from glama_deploy.cli.output.console import Console
-from glama_deploy.errors import DownloadError, GlamaError
+from glama_deploy.errors import DownloadError
 
 #: Columns of the list. A narrower terminal folds its lines.
 _LIST_WIDTH = 120
-
-
-class _Interrupted(GlamaError):
-    """A Ctrl-C, after which the same command continues the download."""
-
-    exit_code = 130
 
 
 Name = Annotated[str, argument(help="Name of a published model.")]
@@ -91,7 +85,7 @@ def pull(
         try:
             path = hub.pull(reference) if isinstance(reference, HubFile) else storage.pull(reference)
         except KeyboardInterrupt as error:
-            raise _Interrupted("interrupted; the same command continues the download") from error
+            raise ResumableInterrupt("interrupted; the same command continues the download") from error
         console.print(str(path), soft_wrap=True)
 
 

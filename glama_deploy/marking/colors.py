@@ -27,7 +27,7 @@ def parse_color(text: str) -> Color:
     Raises:
         GlamaError: the text is no color, or the color has an alpha.
     """
-    expected = "#rrggbb is expected, such as #ff0080"
+    expected = "#rrggbb or a name is expected, such as #ff0080 or red"
     try:
         values = ImageColor.getrgb(text.strip())
     except ValueError as error:

@@ -30,8 +30,14 @@ main()
 """
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_folder_and_what_was_filled_is_written(tiny_bundle, tmp_path, wait_until, number, code):
+@pytest.mark.parametrize(
+    ("number", "code", "says"),
+    [
+        (signal.SIGINT, 130, "pictures that are done are kept: the same command fills the rest"),
+        (signal.SIGTERM, 143, "nothing half-written is left"),
+    ],
+)
+def test_a_signal_ends_a_folder_and_what_was_filled_is_written(tiny_bundle, tmp_path, wait_until, number, code, says):
     for name in ("images", "masks"):
         (tmp_path / name).mkdir()
     mask = np.zeros((48, 64), np.uint8)
@@ -53,5 +59,5 @@ def test_a_signal_ends_a_folder_and_what_was_filled_is_written(tiny_bundle, tmp_
         child.kill()
         child.wait()
     assert child.returncode == code
-    assert "nothing half-written is left" in errors.read_text()
+    assert says in errors.read_text()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["0.png"]

@@ -104,7 +104,7 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path, image, labels, capsy
         (["--box", "1,2,3"], "--box is '1,2,3'; x,y,w,h in whole pixels is expected"),
         (["--box", "1,2,-3,4"], "--box 1,2,-3,4 is -3 wide and 4 high; both must be at least 1"),
         (["--box", "500,2,3,4"], "--box 500,2,3,4 lies outside"),
-        (["--color", "pinkish"], "--color is 'pinkish'; #rrggbb is expected"),
+        (["--color", "pinkish"], "--color is 'pinkish'; #rrggbb or a name is expected"),
         (["--color", "#00ff00"], "within 0 of --color #00ff00; the nearest differs by "),
         (["--color-tolerance", "3", "--box", "1,1,2,2"], "--color-tolerance is set without --color"),
         (["--category", "dog", "--box", "1,1,2,2"], "--category is set without --annotations"),

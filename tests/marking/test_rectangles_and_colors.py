@@ -59,7 +59,7 @@ def test_colors_are_read(text, color):
 
 @pytest.mark.parametrize("text", ["ff0080", "#ff00", "#ff0080ff", "pinkish", ""])
 def test_a_text_that_is_no_color_is_refused(text):
-    with pytest.raises(GlamaError, match="#rrggbb is expected"):
+    with pytest.raises(GlamaError, match="#rrggbb or a name is expected"):
         parse_color(text)
 
 

@@ -35,7 +35,10 @@ class MaskOptions:
     ] = None
     color: Annotated[
         list[str] | None,
-        mask_option("--color", help="#rrggbb: pixels of this color are missing. May be given several times."),
+        mask_option(
+            "--color",
+            help="#rrggbb or a name such as white: pixels of this color are missing. May be given several times.",
+        ),
     ] = None
     color_tolerance: Annotated[
         int, mask_option("--color-tolerance", help="Largest difference to --color in each channel, 0 to 255.")
