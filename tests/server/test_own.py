@@ -12,6 +12,7 @@ import pytest
 from PIL import ExifTags, Image, ImageCms
 
 from glama_deploy import memory
+from glama_deploy.server.observing import access_log
 
 
 def test_the_result_is_that_of_the_inpainter_bit_exact(running, inpainter, photo, hole, image_file, mask_file, decode):
@@ -249,12 +250,15 @@ def test_events_tell_a_change_of_the_model(start_server, tiny_bundle):
 
 
 def test_the_log_has_a_line_for_each_request_without_the_token_or_pictures(
-    running, image_file, mask_file, caplog, wait_until
+    running, image_file, mask_file, caplog, wait_until, monkeypatch
 ):
     def read() -> list[dict]:
-        return [json.loads(record.message) for record in caplog.records if record.name.endswith("access")]
+        return [json.loads(record.getMessage()) for record in caplog.handler.records]
 
-    with caplog.at_level("INFO", "glama_deploy.server.access"):
+    # whatever a command that ran before in this process has set
+    monkeypatch.setattr(access_log, "propagate", False)
+    monkeypatch.setattr(access_log, "handlers", [caplog.handler])
+    with caplog.at_level("INFO", access_log.name):
         running.inpaint(image_file, mask_file)
         running.client.get("/healthz?token=secret")
         wait_until(lambda: len(read()) == 2)  # a line is written when the answer was sent
