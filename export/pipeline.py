@@ -352,7 +352,12 @@ def _check_lowering(request: Request) -> None:
 
 
 def _choose_lowering(request: Request, network: NetworkConfig) -> Lowering:
-    """Choose the lowering of the FFT: the request's, or the cheapest."""
+    """Choose the lowering of the FFT: the request's, or the cheapest. Raises GlamaError for a network without FFTs."""
+    if request.fft != "auto" and network.kind != "ffc":
+        raise GlamaError(
+            f"`fft` is {request.fft}, and {request.checkpoint} has no Fourier convolutions (kind {network.kind}); "
+            "leave `fft` out"
+        )
     if request.fft != "auto":
         return cast(Lowering, request.fft)
     from glama_deploy import cost

@@ -106,3 +106,11 @@ def test_a_tensorrt_engine_is_built_from_the_least_side_of_a_network_on(tmp_path
     asked = replace(wanted, profile=DEFAULT_PROFILE.model_copy(update={"min": (32, 64)}), overwrite=True)
     with pytest.raises(GlamaError, match="`min_size=32x64` is below 72x72, which the dilations of this network need"):
         export(asked)
+
+
+@pytest.mark.parametrize("fft", ["matmul", "dft"])
+def test_a_lowering_for_a_network_without_ffts_is_refused(tmp_path, make_checkpoint, fft):
+    request = Request(make_checkpoint(CONFIGS["regular"]), tmp_path / "bundle", ("onnx",), fft=fft)
+    with pytest.raises(GlamaError, match=rf"`fft` is {fft}, and .* has no Fourier convolutions \(kind regular\)"):
+        export(request)
+    assert not (tmp_path / "bundle").exists()

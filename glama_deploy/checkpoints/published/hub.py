@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -124,6 +125,12 @@ def _list_errors() -> tuple[type[Exception], ...]:
 def _verify(path: Path, subject: str) -> Path:
     """Check the SHA-256 of a large file, which the name of its blob tells. Small files have another kind of name."""
     blob = path.resolve()
-    if _BLOB_NAME.fullmatch(blob.name) and sha256(blob) != blob.name:
+    if _BLOB_NAME.fullmatch(blob.name) and _hash_once(blob, blob.stat().st_mtime_ns) != blob.name:
         raise DownloadError(f"{subject}: {blob} has another SHA-256 than its name says; remove the file and run again")
     return path
+
+
+@cache
+def _hash_once(path: Path, modified_ns: int) -> str:
+    """Return the SHA-256 of a file, which is read once in a process unless the file changes."""
+    return sha256(path)
