@@ -12,6 +12,7 @@ The folder appears complete, or not at all.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -63,6 +64,9 @@ _NAMES = {"default": "embedded network"}
 
 #: The side of the photo on which a graph in fp16 is compared with fp32, in pixels.
 _PHOTO_SIDE_PIXELS = 256
+
+#: A comment that describes a module, a function or a value of the page.
+_DOC_COMMENT = re.compile(r"^[ \t]*/\*\*.*?\*/\n?", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -252,12 +256,26 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
+def strip_doc_comments(script: str) -> str:
+    """Leave out the comments that describe modules and functions. Every visitor of a site would download them.
+
+    Args:
+        script: A module of the page. Comments of this kind begin a line, and no string contains their beginning.
+
+    Returns:
+        The module without them.
+    """
+    return _DOC_COMMENT.sub("", script)
+
+
 def _write_page(folder: Path, source: str) -> None:
     """Copy the page, and name the engine that runs in the browser."""
     if not (_PAGE_FOLDER / "index.html").is_file():
         raise EngineError(f"this installation has no page ({_PAGE_FOLDER}); install glama-deploy again")
     ignored = shutil.ignore_patterns("index.html", Path(_SERVER_ENGINE).name)
     shutil.copytree(_PAGE_FOLDER, folder / "page", ignore=ignored)
+    for script in (folder / "page").rglob("*.js"):
+        script.write_text(strip_doc_comments(script.read_text(encoding="utf-8")), encoding="utf-8")
     html = (_PAGE_FOLDER / "index.html").read_text(encoding="utf-8")
     charset = '<meta charset="utf-8">\n'
     added = (
