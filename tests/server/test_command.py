@@ -100,7 +100,7 @@ def test_a_published_model_is_downloaded_and_served_under_its_name(start, tiny, 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_what_was_begun_is_finished_and_streams_of_events_end(start, number, encode):
+def test_what_was_begun_is_finished_and_streams_of_events_end(start, number, encode, wait_until):
     process = start("--queue", "2")
     photo = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
     hole = np.zeros((600, 800), bool)
@@ -111,12 +111,17 @@ def test_what_was_begun_is_finished_and_streams_of_events_end(start, number, enc
     def send() -> None:
         answers.append(httpx.post(f"{process.url}/v1/inpaint", files=files, data={"region": "full"}, timeout=600))
 
+    def have_begun() -> bool:
+        done = len(answers)  # before the others are counted, so that no request counts twice
+        queue = httpx.get(f"{process.url}/v1/info", timeout=600).json()["queue"]
+        return done + queue["running"] + queue["length"] == 3
+
     with httpx.stream("GET", f"{process.url}/v1/events", timeout=600) as events:
         lines = (json.loads(line.removeprefix("data: ")) for line in events.iter_lines() if line.startswith("data"))
         threads = [threading.Thread(target=send) for _ in range(3)]
         for thread in threads:
             thread.start()
-        next(state for state in lines if state["queue"]["running"] + state["queue"]["length"] == 3)
+        wait_until(have_begun)
         code, _ = process.end(number)
         assert all("queue" in state for state in lines)  # until the stream ends
     for thread in threads:
