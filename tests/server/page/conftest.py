@@ -124,6 +124,7 @@ class Screen:
         with Image.open(files[0]) as image:
             orientation = image.getexif().get(0x0112, 1)
             self.size = image.size if orientation < 5 else image.size[::-1]
+        self.page.locator("body:not([inert])").wait_for(state="attached")  # the script listens
         self.page.locator("#files").set_input_files(files)
         self.status(f"{files[0].name} ·")
 

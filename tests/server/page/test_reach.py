@@ -253,6 +253,7 @@ class Fingers:
 def test_a_finger_paints_and_two_fingers_zoom(phone, server, picture):
     phone.goto(server.url)
     assert phone.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    phone.locator("body:not([inert])").wait_for(state="attached")  # the script listens
     phone.locator("#files").set_input_files(picture)
     phone.locator("#status", has_text="photo.png ·").wait_for()
     box = phone.locator("#canvas").bounding_box()
