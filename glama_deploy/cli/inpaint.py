@@ -247,7 +247,6 @@ def _open_pipes(
 ) -> PipedJob | None:
     """Read the pipes among the inputs, and open the output's. Returns None where no path is a pipe."""
     if not any(isinstance(path, Path) and is_pipe(path) for path in (image, mask, target)):
-        check_path(image)
         return None
     from glama_deploy.inpainting.piped import make_job
 
@@ -277,14 +276,14 @@ class _SingleJob:
 
     def fill(self, fill: Fill) -> int:
         """Fill the picture, and return the exit code."""
-        is_written_to_pipe = self._piped is not None and self._piped.target is not None
+        piped = self._piped if self._piped is not None and self._piped.target is not None else None
         with self._report_failure(), self._work.measure():
-            if self._piped is not None and self._piped.target is not None:
-                self._piped.write(batch.fill_inputs(fill, self._job, self._picture, self._mask))
+            if piped is not None:
+                piped.write(batch.fill_inputs(fill, self._job, self._picture, self._mask))
             else:
                 batch.fill_job(fill, self._job, self._picture, self._mask, self._before)
         self._report.add(batch.Result(self._job, "written", work=self._work))
-        if not is_written_to_pipe:
+        if piped is None:
             self._report.console.print(str(self._job.out), soft_wrap=True)
         return 0
 

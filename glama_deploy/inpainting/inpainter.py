@@ -292,7 +292,7 @@ class Inpainter:
             raise ImageError(
                 "as many images (batch × height × width × 3) as masks (batch × height × width) are expected, at least 1"
             )
-        if not isinstance(images, np.ndarray) or images.dtype not in (np.uint8, np.uint16) or images.shape[3] != 3:
+        if not isinstance(images, np.ndarray) or images.dtype not in kinds.SHOWN_DTYPES or images.shape[3] != 3:
             found = f"{getattr(images, 'dtype', '')} {list(images.shape)}"
             raise ImageError(
                 f"the images are {found}; a numpy array, uint8 or uint16 batch × height × width × 3, is expected"

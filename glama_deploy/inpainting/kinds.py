@@ -20,7 +20,7 @@ from glama_deploy.network import MIN_SIDE
 _PIL_MODES = {"L": "L", "I;16": "I;16", "LA": "RGBA", "RGB": "RGB", "RGBA": "RGBA"}
 
 #: The dtypes that the network is shown as they are.
-_INTEGERS = (np.uint8, np.uint16)
+SHOWN_DTYPES = (np.uint8, np.uint16)
 
 #: The dtypes of images, for messages.
 _EXPECTED = "uint8 (0…255), uint16 (0…65535), or float16, float32 or float64 from 0 to 1, is expected"
@@ -48,7 +48,7 @@ def is_plain(image: object) -> bool:
     Returns:
         True for uint8 and uint16 H×W×3.
     """
-    if not isinstance(image, np.ndarray) or isinstance(image, np.ma.MaskedArray) or image.dtype not in _INTEGERS:
+    if not isinstance(image, np.ndarray) or isinstance(image, np.ma.MaskedArray) or image.dtype not in SHOWN_DTYPES:
         return False
     return image.ndim == 3 and image.shape[2] == 3
 
@@ -183,13 +183,13 @@ def fill_values(
     filled = join_channels(fill_picture(fill, Picture(rgb, alpha, values.ndim == 2), missing))
     part = filled[..., 0][missing] if values.ndim == 2 else filled[missing]
     result = np.array(values, order="C")
-    result[missing] = part if values.dtype in _INTEGERS else part.astype(np.float64) / 255
+    result[missing] = part if values.dtype in SHOWN_DTYPES else part.astype(np.float64) / 255
     return result
 
 
 def _to_integers(values: np.ndarray, missing: np.ndarray) -> np.ndarray:
     """Return float values as uint8, and others as they are. Missing values of a float image become 0."""
-    if values.dtype in _INTEGERS:
+    if values.dtype in SHOWN_DTYPES:
         return values
     known = np.where(missing if values.ndim == 2 else missing[..., None], values.dtype.type(0), values)
     if not (known >= 0).all() or not (known <= 1).all():
@@ -207,7 +207,7 @@ def _check_form(values: np.ndarray) -> np.ndarray:
             f"the image has shape {list(values.shape)}; height × width × 3 (RGB), × 4 (RGBA), or height × width (gray) "
             "is expected"
         )
-    if values.dtype not in (*_INTEGERS, np.float16, np.float32, np.float64):
+    if values.dtype not in (*SHOWN_DTYPES, np.float16, np.float32, np.float64):
         raise ImageError(f"the image is {values.dtype}; {_EXPECTED}: scale and cast")
     return values
 
@@ -223,7 +223,7 @@ def _take_pil(image: Any) -> Taken:
     def give_back(array: np.ndarray) -> Any:
         from PIL import Image
 
-        if array.dtype not in _INTEGERS:
+        if array.dtype not in SHOWN_DTYPES:
             return array  # a prediction, which PIL cannot hold
         result = Image.fromarray(array).convert(image.mode)
         result.info = dict(image.info)

@@ -13,7 +13,7 @@ import stat
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from glama_deploy.errors import GlamaError, ImageError
 
@@ -139,10 +139,7 @@ def open_standard_input(reason: str) -> BinaryIO:
     Raises:
         GlamaError: standard input is closed, or is a terminal.
     """
-    if sys.stdin is None or sys.stdin.closed:
-        raise GlamaError(f"{reason}, and standard input is closed; pipe a file into the command")
-    _check_no_terminal(sys.stdin.buffer, f"{reason}, and standard input", "pipe a file into the command")
-    return sys.stdin.buffer
+    return _open_standard(sys.stdin, f"{reason}, and standard input", "pipe a file into the command")
 
 
 def open_standard_output(reason: str) -> BinaryIO:
@@ -157,12 +154,16 @@ def open_standard_output(reason: str) -> BinaryIO:
     Raises:
         GlamaError: standard output is closed, or is a terminal.
     """
-    if sys.stdout is None or sys.stdout.closed:
-        raise GlamaError(f"{reason}, and standard output is closed; redirect standard output to a file or a program")
-    _check_no_terminal(
-        sys.stdout.buffer, f"{reason}, and standard output", "redirect standard output to a file or a program"
-    )
-    return sys.stdout.buffer
+    remedy = "redirect standard output to a file or a program"
+    return _open_standard(sys.stdout, f"{reason}, and standard output", remedy)
+
+
+def _open_standard(stream: TextIO | None, reason: str, remedy: str) -> BinaryIO:
+    """Return a standard stream as bytes. Raises GlamaError if it is closed, or is a terminal."""
+    if stream is None or stream.closed:
+        raise GlamaError(f"{reason} is closed; {remedy}")
+    _check_no_terminal(stream.buffer, reason, remedy)
+    return stream.buffer
 
 
 def _check_no_terminal(file: BinaryIO, reason: str, remedy: str) -> None:
