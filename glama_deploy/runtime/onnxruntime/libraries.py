@@ -103,15 +103,26 @@ def _find_cuda(linked: list[str]) -> str | None:
     return next((name.rpartition(".")[2] for name in linked if name.startswith("libcudart.")), None)
 
 
-def _list_linked(provider: ProviderRecord) -> list[str]:
-    """List the libraries of NVIDIA that a provider's file links, CUDA's before TensorRT's; none without a file."""
+def find_provider_files(provider: ProviderRecord) -> list[Path]:
+    """Find the files in ONNX Runtime's folder that a provider is loaded from.
+
+    Args:
+        provider: The provider.
+
+    Returns:
+        The files; none for a provider without a library, or where ONNX Runtime does not have it.
+    """
     if not provider.library:
         return []
+    return [path for folder in _find_folders("onnxruntime") for path in (folder / "capi").glob(f"*{provider.library}*")]
+
+
+def _list_linked(provider: ProviderRecord) -> list[str]:
+    """List the libraries of NVIDIA that a provider's file links, CUDA's before TensorRT's; none without a file."""
     names: set[str] = set()
-    for folder in _find_folders("onnxruntime"):
-        for path in (folder / "capi").glob(f"*{provider.library}*"):
-            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                names |= {match.decode() for match in _LINKED_NAME.findall(content)}
+    for path in find_provider_files(provider):
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            names |= {match.decode() for match in _LINKED_NAME.findall(content)}
     return sorted(names, key=lambda name: (name.startswith(("libnvinfer", "libnvonnx")), name))
 
 

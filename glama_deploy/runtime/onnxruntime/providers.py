@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import sys
 import threading
@@ -132,11 +131,7 @@ def has_provider(provider: ProviderRecord) -> bool:
 
 def _has_library(provider: ProviderRecord) -> bool:
     """Return whether ONNX Runtime's folder has the library that a provider is loaded from; True without a library."""
-    if not provider.library:
-        return True
-    spec = importlib.util.find_spec("onnxruntime")
-    folders = (spec.submodule_search_locations if spec else None) or []
-    return any(any(Path(folder, "capi").glob(f"*{provider.library}*")) for folder in folders)
+    return not provider.library or bool(libraries.find_provider_files(provider))
 
 
 def open_cpu_session(
