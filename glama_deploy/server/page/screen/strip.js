@@ -31,7 +31,8 @@ export class Strip {
   /** Add files, and show the first of them that can be read. `leftOut` has names of other files, which are told, too. */
   async add(files, leftOut = []) {
     const masks = pairMasks(files);
-    const pictures = files.filter((file) => ![...masks.values()].includes(file));
+    const taken = new Set(masks.values());
+    const pictures = files.filter((file) => !taken.has(file));
     const items = pictures.map((file) => ({ file, name: file.name, type: file.type, picture: null, mask: masks.get(file) }));
     items.sort((one, other) => one.name.localeCompare(other.name, undefined, { numeric: true }));
     this.items.push(...items);
