@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from glama_deploy.bundle import MANIFEST, Bundle, parse_size
 from glama_deploy.cli.entry import Command, option
+from glama_deploy.cli.options.completion import list_models
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.output.console import Console
 from glama_deploy.errors import GlamaError
@@ -24,11 +25,19 @@ _JSON, _JOBS_JSON = "results.json", "jobs.json"
 def glama_bench(
     model: Annotated[
         str,
-        option("--model", help="Bundle, checkpoint, name of glama-models list, or 'default' for the embedded network."),
+        option(
+            "--model",
+            list_values=list_models,
+            help="Bundle, checkpoint, name of glama-models list, or 'default' for the embedded network.",
+        ),
     ] = "default",
     checkpoint: Annotated[
         str | None,
-        option("--ckpt", help="Checkpoint of the bundle, or name of glama-models list, for PyTorch and other peers."),
+        option(
+            "--ckpt",
+            list_values=list_models,
+            help="Checkpoint of the bundle, or name of glama-models list, for PyTorch and other peers.",
+        ),
     ] = None,
     subjects: Annotated[
         list[str] | None,

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 from glama_deploy.bundle import DEFAULT_PROFILE, Bundle
-from glama_deploy.catalogue import ENGINES, EngineRecord, find_target, join_names
+from glama_deploy.catalogue import ENGINES, EngineRecord, export_precisions, find_target, join_names
 from glama_deploy.cli.entry import Command, argument, option
 from glama_deploy.cli.options.builder import BuilderOptions
+from glama_deploy.cli.options.completion import list_built_targets
 from glama_deploy.cli.options.sizes import SizeOptions
 from glama_deploy.cli.options.tolerance import Tolerances, parse_tolerances
 from glama_deploy.cli.output.console import Console
@@ -24,13 +25,21 @@ def glama_build(
     bundle: Annotated[Path, argument(help="Folder of the bundle.", show_default=False)],
     target: Annotated[
         str,
-        option("--target", help=f"{join_names(record.target for record in ENGINES.values() if record.builder)}."),
+        option(
+            "--target",
+            list_values=list_built_targets,
+            help=f"{join_names(record.target for record in ENGINES.values() if record.builder)}.",
+        ),
     ],
     sizes: SizeOptions,
     builder: BuilderOptions,
     precision: Annotated[
         str | None,
-        option("--precision", help="fp32, fp16, bf16 or int8 (by default the precision of the export)."),
+        option(
+            "--precision",
+            list_values=export_precisions,
+            help="fp32, fp16, bf16 or int8 (by default the precision of the export).",
+        ),
     ] = None,
     engine: Annotated[
         Path | None,

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from functools import wraps
@@ -320,17 +320,29 @@ def _add_function(app: typer.Typer, name: str, function: Callable[..., int | Non
     )
 
 
-def option(*names: str, help: str, **settings: Any) -> Any:  # `help` is typer's name
+def option(
+    *names: str,
+    help: str,  # typer's name
+    list_values: Callable[[], Iterable[str]] | None = None,
+    **settings: Any,
+) -> Any:
     """Describe an option of a command.
 
     Args:
         *names: The spellings, such as `--out`.
         help: The help text, as plain text: brackets are not markup.
+        list_values: Returns the values that a shell completes. Where no value fits, the shell completes file names.
         **settings: Further arguments of `typer.Option`.
 
     Returns:
         What typer expects in the annotation of a parameter.
     """
+    if list_values is not None:
+
+        def complete(incomplete: str) -> list[str]:
+            return [value for value in list_values() if value.startswith(incomplete)]
+
+        settings["autocompletion"] = complete
     return typer.Option(*names, help=escape(help), **settings)
 
 

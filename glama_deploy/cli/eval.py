@@ -11,6 +11,7 @@ from glama_deploy.bundle import parse_size
 from glama_deploy.catalogue import join_names, requested_precisions
 from glama_deploy.checkpoints.published.references import locate
 from glama_deploy.cli.entry import Command, ResumableInterrupt, option
+from glama_deploy.cli.options.completion import list_backends, list_models
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.output.console import Console
 from glama_deploy.evaluation.arguments import Request, check_arguments
@@ -31,6 +32,7 @@ def glama_eval(
         list[str],
         option(
             "--model",
+            list_values=list_models,
             help="Bundle, checkpoint, name of glama-models list, 'default', telea, navier-stokes or interpolation. May "
             "be given several times. "
             "MODEL@BACKEND or MODEL@BACKEND/PRECISION chooses the engine (BUNDLE@emulated/fp16: emulate TensorRT's "
@@ -50,6 +52,7 @@ def glama_eval(
         list[str] | None,
         option(
             "--backend",
+            list_values=list_backends,
             help="Backend of the models without @BACKEND (auto by default). May be given several times.",
         ),
     ] = None,
@@ -57,6 +60,7 @@ def glama_eval(
         list[str] | None,
         option(
             "--precision",
+            list_values=requested_precisions,
             help=f"Precision of the models without @BACKEND: {join_names(requested_precisions())} (auto by default). "
             "May be given several times.",
         ),

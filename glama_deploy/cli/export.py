@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated, cast
 
 from glama_deploy.bundle import DEFAULT_PROFILE, Io, parse_size
-from glama_deploy.catalogue import ENGINES, ONNX, WEB, engines_with, find_target, join_names
+from glama_deploy.catalogue import ENGINES, ONNX, WEB, engines_with, export_precisions, find_target, join_names
 from glama_deploy.checkpoints.published.references import locate
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.options.builder import BuilderOptions
+from glama_deploy.cli.options.completion import list_models, list_targets
 from glama_deploy.cli.options.sizes import SizeOptions
 from glama_deploy.cli.options.tolerance import Tolerances, parse_tolerances
 from glama_deploy.cli.output.console import Console
@@ -25,6 +26,7 @@ def glama_export(
         str,
         option(
             "--ckpt",
+            list_values=list_models,
             help="Checkpoint: a file of this project (.safetensors, .pt), a LaMa model folder or its zip, LaMa's "
             "parameters (.ckpt, .pt, .pth, .safetensors), TorchScript (big-lama.pt), a name of glama-models list, "
             "hf://OWNER/REPO/FILE, https://HOST/FILE#sha256=HASH, or 'default' for the embedded network.",
@@ -39,6 +41,7 @@ def glama_export(
         list[str] | None,
         option(
             "--target",
+            list_values=list_targets,
             help=f"{join_names(record.target for record in ENGINES.values())}. May be given several times. "
             f"Every bundle has the ONNX model. {WEB.target}, alone, makes a static site that runs in browsers.",
         ),
@@ -56,6 +59,7 @@ def glama_export(
         str,
         option(
             "--precision",
+            list_values=export_precisions,
             help="fp32. fp16 or bf16: TensorRT computes in this type; OpenVINO stores fp16 weights. int8: convolutions "
             "compute in int8 on CPUs and in TensorRT, where all other layers are fp16 (needs --calib). A site stores "
             "weights in fp32, fp16 or both (fp32,fp16).",

@@ -9,6 +9,7 @@ from typing import Annotated, cast
 import glama_deploy
 from glama_deploy.catalogue import join_names, requested_precisions
 from glama_deploy.cli.entry import Command, argument, option
+from glama_deploy.cli.options.completion import list_backends, list_models
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.output.console import Console
 from glama_deploy.inpainting import folder
@@ -23,9 +24,18 @@ def glama_frames(
     width: Annotated[int, argument(help="Width of the frames in pixels.", metavar="WIDTH")],
     height: Annotated[int, argument(help="Height of the frames in pixels.", metavar="HEIGHT")],
     mask: Annotated[Path, option("--mask", help="Mask of all frames (white = missing).")],
-    model: Annotated[str, option("--model", help="Network, as glama-inpaint takes it.")] = "default",
-    backend: Annotated[str, option("--backend", help="Engine, as glama-inpaint takes it.")] = "auto",
-    precision: Annotated[str, option("--precision", help=f"Precision: {join_names(requested_precisions())}.")] = "auto",
+    model: Annotated[
+        str, option("--model", list_values=list_models, help="Network, as glama-inpaint takes it.")
+    ] = "default",
+    backend: Annotated[
+        str, option("--backend", list_values=list_backends, help="Engine, as glama-inpaint takes it.")
+    ] = "auto",
+    precision: Annotated[
+        str,
+        option(
+            "--precision", list_values=requested_precisions, help=f"Precision: {join_names(requested_precisions())}."
+        ),
+    ] = "auto",
     threads: Annotated[
         int | None, option("--threads", help="CPU threads (all cores by default).", min=1, max=MAX_THREADS)
     ] = None,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import glama_deploy
 from glama_deploy.catalogue import EngineRecord, backends, join_names, requested_precisions
 from glama_deploy.cli.entry import Command, ResumableInterrupt, argument, option
+from glama_deploy.cli.options.completion import list_backends, list_models
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.options.iopaint import IopaintOptions, pair_picture
 from glama_deploy.cli.options.mask_sources import MaskOptions
@@ -75,12 +76,17 @@ def glama_inpaint(
     ] = None,
     model: Annotated[
         str,
-        option("--model", help="Bundle, checkpoint, name of glama-models list, or 'default' for the embedded network."),
+        option(
+            "--model",
+            list_values=list_models,
+            help="Bundle, checkpoint, name of glama-models list, or 'default' for the embedded network.",
+        ),
     ] = "default",
     backend: Annotated[
         str,
         option(
             "--backend",
+            list_values=list_backends,
             help=f"Engine: {join_names(('auto', *map(_describe_backend, backends().values()), 'torch'))}.",
         ),
     ] = "auto",
@@ -88,6 +94,7 @@ def glama_inpaint(
         str,
         option(
             "--precision",
+            list_values=requested_precisions,
             help=f"{join_names(requested_precisions())}. Not every engine supports all of them. fastest: measured here "
             "once, at least 40 dB against fp32.",
         ),

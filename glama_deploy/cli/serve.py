@@ -14,6 +14,7 @@ from glama_deploy.catalogue import PRECISIONS, join_names
 from glama_deploy.checkpoints.published.references import find_reference, is_address
 from glama_deploy.checkpoints.published.remote_file import RemoteFile
 from glama_deploy.cli.entry import SIGNAL_EXIT_CODE_BASE, Command, option
+from glama_deploy.cli.options.completion import list_backends, list_models
 from glama_deploy.cli.output.console import Console
 from glama_deploy.errors import GlamaError
 from glama_deploy.runtime.base import MAX_THREADS, require
@@ -40,6 +41,7 @@ def glama_serve(
         list[str],
         option(
             "--model",
+            list_values=list_models,
             help="Bundle, checkpoint, name of glama-models list, or 'default' for the embedded network; also "
             "NAME=MODEL. Give the option several times to let clients choose. The first is opened at the start.",
         ),
@@ -59,7 +61,9 @@ def glama_serve(
             envvar="GLAMA_TOKEN",
         ),
     ] = None,
-    backend: Annotated[str, option("--backend", help="Engine, as glama-inpaint takes it.")] = "auto",
+    backend: Annotated[
+        str, option("--backend", list_values=list_backends, help="Engine, as glama-inpaint takes it.")
+    ] = "auto",
     precision: Annotated[
         str, option("--precision", help=f"Precision at the start: {join_names(('auto', *PRECISIONS))}.")
     ] = "auto",

@@ -128,7 +128,7 @@ def test_arguments_reach_a_subcommand_as_they_are(tmp_path):
         assert run(*glama, "masks", "--out=-v.jpg").stderr == "glama masks: --out is -v.jpg; a .png is written\n"
 
 
-def test_the_shell_completes_names_options_and_leaves_files_to_the_shell(tmp_path):
+def test_the_shell_completes_names_options_and_values_and_leaves_files_to_the_shell(tmp_path):
     script = run("glama", "--show-completion", "bash").stdout
     code = f"""
 PATH={BIN}:$PATH
@@ -141,13 +141,19 @@ complete_words() {{
 complete_words glama ex
 complete_words glama inpaint --mask-
 complete_words glama inpaint --image {tmp_path}/
+complete_words glama inpaint --model b
+complete_words glama inpaint --model {tmp_path}/
+complete_words glama inpaint --precision int8+b
+complete_words glama inpaint --backend open
+complete_words glama export --target trt-
 complete -p glama
 """
     child = subprocess.run(["bash", "-c", code], capture_output=True, text=True)
-    names, options, files, registered = child.stdout.splitlines()
+    names, options, files, models, bundles, precisions, backends, targets, registered = child.stdout.splitlines()
     assert names == "export"
     assert set(options.split()) == {"--mask-from", "--mask-name"}
-    assert files == ""  # bash then completes file names (-o default)
+    assert files == bundles == ""  # bash then completes file names (-o default)
+    assert (models, precisions, backends, targets) == ("big-lama", "int8+bf16", "openvino", "trt-rtx")
     assert registered == "complete -o default -F _glama_completion glama"
 
 
