@@ -60,6 +60,7 @@ def load(
     compile_sizes: bool | None = None,
     streams: int = 1,
     allow_engine_code: bool = False,
+    device: str | None = None,
 ) -> Inpainter:
     """Open a network on an engine.
 
@@ -87,6 +88,8 @@ def load(
             threads: more images a second, but each takes longer. Other engines serve one thread after the other.
         allow_engine_code: whether a version-compatible TensorRT engine may be opened. Such an engine contains native
             code, which TensorRT runs when it opens the engine. Allow it only for a bundle whose origin you trust.
+        device: where the engine computes: `cpu`, `cuda` (the first NVIDIA GPU) or `cuda:N`. With the backend `auto`,
+            only engines that compute there are opened. None: the engine chooses.
 
     Returns:
         The inpainter.
@@ -99,11 +102,19 @@ def load(
     """
     from glama_deploy.loading import load_model
     from glama_deploy.runtime.base import Request
+    from glama_deploy.runtime.devices import parse_device
 
+    place = parse_device(device)
     request = Request(
-        precision, threads, compile_sizes=compile_sizes, streams=streams, allow_engine_code=allow_engine_code
+        precision,
+        threads,
+        place,
+        compile_sizes=compile_sizes,
+        streams=streams,
+        allow_engine_code=allow_engine_code,
     )
     inpainter = load_model(model, backend, request)
     path = model if str(model) == "default" else Path(model).absolute()
-    inpainter.remember_opening(load, path, backend, precision, threads, compile_sizes, streams, allow_engine_code)
+    again = (path, backend, precision, threads, compile_sizes, streams, allow_engine_code)
+    inpainter.remember_opening(load, *again, None if place is None else str(place))
     return inpainter

@@ -218,7 +218,8 @@ class EngineRecord:
         options: The builder's options that the engine knows, by the fields of
             :class:`glama_deploy.engines.tensorrt.options.Options` and its settings; `sizes` for a range of sizes,
             `report` for a report of what is in the engine.
-        device: Where the engine runs when the user does not say: `cpu`, `cuda`, or `any` (the runtime chooses).
+        devices: The kinds of devices that the engine computes on (:data:`glama_deploy.runtime.devices.Kind`), the
+            preferred one first.
         providers: What the user can write behind the backend's name and a colon.
         auto_ranks: The devices that the backend `auto` tries this engine on, each with a rank; it tries lower ranks
             first. An engine without ranks is opened only by name.
@@ -235,7 +236,7 @@ class EngineRecord:
     files: tuple[str, ...]
     precisions: Mapping[str, str]
     lowerings: tuple[str, ...]
-    device: str
+    devices: tuple[str, ...]
     remedies: Mapping[str, str] = field(default_factory=dict)
     is_strongly_typed: bool = False
     options: frozenset[str] = frozenset()
@@ -287,7 +288,7 @@ ONNX = EngineRecord(
     files=("model.onnx",),
     precisions={"fp32": "fp32", "fp16": "fp32", "bf16": "fp32", "int8": "int8"},
     lowerings=("matmul", "split", "dft"),
-    device="any",
+    devices=("cuda", "cpu"),
     providers=("cpu", "cuda", "tensorrt", "tensorrt-rtx"),
     auto_ranks={"cuda": 20, "cpu": 40},
 )
@@ -306,7 +307,7 @@ OPENVINO = EngineRecord(
     precisions={"fp32": "fp32", "fp16": "fp16", "int8": "int8"},
     remedies={"bf16": "OpenVINO stores no bf16: use fp32, and load it with precision bf16"},
     lowerings=("matmul", "split", "dft"),
-    device="cpu",
+    devices=("cpu",),
     auto_ranks={"cpu": 30},
 )
 
@@ -324,7 +325,7 @@ TENSORRT = EngineRecord(
     files=("model.engine",),
     precisions=_TENSORRT_PRECISIONS,
     lowerings=("matmul", "split", "dft", "plugin"),
-    device="cuda",
+    devices=("cuda",),
     is_strongly_typed=True,
     options=frozenset(
         {
@@ -355,7 +356,7 @@ TENSORRT_RTX = EngineRecord(
     files=("model.engine",),
     precisions=_TENSORRT_PRECISIONS,
     lowerings=("matmul", "split"),
-    device="cuda",
+    devices=("cuda",),
     is_strongly_typed=True,
     options=frozenset(
         {
@@ -371,6 +372,9 @@ TENSORRT_RTX = EngineRecord(
     ),
     auto_ranks={"cuda": 10},
 )
+
+#: The kinds of devices that PyTorch, which runs checkpoints instead of bundles, computes on.
+TORCH_DEVICES = ("cuda", "cpu")
 
 #: All engines by their names in manifests, in the order that messages list them.
 ENGINES: dict[str, EngineRecord] = {record.name: record for record in (ONNX, OPENVINO, TENSORRT, TENSORRT_RTX)}
@@ -428,16 +432,23 @@ def backends() -> dict[str, EngineRecord]:
     return found
 
 
-def auto_order() -> list[tuple[EngineRecord, str]]:
+def auto_order(kind: str | None = None) -> list[tuple[EngineRecord, str]]:
     """Return the order in which the backend `auto` tries engines.
 
+    Args:
+        kind: The kind of the device that the user named; None: the user named no device.
+
     Returns:
-        The first engine of each backend, with the device that the backend is asked for.
+        The first engine of each backend, with the kind of the device that the backend is asked for. Where the user
+        named a device, these are the engines that compute there, also those without a rank for its kind.
     """
-    ranked = [
-        (rank, record.backend, device) for record in ENGINES.values() for device, rank in record.auto_ranks.items()
-    ]
-    return [(backends()[backend], device) for _, backend, device in sorted(set(ranked))]
+    ranked = set()
+    for record in ENGINES.values():
+        ranks = record.auto_ranks
+        if kind is not None:
+            ranks = {kind: ranks.get(kind, max(ranks.values()))} if ranks and kind in record.devices else {}
+        ranked |= {(rank, record.backend, device) for device, rank in ranks.items()}
+    return [(backends()[backend], device) for _, backend, device in sorted(ranked)]
 
 
 def engines_with(option: str) -> list[EngineRecord]:

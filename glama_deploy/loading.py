@@ -120,10 +120,21 @@ def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpain
     except EngineError as error:
         if backend != "auto":
             raise
-        log.warning("%s; using PyTorch", error)
-        return _open_with_torch(model, request)
+        return _fall_back_to_torch(model, request, error)
     _log_advice(runner, request)
     return Inpainter(runner, bundle.manifest.network)
+
+
+def _fall_back_to_torch(model: str | Path, request: Request, refused: EngineError) -> Inpainter:
+    """Open a checkpoint in PyTorch where no other engine opens. Raise EngineError with all reasons where none does."""
+    if request.device is not None and request.device.kind not in catalogue.TORCH_DEVICES:
+        raise refused
+    try:
+        inpainter = _open_with_torch(model, request)
+    except EngineError as error:
+        raise EngineError(f"{refused}; {error}") from error
+    log.warning("%s; using PyTorch", refused)
+    return inpainter
 
 
 def _can_export(model: str | Path) -> bool:

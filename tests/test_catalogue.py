@@ -39,7 +39,7 @@ TOY = EngineRecord(
     files=("model.toy",),
     precisions={"fp32": "fp32"},
     lowerings=("matmul", "split"),
-    device="cpu",
+    devices=("cpu",),
 )
 
 

@@ -221,7 +221,7 @@ def runs_on_gpu(subject: str) -> bool:
         True for a GPU.
     """
     record = catalogue.backends().get(subject.partition(HOLE_MARK)[0])
-    return ":cuda" in subject or (record is not None and record.device == "cuda")
+    return ":cuda" in subject or (record is not None and record.devices == ("cuda",))
 
 
 def make_scene(task: Task) -> tuple[np.ndarray, np.ndarray]:

@@ -26,6 +26,7 @@ from glama_deploy.psnr import compute_psnr
 from glama_deploy.runtime.base import Request, Runner
 from glama_deploy.runtime.cuda.device import open_device
 from glama_deploy.runtime.cuda.interface import OutOfMemory
+from glama_deploy.runtime.devices import CPU
 from glama_deploy.runtime.tensorrt import runner as tensorrt
 
 #: The sample photo of the package.
@@ -112,7 +113,7 @@ def _open_reference(bundle: Bundle) -> Runner:
     """Open the fp32 graph with ONNX Runtime on the CPU. Raise EngineError if this is not possible here."""
     from glama_deploy.runtime.onnxruntime import runner as onnxruntime
 
-    return onnxruntime.open(bundle, Request(precision="fp32", device="cpu"))
+    return onnxruntime.open(bundle, Request(precision="fp32", device=CPU))
 
 
 def _compare(

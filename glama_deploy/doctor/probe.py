@@ -55,7 +55,7 @@ def list_engines() -> list[str]:
     """
     names = []
     for record in catalogue.ENGINES.values():
-        if record.device == "cuda":
+        if record.devices == ("cuda",):
             names.append(record.name)
         else:
             names += [f"{record.backend}:{device}" for device in record.providers] or [record.backend]
@@ -99,7 +99,7 @@ def try_engine(name: str) -> EngineReport:
     """
     record = catalogue.ENGINES.get(name)
     try:
-        if record is not None and record.device == "cuda":
+        if record is not None and record.devices == ("cuda",):
             return _try_package(record)
         return _fill_image(name)
     except GlamaError as error:

@@ -42,7 +42,8 @@ def open_fastest(bundle: Bundle, backend: str, request: Request, open_engine: Ca
     """Open a bundle in the precision that is the fastest on this machine.
 
     The measurement takes some seconds, and a minute for a large network. Its result is kept in the cache for the
-    bundle, the engines' versions, the CPU, the GPUs and the number of threads. One process at a time measures.
+    bundle, the engines' versions, the CPU, the GPUs, the device and the number of threads. One process at a time
+    measures.
 
     Args:
         bundle: the bundle.
@@ -146,6 +147,7 @@ def _make_key(bundle: Bundle, backend: str, request: Request) -> str:
         sorted(cpu.features()),
         gpus.read_names(),
         os.environ.get("CUDA_VISIBLE_DEVICES"),
+        str(request.device),
         request.threads or count_processors(),
         request.compile_sizes is not False,
     )

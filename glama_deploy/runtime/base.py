@@ -20,6 +20,7 @@ import numpy as np
 from glama_deploy.bundle import EngineName, Io, SizeRange
 from glama_deploy.errors import EngineError
 from glama_deploy.node_names import INPAINTED
+from glama_deploy.runtime.devices import Device
 
 #: Turns a remedy that installs a package into one that repairs a package, which pip would otherwise leave as it is.
 _REINSTALL = ("pip install", "pip install --upgrade --force-reinstall")
@@ -38,8 +39,8 @@ MAX_THREADS = 4096
 #: A part of an image: its first row and column, and the row and column behind its last ones, in pixels.
 Window = tuple[int, int, int, int]
 
-#: Where an engine computes.
-DeviceKind = Literal["cpu", "cuda"]
+#: Where an engine computes: on the CPU, through CUDA, on a GPU through another interface, or on an NPU.
+DeviceKind = Literal["cpu", "cuda", "gpu", "npu"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,9 @@ class Request:
     Attributes:
         precision: what the engine computes in, as :func:`glama_deploy.load` takes it.
         threads: CPU threads; None for all.
-        device: cpu, cuda or any; for ONNX Runtime also tensorrt and tensorrt-rtx.
+        device: the device; None: the engine chooses.
+        provider: the part of the backend behind the colon, such as `tensorrt` of `onnxruntime:tensorrt`; empty: the
+            engine chooses.
         engine: which of the bundle's engines, where a backend runs more than one kind; None for the best.
         compile_sizes: whether OpenVINO compiles a model for each size, as `load` takes it.
         streams: number of callers that are served at once.
@@ -58,7 +61,8 @@ class Request:
 
     precision: str = "auto"
     threads: int | None = None
-    device: str = "any"
+    device: Device | None = None
+    provider: str = ""
     engine: EngineName | None = None
     compile_sizes: bool | None = None
     streams: int = 1

@@ -11,6 +11,8 @@ from glama_deploy import catalogue
 from glama_deploy.bundle import Bundle, EngineName
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.runtime.base import MAX_THREADS, Request, Runner
+from glama_deploy.runtime.cuda.driver import count_gpus
+from glama_deploy.runtime.devices import Device, check_gpu_index, list_devices
 
 log = logging.getLogger("glama_deploy")
 
@@ -28,7 +30,8 @@ def check_request(backend: str, request: Request) -> None:
         request: how to open an engine.
 
     Raises:
-        EngineError: the backend or the precision does not exist, or another field has a wrong type or is out of range.
+        EngineError: the backend, the precision or the device does not exist, the backend does not compute on the
+            device, or another field has a wrong type or is out of range.
     """
     precision, threads, streams = request.precision, request.threads, request.streams
     if not isinstance(backend, str) or not isinstance(precision, str):
@@ -51,6 +54,21 @@ def check_request(backend: str, request: Request) -> None:
         raise EngineError(f"compile_sizes is {request.compile_sizes!r}; True, False or None is expected")
     if type(request.allow_engine_code) is not bool:
         raise EngineError(f"allow_engine_code is {request.allow_engine_code!r}; True or False is expected")
+    if request.device is not None:
+        _check_device(name, request.device)
+
+
+def _check_device(backend: str, device: Device) -> None:
+    """Raise EngineError where a backend, without a provider, does not compute on a device, or no GPU has its number."""
+    if backend != "auto":
+        kinds = catalogue.TORCH_DEVICES if backend == "torch" else catalogue.backends()[backend].devices
+        if device.kind not in kinds:
+            raise EngineError(
+                f"`device` is {device}, and {backend} does not compute there; give {list_devices(kinds)}, or another "
+                "`backend`"
+            )
+    if device.kind == "cuda" and device.index is not None and (count := count_gpus()):
+        check_gpu_index(device.index, count)
 
 
 def _is_count(value: object) -> bool:
@@ -115,10 +133,10 @@ def open_bundle(bundle: Bundle, backend: str, request: Request = _PLAIN) -> Runn
     if backend != "auto":
         name, _, provider = backend.partition(":")
         record = catalogue.backends()[name]
-        return _import_engine(record).open(bundle, replace(request, device=provider or record.device))
+        return _import_engine(record).open(bundle, replace(request, provider=provider))
     refused = []
-    for record, device in catalogue.auto_order():
-        module, asked = _import_engine(record), replace(request, device=device)
+    for record, kind in catalogue.auto_order(request.device.kind if request.device else None):
+        module, asked = _import_engine(record), replace(request, device=request.device or Device(kind))
         if module.absent(bundle, asked):
             continue
         try:
@@ -132,6 +150,12 @@ def open_bundle(bundle: Bundle, backend: str, request: Request = _PLAIN) -> Runn
     if not refused and bundle.manifest.fft == "plugin":
         raise EngineError(f"{bundle.path} is for TensorRT alone and has no engine yet: `build(BUNDLE, target=trt)`")
     reasons = "; ".join(dict.fromkeys(refused))
+    if not reasons and request.device is not None:
+        titles = catalogue.join_names(record.title for record, _ in catalogue.auto_order(request.device.kind))
+        raise EngineError(
+            f"no engine that computes on {request.device} is here for this bundle; install {titles}, or give another "
+            "`device`"
+        )
     raise EngineError(reasons or "no engine for this bundle is installed; pip install openvino (CPU) is a good start")
 
 

@@ -33,12 +33,17 @@ class MemoryPycuda:
         driver = self
 
         class Context:
+            def __init__(self, number: int) -> None:
+                self.number = number
+
             def push(self) -> None:
                 driver.stack.append(self)
+                runtime.cudaSetDevice(self.number)
 
             @staticmethod
             def pop() -> None:
                 driver.stack.pop()
+                runtime.cudaSetDevice(driver.stack[-1].number if driver.stack else 0)
 
             def detach(self) -> None:
                 driver.retained -= 1
@@ -53,6 +58,8 @@ class MemoryPycuda:
         class Device:
             def __init__(self, number: int) -> None:
                 assert driver.ready
+                assert number in range(runtime.count)
+                self.number = number
 
             @staticmethod
             def count() -> int:
@@ -69,7 +76,7 @@ class MemoryPycuda:
 
             def retain_primary_context(self) -> Context:
                 driver.retained += 1
-                return Context()
+                return Context(self.number)
 
         class Stream:
             def __init__(self, flags: int = 0) -> None:

@@ -24,6 +24,7 @@ from glama_deploy.errors import EngineError
 from glama_deploy.fastest import resolution
 from glama_deploy.runtime import choice
 from glama_deploy.runtime.base import Request, installed, require
+from glama_deploy.runtime.devices import Device
 from glama_deploy.runtime.onnxruntime import providers
 from glama_deploy.runtime.onnxruntime import runner as onnxruntime
 from glama_deploy.runtime.openvino import runner as openvino
@@ -276,9 +277,9 @@ def test_a_cache_that_cannot_be_written_is_done_without(tiny_bundle, tmp_path, m
 def test_onnx_runtime_on_cuda_is_absent_where_it_is_not_built_in(tiny_bundle):
     if "CUDAExecutionProvider" in __import__("onnxruntime").get_available_providers():
         pytest.skip("this ONNX Runtime has CUDA")
-    assert onnxruntime.absent(tiny_bundle, Request(device="cuda"))
+    assert onnxruntime.absent(tiny_bundle, Request(device=Device("cuda")))
     with pytest.raises(EngineError, match="CUDA"):
-        onnxruntime.open(tiny_bundle, Request(device="cuda"))
+        onnxruntime.open(tiny_bundle, Request(device=Device("cuda")))
 
 
 def test_an_onnx_runtime_without_cuda_is_not_imported_to_be_asked(tiny_bundle):

@@ -14,30 +14,34 @@ from glama_deploy.errors import EngineError
 from glama_deploy.runtime.base import require
 from glama_deploy.runtime.cuda.driver import find_driver_version, format_remedy
 from glama_deploy.runtime.cuda.interface import Graph, OutOfMemory
+from glama_deploy.runtime.devices import check_gpu_index
 
 
 class CudaPythonDevice:
-    """A :class:`glama_deploy.runtime.cuda.interface.Device`: the GPU that is current when it is opened.
+    """A :class:`glama_deploy.runtime.cuda.interface.Device`: one GPU, without an index the current one.
 
     All threads may use it.
     """
 
-    def __init__(self, api: Any = None) -> None:
+    def __init__(self, api: Any = None, index: int | None = None) -> None:
         """Open the GPU and make a stream.
 
         Args:
             api: The module `cuda.bindings.runtime`, or a fake of it. None: import the module.
+            index: The GPU's number, from 0; None: the one that is current now.
 
         Raises:
-            EngineError: cuda-python is not installed or too new for the driver, or there is no driver or GPU.
+            EngineError: cuda-python is not installed or too new for the driver, or there is no driver or no such GPU.
         """
         self._api = api or require("cuda.bindings.runtime", "cuda-python", "pip install cuda-python")
         status, count = self._api.cudaGetDeviceCount()
         if status != self._api.cudaError_t.cudaSuccess or not count:
             raise EngineError(self._explain_no_gpu(status))
-        self._gpu = int(self._call("cudaGetDevice"))
-        # Work in CUDA's default stream would wait for an ordinary stream, and fail while that one is being captured.
-        self.stream = int(self._call("cudaStreamCreateWithFlags", self._api.cudaStreamNonBlocking))
+        check_gpu_index(index, count)
+        self._gpu = int(self._call("cudaGetDevice")) if index is None else index
+        with self.active():
+            # Work in CUDA's default stream would wait for an ordinary stream, and fail while that one is captured.
+            self.stream = int(self._call("cudaStreamCreateWithFlags", self._api.cudaStreamNonBlocking))
         self._event: Any = None
 
     def name(self) -> str:

@@ -11,26 +11,29 @@ from glama_deploy.runtime.cuda.interface import Device
 from glama_deploy.runtime.cuda.pycuda import PyCudaDevice
 
 
-def open_device() -> Device:
-    """Open the GPU through the first package that works.
+def open_device(index: int | None = None) -> Device:
+    """Open a GPU through the first package that works.
+
+    Args:
+        index: The GPU's number, from 0; None: the current one, which is the first unless a program chose another.
 
     Returns:
         The GPU with a stream of its own.
 
     Raises:
-        EngineError: neither package is installed, or there is no driver or GPU. Where both packages fail, the message
-            has both reasons.
+        EngineError: neither package is installed, or there is no driver or no such GPU. Where both packages fail, the
+            message has both reasons.
     """
-    packages: tuple[tuple[str, str, Callable[[], Device]], ...] = (
-        ("cuda-python", "cuda.bindings.runtime", CudaPythonDevice),
-        ("pycuda", "pycuda.driver", PyCudaDevice),
+    packages: tuple[tuple[str, str, Callable[[int | None], Device]], ...] = (
+        ("cuda-python", "cuda.bindings.runtime", lambda number: CudaPythonDevice(index=number)),
+        ("pycuda", "pycuda.driver", lambda number: PyCudaDevice(index=number)),
     )
     refused: dict[str, EngineError] = {}
     for package, module, open_package in packages:
         if not installed(module):
             continue
         try:
-            return open_package()
+            return open_package(index)
         except EngineError as error:  # for example, a cuda-python that is newer than a Jetson's driver
             refused[package] = error
     if not refused:

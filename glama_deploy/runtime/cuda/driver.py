@@ -15,14 +15,33 @@ def find_driver_version() -> tuple[int, int] | None:
     Returns:
         (major, minor), such as (12, 6); None without a driver.
     """
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return None
+    driver = _load_driver()
     version = ctypes.c_int()
-    if driver.cuDriverGetVersion(ctypes.byref(version)) or not version.value:  # 0 on success
+    if driver is None or driver.cuDriverGetVersion(ctypes.byref(version)) or not version.value:  # 0 on success
         return None
     return version.value // 1000, version.value % 1000 // 10
+
+
+def count_gpus() -> int | None:
+    """Count the NVIDIA GPUs that this process sees, as `CUDA_VISIBLE_DEVICES` has them.
+
+    The driver is initialized. A process that is forked later cannot use CUDA then.
+
+    Returns:
+        The number; None without a driver or a GPU.
+    """
+    driver = _load_driver()
+    count = ctypes.c_int()
+    if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):  # 0 on success
+        return None
+    return count.value or None
+
+
+def _load_driver() -> ctypes.CDLL | None:
+    try:
+        return ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return None
 
 
 def format_remedy(driver: tuple[int, int]) -> str:

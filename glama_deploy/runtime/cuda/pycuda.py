@@ -11,25 +11,27 @@ import numpy as np
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.base import require
 from glama_deploy.runtime.cuda.interface import OutOfMemory
+from glama_deploy.runtime.devices import check_gpu_index
 
 #: CUDA's flag CU_STREAM_NON_BLOCKING, which pycuda does not name. :mod:`.cuda_python` says why the stream needs it.
 _STREAM_NON_BLOCKING = 1
 
 
 class PyCudaDevice:
-    """A :class:`glama_deploy.runtime.cuda.interface.Device`: the first GPU, in the primary context that TensorRT uses.
+    """A :class:`glama_deploy.runtime.cuda.interface.Device`: one GPU, in the primary context that TensorRT uses.
 
     pycuda does not support CUDA graphs, and cannot name another package's stream.
     """
 
-    def __init__(self, driver: Any = None) -> None:
+    def __init__(self, driver: Any = None, index: int | None = None) -> None:
         """Open the GPU and make a stream.
 
         Args:
             driver: The module `pycuda.driver`, or a fake of it. None: import the module.
+            index: The GPU's number, from 0; None: the first.
 
         Raises:
-            EngineError: pycuda is not installed, or there is no driver or GPU.
+            EngineError: pycuda is not installed, or there is no driver or no such GPU.
         """
         self._driver = driver or require("pycuda.driver", "pycuda", "pip install pycuda")
         try:
@@ -39,8 +41,9 @@ class PyCudaDevice:
             raise EngineError(f"no NVIDIA driver or GPU here ({_get_first_line(error)})") from error
         if not count:
             raise EngineError("no NVIDIA driver or GPU here (pycuda counts none)")
+        check_gpu_index(index, count)
         with self._translated_errors():
-            self._device = self._driver.Device(0)
+            self._device = self._driver.Device(index or 0)
             self._context = self._device.retain_primary_context()
         with self.active(), self._translated_errors():
             self._stream = self._driver.Stream(_STREAM_NON_BLOCKING)

@@ -38,6 +38,7 @@ class Session:
         precision: The precision of the graph.
         sizes: The sizes that the session takes.
         weights: Inputs of each run beside the image and the mask, by name.
+        index: The number of the GPU that computes; None where the provider chooses.
     """
 
     session: Any
@@ -45,6 +46,7 @@ class Session:
     precision: Precision
     sizes: SizeRange
     weights: dict[str, np.ndarray] = field(default_factory=dict)
+    index: int | None = None
 
 
 log = logging.getLogger("glama_deploy")
@@ -184,7 +186,9 @@ def _make_options(onnxruntime: Any, threads: int | None) -> Any:
     return options
 
 
-def open_session(bundle: Bundle, provider: ProviderRecord, precision: str, threads: int | None) -> Session:
+def open_session(
+    bundle: Bundle, provider: ProviderRecord, precision: str, threads: int | None, index: int | None = None
+) -> Session:
     """Open one of the bundle's graphs on a provider.
 
     Args:
@@ -192,6 +196,7 @@ def open_session(bundle: Bundle, provider: ProviderRecord, precision: str, threa
         provider: The provider that computes.
         precision: The precision of the graph; `auto` is the first of the provider's that the bundle has, else fp32.
         threads: Threads inside an operator on the CPU. None: one for each core.
+        index: The number of the GPU among those that CUDA sees; None: the first.
 
     Returns:
         The session.
@@ -217,11 +222,14 @@ def open_session(bundle: Bundle, provider: ProviderRecord, precision: str, threa
     try:
         if provider.plugin_package:
             settings = provider.make_settings(bundle, chosen, sizes)
-            options.add_provider_for_devices(_find_plugin_devices(onnxruntime, provider), settings)
+            devices = _find_plugin_devices(onnxruntime, provider)
+            options.add_provider_for_devices(devices if index is None else devices[index : index + 1], settings)
             session = onnxruntime.InferenceSession(str(path), options)
         else:
             tried = [PROVIDERS[name] for name in dict.fromkeys((provider.name, *provider.fallbacks, "cpu"))]
-            settings_by_name = [(each.ort_name, each.make_settings(bundle, chosen, sizes)) for each in tried]
+            settings_by_name = [
+                (each.ort_name, each.make_settings(bundle, chosen, sizes) | _choose_gpu(each, index)) for each in tried
+            ]
             model: str | bytes = str(path)
             if provider.device == "cpu" and chosen == "fp32":
                 model, weights = _read_for_cpu(bundle, path)
@@ -233,7 +241,12 @@ def open_session(bundle: Bundle, provider: ProviderRecord, precision: str, threa
             f"ONNX Runtime has a {provider.label} provider but it does not start here: "
             f"{libraries.explain_failure(provider)}"
         )
-    return Session(session, provider, chosen, sizes, weights)
+    return Session(session, provider, chosen, sizes, weights, index)
+
+
+def _choose_gpu(provider: ProviderRecord, index: int | None) -> dict[str, str]:
+    """Return the option by which a provider computes on one of several GPUs."""
+    return {} if index is None or provider.device == "cpu" else {"device_id": str(index)}
 
 
 def _read_for_cpu(bundle: Bundle, path: Path) -> tuple[str | bytes, dict[str, np.ndarray]]:

@@ -36,7 +36,7 @@ def absent(bundle: Bundle, request: Request) -> bool:
     if not providers.has_onnxruntime() or not bundle.engine(catalogue.ONNX.name):
         return True
     try:
-        return not any(map(providers.has_provider, _list_providers(request.device)))
+        return not any(map(providers.has_provider, _list_providers(request)))
     except EngineError:
         return False  # `open` raises the reason
 
@@ -46,26 +46,29 @@ def open(bundle: Bundle, request: Request) -> OnnxRuntimeRunner:
 
     Args:
         bundle: The bundle.
-        request: How to open the engine. The device `any` stands for CUDA where CUDA starts, else for the CPU.
+        request: How to open the engine. Without a device and a provider, CUDA computes where CUDA starts, else the
+            CPU.
 
     Returns:
         The runner.
 
     Raises:
-        EngineError: no provider of the device starts, or the bundle's FFTs are the nodes of a plugin.
+        EngineError: no provider of the device starts, the provider is for another device, or the bundle's FFTs are the
+            nodes of a plugin.
     """
     providers.require_onnxruntime()
     if not bundle.engine(catalogue.ONNX.name):
         raise EngineError(
             f"{bundle.path} has FFTs as a TensorRT plugin's nodes; for ONNX Runtime export with `fft=matmul`"
         )
-    candidates = _list_providers(request.device)
+    candidates = _list_providers(request)
+    index = request.device.index if request.device else None
     refused = []
     for provider in candidates:
         if provider != candidates[-1] and not providers.has_provider(provider):
             continue
         try:
-            session = providers.open_session(bundle, provider, request.precision, request.threads)
+            session = providers.open_session(bundle, provider, request.precision, request.threads, index)
         except EngineError as error:
             refused.append(str(error))
             continue
@@ -75,9 +78,19 @@ def open(bundle: Bundle, request: Request) -> OnnxRuntimeRunner:
     raise EngineError("; ".join(refused))
 
 
-def _list_providers(device: str) -> list[ProviderRecord]:
-    """Return the providers for a device or a provider's own name; the first that starts is used."""
-    return [PROVIDERS[name] for name in (ANY_DEVICE_ORDER if device == "any" else (device,))]
+def _list_providers(request: Request) -> list[ProviderRecord]:
+    """Return the provider that the request names, or those for its device; the first that starts is used."""
+    named = [PROVIDERS[name] for name in ((request.provider,) if request.provider else ANY_DEVICE_ORDER)]
+    if request.device is None:
+        return named
+    found = [provider for provider in named if provider.device == request.device.kind]
+    if not found:
+        kinds = catalogue.join_names(dict.fromkeys(provider.device for provider in named))
+        provider = f"its {named[0].label} provider" if request.provider else "ONNX Runtime"
+        raise EngineError(
+            f"`device` is {request.device}, and {provider} computes on {kinds}; give another `device` or `backend`"
+        )
+    return found
 
 
 class OnnxRuntimeRunner(Runner):
@@ -101,7 +114,8 @@ class OnnxRuntimeRunner(Runner):
         self.takes_windows = any(value.name == WINDOW for value in self._session.get_overridable_initializers())
         self._outputs = {output.name for output in self._session.get_outputs()}
         note = _NO_GAIN if self.device == "cpu" and catalogue.PRECISIONS[self.precision].is_quantized else ""
-        self.description = f"ONNX Runtime {onnxruntime.__version__} {opened.provider.label} {self.precision}{note}"
+        place = opened.provider.label if opened.index is None else f"{opened.provider.label}:{opened.index}"
+        self.description = f"ONNX Runtime {onnxruntime.__version__} {place} {self.precision}{note}"
 
     def memory_needed(self, size: tuple[int, int], batch: int = 1, window: tuple[int, int] | None = None) -> int:
         return memory.estimate(*size, self._network, batch, self.precision, window if self.takes_windows else None)

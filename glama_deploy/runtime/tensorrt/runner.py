@@ -96,7 +96,7 @@ def _open_engine(bundle: Bundle, name: EngineName, request: Request) -> TensorRT
         raise EngineError(f"the bundle has no such engine; add it with: {rebuild}")
     trt = require(package, package, explain_install(package, "cuda-python"))
     check_version(engine, package, trt.__version__, rebuild)
-    device = open_device()
+    device = open_device(request.device.index if request.device else None)
     try:
         with device.active():
             check_gpu(engine, device, rebuild)

@@ -43,7 +43,7 @@ def device(monkeypatch) -> Any:
         monkeypatch.setitem(sys.modules, "tensorrt", fake.module("tensorrt", "10.3.0"))
         monkeypatch.setattr(gpus, "find_local_capability", lambda: "8.9")
         for module in (device_check, tensorrt):
-            monkeypatch.setattr(module, "open_device", lambda: CudaPythonDevice(cuda))
+            monkeypatch.setattr(module, "open_device", lambda index=None: CudaPythonDevice(cuda))
         return cuda, fake
 
     return make

@@ -15,7 +15,7 @@ from fakes.pycuda_driver import MemoryPycuda
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.cuda.cuda_python import CudaPythonDevice
 from glama_deploy.runtime.cuda.device import open_device
-from glama_deploy.runtime.cuda.driver import find_driver_version
+from glama_deploy.runtime.cuda.driver import count_gpus, find_driver_version
 from glama_deploy.runtime.cuda.interface import OutOfMemory
 from glama_deploy.runtime.cuda.pycuda import PyCudaDevice
 
@@ -51,6 +51,33 @@ def test_the_gpu_has_a_name_and_a_compute_capability(device):
     gpu, _ = device
     assert gpu.name().startswith("Memory")
     assert gpu.compute_capability() == (8, 9)
+
+
+@pytest.mark.parametrize("package", ["cuda-python", "pycuda"])
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_gpu_is_opened_by_its_number(package, index):
+    runtime = MemoryRuntime(count=2)
+    runtime.cudaSetDevice(1 - index)
+    is_pycuda = package == "pycuda"
+    gpu = PyCudaDevice(MemoryPycuda(runtime), index) if is_pycuda else CudaPythonDevice(runtime, index)
+    assert runtime.streams[gpu.stream].gpu == index
+    with gpu.active():
+        address = gpu.allocate(16)
+        gpu.free(address)
+    assert runtime.gpus == {address: index}
+    gpu.close()
+    assert not runtime.leaked
+
+
+@pytest.mark.parametrize(
+    ("count", "there"), [(1, "1 CUDA GPU, cuda:0"), (2, "2 CUDA GPUs, cuda:0 to cuda:1")], ids=["one", "two"]
+)
+def test_a_gpu_that_does_not_exist_is_an_error_that_counts_those_that_do(count, there):
+    runtime = MemoryRuntime(count=count)
+    for open_gpu in (CudaPythonDevice, lambda api, index: PyCudaDevice(MemoryPycuda(api), index)):
+        with pytest.raises(EngineError, match=f"^`device` is cuda:2, .* no such GPU; this process sees {there}$"):
+            open_gpu(runtime, 2)
+    assert not runtime.leaked
 
 
 def test_too_much_memory_is_its_own_error(device):
@@ -157,10 +184,17 @@ def test_a_driver_that_is_too_old_for_cuda_python_is_not_a_missing_one(monkeypat
 
 
 class Driver:
-    """`libcuda.so.1`: only the function that gives its CUDA version."""
+    """`libcuda.so.1`: only the functions that give its CUDA version and the number of GPUs."""
 
-    def __init__(self, version: int) -> None:
-        self._version = version
+    def __init__(self, version: int, count: int = 0, statuses: tuple[int, int] = (0, 0)) -> None:
+        self._version, self._count, self._statuses = version, count, statuses
+
+    def cuInit(self, flags: int) -> int:
+        return self._statuses[0]
+
+    def cuDeviceGetCount(self, count) -> int:
+        count._obj.value = self._count
+        return self._statuses[1]
 
     def cuDriverGetVersion(self, version) -> int:
         version._obj.value = self._version
@@ -171,6 +205,14 @@ class Driver:
 def test_the_driver_says_its_cuda_version_as_one_number(monkeypatch, number, version):
     monkeypatch.setattr("glama_deploy.runtime.cuda.driver.ctypes.CDLL", lambda name: Driver(number))
     assert find_driver_version() == version
+
+
+@pytest.mark.parametrize(("statuses", "count", "found"), [((0, 0), 2, 2), ((0, 0), 0, None), ((100, 3), 2, None)])
+def test_the_driver_counts_the_gpus_of_this_process(monkeypatch, statuses, count, found):
+    monkeypatch.setattr(
+        "glama_deploy.runtime.cuda.driver.ctypes.CDLL", lambda name: Driver(13000, count=count, statuses=statuses)
+    )
+    assert count_gpus() == found
 
 
 @pytest.mark.parametrize(
@@ -184,8 +226,8 @@ def test_the_driver_says_its_cuda_version_as_one_number(monkeypatch, number, ver
 )
 def test_cuda_python_comes_before_pycuda_and_both_are_named_where_neither_is(monkeypatch, there, chosen):
     monkeypatch.setattr("glama_deploy.runtime.cuda.device.installed", lambda package: package.split(".")[0] in there)
-    monkeypatch.setattr("glama_deploy.runtime.cuda.device.CudaPythonDevice", lambda: "CudaPythonDevice")
-    monkeypatch.setattr("glama_deploy.runtime.cuda.device.PyCudaDevice", lambda: "PyCudaDevice")
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.CudaPythonDevice", lambda index: "CudaPythonDevice")
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.PyCudaDevice", lambda index: "PyCudaDevice")
     if chosen:
         assert open_device() == chosen
     else:
@@ -197,7 +239,7 @@ NO_DRIVER = EngineError("no NVIDIA driver or GPU here (CUDA driver version is in
 
 
 def failing(error: EngineError):
-    def make() -> None:
+    def make(index: int | None) -> None:
         raise error
 
     return make
@@ -206,7 +248,7 @@ def failing(error: EngineError):
 def test_where_cuda_python_does_not_fit_the_driver_pycuda_is_taken(monkeypatch):
     monkeypatch.setattr("glama_deploy.runtime.cuda.device.installed", lambda package: True)
     monkeypatch.setattr("glama_deploy.runtime.cuda.device.CudaPythonDevice", failing(NO_DRIVER))
-    monkeypatch.setattr("glama_deploy.runtime.cuda.device.PyCudaDevice", lambda: "PyCudaDevice")
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.PyCudaDevice", lambda index: "PyCudaDevice")
     assert open_device() == "PyCudaDevice"
 
 

@@ -22,6 +22,7 @@ from glama_deploy.network import NetworkConfig
 from glama_deploy.runtime import torch as torch_runtime
 from glama_deploy.runtime.base import Request
 from glama_deploy.runtime.choice import open_bundle
+from glama_deploy.runtime.devices import CPU, Device
 from glama_deploy.runtime.onnxruntime import providers
 from glama_deploy.runtime.onnxruntime import runner as backend
 from glama_deploy.runtime.onnxruntime.provider_records import PROVIDERS
@@ -109,6 +110,41 @@ def test_cudas_log_of_convolutions_that_it_does_not_fuse_is_not_shown(machine, m
     assert heard == [4]
 
 
+@pytest.mark.parametrize(
+    ("backend", "given"),
+    [
+        ("onnxruntime", ["CUDAExecutionProvider"]),
+        ("onnxruntime:cuda", ["CUDAExecutionProvider"]),
+        ("onnxruntime:tensorrt", ["TensorrtExecutionProvider", "CUDAExecutionProvider"]),
+    ],
+)
+def test_a_gpu_is_named_by_its_number_to_each_provider_of_cuda(machine, tiny_bundle, backend, given):
+    runner = open_bundle(tiny_bundle, backend, Request(device=Device("cuda", 1)))
+    ((_, options),) = machine.opened
+    assert {name: taken.get("device_id") for name, taken in options.items()} == {
+        **dict.fromkeys(given, "1"),
+        "CPUExecutionProvider": None,
+    }
+    assert runner.device == "cuda"
+    assert f"{'TensorRT' if backend.endswith('tensorrt') else 'CUDA'}:1 fp32" in runner.description
+    open_bundle(tiny_bundle, backend, Request(device=Device("cuda")))
+    assert "device_id" not in machine.opened[-1][1]["CUDAExecutionProvider"]
+
+
+def test_a_device_that_cuda_is_not_has_no_stand_in(monkeypatch, tiny_bundle):
+    with_machine(monkeypatch, broken=("CUDAExecutionProvider",))
+    with pytest.raises(EngineError, match="has a CUDA provider but it does not start here"):
+        open_bundle(tiny_bundle, "onnxruntime", Request(device=Device("cuda")))
+    assert open_bundle(tiny_bundle, "onnxruntime", Request(device=CPU)).device == "cpu"
+
+
+@pytest.mark.parametrize(("provider", "device"), [("cpu", Device("cuda", 1)), ("cuda", CPU), ("tensorrt-rtx", CPU)])
+def test_a_provider_for_another_device_is_one_line(tiny_bundle, provider, device):
+    label = PROVIDERS[provider].label
+    with pytest.raises(EngineError, match=f"^`device` is {device}, and its {label} provider computes on (cpu|cuda); "):
+        open_bundle(tiny_bundle, f"onnxruntime:{provider}", Request(device=device))
+
+
 def test_when_cuda_does_not_start_the_cpu_is_used_with_a_warning(monkeypatch, tiny_bundle, caplog):
     with_machine(monkeypatch, broken=("CUDAExecutionProvider",))
     assert "CPU" in glama_deploy.load(tiny_bundle.path, "onnxruntime").description
@@ -187,7 +223,7 @@ def test_on_a_gpu_cuda_computes_what_the_reference_does(make_bundle, precision, 
     ranged = SizeRange(min=(64, 64), opt=(256, 256), max=(512, 512))  # fp16's ranges are measured at the largest
     bundle = make_bundle(formats.DEFAULT, ("onnx",), precision="fp16", profile=ranged)
     runner = open_bundle(bundle, "onnxruntime:cuda", Request(precision))
-    reference = torch_runtime.open(formats.read(formats.DEFAULT), Request(device="cpu"))
+    reference = torch_runtime.open(formats.read(formats.DEFAULT), Request(device=CPU))
     rng = np.random.default_rng(0)
     for batch, height, width in ((1, 64, 64), (2, 256, 256), (1, 264, 520), (1, 512, 512)):
         image = rng.random((batch, 3, height, width), np.float32)

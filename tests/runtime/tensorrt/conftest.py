@@ -15,6 +15,7 @@ from glama_deploy.bundle import Bundle
 from glama_deploy.runtime.base import Request
 from glama_deploy.runtime.cuda.cuda_python import CudaPythonDevice
 from glama_deploy.runtime.cuda.pycuda import PyCudaDevice
+from glama_deploy.runtime.devices import Device
 from glama_deploy.runtime.tensorrt import runner as tensorrt
 
 
@@ -29,22 +30,25 @@ def opened(monkeypatch):
         room: int = 1 << 30,
         pycuda: bool = False,
         gpu: int = 0,
+        index: int | None = None,
         integrated: bool = False,
         allow_engine_code: bool = False,
         **trt: Any,
     ) -> World:
         engine = bundle.manifest.engines[name]
-        cuda = MemoryRuntime(room, count=gpu + 1)
+        cuda = MemoryRuntime(room, count=max(gpu, index or 0) + 1)
         cuda.is_integrated = integrated
         cuda.cudaSetDevice(gpu)
         fake = MemoryTensorRT(cuda, engine.profiles or (engine.sizes,), **trt)
         package = name.replace("-", "_")
         monkeypatch.setitem(sys.modules, package, fake.module(package, "10.3.0"))
-        device = PyCudaDevice(MemoryPycuda(cuda)) if pycuda else CudaPythonDevice(cuda)
-        monkeypatch.setattr(tensorrt, "open_device", lambda: device)
+        device = PyCudaDevice(MemoryPycuda(cuda), index) if pycuda else CudaPythonDevice(cuda, index)
+        monkeypatch.setattr(tensorrt, "open_device", {index: device}.__getitem__)
         world = World(bundle, None, device, cuda=cuda, trt=fake)
         make.last = world
-        world.runner = tensorrt.open(bundle, Request(engine=name, allow_engine_code=allow_engine_code))
+        place = None if index is None else Device("cuda", index)
+        asked = Request(device=place, engine=name, allow_engine_code=allow_engine_code)
+        world.runner = tensorrt.open(bundle, asked)
         return world
 
     return make

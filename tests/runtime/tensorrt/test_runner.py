@@ -69,8 +69,10 @@ def test_threads_may_share_a_runner(world):
     assert not wrong
 
 
-def test_a_runner_stays_on_its_gpu_whichever_thread_runs_it(opened, tiny_bundle):
-    world = opened(with_engine(tiny_bundle), gpu=1)
+@pytest.mark.parametrize("settings", [{"gpu": 1}, {"index": 1}, {"index": 1, "pycuda": True}])
+def test_a_runner_stays_on_its_gpu_whichever_thread_runs_it(opened, tiny_bundle, settings):
+    """Its GPU is the one that is current when it is opened, or the one that the user names."""
+    world = opened(with_engine(tiny_bundle), **settings)
     cases = [inputs(1, side, 64, seed) for seed, side in enumerate((64, 64, 64, 128))]  # it captures, replays, grows
     results: list[np.ndarray] = []
     thread = threading.Thread(target=lambda: results.extend(world.runner.run(*case) for case in cases))

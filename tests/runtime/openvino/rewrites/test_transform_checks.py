@@ -18,6 +18,7 @@ from glama_deploy.fourier import split
 from glama_deploy.network import NetworkConfig
 from glama_deploy.reference.random_weights import untrained
 from glama_deploy.runtime.base import Request
+from glama_deploy.runtime.devices import CPU
 from glama_deploy.runtime.onnxruntime import runner as onnxruntime
 from glama_deploy.runtime.openvino import compiled_models
 from glama_deploy.runtime.openvino import runner as openvino
@@ -241,11 +242,11 @@ def test_a_network_without_its_wide_convolutions_is_said_by_onnx_runtime_too(
 ):
     pytest.importorskip("onnxruntime")
     manifest = tiny_bundle.manifest.model_copy(update={"network": WIDE})
-    onnxruntime.open(Bundle(tiny_bundle.path, manifest), Request("fp32", device="cpu"))
+    onnxruntime.open(Bundle(tiny_bundle.path, manifest), Request("fp32", device=CPU))
     (said,) = warnings()
     assert "has 0 convolutions for Winograd's method, its manifest promises 6; the others take longer" in said
     for settings in ({}, {"io": "uint8"}, {"size": (64, 72)}):
-        onnxruntime.open(make_bundle(make_checkpoint(WIDE), **settings), Request("fp32", device="cpu"))
+        onnxruntime.open(make_bundle(make_checkpoint(WIDE), **settings), Request("fp32", device=CPU))
     assert warnings() == []
 
 
