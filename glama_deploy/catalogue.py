@@ -307,7 +307,7 @@ OPENVINO = EngineRecord(
     precisions={"fp32": "fp32", "fp16": "fp16", "int8": "int8"},
     remedies={"bf16": "OpenVINO stores no bf16: use fp32, and load it with precision bf16"},
     lowerings=("matmul", "split", "dft"),
-    devices=("cpu",),
+    devices=("cpu", "gpu", "npu", "auto"),
     auto_ranks={"cpu": 30},
 )
 

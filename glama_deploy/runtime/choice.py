@@ -6,13 +6,14 @@ import importlib
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from glama_deploy import catalogue
 from glama_deploy.bundle import Bundle, EngineName
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.runtime.base import MAX_THREADS, Request, Runner
-from glama_deploy.runtime.cuda.driver import count_gpus
-from glama_deploy.runtime.devices import Device, check_gpu_index, list_devices
+from glama_deploy.runtime.cuda.driver import list_gpus
+from glama_deploy.runtime.devices import Device, Kind, check_gpu_index, list_devices
 
 log = logging.getLogger("glama_deploy")
 
@@ -67,8 +68,8 @@ def _check_device(backend: str, device: Device) -> None:
                 f"`device` is {device}, and {backend} does not compute there; give {list_devices(kinds)}, or another "
                 "`backend`"
             )
-    if device.kind == "cuda" and device.index is not None and (count := count_gpus()):
-        check_gpu_index(device.index, count)
+    if device.kind == "cuda" and device.index is not None and (gpus := list_gpus()):
+        check_gpu_index(device.index, len(gpus))
 
 
 def _is_count(value: object) -> bool:
@@ -136,7 +137,7 @@ def open_bundle(bundle: Bundle, backend: str, request: Request = _PLAIN) -> Runn
         return _import_engine(record).open(bundle, replace(request, provider=provider))
     refused = []
     for record, kind in catalogue.auto_order(request.device.kind if request.device else None):
-        module, asked = _import_engine(record), replace(request, device=request.device or Device(kind))
+        module, asked = _import_engine(record), replace(request, device=request.device or Device(cast(Kind, kind)))
         if module.absent(bundle, asked):
             continue
         try:

@@ -46,7 +46,11 @@ class Device:
     candidates: str = ""
 
     def __str__(self) -> str:
-        """Return the name as a user writes it; for OpenVINO's devices, the name that OpenVINO knows."""
+        """Return the name as a user writes it.
+
+        Returns:
+            The name; for devices of OpenVINO, the one that OpenVINO knows.
+        """
         if self.kind in ("cpu", "cuda"):
             return self.kind if self.index is None else f"{self.kind}:{self.index}"
         if self.kind == "auto" and self.candidates:

@@ -109,7 +109,7 @@ def test_a_backend_that_does_not_compute_on_the_device_is_one_line(tiny_bundle, 
 
 @pytest.mark.parametrize("backend", ["auto", "onnxruntime", "tensorrt", "torch"])
 def test_a_gpu_that_does_not_exist_is_an_error_that_counts_those_that_do(tiny, monkeypatch, backend):
-    monkeypatch.setattr(choice, "count_gpus", lambda: 2)
+    monkeypatch.setattr(choice, "list_gpus", lambda: ("NVIDIA T4", "NVIDIA T4"))
     says = r"^`device` is cuda:2, and there is no such GPU; this process sees 2 CUDA GPUs, cuda:0 to cuda:1$"
     with pytest.raises(EngineError, match=says):
         glama_deploy.load(tiny, backend, device="cuda:2")
@@ -118,7 +118,7 @@ def test_a_gpu_that_does_not_exist_is_an_error_that_counts_those_that_do(tiny, m
 def test_pytorch_counts_its_own_gpus(tiny, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(choice, "count_gpus", lambda: None)
+    monkeypatch.setattr(choice, "list_gpus", tuple)
     with pytest.raises(EngineError, match=r"cuda:1, and there is no such GPU; this process sees 1 CUDA GPU, cuda:0$"):
         glama_deploy.load(tiny, "torch", device="cuda:1")
 

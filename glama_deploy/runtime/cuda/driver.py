@@ -9,6 +9,10 @@ import ctypes
 _FIRST_CUDA_PYTHON = (12, 6)
 
 
+#: Bytes that hold the name of any GPU.
+_NAME_BYTES = 256
+
+
 def find_driver_version() -> tuple[int, int] | None:
     """Find the newest CUDA version that the installed driver supports.
 
@@ -22,19 +26,24 @@ def find_driver_version() -> tuple[int, int] | None:
     return version.value // 1000, version.value % 1000 // 10
 
 
-def count_gpus() -> int | None:
-    """Count the NVIDIA GPUs that this process sees, as `CUDA_VISIBLE_DEVICES` has them.
+def list_gpus() -> tuple[str, ...]:
+    """List the NVIDIA GPUs that this process sees, as `CUDA_VISIBLE_DEVICES` has them.
 
     The driver is initialized. A process that is forked later cannot use CUDA then.
 
     Returns:
-        The number; None without a driver or a GPU.
+        The name of each GPU, by its number in `cuda:N`; none without a driver or a GPU.
     """
     driver = _load_driver()
-    count = ctypes.c_int()
+    count, device, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(_NAME_BYTES)
     if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):  # 0 on success
-        return None
-    return count.value or None
+        return ()
+    names = []
+    for number in range(count.value):
+        is_known = not driver.cuDeviceGet(ctypes.byref(device), number)
+        is_known = is_known and not driver.cuDeviceGetName(name, _NAME_BYTES, device)
+        names.append(name.value.decode(errors="replace") if is_known else "unknown")
+    return tuple(names)
 
 
 def _load_driver() -> ctypes.CDLL | None:

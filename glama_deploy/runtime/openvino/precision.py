@@ -1,4 +1,4 @@
-"""What OpenVINO computes in on this CPU, and what is fast on it."""
+"""What OpenVINO computes in on this CPU and on other devices, and what is fast on this CPU."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from glama_deploy.bundle import Bundle, EngineName
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.openvino.core import core
 from glama_deploy.system import cpu
+from glama_deploy.text.excerpts import MAX_ENGINE_LINE, last_line
 
 #: OpenVINO's names of the types that a model computes in: in its setting, and among a CPU's capabilities.
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
@@ -97,6 +98,56 @@ def find_precisions(*, has_int8: bool) -> tuple[str, ...]:
         for record in catalogue.PRECISIONS.values()
         if _can_compute_in(record.computed) and (has_int8 or not record.is_quantized)
     )
+
+
+def choose_device_precision(name: str, asked: str) -> tuple[str, str]:
+    """Choose the type that a model computes in on a GPU or an NPU.
+
+    Args:
+        name: OpenVINO's name of the device.
+        asked: The precision that was requested, as :func:`glama_deploy.load` takes it.
+
+    Returns:
+        The type of all layers that are not int8, and a note for people where the device computes in fp32 instead. With
+        `auto` the type is fp16, which OpenVINO recommends for these devices.
+
+    Raises:
+        EngineError: the device computes neither in the type that was requested nor in fp32.
+    """
+    types = _list_types(name)
+    wanted = "fp16" if asked == "auto" else catalogue.PRECISIONS[asked].computed
+    if wanted in types:
+        return wanted, ""
+    if "fp32" in types:
+        return "fp32", f" ({name} has no {wanted})"
+    names = catalogue.join_names(types) if types else "none of OpenVINO's types"
+    raise EngineError(f"`precision` is {asked}, and {name} computes in {names}; give `precision=auto`")
+
+
+def find_device_precisions(name: str, *, has_int8: bool) -> tuple[str, ...]:
+    """Find the precisions that a GPU or an NPU computes a bundle in.
+
+    Args:
+        name: OpenVINO's name of the device.
+        has_int8: Whether the bundle has a graph in int8 for OpenVINO.
+
+    Returns:
+        The precisions' names.
+    """
+    types = _list_types(name)
+    records = catalogue.PRECISIONS.values()
+    return tuple(
+        record.name for record in records if record.computed in types and (has_int8 or not record.is_quantized)
+    )
+
+
+def _list_types(name: str) -> list[str]:
+    """List the types that a device computes in, without int8. Raise EngineError where its driver does not answer."""
+    try:
+        has = core().get_property(name, "OPTIMIZATION_CAPABILITIES")
+    except RuntimeError as error:
+        raise EngineError(f"OpenVINO cannot open {name}: {last_line(error, MAX_ENGINE_LINE)}") from error
+    return [precision for precision, capability in _CAPABILITIES.items() if capability in has]
 
 
 def uses_int8(bundle: Bundle, name: EngineName, precision: str) -> bool:

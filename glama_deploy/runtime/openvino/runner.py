@@ -26,8 +26,10 @@ from glama_deploy.node_names import IMAGE, INPAINTED, MASK, WINDOW
 from glama_deploy.runtime import winograd_matrices
 from glama_deploy.runtime.base import DeviceKind, Request, Runner, Window, installed
 from glama_deploy.runtime.openvino import compiled_models, memory_use
+from glama_deploy.runtime.openvino.accelerator import AcceleratorRunner
 from glama_deploy.runtime.openvino.compile_rule import SAVED_SHARE, SAVED_SHARE_OF_PRODUCTS, CompileRule
 from glama_deploy.runtime.openvino.core import core
+from glama_deploy.runtime.openvino.devices import CPU_NAME, find_device
 from glama_deploy.runtime.openvino.infer_requests import CompiledModel
 from glama_deploy.runtime.openvino.package import require_openvino
 from glama_deploy.runtime.openvino.precision import (
@@ -88,8 +90,8 @@ def absent(bundle: Bundle, request: Request) -> bool:
     return not installed("openvino") or not _has_engine(bundle)
 
 
-def open(bundle: Bundle, request: Request) -> OpenVINORunner:
-    """Compile the bundle for this CPU, or take the compiled model from the cache.
+def open(bundle: Bundle, request: Request) -> Runner:
+    """Compile the bundle for this CPU, or take the compiled model from the cache; or open it on another device.
 
     Args:
         bundle: The bundle.
@@ -99,12 +101,14 @@ def open(bundle: Bundle, request: Request) -> OpenVINORunner:
         The runner.
 
     Raises:
-        EngineError: OpenVINO is not installed, does not compile the model, or the precision is not in the bundle.
+        EngineError: OpenVINO is not installed, does not find the device, does not compile the model, or the precision
+            is not in the bundle.
     """
     require_openvino()
     if not _has_engine(bundle):
         raise EngineError(f"{bundle.path} has FFTs as a TensorRT plugin's nodes; for OpenVINO export with `fft=matmul`")
-    return OpenVINORunner(bundle, request)
+    name = find_device(request.device)
+    return OpenVINORunner(bundle, request) if name == CPU_NAME else AcceleratorRunner(bundle, request, name)
 
 
 def _has_engine(bundle: Bundle) -> bool:

@@ -15,7 +15,7 @@ from fakes.pycuda_driver import MemoryPycuda
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.cuda.cuda_python import CudaPythonDevice
 from glama_deploy.runtime.cuda.device import open_device
-from glama_deploy.runtime.cuda.driver import count_gpus, find_driver_version
+from glama_deploy.runtime.cuda.driver import find_driver_version, list_gpus
 from glama_deploy.runtime.cuda.interface import OutOfMemory
 from glama_deploy.runtime.cuda.pycuda import PyCudaDevice
 
@@ -184,7 +184,7 @@ def test_a_driver_that_is_too_old_for_cuda_python_is_not_a_missing_one(monkeypat
 
 
 class Driver:
-    """`libcuda.so.1`: only the functions that give its CUDA version and the number of GPUs."""
+    """`libcuda.so.1`: only the functions that give its CUDA version and the names of GPUs."""
 
     def __init__(self, version: int, count: int = 0, statuses: tuple[int, int] = (0, 0)) -> None:
         self._version, self._count, self._statuses = version, count, statuses
@@ -195,6 +195,14 @@ class Driver:
     def cuDeviceGetCount(self, count) -> int:
         count._obj.value = self._count
         return self._statuses[1]
+
+    def cuDeviceGet(self, device, number: int) -> int:
+        device._obj.value = number + 10
+        return 0
+
+    def cuDeviceGetName(self, name, size: int, device) -> int:
+        name.value = f"GPU number {device.value - 10}".encode()
+        return 0
 
     def cuDriverGetVersion(self, version) -> int:
         version._obj.value = self._version
@@ -207,12 +215,15 @@ def test_the_driver_says_its_cuda_version_as_one_number(monkeypatch, number, ver
     assert find_driver_version() == version
 
 
-@pytest.mark.parametrize(("statuses", "count", "found"), [((0, 0), 2, 2), ((0, 0), 0, None), ((100, 3), 2, None)])
-def test_the_driver_counts_the_gpus_of_this_process(monkeypatch, statuses, count, found):
+@pytest.mark.parametrize(
+    ("statuses", "count", "found"),
+    [((0, 0), 2, ("GPU number 0", "GPU number 1")), ((0, 0), 0, ()), ((100, 0), 2, ()), ((0, 3), 2, ())],
+)
+def test_the_driver_lists_the_gpus_of_this_process(monkeypatch, statuses, count, found):
     monkeypatch.setattr(
         "glama_deploy.runtime.cuda.driver.ctypes.CDLL", lambda name: Driver(13000, count=count, statuses=statuses)
     )
-    assert count_gpus() == found
+    assert list_gpus() == found
 
 
 @pytest.mark.parametrize(
