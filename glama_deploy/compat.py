@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from glama_deploy.errors import EngineError, GlamaError, ImageError
+from glama_deploy.errors import GlamaError, ImageError
 
 if TYPE_CHECKING:
     from glama_deploy.inpainting.planner import Region
@@ -37,12 +37,14 @@ class SimpleLama:
         """Open the model.
 
         Args:
-            device: `cpu`, `cuda`, `cuda:0`, or a `torch.device` of one of these. None: a GPU if an engine can use one.
+            device: a device as :func:`glama_deploy.load` takes it, such as `cpu` or `cuda:1`, or a `torch.device`
+                of such a name. None: a GPU if an engine can use one.
             region: what the network is shown, as :class:`glama_deploy.Inpainter` takes it.
 
         Raises:
             GlamaError: the model or the device cannot be used, or `LAMA_MODEL_URL` is set without `LAMA_MODEL`.
         """
+        import glama_deploy
         from glama_deploy.inpainting.planner import check_region
 
         check_region(region)
@@ -52,7 +54,7 @@ class SimpleLama:
                 f"{_URL_VARIABLE} is set, and nothing is downloaded from it; download the file, and set "
                 f"{_MODEL_VARIABLE} to its path"
             )
-        self.model = _open(model or DEFAULT_MODEL, device)
+        self.model = glama_deploy.load(model or DEFAULT_MODEL, device=None if device is None else str(device))
         self.device = self.model.device
         self._region = region
 
@@ -72,47 +74,6 @@ class SimpleLama:
             EngineError: the engine fails.
         """
         return Image.fromarray(self.model(_read_image(image), _read_mask(mask), region=self._region))
-
-
-def _open(model: str, device: object) -> Any:
-    """Open a model on a device, by the order in which the backend `auto` tries engines."""
-    import glama_deploy
-    from glama_deploy import catalogue
-    from glama_deploy.runtime.base import installed
-
-    if device is None:
-        return glama_deploy.load(model)
-    kind = _read_device(device)
-    records = [record for record, place in catalogue.auto_order() if place == kind and installed(record.package)]
-    backends = [f"{record.backend}:{kind}" if record.providers else record.backend for record in records]
-    if installed("torch"):
-        backends.append("torch")
-    reasons = []
-    for backend in backends:
-        try:
-            inpainter = glama_deploy.load(model, backend)
-        except EngineError as error:
-            reasons.append(str(error))
-            continue
-        if inpainter.device == kind:
-            return inpainter
-        description = inpainter.description
-        inpainter.close()
-        reasons.append(f"{description} does not compute on {kind}")
-    raise EngineError("; ".join(dict.fromkeys(reasons)) or f"no engine for {kind} is installed; pip install openvino")
-
-
-def _read_device(device: object) -> str:
-    """Return `cpu` or `cuda`. Raises EngineError for other devices, and for another GPU than the first."""
-    kind, _, index = str(device).partition(":")
-    if kind not in ("cpu", "cuda"):
-        raise EngineError(f"device is {str(device)!r}; expected cpu or cuda")
-    if index not in ("", "0"):
-        raise EngineError(
-            f"device is {str(device)!r}; engines use the first GPU: give cuda, and choose the GPU by the environment "
-            "variable CUDA_VISIBLE_DEVICES"
-        )
-    return kind
 
 
 def _read_image(image: Image.Image | np.ndarray) -> np.ndarray:

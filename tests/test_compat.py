@@ -96,11 +96,8 @@ def test_what_the_class_does_not_take_is_an_error_of_one_line(model, image, mask
 
 
 def test_a_device_or_model_that_is_not_there_is_an_error_of_one_line(model, monkeypatch, tmp_path):
-    with pytest.raises(EngineError, match="device is 'mps'; expected cpu or cuda"):
+    with pytest.raises(EngineError, match=r"^`device` is 'mps'; cpu, cuda, cuda:N, GPU, "):
         SimpleLama("mps")
-    for device in ("cuda:1", torch.device("cuda", 1), "cpu:x"):
-        with pytest.raises(EngineError, match=r"engines use the first GPU: give cuda, .* CUDA_VISIBLE_DEVICES"):
-            SimpleLama(device)
     with pytest.raises(GlamaError, match="`region` is 'some'"):
         SimpleLama(region="some")
     monkeypatch.setenv("LAMA_MODEL", str(tmp_path / "none.pt"))
@@ -113,30 +110,18 @@ def test_a_device_or_model_that_is_not_there_is_an_error_of_one_line(model, monk
 
 
 @pytest.mark.without_gpu
-def test_a_gpu_that_is_not_there_is_an_error_of_one_line(model):
+@pytest.mark.parametrize("device", ["cuda:1", torch.device("cuda", 1)])
+def test_a_gpu_that_is_not_there_is_an_error_of_one_line(model, device):
     with pytest.raises(EngineError) as caught:
-        SimpleLama("cuda:0")
-    assert "cuda" in str(caught.value).lower()
+        SimpleLama(device)
+    assert "cuda:1" in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.without_gpu
-def test_an_engine_on_another_device_is_closed(model, monkeypatch):
-    opened = []
-    load = glama_deploy.load
-    monkeypatch.setattr(glama_deploy, "load", lambda *given: opened.append(load(*given)) or opened[-1])
-    with pytest.raises(EngineError, match="does not compute on cuda"):
-        SimpleLama("cuda")
-    assert opened
-    for inpainter in opened:
-        with pytest.raises(GlamaError, match="closed"):
-            inpainter(np.zeros((64, 64, 3), np.uint8), np.ones((64, 64), bool))
 
 
 def test_the_default_is_big_lama_by_name(monkeypatch):
     monkeypatch.delenv("LAMA_MODEL", raising=False)
     asked = []
-    monkeypatch.setattr("glama_deploy.compat._open", lambda model, device: asked.append(model) or _Opened())
+    monkeypatch.setattr(glama_deploy, "load", lambda model, device: asked.append(model) or _Opened())
     SimpleLama()
     assert asked == ["big-lama"]
 
