@@ -26,6 +26,7 @@ from glama_deploy import catalogue, memory
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import GlamaError
 from glama_deploy.node_names import IMAGE, MASK
+from glama_deploy.runtime.devices import CPU
 from glama_deploy.system.spawning import outside_current_folder
 from glama_deploy.text.excerpts import first_line
 
@@ -72,6 +73,7 @@ class Task:
         batch: number of images in one run.
         threads: number of CPU threads.
         allow_engine_code: see :func:`glama_deploy.load`.
+        device: where the engines of this project compute, as `load` takes it; empty: as the subject says.
     """
 
     subject: str
@@ -81,6 +83,7 @@ class Task:
     batch: int
     threads: int
     allow_engine_code: bool = False
+    device: str = ""
 
     @property
     def name(self) -> str:
@@ -101,7 +104,7 @@ class Task:
     @property
     def is_on_gpu(self) -> bool:
         """Return whether the subject runs on a GPU."""
-        return runs_on_gpu(self.subject)
+        return runs_on_gpu(self.subject, self.device)
 
     @property
     def hole_share(self) -> float | None:
@@ -211,16 +214,20 @@ def is_subject(text: str) -> bool:
     return known and (not at or (ours and share.isdecimal() and len(share) <= 2 and int(share) > 0))
 
 
-def runs_on_gpu(subject: str) -> bool:
-    """Check whether a subject runs on a GPU.
+def runs_on_gpu(subject: str, device: str = "") -> bool:
+    """Check whether a subject runs on a GPU, or another device that is not the CPU.
 
     Args:
         subject: a subject that :func:`is_subject` accepts.
+        device: where the engines of this project compute; empty: as the subject says.
 
     Returns:
         True for a GPU.
     """
-    record = catalogue.backends().get(subject.partition(HOLE_MARK)[0])
+    name = subject.partition(HOLE_MARK)[0]
+    if device and name.partition(":")[0] in catalogue.backends():
+        return device != str(CPU)
+    record = catalogue.backends().get(name)
     return ":cuda" in subject or (record is not None and record.devices == ("cuda",))
 
 
@@ -288,9 +295,9 @@ def _open_inpainter(task: Task) -> _Opened:
     backend = task.name.removesuffix(f":{task.precision}")
     chooses = not catalogue.backends()[task.engine].is_strongly_typed  # the others have but one precision
     precision = task.precision if chooses else "auto"
-    allowed = task.allow_engine_code
+    allowed, device = task.allow_engine_code, task.device or None
     inpainter = glama_deploy.load(
-        task.bundle, backend, precision, task.threads, compile_sizes=True, allow_engine_code=allowed
+        task.bundle, backend, precision, task.threads, compile_sizes=True, allow_engine_code=allowed, device=device
     )
     if precision not in ("auto", inpainter.precision):
         raise GlamaError(f"this CPU has no {precision.rpartition('+')[2]}")

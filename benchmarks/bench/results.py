@@ -94,7 +94,7 @@ def format_markdown(results: Results) -> str:
             text += ["", f"{row.description}, {PARTS_NOTE}:", ""]
             text += ["| " + " | ".join(layer_times.COLUMNS) + " |", "|---|" + "---:|" * (len(layer_times.COLUMNS) - 1)]
             text += ["| " + " | ".join(cells) + " |" for cells in layer_times.format_parts(row.parts)]
-    if not any(runs_on_gpu(row.subject) and row.seconds for row in results.rows):
+    if not any(runs_on_gpu(row.subject, row.device) and row.seconds for row in results.rows):
         text += ["", "GPU: not measured."]
     return "\n".join(text) + "\n"
 

@@ -42,6 +42,8 @@ class Row(FrozenModel):
     peak_bytes: int | None = None
     reason: str = ""
     parts: tuple[Part, ...] = ()
+    #: Where the engines of this project computed, if the user named a device.
+    device: str = ""
 
     @property
     def median(self) -> float:
@@ -73,6 +75,7 @@ def measure(
     step: Callable[[str], None] = lambda text: None,
     *,
     allow_engine_code: bool = False,
+    device: str = "",
 ) -> Results:
     """Measure every subject at every size, batch and number of threads.
 
@@ -87,6 +90,7 @@ def measure(
         profile: also measure the parts of the subjects that run on OpenVINO.
         step: called with a line before each step.
         allow_engine_code: see :func:`glama_deploy.load`.
+        device: where the engines of this project compute, as `load` takes it; empty: as each subject says.
 
     Returns:
         The results. A subject that does not run has a row with the reason.
@@ -100,7 +104,7 @@ def measure(
         for batch in batches:
             for count in threads:
                 tasks = [
-                    Task(name, bundle.path, checkpoint, size, batch, count, allow_engine_code)
+                    Task(name, bundle.path, checkpoint, size, batch, count, allow_engine_code, device)
                     for name in dict.fromkeys(subjects)
                 ]
                 step(f"{size[0]}x{size[1]}, batch {batch}, {count} threads")
@@ -136,7 +140,7 @@ def _measure_in_turns(tasks: Sequence[Task], runs: int, step: Callable[[str], No
     rows: dict[Task, Row] = {}
     for task in tasks:
         step(f"opening {task.subject} for {task.size[0]}x{task.size[1]}")
-        row = Row(subject=task.subject, size=task.size, batch=task.batch, threads=task.threads)
+        row = Row(subject=task.subject, size=task.size, batch=task.batch, threads=task.threads, device=task.device)
         update: dict[str, object]
         try:
             running[task] = Running(task)
@@ -182,7 +186,7 @@ def _add_share(row: Row, bundle: Bundle, peaks: dict[str, dict[int, float]]) -> 
     precision = PRECISIONS.get(row.precision)  # "": the row was not measured
     limit = peaks.get(precision.stored, {}).get(row.threads) if precision else None
     # (of a hole it does less work than the graph's; the limits are the CPU's)
-    if not row.seconds or limit is None or HOLE_MARK in row.subject or runs_on_gpu(row.subject):
+    if not row.seconds or limit is None or HOLE_MARK in row.subject or runs_on_gpu(row.subject, row.device):
         return row
     fft = "dft" if row.subject.startswith("torch") else bundle.manifest.fft
     work = 2 * sum(cost.count_multiply_adds(bundle.manifest.network, row.size, fft).values()) * row.batch
@@ -191,6 +195,9 @@ def _add_share(row: Row, bundle: Bundle, peaks: dict[str, dict[int, float]]) -> 
 
 def _add_parts(row: Row, bundle: Bundle, runs: int, step: Callable[[str], None]) -> Row:
     if not row.seconds or not row.subject.startswith(OPENVINO.backend) or HOLE_MARK in row.subject:
+        return row
+    if runs_on_gpu(row.subject, row.device):
+        step("not profiled: the parts are measured on the CPU alone")
         return row
     step(f"the parts of {row.subject} at {row.size[0]}x{row.size[1]}")
     try:

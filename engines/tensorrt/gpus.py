@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import ctypes
 import difflib
+import os
 import re
 
 from glama_deploy.errors import GlamaError
+from glama_deploy.runtime.devices import check_gpu_index
+from glama_deploy.system.gpus import read_names
+
+#: The environment variable by which CUDA shows GPUs to a process: their numbers or UUIDs.
+_VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 
 _NAMES_BY_CAPABILITY = {
     "7.5": "t4 titan-rtx rtx-2060 rtx-2070 rtx-2080 rtx-2080-ti gtx-1650 gtx-1650-ti gtx-1660 gtx-1660-ti "
@@ -88,6 +94,26 @@ def split_capability(capability: str) -> tuple[int, int]:
     """
     major, _, minor = capability.partition(".")
     return int(major), int(minor)
+
+
+def choose_gpu(index: int) -> None:
+    """Let this process see one GPU alone, so that engines are built and checked there.
+
+    TensorRT builds on the GPU that is current, and CUDA reads the variable `CUDA_VISIBLE_DEVICES` once. So this
+    function is called before all others that use CUDA.
+
+    Args:
+        index: The GPU's number among those that the variable names; without the variable, among all.
+
+    Raises:
+        EngineError: No GPU has the number.
+    """
+    visible = os.environ.get(_VISIBLE_VARIABLE)
+    # without the driver's library of names, as on a Jetson, CUDA itself says whether the GPU exists
+    count = len(read_names()) or index + 1
+    there = [str(number) for number in range(count)] if visible is None else visible.split(",")
+    check_gpu_index(index, len(there))
+    os.environ[_VISIBLE_VARIABLE] = there[index]
 
 
 def find_local_capability() -> str | None:

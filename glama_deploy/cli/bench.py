@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 from glama_deploy.bundle import MANIFEST, Bundle, parse_size
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.options.completion import list_models
+from glama_deploy.cli.options.device import DeviceName
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.output.console import Console
 from glama_deploy.errors import GlamaError
 from glama_deploy.io.files import atomic_file, check_overwrite, check_path, check_writable
 from glama_deploy.runtime.base import MAX_THREADS
+from glama_deploy.runtime.devices import parse_device
 from glama_deploy.system.processors import count_processors
 
 if TYPE_CHECKING:
@@ -83,6 +85,7 @@ def glama_bench(
         Path | None, option("--out", help="Folder for RESULTS.md, results.json and results.png (none by default).")
     ] = None,
     overwrite: Annotated[bool, option("--overwrite", help="Replace the results of another run.")] = False,
+    device: DeviceName = None,
     allow_engine_code: AllowEngineCode = False,
 ) -> None:
     """Measure engines, precisions and peers in turns.
@@ -99,7 +102,9 @@ def glama_bench(
     from glama_deploy.benchmarks.bench.contenders import SUBJECTS, is_subject
 
     if jobs:
-        _check_unused({"--size": sizes, "--batch": batches, "--profile": profile or None}, "with --jobs")
+        _check_unused(
+            {"--size": sizes, "--batch": batches, "--profile": profile or None, "--device": device}, "with --jobs"
+        )
         _bench_jobs(_JobOptions(model, checkpoint, subjects, letters, scale, threads, runs or 3, out, overwrite))
         return
     _check_unused({"--job": letters, "--scale": None if scale == 1 else scale}, "without --jobs")
@@ -107,6 +112,7 @@ def glama_bench(
     if unknown:
         raise GlamaError(f"--subject is {unknown[0]!r}; expected {', '.join(SUBJECTS)}, or one of ours with @5 behind")
     asked = [parse_size(text, "--size") for text in sizes or ["512x512"]]
+    place = parse_device(device)
     bundle, weights = _open_model(model, checkpoint)
     if out is not None:
         _check_out(out, out / _JSON, overwrite)
@@ -124,6 +130,7 @@ def glama_bench(
         profile,
         progress.print,
         allow_engine_code=allow_engine_code,
+        device=str(place or ""),
     )
     results.print_results(console, found)
     if out is None:

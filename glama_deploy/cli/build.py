@@ -16,9 +16,11 @@ from glama_deploy.cli.output.console import Console
 from glama_deploy.cli.output.report import print_report
 from glama_deploy.cli.output.show import Steps, print_bound, print_device_check
 from glama_deploy.engines.build import add_engine, read_asked_options
+from glama_deploy.engines.tensorrt.gpus import choose_gpu
 from glama_deploy.engines.tensorrt.inspection import Report
 from glama_deploy.engines.tensorrt.register import register_engine
 from glama_deploy.errors import EngineError, GlamaError, NotBuiltError
+from glama_deploy.runtime.devices import parse_device
 
 
 def glama_build(
@@ -56,6 +58,10 @@ def glama_build(
             help="Run a TensorRT engine on this GPU, and refuse it where its output differs from ONNX Runtime's.",
         ),
     ] = True,
+    device: Annotated[
+        str | None,
+        option("--device", help="GPU that TensorRT builds on: cuda:N (the first by default).", metavar="cuda:N"),
+    ] = None,
     report: Annotated[
         bool, option("--report", help="Print the engine's layers, types and weights (TensorRT).")
     ] = False,
@@ -66,6 +72,8 @@ def glama_build(
     parity that the export emulated for TensorRT. Exit codes: 0 success; 2 bad input, the bundle is unchanged; 3 built,
     but beyond the --tolerance; 4 the engine cannot be built on this machine, or computes wrong values on it.
     """
+    if device is not None:
+        _choose_device(device, find_target(target))
     opened = Bundle.open(bundle)
     asked = opened.manifest.asked
     usual = asked.sizes if asked else DEFAULT_PROFILE
@@ -106,6 +114,18 @@ def glama_build(
     for each in reports:
         print_report(console, each)
     return print_bound(console, result.manifest.engines[record.name]) if tolerances else 0
+
+
+def _choose_device(device: str, record: EngineRecord) -> None:
+    """Let TensorRT build on a GPU. Raise GlamaError for another device, and for an engine that needs no GPU."""
+    place = parse_device(device)
+    if place is None or record.devices != ("cuda",):
+        raise GlamaError(
+            f"`device` is for TensorRT (trt, trt-rtx); {record.target} is built without a GPU: leave it out"
+        )
+    if place.kind not in record.devices:
+        raise GlamaError(f"`device` is {place}, and TensorRT builds on NVIDIA GPUs; give cuda:N")
+    choose_gpu(place.index or 0)
 
 
 def _check_sizes(

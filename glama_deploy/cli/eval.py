@@ -102,6 +102,9 @@ def glama_eval(
         option("--threads", help="CPU threads of the engine and the metrics in each process.", min=1, max=MAX_THREADS),
     ] = 1,
     device: Annotated[str, option("--device", help="Device of the metrics' networks: cpu or cuda.")] = "cpu",
+    engine_device: Annotated[
+        str | None, option("--engine-device", help="Device of the engines, as glama-inpaint takes --device.")
+    ] = None,
     overwrite: Annotated[bool, option("--overwrite", help="Remove the results of another run first.")] = False,
     allow_engine_code: AllowEngineCode = False,
 ) -> int:
@@ -128,6 +131,7 @@ def glama_eval(
         processes=processes,
         threads=threads,
         device=device,
+        engine_device=engine_device,
         overwrite=overwrite,
         allow_engine_code=allow_engine_code,
         **({"metrics": metric} if metric else {}),

@@ -10,6 +10,7 @@ import glama_deploy
 from glama_deploy.catalogue import join_names, requested_precisions
 from glama_deploy.cli.entry import Command, argument, option
 from glama_deploy.cli.options.completion import list_backends, list_models
+from glama_deploy.cli.options.device import DeviceName
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.output.console import Console
 from glama_deploy.inpainting import folder
@@ -44,6 +45,7 @@ def glama_frames(
     feather: Annotated[
         int, option("--feather", help="Pixels of the rim over which result and frame are blended, at most --grow.")
     ] = 0,
+    device: DeviceName = None,
     allow_engine_code: AllowEngineCode = False,
 ) -> None:
     """Fill the missing pixels of each frame: raw RGB frames in, raw RGB frames out.
@@ -59,9 +61,7 @@ def glama_frames(
     masks = folder.Masks(edits=MaskEdits(grow, feather=feather))
     missing = folder.read_frame_mask(mask, (height, width), masks)
     streams = folder.count_streams_of_size(height * width, threads)
-    inpainter = glama_deploy.load(
-        model, backend, precision, threads, streams=streams, allow_engine_code=allow_engine_code
-    )
+    inpainter = glama_deploy.load(model, backend, precision, threads, None, streams, allow_engine_code, device)
     console = Console(stderr=True)
     console.print(inpainter.description, style="dim")
     fill = masks.edits.blend(partial(inpainter, region=cast(Region, region)))

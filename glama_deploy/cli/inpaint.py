@@ -13,6 +13,7 @@ import glama_deploy
 from glama_deploy.catalogue import EngineRecord, backends, join_names, requested_precisions
 from glama_deploy.cli.entry import Command, ResumableInterrupt, argument, option
 from glama_deploy.cli.options.completion import list_backends, list_models
+from glama_deploy.cli.options.device import DeviceName
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.options.iopaint import IopaintOptions, pair_picture
 from glama_deploy.cli.options.mask_sources import MaskOptions
@@ -155,6 +156,7 @@ def glama_inpaint(
     overwrite: Annotated[
         bool, option("--overwrite", help="Replace outputs that exist. Without --overwrite, a folder's are skipped.")
     ] = False,
+    device: DeviceName = None,
     allow_engine_code: AllowEngineCode = False,
 ) -> int:
     """Fill the missing pixels of an image. Known pixels stay bit-exact in PNG and other lossless formats.
@@ -166,7 +168,7 @@ def glama_inpaint(
     check_region(region)
     iopaint.check(out)
     if refine:
-        _check_refinement(backend, precision, region, run.jobs, iopaint.device)
+        _check_refinement(backend, precision, region, run.jobs, device)
     image, mask, out = take_paths(
         paths or [], image, mask, out or iopaint.output, needs_mask=not masks.has_marks, needs_out=not run.in_place
     )
@@ -195,9 +197,9 @@ def glama_inpaint(
     else:
         todo = [job for job in jobs if not job.lacks_mask and (overwrite or not job.is_done())]
         at_once = run.jobs or batch.count_streams(todo, threads)
-        load = partial(glama_deploy.load, model, streams=at_once, allow_engine_code=allow_engine_code)
-        open_model = lambda backend: load(backend, precision, threads, run.compiles)  # noqa: E731
-        inpainter = iopaint.open_on_device(open_model, backend)
+        inpainter = glama_deploy.load(
+            model, backend, precision, threads, run.compiles, at_once, allow_engine_code, device
+        )
         inpaint = partial(inpainter, region=cast(Region, region))
         streams, description = inpainter.streams, inpainter.description
     report.console.print(description, style="dim")

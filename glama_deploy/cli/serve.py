@@ -15,6 +15,7 @@ from glama_deploy.checkpoints.published.references import find_reference, is_add
 from glama_deploy.checkpoints.published.remote_file import RemoteFile
 from glama_deploy.cli.entry import SIGNAL_EXIT_CODE_BASE, Command, option
 from glama_deploy.cli.options.completion import list_backends, list_models
+from glama_deploy.cli.options.device import DeviceName
 from glama_deploy.cli.output.console import Console
 from glama_deploy.errors import GlamaError
 from glama_deploy.runtime.base import MAX_THREADS, require
@@ -64,6 +65,7 @@ def glama_serve(
     backend: Annotated[
         str, option("--backend", list_values=list_backends, help="Engine, as glama-inpaint takes it.")
     ] = "auto",
+    device: DeviceName = None,
     precision: Annotated[
         str, option("--precision", help=f"Precision at the start: {join_names(('auto', *PRECISIONS))}.")
     ] = "auto",
@@ -113,6 +115,7 @@ def glama_serve(
     settings = Settings(
         models=_name_models(model),
         backend=backend,
+        device=device,
         precision=precision,
         threads=threads,
         streams=streams,

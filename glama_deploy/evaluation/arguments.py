@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from glama_deploy.errors import GlamaError
+from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.evaluation import methods, protocol
 from glama_deploy.evaluation.metrics.registry import METRICS, sort_metrics
 from glama_deploy.inpainting.inpainter import Region, check_region
+from glama_deploy.runtime.devices import parse_device
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Request:
         processes: the number of processes; None takes as many as the machine has room for.
         threads: the number of threads of engines and metrics in each process.
         device: where the metrics' networks run: cpu, cuda or cuda:N.
+        engine_device: where the engines compute, as :func:`glama_deploy.load` takes it.
         overwrite: whether to remove the results of another run first.
         allow_engine_code: see :func:`glama_deploy.load`.
     """
@@ -58,6 +60,7 @@ class Request:
     processes: int | None = None
     threads: int = 1
     device: str = "cpu"
+    engine_device: str | None = None
     overwrite: bool = False
     allow_engine_code: bool = False
 
@@ -96,8 +99,16 @@ def check_arguments(request: Request) -> Arguments:
     if request.weights is not None and not request.weights.is_dir():
         raise GlamaError(f"`weights` {request.weights} is no folder; give the one that the files of weights are in")
     datasets, masks = protocol.find_datasets(request.data), protocol.expand_masks(request.masks)
+    try:
+        parse_device(request.engine_device)
+    except EngineError as error:
+        raise GlamaError(str(error).replace("`device`", "`engine_device`", 1)) from error
     specs = methods.parse_methods(
-        request.models, request.backends, request.precisions, allow_engine_code=request.allow_engine_code
+        request.models,
+        request.backends,
+        request.precisions,
+        allow_engine_code=request.allow_engine_code,
+        device=request.engine_device,
     )
     if request.reference not in (None, *(spec.label for spec in specs)):
         labels = ", ".join(spec.label for spec in specs)

@@ -32,6 +32,7 @@ from glama_deploy.loading import read_digests
 from glama_deploy.network import NetworkConfig
 from glama_deploy.runtime.base import Request, require
 from glama_deploy.runtime.choice import check_request
+from glama_deploy.runtime.devices import parse_device
 from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
 
 #: Image uint8 H×W×3 and missing bool H×W → image uint8 H×W×3.
@@ -52,6 +53,7 @@ class Spec:
         backend: the backend, `auto` or EMULATED.
         precision: the precision, or `auto`.
         allow_engine_code: see :func:`glama_deploy.load`.
+        device: where the engine computes, as `load` takes it.
     """
 
     label: str
@@ -59,6 +61,7 @@ class Spec:
     backend: str = "auto"
     precision: str = "auto"
     allow_engine_code: bool = False
+    device: str | None = None
 
     @property
     def baseline(self) -> bool:
@@ -86,7 +89,12 @@ class Method:
 
 
 def parse_methods(
-    models: Sequence[str], backends: Sequence[str], precisions: Sequence[str], *, allow_engine_code: bool = False
+    models: Sequence[str],
+    backends: Sequence[str],
+    precisions: Sequence[str],
+    *,
+    allow_engine_code: bool = False,
+    device: str | None = None,
 ) -> list[Spec]:
     """Return the methods of texts, each on every backend in every precision.
 
@@ -95,12 +103,14 @@ def parse_methods(
         backends: backends of the models that name none.
         precisions: precisions of the models that name none.
         allow_engine_code: see :func:`glama_deploy.load`.
+        device: where the engines compute, as `load` takes it.
 
     Returns:
         A method for each model, backend and precision, with labels that differ.
 
     Raises:
-        GlamaError: a model is not there, a backend or precision does not exist, or two methods have one name.
+        GlamaError: a model is not there, a backend, precision or device does not exist, a backend does not compute on
+            the device, or two methods have one name.
     """
     specs: list[Spec] = []
     for text in models:
@@ -116,14 +126,15 @@ def parse_methods(
         backend, _, precision = how.partition("/")
         ways = [(backend, precision or "auto")] if how else list(product(backends, precisions))
         for backend, precision in ways:
-            check_request("torch" if backend == EMULATED else backend, Request(precision))
+            place = None if backend == EMULATED else parse_device(device)
+            check_request("torch" if backend == EMULATED else backend, Request(precision, device=place))
             if (backend, precision) == (EMULATED, catalogue.FASTEST):
                 raise GlamaError(
                     f"`models` {text}: emulation has no speed; name a precision, as in BUNDLE@emulated/fp16"
                 )
             asked = [part for part in (backend, precision) if part != "auto"]
             told = asked if (how and not name) or len(ways) > 1 else []
-            specs.append(Spec(" ".join((label, *told)), model, backend, precision, allow_engine_code))
+            specs.append(Spec(" ".join((label, *told)), model, backend, precision, allow_engine_code, device))
     taken = [spec.label for spec in specs if spec.label in (KNOWN, MASK, TRUTH)]
     if taken:
         raise GlamaError(f"a method is called {taken[0]!r}, as a picture on the sheets; name it, as in `models=A=PATH`")
@@ -212,9 +223,9 @@ def open_method(spec: Spec, threads: int, region: Region = "full") -> Method:
     if spec.backend == EMULATED:
         inpainter = _open_emulated(spec, threads)
     else:
-        allowed = spec.allow_engine_code
+        how = (spec.backend, spec.precision, threads)
         inpainter = glama_deploy.load(
-            spec.model, spec.backend, spec.precision, threads, compile_sizes=False, allow_engine_code=allowed
+            spec.model, *how, compile_sizes=False, allow_engine_code=spec.allow_engine_code, device=spec.device
         )
     if spec.precision not in ("auto", catalogue.FASTEST, inpainter.precision):
         raise EngineError(f"{spec.label} would run as {inpainter.description}, not in {spec.precision}")

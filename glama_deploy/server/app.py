@@ -99,7 +99,8 @@ def make_app(
 
 def _make_open(settings: Settings) -> OpenModel:
     def open_model(model: str, precision: str) -> Inpainter:
-        return glama_deploy.load(model, settings.backend, precision, threads=settings.threads, streams=settings.streams)
+        threads, streams, device = settings.threads, settings.streams, settings.device
+        return glama_deploy.load(model, settings.backend, precision, threads, streams=streams, device=device)
 
     return open_model
 

@@ -38,6 +38,7 @@ class Settings:
     Attributes:
         models: names that clients use, each with the bundle or checkpoint on this machine. The first is opened first.
         backend: the engine, as :func:`glama_deploy.load` takes it.
+        device: where the engine computes, as `load` takes it.
         precision: the precision at the start, as `load` takes it.
         threads: CPU threads of the engine; None for all.
         streams: pictures that are filled at once.
@@ -55,6 +56,7 @@ class Settings:
 
     models: Mapping[str, str] = field(default_factory=lambda: {"default": "default"})
     backend: str = "auto"
+    device: str | None = None
     precision: str = "auto"
     threads: int | None = None
     streams: int = 1

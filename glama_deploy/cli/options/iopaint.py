@@ -7,23 +7,17 @@ mask file serves all images. As there, a mask is gray, and 127 or more is missin
 from __future__ import annotations
 
 import json
-import logging
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from glama_deploy.catalogue import auto_order
 from glama_deploy.cli.entry import option
-from glama_deploy.errors import EngineError, GlamaError
-from glama_deploy.inpainting.inpainter import Inpainter
+from glama_deploy.errors import GlamaError
 from glama_deploy.inpainting.pairing import BY_STEM, Job, OutputFormat
 from glama_deploy.io.files import check_writable
 from glama_deploy.io.mask_files import BY_VALUES, MaskRule
-
-log = logging.getLogger("glama_deploy")
 
 #: An option that stands under its own heading in the help.
 iopaint_option = partial(option, rich_help_panel="For programs that call iopaint run")
@@ -98,7 +92,6 @@ class IopaintOptions:
             help="As iopaint run: the folder of the outputs STEM.png, which are replaced. Masks are read as there.",
         ),
     ] = None
-    device: Annotated[str | None, iopaint_option("--device", help="As iopaint run: cpu or cuda.")] = None
     config: Annotated[
         Path | None, iopaint_option("--config", help="As iopaint run: a JSON file. hd_strategy is followed.")
     ] = None
@@ -125,8 +118,6 @@ class IopaintOptions:
             raise GlamaError("`out` and `output` are both given; give one of them")
         if self.concat:
             raise GlamaError("`concat` is not supported; leave out `concat`: the output is the filled picture alone")
-        if self.device not in (None, "cpu", "cuda"):
-            raise GlamaError(f"`device` is {self.device!r}; expected cpu or cuda")
 
     def choose_region(self, region: str) -> str:
         """Return the region that the config's strategy asks for.
@@ -193,41 +184,6 @@ class IopaintOptions:
                 f"`model_dir` {self.model_dir} has no {LAMA_FILE}; check the folder, or give `model` a path"
             )
         return PUBLISHED_LAMA
-
-    def open_on_device(self, open_model: Callable[[str], Inpainter], backend: str) -> Inpainter:
-        """Open the model on the device.
-
-        Args:
-            open_model: opens the model with a backend.
-            backend: the backend that was asked for.
-
-        Returns:
-            The inpainter.
-
-        Raises:
-            EngineError: no engine opens, or none on the device.
-        """
-        inpainter = open_model(backend)
-        if self.device is None or inpainter.device == self.device:
-            return inpainter
-        if self.device == "cpu" and backend == "auto":
-            return _open_on_cpu(open_model)
-        raise EngineError(
-            f"`device` is {self.device}, and {inpainter.description} computes on {inpainter.device}; leave out "
-            "`device`, or give a `backend` of this device"
-        )
-
-
-def _open_on_cpu(open_model: Callable[[str], Inpainter]) -> Inpainter:
-    """Open the first engine of the CPU that opens. Raises EngineError with the reason of the last one."""
-    records = [record for record, device in auto_order() if device == "cpu"]
-    names = [f"{record.backend}:cpu" if "cpu" in record.providers else record.backend for record in records]
-    for name in names[:-1]:
-        try:
-            return open_model(name)
-        except EngineError as error:
-            log.warning("%s", error)
-    return open_model(names[-1])
 
 
 def _read_config(path: Path) -> dict[str, Any]:
