@@ -47,6 +47,8 @@ def _format(found: Diagnosis) -> Iterable[str]:
     yield _align("CPU", f"{machine.cpu or 'unknown'}, {machine.cores} cores, {features}")
     yield _align("memory", memory)
     yield _align("NVIDIA GPUs", ", ".join(machine.gpus) or "none")
+    for number, name in enumerate(machine.cuda):
+        yield _align(f"  cuda:{number}", name)
     yield _align("system", machine.system)
     yield _align("packages", ", ".join(f"{name} {version}" for name, version in found.packages.items()))
     for name, value in found.variables.items():
@@ -58,6 +60,7 @@ def _format(found: Diagnosis) -> Iterable[str]:
         if engine.runs:
             others = [name for name in engine.precisions if not engine.description.endswith(name)]
             text = f"runs: {engine.description}" + (f"; also {', '.join(others)}" if others else "")
+            text += f"; devices: {', '.join(engine.devices)}" if engine.devices else ""
         else:
             text = f"does not run: {engine.reason}"
         yield _align(f"  {engine.name}", text)

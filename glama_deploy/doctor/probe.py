@@ -35,6 +35,7 @@ class EngineReport(FrozenModel):
             the GPU are tried alone.
         description: engine, version, device and precision of an engine that runs.
         precisions: the precisions that the engine computes in on this machine.
+        devices: the devices that OpenVINO finds, with their names; none of other engines.
         reason: why the engine does not run, with the remedy.
         seconds: seconds from opening the engine to the filled image; None for an engine that does not run.
     """
@@ -43,6 +44,7 @@ class EngineReport(FrozenModel):
     runs: bool
     description: str = ""
     precisions: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
     reason: str = ""
     seconds: float | None = None
 
@@ -121,7 +123,17 @@ def _fill_image(name: str) -> EngineReport:
         description=inpainter.description,
         precisions=inpainter.precisions,
         seconds=round(time.perf_counter() - start, 3),
+        devices=_list_devices(name),
     )
+
+
+def _list_devices(name: str) -> tuple[str, ...]:
+    """List the devices that an engine finds, if it is OpenVINO."""
+    if name != catalogue.OPENVINO.backend:
+        return ()
+    from glama_deploy.runtime.openvino.devices import describe_devices
+
+    return describe_devices()
 
 
 def _try_package(record: catalogue.EngineRecord) -> EngineReport:

@@ -15,6 +15,7 @@ from glama_deploy.doctor.probe import EngineReport, list_engines, probe_engine
 from glama_deploy.frozen import FrozenModel
 from glama_deploy.io import cache
 from glama_deploy.runtime.base import installed
+from glama_deploy.runtime.cuda.driver import list_gpus
 from glama_deploy.system import cpu, gpus
 from glama_deploy.system.packages import read_versions
 from glama_deploy.system.processors import count_processors
@@ -61,7 +62,8 @@ class Machine(FrozenModel):
         features: the CPU's features that decide how fast a network runs, by Linux's names.
         memory_bytes: main memory.
         free_memory_bytes: memory that this process can take, within the limits of a container; None if unknown.
-        gpus: the names of NVIDIA GPUs.
+        gpus: the names of the NVIDIA GPUs of this machine or container.
+        cuda: the names of the NVIDIA GPUs that CUDA shows to this process, by their numbers in `cuda:N`.
         system: operating system, architecture and Python.
     """
 
@@ -71,6 +73,7 @@ class Machine(FrozenModel):
     memory_bytes: int
     free_memory_bytes: int | None
     gpus: tuple[str, ...]
+    cuda: tuple[str, ...]
     system: str
 
 
@@ -138,6 +141,7 @@ def _read_machine() -> Machine:
         memory_bytes=psutil.virtual_memory().total,
         free_memory_bytes=memory.available(),
         gpus=gpus.read_names(),
+        cuda=list_gpus(),
         system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
     )
 

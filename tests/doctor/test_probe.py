@@ -16,6 +16,15 @@ def test_an_engine_that_runs_is_reported_as_load_describes_it():
         assert report.seconds > 0
 
 
+def test_openvino_names_the_devices_that_it_finds():
+    import openvino
+
+    core = openvino.Core()
+    devices = [f"{name} ({core.get_property(name, 'FULL_DEVICE_NAME')})" for name in core.available_devices]
+    assert list(probe_engine("openvino").devices) == devices
+    assert not probe_engine("onnxruntime:cpu").devices
+
+
 def test_every_backend_and_provider_is_tried():
     assert list_engines() == [
         "onnxruntime:cpu",

@@ -24,6 +24,17 @@ def test_the_report_has_the_machine_and_the_packages(monkeypatch):
     assert "avx512f" not in found.machine.features
 
 
+def test_the_gpus_of_cuda_have_the_numbers_that_the_option_takes(monkeypatch, capsys):
+    monkeypatch.setattr(report, "list_gpus", lambda: ("NVIDIA H100", "NVIDIA T4"))
+    monkeypatch.setattr(command, "diagnose", lambda: diagnose([]))
+    assert command.main.run([]) == 4
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(maxsplit=1) for line in lines if "cuda:" in line] == [
+        ["cuda:0", "NVIDIA H100"],
+        ["cuda:1", "NVIDIA T4"],
+    ]
+
+
 def test_a_target_whose_package_is_missing_says_what_installs_it(monkeypatch):
     monkeypatch.setattr(report, "installed", lambda module: module not in ("onnx", "polygraphy", "tensorrt"))
     targets = {target.name: target for target in diagnose([]).targets}
