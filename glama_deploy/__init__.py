@@ -88,8 +88,10 @@ def load(
             threads: more images a second, but each takes longer. Other engines serve one thread after the other.
         allow_engine_code: whether a version-compatible TensorRT engine may be opened. Such an engine contains native
             code, which TensorRT runs when it opens the engine. Allow it only for a bundle whose origin you trust.
-        device: where the engine computes: `cpu`, `cuda` (the first NVIDIA GPU) or `cuda:N`. With the backend `auto`,
-            only engines that compute there are opened. None: the engine chooses.
+        device: where the engine computes: `cpu`, `cuda` (the first NVIDIA GPU) or `cuda:N`; for OpenVINO also `GPU`,
+            `GPU.N` and `NPU` of Intel, and `AUTO` or `AUTO:GPU,CPU`, with which OpenVINO chooses. Capital and small
+            letters mean the same. With the backend `auto`, only engines that compute there are opened. None: the
+            engine chooses.
 
     Returns:
         The inpainter.
