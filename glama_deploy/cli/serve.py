@@ -16,6 +16,7 @@ from glama_deploy.checkpoints.published.remote_file import RemoteFile
 from glama_deploy.cli.entry import SIGNAL_EXIT_CODE_BASE, Command, option
 from glama_deploy.cli.options.completion import list_backends, list_models
 from glama_deploy.cli.options.device import DeviceName
+from glama_deploy.cli.options.iopaint import LAMA, find_lama
 from glama_deploy.cli.output.console import Console
 from glama_deploy.errors import GlamaError
 from glama_deploy.runtime.base import MAX_THREADS, require
@@ -161,6 +162,8 @@ def _name_models(given: list[str]) -> dict[str, str]:
         name, equals, path = text.partition("=")
         if not equals or Path(text).exists() or is_address(text):
             name, path = (text if text == "default" else Path(text).stem), text
+            if text == LAMA and not Path(text).exists():
+                path = find_lama()
         if not name or not path or name in named:
             fault = "has no name or no path" if not name or not path else f"has the name {name} of another model"
             raise GlamaError(f"`model` {text} {fault}; give NAME=PATH with a name of its own")

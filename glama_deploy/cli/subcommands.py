@@ -38,5 +38,6 @@ SUBCOMMANDS = {
     "bench": Subcommand("bench", "Measure the speed of engines on this machine."),
     "doctor": Subcommand("doctor", "Report what this machine has, and which engines run on it."),
     "demo": Subcommand("demo", "Export the embedded network, and fill the sample photo."),
+    "start": Subcommand("serve", "As serve, for those who call `iopaint start`.", has_script=False),
     "run": Subcommand("inpaint", "As inpaint, for programs that call `iopaint run`.", has_script=False),
 }

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -26,8 +28,8 @@ Start = Callable[..., "Process"]
 class Process:
     """A server in a process of its own, and what it printed so far."""
 
-    def __init__(self, *options: str, model: str, **environment: str) -> None:
-        command = [sys.executable, "-c", "from glama_deploy.cli.start import serve; serve()"]
+    def __init__(self, *options: str, model: str, command: Sequence[str] = (), **environment: str) -> None:
+        command = command or [sys.executable, "-c", "from glama_deploy.cli.start import serve; serve()"]
         self.child = subprocess.Popen(
             [*command, "--model", model, "--no-open", "--port", "0", *options],
             stdout=subprocess.PIPE,
@@ -68,8 +70,8 @@ class Process:
 def start(tiny_bundle) -> Iterator[Start]:
     started: list[Process] = []
 
-    def begin(*options: str, model: str = f"tiny={tiny_bundle.path}", **environment: str) -> Process:
-        started.append(Process(*options, model=model, **environment))
+    def begin(*options: str, model: str = f"tiny={tiny_bundle.path}", **more: Any) -> Process:
+        started.append(Process(*options, model=model, **more))
         return started[-1]
 
     yield begin
@@ -97,6 +99,15 @@ def test_a_published_model_is_downloaded_and_served_under_its_name(start, tiny, 
     assert httpx.get(f"{process.url}/v1/info").json()["model"] == "little"
     assert "glama-serve: note: downloading little (" in process.said
     assert len(model_host.asked) == 1
+
+
+def test_the_line_that_starts_iopaint_starts_the_server_with_iopaints_own_model(start, tiny, tmp_path):
+    (tmp_path / "torch/hub/checkpoints").mkdir(parents=True)
+    shutil.copy(tiny, tmp_path / "torch/hub/checkpoints/big-lama.pt")
+    glama = [sys.executable, "-m", "glama_deploy", "start"]
+    process = start("--host", "127.0.0.1", "--device", "cpu", model="lama", command=glama, XDG_CACHE_HOME=str(tmp_path))
+    info = httpx.get(f"{process.url}/v1/info").json()
+    assert (info["model"], info["device"]) == ("lama", "cpu")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

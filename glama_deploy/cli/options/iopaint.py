@@ -175,15 +175,28 @@ class IopaintOptions:
             if self.model_dir is not None:
                 raise GlamaError(f"`model_dir` goes with `model` {LAMA}; give the path of the model in `model`")
             return model
-        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-        file = (self.model_dir or Path(cache)).expanduser() / LAMA_FILE
-        if file.is_file():
-            return str(file)
-        if self.model_dir is not None:
-            raise GlamaError(
-                f"`model_dir` {self.model_dir} has no {LAMA_FILE}; check the folder, or give `model` a path"
-            )
-        return PUBLISHED_LAMA
+        return find_lama(self.model_dir)
+
+
+def find_lama(folder: Path | None = None) -> str:
+    """Find the model that IOPaint calls `lama`.
+
+    Args:
+        folder: IOPaint's folder of models; None: the folder of the user's cache.
+
+    Returns:
+        The path of IOPaint's own file; the name of the published model where no folder is given and none has the file.
+
+    Raises:
+        GlamaError: the given folder does not have the file.
+    """
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    file = (folder or Path(cache)).expanduser() / LAMA_FILE
+    if file.is_file():
+        return str(file)
+    if folder is not None:
+        raise GlamaError(f"`model_dir` {folder} has no {LAMA_FILE}; check the folder, or give `model` a path")
+    return PUBLISHED_LAMA
 
 
 def _read_config(path: Path) -> dict[str, Any]:
