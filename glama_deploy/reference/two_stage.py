@@ -26,7 +26,7 @@ def shrink(masked: Tensor, side: int) -> Tensor:
         float [B, 4, S, S]: the means of the known pixels, then the mask (1 = missing).
     """
     known = torch.cat([masked[:, :3], 1 - masked[:, 3:]], dim=1)
-    rows, columns = (compute_cell_weights(extent, side).to(known) for extent in known.shape[2:])
+    rows, columns = (compute_cell_weights(extent, side, known.device).to(known) for extent in known.shape[2:])
     with torch.autocast(known.device.type, enabled=False):
         means = rows @ known @ columns.T
     share = means[:, 3:]
@@ -48,16 +48,17 @@ def enlarge(picture: Tensor, height: int, width: int) -> Tensor:
     return nn.functional.interpolate(picture, (height, width), mode="bilinear", align_corners=False)
 
 
-def compute_cell_weights(extent: int, cells: int) -> Tensor:
+def compute_cell_weights(extent: int, cells: int, device: torch.device | None = None) -> Tensor:
     """Compute the weights with which pixels count in the means of cells, along one axis.
 
     Args:
         extent: Number of pixels along the axis.
         cells: Number of cells along the axis. All cells together are as long as all pixels.
+        device: Where the weights are computed, because a CUDA graph cannot copy them there. None: on the CPU.
 
     Returns:
         float64 [cells, extent], the share of each cell that each pixel covers. The sum of each row is 1.
     """
-    cell, pixel = torch.arange(cells)[:, None], torch.arange(extent)
+    cell, pixel = torch.arange(cells, device=device)[:, None], torch.arange(extent, device=device)
     overlap = torch.minimum((cell + 1) * extent, (pixel + 1) * cells) - torch.maximum(cell * extent, pixel * cells)
     return overlap.clamp_min(0).double() / extent
