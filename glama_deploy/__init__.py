@@ -75,10 +75,11 @@ def load(
             OpenVINO, ONNX Runtime on the CPU, PyTorch. Others are `openvino`, `onnxruntime`, `tensorrt`, and `torch`,
             which runs a checkpoint in PyTorch. A colon selects a provider of ONNX Runtime: `onnxruntime:cpu`, `:cuda`,
             `:tensorrt`, `:tensorrt-rtx`.
-        precision: what the engine computes in, if it has a choice (OpenVINO). `auto` is fp32, or int8 for a bundle in
-            int8. Others are `fp32`, `bf16`, `fp16`, `int8`, `int8+bf16` and `int8+fp16`. The part behind the plus is
-            the type of the layers that are not int8. `fastest` is the fastest of them on this machine that has at least
-            40 dB against fp32 in the missing pixels. It is measured once, and kept in the cache.
+        precision: what the engine computes in, if it has a choice (OpenVINO, PyTorch on a GPU). `auto` is fp32, or int8
+            for a bundle in int8. Others are `fp32`, `bf16`, `fp16`, `int8`, `int8+bf16` and `int8+fp16`. The part
+            behind the plus is the type of the layers that are not int8. `fastest` is the fastest of them on this
+            machine that has at least 40 dB against fp32 in the missing pixels. It is measured once, and kept in the
+            cache.
         threads: number of CPU threads; None for all.
         compile_sizes: whether OpenVINO compiles a model for a size where it need not. The compiled model is faster for
             wide networks and large images in fp32. True compiles before the first run of a size. None compiles after

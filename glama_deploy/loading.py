@@ -307,5 +307,5 @@ def _open_with_torch(model: str | Path, request: Request) -> Inpainter:
 
     source = formats.read(model)
     if request.precision == catalogue.FASTEST:
-        request = replace(request, precision="auto")  # PyTorch computes in fp32 alone
+        request = replace(request, precision="auto")  # fp32: in PyTorch other precisions are asked for by name
     return Inpainter(torch_runtime.open(source, request), source.config)
