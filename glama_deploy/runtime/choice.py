@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -11,9 +12,10 @@ from typing import cast
 from glama_deploy import catalogue
 from glama_deploy.bundle import Bundle, EngineName
 from glama_deploy.errors import EngineError, GlamaError
-from glama_deploy.runtime.base import MAX_THREADS, Request, Runner
+from glama_deploy.runtime.base import MAX_THREADS, Request, Runner, installed
 from glama_deploy.runtime.cuda.driver import list_gpus
 from glama_deploy.runtime.devices import Device, Kind, check_gpu_index, list_devices
+from glama_deploy.system import gpus
 
 log = logging.getLogger("glama_deploy")
 
@@ -21,6 +23,10 @@ _PLAIN = Request()
 
 #: How often a bundle is opened again that another process changes meanwhile: one change is seen at three instants.
 _MAX_ATTEMPTS = 10
+
+
+#: Whether this process has said that a GPU is idle.
+_has_noted_gpu = False
 
 
 def check_request(backend: str, request: Request) -> None:
@@ -147,6 +153,8 @@ def open_bundle(bundle: Bundle, backend: str, request: Request = _PLAIN) -> Runn
             continue
         for reason in dict.fromkeys(refused):  # one package may be asked for two devices
             log.warning("%s; using %s", reason, runner.description)
+        if request.device is None and not refused and runner.device == "cpu":
+            _note_idle_gpu(runner.description)
         return runner
     if not refused and bundle.manifest.fft == "plugin":
         raise EngineError(f"{bundle.path} is for TensorRT alone and has no engine yet: `build(BUNDLE, target=trt)`")
@@ -158,6 +166,24 @@ def open_bundle(bundle: Bundle, backend: str, request: Request = _PLAIN) -> Runn
             "`device`"
         )
     raise EngineError(reasons or "no engine for this bundle is installed; pip install openvino (CPU) is a good start")
+
+
+def _note_idle_gpu(description: str) -> None:
+    """Log once in a process that an engine on the CPU was chosen on a machine with a GPU, and what uses the GPU."""
+    global _has_noted_gpu
+    if _has_noted_gpu or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return
+    names = gpus.read_names()
+    if not names:
+        return
+    _has_noted_gpu = True
+    torch = ", or give `backend=torch` and `precision=fp16` with a checkpoint" if installed("torch") else ""
+    log.warning(
+        "%s leaves the GPU (%s) idle; to use the GPU, install onnxruntime-gpu in place of onnxruntime%s",
+        description,
+        names[0],
+        torch,
+    )
 
 
 def open_engine(bundle: Bundle, name: EngineName, request: Request) -> Runner:

@@ -66,6 +66,25 @@ def test_auto_goes_through_its_order_and_says_what_failed(tiny_bundle, monkeypat
     assert all("using ONNX Runtime" in message for message in caplog.messages)
 
 
+@pytest.mark.parametrize("hidden", [None, "", "-1"])
+def test_a_gpu_that_stays_idle_is_noted_once(tiny_bundle, monkeypatch, caplog, hidden):
+    monkeypatch.setattr(choice, "_has_noted_gpu", False)
+    monkeypatch.setattr(choice.gpus, "read_names", lambda: ("NVIDIA T4", "NVIDIA T4"))
+    monkeypatch.setattr(onnxruntime, "absent", lambda bundle, request: True)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if hidden is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    with caplog.at_level(logging.WARNING, "glama_deploy"):
+        first = glama_deploy.load(tiny_bundle.path)
+        glama_deploy.load(tiny_bundle.path)
+        glama_deploy.load(tiny_bundle.path, "openvino")
+    note = (
+        f"{first.description} leaves the GPU (NVIDIA T4) idle; to use the GPU, install onnxruntime-gpu in place of "
+        "onnxruntime, or give `backend=torch` and `precision=fp16` with a checkpoint"
+    )
+    assert caplog.messages == ([note] if hidden is None else [])
+
+
 def test_where_nothing_runs_every_reason_is_in_the_one_line(tiny_bundle, monkeypatch):
     for name, module in (("openvino", openvino), ("onnxruntime", onnxruntime), ("tensorrt", tensorrt)):
         monkeypatch.setattr(module, "absent", lambda bundle, request: False)
