@@ -30,8 +30,9 @@ from glama_deploy.runtime.devices import CPU
 from glama_deploy.system.spawning import outside_current_folder
 from glama_deploy.text.excerpts import first_line
 
-#: The subjects that are measured by default. PyTorch in three ways and OpenCV are peers: they run the same network
-#: without this project. A suffix names the device (`cuda`) or a precision other than fp32. TensorRT runs on a GPU.
+#: The subjects that are measured by default. PyTorch in fp32 in three ways and OpenCV are peers: they run the same
+#: network without this project. A suffix names the device (`cuda`) or a precision other than fp32. TensorRT runs on a
+#: GPU.
 SUBJECTS = (
     "torchscript",
     "torch",
@@ -45,6 +46,8 @@ SUBJECTS = (
     "openvino:int8+bf16",
     "torchscript:cuda",
     "torch:cuda",
+    "torch:cuda:fp16",
+    "torch:cuda:bf16",
     "onnxruntime:cuda",
     "onnxruntime:cuda:fp16",
     "tensorrt",
@@ -199,6 +202,19 @@ def read_peak_bytes() -> int:
         return int(getattr(psutil.Process().memory_info(), "peak_wset", 0))  # Windows; macOS has no such figure
 
 
+def is_peer(subject: str) -> bool:
+    """Check whether a subject runs the network without this project.
+
+    Args:
+        subject: a subject that :func:`is_subject` accepts.
+
+    Returns:
+        True for a peer. PyTorch in a half type is this project's.
+    """
+    engine, _, kind = subject.partition(HOLE_MARK)[0].partition(":")
+    return engine in _NEEDS_CHECKPOINT and kind.rpartition(":")[2] not in catalogue.PRECISIONS
+
+
 def is_subject(text: str) -> bool:
     """Check whether a text names a subject.
 
@@ -209,9 +225,8 @@ def is_subject(text: str) -> bool:
         True for a subject.
     """
     name, at, share = text.partition(HOLE_MARK)
-    ours = name.partition(":")[0] not in _NEEDS_CHECKPOINT
     known = name in SUBJECTS or name in catalogue.backends()
-    return known and (not at or (ours and share.isdecimal() and len(share) <= 2 and int(share) > 0))
+    return known and (not at or (not is_peer(name) and share.isdecimal() and len(share) <= 2 and int(share) > 0))
 
 
 def runs_on_gpu(subject: str, device: str = "") -> bool:
@@ -268,9 +283,9 @@ def _open(task: Task) -> _Opened:
             network, (height, width) = Bundle.open(task.bundle).manifest.network, task.size
             needed = memory.estimate(height, width, network, task.batch)
             memory.check(needed, f"the image is {height}x{width}", "give a smaller --size")  # ours do so themselves
-    if task.engine in ("torch", "torchscript", "torch-compile"):
-        return _forget_preparation(_open_torch(task))
-    return _forget_preparation(_open_opencv(task)) if task.engine == "opencv" else _open_inpainter(task)
+    if not is_peer(task.name):
+        return _open_inpainter(task)
+    return _forget_preparation(_open_opencv(task) if task.engine == "opencv" else _open_torch(task))
 
 
 def _forget_preparation(peer: _Opened) -> _Opened:
@@ -292,12 +307,15 @@ def _open_inpainter(task: Task) -> _Opened:
     """
     import glama_deploy
 
-    backend = task.name.removesuffix(f":{task.precision}")
-    chooses = not catalogue.backends()[task.engine].is_strongly_typed  # the others have but one precision
-    precision = task.precision if chooses else "auto"
+    model, backend, precision = task.bundle, task.name.removesuffix(f":{task.precision}"), task.precision
+    if task.engine in _NEEDS_CHECKPOINT:
+        assert task.checkpoint is not None
+        model, backend = task.checkpoint, task.engine
+    elif catalogue.backends()[task.engine].is_strongly_typed:  # it has but one precision
+        precision = "auto"
     allowed, device = task.allow_engine_code, task.device or None
     inpainter = glama_deploy.load(
-        task.bundle, backend, precision, task.threads, compile_sizes=True, allow_engine_code=allowed, device=device
+        model, backend, precision, task.threads, compile_sizes=True, allow_engine_code=allowed, device=device
     )
     if precision not in ("auto", inpainter.precision):
         raise GlamaError(f"this CPU has no {precision.rpartition('+')[2]}")

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from glama_deploy.benchmarks.bench import layer_times
-from glama_deploy.benchmarks.bench.contenders import runs_on_gpu
+from glama_deploy.benchmarks.bench.contenders import is_peer, runs_on_gpu
 from glama_deploy.benchmarks.bench.run import BASE_SUBJECT, Results, Row
 from glama_deploy.errors import GlamaError
 
@@ -122,7 +122,7 @@ def plot_results(results: Results, path: Path) -> None:
         medians = [1000 * row.median for row in rows]
         low = [1000 * (row.median - min(row.seconds)) for row in rows]
         high = [1000 * (max(row.seconds) - row.median) for row in rows]
-        colours = ["tab:gray" if row.subject.startswith(("torch", "opencv")) else "tab:blue" for row in rows]
+        colours = ["tab:gray" if is_peer(row.subject) else "tab:blue" for row in rows]
         axis.barh([row.description for row in rows], medians, xerr=[low, high], color=colours)
         for position, row in enumerate(rows):
             text = f" {row.ratio:.2f}×" if row.ratio else ""

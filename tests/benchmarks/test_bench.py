@@ -23,7 +23,15 @@ from glama_deploy.runtime.openvino import runner as openvino
 from glama_deploy.system import cpu
 
 #: What runs on a GPU alone.
-GPU = ("torchscript:cuda", "torch:cuda", "onnxruntime:cuda", "onnxruntime:cuda:fp16", "tensorrt")
+GPU = (
+    "torchscript:cuda",
+    "torch:cuda",
+    "torch:cuda:fp16",
+    "torch:cuda:bf16",
+    "onnxruntime:cuda",
+    "onnxruntime:cuda:fp16",
+    "tensorrt",
+)
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +74,8 @@ def test_a_subject_that_cannot_run_here_has_a_row_with_the_reason(folder):
     assert "has no TensorRT engine" in rows["tensorrt"]
     assert "PyTorch sees no GPU here" in rows["torch:cuda"]
     assert "PyTorch sees no GPU here" in rows["torchscript:cuda"]
+    for precision in ("fp16", "bf16"):
+        assert f"computes in {precision} on an NVIDIA GPU alone" in rows[f"torch:cuda:{precision}"]
     assert "this ONNX Runtime has no CUDA provider" in rows["onnxruntime:cuda"]
     assert "this ONNX Runtime has no CUDA provider" in rows["onnxruntime:cuda:fp16"]
     assert "GPU: not measured." in text
@@ -131,6 +141,9 @@ def test_the_plot_leaves_out_a_size_without_measurements(tmp_path):
 def test_only_subjects_of_this_project_may_have_a_hole():
     assert all(contenders.is_subject(name) for name in contenders.SUBJECTS)
     assert contenders.is_subject("openvino:int8+bf16@5")
+    assert contenders.is_subject("torch:cuda:fp16@5")
+    assert contenders.is_peer("torch:cuda")
+    assert not contenders.is_peer("torch:cuda:bf16")
     for text in ("openvino@", "openvino@0", "openvino@100", "openvino@x", "openvin", "torch@5"):
         assert not contenders.is_subject(text)
     task = Task("openvino:int8@5", Path("b"), None, (256, 512), 2, 1)
