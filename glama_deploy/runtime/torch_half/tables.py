@@ -156,8 +156,14 @@ class Tables:
 
 
 def _round(basis: np.ndarray, like: Tensor) -> Tensor:
-    """Return a float64 basis as a batch of one in the type and on the device of `like`."""
-    return torch.from_numpy(np.ascontiguousarray(basis)).to(like.dtype).to(like.device)[None]
+    """Return a float64 basis [M, N] as a batch of one in the type and on the device of `like`.
+
+    Rows begin at multiples of 8 values, which tensor cores read fastest (cuBLAS, "Tensor Core Usage").
+    """
+    rows, columns = basis.shape
+    aligned = np.zeros((rows, -(-columns // 8) * 8))
+    aligned[:, :columns] = basis
+    return torch.from_numpy(aligned).to(like.dtype).to(like.device)[None, :, :columns]
 
 
 def _list_reflected_pixels(batch: int, height: int, width: int, padding: int) -> Tensor:
