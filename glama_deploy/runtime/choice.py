@@ -162,8 +162,8 @@ def open_bundle(bundle: Bundle, backend: str, request: Request = _PLAIN) -> Runn
     if not reasons and request.device is not None:
         titles = catalogue.join_names(record.title for record, _ in catalogue.auto_order(request.device.kind))
         raise EngineError(
-            f"no engine that computes on {request.device} is here for this bundle; install {titles}, or give another "
-            "`device`"
+            f"no engine that computes on {request.device} is here for this bundle; install {titles} for this "
+            "device, or give another `device`"
         )
     raise EngineError(reasons or "no engine for this bundle is installed; pip install openvino (CPU) is a good start")
 
