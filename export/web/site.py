@@ -36,8 +36,7 @@ from glama_deploy.io.files import (
     check_overwrite,
     check_path,
     check_writable,
-    flush,
-    flush_folder,
+    publish_folder,
     temporary_beside,
     write_error,
 )
@@ -135,8 +134,7 @@ def make_site(request: SiteRequest, step: Callable[[str], None] = lambda text: N
             _write_page(folder, request.ort_web)
             _write_json(folder / DESCRIPTION, _describe(request, outcome.bundle, models))
             _write_service_worker(folder, request.ort_web)
-            flush(folder)
-            _publish(folder, out)
+            publish_folder(folder, out)
     except OSError as error:
         raise write_error(out, error) from error
     return outcome
@@ -309,21 +307,6 @@ def _write_service_worker(folder: Path, source: str) -> None:
     site = json.dumps({"files": listed, "first": first}, indent=1)
     script = f'const SITE = {site};\nimportScripts("page/browser/service_worker.js");\n'
     (folder / "service_worker.js").write_text(script, encoding="utf-8")
-
-
-def _publish(folder: Path, out: Path) -> None:
-    """Rename the finished folder to its place. A site that is there moves away first, and is removed."""
-    out = out.resolve()
-    with temporary_beside(out) as old:
-        if out.exists():
-            out.rename(old)
-        try:
-            folder.rename(out)
-        except OSError:
-            if old.exists():
-                old.rename(out)
-            raise
-    flush_folder(out.parent)
 
 
 def read_networks(out: Path) -> list[SiteNetwork]:

@@ -198,6 +198,30 @@ def temporary_beside(path: Path) -> Iterator[Path]:
             return
 
 
+def publish_folder(folder: Path, out: Path) -> None:
+    """Flush a finished folder, and rename it to its place. A folder that is there moves away first, and is removed.
+
+    Args:
+        folder: The finished folder, beside `out` (:func:`temporary_beside`).
+        out: The place. Where `out` is a link, the folder behind the link is replaced.
+
+    Raises:
+        OSError: The folder cannot be renamed. A folder that was at `out` is there again.
+    """
+    flush(folder)
+    out = out.resolve()
+    with temporary_beside(out) as old:
+        if out.exists():
+            out.rename(old)
+        try:
+            folder.rename(out)
+        except OSError:
+            if old.exists():
+                old.rename(out)
+            raise
+    flush_folder(out.parent)
+
+
 def has_only_leftovers(path: Path) -> bool:
     """Tell whether a folder is empty, except for temporaries and lock files.
 
