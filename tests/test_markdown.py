@@ -21,6 +21,7 @@ from glama_deploy.cli import (
     mask,
     masks,
     models,
+    package,
     serve,
     train,
 )
@@ -43,6 +44,7 @@ COMMANDS = {
     "mask": mask,
     "masks": masks,
     "models": models,
+    "package": package,
     "run": inpaint,
     "serve": serve,
     "train": train,

@@ -31,6 +31,7 @@ SUBCOMMANDS = {
     "masks": Subcommand("masks", "Draw a sheet of the masks of training and evaluation."),
     "export": Subcommand("export", "Export a checkpoint to a bundle, and measure each engine."),
     "build": Subcommand("build", "Build an engine into a bundle, on the device that runs it."),
+    "package": Subcommand("package", "Write a bundle as the repository of Triton or OpenVINO Model Server."),
     "models": Subcommand("models", "List, download, find and remove published models."),
     "serve": Subcommand("serve", "Serve a page and interfaces that fill pictures."),
     "train": Subcommand("train", "Train a network on your photographs."),

@@ -18,7 +18,7 @@ import re
 
 #: A field, a field with its value, or a call of a command's function.
 _NAMED = re.compile(
-    r"`(?:(?P<command>export|build|inpaint|train|eval)\((?P<arguments>[^`]*)\)|(?P<field>[a-z_]+(?:=[^`]*)?))`"
+    r"`(?:(?P<command>export|build|inpaint|package|train|eval)\((?P<arguments>[^`]*)\)|(?P<field>[a-z_]+(?:=[^`]*)?))`"
 )
 
 #: The fields that messages of the library name.
@@ -31,6 +31,11 @@ FIELDS = frozenset(
         "optimization_level ort_web out output output_dir overwrite parity parity_size port precision predicted "
         "processes profiles quality recursive reference refine refittable region resume shrink size stripped target "
         "targets threshold timing_cache token version_compatible watch weights weights_key workspace_mib"
+        "fail_fast feather fft for format frame gpus grow hardware_compatible host image in_place input instances "
+        "invert io jobs json mask mask_from mask_name max_batch max_size metrics min_size model model_dir models name "
+        "optimization_level ort_web out output output_dir overwrite parity parity_size port precision predicted "
+        "processes profiles quality recursive reference refine refittable region resume shrink size stripped "
+        "target targets threshold timing_cache token version_compatible watch weights weights_key workspace_mib"
     ).split()
 )
 
