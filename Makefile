@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo serve test docs fuzz soak kill starts lint packages install clean
+.PHONY: demo serve test docs fuzz soak kill starts lint packages install triton clean
 
 demo: install
 	$(BIN)/glama-demo --out demo
@@ -66,6 +66,17 @@ CONSTRAINTS = $$($(BIN)/python -c 'import sys; \
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing the packages of $(CONSTRAINTS) into .venv; the first time takes some minutes"
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint "$(CONSTRAINTS)" --editable '.[dev]'
+	touch $@
+
+# The real Triton server for tests/remote, and NVIDIA's client, in an environment of their own: the package needs NumPy 1.
+# It has the server's program and its Python backend. GLAMA_TRITON=FOLDER uses an environment that is there.
+triton: build/triton/installed
+
+build/triton/installed:
+	rm -rf build/triton
+	$(PYTHON) -m venv build/triton
+	build/triton/bin/pip install --quiet --disable-pip-version-check \
+		nvidia-pytriton==0.7.0 tritonclient==2.73.0 pillow==13.0.0
 	touch $@
 
 clean:

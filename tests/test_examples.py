@@ -43,7 +43,8 @@ def assert_only_missing_pixels_changed(filled: Path) -> None:
 
 def test_every_example_has_a_test():
     tested = {"fill_picture.py", "fill_folder.py", "export_and_compare.py"}
-    assert {path.name for path in EXAMPLES.glob("*.py")} == tested
+    clients = {"triton_client.py", "ovms_client.py", "curl_triton.sh", "curl_ovms.sh"}  # in tests/remote
+    assert {path.name for path in EXAMPLES.glob("*.*") if path.suffix in (".py", ".sh")} == tested | clients
 
 
 def test_fill_picture_fills_the_sample_photo(tmp_path):

@@ -19,6 +19,7 @@ from glama_deploy.cli.options.iopaint import IopaintOptions, pair_picture
 from glama_deploy.cli.options.mask_sources import MaskOptions
 from glama_deploy.cli.options.paths import take_paths
 from glama_deploy.cli.options.picture_run import RunOptions
+from glama_deploy.cli.options.server import ServerOptions
 from glama_deploy.cli.output.console import Console
 from glama_deploy.cli.output.run_report import RunReport
 from glama_deploy.errors import GlamaError
@@ -56,6 +57,7 @@ def glama_inpaint(
     masks: MaskOptions,
     run: RunOptions,
     iopaint: IopaintOptions,
+    server: ServerOptions,
     paths: Annotated[
         list[Path] | None,
         argument(help="The paths of --image, --mask and --out, in this order.", metavar="IMAGE MASK OUT"),
@@ -169,11 +171,22 @@ def glama_inpaint(
     iopaint.check(out)
     if refine:
         _check_refinement(backend, precision, region, run.jobs, device)
+    server.check(
+        backend=backend != "auto",
+        precision=precision != "auto",
+        threads=threads is not None,
+        compile_sizes=run.compiles is not None,
+        refine=refine,
+        device=device is not None,
+        model_dir=iopaint.model_dir is not None,
+        allow_engine_code=allow_engine_code,
+    )
     image, mask, out = take_paths(
         paths or [], image, mask, out or iopaint.output, needs_mask=not masks.has_marks, needs_out=not run.in_place
     )
     check_path(image)
-    region, model = iopaint.choose_region(region), iopaint.choose_model(model)
+    region = iopaint.choose_region(region)
+    model = model if server.server is not None else iopaint.choose_model(model)
     overwrite = overwrite or iopaint.output is not None
     made = masks.read(mask, feather)
     made = replace(made, rule=iopaint.choose_rule(made.rule))
@@ -194,6 +207,10 @@ def glama_inpaint(
     inpaint: Fill
     if refine:
         inpaint, streams, description = _open_refiner(model, threads)
+    elif server.server is not None:
+        inpainter = server.connect(model, run.jobs, is_single=is_single)
+        inpaint = partial(inpainter, region=cast(Region, region))
+        streams, description = inpainter.streams, inpainter.description
     else:
         todo = [job for job in jobs if not job.lacks_mask and (overwrite or not job.is_done())]
         at_once = run.jobs or batch.count_streams(todo, threads)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from glama_deploy.bundle import SizeRange
 from glama_deploy.cost import long_side
 from glama_deploy.errors import EngineError, ImageError
 from glama_deploy.inpainting import kinds, tiles
@@ -161,6 +162,11 @@ class Inpainter:
     def precisions(self) -> tuple[str, ...]:
         """The precisions that :func:`glama_deploy.load` can open this model in, with this engine and machine."""
         return self._runner.precisions or (self._runner.precision,)
+
+    @property
+    def sizes(self) -> SizeRange:
+        """The (height, width) in pixels that the engine takes, multiples of 8, and the number of images at once."""
+        return self._runner.sizes
 
     @property
     def streams(self) -> int:

@@ -20,7 +20,7 @@ from typing import Any, cast
 import numpy as np
 
 import glama_deploy
-from glama_deploy.errors import GlamaError, ImageError
+from glama_deploy.errors import EngineError, GlamaError, ImageError
 from glama_deploy.inpainting.inpainter import Inpainter, Region, check_region
 from glama_deploy.node_names import IMAGE, INPAINTED, MASK
 
@@ -75,9 +75,9 @@ class TritonPythonModel:
         try:
             filled = fill(self._inpainter, images, masks, json.loads(request.parameters() or "{}").get(REGION, "auto"))
         except GlamaError as error:
-            code = backend_utils.TritonError.INVALID_ARG if isinstance(error, ImageError) else None
-            arguments = (str(error),) if code is None else (str(error), code)
-            return backend_utils.InferenceResponse(error=backend_utils.TritonError(*arguments))
+            kinds = backend_utils.TritonError
+            kind = kinds.INTERNAL if isinstance(error, EngineError) else kinds.INVALID_ARG
+            return backend_utils.InferenceResponse(error=backend_utils.TritonError(str(error), kind))
         return backend_utils.InferenceResponse([backend_utils.Tensor.from_dlpack(INPAINTED, filled)])
 
     def finalize(self) -> None:

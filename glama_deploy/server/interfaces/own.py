@@ -80,6 +80,8 @@ def _describe(server: Server) -> dict[str, Any]:
         "precision": inpainter.precision if inpainter else None,
         "precisions": list(inpainter.precisions) if inpainter else [],
         "device": inpainter.device if inpainter else None,
+        "network": inpainter.network.model_dump() if inpainter else None,
+        "sizes": inpainter.sizes.model_dump() if inpainter else None,
         "max_pixels": settings.max_pixels,
         "max_bytes": settings.max_bytes,
         "max_batch_bytes": settings.max_bytes * BATCH_BODIES,
