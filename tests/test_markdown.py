@@ -53,6 +53,8 @@ COMMANDS = {
 #: Options in the guides that belong to typer, pip, venv, uvicorn and benchmarks/quality/ablation.py.
 FOREIGN_OPTIONS = {"--help", "--force-reinstall", "--system-site-packages", "--train", "--steps"}
 FOREIGN_OPTIONS |= {"--timeout-graceful-shutdown"}
+#: Options of tritonserver, Docker, OpenVINO Model Server and of the clients in examples/.
+FOREIGN_OPTIONS |= {"--model-repository", "--backend-config", "--shm-size", "--config", "--rest", "--grpc", "--url"}
 
 #: README stays short: it is read in two minutes.
 MAX_README_LINES, MAX_README_WORDS = 90, 700
