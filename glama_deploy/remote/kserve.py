@@ -7,12 +7,14 @@ tensors behind it. The response has the same form.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from glama_deploy.errors import EngineError
 from glama_deploy.node_names import IMAGE, INPAINTED, MASK
@@ -30,6 +32,35 @@ _PYTHON = "python"
 
 #: Names of models that an error lists.
 _MAX_NAMES = 8
+
+#: The greatest number of digits of a length that is read.
+_MAX_DIGITS = 12
+
+
+class _Parameters(BaseModel):
+    """The parameters of a tensor that this client reads."""
+
+    binary_data_size: int = Field(default=0, ge=0)
+
+
+class _Tensor(BaseModel):
+    """A tensor in a server's answer."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    parameters: _Parameters = _Parameters()
+
+
+class _IndexedModel(BaseModel):
+    """A model in Triton's index of its repositories."""
+
+    name: str
+    state: str = ""
+
+
+_TENSORS = TypeAdapter(list[_Tensor])
+_INDEX = TypeAdapter(list[_IndexedModel])
 
 
 def is_kserve(connection: Connection) -> bool:
@@ -101,14 +132,14 @@ class KServeRunner(RemoteRunner):
     def _check_tensors(self, metadata: Mapping[str, Any]) -> int:
         """Check the model's tensors, and return the number of dimensions of the mask."""
         inputs, outputs = (_read_tensors(metadata.get(key)) for key in ("inputs", "outputs"))
-        missing = [name for name in (IMAGE, MASK) if inputs.get(name, ("",))[0] != "UINT8"]
-        if missing or outputs.get(INPAINTED, ("",))[0] != "UINT8":
+        needed = (inputs.get(IMAGE), inputs.get(MASK), outputs.get(INPAINTED))
+        if any(tensor is None or tensor.datatype != "UINT8" for tensor in needed):
             raise EngineError(
                 f"model {self._name} at {self.connection.url} has the inputs {_list_names(inputs)} and the outputs "
                 f"{_list_names(outputs)}; {IMAGE}, {MASK} and {INPAINTED} of bytes are expected: write its repository "
                 "again with `package(BUNDLE)`"
             )
-        return len(inputs[MASK][1])
+        return len(inputs[MASK].shape)
 
     def fill(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
         """Send images and masks as tensors of one request.
@@ -182,17 +213,17 @@ def decode_response(answer: Answer, output: str) -> np.ndarray | None:
         The output as uint8; None if the response does not have these bytes.
     """
     length = answer.headers.get(_JSON_LENGTH, "")
-    if not length.isdecimal():
+    if not length.isdecimal() or len(length) > _MAX_DIGITS:
         return None
     start = int(length)
-    found = Answer(answer.status, answer.headers, answer.body[:start]).read_json().get("outputs")
-    for tensor in found if isinstance(found, list) else ():
-        size = tensor.get("parameters", {}).get("binary_data_size", 0)
-        shape = tuple(tensor.get("shape", ()))
-        data = answer.body[start : start + size]
-        if tensor.get("name") == output:
-            is_whole = tensor.get("datatype") == "UINT8" and len(data) == size == int(np.prod(shape))
-            return np.frombuffer(data, np.uint8).reshape(shape) if is_whole else None
+    header = Answer(answer.status, answer.headers, answer.body[:start]).read_json()
+    for tensor in _read_tensors(header.get("outputs")).values():
+        size = tensor.parameters.binary_data_size
+        if tensor.name == output:
+            data = answer.body[start : start + size]
+            is_shape = min(tensor.shape, default=0) >= 0
+            is_whole = tensor.datatype == "UINT8" and len(data) == size == math.prod(tensor.shape) and is_shape
+            return np.frombuffer(data, np.uint8).reshape(tensor.shape) if is_whole else None
         start += size
     return None
 
@@ -212,25 +243,34 @@ def _list_models(connection: Connection) -> list[str]:
     """Return the names of the models that are ready; empty if the server does not list them."""
     answer = connection.post("/v2/repository/index", b"{}", {"Content-Type": "application/json"})  # Triton
     if answer.status == 200:
-        listed = json.loads(answer.body)
-        return [str(model["name"]) for model in listed if model.get("state") == "READY"]
+        with suppress(ValidationError):
+            return [model.name for model in _INDEX.validate_json(answer.body) if model.state == "READY"]
     return list(connection.get("/v1/config").read_json())  # OpenVINO Model Server
 
 
 def _read_description(connection: Connection, path: str, metadata: Mapping[str, Any]) -> str:
     """Return the description that `glama package` wrote into the model; empty if there is none."""
     info = metadata.get("rt_info")  # of OpenVINO Model Server
-    found = info.get(MODEL_INFO, {}).get(DESCRIPTION) if isinstance(info, dict) else None
+    found = _walk(info, MODEL_INFO, DESCRIPTION)
     if found is None:
-        parameters = connection.get(f"{path}/config").read_json().get("parameters")  # of Triton
-        found = parameters.get(DESCRIPTION, {}).get("string_value") if isinstance(parameters, dict) else None
+        config = connection.get(f"{path}/config").read_json()  # of Triton
+        found = _walk(config, "parameters", DESCRIPTION, "string_value")
     return found if isinstance(found, str) else ""
 
 
-def _read_tensors(listed: object) -> dict[str, tuple[str, Sequence[int]]]:
-    """Return the types and shapes of a model's tensors by their names."""
-    tensors = listed if isinstance(listed, list) else []
-    return {str(each["name"]): (str(each["datatype"]), each["shape"]) for each in tensors}
+def _walk(tree: object, *keys: str) -> object:
+    """Return a value deep in a tree of objects; None if a key is missing."""
+    for key in keys:
+        tree = tree.get(key) if isinstance(tree, dict) else None
+    return tree
+
+
+def _read_tensors(listed: object) -> dict[str, _Tensor]:
+    """Return the tensors of an answer by their names; empty if the answer is not of this protocol."""
+    try:
+        return {tensor.name: tensor for tensor in _TENSORS.validate_python(listed)}
+    except ValidationError:
+        return {}
 
 
 def _list_names(tensors: Mapping[str, object]) -> str:
