@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from abc import abstractmethod
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Literal, Protocol
@@ -67,6 +67,21 @@ class Request:
     compile_sizes: bool | None = None
     streams: int = 1
     allow_engine_code: bool = False
+
+
+@dataclass(frozen=True)
+class RunTimes:
+    """The times of one run on a device with copies, in seconds.
+
+    Attributes:
+        upload: copies of the inputs from the host to the device.
+        compute: the network.
+        download: copy of the output from the device to the host.
+    """
+
+    upload: float
+    compute: float
+    download: float
 
 
 class Runner(Protocol):
@@ -178,6 +193,15 @@ class Runner(Protocol):
             EngineError: the engine fails, or does not have this method.
         """
         raise EngineError(f"{self.description} computes whole pictures only")
+
+    def time_copies(self) -> Callable[[], RunTimes] | None:
+        """Measure the copies of later runs apart from the computation, for a benchmark. No run is under way.
+
+        Returns:
+            A function that returns the times of the last run; None for an engine that does not tell copies and
+            computation apart, which is the default.
+        """
+        return None
 
     def close(self) -> None:
         """Give back what the end of the last reference to the runner would not give back at once.

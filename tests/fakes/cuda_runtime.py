@@ -60,7 +60,11 @@ class MemoryRuntime:
         cudaStreamCaptureModeThreadLocal = 1
 
     cudaStreamNonBlocking = 1
+    cudaEventDefault = 0
     cudaEventDisableTiming = 2
+
+    #: Simulated time that a copied byte and a run of an engine take, in milliseconds.
+    COPY_MS_PER_BYTE, RUN_MS = 1e-6, 5.0
 
     def __init__(self, room: int = 1 << 30, capability: tuple[int, int] = (8, 9), count: int = 1) -> None:
         self.room, self.capability, self.count = room, capability, count
@@ -70,6 +74,8 @@ class MemoryRuntime:
         self.pinned: dict[int, Any] = {}
         self.streams: dict[int, Stream] = {1: Stream(), 2: Stream()}
         self.events: dict[Any, tuple[int, int] | None] = {}
+        self.milliseconds = 0.0  # the simulated clock
+        self.times: dict[Any, float | None] = {}  # of the events that have timing data
         self.graphs: list[Any] = []
         self.executables: list[Any] = []
         self.calls: list[tuple[str, int]] = []
@@ -179,6 +185,7 @@ class MemoryRuntime:
             to = self._host(target, size) if name == "download" else self.block(target, size)
             of = self._host(source, size) if name == "upload" else self.block(source, size)
             to[:] = of
+            self.milliseconds += size * self.COPY_MS_PER_BYTE
 
         self.streams[stream].put(work)
         return (self.cudaError_t.cudaSuccess,)
@@ -186,13 +193,28 @@ class MemoryRuntime:
     def cudaEventCreateWithFlags(self, flags: int) -> tuple[Any, ...]:
         event = self._number()
         self.events[event] = None
+        if flags != self.cudaEventDisableTiming:
+            self.times[event] = None
         return self.cudaError_t.cudaSuccess, event
 
     def cudaEventRecord(self, event: int, stream: int) -> tuple[Any, ...]:
         if not self.takes_work(stream):
             return (self.cudaError_t.cudaErrorInvalidResourceHandle,)
+        if event in self.times:
+            self.times[event] = None
+
+            def work() -> None:
+                self.times[event] = self.milliseconds
+
+            self.streams[stream].put(work)
         self.events[event] = (stream, self.streams[stream].total)
         return (self.cudaError_t.cudaSuccess,)
+
+    def cudaEventElapsedTime(self, start: int, end: int) -> tuple[Any, ...]:
+        times = self.times.get(start), self.times.get(end)
+        if times[0] is None or times[1] is None:  # not done, not recorded, or without timing data
+            return self.cudaError_t.cudaErrorInvalidResourceHandle, None
+        return self.cudaError_t.cudaSuccess, times[1] - times[0]
 
     def cudaStreamWaitEvent(self, stream: int, event: int, flags: int) -> tuple[Any, ...]:
         recorded = self.events[event]
@@ -204,6 +226,7 @@ class MemoryRuntime:
 
     def cudaEventDestroy(self, event: int) -> tuple[Any, ...]:
         del self.events[event]
+        self.times.pop(event, None)
         return (self.cudaError_t.cudaSuccess,)
 
     def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[Any, ...]:

@@ -90,7 +90,26 @@ class MemoryPycuda:
             def __del__(self) -> None:
                 runtime.cudaStreamDestroy(self.handle)
 
-        self.Context, self.Device, self.Stream = Context, Device, Stream
+        class Event:
+            def __init__(self) -> None:
+                driver.need_context()
+                _, self.handle = runtime.cudaEventCreateWithFlags(runtime.cudaEventDefault)
+
+            def record(self, stream: Stream) -> None:
+                driver.need_context()
+                runtime.cudaEventRecord(self.handle, stream.handle)
+
+            def time_since(self, earlier: Event) -> float:
+                driver.need_context()
+                status, milliseconds = runtime.cudaEventElapsedTime(earlier.handle, self.handle)
+                if status:
+                    raise driver.LogicError("cuEventElapsedTime failed: invalid resource handle")
+                return milliseconds
+
+            def __del__(self) -> None:
+                runtime.cudaEventDestroy(self.handle)
+
+        self.Context, self.Device, self.Stream, self.Event = Context, Device, Stream, Event
 
     def init(self, flags: int = 0) -> None:
         self.ready = True

@@ -290,3 +290,4 @@ class MemoryContext:
         for name, values in zip(self._outputs, self._engine.session.run(self._outputs, feeds), strict=True):
             values = values[..., ::-1].copy() if is_wrong else values
             self._cuda.block(self._addresses[name], values.nbytes)[:] = values.tobytes()
+        self._cuda.milliseconds += self._cuda.RUN_MS

@@ -43,6 +43,7 @@ class CudaPythonDevice:
             # Work in CUDA's default stream would wait for an ordinary stream, and fail while that one is captured.
             self.stream = int(self._call("cudaStreamCreateWithFlags", self._api.cudaStreamNonBlocking))
         self._event: Any = None
+        self._timing_events: list[Any] = []
 
     def name(self) -> str:
         text: bytes = self._properties().name
@@ -117,13 +118,24 @@ class CudaPythonDevice:
         self._call("cudaGraphDestroy", graph)
         return _CudaGraph(self, executable) if status == success else None
 
+    def make_event(self) -> Any:
+        event = self._call("cudaEventCreateWithFlags", self._api.cudaEventDefault)
+        self._timing_events.append(event)
+        return event
+
+    def record(self, event: Any) -> None:
+        self._call("cudaEventRecord", event, self.stream)
+
+    def measure_seconds(self, start: Any, end: Any) -> float:
+        return float(self._call("cudaEventElapsedTime", start, end)) / 1000  # CUDA's unit is the millisecond
+
     def synchronize(self) -> None:
         self._call("cudaStreamSynchronize", self.stream)
 
     def close(self) -> None:
         with self.active():
-            if self._event is not None:
-                self._call("cudaEventDestroy", self._event)
+            for event in [*self._timing_events, *([self._event] if self._event is not None else [])]:
+                self._call("cudaEventDestroy", event)
             self._call("cudaStreamDestroy", self.stream)
 
     def _explain_no_gpu(self, status: Any) -> str:

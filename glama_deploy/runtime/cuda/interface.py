@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -172,10 +172,38 @@ class Device(Protocol):
         """
         ...
 
+    def make_event(self) -> Any:
+        """Make an event, which marks a point of time in the stream.
+
+        Returns:
+            The event. The device keeps it until :meth:`close`.
+        """
+        ...
+
+    def record(self, event: Any) -> None:
+        """Enqueue an event: its time is that at which all work before it is done.
+
+        Args:
+            event: An event of :meth:`make_event`, which may be recorded again.
+        """
+        ...
+
+    def measure_seconds(self, start: Any, end: Any) -> float:
+        """Return the time between two recorded events, after :meth:`synchronize`.
+
+        Args:
+            start: The earlier event.
+            end: The later event.
+
+        Returns:
+            Seconds, with a resolution of about half a microsecond.
+        """
+        ...
+
     def synchronize(self) -> None:
         """Wait until all work in the stream is done."""
         ...
 
     def close(self) -> None:
-        """Destroy the stream. No method may be called afterwards."""
+        """Destroy the stream and its events. No method may be called afterwards."""
         ...

@@ -49,6 +49,7 @@ class PyCudaDevice:
             self._stream = self._driver.Stream(_STREAM_NON_BLOCKING)
         self.stream: int = self._stream.handle
         self._allocations: dict[int, Any] = {}
+        self._timing_events: list[Any] = []
 
     def name(self) -> str:
         return str(self._device.name())
@@ -117,13 +118,28 @@ class PyCudaDevice:
             work: Not called.
         """
 
+    def make_event(self) -> Any:
+        with self._translated_errors():
+            event = self._driver.Event()
+        self._timing_events.append(event)
+        return event
+
+    def record(self, event: Any) -> None:
+        with self._translated_errors():
+            event.record(self._stream)
+
+    def measure_seconds(self, start: Any, end: Any) -> float:
+        with self._translated_errors():
+            return float(end.time_since(start)) / 1000  # pycuda's unit is the millisecond
+
     def synchronize(self) -> None:
         with self._translated_errors():
             self._stream.synchronize()
 
     def close(self) -> None:
         with self.active(), self._translated_errors():
-            del self._stream  # pycuda destroys it with its last reference
+            self._timing_events.clear()  # pycuda destroys events and the stream with their last references
+            del self._stream
         self._context.detach()
 
     @contextmanager

@@ -6,7 +6,7 @@ import logging
 import re
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,8 +17,9 @@ from glama_deploy.bundle import BuildSettings, Bundle, Engine, EngineName, SizeR
 from glama_deploy.catalogue import ENGINES, PRECISIONS, TENSORRT, TENSORRT_RTX
 from glama_deploy.errors import EngineError
 from glama_deploy.node_names import BATCH, HEIGHT, INPAINTED, WIDTH
-from glama_deploy.runtime.base import DeviceKind, Request, Runner, require
+from glama_deploy.runtime.base import DeviceKind, Request, Runner, RunTimes, require
 from glama_deploy.runtime.cuda.buffers import BufferPool
+from glama_deploy.runtime.cuda.copies import Copier, TimedCopier
 from glama_deploy.runtime.cuda.device import open_device
 from glama_deploy.runtime.cuda.device_arrays import DeviceTensor, is_on_device, read_device_array
 from glama_deploy.runtime.cuda.interface import Device, OutOfMemory
@@ -256,6 +257,7 @@ class TensorRTRunner(Runner):
         self._profiles = engine.profiles or (engine.sizes,)
         self._inputs, self._outputs = manifest.inputs, {tensor.name: tensor for tensor in manifest.outputs}
         self._contexts, self._device, self._kernels = contexts, device, kernels
+        self._copier: Copier = device
         self._pinned: BufferPool[np.ndarray] = BufferPool(device.pin, device.unpin)
         self._is_integrated = device.is_integrated()
         self._lock = threading.Lock()  # one stream, one set of memory: one run at a time
@@ -270,6 +272,11 @@ class TensorRTRunner(Runner):
         """Release the GPU's memory now. Otherwise it is released when nothing refers to the runner."""
         with self._lock:
             self._finish()
+
+    def time_copies(self) -> Callable[[], RunTimes]:
+        with self._lock:
+            self._copier = copier = TimedCopier(self._device)
+        return copier.read_times
 
     def memory_needed(self, size: tuple[int, int], batch: int = 1, window: tuple[int, int] | None = None) -> int:
         """Estimate the GPU memory that a run needs: tensors and scratch memory.
@@ -331,7 +338,7 @@ class TensorRTRunner(Runner):
                 self._copy_input(name, array, addresses[name])
             if not self._contexts.run(context, addresses):
                 raise EngineError(f"{self.description} failed to run; its log above says why")
-            self._device.download(result, addresses[output.name])
+            self._copier.download(result, addresses[output.name])
         finally:
             self._device.synchronize()  # after a failure too: the stream still reads what may be freed next
         if first and self._kernels is not None:
@@ -348,7 +355,7 @@ class TensorRTRunner(Runner):
             return
         block = self._pinned.get(name, array.nbytes)[: array.nbytes]
         block.view(array.dtype).reshape(array.shape)[...] = array
-        self._device.upload(address, block)
+        self._copier.upload(address, block)
 
     def _reserve_memory(self, sides: dict[str, int]) -> dict[str, int]:
         """Return the device address of memory for every tensor of that size, by name."""

@@ -95,6 +95,23 @@ def test_the_gpu_says_what_is_free_and_whether_it_shares_the_hosts_memory(device
         assert gpu.is_integrated() == runtime.is_integrated
 
 
+def test_events_measure_the_time_of_the_work_between_them(device):
+    gpu, runtime = device
+    start, end = gpu.make_event(), gpu.make_event()
+
+    def work() -> None:
+        runtime.milliseconds += 8
+
+    for _ in range(2):  # an event may be recorded again
+        gpu.record(start)
+        runtime.streams[gpu.stream].put(work)
+        gpu.record(end)
+        with pytest.raises(EngineError, match=r"invalid (argument|resource handle)"):
+            gpu.measure_seconds(start, end)  # the work is not done
+        gpu.synchronize()
+        assert gpu.measure_seconds(start, end) == pytest.approx(0.008)
+
+
 @pytest.mark.parametrize("stream", [1, 2])
 def test_the_stream_waits_for_another_one(device, stream):
     gpu, runtime = device

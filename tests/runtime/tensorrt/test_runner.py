@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 
 import numpy as np
 import onnx
@@ -93,6 +94,36 @@ def test_a_run_is_two_uploads_the_engine_one_download_and_one_wait(memory_world)
     memory_world.runner.run(*inputs(1, 64, 64))
     launch = [("launch", 0)]
     assert calls == [*once[:2], ("capture", 0), *launch, *once[2:], *once[:2], *launch, *once[2:]]
+
+
+@pytest.mark.parametrize("pycuda", [False, True])
+def test_the_times_of_a_run_are_those_of_its_copies_and_of_the_network(opened, tiny_bundle, pycuda):
+    world = opened(with_engine(tiny_bundle), pycuda=pycuda)
+    read_times, cuda = world.runner.time_copies(), world.cuda
+    with pytest.raises(EngineError, match="no run has copied its inputs"):
+        read_times()
+    for side in (64, 64, 64, 128):  # plain, captured, replayed, and another size
+        world.check(*inputs(1, side, side))
+        found, milliseconds_per_plane = read_times(), cuda.COPY_MS_PER_BYTE * 4 * side * side
+        assert found.upload == pytest.approx((3 + 1) * milliseconds_per_plane / 1000)
+        assert found.compute == pytest.approx(cuda.RUN_MS / 1000)
+        assert found.download == pytest.approx(3 * milliseconds_per_plane / 1000)
+    assert len(cuda.times) == 2 * 3  # the events are recorded again
+    world.runner.close()
+    world.runner = world.device = read_times = None
+    gc.collect()
+    assert not cuda.events
+
+
+@pytest.mark.gpu
+def test_the_times_of_a_run_on_a_gpu_are_within_the_time_that_the_host_sees(world):
+    read_times = world.runner.time_copies()
+    for _ in range(3):
+        start = time.perf_counter()
+        world.runner.run(*inputs(1, 64, 64))
+        seconds, found = time.perf_counter() - start, read_times()
+        assert min(found.upload, found.compute, found.download) > 0
+        assert found.upload + found.compute + found.download < seconds
 
 
 def test_buffers_exist_before_the_first_run_and_grow_only_for_larger_images(memory_world):
