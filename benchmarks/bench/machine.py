@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ import psutil
 
 from glama_deploy.runtime.base import installed
 from glama_deploy.runtime.openvino.core import core
-from glama_deploy.system import cpu
+from glama_deploy.system import cpu, power
 from glama_deploy.system.packages import read_versions
 from glama_deploy.system.processors import count_processors
 
@@ -43,17 +42,16 @@ def describe_machine() -> dict[str, str]:
     """Describe the machine.
 
     Returns:
-        The CPU, cores, features, memory, system, load and the versions of the measured packages.
+        The CPU, cores, features, memory, system, load, power mode and the versions of the measured packages.
     """
-    info = _read_cpu_info()
-    flags = set((info.get("flags") or info.get("Features") or "").split())
     machine = {
-        "CPU": info.get("model name") or platform.processor() or platform.machine(),
+        "CPU": cpu.read_model() or platform.machine(),
         "cores": str(count_processors()),
-        "features": " ".join(name for name in cpu.SPEED_FEATURES if name in flags) or "unknown",
+        "features": " ".join(name for name in cpu.SPEED_FEATURES if name in cpu.features()) or "unknown",
         "memory": f"{psutil.virtual_memory().total / 1e9:.0f} GB",
         "system": f"{platform.system()}, Python {platform.python_version()}",
         LOAD_KEY: f"{psutil.getloadavg()[0]:.1f}",
+        **power.describe_power(),
     }
     gpu = _read_gpu()
     if gpu:
@@ -86,16 +84,6 @@ def _read_gpu() -> str | None:
     asked = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
     said = subprocess.run(asked, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False)
     return said.stdout.splitlines()[0].replace(", ", ", driver ") if said.returncode == 0 and said.stdout else None
-
-
-def _read_cpu_info() -> dict[str, str]:
-    """Return what Linux says of the first CPU; nothing elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
-    except OSError:
-        return {}
-    pairs = (line.partition(":") for line in lines)
-    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def measure_peak(precision: str, threads: int, seconds: float = 2.0) -> float | None:
