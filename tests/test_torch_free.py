@@ -5,6 +5,7 @@ Each claim runs in a process in which any import of torch fails.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -24,6 +25,9 @@ sys.meta_path.insert(0, Block())
 
 #: The onnx package is not there, either.
 BLOCK_ONNX = BLOCK.replace('"torch", ', '"torch", "onnx", ')
+
+#: As on a Jetson after the install of docs/tensorrt.md.
+BLOCK_TOOLS = BLOCK.replace('"torch", ', '"torch", "onnx", "openvino", "cv2", "matplotlib", "tensorrt_rtx", ')
 
 
 def run(code: str, *arguments: Path | str, block: str = BLOCK, **environment: str) -> str:
@@ -112,6 +116,43 @@ from glama_deploy.cli.build import main
 sys.exit(main.run([sys.argv[1], "--target", sys.argv[2]]))
 """
     assert "fp32" in run(code, tmp_path / "bundle", target)
+
+
+@pytest.mark.slow
+def test_engines_are_measured_without_torch_onnx_and_matplotlib(tiny_bundle, tmp_path):
+    code = """
+from glama_deploy.cli.bench import main
+sys.exit(main.run(["--model", sys.argv[1], "--size", "64x72", "--runs", "10", "--threads", "1", "--json",
+                   "--out", sys.argv[2]]))
+"""
+    found = json.loads(run(code, tiny_bundle.path, tmp_path / "out", block=BLOCK_TOOLS))
+    rows = {row["subject"]: row for row in found["rows"]}
+    # those whose packages are missing are named in a note, and what needs a GPU has rows with reasons
+    assert not {"torchscript", "torch", "torch-compile", "opencv", "openvino", "tensorrt"} & set(rows)
+    assert rows["onnxruntime:cuda"]["reason"] or rows["onnxruntime:cuda"]["latency"]  # the latter on a GPU
+    latency = rows["onnxruntime"]["latency"]
+    assert set(latency) == {"total", "compute", "host"}  # copies are part of compute on a CPU
+    assert 0 < latency["compute"]["p50"] < latency["total"]["p50"]
+    assert latency["total"]["p90"] >= latency["total"]["p50"]
+    assert latency["total"]["p99"] is None  # 10 runs do not tell
+    assert rows["onnxruntime"]["images_per_second"] > 0
+    assert rows["onnxruntime"]["peak_bytes"] > 10e6
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["RESULTS.md", "results.json"]
+    assert json.loads((tmp_path / "out" / "results.json").read_text()) == found
+
+
+def test_a_benchmark_names_the_subjects_that_are_not_installed(tiny_bundle):
+    code = """
+from glama_deploy.benchmarks.bench import run
+run.measure = lambda bundle, weights, subjects, *rest, **options: sys.exit(" ".join(subjects) != "onnxruntime "
+    "onnxruntime:int8 onnxruntime:cuda onnxruntime:cuda:fp16")
+sys.stderr = sys.stdout
+from glama_deploy.cli.bench import main
+main.run(["--model", sys.argv[1]])
+"""
+    said = " ".join(run(code, tiny_bundle.path, block=BLOCK_TOOLS).split())
+    assert "note: torch, cv2, onnx, openvino and tensorrt are not installed, so these subjects are left out: " in said
+    assert "left out: torchscript, torch, torch-compile, opencv, openvino, openvino:bf16, " in said
 
 
 def test_an_export_without_torch_says_that_parity_was_not_measured(tiny, tmp_path):

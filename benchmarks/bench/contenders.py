@@ -23,9 +23,11 @@ import numpy as np
 import psutil
 
 from glama_deploy import catalogue, memory
+from glama_deploy.benchmarks.bench.run_parts import EngineClock, GpuMemory
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import GlamaError
 from glama_deploy.node_names import IMAGE, MASK
+from glama_deploy.runtime.base import installed, require
 from glama_deploy.runtime.devices import CPU
 from glama_deploy.system.spawning import outside_current_folder
 from glama_deploy.text.excerpts import first_line
@@ -60,8 +62,13 @@ HOLE_MARK = "@"
 #: Runs before the first that counts. TorchScript optimizes its graph in the second run.
 WARM_UP_RUNS = 3
 
-#: Engines that need the checkpoint.
-_NEEDS_CHECKPOINT = ("torchscript", "torch", "torch-compile", "opencv")
+#: The subjects that run the checkpoint instead of the bundle (all peers do), with the modules that each needs.
+_CHECKPOINT_MODULES = {
+    "torchscript": ("torch",),
+    "torch": ("torch",),
+    "torch-compile": ("torch",),
+    "opencv": ("cv2", "onnx"),
+}
 
 
 @dataclass(frozen=True)
@@ -116,6 +123,19 @@ class Task:
         return float(share) / 100 if share else None
 
 
+@dataclass(frozen=True)
+class Timing:
+    """The time of one run.
+
+    Attributes:
+        seconds: the seconds of the run.
+        parts: the seconds of its parts in the engine, as `run_parts` names them; empty for a peer.
+    """
+
+    seconds: float
+    parts: dict[str, float]
+
+
 class Running:
     """A subject in its own process.
 
@@ -136,23 +156,24 @@ class Running:
         #: Engine, version, device and precision as text; and the precision alone.
         self.description, self.precision = map(str, self._ask(None))
 
-    def time_run(self) -> float:
+    def time_run(self) -> Timing:
         """Run the subject once.
 
         Returns:
-            The seconds of the run.
+            The time of the run.
         """
-        return float(self._ask("run"))
+        return Timing(*self._ask("run"))
 
-    def stop(self) -> int:
+    def stop(self) -> tuple[int, int | None]:
         """End the process.
 
         Returns:
-            The most memory that the process held, in bytes.
+            The most memory that the process held, and the GPU memory that it holds, in bytes; None if the latter is not
+            known.
         """
-        held = int(self._ask("stop"))
+        peak, on_gpu = self._ask("stop")
         self._process.join(10)
-        return held
+        return peak, on_gpu
 
     def _ask(self, command: str | None) -> Any:
         try:
@@ -171,22 +192,25 @@ class Running:
 
 def _serve(task: Task, pipe: Connection) -> None:
     """Open the subject in the child process, then run it whenever the parent asks."""
+    gpu = GpuMemory() if task.is_on_gpu else None
     try:
-        description, precision, run = _open(task)
+        opened = _open(task)
         for _ in range(WARM_UP_RUNS):
-            run()
+            opened.run()
     except GlamaError as error:
         pipe.send(("error", str(error)))
         return
     except Exception as error:  # noqa: BLE001 - a peer that cannot run this network is a row that says so
         pipe.send(("error", f"{type(error).__name__}: {first_line(error)}"))
         return
-    pipe.send(("ready", (description, precision)))
+    opened.take_parts()
+    pipe.send(("ready", (opened.description, opened.precision)))
     while pipe.recv() == "run":
         start = time.perf_counter()
-        run()
-        pipe.send(("seconds", time.perf_counter() - start))
-    pipe.send(("bytes", read_peak_bytes()))
+        opened.run()
+        seconds = time.perf_counter() - start
+        pipe.send(("seconds", (seconds, opened.take_parts())))
+    pipe.send(("bytes", (read_peak_bytes(), gpu.read_used() if gpu else None)))
 
 
 def read_peak_bytes() -> int:
@@ -212,7 +236,7 @@ def is_peer(subject: str) -> bool:
         True for a peer. PyTorch in a half type is this project's.
     """
     engine, _, kind = subject.partition(HOLE_MARK)[0].partition(":")
-    return engine in _NEEDS_CHECKPOINT and kind.rpartition(":")[2] not in catalogue.PRECISIONS
+    return engine in _CHECKPOINT_MODULES and kind.rpartition(":")[2] not in catalogue.PRECISIONS
 
 
 def is_subject(text: str) -> bool:
@@ -227,6 +251,22 @@ def is_subject(text: str) -> bool:
     name, at, share = text.partition(HOLE_MARK)
     known = name in SUBJECTS or name in catalogue.backends()
     return known and (not at or (not is_peer(name) and share.isdecimal() and len(share) <= 2 and int(share) > 0))
+
+
+def list_missing(subject: str) -> list[str]:
+    """List the modules that a subject needs and that are not installed.
+
+    Args:
+        subject: a subject that :func:`is_subject` accepts.
+
+    Returns:
+        The modules' names. An engine with several packages needs one of them.
+    """
+    engine = subject.partition(HOLE_MARK)[0].partition(":")[0]
+    if engine in _CHECKPOINT_MODULES:
+        return [module for module in _CHECKPOINT_MODULES[engine] if not installed(module)]
+    packages = [record.package for record in catalogue.ENGINES.values() if record.backend == engine]
+    return [] if any(map(installed, packages)) else packages[:1]
 
 
 def runs_on_gpu(subject: str, device: str = "") -> bool:
@@ -271,12 +311,25 @@ def make_scene(task: Task) -> tuple[np.ndarray, np.ndarray]:
     return images, masks
 
 
-#: A subject's description, its precision, and a function that runs the subject once.
-_Opened = tuple[str, str, Callable[[], object]]
+@dataclass(frozen=True)
+class _Opened:
+    """An open subject.
+
+    Attributes:
+        description: engine, version, device and precision, for people.
+        precision: what the subject computes in.
+        run: a function that runs the subject once.
+        take_parts: a function that returns the seconds of the last run by part; a peer has no parts.
+    """
+
+    description: str
+    precision: str
+    run: Callable[[], object]
+    take_parts: Callable[[], dict[str, float]] = dict
 
 
 def _open(task: Task) -> _Opened:
-    if task.engine in _NEEDS_CHECKPOINT:
+    if task.engine in _CHECKPOINT_MODULES:
         if task.checkpoint is None:
             raise GlamaError("it needs the checkpoint, which a bundle does not hold; give --ckpt")
         if not task.is_on_gpu:
@@ -308,7 +361,7 @@ def _open_inpainter(task: Task) -> _Opened:
     import glama_deploy
 
     model, backend, precision = task.bundle, task.name.removesuffix(f":{task.precision}"), task.precision
-    if task.engine in _NEEDS_CHECKPOINT:
+    if task.engine in _CHECKPOINT_MODULES:
         assert task.checkpoint is not None
         model, backend = task.checkpoint, task.engine
     elif catalogue.backends()[task.engine].is_strongly_typed:  # it has but one precision
@@ -320,19 +373,21 @@ def _open_inpainter(task: Task) -> _Opened:
     if precision not in ("auto", inpainter.precision):
         raise GlamaError(f"this CPU has no {precision.rpartition('+')[2]}")
     images, masks = make_scene(task)
+    said, clock = inpainter.description, EngineClock(inpainter)
+    run: Callable[[], object]
     if task.hole_share is not None:
-        said = f"{inpainter.description}, a hole of {task.hole_share:.0%}"
-        both = list(zip(images, masks, strict=True))
-        return said, inpainter.precision, lambda: [inpainter(image, mask) for image, mask in both]
-    if task.batch == 1:
-        return inpainter.description, inpainter.precision, lambda: inpainter(images[0], masks[0], region="full")
-    return inpainter.description, inpainter.precision, lambda: inpainter.batch(images, masks)
+        said += f", a hole of {task.hole_share:.0%}"
+        run = lambda: [inpainter(image, mask) for image, mask in zip(images, masks, strict=True)]  # noqa: E731
+    elif task.batch == 1:
+        run = lambda: inpainter(images[0], masks[0], region="full")  # noqa: E731
+    else:
+        run = lambda: inpainter.batch(images, masks)  # noqa: E731
+    return _Opened(said, inpainter.precision, run, clock.take_parts)
 
 
 def _open_torch(task: Task) -> _Opened:
     """Open PyTorch (eager, traced or compiled) on tensors that already lie on the device, in fp32 without TF32."""
-    import torch
-
+    torch = require("torch", "PyTorch", "pip install torch")
     assert task.checkpoint is not None
     if task.is_on_gpu and not torch.cuda.is_available():
         raise GlamaError("PyTorch sees no GPU here")
@@ -358,7 +413,8 @@ def _open_torch(task: Task) -> _Opened:
             torch.cuda.synchronize()
 
     way = {"torch": "eager", "torchscript": "TorchScript", "torch-compile": "torch.compile"}[task.engine]
-    return f"PyTorch {torch.__version__.split('+')[0]} {'CUDA ' if task.is_on_gpu else ''}{way} fp32", "fp32", run
+    name = f"PyTorch {torch.__version__.split('+')[0]} {'CUDA ' if task.is_on_gpu else ''}{way} fp32"
+    return _Opened(name, "fp32", run)
 
 
 def compose_network(path: Path) -> Any:
@@ -408,8 +464,8 @@ def trace_network(network: Any, image: Any, mask: Any) -> bytes:
 
 def _open_opencv(task: Task) -> _Opened:
     """Open OpenCV's DNN module on a graph of this size."""
-    import cv2
-
+    cv2 = require("cv2", "OpenCV", "pip install opencv-python-headless")
+    require("onnx", "ONNX", "pip install onnx")
     from glama_deploy.checkpoints import formats as checkpoint
     from glama_deploy.export.graph.network import build
 
@@ -427,4 +483,4 @@ def _open_opencv(task: Task) -> _Opened:
         network.setInput(mask, MASK)
         network.forward()
 
-    return f"OpenCV DNN {cv2.__version__} fp32", "fp32", run
+    return _Opened(f"OpenCV DNN {cv2.__version__} fp32", "fp32", run)

@@ -12,9 +12,32 @@ from rich.table import Table
 from glama_deploy.benchmarks.bench import layer_times
 from glama_deploy.benchmarks.bench.contenders import is_peer, runs_on_gpu
 from glama_deploy.benchmarks.bench.run import BASE_SUBJECT, Results, Row
+from glama_deploy.benchmarks.bench.run_parts import COMPUTE, DOWNLOAD, HOST, TOTAL, UPLOAD
 from glama_deploy.errors import GlamaError
 
 COLUMNS = ("subject", "median", "min…max", f"against {BASE_SUBJECT}", "of the limit", "peak memory")
+
+#: The columns of the table of latencies: those of the whole run, then the median of each part in milliseconds.
+LATENCY_COLUMNS = (
+    "latency in ms",
+    "p50",
+    "p90",
+    "p99",
+    "images/s",
+    "host to device",
+    "compute",
+    "device to host",
+    "host",
+    "GPU memory",
+)
+
+#: Stands for a value that is not known, or that the subject does not have.
+_UNKNOWN = "–"
+
+_LATENCY_NOTE = (
+    "p90 is of 10 runs or more, p99 of 100 or more (`--runs`). The parts are medians. `compute` contains the copies "
+    "where the engine does not tell them apart. `host` is the rest of the run: planning, conversion and compositing."
+)
 
 #: Part of the title of a table of parts.
 PARTS_NOTE = "by part (other runs, slower for being timed layer by layer)"
@@ -31,6 +54,26 @@ def _format_row(row: Row) -> tuple[str, ...]:
         "" if row.share is None else f"{row.share:.0%}",
         "" if row.peak_bytes is None else f"{row.peak_bytes / 1e9:.2f} GB",
     )
+
+
+def _format_latency(row: Row) -> tuple[str, ...]:
+    total = row.latency[TOTAL]
+    parts = (row.latency[part].p50 if part in row.latency else None for part in (UPLOAD, COMPUTE, DOWNLOAD, HOST))
+    return (
+        row.description + (f", profile {row.profile}" if row.profile else ""),
+        *map(_format_ms, (total.p50, total.p90, total.p99)),
+        _UNKNOWN if row.images_per_second is None else f"{row.images_per_second:.3g}",
+        *map(_format_ms, parts),
+        _UNKNOWN if row.gpu_bytes is None else f"{row.gpu_bytes / 1e9:.2f} GB",
+    )
+
+
+def _format_ms(seconds: float | None) -> str:
+    """Format a time as milliseconds with at least three digits."""
+    if seconds is None:
+        return _UNKNOWN
+    milliseconds = 1000 * seconds
+    return f"{milliseconds:.{2 if milliseconds < 10 else 1 if milliseconds < 100 else 0}f}"
 
 
 def _group_rows(results: Results) -> Iterator[tuple[str, list[Row]]]:
@@ -59,11 +102,17 @@ def print_results(console: Console, results: Results) -> None:
         for row in rows:
             table.add_row(*_format_row(row))
         console.print(table)
+        if timed := [row for row in rows if row.latency]:
+            table = Table(*LATENCY_COLUMNS)
+            for row in timed:
+                table.add_row(*_format_latency(row))
+            console.print(table)
         for row in filter(lambda row: row.parts, rows):
             table = Table(*layer_times.COLUMNS, title=f"{title}, {row.description}, {PARTS_NOTE}", title_justify="left")
             for cells in layer_times.format_parts(row.parts):
                 table.add_row(*cells)
             console.print(table)
+    console.print(_LATENCY_NOTE.replace("`", ""), soft_wrap=True)
     console.print("a matrix product reaches " + "; ".join(_describe_peaks(results)))
 
 
@@ -86,10 +135,15 @@ def format_markdown(results: Results) -> str:
         "fewer multiplications than the graph has can exceed (OpenVINO's and ONNX Runtime's 3×3 convolutions). "
         "Ours take bytes and give bytes, with all that stands between; peers get tensors that are ready, "
         "on a GPU in its memory. Memory is the host's.",
+        "",
+        _LATENCY_NOTE,
     ]
     for title, rows in _group_rows(results):
         text += ["", f"## {title}", "", "| " + " | ".join(COLUMNS) + " |", "|---|" + "---:|" * (len(COLUMNS) - 1)]
         text += ["| " + " | ".join(_format_row(row)) + " |" for row in rows]
+        if timed := [row for row in rows if row.latency]:
+            text += ["", "| " + " | ".join(LATENCY_COLUMNS) + " |", "|---|" + "---:|" * (len(LATENCY_COLUMNS) - 1)]
+            text += ["| " + " | ".join(_format_latency(row)) + " |" for row in timed]
         for row in filter(lambda row: row.parts, rows):
             text += ["", f"{row.description}, {PARTS_NOTE}:", ""]
             text += ["| " + " | ".join(layer_times.COLUMNS) + " |", "|---|" + "---:|" * (len(layer_times.COLUMNS) - 1)]

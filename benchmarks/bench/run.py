@@ -9,16 +9,21 @@ from typing import Literal, TypeVar
 
 from glama_deploy import cost
 from glama_deploy.benchmarks.bench import layer_times, machine
-from glama_deploy.benchmarks.bench.contenders import HOLE_MARK, Running, Task, runs_on_gpu
+from glama_deploy.benchmarks.bench.contenders import HOLE_MARK, Running, Task, Timing, runs_on_gpu
 from glama_deploy.benchmarks.bench.layer_times import Part
-from glama_deploy.bundle import Bundle
-from glama_deploy.catalogue import OPENVINO, PRECISIONS
+from glama_deploy.benchmarks.bench.run_parts import HOST, TOTAL, Percentiles, compute_percentiles
+from glama_deploy.bundle import Bundle, EngineName, Size, SizeRange
+from glama_deploy.catalogue import ENGINES, OPENVINO, PRECISIONS
 from glama_deploy.errors import GlamaError
 from glama_deploy.frozen import FrozenModel
+from glama_deploy.runtime.tensorrt.runner import find_tightest_profile
 
 #: The ratios of other subjects are to this one, on a GPU to the next: popular inpainting apps run LaMa in TorchScript.
 BASE_SUBJECT = "torchscript"
 _GPU_BASE_SUBJECT = f"{BASE_SUBJECT}:cuda"
+
+#: The size that is measured where none is given.
+USUAL_SIZE = (512, 512)
 
 #: The answer of a subject.
 Answer = TypeVar("Answer")
@@ -27,7 +32,9 @@ Answer = TypeVar("Answer")
 class Row(FrozenModel):
     """A subject at one size, batch and number of threads.
 
-    `reason` says why the subject was not measured. `parts` has the time of each part, where this was asked for.
+    `latency` has the whole run and its parts, as `run_parts` names them. `reason` says why the subject was not
+    measured. `parts` has the time of each part of the network, where this was asked for. `gpu_bytes` is None where the
+    GPU memory is not known.
     """
 
     subject: str
@@ -36,10 +43,14 @@ class Row(FrozenModel):
     threads: int
     description: str = ""
     precision: str = ""
+    profile: str = ""
     seconds: tuple[float, ...] = ()
+    latency: dict[str, Percentiles] = {}  # noqa: RUF012  # pydantic copies it
+    images_per_second: float | None = None
     ratio: float | None = None
     share: float | None = None
     peak_bytes: int | None = None
+    gpu_bytes: int | None = None
     reason: str = ""
     parts: tuple[Part, ...] = ()
     #: Where the engines of this project computed, if the user named a device.
@@ -54,13 +65,45 @@ class Row(FrozenModel):
 class Results(FrozenModel):
     """All that one run of `glama-bench` measured; its JSON file has the same fields."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[1, 2] = 2
     network: str
     machine: dict[str, str]
     runs: int
     #: FLOP/s (int8: OP/s) of a matrix product, by precision and threads.
     peaks: dict[str, dict[int, float]]
     rows: tuple[Row, ...]
+
+
+def list_usual_sizes(bundle: Bundle) -> list[Size]:
+    """List the sizes that are measured where none is given.
+
+    Args:
+        bundle: the bundle.
+
+    Returns:
+        Heights and widths in pixels: the tuned size of each optimization profile; without profiles 512x512, or the
+        bundle's own size.
+    """
+    if bundle.sizes.static:
+        return [bundle.sizes.opt]
+    sizes = [profile.opt for name in bundle.manifest.engines for profile in _list_profiles(bundle, name)]
+    return list(dict.fromkeys(sizes)) or [USUAL_SIZE]
+
+
+def _list_profiles(bundle: Bundle, name: EngineName) -> tuple[SizeRange, ...]:
+    """Return the optimization profiles of an engine; none for an engine that takes all sizes alike."""
+    engine = bundle.manifest.engines[name]
+    return engine.profiles or ((engine.sizes,) if ENGINES[name].device == "cuda" else ())
+
+
+def _name_profile(bundle: Bundle, task: Task) -> str:
+    """Name the optimization profile that runs a task; empty for an engine without several profiles."""
+    for name in bundle.manifest.engines:
+        profiles = _list_profiles(bundle, name)
+        if ENGINES[name].backend == task.engine and len(profiles) > 1:
+            number = find_tightest_profile(profiles, task.batch, *task.size)
+            return "" if number is None else f"{number + 1} of {len(profiles)}"
+    return ""
 
 
 def measure(
@@ -108,7 +151,9 @@ def measure(
                     for name in dict.fromkeys(subjects)
                 ]
                 step(f"{size[0]}x{size[1]}, batch {batch}, {count} threads")
-                rows += _measure_in_turns(tasks, runs, step)
+                profiles = {task.subject: _name_profile(bundle, task) for task in tasks}
+                measured = _measure_in_turns(tasks, runs, step)
+                rows += [row.model_copy(update={"profile": profiles[row.subject]}) for row in measured]
     # the clock of a shared machine changes: what it reached once is its limit
     peaks = {
         precision: {count: max(rate, before[precision][count]) for count, rate in found.items()}
@@ -161,17 +206,30 @@ def _measure_in_turns(tasks: Sequence[Task], runs: int, step: Callable[[str], No
         return found
 
     turns = [ask_all(lambda subject: subject.time_run()) for _ in range(runs)]
-    peaks = ask_all(lambda subject: subject.stop())
-    seconds = {task: [turn[task] for turn in turns] for task in peaks}
-    of_base = {task.subject: seconds[task] for task in peaks if task.subject in (BASE_SUBJECT, _GPU_BASE_SUBJECT)}
-    for task, peak in peaks.items():
-        update = {"seconds": tuple(seconds[task]), "peak_bytes": peak}
+    held = ask_all(lambda subject: subject.stop())
+    timings = {task: [turn[task] for turn in turns] for task in held}
+    seconds = {task: [timing.seconds for timing in found] for task, found in timings.items()}
+    of_base = {task.subject: seconds[task] for task in held if task.subject in (BASE_SUBJECT, _GPU_BASE_SUBJECT)}
+    for task, (peak, on_gpu) in held.items():
+        update = {"seconds": tuple(seconds[task]), "peak_bytes": peak, "gpu_bytes": on_gpu}
+        update["latency"] = _summarize(timings[task])
+        update["images_per_second"] = task.batch * len(seconds[task]) / sum(seconds[task])
         base = of_base.get(_GPU_BASE_SUBJECT if task.is_on_gpu else BASE_SUBJECT)
         if base:
             pairs = zip(base, seconds[task], strict=True)
             update["ratio"] = statistics.median([theirs / mine for theirs, mine in pairs])
         rows[task] = rows[task].model_copy(update=update)
     return list(rows.values())
+
+
+def _summarize(timings: Sequence[Timing]) -> dict[str, Percentiles]:
+    """Return the percentiles of the whole run and of its parts. The host's part is what the engine leaves."""
+    found = {TOTAL: compute_percentiles([timing.seconds for timing in timings])}
+    for part in timings[0].parts:
+        found[part] = compute_percentiles([timing.parts[part] for timing in timings])
+    if timings[0].parts:
+        found[HOST] = compute_percentiles([timing.seconds - sum(timing.parts.values()) for timing in timings])
+    return found
 
 
 def _shorten_reason(task: Task, error: GlamaError) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from glama_deploy.bundle import MANIFEST, Bundle, parse_size
+from glama_deploy.catalogue import join_names
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.options.completion import list_models
 from glama_deploy.cli.options.device import DeviceName
@@ -14,7 +16,7 @@ from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.output.console import Console
 from glama_deploy.errors import GlamaError
 from glama_deploy.io.files import atomic_file, check_overwrite, check_path, check_writable
-from glama_deploy.runtime.base import MAX_THREADS
+from glama_deploy.runtime.base import MAX_THREADS, installed
 from glama_deploy.runtime.devices import parse_device
 from glama_deploy.system.processors import count_processors
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from glama_deploy.benchmarks.jobs.run import JobResults
 
 _JSON, _JOBS_JSON = "results.json", "jobs.json"
+
+#: The package that plots results.
+_PLOTTER = "matplotlib"
 
 
 def glama_bench(
@@ -45,8 +50,8 @@ def glama_bench(
         list[str] | None,
         option(
             "--subject",
-            help="What to measure (all by default). May be given several times. NAME@5 is an engine of this project "
-            "on a hole of 5 % of the image.",
+            help="What to measure (all that is installed by default). May be given several times. NAME@5 is an engine "
+            "of this project on a hole of 5 % of the image.",
         ),
     ] = None,
     jobs: Annotated[
@@ -60,7 +65,11 @@ def glama_bench(
     ] = 1.0,
     sizes: Annotated[
         list[str] | None,
-        option("--size", help="HxW: size of the image (512x512 by default). May be given several times."),
+        option(
+            "--size",
+            help="HxW: size of the image (by default the tuned size of each TensorRT profile, or 512x512). May be "
+            "given several times.",
+        ),
     ] = None,
     batches: Annotated[
         list[int] | None, option("--batch", help="Images at once (1 by default). May be given several times.", min=1)
@@ -86,12 +95,14 @@ def glama_bench(
     ] = None,
     overwrite: Annotated[bool, option("--overwrite", help="Replace the results of another run.")] = False,
     device: DeviceName = None,
+    as_json: Annotated[bool, option("--json", help="Print JSON, with the fields of results.json.")] = False,
     allow_engine_code: AllowEngineCode = False,
 ) -> None:
     """Measure engines, precisions and peers in turns.
 
-    The table has medians, ratios against TorchScript, shares of the machine's limit, and peak memory. A subject that is
-    not installed, or cannot run on this machine, has a row with the reason.
+    The tables have medians, percentiles, images a second, ratios against TorchScript, shares of the machine's limit,
+    peak memory, and the time by part: copies to and from the device, computation, and the host's part. PyTorch is not
+    needed. A subject that cannot run on this machine has a row with the reason.
 
     With --jobs the command measures what people do, from file to file: (a) an object out of a large photograph, (b)
     subtitles out of a film, (c) specks out of a scan, (d) text out of a comic page, (e) a large hole, (f) a folder of
@@ -102,28 +113,29 @@ def glama_bench(
     from glama_deploy.benchmarks.bench.contenders import SUBJECTS, is_subject
 
     if jobs:
-        _check_unused(
-            {"--size": sizes, "--batch": batches, "--profile": profile or None, "--device": device}, "with --jobs"
-        )
+        unused = {"--size": sizes, "--batch": batches, "--profile": profile or None, "--device": device}
+        _check_unused(unused | {"--json": as_json or None}, "with --jobs")
         _bench_jobs(_JobOptions(model, checkpoint, subjects, letters, scale, threads, runs or 3, out, overwrite))
         return
     _check_unused({"--job": letters, "--scale": None if scale == 1 else scale}, "without --jobs")
     unknown = [name for name in subjects or () if not is_subject(name)]
     if unknown:
         raise GlamaError(f"--subject is {unknown[0]!r}; expected {', '.join(SUBJECTS)}, or one of ours with @5 behind")
-    asked = [parse_size(text, "--size") for text in sizes or ["512x512"]]
+    asked = [parse_size(text, "--size") for text in sizes or ()]
     place = parse_device(device)
     bundle, weights = _open_model(model, checkpoint)
     if out is not None:
         _check_out(out, out / _JSON, overwrite)
     console, progress = Console(width=130), Console(stderr=True, style="dim")
     counts = threads or [count_processors()]
+    if subjects is None:
+        subjects = _choose_subjects(progress)
     # one line for each step: an animated spinner would change the measured times
     found = bench.measure(
         bundle,
         weights,
-        subjects or SUBJECTS,
-        asked,
+        subjects,
+        asked or bench.list_usual_sizes(bundle),
         batches or [1],
         counts,
         runs or 7,
@@ -132,18 +144,37 @@ def glama_bench(
         allow_engine_code=allow_engine_code,
         device=str(place or ""),
     )
-    results.print_results(console, found)
+    if as_json:
+        print(found.model_dump_json(indent=1))
+    else:
+        results.print_results(console, found)
     if out is None:
         return
     out.mkdir(parents=True, exist_ok=True)
     with atomic_file(out / "RESULTS.md") as temporary:
         temporary.write_text(results.format_markdown(found), encoding="utf-8")
-    with atomic_file(out / "results.png") as temporary:
-        results.plot_results(found, temporary)
+    if installed(_PLOTTER):
+        with atomic_file(out / "results.png") as temporary:
+            results.plot_results(found, temporary)
+    else:
+        progress.print(f"note: {_PLOTTER} is not installed, so results.png is not written; pip install {_PLOTTER}")
     # written last: a folder with this file is complete, and needs --overwrite
     with atomic_file(out / _JSON) as temporary:
         temporary.write_text(found.model_dump_json(indent=1), encoding="utf-8")
-    console.print(f"written to {out}")
+    progress.print(f"written to {out}")
+
+
+def _choose_subjects(progress: Console) -> list[str]:
+    """Return the subjects whose packages are installed. A note names the others."""
+    from glama_deploy.benchmarks.bench.contenders import SUBJECTS, list_missing
+
+    missing = {subject: list_missing(subject) for subject in SUBJECTS}
+    left_out = [subject for subject, modules in missing.items() if modules]
+    if left_out:
+        modules = list(dict.fromkeys(module for subject in left_out for module in missing[subject]))
+        said = f"{join_names(modules, 'and')} {'is' if len(modules) == 1 else 'are'} not installed"
+        progress.print(f"note: {said}, so these subjects are left out: {', '.join(left_out)}")
+    return [subject for subject in SUBJECTS if not missing[subject]]
 
 
 @dataclass(frozen=True)
@@ -240,7 +271,7 @@ def _check_out(out: Path, file: Path, overwrite: bool) -> None:
     check_writable(out)
 
 
-def _check_unused(given: dict[str, object], needed: str) -> None:
+def _check_unused(given: Mapping[str, object], needed: str) -> None:
     """Raise GlamaError if an option is given that has no effect."""
     for name, value in given.items():
         if value is not None:
