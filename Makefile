@@ -43,6 +43,7 @@ lint: install packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pydoclint.main glama_deploy benchmarks engines export
+	$(BIN)/hadolint examples/docker/*.Dockerfile examples/space/Dockerfile
 	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p glama_deploy -p fuzz
 
 # the site in build/site; a broken link, an unknown name in the API reference and a file of another host fail
