@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo serve test docs fuzz soak kill starts lint packages install triton clean
+.PHONY: demo serve test gpu-check docs fuzz soak kill starts lint packages install triton clean
 
 demo: install
 	$(BIN)/glama-demo --out demo
@@ -15,6 +15,10 @@ serve: install
 test: export OMP_NUM_THREADS = 1
 test: install
 	$(BIN)/pytest -q -n logical --maxprocesses 4 --dist loadfile
+
+# builds, compares and measures engines on this machine's GPU; GPU_CHECK="--model big-lama" gives options
+gpu-check: install
+	$(BIN)/python -m glama_deploy.benchmarks.gpu_check $(GPU_CHECK)
 
 # docs/reliability.md explains the three campaigns and their tables
 CASES ?= 2000

@@ -112,8 +112,10 @@ def print_results(console: Console, results: Results) -> None:
             for cells in layer_times.format_parts(row.parts):
                 table.add_row(*cells)
             console.print(table)
-    console.print(_LATENCY_NOTE.replace("`", ""), soft_wrap=True)
-    console.print("a matrix product reaches " + "; ".join(_describe_peaks(results)))
+    if any(row.latency for row in results.rows):
+        console.print(_LATENCY_NOTE.replace("`", ""), soft_wrap=True)
+    if results.peaks:
+        console.print("a matrix product reaches " + "; ".join(_describe_peaks(results)))
 
 
 def format_markdown(results: Results) -> str:
@@ -127,8 +129,10 @@ def format_markdown(results: Results) -> str:
     """
     text = ["# Results", "", f"Written by `glama-bench`. Network: {results.network}.", ""]
     text += ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in results.machine.items())]
-    text += ["", f"A matrix product reaches {'; '.join(_describe_peaks(results))}.", ""]
+    if results.peaks:
+        text += ["", f"A matrix product reaches {'; '.join(_describe_peaks(results))}."]
     text += [
+        "",
         "Each subject runs in a process of its own, in turns with the others. `against` is the median of the ratios of "
         "each turn, on a GPU against TorchScript there; `of the limit`, the network's FLOPs (from its graph; PyTorch's "
         "FFTs are not counted) a second against a matrix product's on the CPU in the same precision, which what makes "

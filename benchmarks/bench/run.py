@@ -138,7 +138,9 @@ def measure(
     Returns:
         The results. A subject that does not run has a row with the reason.
     """
-    described, before = machine.describe_machine(), _measure_limits(threads, step)
+    # the limits are the CPU's
+    precisions = machine.PRECISIONS if any(not runs_on_gpu(subject) for subject in subjects) else ()
+    described, before = machine.describe_machine(), _measure_limits(precisions, threads, step)
     busy = machine.warn_of_load(described)
     if busy:
         step(f"note: {busy}")
@@ -157,7 +159,7 @@ def measure(
     # the clock of a shared machine changes: what it reached once is its limit
     peaks = {
         precision: {count: max(rate, before[precision][count]) for count, rate in found.items()}
-        for precision, found in _measure_limits(threads, step).items()
+        for precision, found in _measure_limits(precisions, threads, step).items()
     }
     limits = [_add_share(row, bundle, peaks) for row in rows]
     if profile:
@@ -167,11 +169,13 @@ def measure(
     return Results(network=name, machine=described, runs=runs, peaks=peaks, rows=tuple(limits))
 
 
-def _measure_limits(threads: Sequence[int], step: Callable[[str], None]) -> dict[str, dict[int, float]]:
+def _measure_limits(
+    precisions: Sequence[str], threads: Sequence[int], step: Callable[[str], None]
+) -> dict[str, dict[int, float]]:
     """Measure the peak throughput of a matrix product, by precision and threads."""
     rates: dict[str, dict[int, float]] = {}
     for count in threads:
-        for precision in machine.PRECISIONS:
+        for precision in precisions:
             step(f"the machine's own limit in {precision}, {count} threads")
             found = machine.measure_peak(precision, count)
             if found is not None:

@@ -56,7 +56,7 @@ def check_engine(
     """
     try:
         gpu = _find_gpu(built, name)
-        reference = _open_reference(bundle)
+        reference = open_reference(bundle)
     except EngineError as error:
         return DeviceCheck(measured=False, reason=str(error))
     for graph in bundle.manifest.graphs.values():
@@ -109,8 +109,18 @@ def _find_gpu(built: Bundle, name: EngineName) -> str:
         device.close()
 
 
-def _open_reference(bundle: Bundle) -> Runner:
-    """Open the fp32 graph with ONNX Runtime on the CPU. Raise EngineError if this is not possible here."""
+def open_reference(bundle: Bundle) -> Runner:
+    """Open the fp32 graph with ONNX Runtime on the CPU.
+
+    Args:
+        bundle: The bundle.
+
+    Returns:
+        The reference.
+
+    Raises:
+        EngineError: This is not possible here.
+    """
     from glama_deploy.runtime.onnxruntime import runner as onnxruntime
 
     return onnxruntime.open(bundle, Request(precision="fp32", device=CPU))
@@ -126,7 +136,7 @@ def _compare(
 ) -> DeviceCheck:
     """Run all cases. The result is measured if at least one case ran."""
     engine, io = built.manifest.engines[name], bundle.manifest.io
-    output = PREDICTED if PREDICTED in {tensor.name for tensor in bundle.manifest.outputs} else INPAINTED
+    output = choose_output(bundle)
     tolerance = find_tolerance(engine.precision, tolerances)
     ran, left_out, worst, largest, squares, count = [], [], "", 0.0, 0.0, 0
     for batch, size in list_corners(engine.profiles or (engine.sizes,)):
@@ -135,7 +145,7 @@ def _compare(
         if not memory.fits(needed):
             left_out.append(f"{label}: ONNX Runtime needs about {needed / 1e9:.1f} GB")
             continue
-        image, missing = _make_case(batch, size)
+        image, missing = make_case(batch, size)
         inputs, others = to_tensors(image, missing, io, (0, 0)), to_tensors(image[:, ::-1], missing, io, (0, 0))
         wanted = to_images(reference.run(*inputs, output), io, *size)
         try:
@@ -149,7 +159,7 @@ def _compare(
         for run, found in outputs:
             if run is None:
                 continue
-            errors = _compute_errors(to_images(found, io, *size), wanted)
+            errors = compute_errors(to_images(found, io, *size), wanted)
             squares, count = squares + float((errors**2).sum()), count + errors.size
             if errors.max() >= largest:
                 worst, largest = f"{label}, {run}", float(errors.max())
@@ -168,8 +178,28 @@ def _compare(
     )
 
 
-def _make_case(batch: int, size: Size) -> tuple[np.ndarray, np.ndarray]:
-    """Make pictures, uint8 [B, H, W, 3], and masks, bool [B, H, W]: the sample photo and a hole in its middle."""
+def choose_output(bundle: Bundle) -> str:
+    """Choose the output that is compared.
+
+    Args:
+        bundle: The bundle.
+
+    Returns:
+        `predicted`, which shows errors of all pixels; `inpainted` where the graph lacks the former.
+    """
+    return PREDICTED if PREDICTED in {tensor.name for tensor in bundle.manifest.outputs} else INPAINTED
+
+
+def make_case(batch: int, size: Size) -> tuple[np.ndarray, np.ndarray]:
+    """Make pictures and masks: the sample photo and a hole in its middle.
+
+    Args:
+        batch: The number of pictures B, each moved to the side.
+        size: Height H and width W in pixels.
+
+    Returns:
+        Pictures, uint8 [B, H, W, 3], and masks, bool [B, H, W], True where a pixel is missing.
+    """
     height, width = size
     photo = np.asarray(Image.fromarray(images.read_image(_SAMPLE).rgb).resize((width, height)))
     missing = np.zeros((batch, height, width), bool)
@@ -177,10 +207,17 @@ def _make_case(batch: int, size: Size) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([np.roll(photo, turn * 8, 1) for turn in range(batch)]), missing
 
 
-def _compute_errors(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Compute the absolute error of each value in 0…1; infinity where a value is not finite.
+def compute_errors(found: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Compute the absolute error of each value.
 
     Bytes of both sides are rounded, so one step of them is not an error.
+
+    Args:
+        found: The engine's output: uint8, or float32 in 0…1.
+        wanted: The reference's output, of the same shape and type.
+
+    Returns:
+        float64 in 0…1; infinity where a value is not finite.
     """
     if found.dtype == np.uint8:
         return np.maximum(np.abs(found.astype(np.float64) - wanted) - 1, 0) / 255

@@ -139,6 +139,15 @@ def test_a_bundle_of_one_size_is_measured_at_its_size(tiny, make_bundle):
     assert run.list_usual_sizes(make_bundle(tiny, ("onnx",), size=(64, 72))) == [(64, 72)]
 
 
+def test_the_limit_of_the_cpu_is_not_measured_for_a_gpu_alone(tiny_bundle, monkeypatch):
+    monkeypatch.setattr(run, "_measure_in_turns", lambda tasks, runs, step: [])
+    monkeypatch.setattr(run.machine, "measure_peak", lambda precision, threads: 1e9)
+    for subjects, peaks in ((["tensorrt"], set()), (["tensorrt", "openvino"], {"fp32", "bf16", "int8"})):
+        found = run.measure(tiny_bundle, None, subjects, [(64, 64)], [1], [1], 1)
+        assert set(found.peaks) == peaks
+        assert ("A matrix product reaches" in results.format_markdown(found)) == bool(peaks)
+
+
 def test_the_tables_show_each_part_and_a_dash_for_what_is_not_known():
     def same(seconds: float) -> Percentiles:
         return Percentiles(p50=seconds, p90=seconds, p99=None)

@@ -14,6 +14,9 @@ from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
 #: the tables of the Fourier transforms and a layer's own workspace do not. Not measured.
 _SCRATCH_MARGIN = 1.5
 
+#: The number of contexts that are kept, one for each of the sizes seen last.
+MAX_CONTEXTS = 4
+
 
 @dataclass
 class PreparedContext:
@@ -40,7 +43,7 @@ class ContextCache:
     buffer of scratch memory, because they run one after the other.
     """
 
-    def __init__(self, engine: Any, device: Device, settings: Any, *, capture: bool, limit: int = 4) -> None:
+    def __init__(self, engine: Any, device: Device, settings: Any, *, capture: bool, limit: int = MAX_CONTEXTS) -> None:
         """Make an empty cache.
 
         Args:

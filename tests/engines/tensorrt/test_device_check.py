@@ -148,7 +148,7 @@ def test_what_is_missing_for_the_check_stands_in_the_manifest(bundle, engine_fil
         patch_memory(monkeypatch, lambda needed: False)
         reason = "no size could be checked (64x64: ONNX Runtime needs about"
     else:
-        name = "open_device" if missing == "GPU" else "_open_reference"
+        name = "open_device" if missing == "GPU" else "open_reference"
         monkeypatch.setattr(device_check, name, refuse)
     register_engine(bundle, "trt", engine_file)
     found = checked(bundle)
