@@ -155,6 +155,16 @@ main.run(["--model", sys.argv[1]])
     assert "left out: torchscript, torch, torch-compile, opencv, openvino, openvino:bf16, " in said
 
 
+def test_the_check_of_a_gpu_needs_neither_torch_nor_onnx():
+    code = """
+from glama_deploy.benchmarks.gpu_check import __main__, accuracy, checks
+print(*sys.modules)
+"""
+    loaded = run(code, block=BLOCK_TOOLS).split()
+    assert "glama_deploy.engines.tensorrt.device_check" in loaded
+    assert not {"torch", "onnx", "openvino", "onnxruntime"} & set(loaded)
+
+
 def test_an_export_without_torch_says_that_parity_was_not_measured(tiny, tmp_path):
     code = """
 from glama_deploy.cli.export import main
