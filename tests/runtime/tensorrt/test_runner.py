@@ -116,6 +116,7 @@ def test_the_times_of_a_run_are_those_of_its_copies_and_of_the_network(opened, t
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("world", ["real"], indirect=True)
 def test_the_times_of_a_run_on_a_gpu_are_within_the_time_that_the_host_sees(world):
     read_times = world.runner.time_copies()
     for _ in range(3):
