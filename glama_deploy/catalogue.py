@@ -289,7 +289,7 @@ ONNX = EngineRecord(
     precisions={"fp32": "fp32", "fp16": "fp32", "bf16": "fp32", "int8": "int8"},
     lowerings=("matmul", "split", "dft"),
     devices=("cuda", "cpu"),
-    providers=("cpu", "cuda", "tensorrt", "tensorrt-rtx"),
+    providers=("cpu", "cuda", "tensorrt", "tensorrt-rtx", "webgpu", "directml", "coreml", "openvino"),
     auto_ranks={"cuda": 20, "cpu": 40},
 )
 

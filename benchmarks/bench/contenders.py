@@ -29,6 +29,7 @@ from glama_deploy.errors import GlamaError
 from glama_deploy.node_names import IMAGE, MASK
 from glama_deploy.runtime.base import installed, require
 from glama_deploy.runtime.devices import CPU
+from glama_deploy.runtime.onnxruntime.provider_records import PROVIDERS
 from glama_deploy.system.spawning import outside_current_folder
 from glama_deploy.text.excerpts import first_line
 
@@ -243,13 +244,15 @@ def is_subject(text: str) -> bool:
     """Check whether a text names a subject.
 
     Args:
-        text: one of :data:`SUBJECTS` or a backend. A subject of this project may have a hole.
+        text: one of :data:`SUBJECTS` or a backend, with or without a provider. A subject of this project may have a
+            hole.
 
     Returns:
         True for a subject.
     """
     name, at, share = text.partition(HOLE_MARK)
-    known = name in SUBJECTS or name in catalogue.backends()
+    backends = {each for record in catalogue.backends().values() for each in _list_backends(record)}
+    known = name in SUBJECTS or name in backends
     return known and (not at or (not is_peer(name) and share.isdecimal() and len(share) <= 2 and int(share) > 0))
 
 
@@ -283,7 +286,14 @@ def runs_on_gpu(subject: str, device: str = "") -> bool:
     if device and name.partition(":")[0] in catalogue.backends():
         return device != str(CPU)
     record = catalogue.backends().get(name)
-    return ":cuda" in subject or (record is not None and record.devices == ("cuda",))
+    provider = PROVIDERS.get(name.partition(":")[2])
+    is_gpu_provider = provider is not None and provider.device != "cpu"
+    return ":cuda" in subject or is_gpu_provider or (record is not None and record.devices == ("cuda",))
+
+
+def _list_backends(record: catalogue.EngineRecord) -> list[str]:
+    """Return the name of an engine's backend, alone and with each provider."""
+    return [record.backend, *(f"{record.backend}:{provider}" for provider in record.providers)]
 
 
 def make_scene(task: Task) -> tuple[np.ndarray, np.ndarray]:

@@ -93,7 +93,7 @@ def list_usual_sizes(bundle: Bundle) -> list[Size]:
 def _list_profiles(bundle: Bundle, name: EngineName) -> tuple[SizeRange, ...]:
     """Return the optimization profiles of an engine; none for an engine that takes all sizes alike."""
     engine = bundle.manifest.engines[name]
-    return engine.profiles or ((engine.sizes,) if ENGINES[name].device == "cuda" else ())
+    return engine.profiles or ((engine.sizes,) if ENGINES[name].devices == ("cuda",) else ())
 
 
 def _name_profile(bundle: Bundle, task: Task) -> str:

@@ -16,6 +16,7 @@ from glama_deploy.frozen import FrozenModel
 from glama_deploy.io import cache
 from glama_deploy.runtime.base import installed
 from glama_deploy.runtime.cuda.driver import list_gpus
+from glama_deploy.runtime.onnxruntime.provider_records import PROVIDERS
 from glama_deploy.system import cpu, gpus
 from glama_deploy.system.packages import read_versions
 from glama_deploy.system.processors import count_processors
@@ -27,6 +28,9 @@ _PACKAGES = (
     "pillow",
     *(record.package.replace("_", "-") for record in catalogue.ENGINES.values()),
     "onnxruntime-gpu",
+    "onnxruntime-directml",
+    "onnxruntime-openvino",
+    *(record.plugin_package.replace("_", "-") for record in PROVIDERS.values() if record.plugin_package),
     "cuda-python",
     "polygraphy",
     "torch",
@@ -43,6 +47,9 @@ _VARIABLES = (
     "LD_LIBRARY_PATH",
     "OMP_NUM_THREADS",
     "ONEDNN_MAX_CPU_ISA",
+    "ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER",
+    "VK_DRIVER_FILES",
+    "VK_ICD_FILENAMES",
     "ATEN_CPU_CAPABILITY",
 )
 

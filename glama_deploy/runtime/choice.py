@@ -62,12 +62,15 @@ def check_request(backend: str, request: Request) -> None:
     if type(request.allow_engine_code) is not bool:
         raise EngineError(f"allow_engine_code is {request.allow_engine_code!r}; True or False is expected")
     if request.device is not None:
-        _check_device(name, request.device)
+        _check_device(name, request.device, has_provider=bool(provider))
 
 
-def _check_device(backend: str, device: Device) -> None:
-    """Raise EngineError where a backend, without a provider, does not compute on a device, or no GPU has its number."""
-    if backend != "auto":
+def _check_device(backend: str, device: Device, *, has_provider: bool) -> None:
+    """Raise EngineError where a backend does not compute on a device, or no GPU has its number.
+
+    The devices of a provider are checked where the provider is opened.
+    """
+    if backend != "auto" and not has_provider:
         kinds = catalogue.TORCH_DEVICES if backend == "torch" else catalogue.backends()[backend].devices
         if device.kind not in kinds:
             raise EngineError(

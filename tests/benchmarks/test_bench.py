@@ -144,8 +144,13 @@ def test_only_subjects_of_this_project_may_have_a_hole():
     assert contenders.is_subject("torch:cuda:fp16@5")
     assert contenders.is_peer("torch:cuda")
     assert not contenders.is_peer("torch:cuda:bf16")
+    assert contenders.is_subject("onnxruntime:webgpu@5")
     for text in ("openvino@", "openvino@0", "openvino@100", "openvino@x", "openvin", "torch@5"):
         assert not contenders.is_subject(text)
+    on_gpu = [
+        name for name in ("onnxruntime:webgpu@5", "onnxruntime:cpu", "onnxruntime") if contenders.runs_on_gpu(name)
+    ]
+    assert on_gpu == ["onnxruntime:webgpu@5"]
     task = Task("openvino:int8@5", Path("b"), None, (256, 512), 2, 1)
     assert (task.name, task.precision, task.hole_share) == ("openvino:int8", "int8", 0.05)
     images, masks = contenders.make_scene(task)

@@ -92,7 +92,7 @@ def test_the_device_is_kept_when_an_inpainter_is_pickled(tiny_bundle, photo, hol
             "gpu",
             "^`device` is GPU, and onnxruntime does not compute there; give cuda, cuda:N or cpu, or",
         ),
-        ("onnxruntime:cuda", "npu", "^`device` is NPU, and onnxruntime does not compute there"),
+        ("onnxruntime:cuda", "npu", "^`device` is NPU, and onnxruntime:cuda does not compute there; give cuda or"),
         (
             "tensorrt",
             "cpu",

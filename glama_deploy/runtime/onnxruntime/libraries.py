@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from glama_deploy.runtime.cuda.driver import find_driver_version
-from glama_deploy.runtime.onnxruntime.provider_records import ProviderRecord
+from glama_deploy.runtime.onnxruntime.provider_records import SYSTEM_TITLES, ProviderRecord
 
 #: The names that a provider's file has for the libraries it links. The dynamic linker finds them by these names.
 _LINKED_NAME = re.compile(
@@ -36,6 +36,8 @@ def explain_install(provider: ProviderRecord) -> str:
     Returns:
         The rest of a sentence.
     """
+    if provider.system not in ("", platform.system()):
+        return f"{provider.label} is for {SYSTEM_TITLES[provider.system]}; take another `backend`"
     on_arm = provider.name == "tensorrt" and platform.machine() == "aarch64"
     return _NO_PROVIDER_ON_ARM if on_arm else provider.install_remedy
 
@@ -67,6 +69,8 @@ def explain_failure(provider: ProviderRecord) -> str:
         The libraries that are missing, with the command that installs them; or that the driver is missing or too old;
         or, where neither is so, what was looked at.
     """
+    if provider.device != "cuda":
+        return provider.device_remedy
     linked = _list_linked(provider)
     missing = [name for name in linked if _is_missing(name)]
     if missing:

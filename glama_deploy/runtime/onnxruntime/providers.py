@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import ModuleType
@@ -16,16 +18,33 @@ import numpy as np
 
 from glama_deploy.bundle import DEFAULT_PROFILE, Bundle, Precision, SizeRange
 from glama_deploy.errors import EngineError
-from glama_deploy.runtime.base import installed, require
-from glama_deploy.runtime.onnxruntime import libraries
+from glama_deploy.node_names import BATCH, HEIGHT, WIDTH
+from glama_deploy.runtime.base import DeviceKind, installed, require
+from glama_deploy.runtime.onnxruntime import libraries, model_file, provider_graphs
 from glama_deploy.runtime.onnxruntime.provider_records import PROVIDERS, ProviderRecord
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
 
 #: The distributions that bring the package `onnxruntime`; one alone can be installed.
-_DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "onnxruntime-qnn")
+_DISTRIBUTIONS = (
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-directml",
+    "onnxruntime-openvino",
+    "onnxruntime-qnn",
+    "onnxruntime-webgpu",
+)
 
 #: ONNX Runtime's levels of logging: errors, and errors that end the process.
 _LOG_ERRORS, _LOG_FATAL = 3, 4
+
+#: The kinds of hardware that plugin providers compute on, the preferred one first.
+_DEVICE_KINDS = ("GPU", "CPU")
+
+#: What is said where a GPU's provider has no GPU in ONNX Runtime's list of hardware.
+_NO_LISTED_GPU = " (ONNX Runtime lists no GPU here: perhaps a driver that computes on the CPU)"
+
+#: The number of images in a batch, and their height and width in pixels.
+Shape = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -37,21 +56,32 @@ class Session:
         provider: The provider that computes.
         precision: The precision of the graph.
         sizes: The sizes that the session takes.
+        device: Where the provider computes.
+        note: What a user should know of the device; empty: nothing.
         weights: Inputs of each run beside the image and the mask, by name.
         index: The number of the GPU that computes; None where the provider chooses.
+        shape: The batch, height and width that the session is for; None: any.
+        open_shape: Opens a session for another batch, height and width, where this one is for a shape.
     """
 
     session: Any
     provider: ProviderRecord
     precision: Precision
     sizes: SizeRange
+    device: DeviceKind
+    note: str = ""
     weights: dict[str, np.ndarray] = field(default_factory=dict)
     index: int | None = None
+    shape: Shape | None = None
+    open_shape: Callable[[Shape], Session] | None = None
 
 
 log = logging.getLogger("glama_deploy")
 
 _first = threading.Lock()
+
+#: The plugin providers whose libraries are registered in this process, by ONNX Runtime's names.
+_registered: set[str] = set()
 
 
 def has_onnxruntime() -> bool:
@@ -125,10 +155,12 @@ def has_provider(provider: ProviderRecord) -> bool:
     if "onnxruntime" not in sys.modules and not _has_library(provider):
         _check_distributions()
         return False  # without the import, which takes time in each start on a CPU
-    package = require_onnxruntime()
-    if provider.plugin_package:
-        return installed(provider.plugin_package)
-    return provider.ort_name in package.get_available_providers()
+    built_in = require_onnxruntime().get_available_providers() if provider.is_built_in else ()
+    return _has_plugin(provider) or provider.ort_name in built_in
+
+
+def _has_plugin(provider: ProviderRecord) -> bool:
+    return bool(provider.plugin_package) and installed(provider.plugin_package)
 
 
 def _has_library(provider: ProviderRecord) -> bool:
@@ -209,49 +241,115 @@ def open_session(
         remedy = libraries.explain_install(provider)
         raise EngineError(f"this ONNX Runtime has no {provider.label} provider; {remedy}")
     chosen = _choose_precision(bundle, provider, precision)
-    path = bundle.graph(chosen)
-    options = _make_options(onnxruntime, threads)
-    if provider.device == "cpu":
-        # Memory patterns of a size need half as much memory again, and runs are no faster.
-        options.enable_mem_pattern = False
     sizes = _find_sizes(bundle, provider)
+    shape = (1, *sizes.min) if provider.fixes_sizes else None
     if provider.needs_cuda:
         _prepare_cuda(onnxruntime)
         libraries.preload_tensorrt(provider)
-    weights: dict[str, np.ndarray] = {}
     try:
-        if provider.plugin_package:
-            settings = provider.make_settings(bundle, chosen, sizes)
-            devices = _find_plugin_devices(onnxruntime, provider)
-            options.add_provider_for_devices(devices if index is None else devices[index : index + 1], settings)
-            session = onnxruntime.InferenceSession(str(path), options)
+        return _open_graph(bundle, provider, chosen, threads, sizes, shape, index)
+    except EngineError as error:
+        if precision != "auto" or chosen == "fp32" or provider.device != "gpu":
+            raise
+        opened = _open_graph(bundle, provider, "fp32", threads, sizes, shape, index)
+        log.warning("%s; using the fp32 graph", error)
+        return opened
+
+
+def _open_graph(
+    bundle: Bundle,
+    provider: ProviderRecord,
+    precision: Precision,
+    threads: int | None,
+    sizes: SizeRange,
+    shape: Shape | None,
+    index: int | None,
+) -> Session:
+    """Open the graph of a precision, for a shape or for any. Raise EngineError where the provider does not start."""
+    onnxruntime = require_onnxruntime()
+    path, device, note = bundle.graph(precision), provider.device, ""
+    options = _make_options(onnxruntime, threads)
+    if device != "cuda":
+        # On a CPU, memory patterns of a size need half as much memory again, and runs are no faster. DirectML does not
+        # support them. Neither does DirectML support parallel execution, which is off by default.
+        options.enable_mem_pattern = False
+    for name, length in zip((BATCH, HEIGHT, WIDTH), shape or (), strict=False):
+        options.add_free_dimension_override_by_name(name, length)
+    try:
+        model, weights = _read_graph(bundle, provider, precision, path)
+        settings = provider.make_settings(bundle, precision, sizes)
+        if _has_plugin(provider):
+            chosen = _find_plugin_device(onnxruntime, provider, index)
+            if device != "cuda":
+                device, note = _describe_device(provider, chosen)
+            options.add_provider_for_devices([chosen], settings)
+            session = onnxruntime.InferenceSession(model, options)
         else:
-            tried = [PROVIDERS[name] for name in dict.fromkeys((provider.name, *provider.fallbacks, "cpu"))]
+            beside = [PROVIDERS[name] for name in dict.fromkeys((*provider.fallbacks, "cpu")) if name != provider.name]
             settings_by_name = [
-                (each.ort_name, each.make_settings(bundle, chosen, sizes) | _choose_gpu(each, index)) for each in tried
+                (provider.ort_name, settings | _choose_gpu(provider, index)),
+                *(
+                    (each.ort_name, each.make_settings(bundle, precision, sizes) | _choose_gpu(each, index))
+                    for each in beside
+                ),
             ]
-            model: str | bytes = str(path)
-            if provider.device == "cpu" and chosen == "fp32":
-                model, weights = _read_for_cpu(bundle, path)
             session = onnxruntime.InferenceSession(model, options, providers=settings_by_name, disable_fallback=True)
+    except EngineError:
+        raise
     except Exception as error:
+        _raise_refusal(provider, error)
         raise EngineError(f"ONNX Runtime cannot open {path}: {first_line(error, MAX_ENGINE_LINE)}") from error
     if provider.ort_name not in session.get_providers():
         raise EngineError(
             f"ONNX Runtime has a {provider.label} provider but it does not start here: "
             f"{libraries.explain_failure(provider)}"
         )
-    return Session(session, provider, chosen, sizes, weights, index)
+    open_shape = None
+    if shape is not None:
+        open_shape = partial(_open_graph, bundle, provider, precision, threads, sizes, index=index)
+    return Session(session, provider, precision, sizes, device, note, weights, index, shape, open_shape)
 
 
 def _choose_gpu(provider: ProviderRecord, index: int | None) -> dict[str, str]:
     """Return the option by which a provider computes on one of several GPUs."""
-    return {} if index is None or provider.device == "cpu" else {"device_id": str(index)}
+    if index is None or provider.device == "cpu":
+        return {}
+    if not provider.device_option:
+        raise EngineError(
+            f"`device` names GPU {index}, and ONNX Runtime's {provider.label} provider chooses the GPU itself; leave "
+            "out the number"
+        )
+    return {provider.device_option: str(index)}
+
+
+def _raise_refusal(provider: ProviderRecord, error: Exception) -> None:
+    """Raise EngineError where a message of ONNX Runtime says that the device lacks something."""
+    for part, reason in provider.refusals.items():
+        if part in str(error):
+            raise EngineError(
+                f"ONNX Runtime has a {provider.label} provider but it does not start here: {reason}"
+            ) from error
+
+
+def _read_graph(
+    bundle: Bundle, provider: ProviderRecord, precision: Precision, path: Path
+) -> tuple[str | bytes, dict[str, np.ndarray]]:
+    """Return the path of a graph or the graph as the provider needs it, and the weights that its runs are given."""
+    if provider.name == "cpu" and precision == "fp32":
+        return _read_for_cpu(bundle, path)
+    if not (provider.fixes_sizes or (provider.lacks_bytes and bundle.manifest.io == "uint8")):
+        return str(path), {}
+    model = model_file.read_model(path)
+    if provider.fixes_sizes:
+        provider_graphs.fix_window(model)
+    if provider.lacks_bytes:
+        provider_graphs.replace_byte_operators(model)
+    return model.SerializeToString(), {}
 
 
 def _read_for_cpu(bundle: Bundle, path: Path) -> tuple[str | bytes, dict[str, np.ndarray]]:
     """Return the path of a graph, or the graph with faster convolutions and the weights that its runs are given."""
-    from glama_deploy.runtime.onnxruntime import model_file, winograd
+    from glama_deploy.runtime.onnxruntime import winograd
     from glama_deploy.runtime.openvino.rewrites.transform_checks import TransformChecks
 
     if not installed("google.protobuf"):
@@ -301,14 +399,37 @@ def _find_sizes(bundle: Bundle, provider: ProviderRecord) -> SizeRange:
     return engine.sizes if engine else DEFAULT_PROFILE
 
 
-def _find_plugin_devices(onnxruntime: Any, provider: ProviderRecord) -> list[Any]:
-    """Return the devices that a plugin provider finds, and register its library once in a process."""
+def _find_plugin_device(onnxruntime: Any, provider: ProviderRecord, index: int | None = None) -> Any:
+    """Return the device that a plugin provider computes on, and register its library once in a process.
+
+    The first GPU, or the one with the number `index`, goes before the CPU. An NPU is not taken.
+    """
     plugin = require(provider.plugin_package, f"the {provider.label} provider", provider.install_remedy)
     name = plugin.get_ep_name()
+    with _first:
+        if name not in _registered:
+            onnxruntime.register_execution_provider_library(name, plugin.get_library_path())
+            _registered.add(name)
     found = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
-    if not found:
-        onnxruntime.register_execution_provider_library(name, plugin.get_library_path())
-        found = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
-    if not found:
-        raise RuntimeError(f"its {provider.label} provider finds no GPU")
-    return found
+    by_kind = {kind: [device for device in found if device.device.type.name == kind] for kind in _DEVICE_KINDS}
+    if index is not None:
+        there = by_kind["GPU"]
+        if index >= len(there):
+            raise EngineError(
+                f"`device` names GPU {index}, and ONNX Runtime's {provider.label} provider finds {len(there)} GPUs, "
+                "numbered from 0"
+            )
+        return there[index]
+    for devices in by_kind.values():
+        if devices:
+            return devices[0]
+    raise EngineError(f"ONNX Runtime's {provider.label} provider finds no device here; {provider.device_remedy}")
+
+
+def _describe_device(provider: ProviderRecord, device: Any) -> tuple[DeviceKind, str]:
+    """Return the kind of a plugin's device, and what a user should know of it."""
+    if device.device.type.name == "GPU":
+        return "gpu", ""
+    if provider.device == "gpu":
+        return "gpu", _NO_LISTED_GPU
+    return "cpu", ""

@@ -1,9 +1,11 @@
-"""ONNX Runtime: the bundle's ONNX model on a CPU, or through one of its providers for NVIDIA GPUs."""
+"""ONNX Runtime: the bundle's ONNX model on a CPU, or through one of its providers for GPUs."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Hashable
+from typing import Any
 
 import numpy as np
 
@@ -12,8 +14,10 @@ from glama_deploy.bundle import Bundle
 from glama_deploy.errors import EngineError
 from glama_deploy.node_names import IMAGE, INPAINTED, MASK, WINDOW
 from glama_deploy.runtime.base import DeviceKind, Request, Runner, Window
+from glama_deploy.runtime.devices import list_devices
 from glama_deploy.runtime.onnxruntime import providers
 from glama_deploy.runtime.onnxruntime.provider_records import ANY_DEVICE_ORDER, PROVIDERS, ProviderRecord
+from glama_deploy.runtime.onnxruntime.size_sessions import SizeSessions
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
 
 log = logging.getLogger("glama_deploy")
@@ -21,6 +25,9 @@ log = logging.getLogger("glama_deploy")
 #: ONNX Runtime's CPU provider multiplies bytes only in convolutions whose outputs are bytes too (`QLinearConv`). The
 #: int8 graph adds outputs in fp32, so the provider converts bytes to fp32 and multiplies in fp32.
 _NO_GAIN = " (multiplies in fp32: no faster than fp32)"
+
+#: Copies of the weights that a session needs while it opens: the file, the model, and the provider's own.
+_MODEL_COPIES = 3
 
 
 def absent(bundle: Bundle, request: Request) -> bool:
@@ -74,7 +81,7 @@ def open(bundle: Bundle, request: Request) -> OnnxRuntimeRunner:
             continue
         for reason in refused:
             log.warning("%s; using ONNX Runtime on %s", reason, provider.label)
-        return OnnxRuntimeRunner(bundle, session)
+        return (FixedSizeRunner if provider.fixes_sizes else OnnxRuntimeRunner)(bundle, session)
     raise EngineError("; ".join(refused))
 
 
@@ -85,10 +92,10 @@ def _list_providers(request: Request) -> list[ProviderRecord]:
         return named
     found = [provider for provider in named if provider.device == request.device.kind]
     if not found:
-        kinds = catalogue.join_names(dict.fromkeys(provider.device for provider in named))
-        provider = f"its {named[0].label} provider" if request.provider else "ONNX Runtime"
+        name = catalogue.ONNX.backend + (f":{request.provider}" if request.provider else "")
+        kinds = list_devices(dict.fromkeys(provider.device for provider in named))
         raise EngineError(
-            f"`device` is {request.device}, and {provider} computes on {kinds}; give another `device` or `backend`"
+            f"`device` is {request.device}, and {name} does not compute there; give {kinds}, or another `backend`"
         )
     return found
 
@@ -110,10 +117,11 @@ class OnnxRuntimeRunner(Runner):
         self._session, self._weights, self._lock = opened.session, opened.weights, threading.Lock()
         self.sizes, self.precision, self.io = opened.sizes, opened.precision, bundle.manifest.io
         self._network = bundle.manifest.network
-        self.device: DeviceKind = opened.provider.device
+        self.device: DeviceKind = opened.device
         self.takes_windows = any(value.name == WINDOW for value in self._session.get_overridable_initializers())
         self._outputs = {output.name for output in self._session.get_outputs()}
-        note = _NO_GAIN if self.device == "cpu" and catalogue.PRECISIONS[self.precision].is_quantized else ""
+        gains_nothing = self.device == "cpu" and catalogue.PRECISIONS[self.precision].is_quantized
+        note = _NO_GAIN if gains_nothing else opened.note
         place = opened.provider.label if opened.index is None else f"{opened.provider.label}:{opened.index}"
         self.description = f"ONNX Runtime {onnxruntime.__version__} {place} {self.precision}{note}"
 
@@ -131,6 +139,41 @@ class OnnxRuntimeRunner(Runner):
     def _run(self, inputs: dict[str, np.ndarray], output: str) -> np.ndarray:
         try:
             with self._lock:  # memory is counted for one run at a time
-                return self._session.run([output], {**inputs, **self._weights})[0]
+                return self._find_session(inputs[IMAGE].shape).run([output], {**inputs, **self._weights})[0]
+        except EngineError:
+            raise
         except Exception as error:
             raise EngineError(f"ONNX Runtime failed: {first_line(error, MAX_ENGINE_LINE)}") from error
+
+    def _find_session(self, shape: tuple[int, ...]) -> Any:
+        """Return the session for images of a shape. The caller holds the lock."""
+        return self._session
+
+
+class FixedSizeRunner(OnnxRuntimeRunner):
+    """Runs a bundle with a session for each size, of which the last few are kept."""
+
+    compiles_sizes = True
+
+    def __init__(self, bundle: Bundle, opened: providers.Session) -> None:
+        """Take a session.
+
+        Args:
+            bundle: The bundle.
+            opened: The session of one of the bundle's graphs for a shape.
+        """
+        super().__init__(bundle, opened)
+        self._sessions = SizeSessions(opened)
+        self._session_bytes = _MODEL_COPIES * bundle.graph(opened.precision).stat().st_size
+
+    @property
+    def holder(self) -> Hashable:  # type: ignore[override]  # (the shape that ran last changes)
+        return self._sessions.holder
+
+    def memory_needed(self, size: tuple[int, int], batch: int = 1, window: tuple[int, int] | None = None) -> int:
+        opening = 0 if self._sessions.has(batch, size) else self._session_bytes
+        return super().memory_needed(size, batch) + opening
+
+    def _find_session(self, shape: tuple[int, ...]) -> Any:
+        height, width = shape[1:3] if self.io == "uint8" else shape[2:]
+        return self._sessions.get((shape[0], height, width)).session
