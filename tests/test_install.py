@@ -83,10 +83,13 @@ def test_the_version_is_one():
 
 
 def test_no_extra_but_its_own_names_an_onnxruntime():
-    """Extras add up, and onnxruntime and onnxruntime-gpu overwrite each other's files: `[export,gpu]` has one."""
+    """Extras add up, and onnxruntime and onnxruntime-gpu overwrite each other's files: `[export,gpu]` has one.
+
+    A plugin (onnxruntime-ep-…) stands beside either.
+    """
     named: dict[str, set[str]] = {}
     for requirement in requires("glama-deploy") or ():
-        found = re.match(r"(onnxruntime[\w-]*)", requirement)
+        found = re.match(r"(onnxruntime(?!-ep-)[\w-]*)", requirement)
         extra = re.search(r"""extra == ['"]([\w-]+)['"]""", requirement)
         if found and extra:
             named.setdefault(found[1], set()).add(extra[1])
