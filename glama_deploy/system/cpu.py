@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import platform
-from functools import cache
-from pathlib import Path
+
+from glama_deploy.system.cpu_identity import read_identity
 
 #: Features of a CPU that decide how fast a network runs, by Linux's names.
 SPEED_FEATURES = (
@@ -25,14 +25,8 @@ SPEED_FEATURES = (
     "i8mm",
 )
 
-#: Names of the lines of /proc/cpuinfo that list features, on x86 and on Arm.
-_FEATURE_LINES = ("flags", "Features")
-
-#: Names of the lines of /proc/cpuinfo that name the CPU.
-_MODEL_LINES = ("model name", "Hardware", "Model")
-
-#: Name of the line of /proc/cpuinfo that names the maker of an x86 CPU, and the name of Intel there.
-_MAKER_LINE, _INTEL = "vendor_id", "GenuineIntel"
+#: The maker of Intel's CPUs.
+_INTEL = "GenuineIntel"
 
 #: Features that the variable switches off, by Linux's names.
 _GOVERNED = frozenset(
@@ -69,7 +63,7 @@ def features() -> frozenset[str]:
     """Return the CPU's features that the engines may use.
 
     Returns:
-        The features by Linux's names, for example `avx2`. On other systems the set is empty.
+        The features by Linux's names, for example `avx2`. The set is empty where the system does not list them.
     """
     return _read_features() - _list_switched_off()
 
@@ -80,7 +74,7 @@ def read_model() -> str:
     Returns:
         The name, for example `AMD EPYC 9B14`. Empty where the system does not tell.
     """
-    return next((text for name, text in _read_lines() if name in _MODEL_LINES and text), platform.processor())
+    return read_identity().model
 
 
 def is_x86() -> bool:
@@ -128,8 +122,7 @@ def has_slow_half_types() -> bool:
     Returns:
         True on such a CPU without matrix units, or where `ONEDNN_MAX_CPU_ISA` switches the units off.
     """
-    is_intel = (_MAKER_LINE, _INTEL) in _read_lines()
-    return is_intel and "avx512_fp16" in _read_features() and features().isdisjoint(_MATRIX_UNITS)
+    return _read_maker() == _INTEL and "avx512_fp16" in _read_features() and features().isdisjoint(_MATRIX_UNITS)
 
 
 def _list_switched_off() -> frozenset[str]:
@@ -138,17 +131,9 @@ def _list_switched_off() -> frozenset[str]:
     return _GOVERNED - _LEVELS[asked] if asked in _LEVELS else frozenset()
 
 
-@cache
 def _read_features() -> frozenset[str]:
-    return frozenset(word for name, text in _read_lines() if name in _FEATURE_LINES for word in text.split())
+    return read_identity().features
 
 
-@cache
-def _read_lines() -> tuple[tuple[str, str], ...]:
-    """Return name and text of each line of /proc/cpuinfo. The tuple is empty where the system lacks the file."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return ()
-    parts = (line.partition(":") for line in lines)
-    return tuple((name.strip(), text.strip()) for name, _, text in parts)
+def _read_maker() -> str:
+    return read_identity().maker

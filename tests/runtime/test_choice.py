@@ -252,7 +252,7 @@ def slow_half_types(monkeypatch):
     monkeypatch.setattr(openvino, "choose_precision", lambda asked, **_: ("fp32" if asked == "auto" else asked, ""))
     monkeypatch.setitem(openvino.PRECISION_HINTS, "bf16", "f32")
     monkeypatch.setattr(cpu, "_read_features", lambda: frozenset({"avx2", "avx512f", "avx512_bf16", "avx512_fp16"}))
-    monkeypatch.setattr(cpu, "_read_lines", lambda: (("vendor_id", "GenuineIntel"),))
+    monkeypatch.setattr(cpu, "_read_maker", lambda: "GenuineIntel")
 
 
 @pytest.mark.usefixtures("slow_half_types")

@@ -14,7 +14,7 @@ EVERYTHING = cpu._GOVERNED | {"sse4_1"}
 def new_cpu(monkeypatch):
     monkeypatch.setattr(cpu, "_read_features", lambda: EVERYTHING)
     monkeypatch.setattr(cpu.platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(cpu, "_read_lines", lambda: (("vendor_id", "GenuineIntel"),))
+    monkeypatch.setattr(cpu, "_read_maker", lambda: "GenuineIntel")
     for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"):
         monkeypatch.delenv(name, raising=False)
 
@@ -91,5 +91,5 @@ def test_half_types_are_slow_on_intels_newer_cpus_without_matrix_units_alone(mon
 
 def test_half_types_are_not_slow_on_other_makers_cpus(monkeypatch):
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_FP16")
-    monkeypatch.setattr(cpu, "_read_lines", lambda: (("vendor_id", "AuthenticAMD"),))
+    monkeypatch.setattr(cpu, "_read_maker", lambda: "AuthenticAMD")
     assert not cpu.has_slow_half_types()
