@@ -30,7 +30,7 @@ from glama_deploy.engines.tensorrt.inspection import Report
 from glama_deploy.engines.tensorrt.options import Options
 from glama_deploy.engines.tensorrt.profiles import fit_profile
 from glama_deploy.errors import BundleError, GlamaError
-from glama_deploy.io.files import remove, write_error
+from glama_deploy.io.files import link_or_copy, remove, write_error
 from glama_deploy.runtime.tensorrt.kernel_cache import RUNTIME_CACHE
 
 log = logging.getLogger("glama_deploy")
@@ -109,7 +109,7 @@ def add_engine(
     bundle.graph(graph)  # a missing graph is reported before waiting for another process
 
     def make(work: Path) -> Engine:
-        (work / graph_name(graph)).symlink_to(bundle.graph(graph).absolute())
+        link_or_copy(bundle.graph(graph), work / graph_name(graph))
         return build(
             BuildTask(
                 record=record,

@@ -39,6 +39,8 @@ from glama_deploy.io.files import (
     has_only_leftovers,
     remove,
     remove_leftovers,
+    rename,
+    replace,
     temporary_beside,
     write_error,
 )
@@ -113,14 +115,14 @@ def is_free(path: Path) -> bool:
 def _rename_to(temporary: Path, path: Path, *, overwrite: bool) -> None:
     """Rename a complete bundle to `path`. Another process may have written a bundle at `path` meanwhile."""
     try:
-        temporary.rename(path)
+        rename(temporary, path)
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
         check_overwrite(path, is_there=True, overwrite=overwrite, found="appeared while it was being made")
         with open_for_changes(path) as work:
             work.rmdir()
-            temporary.rename(work)
+            rename(temporary, work)
             publish(path, work, _list_own(path))
     flush_folder(path.parent)
 
@@ -163,10 +165,10 @@ def publish(path: Path, work: Path, obsolete: Iterable[str]) -> None:
     new = {file.relative_to(work).as_posix() for file in _list_files(work)}
     (work / _OBSOLETE).write_text("\n".join(sorted(set(obsolete) - new)), encoding="utf-8")
     flush(work)
-    work.rename(path / NEXT)
+    rename(work, path / NEXT)
     flush_folder(path)
     try:
-        (path / NEXT / MANIFEST).replace(path / MANIFEST)
+        replace(path / NEXT / MANIFEST, path / MANIFEST)
         flush_folder(path)
     finally:
         settle(path)
@@ -184,7 +186,7 @@ def settle(path: Path) -> None:
         remove(path / NEXT)
     if (path / NEXT / MANIFEST).exists():
         # Without the rename, a kill between two removals could leave a folder without a manifest, as after a commit.
-        (path / NEXT).rename(path / WORK)
+        rename(path / NEXT, path / WORK)
         remove(path / WORK)
     elif (path / NEXT).is_dir():
         _move_in(path)
@@ -208,7 +210,7 @@ def _move_in(path: Path) -> None:
             if not place.parent.resolve().is_relative_to(path.resolve()):
                 raise BundleError(f"{place} leads out of the bundle by a link; remove the link and run again")
             place.parent.mkdir(parents=True, exist_ok=True)
-            file.replace(place)
+            replace(file, place)
             flush_folder(place.parent)
     shutil.rmtree(path / NEXT)
     for folder in (path / name for name in _engine_folders()):
@@ -260,6 +262,6 @@ def _undo_exchange(path: Path) -> None:
             Bundle.open(path).files(name)
         except BundleError:
             remove(path / name)
-            aside.rename(path / name)
+            rename(aside, path / name)
         else:
             remove(aside)

@@ -139,7 +139,7 @@ def measure(
         The results. A subject that does not run has a row with the reason.
     """
     # the limits are the CPU's
-    precisions = machine.PRECISIONS if any(not runs_on_gpu(subject) for subject in subjects) else ()
+    precisions = machine.PRECISIONS if any(not runs_on_gpu(subject, device) for subject in subjects) else ()
     described, before = machine.describe_machine(), _measure_limits(precisions, threads, step)
     busy = machine.warn_of_load(described)
     if busy:

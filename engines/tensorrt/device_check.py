@@ -20,6 +20,7 @@ from glama_deploy.catalogue import ENGINES, Tolerance, find_tolerance
 from glama_deploy.errors import EngineError
 from glama_deploy.inpainting.tensors import to_images, to_tensors
 from glama_deploy.io import images
+from glama_deploy.io.files import link_or_copy
 from glama_deploy.network import SIZE_MULTIPLE
 from glama_deploy.node_names import INPAINTED, PREDICTED
 from glama_deploy.psnr import compute_psnr
@@ -61,7 +62,7 @@ def check_engine(
         return DeviceCheck(measured=False, reason=str(error))
     for graph in bundle.manifest.graphs.values():
         if not (built.path / graph.file.path).exists():
-            (built.path / graph.file.path).symlink_to((bundle.path / graph.file.path).absolute())
+            link_or_copy(bundle.path / graph.file.path, built.path / graph.file.path)
     runner = tensorrt.open(built, Request(engine=name, allow_engine_code=True))
     try:
         found = _compare(bundle, built, name, runner, reference, tolerances)

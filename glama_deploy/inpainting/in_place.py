@@ -14,11 +14,13 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
+import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from glama_deploy.errors import ImageError
-from glama_deploy.io.files import atomic_file, flush, flush_folder, temporary_beside, write_error
+from glama_deploy.io.files import atomic_file, flush, flush_folder, rename, replace, temporary_beside, write_error
 from glama_deploy.io.images import SUFFIXES
 
 #: The end of the stem of a backup that lies beside its picture.
@@ -168,12 +170,16 @@ def _name_origin(image: Path, backup: Path) -> None:
 
 def _name(temporary: Path, backup: Path) -> None:
     """Give a file the name of the backup, unless another process has made the backup meanwhile."""
+    if sys.platform == "win32":  # there, a rename replaces nothing, and no name of a read-only file can be removed
+        with suppress(FileExistsError):
+            rename(temporary, backup)
+        return
     try:
         os.link(temporary, backup)
     except FileExistsError:
         return
     except OSError:  # a file system without hard links
-        temporary.replace(backup)
+        replace(temporary, backup)
 
 
 def sign(path: Path) -> Signature | None:

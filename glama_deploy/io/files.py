@@ -13,8 +13,11 @@ import logging
 import os
 import secrets
 import shutil
+import stat
+import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -37,6 +40,17 @@ _REASONS = {
     errno.EDQUOT: "the disk quota is used up; free some space and run again",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
+
+#: Error numbers of Windows for a file that is open or mapped in a program: ERROR_SHARING_VIOLATION,
+#: ERROR_LOCK_VIOLATION, ERROR_USER_MAPPED_FILE.
+_IN_USE = frozenset((32, 33, 1224))
+
+#: The reason of a write that failed because of such a program, and the remedy.
+_IN_USE_REASON = "another program has a file open that is replaced; end that program and run again"
+
+#: Pauses in seconds before a rename is tried again on Windows. A virus scanner or the search index opens a new file for
+#: a moment, and Windows renames and replaces no open file.
+_RENAME_PAUSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
 #: A longer path is shortened in messages.
 _MAX_SHOWN_PATH_CHARACTERS = 200
@@ -62,6 +76,8 @@ def write_error(path: Path, error: OSError) -> GlamaError:
         An error whose message names the path, the reason and the remedy.
     """
     reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+    if getattr(error, "winerror", None) in _IN_USE:
+        reason = _IN_USE_REASON
     return GlamaError(f"cannot write {path}: {reason}")
 
 
@@ -143,7 +159,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
             yield temporary
             flush(temporary)
             _copy_permissions(path, temporary)
-            temporary.replace(path)
+            replace(temporary, path)
             flush_folder(path.parent)
     except GlamaError:
         raise
@@ -212,12 +228,12 @@ def publish_folder(folder: Path, out: Path) -> None:
     out = out.resolve()
     with temporary_beside(out) as old:
         if out.exists():
-            out.rename(old)
+            rename(out, old)
         try:
-            folder.rename(out)
+            rename(folder, out)
         except OSError:
             if old.exists():
-                old.rename(out)
+                rename(old, out)
             raise
     flush_folder(out.parent)
 
@@ -267,6 +283,60 @@ def remove_leftovers(folder: Path) -> None:
             log.info("%s cannot be removed: %s", lock, error.strerror)
 
 
+def replace(source: Path, target: Path) -> None:
+    """Rename a file, and replace the file at the target. On Windows, wait for programs that have one open for a moment.
+
+    Args:
+        source: The file.
+        target: The new path, in the same folder or on the same file system.
+
+    Raises:
+        OSError: The file cannot be renamed.
+    """
+    _insist(source.replace, target)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename a file or folder. On Windows, wait for programs that have a file open for a moment.
+
+    Args:
+        source: The file or folder.
+        target: The new path, in the same folder or on the same file system. Nothing may exist there; Linux and macOS
+            replace an existing file or empty folder all the same.
+
+    Raises:
+        OSError: The file or folder cannot be renamed.
+    """
+    _insist(source.rename, target)
+
+
+def _insist(act: Callable[[Path], object], target: Path) -> None:
+    """Call a function again as long as Windows denies it, at most for the seconds of `_RENAME_PAUSES`."""
+    for pause in _RENAME_PAUSES if sys.platform == "win32" else ():
+        try:
+            act(target)
+            return
+        except PermissionError:  # of an open file, and of a folder with an open file
+            time.sleep(pause)
+    act(target)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Link to a file, or copy the file where no link can be made: Windows makes links for few accounts.
+
+    Args:
+        source: The file.
+        target: The path of the link or the copy, where nothing exists.
+
+    Raises:
+        OSError: The file cannot be read, or the copy cannot be written.
+    """
+    try:
+        target.symlink_to(source.resolve())
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def remove(path: Path) -> None:
     """Remove a file, or a folder with its contents. Files that cannot be removed stay, without an error.
 
@@ -275,9 +345,15 @@ def remove(path: Path) -> None:
     """
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):  # if the folder is not writable, this process wrote nothing
+        return
+    with suppress(OSError):  # if the folder is not writable, this process wrote nothing
+        try:
             path.unlink(missing_ok=True)
+        except PermissionError:
+            if sys.platform != "win32":
+                raise
+            path.chmod(stat.S_IWRITE)  # Windows removes no file that is read-only
+            path.unlink()
 
 
 def flush(path: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -89,10 +90,10 @@ def _create(path: Path) -> None:
 
 def _release(lock) -> None:  # type: ignore[no-untyped-def]  # (filelock is imported where it is used)
     path = Path(lock.lock_file)
-    if os.name != "nt":
+    if sys.platform != "win32":
         with suppress(OSError):  # the folder was removed or became read-only
             path.unlink()
     lock.release()
-    if os.name == "nt":
+    if sys.platform == "win32":
         with suppress(OSError):
             path.unlink()

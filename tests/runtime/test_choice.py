@@ -362,7 +362,7 @@ def test_the_users_option_about_an_engines_code_reaches_the_engine(tiny_bundle, 
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "photos" / "a.png")
     data = ["--data", str(tmp_path / "photos"), "--out", str(tmp_path / "results")]
     assert glama_eval.run([*data, "--model", str(tiny_bundle.path), *option]) == 2
-    monkeypatch.setattr(run, "_measure_limits", lambda threads, step: {})
+    monkeypatch.setattr(run, "_measure_limits", lambda precisions, threads, step: {})
     monkeypatch.setattr(run, "_measure_in_turns", lambda tasks, runs, step: contenders._open(tasks[0]))
     assert glama_bench.run(["--model", str(tiny_bundle.path), "--subject", "openvino", *option]) == 2
     assert [request.allow_engine_code for request in asked] == [allowed] * 4

@@ -20,7 +20,7 @@ from glama_deploy.checkpoints.published.remote_file import RemoteFile, format_me
 from glama_deploy.checkpoints.published.transfer import AddressFailedError, Patience, Transfer, download
 from glama_deploy.errors import DownloadError, GlamaError
 from glama_deploy.io import locks
-from glama_deploy.io.files import PREFIX, flush_folder, remove_leftovers_once, sha256, write_error
+from glama_deploy.io.files import PREFIX, flush_folder, remove_leftovers_once, replace, sha256, write_error
 
 log = logging.getLogger("glama_deploy")
 
@@ -129,7 +129,7 @@ def pull(remote: RemoteFile, patience: Patience | None = None) -> Path:
                 log.warning("%s is kept as %s", remote.path, _put_aside(remote.path).name)
             folder.mkdir(exist_ok=True)
             _download_from_any(remote, urls, patience or Patience())
-            remote.part.replace(remote.path)
+            replace(remote.part, remote.path)
             remote.part.with_name(f"{remote.part.name}.json").unlink(missing_ok=True)
             flush_folder(folder)
     except OSError as error:
@@ -240,7 +240,7 @@ def _put_aside(path: Path, found: str = "") -> Path:
     """Give a file with a wrong SHA-256 a name that nothing reads. Return the new path."""
     name = path.name.removesuffix(".part")
     aside = path.with_name(f"{name}.wrong-{(found or sha256(path))[:_ASIDE_DIGITS]}")
-    path.replace(aside)
+    replace(path, aside)
     return aside
 
 

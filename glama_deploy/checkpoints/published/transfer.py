@@ -284,10 +284,12 @@ def _write(answer: IO[bytes], transfer: Transfer, begin: int, total: int | None)
         while chunk := answer.read1(_CHUNK_BYTES):  # type: ignore[attr-defined]  # read() would lose what came before
             done += len(chunk)
             if done > limit:
-                transfer.discard()
-                raise AddressFailedError(f"the server sends more than {limit} bytes")
+                break
             write(chunk)
             transfer.report(done, total)
+    if done > limit:
+        transfer.discard()
+        raise AddressFailedError(f"the server sends more than {limit} bytes")
     if total is not None and done < total:
         raise _BrokenOffError(f"the connection broke off after {done} of {total} bytes")
 

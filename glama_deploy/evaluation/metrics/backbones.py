@@ -17,6 +17,7 @@ from torch import nn
 
 from glama_deploy.errors import GlamaError
 from glama_deploy.evaluation.metrics.weight_file import WeightFile
+from glama_deploy.io.files import link_or_copy
 
 
 def find_cache() -> Path:
@@ -104,7 +105,7 @@ def open_lpips(network: str, weights: WeightFile, path: Path) -> nn.Module:
         # torchvision looks for its weights in torch's hub folder and in no other place
         there = Path(folder) / "checkpoints"
         there.mkdir()
-        (there / weights.names[0]).symlink_to(path.resolve())
+        link_or_copy(path, there / weights.names[0])
         torch.hub.set_dir(folder)
         try:
             return _build_from(
