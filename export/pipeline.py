@@ -197,7 +197,8 @@ def export(request: Request, step: Callable[[str], None] = lambda text: None) ->
         # trtexec does not support our plugin, and DFT only in new versions
         if catalogue.TENSORRT in request.engines and fft in ("matmul", "split"):
             script = folder / build_script.SCRIPT
-            script.write_text(build_script.format_script(manifest, request.profile, request.options), encoding="utf-8")
+            text = build_script.format_script(manifest, request.profile, request.options)
+            script.write_text(text, encoding="utf-8", newline="\n")  # a shell does not support line ends of Windows
             # executable for whoever may read it
             script.chmod(script.stat().st_mode | (script.stat().st_mode & 0o444) >> 2)
         manifest = _measure_parity(Bundle(folder, manifest), checkpoint, request, step)

@@ -90,6 +90,10 @@ Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIZE_MULTIPLE)
 Size = tuple[Side, Side]
 
 
+#: Characters with which a path would lead elsewhere on Windows.
+_NOT_IN_PATHS = frozenset("\\:")
+
+
 class Artifact(FrozenModel):
     """A file of the bundle: its path relative to the bundle, with its hash and length."""
 
@@ -105,6 +109,8 @@ class Artifact(FrozenModel):
             raise ValueError(f"an artifact path has {len(path)} characters; at most {MAX_ARTIFACT_PATH} are supported")
         if not path.isprintable():
             raise ValueError(f"artifact path {path!r} has characters that cannot be printed")
+        if not _NOT_IN_PATHS.isdisjoint(path):
+            raise ValueError(f"artifact path {path!r} has a backslash or a colon; folders are separated by / only")
         if parts.is_absolute() or ".." in parts.parts or not parts.parts:
             raise ValueError(f"artifact path {path!r} leads out of the bundle")
         return path

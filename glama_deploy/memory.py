@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+
 import psutil
 
 from glama_deploy import feature_maps
 from glama_deploy.errors import MemoryShortageError
 from glama_deploy.network import NetworkConfig
 from glama_deploy.system import cgroups
-
-try:
-    import resource
-except ModuleNotFoundError:  # Windows
-    resource = None  # type: ignore[assignment]
 
 #: Bytes of a feature map's value in precisions that are not float32.
 _HALF_PRECISION_BYTES = {"bf16": 2, "fp16": 2, "int8+bf16": 2, "int8+fp16": 2}
@@ -112,20 +109,27 @@ def _of_system() -> int | None:
 _PROCESS_LIMITS = (("RLIMIT_AS", "vms"), ("RLIMIT_DATA", "data"))
 
 
-def _of_process() -> int | None:
-    """Return the bytes that the limits of the process leave; None without a limit. Windows has no such limits."""
-    if resource is None:
+if sys.platform == "win32":
+
+    def _of_process() -> int | None:
+        """Return None: Windows has no such limits."""
         return None
-    found = []
-    for name, used in _PROCESS_LIMITS:
-        limit, _ = resource.getrlimit(getattr(resource, name))
-        if limit == resource.RLIM_INFINITY:
-            continue
-        try:
-            found.append(max(0, limit - int(getattr(psutil.Process().memory_info(), used))))
-        except (OSError, psutil.Error, AttributeError):  # a hidden /proc; macOS has no `data`
-            found.append(int(limit))
-    return min(found, default=None)
+
+else:
+    import resource
+
+    def _of_process() -> int | None:
+        """Return the bytes that the limits of the process leave; None without a limit."""
+        found = []
+        for name, used in _PROCESS_LIMITS:
+            limit, _ = resource.getrlimit(getattr(resource, name))
+            if limit == resource.RLIM_INFINITY:
+                continue
+            try:
+                found.append(max(0, limit - int(getattr(psutil.Process().memory_info(), used))))
+            except (OSError, psutil.Error, AttributeError):  # a hidden /proc; macOS has no `data`
+                found.append(int(limit))
+        return min(found, default=None)
 
 
 def fits(needed: int) -> bool:

@@ -99,6 +99,8 @@ def test_an_engine_with_files_too_few_or_too_many_is_an_error(copy, files):
     ("path", "says"),
     [
         ("../../secret", "leads out of the bundle"),
+        ("..\\secret", "has a backslash or a colon"),  # on Windows these lead out, too
+        ("C:secret", "has a backslash or a colon"),
         ("n" * 5000, "has 5000 characters; at most 200"),
         ("model\0.onnx", "has characters that cannot be printed"),
     ],

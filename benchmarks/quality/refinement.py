@@ -95,7 +95,8 @@ def main(side: int = DEFAULT_SIDE, model: str = "default") -> None:
             f"{draw.__name__}: {before:.2f} dB in {plain_seconds:.1f} s, refined {after:.2f} dB in {seconds:.0f} s",
             flush=True,
         )
-    print(f"most memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB")
+    if sys.platform != "win32":
+        print(f"most memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,8 @@ def measure(checkout: Path, program: str, arguments: list[str], environment: Map
     Returns:
         Wall seconds and CPU seconds.
     """
+    if sys.platform == "win32":
+        raise SystemExit("this script measures on Linux and macOS")
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     environment = {**environment, "PYTHONPATH": str(checkout)}  # which comes before an installed package
     command = [sys.executable, "-c", program, *arguments]

@@ -183,7 +183,7 @@ def _explain(task: Task, status: int, output: str) -> str:
         return (
             f"{name} cannot do with `workspace_mib={workspace}` MiB at these sizes; give more, or a smaller `max_size`"
         )
-    if status == -signal.SIGKILL:
+    if sys.platform != "win32" and status == -signal.SIGKILL:
         return (
             f"the system killed the builder of {name}, as Linux does where memory is short; free memory, or build with "
             "a smaller `max_size`, with `profiles=one`, with `workspace_mib`, or in fp16"

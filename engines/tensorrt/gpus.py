@@ -11,6 +11,7 @@ import os
 import re
 
 from glama_deploy.errors import GlamaError
+from glama_deploy.runtime.cuda.driver import LIBRARY
 from glama_deploy.runtime.devices import check_gpu_index
 from glama_deploy.system.gpus import read_names
 
@@ -125,7 +126,7 @@ def find_local_capability() -> str | None:
         The compute capability, such as `8.9`; None without a driver or a GPU.
     """
     try:
-        driver = ctypes.CDLL("libcuda.so.1")
+        driver = ctypes.CDLL(LIBRARY)
     except OSError:
         return None
     device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()

@@ -166,7 +166,13 @@ def _pack(folder: Path) -> Path:
     command = [shutil.which("npm") or "npm", "pack", "--silent", f"{PACKAGE}@{VERSION}"]
     try:
         ran = subprocess.run(
-            command, cwd=folder, capture_output=True, text=True, timeout=_NPM_TIMEOUT_SECONDS, check=False
+            command,
+            cwd=folder,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_NPM_TIMEOUT_SECONDS,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise GlamaError(f"npm cannot download {PACKAGE} {VERSION}: {error}; give `ort_web=FOLDER` or cdn") from error

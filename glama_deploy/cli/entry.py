@@ -21,7 +21,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from glama_deploy.cli.options.groups import expand_groups
 from glama_deploy.cli.output.option_names import show_options
-from glama_deploy.cli.output.streams import CLOSED_PIPE, flush_output, forgiving_streams
+from glama_deploy.cli.output.streams import CLOSED_PIPE, flush_output, forgiving_streams, is_closed_pipe
 from glama_deploy.cli.output.verbosity import reset_verbosity, set_verbosity
 from glama_deploy.errors import GlamaError
 from glama_deploy.text.escapes import escape_controls, shorten_words
@@ -35,8 +35,8 @@ _INTERRUPTED_EXIT_CODE = 130
 #: Settings of every parser.
 CONTEXT_SETTINGS = {"help_option_names": ["-h", "--help"]}
 
-#: Signals that ask a process to end. Windows does not have SIGHUP.
-_END_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+#: Signals that ask a process to end. Windows does not have SIGHUP; Ctrl-Break and a closed console are SIGBREAK there.
+_END_SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
 
 
 class _Terminated(BaseException):
@@ -222,7 +222,7 @@ class Program:
             error = flush_output()
             if error is None or code:
                 return code
-            if isinstance(error, BrokenPipeError):
+            if is_closed_pipe(error):
                 return CLOSED_PIPE
             return self._fail(f"cannot write to standard output: {error.strerror}; what was printed is cut off", 2)
 
@@ -250,14 +250,12 @@ class Program:
             return self._fail(
                 f"ended by {ended.name}; nothing half-written is left", SIGNAL_EXIT_CODE_BASE + ended.value
             )
-        except BrokenPipeError:
-            return CLOSED_PIPE
         except SystemExit as error:  # typer and its console exit with 1 when a pipe was closed
-            if isinstance(error.__context__, BrokenPipeError):
+            if is_closed_pipe(error.__context__):
                 return CLOSED_PIPE
             raise
         except OSError as error:
-            return self._explain(error)
+            return CLOSED_PIPE if is_closed_pipe(error) else self._explain(error)
         except MemoryError:
             return self._fail("not enough memory; use a smaller image or fewer things at once", 2)
         finally:

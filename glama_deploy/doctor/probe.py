@@ -22,6 +22,9 @@ from glama_deploy.frozen import FrozenModel
 #: Seconds after which an engine is taken to hang. A machine under load may be a hundred times as slow as a quiet one.
 _MAX_SECONDS = 300
 
+#: The largest exit code that a program chooses. Larger ones are Windows's reasons, which it documents in hexadecimal.
+_MAX_EXIT_CODE = 255
+
 #: Height and width of the image that is filled.
 _SIDE_PIXELS = 64
 
@@ -74,17 +77,21 @@ def probe_engine(name: str) -> EngineReport:
         Whether the engine runs, and why not.
     """
     command = [sys.executable, "-m", "glama_deploy.doctor.probe", name]
-    environment = {**os.environ, "PYTHONSAFEPATH": "1"}  # files of the current folder are no modules
+    # files of the current folder are no modules; the child's Python prints UTF-8, and native libraries anything
+    environment = {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONUTF8": "1"}
     try:
-        child = subprocess.run(command, capture_output=True, text=True, timeout=_MAX_SECONDS, env=environment)
+        child = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=_MAX_SECONDS, env=environment
+        )
     except subprocess.TimeoutExpired:
         return EngineReport(name=name, runs=False, reason=f"the engine did not answer within {_MAX_SECONDS} s")
     if child.returncode == 0:
         return EngineReport.model_validate_json(child.stdout.splitlines()[-1])
     if child.returncode < 0:
         end = f"was ended by {signal.Signals(-child.returncode).name}"
-    else:
-        end = f"ended with exit code {child.returncode}"
+    else:  # Windows ends a process that crashes with a code such as 0xc0000005, an access violation
+        code = child.returncode
+        end = f"ended with exit code {code:#x}" if code > _MAX_EXIT_CODE else f"ended with exit code {code}"
     last = (child.stderr.strip().splitlines() or ["nothing was printed"])[-1]
     reason = f"the process of the engine {end} ({last}); reinstall the engine's package"
     return EngineReport(name=name, runs=False, reason=reason)

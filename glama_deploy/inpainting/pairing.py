@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -299,22 +300,25 @@ def _keep_apart(jobs: Sequence[Job], rule: FolderRule) -> list[Job]:
     Raises:
         GlamaError: two outputs still have one name, or an output is an input.
     """
-    counts = Counter((job.out.parent, _compose(job.out.name)) for job in jobs)
+    counts = Counter((job.out.parent, _fold(_compose(job.out.name))) for job in jobs)
     apart = [
         replace(job, out=job.out.with_name(_name_fully(job.file, rule)))
-        if counts[job.out.parent, _compose(job.out.name)] > 1 and not rule.has_several
+        if counts[job.out.parent, _fold(_compose(job.out.name))] > 1 and not rule.has_several
         else job
         for job in jobs
     ]
     find_place = cache(_resolve)  # of folders, which are few
     inputs = {
-        (find_place(path.parent), path.name) for job in jobs for path in (job.image, job.mask) if isinstance(path, Path)
+        (find_place(path.parent), _fold(path.name))
+        for job in jobs
+        for path in (job.image, job.mask)
+        if isinstance(path, Path)
     }
-    first: dict[Path, Job] = {}
+    first: dict[tuple[Path, str], Job] = {}
     for job in apart:
-        if (find_place(job.out.parent), job.out.name) in inputs:
+        if (find_place(job.out.parent), _fold(job.out.name)) in inputs:
             raise GlamaError(f"{job.out} is an input itself; choose another output")
-        other = first.setdefault(job.out, job)
+        other = first.setdefault((job.out.parent, _fold(job.out.name)), job)
         if other is not job:
             raise GlamaError(
                 f"{other.image} and {job.file.name} would both be written as {job.out}; rename one, or give each masks "
@@ -394,6 +398,11 @@ def _find_masks(mask: Path, out: Path | InPlace, rule: FolderRule) -> dict[tuple
 def _compose(name: str) -> str:
     """Return a name in Unicode's composed form. Some systems store letters and their accents apart."""
     return unicodedata.normalize("NFC", name)
+
+
+def _fold(name: str) -> str:
+    """Return a name as the file system compares names. Windows and macOS ignore case, and macOS ignores composition."""
+    return _compose(name).casefold() if sys.platform in ("win32", "darwin") else name
 
 
 def _find_kind(path: Path) -> Literal["file", "folder"] | None:

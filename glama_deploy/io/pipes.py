@@ -74,13 +74,13 @@ def check_no_address(path: Path, name: str) -> None:
     Raises:
         GlamaError: the path begins like an address, and no such file exists.
     """
-    if _ADDRESS.match(str(path)) and not path.exists():
+    if _ADDRESS.match(path.as_posix()) and not path.exists():
         raise GlamaError(f"`{name}` is the address {_restore(path)}, and a file is expected; download the file first")
 
 
 def _restore(path: Path) -> str:
     """Return an address as it was given. A data URL is shortened."""
-    scheme, _, rest = str(path).partition(":")
+    scheme, _, rest = path.as_posix().partition(":")
     return f"{scheme}:…" if scheme == "data" else f"{scheme}://{rest.lstrip('/')}"
 
 

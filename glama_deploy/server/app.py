@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import mimetypes
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -30,6 +31,18 @@ from glama_deploy.server.work.waiting_line import WaitingLine
 
 #: The page's files.
 PAGE_FOLDER = Path(__file__).parent / "page"
+
+#: Media types of the page's files and of pictures. Windows keeps such types in its registry, where another program may
+#: have made scripts plain text; a browser runs no such script.
+_MEDIA_TYPES = {
+    ".css": "text/css",
+    ".html": "text/html",
+    ".jpg": "image/jpeg",
+    ".js": "text/javascript",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".webp": "image/webp",
+}
 
 #: Headers of answers that pages of other origins may read.
 _EXPOSED_HEADERS = (
@@ -139,6 +152,9 @@ def _add_operations(app: FastAPI, server: Server) -> None:
 
 
 def _add_page(app: FastAPI) -> None:
+    for suffix, media_type in _MEDIA_TYPES.items():
+        mimetypes.add_type(media_type, suffix)
+
     @app.get("/", include_in_schema=False)
     async def index() -> FileResponse:
         page = PAGE_FOLDER / "index.html"

@@ -7,6 +7,7 @@ import errno
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 
 import uvicorn
@@ -19,6 +20,16 @@ from glama_deploy.server.settings import Settings
 
 #: Connections that are open at once. Above, uvicorn answers 503.
 MAX_CONNECTIONS = 1024
+
+# _OWN_ADDRESS: the option of a socket with which no other program listens at its address, and with which a new server
+# may follow one that has just ended. With SO_REUSEADDR, Windows would let a second program listen at an address in use.
+# _END_SIGNALS: the signals that ask the server to end. On Windows, Ctrl-Break and a closed console are SIGBREAK.
+if sys.platform == "win32":
+    _OWN_ADDRESS = socket.SO_EXCLUSIVEADDRUSE
+    _END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGBREAK)
+else:
+    _OWN_ADDRESS = socket.SO_REUSEADDR
+    _END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 #: Connections that the system holds until they are accepted.
 _BACKLOG = 128
@@ -43,13 +54,14 @@ def open_socket(host: str, port: int) -> socket.socket:
         )[0]
         listener = socket.socket(family, kind, protocol)
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, _OWN_ADDRESS, 1)
             listener.bind(address)
         except OSError:
             listener.close()
             raise
     except OSError as error:
-        remedy = "choose another `port`" if error.errno == errno.EADDRINUSE else "check `host` and `port`"
+        is_taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        remedy = "choose another `port`" if is_taken else "check `host` and `port`"
         raise GlamaError(f"cannot listen at {host} port {port}: {error.strerror}; {remedy}") from error
     listener.listen(_BACKLOG)
     return listener
@@ -109,7 +121,7 @@ class _GracefulServer(uvicorn.Server):
             self.should_exit = True
             self._on_end()
 
-        before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, end) for number in _END_SIGNALS}
         try:
             yield
         finally:

@@ -7,11 +7,11 @@ forked later.
 from __future__ import annotations
 
 import ctypes
-import os
+import sys
 from collections.abc import Iterator
 
 #: The library's file.
-_LIBRARY = "nvml.dll" if os.name == "nt" else "libnvidia-ml.so.1"
+_LIBRARY = "nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1"
 
 #: NVML_DEVICE_NAME_V2_BUFFER_SIZE: bytes that hold any name.
 _NAME_BYTES = 96

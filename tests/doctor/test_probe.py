@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import glama_deploy
 from glama_deploy.doctor.probe import list_engines, probe_engine
 
@@ -62,6 +64,13 @@ def test_a_package_that_ends_with_a_code_is_named_with_its_last_line(tmp_path, m
         tmp_path, monkeypatch, "import os, sys\nprint('no licence', file=sys.stderr, flush=True)\nos._exit(7)\n"
     )
     assert "ended with exit code 7 (no licence)" in probe_engine("tensorrt").reason
+
+
+def test_a_crash_on_windows_is_named_as_windows_documents_it(monkeypatch):
+    """0xc0000005 is STATUS_ACCESS_VIOLATION. A process on Linux cannot end with such a code."""
+    ended = subprocess.CompletedProcess([], 0xC0000005, "", "the last line")
+    monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: ended)
+    assert "ended with exit code 0xc0000005 (the last line)" in probe_engine("tensorrt").reason
 
 
 def test_a_package_that_cannot_be_imported_is_told_with_its_reason(tmp_path, monkeypatch):

@@ -169,6 +169,9 @@ def test_pictures_are_saved_below_the_output_folder_alone(start_server, running,
         "ü" * 190 + ".png",
         "a.jpg",
         "a.bmp",
+        "nul.png",  # a device of Windows
+        "COM1.tar.png",
+        "aux .png",
     ):
         assert save(saving, name, image_file).status_code == 422, name
     assert save(saving, "a.png", b"#!/bin/sh").status_code == 415

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import io
 import os
 import sys
@@ -78,6 +79,20 @@ def forgiving_streams() -> Iterator[None]:
         for stream, errors in zip(streams, before, strict=True):
             with suppress(OSError):  # a full disk, which flush_output has reported
                 stream.reconfigure(errors=errors)
+
+
+def is_closed_pipe(error: BaseException | None) -> bool:
+    """Return whether an error means that the program at the other end of a pipe has ended.
+
+    Args:
+        error: The error; None for none.
+
+    Returns:
+        True for a closed pipe. Windows reports it as an invalid argument, without a file name.
+    """
+    if sys.platform == "win32" and isinstance(error, OSError) and error.filename is None:
+        return error.errno in (errno.EPIPE, errno.EINVAL)
+    return isinstance(error, BrokenPipeError)
 
 
 def flush_output() -> OSError | None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import sys
+
+#: The file of the NVIDIA driver's library.
+LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 #: The first cuda-python with the modules `cuda.bindings`. It runs on every driver of CUDA 12 (CUDA's minor version
 #: compatibility).
@@ -48,7 +52,7 @@ def list_gpus() -> tuple[str, ...]:
 
 def _load_driver() -> ctypes.CDLL | None:
     try:
-        return ctypes.CDLL("libcuda.so.1")
+        return ctypes.CDLL(LIBRARY)
     except OSError:
         return None
 

@@ -33,6 +33,9 @@ Tab = Literal["input", "output", "mask"]
 #: Names that are saved: no path, no hidden file, nothing that a shell or a page would read as something else.
 _SAVED_NAME = re.compile(r"[\w(][\w ().,+@=-]{0,199}")
 
+#: Names of devices, whatever follows a dot. Windows writes such a file to the device.
+_DEVICE_NAME = re.compile(r"(?:con|prn|aux|nul|(?:com|lpt)[0-9])\s*(?:\..*)?", re.IGNORECASE)
+
 #: Bytes of a name in UTF-8, the limit of most file systems.
 _MAX_NAME_BYTES = 255
 
@@ -96,7 +99,8 @@ def save(server: Server, name: str, data: bytes) -> None:
         raise ApiError(400, "output_dir", "this server saves nothing; start glama-serve with --output-dir FOLDER")
     base = re.split(r"[/\\]", name)[-1]
     suffix = Path(base).suffix.lower()
-    if not _SAVED_NAME.fullmatch(base) or len(base.encode()) > _MAX_NAME_BYTES or suffix not in images.ENCODERS:
+    is_usable = _SAVED_NAME.fullmatch(base) and not _DEVICE_NAME.fullmatch(base)
+    if not is_usable or len(base.encode()) > _MAX_NAME_BYTES or suffix not in images.ENCODERS:
         raise ApiError(422, "name", "the name of the file is not supported; a name such as photo-1.png is expected")
     check_format("file", data)
     found, named = identify_format(data[:16]), images.ENCODERS[suffix]
