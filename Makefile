@@ -43,12 +43,15 @@ kill: install
 starts: install
 	GLAMA_STARTS=100 $(BIN)/pytest -q tests/runtime/test_first_calls.py
 
+# mypy reads the package once more for Windows and once for macOS: what Python lacks there is an error
 lint: install packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pydoclint.main glama_deploy benchmarks engines export
 	$(BIN)/hadolint examples/docker/*.Dockerfile examples/space/Dockerfile
 	cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml -p glama_deploy -p fuzz
+	cd build/types && for system in win32 darwin; do ../../$(BIN)/mypy --config-file ../../pyproject.toml \
+		--platform $$system --cache-dir ../../.mypy_cache/$$system -p glama_deploy || exit 1; done
 
 # the site in build/site; a broken link, an unknown name in the API reference and a file of another host fail
 docs: install packages
