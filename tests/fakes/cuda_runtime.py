@@ -37,8 +37,9 @@ class MemoryRuntime:
     """`cuda.bindings.runtime`: those of its functions that are called here, with its results: a tuple, status first.
 
     Each thread has a current GPU, at first 0: memory and streams are made on that one, and only its streams take work.
-    Device addresses are numbers that no other memory has. Work waits in its stream until that is synchronized. Host
-    memory that is copied must be page-locked, memory that is freed idle, and no more is given than `room`.
+    Device addresses are numbers that no other memory has; host memory that is mapped has one, too. Work waits in its
+    stream until that is synchronized. Host memory that is copied must be page-locked, memory that is freed idle, and no
+    more is given than `room`.
     """
 
     class cudaError_t(IntEnum):
@@ -48,6 +49,7 @@ class MemoryRuntime:
         cudaErrorInsufficientDriver = 35
         cudaErrorInvalidDevice = 101
         cudaErrorInvalidResourceHandle = 400
+        cudaErrorNotReady = 600
         cudaErrorStreamCaptureUnsupported = 900
         cudaErrorStreamCaptureInvalidated = 901
 
@@ -59,7 +61,15 @@ class MemoryRuntime:
     class cudaStreamCaptureMode(IntEnum):
         cudaStreamCaptureModeThreadLocal = 1
 
+    class cudaMemoryType(IntEnum):
+        cudaMemoryTypeUnregistered = 0
+        cudaMemoryTypeHost = 1
+        cudaMemoryTypeDevice = 2
+        cudaMemoryTypeManaged = 3
+
     cudaStreamNonBlocking = 1
+    cudaHostAllocDefault = 0
+    cudaHostAllocMapped = 2
     cudaEventDefault = 0
     cudaEventDisableTiming = 2
 
@@ -72,6 +82,8 @@ class MemoryRuntime:
         self.gpus: dict[int, int] = {}  # of each device address that was ever given
         self._current = threading.local()
         self.pinned: dict[int, Any] = {}
+        self.mapped: dict[int, int] = {}  # the host address of each device address of page-locked memory
+        self.managed: set[int] = set()  # device addresses that tests declare managed
         self.streams: dict[int, Stream] = {1: Stream(), 2: Stream()}
         self.events: dict[Any, tuple[int, int] | None] = {}
         self.milliseconds = 0.0  # the simulated clock
@@ -80,7 +92,7 @@ class MemoryRuntime:
         self.executables: list[Any] = []
         self.calls: list[tuple[str, int]] = []
         self.captures_at_all = True
-        self.is_integrated = False
+        self.is_integrated = self.maps_host_memory = False
         self._next = 1 << 40
 
     # -- what tests look at
@@ -100,7 +112,8 @@ class MemoryRuntime:
 
     def block(self, address: int, size: int) -> memoryview:
         """Device memory; fails where it is not, or not to its end, allocated."""
-        for base, block in self.memory.items():
+        mapped = {there: memoryview(self.pinned[here]).cast("B") for there, here in self.mapped.items()}
+        for base, block in {**self.memory, **mapped}.items():
             if base <= address and address + size <= base + len(block):
                 return memoryview(block)[address - base : address - base + size]
         raise AssertionError(f"no device memory at {address:#x}, {size} bytes")
@@ -124,8 +137,31 @@ class MemoryRuntime:
     def cudaGetDeviceProperties(self, device: int) -> tuple[Any, ...]:
         major, minor = self.capability
         return self.cudaError_t.cudaSuccess, SimpleNamespace(
-            name=b"Memory GPU", major=major, minor=minor, integrated=int(self.is_integrated)
+            name=b"Memory GPU",
+            major=major,
+            minor=minor,
+            integrated=int(self.is_integrated),
+            canMapHostMemory=int(self.maps_host_memory),
         )
+
+    def cudaPointerGetAttributes(self, ptr: int) -> tuple[Any, ...]:
+        kinds, found = self.cudaMemoryType, SimpleNamespace(type=0, device=self.cudaGetDevice()[1], devicePointer=0)
+        for base, block in self.memory.items():
+            if base <= ptr < base + len(block):
+                kind = kinds.cudaMemoryTypeManaged if base in self.managed else kinds.cudaMemoryTypeDevice
+                found = SimpleNamespace(type=kind, device=self.gpus[base], devicePointer=ptr)
+        for there, here in self.mapped.items():
+            if there <= ptr < there + len(self.pinned[here]):
+                found = SimpleNamespace(type=kinds.cudaMemoryTypeHost, device=found.device, devicePointer=ptr)
+        return self.cudaError_t.cudaSuccess, found
+
+    def cudaDeviceSynchronize(self) -> tuple[Any, ...]:
+        if self._breaks_capture():
+            return (self.cudaError_t.cudaErrorStreamCaptureUnsupported,)
+        self.calls.append(("synchronize the GPU", 0))
+        for stream in list(self.streams.values()):
+            stream.drain()
+        return (self.cudaError_t.cudaSuccess,)
 
     def cudaMemGetInfo(self) -> tuple[Any, ...]:
         return self.cudaError_t.cudaSuccess, self.room - sum(map(len, self.memory.values())), self.room
@@ -167,13 +203,24 @@ class MemoryRuntime:
         self.calls.append(("free", len(self.memory.pop(address))))
         return (self.cudaError_t.cudaSuccess,)
 
-    def cudaMallocHost(self, size: int) -> tuple[Any, ...]:
-        self.calls.append(("pin", size))
+    def cudaHostAlloc(self, size: int, flags: int) -> tuple[Any, ...]:
+        self.calls.append(("map" if flags == self.cudaHostAllocMapped else "pin", size))
         block = (ctypes.c_uint8 * size)()
-        self.pinned[ctypes.addressof(block)] = block
-        return self.cudaError_t.cudaSuccess, ctypes.addressof(block)
+        address = ctypes.addressof(block)
+        self.pinned[address] = block
+        if flags == self.cudaHostAllocMapped:
+            assert self.maps_host_memory
+            self.mapped[self._number()] = address
+        return self.cudaError_t.cudaSuccess, address
+
+    def cudaHostGetDevicePointer(self, pHost: int, flags: int) -> tuple[Any, ...]:
+        for there, here in self.mapped.items():
+            if here == pHost and not flags:
+                return self.cudaError_t.cudaSuccess, there
+        return self.cudaError_t.cudaErrorInvalidValue, None
 
     def cudaFreeHost(self, address: int) -> tuple[Any, ...]:
+        self.mapped = {there: here for there, here in self.mapped.items() if here != address}
         self.calls.append(("unpin", len(self.pinned.pop(address))))
         return (self.cudaError_t.cudaSuccess,)
 
@@ -198,7 +245,7 @@ class MemoryRuntime:
         return self.cudaError_t.cudaSuccess, event
 
     def cudaEventRecord(self, event: int, stream: int) -> tuple[Any, ...]:
-        if not self.takes_work(stream):
+        if stream not in self.streams or not self.takes_work(stream):
             return (self.cudaError_t.cudaErrorInvalidResourceHandle,)
         if event in self.times:
             self.times[event] = None
@@ -219,9 +266,23 @@ class MemoryRuntime:
     def cudaStreamWaitEvent(self, stream: int, event: int, flags: int) -> tuple[Any, ...]:
         recorded = self.events[event]
         assert recorded is not None
+        if stream not in self.streams:
+            return (self.cudaError_t.cudaErrorInvalidResourceHandle,)
         other, until = recorded
         self.calls.append(("wait for", other))
-        self.streams[stream].put(lambda: self.streams[other].drain(until))
+        awaited = self.streams[other]
+        self.streams[stream].put(lambda: awaited.drain(until))
+        return (self.cudaError_t.cudaSuccess,)
+
+    def cudaEventQuery(self, event: int) -> tuple[Any, ...]:
+        other, until = self.events[event]
+        is_reached = other not in self.streams or self.streams[other].done >= until
+        return (self.cudaError_t.cudaSuccess if is_reached else self.cudaError_t.cudaErrorNotReady,)
+
+    def cudaEventSynchronize(self, event: int) -> tuple[Any, ...]:
+        self.calls.append(("synchronize an event", 0))
+        other, until = self.events[event]
+        self.streams[other].drain(until)
         return (self.cudaError_t.cudaSuccess,)
 
     def cudaEventDestroy(self, event: int) -> tuple[Any, ...]:

@@ -14,7 +14,9 @@ class MemoryPycuda:
     """`pycuda.driver`: those of its names that are used here, over a :class:`MemoryRuntime`. Without a context on the
     stack nearly everything fails, as in pycuda."""
 
-    device_attribute = SimpleNamespace(INTEGRATED="integrated")
+    device_attribute = SimpleNamespace(INTEGRATED="integrated", CAN_MAP_HOST_MEMORY="can map host memory")
+    event_flags = SimpleNamespace(DISABLE_TIMING=MemoryRuntime.cudaEventDisableTiming)
+    host_alloc_flags = SimpleNamespace(DEVICEMAP=MemoryRuntime.cudaHostAllocMapped)
 
     class Error(Exception):
         pass
@@ -52,8 +54,7 @@ class MemoryPycuda:
             def synchronize() -> None:
                 driver.need_context()
                 runtime.calls.append(("wait for", 0))
-                for stream in runtime.streams.values():
-                    stream.drain()
+                runtime.cudaDeviceSynchronize()
 
         class Device:
             def __init__(self, number: int) -> None:
@@ -72,7 +73,8 @@ class MemoryPycuda:
                 return runtime.capability
 
             def get_attribute(self, attribute: str) -> int:
-                return {"integrated": int(runtime.is_integrated)}[attribute]
+                there = {"integrated": runtime.is_integrated, "can map host memory": runtime.maps_host_memory}
+                return int(there[attribute])
 
             def retain_primary_context(self) -> Context:
                 driver.retained += 1
@@ -91,13 +93,23 @@ class MemoryPycuda:
                 runtime.cudaStreamDestroy(self.handle)
 
         class Event:
-            def __init__(self) -> None:
+            def __init__(self, flags: int = 0) -> None:
                 driver.need_context()
-                _, self.handle = runtime.cudaEventCreateWithFlags(runtime.cudaEventDefault)
+                _, self.handle = runtime.cudaEventCreateWithFlags(flags)
 
-            def record(self, stream: Stream) -> None:
+            def record(self, stream: Stream) -> Event:
                 driver.need_context()
+                assert isinstance(stream, Stream)  # a number is no stream of pycuda's
                 runtime.cudaEventRecord(self.handle, stream.handle)
+                return self
+
+            def query(self) -> bool:
+                driver.need_context()
+                return not runtime.cudaEventQuery(self.handle)[0]
+
+            def synchronize(self) -> None:
+                driver.need_context()
+                runtime.cudaEventSynchronize(self.handle)
 
             def time_since(self, earlier: Event) -> float:
                 driver.need_context()
@@ -138,12 +150,17 @@ class MemoryPycuda:
 
         return DeviceAllocation()
 
-    def pagelocked_empty(self, shape: int, dtype: Any) -> np.ndarray:
+    def pagelocked_empty(self, shape: int, dtype: Any, order: str = "C", mem_flags: int = 0) -> np.ndarray:
         self.need_context()
-        runtime, (_, address) = self.runtime, self.runtime.cudaMallocHost(shape)
+        runtime, (_, address) = self.runtime, self.runtime.cudaHostAlloc(shape, mem_flags)
 
         class PagelockedHostAllocation:
             __array_interface__ = {"shape": (shape,), "typestr": "|u1", "data": (address, False), "version": 3}  # noqa: RUF012
+
+            def get_device_pointer(self) -> int:
+                status, there = runtime.cudaHostGetDevicePointer(address, 0)
+                assert not status
+                return there
 
             def free(self) -> None:
                 runtime.cudaFreeHost(address)

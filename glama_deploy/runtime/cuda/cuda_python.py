@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +14,7 @@ import numpy as np
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.base import require
 from glama_deploy.runtime.cuda.driver import find_driver_version, format_remedy
-from glama_deploy.runtime.cuda.interface import Graph, OutOfMemory
+from glama_deploy.runtime.cuda.interface import Graph, Mark, OutOfMemory
 from glama_deploy.runtime.devices import check_gpu_index
 
 
@@ -56,6 +57,21 @@ class CudaPythonDevice:
     def is_integrated(self) -> bool:
         return bool(self._properties().integrated)
 
+    @property
+    def gpu(self) -> int:
+        return self._gpu
+
+    def can_map(self) -> bool:
+        return bool(self._properties().canMapHostMemory)
+
+    def find_gpu(self, address: int) -> int | None:
+        attributes, kinds = self._call("cudaPointerGetAttributes", address), self._api.cudaMemoryType
+        if attributes.type == kinds.cudaMemoryTypeDevice:
+            return int(attributes.device)
+        if attributes.type == kinds.cudaMemoryTypeManaged or attributes.devicePointer:
+            return None
+        raise EngineError(f"CUDA knows no memory at {address:#x}")
+
     def free_memory(self) -> int:
         return int(self._call("cudaMemGetInfo"))  # its second result, all memory, is not needed
 
@@ -77,9 +93,13 @@ class CudaPythonDevice:
     def free(self, address: int) -> None:
         self._call("cudaFree", address)
 
-    def pin(self, size: int) -> np.ndarray:
-        address = int(self._call("cudaMallocHost", size))
+    def pin(self, size: int, *, mapped: bool = False) -> np.ndarray:
+        flags = self._api.cudaHostAllocMapped if mapped else self._api.cudaHostAllocDefault
+        address = int(self._call("cudaHostAlloc", size, flags))
         return np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+
+    def find_address(self, block: np.ndarray) -> int:
+        return int(self._call("cudaHostGetDevicePointer", block.ctypes.data, 0))
 
     def unpin(self, block: np.ndarray) -> None:
         self._call("cudaFreeHost", block.ctypes.data)
@@ -98,6 +118,9 @@ class CudaPythonDevice:
             self._event = self._call("cudaEventCreateWithFlags", self._api.cudaEventDisableTiming)
         self._call("cudaEventRecord", self._event, stream)
         self._call("cudaStreamWaitEvent", self.stream, self._event, 0)
+
+    def mark(self) -> Mark:
+        return _CudaMark(self)
 
     def capture(self, work: Callable[[], bool]) -> Graph | None:
         success = self._api.cudaError_t.cudaSuccess
@@ -131,6 +154,9 @@ class CudaPythonDevice:
 
     def synchronize(self) -> None:
         self._call("cudaStreamSynchronize", self.stream)
+
+    def synchronize_gpu(self) -> None:
+        self._call("cudaDeviceSynchronize")
 
     def close(self) -> None:
         with self.active():
@@ -196,3 +222,33 @@ class _CudaGraph:
 
     def discard(self) -> None:
         self._device._call("cudaGraphExecDestroy", self._executable)
+
+
+class _CudaMark:
+    """A :class:`glama_deploy.runtime.cuda.interface.Mark` of a device's stream: an event."""
+
+    def __init__(self, device: CudaPythonDevice) -> None:
+        """Record an event in a device's stream.
+
+        Args:
+            device: The device, which is current.
+        """
+        self._device, api = device, device._api
+        self._event = device._call("cudaEventCreateWithFlags", api.cudaEventDisableTiming)
+        # The status is not read: where CUDA has ended, its events are gone.
+        weakref.finalize(self, api.cudaEventDestroy, self._event)
+        device._call("cudaEventRecord", self._event, device.stream)
+
+    def is_reached(self) -> bool:
+        errors = self._device._api.cudaError_t
+        (status,) = self._device._api.cudaEventQuery(self._event)
+        if status not in (errors.cudaSuccess, errors.cudaErrorNotReady):
+            raise EngineError(f"cudaEventQuery failed: {self._device._get_message(status)}")
+        return bool(status == errors.cudaSuccess)
+
+    def wait(self) -> None:
+        self._device._call("cudaEventSynchronize", self._event)
+
+    def hold(self, stream: int) -> None:
+        with self._device.active():  # CUDA's two default streams are those of the current GPU
+            self._device._call("cudaStreamWaitEvent", stream, self._event, 0)

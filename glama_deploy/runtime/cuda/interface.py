@@ -30,6 +30,30 @@ class Graph(Protocol):
         ...
 
 
+class Mark(Protocol):
+    """A place in the stream of a device, behind the work that was enqueued before."""
+
+    def is_reached(self) -> bool:
+        """Return whether the GPU has finished the work before the mark.
+
+        Returns:
+            True once the work is done.
+        """
+        ...
+
+    def wait(self) -> None:
+        """Let the host wait until the work before the mark is done."""
+        ...
+
+    def hold(self, stream: int) -> None:
+        """Let another stream wait until the work before the mark is done.
+
+        Args:
+            stream: The other stream's handle. 1 and 2 are CUDA's two default streams.
+        """
+        ...
+
+
 class Device(Protocol):
     """One GPU and one stream on it.
 
@@ -38,6 +62,11 @@ class Device(Protocol):
 
     #: The stream's handle, as TensorRT takes it.
     stream: int
+
+    @property
+    def gpu(self) -> int:
+        """The GPU's number, as CUDA counts the GPUs that this process sees."""
+        ...
 
     def name(self) -> str:
         """Return the GPU's name.
@@ -60,6 +89,29 @@ class Device(Protocol):
 
         Returns:
             True for such a GPU.
+        """
+        ...
+
+    def can_map(self) -> bool:
+        """Return whether the GPU can use page-locked host memory where it lies.
+
+        Returns:
+            True for a GPU that can.
+        """
+        ...
+
+    def find_gpu(self, address: int) -> int | None:
+        """Find the GPU whose memory has an address.
+
+        Args:
+            address: Any address.
+
+        Returns:
+            The GPU's number. None where this GPU reads memory that is not a GPU's own (managed or page-locked memory),
+            or where the package cannot tell.
+
+        Raises:
+            EngineError: CUDA does not know the address.
         """
         ...
 
@@ -101,17 +153,29 @@ class Device(Protocol):
         """
         ...
 
-    def pin(self, size: int) -> np.ndarray:
+    def pin(self, size: int, *, mapped: bool = False) -> np.ndarray:
         """Allocate page-locked host memory, which CUDA copies while the host continues.
 
         Args:
             size: Bytes.
+            mapped: Whether the GPU uses the memory where it lies, at the address of :meth:`find_address`.
 
         Returns:
             The memory as uint8 [size].
 
         Raises:
             OutOfMemory: the host has no memory that can be page-locked.
+        """
+        ...
+
+    def find_address(self, block: np.ndarray) -> int:
+        """Return the address at which the GPU uses mapped memory.
+
+        Args:
+            block: Memory from :meth:`pin` with `mapped`, from its first byte on.
+
+        Returns:
+            The device address.
         """
         ...
 
@@ -161,6 +225,14 @@ class Device(Protocol):
         """
         ...
 
+    def mark(self) -> Mark:
+        """Mark the end of the work that is in the stream now.
+
+        Returns:
+            The mark.
+        """
+        ...
+
     def capture(self, work: Callable[[], bool]) -> Graph | None:
         """Capture what `work` enqueues, without running it.
 
@@ -202,6 +274,13 @@ class Device(Protocol):
 
     def synchronize(self) -> None:
         """Wait until all work in the stream is done."""
+        ...
+
+    def synchronize_gpu(self) -> None:
+        """Wait until all work of this process on the GPU is done, in all streams.
+
+        CUDA refuses this while a stream on the GPU is captured.
+        """
         ...
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.base import require
-from glama_deploy.runtime.cuda.interface import OutOfMemory
+from glama_deploy.runtime.cuda.interface import Mark, OutOfMemory
 from glama_deploy.runtime.devices import check_gpu_index
 
 #: CUDA's flag CU_STREAM_NON_BLOCKING, which pycuda does not name. :mod:`.cuda_python` says why the stream needs it.
@@ -20,7 +20,8 @@ _STREAM_NON_BLOCKING = 1
 class PyCudaDevice:
     """A :class:`glama_deploy.runtime.cuda.interface.Device`: one GPU, in the primary context that TensorRT uses.
 
-    pycuda does not support CUDA graphs, and cannot name another package's stream.
+    pycuda does not support CUDA graphs, and does not tell which GPU has an address. It cannot name another package's
+    stream: where that stream would wait, or be waited for, the host waits instead.
     """
 
     def __init__(self, driver: Any = None, index: int | None = None) -> None:
@@ -42,8 +43,9 @@ class PyCudaDevice:
         if not count:
             raise EngineError("no NVIDIA driver or GPU here (pycuda counts none)")
         check_gpu_index(index, count)
+        self._gpu = index or 0
         with self._translated_errors():
-            self._device = self._driver.Device(index or 0)
+            self._device = self._driver.Device(self._gpu)
             self._context = self._device.retain_primary_context()
         with self.active(), self._translated_errors():
             self._stream = self._driver.Stream(_STREAM_NON_BLOCKING)
@@ -60,6 +62,16 @@ class PyCudaDevice:
 
     def is_integrated(self) -> bool:
         return bool(self._device.get_attribute(self._driver.device_attribute.INTEGRATED))
+
+    @property
+    def gpu(self) -> int:
+        return self._gpu
+
+    def can_map(self) -> bool:
+        return bool(self._device.get_attribute(self._driver.device_attribute.CAN_MAP_HOST_MEMORY))
+
+    def find_gpu(self, address: int) -> int | None:
+        return None
 
     def free_memory(self) -> int:
         with self._translated_errors():
@@ -85,10 +97,16 @@ class PyCudaDevice:
         with self._translated_errors():
             self._allocations.pop(address).free()
 
-    def pin(self, size: int) -> np.ndarray:
+    def pin(self, size: int, *, mapped: bool = False) -> np.ndarray:
         with self._translated_errors():
-            block: np.ndarray = self._driver.pagelocked_empty(size, np.uint8)
+            flags = self._driver.host_alloc_flags.DEVICEMAP if mapped else 0
+            block: np.ndarray = self._driver.pagelocked_empty(size, np.uint8, mem_flags=flags)
         return block
+
+    def find_address(self, block: np.ndarray) -> int:
+        allocation: Any = block.base
+        with self._translated_errors():
+            return int(allocation.get_device_pointer())
 
     def unpin(self, block: np.ndarray) -> None:
         allocation: Any = block.base  # what pycuda keeps the memory by
@@ -110,6 +128,9 @@ class PyCudaDevice:
     def wait_for(self, stream: int) -> None:
         with self._translated_errors():
             self._driver.Context.synchronize()  # waits for all streams
+
+    def mark(self) -> Mark:
+        return _PyCudaMark(self)
 
     def capture(self, work: Callable[[], bool]) -> None:
         """Return None: pycuda does not support CUDA graphs.
@@ -136,6 +157,10 @@ class PyCudaDevice:
         with self._translated_errors():
             self._stream.synchronize()
 
+    def synchronize_gpu(self) -> None:
+        with self._translated_errors():
+            self._driver.Context.synchronize()
+
     def close(self) -> None:
         with self.active(), self._translated_errors():
             self._timing_events.clear()  # pycuda destroys events and the stream with their last references
@@ -151,6 +176,38 @@ class PyCudaDevice:
             raise OutOfMemory(_get_first_line(error)) from error
         except self._driver.Error as error:
             raise EngineError(_get_first_line(error)) from error
+
+
+class _PyCudaMark:
+    """A :class:`glama_deploy.runtime.cuda.interface.Mark` of a device's stream: an event."""
+
+    def __init__(self, device: PyCudaDevice) -> None:
+        """Record an event in a device's stream.
+
+        Args:
+            device: The device, which is current.
+        """
+        self._device, driver = device, device._driver
+        with device._translated_errors():
+            self._event = driver.Event(driver.event_flags.DISABLE_TIMING)
+            self._event.record(device._stream)
+
+    def is_reached(self) -> bool:
+        with self._device._translated_errors():
+            return bool(self._event.query())
+
+    def wait(self) -> None:
+        with self._device._translated_errors():
+            self._event.synchronize()
+
+    def hold(self, stream: int) -> None:
+        """Let the host wait instead of the stream, which pycuda cannot name.
+
+        Args:
+            stream: Not used. What its owner enqueues later finds the work done.
+        """
+        with self._device.active():
+            self.wait()
 
 
 def _get_first_line(error: Exception) -> str:

@@ -123,6 +123,71 @@ def test_the_stream_waits_for_another_one(device, stream):
     assert done == ["theirs", "ours"]
 
 
+@pytest.mark.parametrize("stream", [1, 2])
+def test_another_stream_waits_for_what_is_before_a_mark(device, stream):
+    gpu, runtime = device
+    done = []
+    runtime.streams[gpu.stream].put(lambda: done.append("before"))
+    mark = gpu.mark()
+    runtime.streams[gpu.stream].put(lambda: done.append("behind"))
+    assert not mark.is_reached()
+    mark.hold(stream)
+    runtime.streams[stream].put(lambda: done.append("theirs"))
+    runtime.cudaStreamSynchronize(stream)
+    assert done == ["before", "theirs"]
+    assert mark.is_reached()
+    gpu.synchronize()
+
+
+def test_the_host_waits_for_a_mark_or_for_the_whole_gpu(device):
+    gpu, runtime = device
+    done = []
+    runtime.streams[gpu.stream].put(lambda: done.append(1))
+    gpu.mark().wait()
+    assert done == [1]
+    for stream in (1, gpu.stream):
+        runtime.streams[stream].put(lambda: done.append(2))
+    gpu.synchronize_gpu()
+    assert done == [1, 2, 2]
+
+
+def test_a_mark_that_fails_is_an_error():
+    runtime = MemoryRuntime()
+    gpu = CudaPythonDevice(runtime)
+    mark = gpu.mark()
+    runtime.cudaEventQuery = lambda event: (runtime.cudaError_t.cudaErrorInvalidResourceHandle,)
+    with pytest.raises(EngineError, match=r"^cudaEventQuery failed: invalid argument$"):
+        mark.is_reached()
+
+
+def test_mapped_memory_has_an_address_on_the_gpu(device):
+    gpu, runtime = device
+    for runtime.maps_host_memory in (False, True):
+        assert gpu.can_map() == runtime.maps_host_memory
+    block = gpu.pin(64, mapped=True)
+    address = gpu.find_address(block)
+    assert address != block.ctypes.data
+    block[:] = 7
+    assert bytes(runtime.block(address, 64)) == b"\7" * 64
+    gpu.unpin(block)
+
+
+def test_an_address_tells_its_gpu_and_memory_that_is_no_gpus_own_does_not():
+    runtime = MemoryRuntime(count=2)
+    runtime.maps_host_memory = True
+    gpu = CudaPythonDevice(runtime)
+    assert gpu.gpu == 0
+    ours, managed, mapped = gpu.allocate(16), gpu.allocate(16), gpu.pin(16, mapped=True)
+    runtime.managed.add(managed)
+    runtime.cudaSetDevice(1)
+    theirs = CudaPythonDevice(runtime).allocate(16)
+    found = [gpu.find_gpu(address) for address in (ours, ours + 15, theirs, managed, gpu.find_address(mapped))]
+    assert found == [0, 0, 1, None, None]
+    with pytest.raises(EngineError, match=r"^CUDA knows no memory at 0x7$"):
+        gpu.find_gpu(7)
+    assert PyCudaDevice(MemoryPycuda(runtime)).find_gpu(7) is None  # pycuda cannot tell
+
+
 def test_captured_work_runs_when_its_graph_is_launched_and_not_before():
     runtime = MemoryRuntime()
     gpu, done = CudaPythonDevice(runtime), []
