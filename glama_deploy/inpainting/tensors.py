@@ -10,8 +10,8 @@ from glama_deploy.bundle import Io
 from glama_deploy.errors import ImageError
 from glama_deploy.io.deep import STEPS_PER_BYTE, reduce_depth
 from glama_deploy.node_names import IMAGE, MASK
-from glama_deploy.runtime.cuda.device_arrays import is_on_device as is_on_device
-from glama_deploy.runtime.cuda.device_arrays import read_device_array
+from glama_deploy.runtime.cuda.exchange.device_arrays import is_on_device as is_on_device
+from glama_deploy.runtime.cuda.exchange.device_arrays import read_device_array
 
 
 def to_tensors(image: np.ndarray, missing: np.ndarray, io: Io, pads: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

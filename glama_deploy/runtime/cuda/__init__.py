@@ -1,1 +1,1 @@
-"""CUDA through cuda-python or pycuda, and arrays in device memory."""
+"""CUDA through cuda-python or pycuda."""

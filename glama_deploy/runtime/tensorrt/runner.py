@@ -21,7 +21,7 @@ from glama_deploy.runtime.base import DeviceKind, Request, Runner, RunTimes, req
 from glama_deploy.runtime.cuda.buffers import BufferPool
 from glama_deploy.runtime.cuda.copies import Copier, TimedCopier
 from glama_deploy.runtime.cuda.device import open_device
-from glama_deploy.runtime.cuda.device_arrays import DeviceTensor, is_on_device, read_device_array
+from glama_deploy.runtime.cuda.exchange.device_arrays import DeviceTensor, is_on_device, read_device_array
 from glama_deploy.runtime.cuda.interface import Device, OutOfMemory
 from glama_deploy.runtime.tensorrt.contexts import ContextCache
 from glama_deploy.runtime.tensorrt.deserialization import deserialize

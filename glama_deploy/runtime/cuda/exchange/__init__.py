@@ -1,0 +1,1 @@
+"""Arrays in GPU memory that are exchanged with other packages."""
