@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -100,7 +100,7 @@ class Runner(Protocol):
         io: whether the graph's tensors are float or uint8.
         compiles_sizes: whether each size is compiled before its first run. Few sizes are then better than small ones.
         takes_windows: whether the engine has `run_window`.
-        takes_device_arrays: whether `run` also takes arrays in GPU memory (`__cuda_array_interface__`).
+        takes_device_arrays: whether `run` also takes arrays in GPU memory, and the engine has `run_on_device`.
         holder: name of what holds the memory of the last run. While the name stays the same, the next run uses that
             memory again. When the name changes, the memory was given back.
         streams: number of threads that are served at once.
@@ -175,6 +175,26 @@ class Runner(Protocol):
         Raises:
             EngineError: the engine fails, or the graph lacks the output.
         """
+
+    def run_on_device(self, image: Any, mask: Any, out: Any = None, stream: Any = None, output: str = INPAINTED) -> Any:
+        """Run the network on arrays in GPU memory, and leave the output there.
+
+        Args:
+            image: as `run` takes it, in GPU memory; the batch axis may be left out.
+            mask: as `run` takes it, in GPU memory, or bool in place of uint8; the batch axis may be left out.
+            out: the array in GPU memory that is written; None for a new one. It may be the image.
+            stream: the caller's stream. The run comes after the work in it, and later work in it comes after the run.
+                None: the method returns when the run is done.
+            output: as `run` takes it.
+
+        Returns:
+            `out`, or a :class:`glama_deploy.runtime.cuda.exchange.results.GpuArray`, without a batch axis if the image
+            has none.
+
+        Raises:
+            EngineError: an array or the stream is not as described, the engine fails, or does not have this method.
+        """
+        raise EngineError(f"{self.description} does not read GPU memory; open a TensorRT engine")
 
     def run_window(self, image: np.ndarray, mask: np.ndarray, window: Window) -> np.ndarray:
         """Run the network, and compute the picture in a window alone.

@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 
 from glama_deploy.bundle import Bundle, Engine, SizeRange
+from glama_deploy.runtime.cuda.exchange.dlpack import lend
 from glama_deploy.runtime.tensorrt.runner import TensorRTRunner
 
 SIZES = SizeRange(min=(64, 64), opt=(64, 64), max=(256, 256), max_batch=2)
@@ -72,3 +73,31 @@ class OnDevice:
             "stream": None,
             **changes,
         }
+
+
+class ByDlpack:
+    """An array in device memory that its package shows through DLPack alone, and that the package's stream writes."""
+
+    def __init__(self, cuda: Any, array: OnDevice, gpu: int = 0, stream: int = 1, **options: Any) -> None:
+        self.shape = tuple(array.__cuda_array_interface__["shape"])
+        self._cuda, self._array, self._gpu, self._stream = cuda, array, gpu, stream
+        self._options = options
+        self.waiting: list[int] = []
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 2, self._gpu
+
+    def __dlpack__(self, *, stream: int, max_version: tuple[int, int]) -> Any:
+        """Lets the reader's stream wait for this package's, as the specification asks for."""
+        self.waiting.append(stream)
+        if stream != self._stream:
+            _, event = self._cuda.cudaEventCreateWithFlags(2)
+            self._cuda.cudaEventRecord(event, self._stream)
+            self._cuda.cudaStreamWaitEvent(stream, event, 0)
+            self._cuda.cudaEventDestroy(event)
+        view = type("View", (), {"__array_interface__": self._describe(), "owner": self})()
+        return lend(np.asarray(view), self._gpu, max_version)
+
+    def _describe(self) -> dict[str, Any]:
+        there = self._array.__cuda_array_interface__
+        return {**{name: there[name] for name in ("shape", "typestr", "data")}, "version": 3, **self._options}

@@ -264,30 +264,29 @@ class MemoryContext:
             return False
         self._runs += 1
         trt.calls.append("execute")
-        # a graph keeps no context alive
-        this, state = weakref.ref(self), self._state
+        # A graph keeps no context alive. A plain run has its addresses from the time that it was enqueued.
+        this, state, addresses = weakref.ref(self), self._state, dict(self._addresses)
         replays = self._cuda.streams[stream].captured is not None
 
         def work() -> None:
             context = this()
             assert context is not None, "its context is gone"
-            assert context._state == state, "its context was changed"
-            context._run(is_wrong=context.profile in trt.wrong_profiles or (replays and trt.wrong_replays))
+            assert context._state == state or not replays, "the context of a graph was changed"
+            is_wrong = context.profile in trt.wrong_profiles or (replays and trt.wrong_replays)
+            context._run(addresses, is_wrong=is_wrong)
 
         self._cuda.streams[stream].put(work)
         return True
 
-    def _run(self, *, is_wrong: bool) -> None:
+    def _run(self, addresses: dict[str, int], *, is_wrong: bool) -> None:
         self._cuda.block(*self._scratch)[:] = b"\xab" * self._scratch[1]
         feeds = {}
         for tensor in self._engine.session.get_inputs():
             dtype = np.dtype({"tensor(float)": "float32", "tensor(uint8)": "uint8"}[tensor.type])
             shape = self.shapes[tensor.name]
             size = int(np.prod(shape)) * dtype.itemsize
-            feeds[tensor.name] = np.frombuffer(self._cuda.block(self._addresses[tensor.name], size), dtype).reshape(
-                shape
-            )
+            feeds[tensor.name] = np.frombuffer(self._cuda.block(addresses[tensor.name], size), dtype).reshape(shape)
         for name, values in zip(self._outputs, self._engine.session.run(self._outputs, feeds), strict=True):
             values = values[..., ::-1].copy() if is_wrong else values
-            self._cuda.block(self._addresses[name], values.nbytes)[:] = values.tobytes()
+            self._cuda.block(addresses[name], values.nbytes)[:] = values.tobytes()
         self._cuda.milliseconds += self._cuda.RUN_MS

@@ -34,6 +34,16 @@ class Copier(Protocol):
         ...
 
 
+class NoCopier:
+    """The :class:`Copier` of a GPU that uses the host's memory where the memory lies."""
+
+    def upload(self, address: int, block: np.ndarray) -> None:
+        """Do nothing."""
+
+    def download(self, block: np.ndarray, address: int) -> None:
+        """Do nothing."""
+
+
 class TimedCopier:
     """A :class:`Copier` that marks the start and the end of each copy with an event in the device's stream.
 
@@ -41,13 +51,14 @@ class TimedCopier:
     download. The host fills page-locked memory between two uploads, so the time between two uploads counts for neither.
     """
 
-    def __init__(self, device: Device) -> None:
-        """Time the copies of a device.
+    def __init__(self, device: Device, copier: Copier) -> None:
+        """Time copies.
 
         Args:
-            device: The device.
+            device: The device, in whose stream the copies are.
+            copier: What copies.
         """
-        self._device = device
+        self._device, self._copier = device, copier
         self._uploads: list[tuple[Any, Any]] = []
         self._download: tuple[Any, Any] | None = None
         #: Events that earlier runs have used, which later runs record again.
@@ -57,10 +68,10 @@ class TimedCopier:
         if self._download is not None:  # the first copy of another run
             self._unused += [event for pair in (*self._uploads, self._download) for event in pair]
             self._uploads, self._download = [], None
-        self._uploads.append(self._time(lambda: self._device.upload(address, block)))
+        self._uploads.append(self._time(lambda: self._copier.upload(address, block)))
 
     def download(self, block: np.ndarray, address: int) -> None:
-        self._download = self._time(lambda: self._device.download(block, address))
+        self._download = self._time(lambda: self._copier.download(block, address))
 
     def read_times(self) -> RunTimes:
         """Read the times of the last run, whose work in the stream is done.

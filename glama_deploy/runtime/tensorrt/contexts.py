@@ -106,6 +106,7 @@ class ContextCache:
         prepared = self._contexts.pop(key, None) or self._make_context(profile, shapes)
         self._contexts[key] = prepared
         while len(self._contexts) > self._limit:
+            self._device.synchronize()  # a run for a caller's stream may still use the context
             oldest = next(iter(self._contexts))
             self._discard_graph(self._contexts.pop(oldest))
         return prepared
@@ -195,5 +196,6 @@ class ContextCache:
 
     def _discard_graph(self, prepared: PreparedContext) -> None:
         if prepared.graph is not None:
+            self._device.synchronize()  # a run for a caller's stream may be a launch of the graph
             prepared.graph.discard()
             prepared.graph = None

@@ -32,12 +32,13 @@ def opened(monkeypatch):
         gpu: int = 0,
         index: int | None = None,
         integrated: bool = False,
+        maps: bool = False,
         allow_engine_code: bool = False,
         **trt: Any,
     ) -> World:
         engine = bundle.manifest.engines[name]
         cuda = MemoryRuntime(room, count=max(gpu, index or 0) + 1)
-        cuda.is_integrated = integrated
+        cuda.is_integrated, cuda.maps_host_memory = integrated, maps
         cuda.cudaSetDevice(gpu)
         fake = MemoryTensorRT(cuda, engine.profiles or (engine.sizes,), **trt)
         package = name.replace("-", "_")

@@ -251,12 +251,13 @@ def test_the_memory_that_is_needed_bounds_what_a_run_takes(opened, tiny_bundle, 
     assert (world.runner.memory_available(), world.runner.memory_needed((64, 64))) == (None, 0)
 
 
-def test_a_jetson_counts_the_hosts_memory_and_both_copies_of_a_tensor(opened, tiny_bundle, monkeypatch):
+def test_a_jetson_counts_the_hosts_memory_and_the_copies_that_it_has_of_a_tensor(opened, tiny_bundle, monkeypatch):
     plain = opened(with_engine(tiny_bundle)).runner.memory_needed((64, 64))
     runner = opened(with_engine(tiny_bundle), integrated=True).runner
     monkeypatch.setattr("glama_deploy.memory.available", lambda: 12345)
     assert runner.memory_available() == 12345
     assert runner.memory_needed((64, 64)) - plain == 10 * 64 * 64 * 4
+    assert opened(with_engine(tiny_bundle), integrated=True, maps=True).runner.memory_needed((64, 64)) == plain
 
 
 def test_a_gpu_that_is_full_gets_tiles_instead_of_an_error(opened, tiny_bundle, caplog):
