@@ -20,19 +20,14 @@ from glama_deploy.inpainting.padding import compute_padding
 from glama_deploy.inpainting.planner import Limits, Plan, plan_batch, plan_image
 from glama_deploy.inpainting.planner import Region as Region
 from glama_deploy.inpainting.planner import check_region as check_region
-from glama_deploy.inpainting.tensors import (
-    DeviceArray,
-    is_on_device,
-    match_depth,
-    to_images,
-    to_tensors,
-)
+from glama_deploy.inpainting.tensors import match_depth, measure_frames, to_images, to_tensors
 from glama_deploy.inpainting.windows import find_window
 from glama_deploy.io.deep import reduce_depth
-from glama_deploy.network import MAX_SIDE, MIN_SIDE, NetworkConfig, next_side
+from glama_deploy.network import MAX_SIDE, MIN_SIDE, SIZE_MULTIPLE, NetworkConfig, next_side
 from glama_deploy.node_names import INPAINTED, PREDICTED
 from glama_deploy.runtime.base import DeviceKind, Runner
 from glama_deploy.runtime.calls import check_not_forked, native_call
+from glama_deploy.runtime.cuda.exchange.device_arrays import find_shape, is_on_device
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # typing has it from Python 3.11 on
@@ -181,7 +176,8 @@ class Inpainter:
         than half of its box.
 
         A TensorRT engine with uint8 tensors reads uint8 H×W×3 and its mask where they lie in GPU memory
-        (`__cuda_array_interface__`: CuPy, PyCUDA, PyTorch). The network is then shown the whole image.
+        (`__cuda_array_interface__` or DLPack: CuPy, PyCUDA, PyTorch). The network is then shown the whole image.
+        :meth:`run_on_gpu` also leaves the result in GPU memory.
 
         Args:
             image: RGB H×W×3, RGBA H×W×4 or gray H×W; both sides from 16 to 16384 pixels. A NumPy array, in any memory
@@ -210,7 +206,7 @@ class Inpainter:
         with self._calling():
             filled: Any
             if self._reads_where_it_lies(image, mask):
-                filled = kinds.put_beside(image, self._run_on_device(image, mask, INPAINTED))
+                filled = kinds.put_beside(image, self._read_on_device(image, mask, INPAINTED))
                 return filled
             holes = kinds.take_mask(mask)
             if kinds.is_plain(image):
@@ -308,6 +304,50 @@ class Inpainter:
         with self._admit(lambda limits: plan_batch((height, width), count, limits)) as (_, picture):
             return self._fill(picture, images.copy(), missing, Span(0, 0, height, width))
 
+    def run_on_gpu(self, image: Any, mask: Any, *, out: Any = None, stream: Any = None) -> Any:
+        """Fill the missing pixels of frames that lie in GPU memory, and leave the result there. For TensorRT engines.
+
+        The network is shown whole frames, and the graph composites: there are no boxes, no tiles and no padding. The
+        arrays have `__cuda_array_interface__` or DLPack, as those of CuPy, PyTorch and PyCUDA, and are in C order.
+
+        With a stream, the run comes after all work that is in the stream, and later work in the stream comes after the
+        run. The host does not wait. (It waits once for every fifth new result, for the memory of results that were
+        dropped, and where four runs are still under way.) Keep the stream until its work is done. Without a stream, the
+        method returns when the run is done.
+
+        Args:
+            image: with io uint8, uint8 H×W×3 or B×H×W×3, RGB; with io float, float32 3×H×W or B×3×H×W from 0 to 1. The
+                engine takes these sides.
+            mask: with io uint8, uint8 or bool H×W or B×H×W, above 0 where a pixel is missing; with io float, float32
+                1×H×W or B×1×H×W, 1 where a pixel is missing.
+            out: the array that is written, of the image's shape and type; None for a new one. It may be the image.
+                TensorRT's run at fixed arrays is replayed as a CUDA graph.
+            stream: a handle, a stream of PyTorch, CuPy or PyCUDA, or an object with `__cuda_stream__`.
+
+        Returns:
+            `out`, or an array with `__cuda_array_interface__` and DLPack, of the image's shape and type. The array owns
+            its memory, also after :meth:`close`.
+
+        Raises:
+            ImageError: the shapes do not fit, or the frames are too large for the engine or the memory.
+            EngineError: the engine is not TensorRT's, an array lies elsewhere, has another type or is not in C order,
+                `out` is read-only, the stream is not one, the engine fails, or the inpainter is closed.
+        """
+        with self._calling():
+            if not self._runner.takes_device_arrays:
+                raise EngineError(
+                    f"{self.description} does not read GPU memory; copy the frames to main memory "
+                    "(cupy.asnumpy(image), image.cpu()) and call the inpainter, or open a TensorRT engine"
+                )
+            for name, array in (("image", image), ("mask", mask), ("out", out)):
+                if not is_on_device(array) and not (array is None and name == "out"):
+                    raise EngineError(
+                        f"{name} is a {type(array).__name__} that does not lie on a GPU; copy it there, or call the "
+                        "inpainter for arrays in main memory"
+                    )
+            with self._frames_on_device(image, mask):
+                return self._runner.run_on_device(image, mask, out, stream)
+
     def predict(self, image: Any, mask: object) -> Any:
         """Return the network's output before compositing. The network is shown the whole image.
 
@@ -325,7 +365,7 @@ class Inpainter:
         """
         with self._calling():
             if self._reads_where_it_lies(image, mask):
-                predicted = self._run_on_device(image, mask, PREDICTED)
+                predicted = self._read_on_device(image, mask, PREDICTED)
                 self._check_finite(predicted)
                 return kinds.put_beside(image, predicted)
             taken, holes = kinds.take_image(image), kinds.take_mask(mask)
@@ -445,7 +485,7 @@ class Inpainter:
         """Return the rows and columns that are added to an image of this size."""
         return compute_padding(height, width, self._runner.io, self._runner.sizes)
 
-    def _run_on_device(self, image: Any, mask: Any, output: str) -> np.ndarray:
+    def _read_on_device(self, image: Any, mask: Any, output: str) -> np.ndarray:
         """Run the network on an image and a mask that lie on the GPU, and read both where they lie.
 
         Args:
@@ -463,24 +503,28 @@ class Inpainter:
             )
         if not is_on_device(image) or not is_on_device(mask):
             raise ImageError("of image and mask one lies on the GPU and one does not; put both in one place")
-        batch, missing = DeviceArray(image), DeviceArray(mask, mask=True)
-        if len(batch.shape) != 4 or batch.shape[3] != 3 or missing.shape != batch.shape[:3]:
-            raise ImageError(
-                f"image and mask have shapes {list(batch.shape[1:])} and {list(missing.shape[1:])}; "
-                "height × width × 3 and height × width are expected"
-            )
-        height, width = missing.shape[1:]
+        if len(find_shape(image)) > 3:
+            raise ImageError("a batch on the GPU is filled by run_on_gpu; pass one image")
+        with self._frames_on_device(image, mask):
+            return self._runner.run(image, mask, output)[0]
+
+    @contextmanager
+    def _frames_on_device(self, image: Any, mask: Any) -> Iterator[None]:
+        """Check the shapes of frames in GPU memory, and keep the memory of their run until the block ends."""
+        batch, height, width = measure_frames(find_shape(image), find_shape(mask), self._runner.io)
+        check_sides(height, width)
         if self._pad(height, width) != (0, 0):
             raise ImageError(
-                f"the image is {height}x{width} and lies on the GPU, where it is not padded; export without `size`"
+                f"the image is {height}x{width} and lies on the GPU, where it is not padded; export with `io=uint8` "
+                f"and without `size`, or give sides that are multiples of {SIZE_MULTIPLE}"
             )
-        needed = self._runner.memory_needed((height, width))
+        needed = self._runner.memory_needed((height, width), batch)
         with (
-            self._memory.admit(lambda budget: plan_batch((height, width), 1, self._limit(budget))) as (_, picture),
+            self._memory.admit(lambda budget: plan_batch((height, width), batch, self._limit(budget))) as (_, picture),
             self._memory.run(picture, needed),
             native_call(),
         ):
-            return self._runner.run(batch, missing, output)[0]  # type: ignore[arg-type]
+            yield
 
     def _match_depth(self, filled: np.ndarray, depth: np.dtype) -> np.ndarray:
         """Return an output in the type of its image. An output from 0 to 1 is taken over and changed."""

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from glama_deploy.bundle import Io
 from glama_deploy.errors import ImageError
 from glama_deploy.io.deep import STEPS_PER_BYTE, reduce_depth
-from glama_deploy.node_names import IMAGE, MASK
-from glama_deploy.runtime.cuda.exchange.device_arrays import is_on_device as is_on_device
-from glama_deploy.runtime.cuda.exchange.device_arrays import read_device_array
 
 
 def to_tensors(image: np.ndarray, missing: np.ndarray, io: Io, pads: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -71,32 +66,28 @@ def match_depth(filled: np.ndarray, depth: np.dtype) -> np.ndarray:
     return np.rint(filled, out=filled).clip(0, most).astype(depth)
 
 
-class DeviceArray:
-    """An image or a mask in GPU memory (CuPy, PyCUDA, PyTorch), as a batch of one."""
+def measure_frames(image: tuple[int, ...], mask: tuple[int, ...], io: Io) -> tuple[int, int, int]:
+    """Find the batch, the height and the width of frames in the layout of a graph.
 
-    def __init__(self, array: Any, *, mask: bool = False) -> None:
-        """Wrap an array.
+    Args:
+        image: shape of the image: [H, W, 3] with io uint8, and [3, H, W] with io float; a batch axis may come first.
+        mask: shape of the mask: [H, W] with io uint8, and [1, H, W] with io float; a batch axis may come first.
+        io: whether the graph's tensors are float or uint8.
 
-        Args:
-            array: an array with `__cuda_array_interface__`, which stays alive as long as this object.
-            mask: whether the array is a mask.
+    Returns:
+        The number of images, and their height and width in pixels.
 
-        Raises:
-            ImageError: the image is bool.
-            EngineError: the array has gaps or is not in C order.
-        """
-        self._owner = array  # keeps the memory alive
-        there = read_device_array(MASK if mask else IMAGE, array)
-        dtype = there.dtype
-        if dtype == np.bool_:
-            if not mask:
-                raise ImageError("the image is bool; uint8 (0…255) is expected: multiply by 255 and cast")
-            dtype = np.dtype(np.uint8)  # a byte of 0 or 1
-        self.shape = (1, *there.shape)
-        self.__cuda_array_interface__ = {
-            "shape": self.shape,
-            "typestr": dtype.str,
-            "data": (there.address, False),
-            "version": 3,
-            "stream": there.stream,
-        }
+    Raises:
+        ImageError: the shapes are others.
+    """
+    batch = image[:-3]
+    size, channels = (image[-3:-1], image[-1:]) if io == "uint8" else (image[-2:], image[-3:-2])
+    if len(batch) > 1 or channels != (3,) or mask != (*batch, *(() if io == "uint8" else (1,)), *size):
+        forms = (
+            ("height × width × 3", "height × width") if io == "uint8" else ("3 × height × width", "1 × height × width")
+        )
+        raise ImageError(
+            f"image and mask have shapes {list(image)} and {list(mask)}; {forms[0]} and {forms[1]} are expected, or "
+            "batches of them"
+        )
+    return (batch[0] if batch else 1), size[0], size[1]

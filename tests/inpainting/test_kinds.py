@@ -184,7 +184,7 @@ class OnGpu(Runner):
     def run(self, image, mask, output="inpainted"):
         assert hasattr(image, "__cuda_array_interface__")
         assert hasattr(mask, "__cuda_array_interface__")
-        return np.full(image.shape, 7, np.float32 if output == "predicted" else np.uint8)
+        return np.full((1, *image.shape), 7, np.float32 if output == "predicted" else np.uint8)
 
 
 def test_an_engine_on_the_gpu_reads_cupys_arrays_there_and_gives_one_back(photo, hole, make_cupy):
