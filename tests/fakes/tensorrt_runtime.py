@@ -280,13 +280,16 @@ class MemoryContext:
 
     def _run(self, addresses: dict[str, int], *, is_wrong: bool) -> None:
         self._cuda.block(*self._scratch)[:] = b"\xab" * self._scratch[1]
-        feeds = {}
+        feeds, read = {}, []
         for tensor in self._engine.session.get_inputs():
             dtype = np.dtype({"tensor(float)": "float32", "tensor(uint8)": "uint8"}[tensor.type])
             shape = self.shapes[tensor.name]
             size = int(np.prod(shape)) * dtype.itemsize
             feeds[tensor.name] = np.frombuffer(self._cuda.block(addresses[tensor.name], size), dtype).reshape(shape)
+            read.append(range(addresses[tensor.name], addresses[tensor.name] + size))
         for name, values in zip(self._outputs, self._engine.session.run(self._outputs, feeds), strict=True):
             values = values[..., ::-1].copy() if is_wrong else values
-            self._cuda.block(addresses[name], values.nbytes)[:] = values.tobytes()
+            first, last = addresses[name], addresses[name] + values.nbytes - 1
+            assert not any(first < there.stop and last >= there.start for there in read), "written over an input"
+            self._cuda.block(first, values.nbytes)[:] = values.tobytes()
         self._cuda.milliseconds += self._cuda.RUN_MS

@@ -126,6 +126,7 @@ def test_the_run_comes_after_the_work_in_the_callers_stream(either):
     write = lambda: either.cuda.block(there.memory, image.nbytes).__setitem__(slice(None), image.tobytes())  # noqa: E731
     either.cuda.streams[stream].put(write)
     result = either.runner.run_on_device(there, hole, stream=stream)
+    either.cuda.cudaStreamSynchronize(either.device.stream)  # the GPU may run our stream first
     either.cuda.cudaStreamSynchronize(stream)
     np.testing.assert_array_equal(read(either, result), either.expected(image, mask))
 
@@ -156,6 +157,7 @@ def test_frames_follow_each_other_in_one_stream_without_a_wait(memory_world):
         memory_world.runner.run_on_device(there, hole, out=out, stream=stream)
         ours.put(lambda: seen.append(read(memory_world, out)))
     assert not HOST_WORK & set(memory_world.cuda.names())
+    memory_world.cuda.cudaStreamSynchronize(memory_world.device.stream)
     memory_world.cuda.cudaStreamSynchronize(stream)
     for found, case in zip(seen, cases, strict=True):
         np.testing.assert_array_equal(found, memory_world.expected(*case))
@@ -213,9 +215,40 @@ def test_arrays_of_dlpack_wait_for_their_packages_stream(either, stream):
     lazy, out = ByDlpack(either.cuda, there, stream=theirs), ByDlpack(either.cuda, target)
     assert either.runner.run_on_device(lazy, hole, out=out, stream=handle) is out
     assert lazy.waiting == [handle or 1]
+    either.cuda.cudaStreamSynchronize(either.device.stream)
     if handle is not None:
         either.cuda.cudaStreamSynchronize(handle)
     np.testing.assert_array_equal(read(either, target), either.expected(image, mask))
+
+
+def test_the_host_waits_before_a_graph_is_discarded_that_is_still_running(memory_world):
+    pair = place(memory_world, *inputs(1, 64, 64))
+    outs = place(memory_world, *np.zeros((2, 1, 3, 64, 64), np.float32))
+    stream = make_stream(memory_world)
+    for _ in range(2):
+        memory_world.runner.run_on_device(*pair, out=outs[0])
+    memory_world.runner.run_on_device(*pair, out=outs[0], stream=stream)
+    assert memory_world.cuda.names()[-2:] == ["launch", "wait for"]
+    memory_world.runner.run_on_device(*pair, out=outs[1], stream=stream)
+    assert not memory_world.cuda.executables
+    memory_world.cuda.cudaStreamSynchronize(stream)
+    for out in outs:
+        np.testing.assert_array_equal(read(memory_world, out), memory_world.expected(*inputs(1, 64, 64)))
+
+
+def test_the_host_waits_before_a_context_is_dropped_whose_run_is_under_way(memory_world, monkeypatch):
+    """The runner has contexts for four sizes, whatever the number of runs under way."""
+    monkeypatch.setattr(tensorrt, "_MAX_UNDER_WAY", 9)
+    sides = (128, 64, 72, 80, 88, 96)
+    cases = [inputs(1, side, side) for side in sides]
+    placed = [place(memory_world, image, mask, np.zeros_like(image)) for image, mask in cases]
+    memory_world.runner.run(*cases[0])  # memory for the largest
+    stream = make_stream(memory_world)
+    for image, mask, out in placed[1:]:
+        memory_world.runner.run_on_device(image, mask, out=out, stream=stream)
+    memory_world.cuda.cudaStreamSynchronize(stream)
+    for (_, _, out), case in zip(placed[1:], cases[1:], strict=True):
+        np.testing.assert_array_equal(read(memory_world, out), memory_world.expected(*case))
 
 
 # -- the result as other packages see it
