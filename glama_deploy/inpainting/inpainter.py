@@ -311,9 +311,8 @@ class Inpainter:
         arrays have `__cuda_array_interface__` or DLPack, as those of CuPy, PyTorch and PyCUDA, and are in C order.
 
         With a stream, the run comes after all work that is in the stream, and later work in the stream comes after the
-        run. The host does not wait. (It waits once for every fifth new result, for the memory of results that were
-        dropped, and where four runs are still under way.) Keep the stream until its work is done. Without a stream, the
-        method returns when the run is done.
+        run. The host does not wait, except in the first runs of a size or of new arrays, while four runs are under way,
+        and once in four runs without `out`. Without a stream, the method returns when the run is done.
 
         Args:
             image: with io uint8, uint8 H×W×3 or B×H×W×3, RGB; with io float, float32 3×H×W or B×3×H×W from 0 to 1. The

@@ -115,6 +115,13 @@ def test_the_times_of_a_run_are_those_of_its_copies_and_of_the_network(opened, t
     assert not cuda.events
 
 
+def test_a_gpu_that_uses_the_hosts_memory_copies_nothing_and_has_no_time_of_copies(opened, tiny_bundle):
+    world = opened(with_engine(tiny_bundle), integrated=True, maps=True)
+    read_times = world.runner.time_copies()
+    world.check(*inputs(1, 64, 64))
+    assert read_times() == RunTimes(upload=0, compute=pytest.approx(world.cuda.RUN_MS / 1000), download=0)
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("world", ["real"], indirect=True)
 def test_the_times_of_a_run_on_a_gpu_are_within_the_time_that_the_host_sees(world):
