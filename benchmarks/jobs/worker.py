@@ -191,7 +191,7 @@ def _run_ours(task: Task, steps: Steps, kept: Kept) -> str:
     from glama_deploy.inpainting.pairing import FolderRule, pair_jobs
 
     masks: dict[str, np.ndarray] = {}
-    read, write, plan, run = folder.read_job, folder.write_job, inpainter.plan_image, inpainter.Inpainter._run
+    read, write, plan, run = folder.read_job, folder.write_job, inpainter.plan_images, inpainter.Inpainter._run
 
     def read_and_note(job: folder.Job, *how: folder.Masks) -> Any:
         picture, mask = read(job, *how)
@@ -205,7 +205,7 @@ def _run_ours(task: Task, steps: Steps, kept: Kept) -> str:
 
     folder.read_job = steps.measure("read", read_and_note)
     folder.write_job = write_and_keep
-    inpainter.plan_image = steps.measure("plan", plan)
+    inpainter.plan_images = steps.measure("plan", plan)
     inpainter.Inpainter._run = steps.measure("network", run)  # type: ignore[method-assign]
     backend, _, precision = task.subject.partition(":")
     images = sorted(task.images.iterdir())

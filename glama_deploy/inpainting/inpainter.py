@@ -17,7 +17,7 @@ from glama_deploy.inpainting import kinds, tiles
 from glama_deploy.inpainting.boxes import BOX_OVERHEAD_PIXELS, Box, Span, bounding_box, unite
 from glama_deploy.inpainting.engine_memory import Budget, EngineMemory, Picture
 from glama_deploy.inpainting.padding import compute_padding
-from glama_deploy.inpainting.planner import Limits, Plan, plan_batch, plan_image
+from glama_deploy.inpainting.planner import Limits, Plan, plan_batch, plan_images
 from glama_deploy.inpainting.planner import Region as Region
 from glama_deploy.inpainting.planner import check_region as check_region
 from glama_deploy.inpainting.tensors import match_depth, measure_frames, to_images, to_tensors
@@ -255,20 +255,62 @@ class Inpainter:
 
     def _fill_plain(self, image: np.ndarray, missing: np.ndarray, region: Region) -> np.ndarray:
         """Fill the missing pixels (bool H×W) of an image (uint8 or uint16 H×W×3)."""
-        result, left = image.copy(), missing.copy()
+        return self._fill_plain_images(image[None], missing, region)[0]
+
+    def _fill_plain_images(self, images: np.ndarray, missing: np.ndarray, region: Region) -> np.ndarray:
+        """Fill the missing pixels (bool H×W) of images (uint8 or uint16 B×H×W×3) that share one mask."""
+        results = images.copy()
         if not missing.any():
-            return result
-        with self._admit(lambda limits: plan_image(missing, region, limits)) as (plan, picture):
-            for batch in plan.batches:
-                holes = [box.hole.within(box.span) for box in batch]
-                parts = self._fill(picture, _crop(image, batch), _crop(missing, batch), unite(holes))
-                for box, hole, part in zip(batch, holes, parts, strict=True):
-                    _composite(result, left, box.hole, part[hole.slices])
-            shown = reduce_depth(image) if plan.tiles else image  # tiles are blended at 8 bits
-            for hole, size in plan.tiles.items():
-                part = tiles.fill_hole(shown, missing, hole, size, self._make_tile_run(picture))
-                _composite(result, left, hole, match_depth(part, image.dtype))
-        return result
+            return results
+        with self._admit(lambda limits: plan_images(missing, len(images), region, limits)) as (plan, picture):
+            for start in range(0, len(images), plan.images_at_once):
+                some = slice(start, start + plan.images_at_once)
+                self._follow_plan(plan, picture, images[some], missing, results[some])
+        return results
+
+    def _follow_plan(
+        self, plan: Plan, picture: Picture, images: np.ndarray, missing: np.ndarray, results: np.ndarray
+    ) -> None:
+        """Fill images as a plan says, all at once. `results`, which begin as the images, are changed."""
+        left = missing.copy()
+        for batch in plan.batches:
+            holes = [box.hole.within(box.span) for box in batch]
+            shown = np.concatenate([_crop(image, batch) for image in images])
+            masks = np.concatenate([_crop(missing, batch)] * len(images))
+            parts = self._fill(picture, shown, masks, unite(holes)).reshape(len(images), len(batch), *shown.shape[1:])
+            for number, (box, hole) in enumerate(zip(batch, holes, strict=True)):
+                _composite(results, left, box.hole, parts[:, number][hole.batch_slices])
+        shown = reduce_depth(images) if plan.tiles else images  # tiles are blended at 8 bits
+        for hole, size in plan.tiles.items():
+            run = self._make_tile_run(picture)
+            filled = np.stack([tiles.fill_hole(image, missing, hole, size, run) for image in shown])
+            _composite(results, left, hole, match_depth(filled, images.dtype))
+
+    def fill_frames(self, images: np.ndarray, mask: np.ndarray, *, region: Region = "auto") -> np.ndarray:
+        """Fill the missing pixels of several images that share one mask, such as frames of a video.
+
+        The boxes around the holes are planned once. The same box of all images is one batch, as far as the engine and
+        the memory allow.
+
+        Args:
+            images: uint8 or uint16 B×H×W×3, RGB; at least one image.
+            mask: bool or uint8 H×W; a pixel above 0 is missing in every image.
+            region: what the network is shown, as :meth:`__call__` takes it.
+
+        Returns:
+            B×H×W×3 of the images' type. Pixels that are not missing come back bit-exact.
+
+        Raises:
+            GlamaError: `region` is unknown.
+            ImageError: the images or the mask are not as described, or are too large for the engine or the memory.
+            EngineError: the engine fails, or the inpainter is closed.
+        """
+        check_region(region)
+        with self._calling():
+            if getattr(images, "ndim", 0) != 4 or not len(images):
+                raise ImageError("images of batch × height × width × 3 are expected, at least 1")
+            _check_plain_images(images)
+            return self._fill_plain_images(images, check(images[0], kinds.take_mask(mask)), region)
 
     def batch(self, images: np.ndarray, masks: np.ndarray) -> np.ndarray:
         """Fill the missing pixels of several images at once. The network is shown whole images.
@@ -294,11 +336,7 @@ class Inpainter:
             raise ImageError(
                 "as many images (batch × height × width × 3) as masks (batch × height × width) are expected, at least 1"
             )
-        if not isinstance(images, np.ndarray) or images.dtype not in kinds.SHOWN_DTYPES or images.shape[3] != 3:
-            found = f"{getattr(images, 'dtype', '')} {list(images.shape)}"
-            raise ImageError(
-                f"the images are {found}; a numpy array, uint8 or uint16 batch × height × width × 3, is expected"
-            )
+        _check_plain_images(images)
         missing = np.stack([check(image, kinds.take_mask(mask)) for image, mask in zip(images, masks, strict=True)])
         count, height, width = missing.shape
         with self._admit(lambda limits: plan_batch((height, width), count, limits)) as (_, picture):
@@ -545,18 +583,28 @@ def _crop(values: np.ndarray, batch: list[Box]) -> np.ndarray:
     return np.stack([values[box.span.slices] for box in batch])
 
 
-def _composite(result: np.ndarray, left: np.ndarray, hole: Span, filled: np.ndarray) -> None:
-    """Write a filled hole into the result, as far as its pixels are still missing.
+def _composite(results: np.ndarray, left: np.ndarray, hole: Span, filled: np.ndarray) -> None:
+    """Write a filled hole into the results, as far as its pixels are still missing.
 
     Args:
-        result: uint8 or uint16 H×W×3, which is changed.
+        results: uint8 or uint16 B×H×W×3, which are changed.
         left: bool H×W, the pixels that are still missing, which is changed. Where holes overlap, the first fills.
-        hole: the hole in the image.
-        filled: pixels of the hole's bounding box, h×w×3 of the result's type.
+        hole: the hole in the images.
+        filled: pixels of the hole's bounding box, B×h×w×3 of the results' type.
     """
     here = left[hole.slices]
-    result[hole.slices][here] = filled[here]
+    for result, pixels in zip(results, filled, strict=True):
+        result[hole.slices][here] = pixels[here]
     here[:] = False
+
+
+def _check_plain_images(images: np.ndarray) -> None:
+    """Raise ImageError for images (B×H×W×C) that are not of a plain kind."""
+    if not isinstance(images, np.ndarray) or images.dtype not in kinds.SHOWN_DTYPES or images.shape[3] != 3:
+        found = f"{getattr(images, 'dtype', '')} {list(images.shape)}"
+        raise ImageError(
+            f"the images are {found}; a numpy array, uint8 or uint16 batch × height × width × 3, is expected"
+        )
 
 
 def check(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

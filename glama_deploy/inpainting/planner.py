@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, get_args
 
@@ -211,12 +211,14 @@ class Plan:
         tiles: holes that tiles fill, with the height and width of the tiles.
         engine_bytes: memory that the engine needs for the largest run.
         beside_bytes: memory that is needed beside the engine.
+        images_at_once: images of one mask whose boxes run together.
     """
 
     batches: list[list[Box]]
     tiles: dict[Span, Size]
     engine_bytes: int
     beside_bytes: int = 0
+    images_at_once: int = 1
 
 
 def check_region(region: str) -> None:
@@ -271,6 +273,37 @@ def plan_image(missing: np.ndarray, region: Region, limits: Limits) -> Plan:
     return _make_plan(batches, tile_sizes, shape, limits)
 
 
+def plan_images(missing: np.ndarray, count: int, region: Region, limits: Limits) -> Plan:
+    """Plan what a network is shown to fill the missing pixels of several images that share one mask.
+
+    Args:
+        missing: bool H×W, True where a pixel is missing; at least one is.
+        count: number of images.
+        region: as :func:`plan_image` takes it.
+        limits: what engine and memory allow.
+
+    Returns:
+        The plan of one image, with the number of images whose boxes run together.
+
+    Raises:
+        ImageError: as :func:`plan_image` says.
+    """
+    plan = plan_image(missing, region, limits)
+    runs = [(batch[0].span.size, len(batch), _find_batch_hole(batch)) for batch in plan.batches]
+    most = limits.sizes.max_batch
+    for together in range(count, 1, -1):
+        fits = all(most is None or boxes * together <= most for _, boxes, _ in runs)
+        if fits and all(limits.can_run(size, boxes * together, hole) for size, boxes, hole in runs):
+            needed = [limits.count_bytes(size, boxes * together, hole) for size, boxes, hole in runs]
+            return replace(plan, engine_bytes=max([plan.engine_bytes, *needed]), images_at_once=together)
+    return plan
+
+
+def _find_batch_hole(batch: list[Box]) -> Size:
+    """Return the size of the part of the boxes that contains the hole of each of them."""
+    return unite([box.hole.within(box.span) for box in batch]).size
+
+
 def plan_batch(size: Size, count: int, limits: Limits) -> Plan:
     """Plan images of one size that are shown whole and at once.
 
@@ -298,7 +331,7 @@ def _plan_whole(shape: Size, hole: Size, limits: Limits) -> Plan:
 def _make_plan(batches: list[list[Box]], tile_sizes: dict[Span, Size], shape: Size, limits: Limits) -> Plan:
     """Return a plan with the memory that it needs."""
     runs: list[tuple[Size, int, Size | None]] = [
-        (batch[0].span.size, len(batch), unite([box.hole.within(box.span) for box in batch]).size) for batch in batches
+        (batch[0].span.size, len(batch), _find_batch_hole(batch)) for batch in batches
     ]
     runs += [(size, 1, None) for size in tile_sizes.values()]
     beside = tiles.BYTES_PER_IMAGE_PIXEL * shape[0] * shape[1] if tile_sizes else 0

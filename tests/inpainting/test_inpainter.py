@@ -187,7 +187,7 @@ def test_a_graph_of_bytes_and_tiles_fill_an_image_of_16_bits_with_8(tiny, make_b
     np.testing.assert_array_equal(result[~hole], deep[~hole])
     assert not (result % 257).any()
 
-    monkeypatch.setattr(planning, "plan_image", lambda *_: Plan([], {bounding_box(hole): (64, 64)}, 0))
+    monkeypatch.setattr(planning, "plan_images", lambda *_: Plan([], {bounding_box(hole): (64, 64)}, 0))
     tiled = one(deep, hole)
     np.testing.assert_array_equal(tiled, one(photo, hole).astype(np.uint16) * 257)
 
@@ -398,3 +398,23 @@ def test_no_more_is_shown_at_once_however_many_holes_there_are(monkeypatch):
     Inpainter(runner, NETWORKS[0])(np.zeros((2000, 3000, 3), np.uint8), missing)
     assert len(runner.seen) > 10
     assert max(batch * height * width for batch, height, width, _ in runner.seen) <= LARGE_BOX_PIXELS
+
+
+def test_frames_of_one_mask_are_filled_as_one_by_one(one, photo, hole):
+    frames = np.stack([photo, photo[::-1], photo[:, ::-1]])
+    expected = np.stack([one(frame, hole, region="crop") for frame in frames])
+    filled = one.fill_frames(frames, hole, region="crop")
+    np.testing.assert_array_equal(filled[:, ~hole], frames[:, ~hole])
+    # a batch is summed in another order, which may round a value to the next step
+    assert np.abs(filled.astype(int) - expected).max() <= 1
+    with pytest.raises(ImageError, match="batch × height × width × 3 are expected"):
+        one.fill_frames(photo, hole)
+
+
+def test_frames_run_together_as_far_as_the_engine_and_the_memory_allow():
+    hole = np.zeros((64, 64), bool)
+    hole[20:40, 20:40] = True
+    sizes = SizeRange(min=(64, 64), opt=(64, 64), max=(64, 64), max_batch=2)
+    runner = Constant(0.5, sizes=sizes)
+    Inpainter(runner, NetworkConfig(ngf=8)).fill_frames(np.zeros((5, 64, 64, 3), np.uint8), hole)
+    assert [len(images) for images, _ in runner.seen] == [2, 2, 1]
