@@ -7,17 +7,18 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 
 from glama_deploy import memory
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.inpainting.components import find_components
+from glama_deploy.inpainting.in_order import wait_for
 from glama_deploy.inpainting.in_place import Signature, check_origin, check_replaceable, keep_original, sign
 from glama_deploy.inpainting.inpainter import check_sides
 from glama_deploy.inpainting.mask_edits import NO_EDITS, MaskEdits
@@ -34,11 +35,6 @@ from glama_deploy.network import NetworkConfig
 from glama_deploy.system.processors import count_processors
 
 log = logging.getLogger("glama_deploy")
-
-_Made = TypeVar("_Made")
-
-#: Seconds after which a wait begins again.
-_WAIT_SECONDS = 1.0
 
 #: An image, and its mask as bool H×W.
 _Inputs = tuple[Picture, np.ndarray]
@@ -209,7 +205,7 @@ class _UnderWay:
         if self.filled is None:
             return Result(self.job, "skipped")
         try:
-            _wait_for(_wait_for(self.filled))
+            wait_for(wait_for(self.filled))
         except FAILURES as error:
             return make_failure(self.job, error, self.work)
         return Result(self.job, "written", work=self.work)
@@ -219,16 +215,6 @@ class _UnderWay:
         for future in (self.filled, self.read):
             if future is not None:
                 future.cancel()
-
-
-def _wait_for(future: Future[_Made]) -> _Made:
-    """Return a future's result, and answer signals meanwhile.
-
-    Python does not see a signal that comes just before a wait begins. So no wait lasts longer than a second.
-    """
-    while not wait([future], timeout=_WAIT_SECONDS).done:
-        pass
-    return future.result()
 
 
 def _begin_job(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
 
 from glama_deploy.errors import ImageError
+from glama_deploy.inpainting.in_order import map_in_order
 from glama_deploy.inpainting.transparency import Fill
 
 
@@ -30,31 +30,23 @@ def fill_frames(fill: Fill, source: BinaryIO, target: BinaryIO, mask: np.ndarray
     """
     height, width = mask.shape
     frame_bytes = 3 * height * width
-    under_way: deque[Future[np.ndarray]] = deque()
+    rest = b""
+
+    def read_frames() -> Iterator[np.ndarray]:
+        nonlocal rest
+        while len(rest := source.read(frame_bytes)) == frame_bytes:
+            yield np.frombuffer(rest, np.uint8).reshape(height, width, 3)
+
     count = 0
-    pool = ThreadPoolExecutor(at_once, "glama-fill")
-    try:
-        while len(data := source.read(frame_bytes)) == frame_bytes:
-            under_way.append(pool.submit(fill, np.frombuffer(data, np.uint8).reshape(height, width, 3), mask))
-            count += 1
-            if len(under_way) > at_once:
-                _write(target, under_way.popleft())
-        while under_way:
-            _write(target, under_way.popleft())
-    finally:
-        for begun in under_way:
-            begun.cancel()
-        pool.shutdown(wait=False)
-    if data:
+    for filled in map_in_order(lambda frame: fill(frame, mask), read_frames(), at_once):
+        target.write(filled.tobytes())
+        target.flush()
+        count += 1
+    if rest:
         raise ImageError(
-            f"standard input ends in frame {count + 1}, which has {len(data)} of {frame_bytes} bytes; {count} whole "
+            f"standard input ends in frame {count + 1}, which has {len(rest)} of {frame_bytes} bytes; {count} whole "
             f"frames were written: check that the frames are {width} wide and {height} high, in rgb24"
         )
     if not count:
         raise ImageError(f"standard input has no frame; raw frames of {width}x{height} pixels in rgb24 are expected")
     return count
-
-
-def _write(target: BinaryIO, filled: Future[np.ndarray]) -> None:
-    target.write(filled.result().tobytes())
-    target.flush()
