@@ -20,8 +20,10 @@ from glama_deploy.cli.options.mask_sources import MaskOptions
 from glama_deploy.cli.options.paths import take_paths
 from glama_deploy.cli.options.picture_run import RunOptions
 from glama_deploy.cli.options.server import ServerOptions
+from glama_deploy.cli.options.video import VideoRunOptions
 from glama_deploy.cli.output.console import Console
 from glama_deploy.cli.output.run_report import RunReport
+from glama_deploy.cli.video import check_options, inpaint_video
 from glama_deploy.errors import GlamaError
 from glama_deploy.inpainting import folder as batch
 from glama_deploy.inpainting.in_place import InPlace, sign
@@ -42,6 +44,7 @@ from glama_deploy.io.images import FileRule
 from glama_deploy.io.pipes import is_pipe
 from glama_deploy.runtime.base import MAX_THREADS, require
 from glama_deploy.system.interrupts import stop_on_interrupt
+from glama_deploy.video.clip import is_video
 
 if TYPE_CHECKING:
     from glama_deploy.inpainting.piped import PipedJob
@@ -56,6 +59,7 @@ def _describe_backend(record: EngineRecord) -> str:
 def glama_inpaint(
     masks: MaskOptions,
     run: RunOptions,
+    video: VideoRunOptions,
     iopaint: IopaintOptions,
     server: ServerOptions,
     paths: Annotated[
@@ -63,14 +67,14 @@ def glama_inpaint(
         argument(help="The paths of --image, --mask and --out, in this order.", metavar="IMAGE MASK OUT"),
     ] = None,
     image: Annotated[
-        Path | None, option("--image", help="Image, or folder of images; - for standard input. [required]")
+        Path | None, option("--image", help="Image, folder of images, or video; - for standard input. [required]")
     ] = None,
     mask: Annotated[
         Path | None,
         option(
             "--mask",
-            help="Mask (white = missing). For a folder of images: the folder of masks, or one mask for all. - for "
-            "standard input. glama-mask shows the mask of these options.",
+            help="Mask (white = missing). For a folder of images or a video: the folder of masks, or one mask for all. "
+            "For a video also a video. - for standard input. glama-mask shows the mask of these options.",
         ),
     ] = None,
     out: Annotated[
@@ -148,8 +152,8 @@ def glama_inpaint(
         int | None,
         option(
             "--quality",
-            help="Quality of JPEG and WebP outputs, 1 to 100. (Without: a JPEG as fine as its input, or 95; a lossless "
-            "WebP.)",
+            help="Quality of JPEG, WebP and video outputs, 1 to 100. (Without: a JPEG as fine as its input, or 95; a "
+            "lossless WebP.)",
         ),
     ] = None,
     frame: Annotated[
@@ -161,7 +165,7 @@ def glama_inpaint(
     device: DeviceName = None,
     allow_engine_code: AllowEngineCode = False,
 ) -> int:
-    """Fill the missing pixels of an image. Known pixels stay bit-exact in PNG and other lossless formats.
+    """Fill the missing pixels of an image or a video. Known pixels stay bit-exact in lossless formats.
 
     With folders, the command continues after a bad file, and lists failed and skipped files at the end. Run it again to
     fill only the missing outputs. Exit codes: 0 success, also of --watch that Ctrl-C ended; 2 bad input, or a file of a
@@ -190,6 +194,41 @@ def glama_inpaint(
     overwrite = overwrite or iopaint.output is not None
     made = masks.read(mask, feather)
     made = replace(made, rule=iopaint.choose_rule(made.rule))
+    if is_video(image):
+        check_options(
+            {
+                "in_place": run.in_place,
+                "watch": run.watch,
+                "jobs": run.jobs is not None,
+                "fail_fast": run.fail_fast,
+                "refine": refine,
+                "mask_name": mask_name != BY_STEM.mask_name,
+                "recursive": recursive,
+                "format": format is not None,
+                "frame": frame is not None,
+                "output": iopaint.output is not None,
+                "server": server.server is not None,
+            }
+        )
+        assert out is not None  # `in_place` is refused
+        load_video = lambda streams, compiles: glama_deploy.load(  # noqa: E731
+            model, backend, precision, threads, compiles, streams, allow_engine_code, device
+        )
+        return inpaint_video(
+            image,
+            mask,
+            out,
+            made,
+            video.read(quality),
+            load_video,
+            model=model,
+            region=region,
+            threads=threads,
+            compiles=run.compiles,
+            overwrite=overwrite,
+            as_json=run.json,
+        )
+    video.check_unused()
     target = run.choose_target(image, out, overwrite=overwrite)
     rule = FolderRule(mask_name, recursive, cast(OutputFormat, format or iopaint.usual_format))
     files = FileRule(frame, quality)

@@ -25,13 +25,13 @@ _NAMED = re.compile(
 FIELDS = frozenset(
     (  # noqa: SIM905
         "allow_engine_code annotations backend backup_folder box calibration calibration_images category check "
-        "checkpoint color color_tolerance compile_sizes concat config data device device_preset download engine "
-        "engine_device fail_fast feather fft for format frame gpus grow hardware_compatible host image in_place "
-        "input instances invert io jobs json mask mask_from mask_name max_batch max_size metrics min_size model "
-        "model_dir models name optimization_level ort_web out output output_dir overwrite parity parity_size port "
-        "precision predicted processes profiles quality recursive reference refine refittable region resume "
-        "server shrink size stripped target targets threads threshold timing_cache token version_compatible watch "
-        "weights weights_key workspace_mib"
+        "checkpoint codec color color_tolerance compile_sizes concat config data device device_preset download "
+        "engine engine_device fail_fast feather fft for format frame gpus grow hardware_compatible host image "
+        "in_place input instances invert io jobs json mask mask_from mask_name max_batch max_size metrics "
+        "min_size model model_dir models name optimization_level ort_web out output output_dir overwrite parity "
+        "parity_size port precision predicted processes profiles quality recursive reference refine refittable "
+        "region resume segment_frames server shrink size stripped target targets temporal temporal_frames threads "
+        "threshold timing_cache token version_compatible watch weights weights_key workspace_mib"
     ).split()
 )
 

@@ -21,6 +21,7 @@ from glama_deploy.bundle import Bundle, Graph, Tensor, artifact
 from glama_deploy.errors import EngineError, ImageError
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.network import NetworkConfig
+from glama_deploy.runtime.base import RunTimes
 
 
 @pytest.mark.parametrize("output", ["inpainted", "predicted"])

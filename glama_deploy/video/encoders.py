@@ -1,0 +1,284 @@
+"""Choose the encoder of a filled video, and its settings.
+
+The output has the pixel format of the source, because a conversion would change known pixels. An encoder that does not
+take the format, or a container that does not take the codec, is refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glama_deploy.errors import GlamaError, ImageError
+from glama_deploy.video.clip import CONTAINERS, Clip
+from glama_deploy.video.package import describe_error, import_av
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
+    from av.video.stream import VideoStream
+
+log = logging.getLogger("glama_deploy")
+
+#: The unit of the quantizer of MPEG's older codecs (FF_QP2LAMBDA).
+_QUANTIZER_UNIT = 118
+
+#: The value of `quality` that asks for an exact copy of the filled frames.
+LOSSLESS_QUALITY = 100
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    """An encoder whose settings are known.
+
+    Attributes:
+        name: FFmpeg's name of the encoder.
+        option: the option of constant quality; None for the quantizer of MPEG's older codecs.
+        worst: the worst value of the option.
+        usual: the value without `quality`.
+        lossless: the options of an exact copy; None if the encoder cannot.
+        options: further options.
+    """
+
+    name: str
+    option: str | None = None
+    worst: int = 0
+    usual: int = 0
+    lossless: dict[str, str] | None = None
+    options: dict[str, str] = field(default_factory=dict)
+
+
+#: Keeps x265 from printing its settings.
+_X265_QUIET = "log-level=none"
+
+#: The encoders by codec. The first of a codec that is in the build is taken.
+_ENCODERS = {
+    "h264": (
+        _Encoder("libx264", "crf", 51, 18, {"qp": "0"}),
+        _Encoder("libx264rgb", "crf", 51, 18, {"qp": "0"}),
+    ),
+    "hevc": (
+        _Encoder("libx265", "crf", 51, 20, {"x265-params": f"{_X265_QUIET}:lossless=1"}, {"x265-params": _X265_QUIET}),
+    ),
+    "av1": (_Encoder("libsvtav1", "crf", 63, 24, None, {"preset": "8"}), _Encoder("libaom-av1", "crf", 63, 22)),
+    "vp9": (_Encoder("libvpx-vp9", "crf", 63, 24, {"lossless": "1"}, {"row-mt": "1"}),),
+    "vp8": (_Encoder("libvpx", "crf", 63, 10),),
+    "mpeg4": (_Encoder("mpeg4", None, 31, 3),),
+    "mpeg2video": (_Encoder("mpeg2video", None, 31, 3),),
+    "mpeg1video": (_Encoder("mpeg1video", None, 31, 3),),
+    "mjpeg": (_Encoder("mjpeg", None, 31, 2),),
+    "prores": (_Encoder("prores_ks"),),
+    "ffv1": (_Encoder("ffv1", lossless={}, options={"level": "3"}),),
+    "png": (_Encoder("png", lossless={}),),
+    "huffyuv": (_Encoder("huffyuv", lossless={}),),
+    "ffvhuff": (_Encoder("ffvhuff", lossless={}),),
+    "rawvideo": (_Encoder("rawvideo", lossless={}),),
+}
+
+#: Codecs that are tried where the source's own cannot be written.
+_SUBSTITUTES = ("h264", "vp9", "av1", "mpeg4", "ffv1", "png")
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How frames are encoded.
+
+    Attributes:
+        encoder: FFmpeg's name of the encoder.
+        options: options of the encoder.
+        quantizer: the quantizer of MPEG's older codecs; None for other encoders.
+        is_lossless: whether decoded frames equal the encoded ones.
+    """
+
+    encoder: str
+    options: dict[str, str]
+    quantizer: int | None = None
+    is_lossless: bool = False
+
+    def add_stream(self, container: OutputContainer, clip: Clip) -> VideoStream:
+        """Add the stream to a container, with the size, times and colours of a clip.
+
+        Args:
+            container: the container, open for writing.
+            clip: the clip.
+
+        Returns:
+            The stream, which encodes frames.
+        """
+        stream = container.add_stream(self.encoder, rate=clip.rate, options=dict(self.options))
+        context = stream.codec_context
+        stream.height, stream.width = clip.size
+        stream.pix_fmt = clip.format.name
+        stream.time_base = context.time_base = clip.time_base
+        context.colorspace, context.color_range, context.color_primaries, context.color_trc = clip.colours
+        if clip.aspect is not None:
+            context.sample_aspect_ratio = clip.aspect
+        if self.quantizer is not None:
+            context.qscale, context.global_quality = True, self.quantizer * _QUANTIZER_UNIT
+        return stream
+
+
+def choose_encoding(clip: Clip, out: Path, codec: str | None, quality: int | None) -> Encoding:
+    """Choose the encoder.
+
+    Args:
+        clip: the source.
+        out: the output, whose suffix names the container.
+        codec: a codec or an encoder; None for the codec of the source, or another one where it cannot be written.
+        quality: 1 to 100, where 100 is lossless; None for a high quality.
+
+    Returns:
+        How frames are encoded.
+
+    Raises:
+        GlamaError: the codec is unknown, or cannot write the format of the frames into the container.
+    """
+    if codec is not None:
+        return _set_quality(_find_named(clip, out, codec), quality)
+    names = [clip.codec, *(name for name in _SUBSTITUTES if name != clip.codec)]
+    if clip.sequence is not None:
+        names = ["h264", *names]
+    for name in names:
+        for encoder in _ENCODERS.get(name, ()):
+            if _refuse(encoder.name, clip, out) is None:
+                if name != clip.codec and clip.sequence is None:
+                    log.warning("the video is encoded as %s: %s cannot be written to %s", name, clip.codec, out.name)
+                return _set_quality(encoder, quality)
+    able = ", ".join(_list_able(clip))
+    raise GlamaError(
+        f"{out}: no usual codec writes {clip.format.name} into {out.suffix}; give another container such as .mkv, or a "
+        f"`codec` that takes {clip.format.name}: {able or 'this build has none'}"
+    )
+
+
+def _find_named(clip: Clip, out: Path, codec: str) -> _Encoder:
+    """Return the encoder of a name."""
+    av = import_av()
+    known = [*_ENCODERS.get(codec, ()), *(each for group in _ENCODERS.values() for each in group if each.name == codec)]
+    candidates = known or [_Encoder(codec)]
+    reasons = []
+    for encoder in candidates:
+        try:
+            found = av.Codec(encoder.name, "w")
+        except ValueError:
+            continue
+        if found.type != "video":
+            continue
+        reason = _refuse(encoder.name, clip, out)
+        if reason is None:
+            return encoder
+        reasons.append(reason)
+    if reasons:
+        raise GlamaError(reasons[0])
+    names = sorted({*_ENCODERS, *_list_video_encoders()})
+    near = difflib.get_close_matches(codec, names, 5, 0.4) or list(_ENCODERS)[:5]
+    raise GlamaError(f"`codec` is {codec!r}, which this build of FFmpeg does not encode; near are {', '.join(near)}")
+
+
+def _refuse(encoder: str, clip: Clip, out: Path) -> str | None:
+    """Return why an encoder cannot write the clip's frames to the output; None if it can."""
+    av = import_av()
+    try:
+        codec = av.Codec(encoder, "w")
+    except ValueError:
+        return f"this build of FFmpeg does not have the encoder {encoder}"
+    formats = [each.name for each in codec.video_formats or ()]
+    name = clip.format.name
+    if formats and name not in formats:
+        able = ", ".join(_list_able(clip))
+        return (
+            f"`codec` {encoder} does not take {name}, the pixel format of {clip.path}, in which known pixels stay as "
+            f"they are; it takes {', '.join(formats[:6])}. Give a `codec` that takes {name}: {able or 'none is here'}"
+        )
+    if out.suffix.lower() in CONTAINERS and not _holds(CONTAINERS[out.suffix.lower()], encoder):
+        return (
+            f"{out.suffix} does not hold {codec.canonical_name}; give `out` another container such as .mkv, or another "
+            "`codec`"
+        )
+    return None
+
+
+def _holds(container: str, encoder: str) -> bool:
+    """Return whether a container holds what an encoder writes."""
+    av = import_av()
+    with av.open(io.BytesIO(), "w", format=container) as trial:
+        try:
+            trial.add_stream(encoder)
+        except ValueError:
+            return False
+    return True
+
+
+def _list_able(clip: Clip) -> list[str]:
+    """Return the usual encoders that take the clip's pixel format."""
+    av = import_av()
+    able = []
+    for encoder in (each for group in _ENCODERS.values() for each in group):
+        try:
+            formats = av.Codec(encoder.name, "w").video_formats
+        except ValueError:
+            continue
+        if formats is None or clip.format.name in [each.name for each in formats]:
+            able.append(encoder.name)
+    return able
+
+
+def _list_video_encoders() -> Iterator[str]:
+    """Return the names of the encoders of this build."""
+    av = import_av()
+    for name in av.codecs_available:
+        try:
+            if av.Codec(name, "w").type == "video":
+                yield name
+        except ValueError:
+            continue
+
+
+def _set_quality(encoder: _Encoder, quality: int | None) -> Encoding:
+    """Return the encoding of an encoder in a quality."""
+    if quality is not None and not 1 <= quality <= LOSSLESS_QUALITY:
+        raise GlamaError(f"`quality` is {quality}; 1 to {LOSSLESS_QUALITY} is expected")
+    options = dict(encoder.options)
+    if not encoder.worst:
+        is_lossless = encoder.lossless is not None
+        if quality is not None and not (is_lossless and quality == LOSSLESS_QUALITY):
+            kind = "is lossless" if is_lossless else "has no `quality` here"
+            raise GlamaError(f"{encoder.name} {kind}; leave `quality` out")
+        return Encoding(encoder.name, options, is_lossless=is_lossless)
+    if quality == LOSSLESS_QUALITY:
+        if encoder.lossless is None:
+            raise GlamaError(f"{encoder.name} has no lossless mode; give `quality` below 100, or `codec` ffv1")
+        return Encoding(encoder.name, {**options, **encoder.lossless}, is_lossless=True)
+    value = encoder.usual if quality is None else max(1, round(encoder.worst * (1 - quality / LOSSLESS_QUALITY)))
+    if encoder.option is None:
+        return Encoding(encoder.name, options, quantizer=max(1, value))
+    return Encoding(encoder.name, {**options, encoder.option: str(value)})
+
+
+def check_encoding(encoding: Encoding, clip: Clip) -> None:
+    """Open the encoder once, so that an encoder that cannot be opened is told before the work begins.
+
+    Args:
+        encoding: how frames are encoded.
+        clip: the source.
+
+    Raises:
+        ImageError: the encoder cannot be opened with these frames.
+    """
+    av = import_av()
+    os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints its settings otherwise
+    try:
+        with av.open(io.BytesIO(), "w", format="nut") as trial:
+            encoding.add_stream(trial, clip)
+            trial.start_encoding()
+    except (av.FFmpegError, ValueError) as error:
+        size = f"{clip.size[1]}x{clip.size[0]}"
+        raise ImageError(
+            f"the encoder {encoding.encoder} cannot be opened for {size} {clip.format.name} "
+            f"({describe_error(error)}); give another `codec`"
+        ) from error

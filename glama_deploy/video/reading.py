@@ -1,0 +1,107 @@
+"""Read the frames of a video, one after the other, and note which of them are damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from glama_deploy.errors import ImageError
+from glama_deploy.video.clip import Clip, check_same_kind, find_stream, open_input
+from glama_deploy.video.package import import_av, show_time
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A frame.
+
+    Attributes:
+        number: the frame's number, from 0.
+        frame: the frame.
+        pts: the time at which the frame is shown, in ticks of the clip's time base.
+    """
+
+    number: int
+    frame: VideoFrame
+    pts: int
+
+
+class FrameReader:
+    """Reads the frames of a clip in the order in which they are shown.
+
+    Attributes:
+        damaged: times in seconds at which the file is damaged, so far.
+        last_duration: duration of the last frame in ticks; None if the file does not say.
+
+    Args:
+        clip: the clip.
+    """
+
+    def __init__(self, clip: Clip) -> None:
+        self._clip = clip
+        self.damaged: list[float] = []
+        self.last_duration: int | None = None
+
+    def __iter__(self) -> Iterator[Decoded]:
+        """Read all frames from the start.
+
+        Yields:
+            The frames. Their times grow strictly.
+
+        Raises:
+            ImageError: a frame is of another kind than the first.
+        """
+        clip = self._clip
+        step = max(1, round(1 / (clip.rate * clip.time_base)))
+        before: int | None = None
+        for number, frame in enumerate(self._decode()):
+            pts = frame.pts
+            if pts is None or (before is not None and pts <= before):
+                pts = 0 if before is None else before + (step if frame.pts is None else 1)
+            time = float(pts * clip.time_base)
+            check_same_kind(clip, frame, show_time(time))
+            if frame.is_corrupt:
+                self._note(time)
+            before, self.last_duration = pts, frame.duration or None
+            yield Decoded(number, frame, pts)
+        if before is None:
+            raise ImageError(f"{clip.path} has no frame that can be decoded; check the file")
+
+    def _decode(self) -> Iterator[VideoFrame]:
+        """Decode all packets. A packet that cannot be decoded is noted, and left out."""
+        av = import_av()
+        with open_input(self._clip.path) as container:
+            stream = find_stream(container, self._clip.path)
+            stream.thread_type = "AUTO"
+            packets = container.demux(stream)
+            time = 0.0
+            while True:
+                try:
+                    packet = next(packets, None)
+                except av.FFmpegError:
+                    self._note(time)
+                    break
+                if packet is None:
+                    break
+                if packet.pts is not None or packet.dts is not None:
+                    ticks = packet.pts if packet.pts is not None else packet.dts
+                    time = float(Fraction(ticks) * packet.time_base)
+                if packet.is_corrupt:
+                    self._note(time)
+                try:
+                    frames = packet.decode()
+                except av.EOFError:
+                    break
+                except av.FFmpegError:
+                    self._note(time)
+                    continue
+                yield from frames
+
+    def _note(self, time: float) -> None:
+        """Note a time at which the file is damaged."""
+        if time not in self.damaged:
+            self.damaged.append(time)

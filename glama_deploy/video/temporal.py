@@ -1,0 +1,146 @@
+"""Take what other frames show behind the mask.
+
+Where the camera pans, a logo covers another part of the scene in each frame. Where the camera stands still, an object
+that moves uncovers what is behind it. For each frame, the frames around it are registered
+(:mod:`glama_deploy.video.registration`). Each missing pixel gets the median of what the nearest of these frames show at
+its place. Pixels that no frame shows stay missing, and the network fills them.
+
+A frame is used only if its pixels around the hole agree with those of the frame that is filled. So another scene, a
+zoom, or a fade is not used.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from glama_deploy.inpainting.boxes import Span, bounding_box
+from glama_deploy.inpainting.mask_edits import grow_holes
+from glama_deploy.video.registration import Reduced, correlate, reduce_frame, refine, sample, sample_known
+
+#: Frames before and behind a frame that are looked at, unless the caller says another number.
+USUAL_REACH = 30
+
+#: Samples of a pixel of which the median is taken.
+_SAMPLES = 7
+
+#: Pixels around a hole that are compared.
+_AROUND_PIXELS = 16
+
+#: Pixels beside a hole that are neither compared nor taken: codecs spread an object's edge so far.
+_MARGIN_PIXELS = 2
+
+#: The greatest mean difference of the pixels around the hole, as a share of white.
+_MAX_DIFFERENCE = 0.03
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A frame as its neighbours look at it.
+
+    Attributes:
+        rgb: uint8 or uint16 H×W×3.
+        missing: bool H×W.
+        luma: float32 H×W, from 0 to 1.
+        known: bool H×W, the pixels that may be taken.
+        reduced: the frame for phase correlation.
+    """
+
+    rgb: np.ndarray
+    missing: np.ndarray
+    luma: np.ndarray
+    known: np.ndarray
+    reduced: Reduced
+
+
+def look_at(rgb: np.ndarray, missing: np.ndarray) -> Shown:
+    """Prepare a frame for its neighbours.
+
+    Args:
+        rgb: uint8 or uint16 H×W×3.
+        missing: bool H×W, True where a pixel is missing.
+
+    Returns:
+        The frame.
+    """
+    white = np.float32(np.iinfo(rgb.dtype).max)
+    luma = (rgb @ np.array([0.299, 0.587, 0.114], np.float32)) / white
+    known = ~grow_holes(missing, _MARGIN_PIXELS)
+    return Shown(rgb, missing, luma, known, reduce_frame(luma, known))
+
+
+def find_background(target: Shown, others: Sequence[Shown]) -> tuple[np.ndarray, np.ndarray]:
+    """Find what other frames show behind the mask of a frame.
+
+    Args:
+        target: the frame.
+        others: the other frames, the nearest first.
+
+    Returns:
+        The frame with the pixels that were found (H×W×3 of its type), and the pixels that are still missing (bool H×W).
+    """
+    if not target.missing.any():
+        return target.rgb, target.missing
+    height, width = target.missing.shape
+    hole = bounding_box(target.missing)
+    wide = hole.grown(_AROUND_PIXELS)
+    span = Span(max(0, wide.top), max(0, wide.left), min(height, wide.bottom), min(width, wide.right))
+    missing = target.missing[span.slices]
+    around = target.known[span.slices] & grow_holes(missing, _AROUND_PIXELS)
+    samples = np.full((_SAMPLES, *missing.shape, 3), np.nan, np.float32)
+    counts = np.zeros(missing.shape, np.intp)
+    for other in others:
+        wanted = missing & (counts < _SAMPLES)
+        if not wanted.any():
+            break
+        shift = correlate(target.reduced, other.reduced)
+        if not (wanted & sample_known(other.known, span, shift)).any():
+            continue
+        shift, difference = refine(target.luma, other.luma, span, around, other.known, shift, target.reduced.factor)
+        if difference > _MAX_DIFFERENCE:
+            continue
+        found = wanted & sample_known(other.known, span, shift)
+        rows, columns = np.nonzero(found)
+        samples[counts[found], rows, columns] = sample(other.rgb, span, shift)[found]
+        counts[found] += 1
+    found = counts > 0
+    rgb, left = target.rgb.copy(), target.missing.copy()
+    if found.any():
+        limit = np.iinfo(rgb.dtype).max
+        median = np.nanmedian(samples[:, found], axis=0)
+        rgb[span.slices][found] = np.rint(median).clip(0, limit).astype(rgb.dtype)
+        left[span.slices][found] = False
+    return rgb, left
+
+
+def with_neighbours(frames: Iterable[Shown], reach: int) -> Iterator[tuple[Shown, list[Shown]]]:
+    """Give each frame the frames around it.
+
+    Args:
+        frames: the frames in order.
+        reach: frames before and behind a frame.
+
+    Yields:
+        Each frame, and the frames around it, the nearest first.
+    """
+    window: deque[Shown] = deque(maxlen=2 * reach + 1)
+    place = 0  # of the next frame in the window
+    for frame in frames:
+        if len(window) == window.maxlen:
+            place -= 1
+        window.append(frame)
+        if len(window) - 1 - place == reach:
+            yield window[place], _sort_by_distance(window, place)
+            place += 1
+    while place < len(window):
+        yield window[place], _sort_by_distance(window, place)
+        place += 1
+
+
+def _sort_by_distance(window: Sequence[Shown], place: int) -> list[Shown]:
+    """Return the other frames of a window, the nearest first."""
+    order = sorted(range(len(window)), key=lambda other: (abs(other - place), other))
+    return [window[other] for other in order if other != place]
