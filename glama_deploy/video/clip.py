@@ -14,6 +14,7 @@ import numpy as np
 from glama_deploy.errors import ImageError
 from glama_deploy.inpainting.inpainter import check_sides
 from glama_deploy.io.decoding import readable
+from glama_deploy.video.hdr import NO_HDR, Hdr
 from glama_deploy.video.orientation import Orientation
 from glama_deploy.video.package import describe_error, import_av
 from glama_deploy.video.planes import PixelFormat
@@ -78,6 +79,8 @@ class Clip:
         orientation: how frames are turned when they are shown.
         has_other_streams: whether the file has sound, subtitles or other streams.
         sequence: the numbered pictures, if the path is a pattern.
+        hdr: metadata of high dynamic range.
+        tag: the four letters by which the container names the codec.
     """
 
     path: Path
@@ -92,6 +95,8 @@ class Clip:
     orientation: Orientation
     has_other_streams: bool
     sequence: Sequence | None = None
+    hdr: Hdr = NO_HDR
+    tag: str = ""
 
     @property
     def shown_size(self) -> tuple[int, int]:
@@ -209,6 +214,8 @@ def _describe(path: Path, stream: VideoStream, frame: VideoFrame, *, has_other_s
         orientation,
         has_other_streams,
         sequence,
+        Hdr.read(frame),
+        stream.codec_context.codec_tag,
     )
 
 

@@ -53,6 +53,9 @@ class _Encoder:
     options: dict[str, str] = field(default_factory=dict)
 
 
+#: The option with further options of x265.
+_X265_PARAMETERS = "x265-params"
+
 #: Keeps x265 from printing its settings.
 _X265_QUIET = "log-level=none"
 
@@ -63,7 +66,9 @@ _ENCODERS = {
         _Encoder("libx264rgb", "crf", 51, 18, {"qp": "0"}),
     ),
     "hevc": (
-        _Encoder("libx265", "crf", 51, 20, {"x265-params": f"{_X265_QUIET}:lossless=1"}, {"x265-params": _X265_QUIET}),
+        _Encoder(
+            "libx265", "crf", 51, 20, {_X265_PARAMETERS: f"{_X265_QUIET}:lossless=1"}, {_X265_PARAMETERS: _X265_QUIET}
+        ),
     ),
     "av1": (_Encoder("libsvtav1", "crf", 63, 24, None, {"preset": "8"}), _Encoder("libaom-av1", "crf", 63, 22)),
     "vp9": (_Encoder("libvpx-vp9", "crf", 63, 24, {"lossless": "1"}, {"row-mt": "1"}),),
@@ -110,7 +115,10 @@ class Encoding:
         Returns:
             The stream, which encodes frames.
         """
-        stream = container.add_stream(self.encoder, rate=clip.rate, options=dict(self.options))
+        options = dict(self.options)
+        if _X265_PARAMETERS in options:
+            options[_X265_PARAMETERS] = ":".join([options[_X265_PARAMETERS], *clip.hdr.x265_options])
+        stream = container.add_stream(self.encoder, rate=clip.rate, options=options)
         context = stream.codec_context
         stream.height, stream.width = clip.size
         stream.pix_fmt = clip.format.name
@@ -272,6 +280,8 @@ def check_encoding(encoding: Encoding, clip: Clip) -> None:
     """
     av = import_av()
     os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints its settings otherwise
+    if clip.hdr and _X265_PARAMETERS not in encoding.options:
+        log.warning("the brightness of the mastering display is left out: only libx265 writes it here")
     try:
         with av.open(io.BytesIO(), "w", format="nut") as trial:
             encoding.add_stream(trial, clip)

@@ -11,7 +11,7 @@ from glama_deploy.inpainting.boxes import Span, bounding_box
 from glama_deploy.inpainting.mask_edits import MaskEdits, blend_rim
 from glama_deploy.video.clip import Clip
 from glama_deploy.video.reading import Decoded
-from glama_deploy.video.temporal import Shown, find_background, look_at
+from glama_deploy.video.temporal import Neighbour, Shown, find_background, look_at
 
 #: Fills images B×H×W×3 (uint8 or uint16) that share one mask (bool H×W).
 FillFrames = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -38,7 +38,7 @@ class Task:
     decoded: Decoded
     missing: np.ndarray
     shown: Shown | None = None
-    others: Sequence[Shown] = ()
+    others: Sequence[Neighbour] = ()
 
 
 class FrameFiller:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("glama_deploy")
 
+#: The tag of HEVC in MP4 that players of Apple ask for.
+_APPLE_HEVC = "hvc1"
+
 #: Tags of streams that a muxer writes by itself.
 _OWN_TAGS = ("encoder", "duration", "handler_name", "vendor_id", "number_of_", "_statistics", "bps")
 
@@ -162,6 +165,8 @@ def _join(
         video.time_base = clip.time_base
         if first.streams.video[0].codec_context.name == "rawvideo":  # whose tag is its pixel format
             video.codec_context.codec_tag = first.streams.video[0].codec_context.codec_tag
+        if clip.tag == _APPLE_HEVC and clip.codec == first.streams.video[0].codec_context.codec.canonical_name:
+            video.codec_context.codec_tag = _APPLE_HEVC
         if clip.orientation.matrix is not None:
             video.set_display_matrix(clip.orientation.matrix)
         original = find_stream(source, clip.path)

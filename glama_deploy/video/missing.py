@@ -44,6 +44,8 @@ class FrameMasks:
         elif path.is_dir():
             names = [file for file in path.iterdir() if file.suffix.lower() in READ_SUFFIXES]
             self._files = sorted(names, key=lambda file: _split_numbers(file.name))
+            if not names:
+                raise ImageError(f"{path} has no masks; give masks, or one mask for all frames")
             self._check_count(len(self._files))
         elif is_video(path):
             self._mask_clip = read_clip(path)
@@ -135,9 +137,7 @@ class FrameMasks:
 
     def _check_count(self, count: int) -> None:
         """Raise ImageError if the numbers of masks and of frames are known, and differ."""
-        if not count:
-            raise ImageError(f"{self._path} has no masks; give masks, or one mask for all frames")
-        if self._clip.count and count != self._clip.count:
+        if self._clip.count and count and count != self._clip.count:
             raise ImageError(
                 f"{self._path} has {count} masks, and {self._clip.path} has {self._clip.count} frames; give one mask "
                 "for each frame, or one mask for all"

@@ -1,8 +1,9 @@
 """Find by how much the camera moved between two frames, and sample a frame that is moved by a part of a pixel.
 
-The movement is a translation. Phase correlation (Kuglin and Hines, 1975) of reduced frames finds it roughly. Then the
-steps of Lucas and Kanade (1981) refine it with the known pixels around the hole, so the movement is that of what lies
-around the hole. A frame whose pixels around the hole still differ is not used.
+The movement is a translation. Phase correlation (Kuglin and Hines, 1975) finds the movement roughly, from the slopes of
+reduced frames: flat colours would hold the result at no movement (Argyriou and Vlachos, 2003). Then the steps of Lucas
+and Kanade (1981) refine the movement with the known pixels around the hole, so the movement is that of what lies around
+the hole. A frame whose pixels around the hole still differ is not used.
 """
 
 from __future__ import annotations
@@ -12,16 +13,21 @@ from dataclasses import dataclass
 import numpy as np
 
 from glama_deploy.inpainting.boxes import Span
+from glama_deploy.inpainting.mask_edits import grow_holes
 
 #: Frames are reduced to at most this many pixels a side for phase correlation.
 _MAX_SIDE = 256
+
+#: Frequencies that are weaker than this share of the mean count less: they are noise, which says nothing about the
+#: movement.
+_WEAK_SHARE = 0.1
 
 #: Steps of the refinement, and the movement in pixels below which it ends.
 _STEPS = 8
 _LEAST_STEP = 0.01
 
-#: The farthest that the refinement may move from the phase correlation, in reduced pixels.
-_MAX_CORRECTION = 2.0
+#: The farthest that the refinement may move from its start, in reduced pixels.
+_MAX_CORRECTION = 4.0
 
 #: A part of a pixel below this is taken for a movement by whole pixels, whose samples are exact.
 _WHOLE = 0.03
@@ -35,7 +41,7 @@ class Reduced:
     """A frame that is reduced for phase correlation.
 
     Attributes:
-        spectrum: complex64, of the known pixels without their mean, faded out at the border.
+        spectrum: complex, of the slopes between known pixels, faded out at the border.
         shape: height and width of the reduced frame.
         factor: pixels of the frame for each reduced pixel, along each side.
     """
@@ -59,11 +65,13 @@ def reduce_frame(luma: np.ndarray, known: np.ndarray) -> Reduced:
     high, wide = (side // factor for side in luma.shape)
     cut = slice(0, high * factor), slice(0, wide * factor)
     cells = high, factor, wide, factor
-    weight = known[cut].reshape(cells).mean(axis=(1, 3), dtype=np.float32)
-    total = np.where(known[cut], luma[cut], np.float32(0)).reshape(cells).mean(axis=(1, 3), dtype=np.float32)
-    mean = total.sum() / max(float(weight.sum()), 1e-6)
+    small = luma[cut].reshape(cells).mean(axis=(1, 3), dtype=np.float32)
+    unknown = ~known[cut].reshape(cells).all(axis=(1, 3))
+    rows, columns = np.gradient(small)
+    slopes = columns + 1j * rows
+    slopes[grow_holes(unknown, 1)] = 0
     window = np.hanning(high + 2)[1:-1, None] * np.hanning(wide + 2)[None, 1:-1]
-    return Reduced(np.fft.rfft2((total - mean * weight) * window), (high, wide), factor)
+    return Reduced(np.fft.fft2(slopes * window), (high, wide), factor)
 
 
 def correlate(one: Reduced, other: Reduced) -> tuple[float, float]:
@@ -77,8 +85,9 @@ def correlate(one: Reduced, other: Reduced) -> tuple[float, float]:
         Rows and columns d in pixels, so that `one` at x shows what `other` shows at x + d.
     """
     product = np.conj(one.spectrum) * other.spectrum
-    product /= np.maximum(np.abs(product), 1e-9)
-    surface = np.fft.irfft2(product, one.shape)
+    strength = np.abs(product)
+    product /= strength + max(_WEAK_SHARE * float(strength.mean()), 1e-9)
+    surface = np.fft.ifft2(product).real
     peak = np.unravel_index(int(surface.argmax()), surface.shape)
     moved = []
     for axis, (place, side) in enumerate(zip(peak, surface.shape, strict=True)):

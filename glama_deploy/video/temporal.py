@@ -2,8 +2,9 @@
 
 Where the camera pans, a logo covers another part of the scene in each frame. Where the camera stands still, an object
 that moves uncovers what is behind it. For each frame, the frames around it are registered
-(:mod:`glama_deploy.video.registration`). Each missing pixel gets the median of what the nearest of these frames show at
-its place. Pixels that no frame shows stay missing, and the network fills them.
+(:mod:`glama_deploy.video.registration`), from the phase correlation and from the movement to the frame before. Each
+missing pixel gets the median of what the nearest of these frames show at its place. Pixels that no frame shows stay
+missing, and the network fills them.
 
 A frame is used only if its pixels around the hole agree with those of the frame that is filled. So another scene, a
 zoom, or a fade is not used.
@@ -33,6 +34,12 @@ _AROUND_PIXELS = 16
 #: Pixels beside a hole that are neither compared nor taken: codecs spread an object's edge so far.
 _MARGIN_PIXELS = 2
 
+#: A movement that was expected is taken at once if the pixels around the hole differ by no more than this share.
+_GOOD_DIFFERENCE = 0.015
+
+#: Frames up to this distance are all looked at, then every second one, and from twice the distance on every fourth.
+_DENSE_FRAMES = 8
+
 #: The greatest mean difference of the pixels around the hole, as a share of white.
 _MAX_DIFFERENCE = 0.03
 
@@ -56,6 +63,10 @@ class Shown:
     reduced: Reduced
 
 
+#: A frame around another one: by how many frames it is later, and the frame.
+Neighbour = tuple[int, Shown]
+
+
 def look_at(rgb: np.ndarray, missing: np.ndarray) -> Shown:
     """Prepare a frame for its neighbours.
 
@@ -72,7 +83,7 @@ def look_at(rgb: np.ndarray, missing: np.ndarray) -> Shown:
     return Shown(rgb, missing, luma, known, reduce_frame(luma, known))
 
 
-def find_background(target: Shown, others: Sequence[Shown]) -> tuple[np.ndarray, np.ndarray]:
+def find_background(target: Shown, others: Sequence[Neighbour]) -> tuple[np.ndarray, np.ndarray]:
     """Find what other frames show behind the mask of a frame.
 
     Args:
@@ -92,16 +103,15 @@ def find_background(target: Shown, others: Sequence[Shown]) -> tuple[np.ndarray,
     around = target.known[span.slices] & grow_holes(missing, _AROUND_PIXELS)
     samples = np.full((_SAMPLES, *missing.shape, 3), np.nan, np.float32)
     counts = np.zeros(missing.shape, np.intp)
-    for other in others:
+    speeds: dict[bool, tuple[float, float]] = {}
+    for offset, other in others:
         wanted = missing & (counts < _SAMPLES)
         if not wanted.any():
             break
-        shift = correlate(target.reduced, other.reduced)
-        if not (wanted & sample_known(other.known, span, shift)).any():
-            continue
-        shift, difference = refine(target.luma, other.luma, span, around, other.known, shift, target.reduced.factor)
+        shift, difference = _register(target, other, span, around, wanted, _scale(speeds.get(offset > 0), offset))
         if difference > _MAX_DIFFERENCE:
             continue
+        speeds[offset > 0] = shift[0] / offset, shift[1] / offset
         found = wanted & sample_known(other.known, span, shift)
         rows, columns = np.nonzero(found)
         samples[counts[found], rows, columns] = sample(other.rgb, span, shift)[found]
@@ -116,7 +126,48 @@ def find_background(target: Shown, others: Sequence[Shown]) -> tuple[np.ndarray,
     return rgb, left
 
 
-def with_neighbours(frames: Iterable[Shown], reach: int) -> Iterator[tuple[Shown, list[Shown]]]:
+def _scale(speed: tuple[float, float] | None, offset: int) -> tuple[float, float] | None:
+    """Return the movement that a speed gives after a number of frames."""
+    return (speed[0] * offset, speed[1] * offset) if speed is not None else None
+
+
+def _register(
+    target: Shown,
+    other: Shown,
+    span: Span,
+    around: np.ndarray,
+    wanted: np.ndarray,
+    expected: tuple[float, float] | None,
+) -> tuple[tuple[float, float], float]:
+    """Find the movement to another frame.
+
+    Args:
+        target: the frame with the hole.
+        other: the other frame.
+        span: the rectangle around the hole.
+        around: bool h×w, the pixels of the rectangle that are compared.
+        wanted: bool h×w, the pixels that are looked for.
+        expected: the movement if the camera goes on as before; None if that is not known.
+
+    Returns:
+        The movement, and the mean difference of the pixels that are compared. The difference is infinite where the
+        other frame shows none of the pixels that are looked for.
+    """
+    best: tuple[tuple[float, float], float] = ((0.0, 0.0), np.inf)
+    for is_expected in (True, False):
+        if is_expected and expected is None:
+            continue
+        start = expected if is_expected and expected is not None else correlate(target.reduced, other.reduced)
+        if not (wanted & sample_known(other.known, span, start)).any():
+            continue
+        found = refine(target.luma, other.luma, span, around, other.known, start, target.reduced.factor)
+        best = min(best, found, key=lambda each: each[1])
+        if is_expected and best[1] <= _GOOD_DIFFERENCE:
+            break
+    return best
+
+
+def with_neighbours(frames: Iterable[Shown], reach: int) -> Iterator[tuple[Shown, list[Neighbour]]]:
     """Give each frame the frames around it.
 
     Args:
@@ -133,14 +184,19 @@ def with_neighbours(frames: Iterable[Shown], reach: int) -> Iterator[tuple[Shown
             place -= 1
         window.append(frame)
         if len(window) - 1 - place == reach:
-            yield window[place], _sort_by_distance(window, place)
+            yield window[place], _sort_by_distance(window, place, reach)
             place += 1
     while place < len(window):
-        yield window[place], _sort_by_distance(window, place)
+        yield window[place], _sort_by_distance(window, place, reach)
         place += 1
 
 
-def _sort_by_distance(window: Sequence[Shown], place: int) -> list[Shown]:
-    """Return the other frames of a window, the nearest first."""
-    order = sorted(range(len(window)), key=lambda other: (abs(other - place), other))
-    return [window[other] for other in order if other != place]
+def _sort_by_distance(window: Sequence[Shown], place: int, reach: int) -> list[Neighbour]:
+    """Return frames within reach of a frame of the window, the nearest first, and fewer of those that are far."""
+    offsets = [
+        sign * distance
+        for distance in range(1, reach + 1)
+        if not distance % (1 if distance <= _DENSE_FRAMES else 2 if distance <= 2 * _DENSE_FRAMES else 4)
+        for sign in (-1, 1)
+    ]
+    return [(offset, window[place + offset]) for offset in offsets if 0 <= place + offset < len(window)]

@@ -10,8 +10,6 @@ from PIL import Image
 from glama_deploy.inpainting.folder import AS_THEY_ARE, Masks
 from glama_deploy.video.run import Outcome, VideoOptions, fill_video, open_job
 
-pytest.importorskip("av", reason="PyAV (the extra 'video') is not installed")
-
 
 def paint_gray(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """An inpainter that paints the missing pixels gray: for what is about frames, times and files."""

@@ -6,7 +6,6 @@ import shutil
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,6 +15,8 @@ from glama_deploy.cli.inpaint import main as glama_inpaint
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.video.run import describe_damage
 from glama_deploy.video.segments import WorkFolder
+
+av = pytest.importorskip("av", reason="PyAV (the extra 'video') is not installed")
 
 
 def refuse(fill, match: str, image: Path, mask: Path | None, out: Path, **settings) -> None:

@@ -7,13 +7,14 @@ import shutil
 import subprocess
 from fractions import Fraction
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from fakes.clips import make_clip, read_packets, read_planes, read_times
 from glama_deploy.video.planes import PixelFormat
+
+av = pytest.importorskip("av", reason="PyAV (the extra 'video') is not installed")
 
 
 def block_mask(hole: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -210,3 +211,25 @@ def test_ffprobe_reads_the_same_of_the_output(tmp_path, mask_file, fill):
         turns = [stream.get("side_data_list") for stream in printed["streams"]]
         found.append((streams, times, turns))
     assert found[0] == found[1]
+
+
+def test_metadata_of_hdr_and_the_tag_for_apple_are_kept(tmp_path, mask_file, fill):
+    display = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+    options = {"x265-params": f"log-level=none:master-display={display}:max-cll=1000,400"}
+    colours = {"colorspace": 9, "color_range": 1, "color_primaries": 9, "color_trc": 16}
+    source = make_clip(
+        tmp_path / "in.mp4", 3, codec="libx265", format="yuv420p10le", options=options, codec_tag="hvc1", **colours
+    )
+    out = tmp_path / "out.mp4"
+    fill(source, mask_file, out)
+    found = []
+    for path in (source, out):
+        with av.open(str(path)) as container:
+            context = container.streams.video[0].codec_context
+            data = next(container.decode(video=0)).side_data
+            hdr = [bytes(data.get(name)) for name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL")]
+            found.append(
+                (hdr, context.codec_tag, context.name, context.pix_fmt, [getattr(context, name) for name in colours])
+            )
+    assert found[0] == found[1]
+    assert found[1][1] == "hvc1"

@@ -8,13 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 
 from fakes.clips import make_clip, read_planes, read_times
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.video.segments import WorkFolder
+
+av = pytest.importorskip("av", reason="PyAV (the extra 'video') is not installed")
 
 #: Frames of a clip whose filling takes some seconds, and of its segments.
 COUNT, SEGMENT = 60, 6
