@@ -11,7 +11,7 @@ from glama_deploy.inpainting.boxes import Span, bounding_box
 from glama_deploy.inpainting.mask_edits import MaskEdits, blend_rim
 from glama_deploy.video.clip import Clip
 from glama_deploy.video.reading import Decoded
-from glama_deploy.video.temporal import Neighbour, Shown, find_background, look_at
+from glama_deploy.video.temporal import Neighbour, Shown, find_background, find_known, look_at
 
 #: Fills images B×H×W×3 (uint8 or uint16) that share one mask (bool H×W).
 FillFrames = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -55,6 +55,9 @@ class FrameFiller:
         self._format, self._size = clip.format, clip.size
         self._fill_frames, self._feather = fill_frames, edits.feather
         self._is_whole = is_whole
+        nothing = np.zeros(0, bool)
+        #: The mask that was looked at last, the mask of whole blocks, and the pixels that other frames may take.
+        self._looked = nothing, nothing, nothing
 
     def look_at(self, decoded: Decoded, missing: np.ndarray) -> Shown:
         """Prepare a frame for its neighbours.
@@ -66,8 +69,11 @@ class FrameFiller:
         Returns:
             The frame as its neighbours look at it.
         """
+        if missing is not self._looked[0]:
+            covered = self._format.cover_blocks(missing)
+            self._looked = missing, covered, find_known(covered)
         rgb = self._format.show(decoded.frame, Span(0, 0, *self._size))
-        return look_at(rgb, self._format.cover_blocks(missing))
+        return look_at(rgb, *self._looked[1:])
 
     def fill(self, tasks: Sequence[Task]) -> list[Decoded]:
         """Fill frames that share one mask.

@@ -55,7 +55,7 @@ def reduce_frame(luma: np.ndarray, known: np.ndarray) -> Reduced:
     """Reduce a frame for phase correlation.
 
     Args:
-        luma: float32 H×W.
+        luma: H×W.
         known: bool H×W; other pixels are not looked at.
 
     Returns:
@@ -191,8 +191,8 @@ def refine(
     """Refine a movement with the pixels around a hole.
 
     Args:
-        one: float32 H×W, the luma of the frame with the hole.
-        other: float32 H×W, the luma of the other frame.
+        one: H×W, the luma of the frame with the hole.
+        other: H×W, the luma of the other frame.
         span: the rectangle that contains the hole and its surroundings.
         around: bool h×w, the pixels of the rectangle that are compared.
         known: bool H×W, the known pixels of the other frame.
@@ -203,7 +203,7 @@ def refine(
         The refined rows and columns, and the mean difference of the pixels that are compared. The difference is
         infinite where none can be compared.
     """
-    here = one[span.slices]
+    here = one[span.slices].astype(np.float32)
     first = best = shift
     least = np.inf
     current = shift

@@ -20,6 +20,7 @@ from typing import TypeVar
 import numpy as np
 
 import glama_deploy
+from glama_deploy import memory
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.inpainting.folder import Masks
 from glama_deploy.inpainting.in_order import map_in_order
@@ -33,7 +34,7 @@ from glama_deploy.video.package import describe_error, import_av, show_time
 from glama_deploy.video.reading import Decoded, FrameReader
 from glama_deploy.video.segments import USUAL_FRAMES, Segment, SegmentWriter, WorkFolder
 from glama_deploy.video.sequences import is_pattern
-from glama_deploy.video.temporal import Shown, with_neighbours
+from glama_deploy.video.temporal import Shown, count_bytes, with_neighbours
 
 log = logging.getLogger("glama_deploy")
 
@@ -45,7 +46,10 @@ _WAITING_FRAMES = 8
 #: Seconds after which a wait for a queue begins again.
 _WAIT_SECONDS = 0.5
 
-#: The share of damaged places that a message lists.
+#: The share of the free memory that the frames around a frame may take.
+_MOST_MEMORY = 0.5
+
+#: Damaged places that a message lists.
 _LISTED_TIMES = 5
 
 
@@ -139,6 +143,7 @@ def open_job(
     check_overwrite(out, is_there=out.exists(), overwrite=overwrite, place="file")
     check_writable(out)
     clip = read_clip(image)
+    _check_memory(clip, options.reach)
     masks = FrameMasks(clip, mask, made)
     if is_pattern(out):
         if clip.has_other_streams:
@@ -155,6 +160,16 @@ def open_job(
         copied = check_streams(clip, out)
     check_encoding(encoding, clip)
     return VideoJob(clip, masks, out, encoding, copied, made, options)
+
+
+def _check_memory(clip: Clip, reach: int) -> None:
+    """Raise ImageError if the frames around a frame would take most of the memory."""
+    needed, free = count_bytes(clip.size, np.dtype(clip.format.shown_dtype), reach), memory.available()
+    if reach and free is not None and needed > _MOST_MEMORY * free:
+        raise ImageError(
+            f"`temporal_frames` is {reach}, which takes {needed / 1e9:.1f} GB for {clip.size[1]}x{clip.size[0]}, and "
+            f"{free / 1e9:.1f} GB are free; give fewer frames"
+        )
 
 
 def fill_video(

@@ -51,7 +51,7 @@ class Shown:
     Attributes:
         rgb: uint8 or uint16 H×W×3.
         missing: bool H×W.
-        luma: float32 H×W, from 0 to 1.
+        luma: H×W of the same type.
         known: bool H×W, the pixels that may be taken.
         reduced: the frame for phase correlation.
     """
@@ -67,19 +67,44 @@ class Shown:
 Neighbour = tuple[int, Shown]
 
 
-def look_at(rgb: np.ndarray, missing: np.ndarray) -> Shown:
+def find_known(missing: np.ndarray) -> np.ndarray:
+    """Find the pixels of a frame that other frames may take.
+
+    Args:
+        missing: bool H×W, True where a pixel is missing.
+
+    Returns:
+        bool H×W, True farther from the holes than what a codec spreads of an object's edge.
+    """
+    return ~grow_holes(missing, _MARGIN_PIXELS)
+
+
+def count_bytes(size: tuple[int, int], dtype: np.dtype, reach: int) -> int:
+    """Return the memory that the frames around a frame take.
+
+    Args:
+        size: height and width of the frames.
+        dtype: the type of a sample.
+        reach: frames before and behind.
+
+    Returns:
+        Bytes, where the frames share a mask.
+    """
+    return (2 * reach + 1) * 4 * dtype.itemsize * size[0] * size[1]  # RGB and luma
+
+
+def look_at(rgb: np.ndarray, missing: np.ndarray, known: np.ndarray) -> Shown:
     """Prepare a frame for its neighbours.
 
     Args:
         rgb: uint8 or uint16 H×W×3.
         missing: bool H×W, True where a pixel is missing.
+        known: bool H×W, as :func:`find_known` returns it.
 
     Returns:
         The frame.
     """
-    white = np.float32(np.iinfo(rgb.dtype).max)
-    luma = (rgb @ np.array([0.299, 0.587, 0.114], np.float32)) / white
-    known = ~grow_holes(missing, _MARGIN_PIXELS)
+    luma = np.rint(rgb @ np.array([0.299, 0.587, 0.114], np.float32)).astype(rgb.dtype)
     return Shown(rgb, missing, luma, known, reduce_frame(luma, known))
 
 
@@ -150,18 +175,19 @@ def _register(
         expected: the movement if the camera goes on as before; None if that is not known.
 
     Returns:
-        The movement, and the mean difference of the pixels that are compared. The difference is infinite where the
-        other frame shows none of the pixels that are looked for.
+        The movement, and the mean difference of the pixels that are compared, as a share of white. The difference is
+        infinite where the other frame shows none of the pixels that are looked for.
     """
     best: tuple[tuple[float, float], float] = ((0.0, 0.0), np.inf)
+    white = np.iinfo(target.luma.dtype).max
     for is_expected in (True, False):
         if is_expected and expected is None:
             continue
         start = expected if is_expected and expected is not None else correlate(target.reduced, other.reduced)
         if not (wanted & sample_known(other.known, span, start)).any():
             continue
-        found = refine(target.luma, other.luma, span, around, other.known, start, target.reduced.factor)
-        best = min(best, found, key=lambda each: each[1])
+        shift, difference = refine(target.luma, other.luma, span, around, other.known, start, target.reduced.factor)
+        best = min(best, (shift, difference / white), key=lambda each: each[1])
         if is_expected and best[1] <= _GOOD_DIFFERENCE:
             break
     return best

@@ -169,3 +169,11 @@ def test_options_of_videos_are_refused_for_a_picture(tmp_path, mask_file, capsys
         glama_inpaint([str(mask_file), str(mask_file), str(tmp_path / "out.png"), "--temporal"])
     assert end.value.code == 2
     assert "are for videos; leave them out" in capsys.readouterr().err
+
+
+def test_more_frames_than_the_memory_holds_are_refused(tmp_path, mask_file, fill, monkeypatch):
+    source = make_clip(tmp_path / "in.mp4", 2)
+    monkeypatch.setattr("glama_deploy.memory.available", lambda: 2_000_000)
+    refuse(
+        fill, "`temporal_frames` is 30, which takes 0.0 GB for 96x64", source, mask_file, tmp_path / "a.mp4", reach=30
+    )
