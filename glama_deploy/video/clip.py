@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-#: The suffixes of videos, and FFmpeg's names of their containers.
+#: The suffixes of videos that are written, and FFmpeg's names of their containers.
 CONTAINERS = {
     ".mp4": "mp4",
     ".m4v": "mp4",
@@ -38,13 +38,13 @@ CONTAINERS = {
     ".mts": "mpegts",
     ".mpg": "mpeg",
     ".mpeg": "mpeg",
-    ".ogv": "ogv",
     ".flv": "flv",
-    ".wmv": "asf",
-    ".mxf": "mxf",
     ".3gp": "3gp",
     ".nut": "nut",
 }
+
+#: The suffixes of videos that are only read.
+READ_SUFFIXES = frozenset((".ogv", ".wmv", ".asf", ".mxf", ".vob", ".y4m", ".m2v", ".divx"))
 
 #: The rate of a numbered sequence of pictures, and of a video that does not state one.
 USUAL_RATE = Fraction(25)
@@ -59,7 +59,8 @@ def is_video(path: Path) -> bool:
     Returns:
         True for the suffix of a video, and for a pattern such as frame_%05d.png.
     """
-    return (path.suffix.lower() in CONTAINERS and not path.is_dir()) or is_pattern(path)
+    suffix = path.suffix.lower()
+    return ((suffix in CONTAINERS or suffix in READ_SUFFIXES) and not path.is_dir()) or is_pattern(path)
 
 
 @dataclass(frozen=True)

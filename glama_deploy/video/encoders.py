@@ -11,7 +11,8 @@ import io
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ class _Encoder:
         usual: the value without `quality`.
         lossless: the options of an exact copy; None if the encoder cannot.
         options: further options.
+        is_fixed_rate: whether the encoder takes a fixed frame rate only.
     """
 
     name: str
@@ -51,6 +53,7 @@ class _Encoder:
     usual: int = 0
     lossless: dict[str, str] | None = None
     options: dict[str, str] = field(default_factory=dict)
+    is_fixed_rate: bool = False
 
 
 #: The option with further options of x265.
@@ -74,8 +77,8 @@ _ENCODERS = {
     "vp9": (_Encoder("libvpx-vp9", "crf", 63, 24, {"lossless": "1"}, {"row-mt": "1"}),),
     "vp8": (_Encoder("libvpx", "crf", 63, 10),),
     "mpeg4": (_Encoder("mpeg4", None, 31, 3),),
-    "mpeg2video": (_Encoder("mpeg2video", None, 31, 3),),
-    "mpeg1video": (_Encoder("mpeg1video", None, 31, 3),),
+    "mpeg2video": (_Encoder("mpeg2video", None, 31, 3, is_fixed_rate=True),),
+    "mpeg1video": (_Encoder("mpeg1video", None, 31, 3, is_fixed_rate=True),),
     "mjpeg": (_Encoder("mjpeg", None, 31, 2),),
     "prores": (_Encoder("prores_ks"),),
     "ffv1": (_Encoder("ffv1", lossless={}, options={"level": "3"}),),
@@ -84,6 +87,9 @@ _ENCODERS = {
     "ffvhuff": (_Encoder("ffvhuff", lossless={}),),
     "rawvideo": (_Encoder("rawvideo", lossless={}),),
 }
+
+#: Containers that do not store when a frame is shown, but only the order of the packets.
+_WITHOUT_ORDER = ("avi",)
 
 #: Codecs that are tried where the source's own cannot be written.
 _SUBSTITUTES = ("h264", "vp9", "av1", "mpeg4", "ffv1", "png")
@@ -98,12 +104,33 @@ class Encoding:
         options: options of the encoder.
         quantizer: the quantizer of MPEG's older codecs; None for other encoders.
         is_lossless: whether decoded frames equal the encoded ones.
+        is_fixed_rate: whether the encoder takes a fixed frame rate only. It then counts frames; their times are those
+            that are written beside them.
+        keeps_order: whether frames are encoded in the order in which they are shown.
     """
 
     encoder: str
     options: dict[str, str]
     quantizer: int | None = None
     is_lossless: bool = False
+    is_fixed_rate: bool = False
+    keeps_order: bool = False
+
+    @property
+    def container(self) -> str:
+        """The container of segments. NUT holds nearly all codecs."""
+        return "nut" if _holds("nut", self.encoder) else "mov"
+
+    def time_base(self, clip: Clip) -> Fraction:
+        """Return the time base of the encoder.
+
+        Args:
+            clip: the source.
+
+        Returns:
+            Seconds of a tick.
+        """
+        return 1 / clip.rate if self.is_fixed_rate else clip.time_base
 
     def add_stream(self, container: OutputContainer, clip: Clip) -> VideoStream:
         """Add the stream to a container, with the size, times and colours of a clip.
@@ -122,7 +149,9 @@ class Encoding:
         context = stream.codec_context
         stream.height, stream.width = clip.size
         stream.pix_fmt = clip.format.name
-        stream.time_base = context.time_base = clip.time_base
+        stream.time_base = context.time_base = self.time_base(clip)
+        if self.keeps_order:
+            context.max_b_frames = 0
         context.colorspace, context.color_range, context.color_primaries, context.color_trc = clip.colours
         if clip.aspect is not None:
             context.sample_aspect_ratio = clip.aspect
@@ -146,8 +175,9 @@ def choose_encoding(clip: Clip, out: Path, codec: str | None, quality: int | Non
     Raises:
         GlamaError: the codec is unknown, or cannot write the format of the frames into the container.
     """
+    keeps_order = CONTAINERS.get(out.suffix.lower()) in _WITHOUT_ORDER
     if codec is not None:
-        return _set_quality(_find_named(clip, out, codec), quality)
+        return replace(_set_quality(_find_named(clip, out, codec), quality), keeps_order=keeps_order)
     names = [clip.codec, *(name for name in _SUBSTITUTES if name != clip.codec)]
     if clip.sequence is not None:
         names = ["h264", *names]
@@ -156,7 +186,7 @@ def choose_encoding(clip: Clip, out: Path, codec: str | None, quality: int | Non
             if _refuse(encoder.name, clip, out) is None:
                 if name != clip.codec and clip.sequence is None:
                     log.warning("the video is encoded as %s: %s cannot be written to %s", name, clip.codec, out.name)
-                return _set_quality(encoder, quality)
+                return replace(_set_quality(encoder, quality), keeps_order=keeps_order)
     able = ", ".join(_list_able(clip))
     raise GlamaError(
         f"{out}: no usual codec writes {clip.format.name} into {out.suffix}; give another container such as .mkv, or a "
@@ -264,7 +294,7 @@ def _set_quality(encoder: _Encoder, quality: int | None) -> Encoding:
         return Encoding(encoder.name, {**options, **encoder.lossless}, is_lossless=True)
     value = encoder.usual if quality is None else max(1, round(encoder.worst * (1 - quality / LOSSLESS_QUALITY)))
     if encoder.option is None:
-        return Encoding(encoder.name, options, quantizer=max(1, value))
+        return Encoding(encoder.name, options, quantizer=max(1, value), is_fixed_rate=encoder.is_fixed_rate)
     return Encoding(encoder.name, {**options, encoder.option: str(value)})
 
 
@@ -283,7 +313,7 @@ def check_encoding(encoding: Encoding, clip: Clip) -> None:
     if clip.hdr and _X265_PARAMETERS not in encoding.options:
         log.warning("the brightness of the mastering display is left out: only libx265 writes it here")
     try:
-        with av.open(io.BytesIO(), "w", format="nut") as trial:
+        with av.open(io.BytesIO(), "w", format=encoding.container) as trial:
             encoding.add_stream(trial, clip)
             trial.start_encoding()
     except (av.FFmpegError, ValueError) as error:

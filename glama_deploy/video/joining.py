@@ -125,7 +125,9 @@ def join_segments(
             atomic_file(out) as temporary,
             av.open(str(temporary), "w", format=CONTAINERS[out.suffix.lower()], options=_list_options(out)) as target,
         ):
-            _join(segments, clip, target, copied, last_duration, is_cut=is_cut)
+            # AVI counts frames: a finer time base would be as many frames
+            time_base = 1 / clip.rate if CONTAINERS[out.suffix.lower()] == "avi" else clip.time_base
+            _join(segments, clip, target, copied, time_base, last_duration, is_cut=is_cut)
             target.close()
             _check_first_frame(temporary, clip)
     except (av.FFmpegError, ValueError) as error:
@@ -154,6 +156,7 @@ def _join(
     clip: Clip,
     target: OutputContainer,
     copied: Sequence[int],
+    time_base: Fraction,
     last_duration: int | None,
     *,
     is_cut: bool,
@@ -162,7 +165,7 @@ def _join(
     av = import_av()
     with av.open(str(segments[0].path)) as first, open_input(clip.path) as source:
         video = target.add_stream_from_template(first.streams.video[0], opaque=True)
-        video.time_base = clip.time_base
+        video.time_base = time_base
         if first.streams.video[0].codec_context.name == "rawvideo":  # whose tag is its pixel format
             video.codec_context.codec_tag = first.streams.video[0].codec_context.codec_tag
         if clip.tag == _APPLE_HEVC and clip.codec == first.streams.video[0].codec_context.codec.canonical_name:

@@ -364,7 +364,7 @@ class _Run:
         Returns:
             The writer.
         """
-        return SegmentWriter(self._folder.path / "now.nut", self._job.clip, self._job.encoding)
+        return SegmentWriter(self._folder.path / "now.segment", self._job.clip, self._job.encoding)
 
     def is_full(self, writer: SegmentWriter) -> bool:
         """Return whether a segment has all its frames.

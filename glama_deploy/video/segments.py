@@ -3,7 +3,7 @@
 The folder `.NAME.glama` beside the output NAME holds:
 
 - `job.json`: a hash of all that the frames depend on. A run with other settings does not take the segments.
-- `00000.nut`, …: the encoded frames of a segment, and `00000.json`: the times of its frames. A segment without the
+- `00000.segment`, …: the encoded frames of a segment, and `00000.json`: the times of its frames. A segment without the
   second file is not whole, and is made again.
 
 Each segment has an encoder of its own, so its frames do not depend on where an earlier run ended. The container NUT
@@ -131,12 +131,12 @@ class WorkFolder:
         return Segment(path, fields["times"])
 
     def _name(self, number: int) -> Path:
-        return self.path / f"{number:05}.nut"
+        return self.path / f"{number:05}.segment"
 
     @property
     def tail(self) -> Path:
         """The file of a segment that an interruption cut short."""
-        return self.path / "tail.nut"
+        return self.path / "tail.segment"
 
     def playable(self, suffix: str) -> Path:
         """Return the file that can be played after an interruption.
@@ -184,8 +184,9 @@ class SegmentWriter:
     def __init__(self, path: Path, clip: Clip, encoding: Encoding) -> None:
         self.path = path
         self.times: list[int] = []
-        self._clip = clip
-        self._container: OutputContainer = import_av().open(str(path), "w", format="nut")
+        self._time_base = encoding.time_base(clip)
+        self._counts = encoding.is_fixed_rate
+        self._container: OutputContainer = import_av().open(str(path), "w", format=encoding.container)
         self._stream: VideoStream = encoding.add_stream(self._container, clip)
 
     def write(self, decoded: Decoded) -> None:
@@ -195,7 +196,8 @@ class SegmentWriter:
             decoded: the frame, which is shown later than all before.
         """
         frame = decoded.frame
-        frame.pts, frame.dts, frame.time_base = decoded.pts, None, self._clip.time_base
+        frame.pts, frame.dts = len(self.times) if self._counts else decoded.pts, None
+        frame.time_base = self._time_base
         frame.pict_type = 0  # the encoder chooses the kind, and not the source's
         self._container.mux(self._stream.encode(frame))
         self.times.append(decoded.pts)

@@ -233,3 +233,29 @@ def test_metadata_of_hdr_and_the_tag_for_apple_are_kept(tmp_path, mask_file, fil
             )
     assert found[0] == found[1]
     assert found[1][1] == "hvc1"
+
+
+@pytest.mark.parametrize(
+    ("codec", "format", "suffix"),
+    [("mpeg2video", "yuv420p", ".mkv"), ("prores", "yuv422p10le", ".mov"), ("vp9", "yuv420p", ".webm")],
+)
+def test_other_codecs_keep_the_times_and_the_known_pixels_nearly(
+    codec, format, suffix, tmp_path, hole, mask_file, fill
+):
+    source, out = make_clip(tmp_path / "in.mkv", 8, codec="ffv1", format=format), tmp_path / f"out{suffix}"
+    fill(source, mask_file, out, codec=codec, segment_frames=3)
+    assert read_times(out) == read_times(source)
+    with av.open(str(out)) as container:
+        assert container.streams.video[0].codec_context.name == codec
+    most = 1 << (10 if "10" in format else 8)
+    for planes, filled in zip(read_planes(source), read_planes(out), strict=True):
+        error = np.abs(planes[0].astype(int) - filled[0])[~hole].mean() / most
+        assert error < 0.02  # lossy codecs at their usual quality; another frame differs by 0.1
+
+
+def test_a_video_of_another_container_keeps_its_codec_where_it_can(tmp_path, mask_file, fill, caplog):
+    source = make_clip(tmp_path / "in.mkv", 3, codec="libx264")
+    fill(source, mask_file, tmp_path / "out.mov")
+    assert not caplog.text
+    fill(source, mask_file, tmp_path / "out.webm")
+    assert "the video is encoded as vp9: h264 cannot be written to out.webm" in caplog.text

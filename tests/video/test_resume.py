@@ -18,7 +18,7 @@ from glama_deploy.video.segments import WorkFolder
 av = pytest.importorskip("av", reason="PyAV (the extra 'video') is not installed")
 
 #: Frames of a clip whose filling takes some seconds, and of its segments.
-COUNT, SEGMENT = 60, 6
+COUNT, SEGMENT = 30, 4
 
 
 def start(source: Path, mask: Path, out: Path) -> subprocess.Popen[str]:
@@ -54,7 +54,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_frames(source, tmp_path, mask_f
     killed.send_signal(signal.SIGKILL)
     killed.communicate()
     assert not out.exists()
-    assert (folder / "00001.nut").exists()
+    assert (folder / "00001.segment").exists()
     resumed = start(source, mask_file, out)
     said = resumed.communicate()[1]
     assert resumed.returncode == 0, said
@@ -135,7 +135,7 @@ def test_a_segment_that_was_cut_is_made_again(tmp_path, mask_file, fill):
     out = tmp_path / "out.mp4"
     finished: list[int] = []
     fill(source, mask_file, out, segment_frames=3, on_frames=finished.append, is_over=lambda: len(finished) >= 8)
-    segment = WorkFolder(out).path / "00001.nut"
+    segment = WorkFolder(out).path / "00001.segment"
     segment.write_bytes(segment.read_bytes()[:-1])
     assert fill(source, mask_file, out, segment_frames=3).reused == 3
     assert len(read_times(out)) == 40
