@@ -61,7 +61,7 @@ SCENES = (
 )
 
 
-def make_frames(scene: Scene, photograph: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _make_frames(scene: Scene, photograph: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Make the true frames (uint8 H×W×3) of a clip, and the missing pixels (bool H×W) of each."""
     with Image.open(_FOLDER / f"{photograph}.jpg") as file:
         photo = np.asarray(file.convert("RGB"))
@@ -77,7 +77,7 @@ def make_frames(scene: Scene, photograph: str) -> Iterator[tuple[np.ndarray, np.
         yield frame, missing
 
 
-def write_clip(path: Path, frames: list[np.ndarray]) -> None:
+def _write_clip(path: Path, frames: list[np.ndarray]) -> None:
     """Write frames as a lossless clip of RGB."""
     av = import_av()
     with av.open(str(path), "w") as container:
@@ -88,14 +88,14 @@ def write_clip(path: Path, frames: list[np.ndarray]) -> None:
         container.mux(stream.encode())
 
 
-def read_clip(path: Path) -> np.ndarray:
+def _read_clip(path: Path) -> np.ndarray:
     """Read the frames of a clip as float32 N×H×W×3."""
     av = import_av()
     with av.open(str(path)) as container:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]).astype(np.float32)
 
 
-def measure(filled: np.ndarray, truth: np.ndarray, missing: np.ndarray) -> tuple[float, float]:
+def _measure(filled: np.ndarray, truth: np.ndarray, missing: np.ndarray) -> tuple[float, float]:
     """Return PSNR in dB, and flicker in steps of 255, in the missing pixels."""
     error = filled - truth
     both = missing[1:] & missing[:-1]
@@ -112,15 +112,15 @@ def main() -> None:
     for scene in SCENES:
         found: dict[int, list[tuple[float, float, float]]] = {0: [], USUAL_REACH: []}
         for photograph in PHOTOGRAPHS:
-            frames, masks = zip(*make_frames(scene, photograph), strict=True)
+            frames, masks = zip(*_make_frames(scene, photograph), strict=True)
             truth, missing = np.stack(frames).astype(np.float32), np.stack(masks)
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name)
                 covered = [
                     np.where(mask[..., None], np.uint8(255), frame) for frame, mask in zip(frames, masks, strict=True)
                 ]
-                write_clip(folder / "in.mov", covered)
-                write_clip(folder / "mask.mov", [np.repeat(mask[..., None] * np.uint8(255), 3, 2) for mask in masks])
+                _write_clip(folder / "in.mov", covered)
+                _write_clip(folder / "mask.mov", [np.repeat(mask[..., None] * np.uint8(255), 3, 2) for mask in masks])
                 for reach, results in found.items():
                     out = folder / f"{reach}.mov"
                     job = open_job(
@@ -129,7 +129,7 @@ def main() -> None:
                     start = time.perf_counter()
                     fill_video(job, inpainter.fill_frames, "default")
                     seconds = time.perf_counter() - start
-                    results.append((*measure(read_clip(out), truth, missing), 1000 * seconds / FRAMES))
+                    results.append((*_measure(_read_clip(out), truth, missing), 1000 * seconds / FRAMES))
         for reach, results in found.items():
             psnr, flicker, milliseconds = np.mean(results, axis=0)
             way = "--temporal" if reach else "each frame by itself"

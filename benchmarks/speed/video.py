@@ -31,7 +31,7 @@ SIZE, LOGO = (360, 640), (20, 500, 50, 110)
 WAYS = ((1, 1), (4, 1), (8, 1), (1, 2), (4, 2))
 
 
-def write_clip(path: Path, count: int) -> None:
+def _write_clip(path: Path, count: int) -> None:
     """Write a clip that pans over a photograph."""
     av = import_av()
     with Image.open(Path(__file__).parents[1] / "photos" / "machu-picchu.jpg") as file:
@@ -46,7 +46,7 @@ def write_clip(path: Path, count: int) -> None:
         container.mux(stream.encode())
 
 
-def measure(inpainter: Inpainter, source: Path, mask: Path, batch: int, streams: int) -> float:
+def _measure(inpainter: Inpainter, source: Path, mask: Path, batch: int, streams: int) -> float:
     """Fill the clip, and return the frames a second."""
     out = source.with_name("out.mp4")
     out.unlink(missing_ok=True)
@@ -71,7 +71,7 @@ def main() -> None:
     print(opened[1].description)
     with tempfile.TemporaryDirectory() as name:
         source, mask = Path(name) / "in.mp4", Path(name) / "mask.png"
-        write_clip(source, given.frames)
+        _write_clip(source, given.frames)
         missing = np.zeros(SIZE, np.uint8)
         top, left, rows, columns = LOGO
         missing[top : top + rows, left : left + columns] = 255
@@ -79,7 +79,7 @@ def main() -> None:
         found: dict[tuple[int, int], list[float]] = {way: [] for way in WAYS}
         for number in range(given.rounds + 1):  # the first round compiles
             for way, rates in found.items():
-                rate = measure(opened[way[1]], source, mask, *way)
+                rate = _measure(opened[way[1]], source, mask, *way)
                 if number:
                     rates.append(rate)
     print("| frames in a batch | streams | frames a second |\n|---:|---:|---:|")

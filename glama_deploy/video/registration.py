@@ -66,7 +66,7 @@ def reduce_frame(luma: np.ndarray, known: np.ndarray) -> Reduced:
     cut = slice(0, high * factor), slice(0, wide * factor)
     cells = high, factor, wide, factor
     small = luma[cut].reshape(cells).mean(axis=(1, 3), dtype=np.float32)
-    unknown = ~known[cut].reshape(cells).all(axis=(1, 3))
+    unknown = ~np.asarray(known[cut].reshape(cells).all(axis=(1, 3)))
     rows, columns = np.gradient(small)
     slopes = columns + 1j * rows
     slopes[grow_holes(unknown, 1)] = 0
