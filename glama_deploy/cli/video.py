@@ -126,6 +126,8 @@ def _describe(job: VideoJob) -> str:
 def _describe_interrupt(outcome: Outcome) -> str:
     """Describe what is there after Ctrl-C."""
     if outcome.playable is None:
+        if outcome.frames:
+            return f"interrupted; {outcome.frames} frames are kept: the same command goes on"
         return "interrupted before the first frame was finished; run the same command again"
     return (
         f"interrupted; the first {outcome.frames} frames can be played: {outcome.playable}; the same command goes on "

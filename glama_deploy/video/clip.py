@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,6 +83,7 @@ class Clip:
         sequence: the numbered pictures, if the path is a pattern.
         hdr: metadata of high dynamic range.
         tag: the four letters by which the container names the codec.
+        end: seconds at which the video ends as its tag says; None if no tag says so. Matroska has the tag.
     """
 
     path: Path
@@ -98,6 +100,7 @@ class Clip:
     sequence: Sequence | None = None
     hdr: Hdr = NO_HDR
     tag: str = ""
+    end: float | None = None
 
     @property
     def shown_size(self) -> tuple[int, int]:
@@ -217,7 +220,14 @@ def _describe(path: Path, stream: VideoStream, frame: VideoFrame, *, has_other_s
         sequence,
         Hdr.read(frame),
         stream.codec_context.codec_tag,
+        _read_end(stream.metadata.get("DURATION", "")),
     )
+
+
+def _read_end(tag: str) -> float | None:
+    """Return the seconds of a tag such as 00:01:02.500000000; None for another text."""
+    match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", tag)
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else None
 
 
 def _with_count(clip: Clip) -> Clip:

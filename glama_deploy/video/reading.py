@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from av import VideoFrame
 
 
+#: Frames that may be missing at the end before a file counts as cut off: players round durations.
+_MISSING_FRAMES = 3
+
+
 @dataclass(frozen=True)
 class Decoded:
     """A frame.
@@ -70,6 +74,9 @@ class FrameReader:
             yield Decoded(number, frame, pts)
         if before is None:
             raise ImageError(f"{clip.path} has no frame that can be decoded; check the file")
+        end = float((before + (self.last_duration or step)) * clip.time_base)
+        if clip.end is not None and clip.end - end > _MISSING_FRAMES / clip.rate:  # the file was cut off
+            self._note(end)
 
     def _decode(self) -> Iterator[VideoFrame]:
         """Decode all packets. A packet that cannot be decoded is noted, and left out."""

@@ -310,6 +310,7 @@ class _Run:
         """Write the frames so far to a file that can be played, if there are any."""
         segments = [*self._segments, *([tail] if tail is not None else [])]
         if not segments or is_pattern(self._job.out):
+            self._outcome.frames = sum(len(segment.times) for segment in self._segments)
             return
         playable = self._folder.playable(self._job.out.suffix)
         join_segments(segments, self._job.clip, playable, self._job.copied, is_cut=True)

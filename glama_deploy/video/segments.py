@@ -89,7 +89,11 @@ class WorkFolder:
                     raise GlamaError(f"another process is filling {self._out}; wait for its end, or give another `out`")
                 remove_leftovers(self.path)
                 self._claim(digest, overwrite=overwrite)
-                yield self._find_segments()
+                try:
+                    yield self._find_segments()
+                finally:
+                    if not self._has_work():
+                        self.clear()
         except OSError as error:
             raise write_error(self.path, error) from error
         if self.path.is_dir() and not any(self.path.iterdir()):
@@ -108,6 +112,10 @@ class WorkFolder:
             self.clear()
         with atomic_file(file) as temporary:
             temporary.write_text(json.dumps({"job": digest}), encoding="utf-8")
+
+    def _has_work(self) -> bool:
+        """Return whether the folder has a whole segment, or a file that can be played."""
+        return self._read_segment(0) is not None or self.playable(self._out.suffix).is_file()
 
     def clear(self) -> None:
         """Remove the segments and the note of the job."""

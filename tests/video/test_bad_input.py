@@ -177,3 +177,13 @@ def test_more_frames_than_the_memory_holds_are_refused(tmp_path, mask_file, fill
     refuse(
         fill, "`temporal_frames` is 30, which takes 0.0 GB for 96x64", source, mask_file, tmp_path / "a.mp4", reach=30
     )
+
+
+def test_a_file_that_was_cut_off_is_told(tmp_path, mask_file, fill):
+    whole = make_clip(tmp_path / "whole.mkv", 24, codec="ffv1")
+    assert not fill(whole, mask_file, tmp_path / "whole-out.mkv").damaged
+    source, data = tmp_path / "in.mkv", whole.read_bytes()
+    source.write_bytes(data[: len(data) * 7 // 10])
+    outcome = fill(source, mask_file, tmp_path / "out.mkv")
+    assert outcome.frames < 20
+    assert outcome.damaged == [pytest.approx(outcome.frames / 25, abs=1e-3)]  # Matroska has milliseconds
