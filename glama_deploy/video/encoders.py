@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.video.clip import CONTAINERS, Clip
@@ -145,7 +145,7 @@ class Encoding:
         options = dict(self.options)
         if _X265_PARAMETERS in options:
             options[_X265_PARAMETERS] = ":".join([options[_X265_PARAMETERS], *clip.hdr.x265_options])
-        stream = container.add_stream(self.encoder, rate=clip.rate, options=options)
+        stream = cast("VideoStream", container.add_stream(self.encoder, rate=clip.rate, options=options))
         context = stream.codec_context
         stream.height, stream.width = clip.size
         stream.pix_fmt = clip.format.name

@@ -223,11 +223,12 @@ def _find_order(segments: Sequence[Segment]) -> list[int]:
     for segment in segments:
         with av.open(str(segment.path)) as container:
             headers.add(bytes(container.streams.video[0].codec_context.extradata or b""))
-        times = [packet.pts for packet in _read_packets(segment)]
-        if len(times) != len(segment.times) or None in times:
+        packets = list(_read_packets(segment))
+        times = [packet.pts for packet in packets if packet.pts is not None]
+        if not len(times) == len(packets) == len(segment.times):
             raise GlamaError(
-                f"{segment.path} is damaged: it has {len(times)} frames, {len(segment.times)} are expected; remove the "
-                "file and run again"
+                f"{segment.path} is damaged: it has {len(packets)} frames, {len(segment.times)} are expected; remove "
+                "the file and run again"
             )
         ranks = {time: rank for rank, time in enumerate(sorted(times))}
         start = len(order)

@@ -94,8 +94,8 @@ class FrameReader:
                     break
                 if packet is None:
                     break
-                if packet.pts is not None or packet.dts is not None:
-                    ticks = packet.pts if packet.pts is not None else packet.dts
+                ticks = packet.pts if packet.pts is not None else packet.dts
+                if ticks is not None:
                     time = float(Fraction(ticks) * packet.time_base)
                 if packet.is_corrupt:
                     self._note(time)

@@ -258,7 +258,7 @@ class TensorRTRunner(Runner):
         self._contexts, self._device, self._kernels = contexts, device, kernels
         self._host, self._results = HostMemory(device), ResultMemory(device)
         self._plain_copier: Copier = NoCopier() if self._host.is_mapped else device
-        self._copier = self._plain_copier
+        self._copier: Copier = self._plain_copier
         self._under_way: _UnderWay = deque()
         self._is_integrated = device.is_integrated()
         self._lock = threading.Lock()  # one stream, one set of memory: one run at a time
