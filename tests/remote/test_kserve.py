@@ -63,7 +63,18 @@ def test_an_output_is_found_behind_others():
         respond({"outputs": [describe()]}, length="-1"),
         respond({"outputs": [describe()]}, length=""),
     ],
-    ids=str,
+    ids=[
+        *(
+            "few bytes",
+            "three sides",
+            "negative sides",
+            "a side in letters",
+            "another type",
+            "negative size",
+            "no output",
+        ),
+        *("values as text", "outputs as text", "a list", "a long length", "a negative length", "an empty length"),
+    ],
 )
 def test_another_answer_is_not_read(answer):
     assert decode_response(answer, "inpainted") is None
