@@ -11,12 +11,10 @@ from typing import Annotated
 from urllib.parse import quote
 
 from glama_deploy.catalogue import PRECISIONS, join_names
-from glama_deploy.checkpoints.published.references import find_reference, is_address
-from glama_deploy.checkpoints.published.remote_file import RemoteFile
 from glama_deploy.cli.entry import SIGNAL_EXIT_CODE_BASE, Command, option
-from glama_deploy.cli.options.completion import list_backends, list_models
+from glama_deploy.cli.options.completion import list_backends
 from glama_deploy.cli.options.device import DeviceName
-from glama_deploy.cli.options.iopaint import LAMA, find_lama
+from glama_deploy.cli.options.named_models import ModelNames, name_models
 from glama_deploy.cli.output.console import Console
 from glama_deploy.errors import GlamaError
 from glama_deploy.runtime.base import MAX_THREADS, require
@@ -39,15 +37,7 @@ _PACKAGES = {
 
 
 def glama_serve(
-    model: Annotated[
-        list[str],
-        option(
-            "--model",
-            list_values=list_models,
-            help="Bundle, checkpoint, name of glama-models list, or 'default' for the embedded network; also "
-            "NAME=MODEL. Give the option several times to let clients choose. The first is opened at the start.",
-        ),
-    ] = ["default"],  # noqa: B006 - typer copies it
+    model: ModelNames = ["default"],  # noqa: B006 - typer copies it
     host: Annotated[
         str, option("--host", help="Address to listen at. 0.0.0.0 lets other machines connect: give --token, too.")
     ] = "127.0.0.1",
@@ -114,7 +104,7 @@ def glama_serve(
     from glama_deploy.server.run import open_socket, serve
 
     settings = Settings(
-        models=_name_models(model),
+        models=name_models(model),
         backend=backend,
         device=device,
         precision=precision,
@@ -153,42 +143,6 @@ def glama_serve(
         return SIGNAL_EXIT_CODE_BASE + second_signal
     console.print("ended; all requests were answered")
     return 0
-
-
-def _name_models(given: list[str]) -> dict[str, str]:
-    """Return the models by the names that clients use."""
-    named: dict[str, str] = {}
-    for text in given:
-        name, equals, path = text.partition("=")
-        if not equals or Path(text).exists() or is_address(text):
-            name, path = (text if text == "default" else Path(text).stem), text
-            if text == LAMA and not Path(text).exists():
-                path = find_lama()
-        if not name or not path or name in named:
-            fault = "has no name or no path" if not name or not path else f"has the name {name} of another model"
-            raise GlamaError(f"`model` {text} {fault}; give NAME=PATH with a name of its own")
-        named[name] = path
-    for path in named.values():
-        _check_model(path)
-    return named
-
-
-def _check_model(model: str) -> None:
-    """Check a model before the server listens, without opening the model or a connection.
-
-    Raises:
-        GlamaError: The path or name does not exist, or downloads are forbidden and the model is not here.
-    """
-    from glama_deploy import loading
-
-    reference = find_reference(model)
-    if isinstance(reference, RemoteFile):
-        from glama_deploy.checkpoints.published import storage
-
-        if storage.find_state(reference).name in ("absent", "partial"):
-            storage.check_downloads(reference)
-    elif reference is None and model != "default":
-        loading.check_is_there(Path(model))
 
 
 def _check_token(token: str | None) -> str | None:

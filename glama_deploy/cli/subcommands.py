@@ -34,6 +34,7 @@ SUBCOMMANDS = {
     "package": Subcommand("package", "Write a bundle as the repository of Triton or OpenVINO Model Server."),
     "models": Subcommand("models", "List, download, find and remove published models."),
     "serve": Subcommand("serve", "Serve a page and interfaces that fill pictures."),
+    "mcp": Subcommand("mcp", "Serve tools that fill pictures to assistants (MCP)."),
     "train": Subcommand("train", "Train a network on your photographs."),
     "eval": Subcommand("eval", "Measure the quality of networks side by side."),
     "bench": Subcommand("bench", "Measure the speed of engines on this machine."),

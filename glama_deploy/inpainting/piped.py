@@ -81,7 +81,7 @@ def make_job(image: Path, mask: Path | None, out: Path, format: str | None, *, o
     sources = pipes.read_source(image, "image"), pipes.read_source(mask, "mask") if mask is not None else None
     if target is None:
         return PipedJob(Job(*sources, out), None)
-    suffix = _find_suffix(sources[0]) if format in (None, "keep") else f".{format}"
+    suffix = find_suffix(sources[0]) if format in (None, "keep") else f".{format}"
     name = "standard output" if out == pipes.STANDARD else str(out)
     return PipedJob(Job(*sources, Path(f"{name}{suffix}")), target)
 
@@ -101,8 +101,15 @@ def _open_output(out: Path, format: str | None, *, overwrite: bool) -> BinaryIO 
     return None
 
 
-def _find_suffix(image: pipes.Source) -> str:
-    """Return the suffix of an image's format; .png where the format is not supported, which reading explains."""
+def find_suffix(image: pipes.Source) -> str:
+    """Find the usual suffix of an image's format by the first bytes.
+
+    Args:
+        image: the image.
+
+    Returns:
+        The suffix; .png where the format is not supported, which reading explains.
+    """
     if isinstance(image, Path) and not image.is_file():
         return ".png"
     with image.open("rb") as file:

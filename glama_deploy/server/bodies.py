@@ -7,8 +7,6 @@ bytes in a text field, is bounded. Files of a form above one megabyte are kept i
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,7 +18,9 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 
+from glama_deploy.errors import GlamaError
 from glama_deploy.server.errors import ApiError, ClientGoneError
+from glama_deploy.text import base64_files
 
 #: Text fields in a form, and bytes in each. lama-cleaner's clients send 40 short ones.
 MAX_TEXT_FIELDS = 100
@@ -212,15 +212,10 @@ def decode_base64(text: str, name: str) -> bytes:
     Raises:
         ApiError: the text is not base64.
     """
-    encoded = text
-    if text[:5].lower() == "data:":
-        head, comma, encoded = text.partition(",")
-        if not comma or not head.lower().endswith(";base64"):
-            raise ApiError(400, name, f"`{name}` is a data URL without base64; data:image/png;base64,… is expected")
     try:
-        return base64.b64decode(encoded)
-    except (binascii.Error, ValueError) as error:
-        raise ApiError(400, name, f"`{name}` is not base64 ({error}); encode the file's bytes") from error
+        return base64_files.decode_base64(text, name)
+    except GlamaError as error:
+        raise ApiError(400, name, str(error)) from error
 
 
 def dump_line(values: Mapping[str, Any]) -> bytes:

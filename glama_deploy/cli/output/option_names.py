@@ -30,8 +30,8 @@ FIELDS = frozenset(
         "in_place input instances invert io jobs json mask mask_from mask_name max_batch max_size metrics "
         "min_size model model_dir models name optimization_level ort_web out output output_dir overwrite parity "
         "parity_size port precision predicted processes profiles quality recursive reference refine refittable "
-        "region resume segment_frames server shrink size stripped target targets temporal temporal_frames threads "
-        "threshold timing_cache token version_compatible watch weights weights_key workspace_mib"
+        "region resume root segment_frames server shrink size stripped target targets temporal temporal_frames "
+        "threads threshold timing_cache token version_compatible watch weights weights_key workspace_mib"
     ).split()
 )
 

@@ -15,10 +15,11 @@ from test_torch_free import BLOCK_ONNX, run
 import glama_deploy
 from glama_deploy.bundle import Bundle
 from glama_deploy.checkpoints import formats
-from glama_deploy.cli import bench, serve
+from glama_deploy.cli import bench
 from glama_deploy.cli.eval import main as glama_eval
 from glama_deploy.cli.export import main as glama_export
 from glama_deploy.cli.inpaint import main as glama_inpaint
+from glama_deploy.cli.options.named_models import name_models
 from glama_deploy.errors import CheckpointError, GlamaError
 from glama_deploy.evaluation import methods
 from glama_deploy.export.samples import SAMPLE
@@ -151,12 +152,12 @@ def test_a_server_names_its_models_and_knows_wrong_ones_at_the_start(host):
     digest = "0123456789abcdef" * 4
     address = f"https://host/y.pt#sha256={digest}"
     given = ["little", "hf://owner/repo/x.pt", address, f"z={address}"]
-    assert serve._name_models(given) == {
+    assert name_models(given) == {
         "little": "little",
         "x": "hf://owner/repo/x.pt",
         "y": address,
         "z": address,
     }
     with pytest.raises(CheckpointError, match=r"no published model of this name; is little meant\?"):
-        serve._name_models(["litle"])
+        name_models(["litle"])
     assert host.asked == []

@@ -10,7 +10,7 @@ import typer
 import glama_deploy
 import glama_deploy.engines
 import glama_deploy.export
-from glama_deploy.cli import bench, build, export, inpaint, masks, package, serve, train
+from glama_deploy.cli import bench, build, export, inpaint, masks, mcp, package, serve, train
 from glama_deploy.cli import eval as evaluation
 from glama_deploy.cli.entry import Command
 from glama_deploy.cli.output.console import Console
@@ -82,7 +82,7 @@ def test_every_field_that_a_message_names_is_known_to_the_commands():
 def test_every_field_is_an_option_of_a_command():
     options = {
         option
-        for module in (bench, build, evaluation, export, inpaint, masks, package, serve, train)
+        for module in (bench, build, evaluation, export, inpaint, masks, mcp, package, serve, train)
         for parameter in typer.main.get_command(module.main._app).params
         for option in parameter.opts
     }

@@ -1,0 +1,58 @@
+"""glama-mcp: a server of the Model Context Protocol, by which assistants fill pictures."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import glama_deploy
+from glama_deploy.catalogue import join_names, requested_precisions
+from glama_deploy.cli.entry import Command, option
+from glama_deploy.cli.options.completion import list_backends
+from glama_deploy.cli.options.device import DeviceName
+from glama_deploy.cli.options.named_models import ModelNames, name_models
+from glama_deploy.cli.output.console import Console
+from glama_deploy.errors import GlamaError
+from glama_deploy.runtime.base import MAX_THREADS, require
+
+
+def glama_mcp(
+    model: ModelNames = ["default"],  # noqa: B006 - typer copies it
+    root: Annotated[
+        list[Path],
+        option("--root", help="Folder whose files clients may name. Several times for several; without it, any file."),
+    ] = [],  # noqa: B006
+    backend: Annotated[
+        str, option("--backend", list_values=list_backends, help="Engine, as glama-inpaint takes it.")
+    ] = "auto",
+    precision: Annotated[
+        str,
+        option(
+            "--precision", list_values=requested_precisions, help=f"Precision: {join_names(requested_precisions())}."
+        ),
+    ] = "auto",
+    threads: Annotated[
+        int | None, option("--threads", help="CPU threads (all cores by default).", min=1, max=MAX_THREADS)
+    ] = None,
+    device: DeviceName = None,
+) -> None:
+    """Serve tools that fill pictures to an assistant, by the Model Context Protocol.
+
+    The assistant's program starts this command, and speaks with it over standard input and output. Messages go to
+    standard error. The command ends when the program closes the connection.
+    """
+    require("mcp", "the MCP SDK", "pip install 'glama-deploy[mcp]'")
+    from glama_deploy.integrations.mcp_server import make_server, serve
+
+    for path in root:
+        if not path.is_dir():
+            raise GlamaError(f"`root` {path} is not a folder; make it first")
+    models = name_models(model)
+    open_model = partial(glama_deploy.load, backend=backend, precision=precision, threads=threads, device=device)
+    server = make_server(models, open_model, root)
+    Console(stderr=True).print(f"ready for a client on standard input; models: {', '.join(models)}", soft_wrap=True)
+    serve(server)
+
+
+main = Command("glama-mcp", glama_mcp)

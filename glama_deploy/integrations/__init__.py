@@ -1,0 +1,1 @@
+"""Adapters that make the inpainter a part of other programs. Each file has one interface."""
