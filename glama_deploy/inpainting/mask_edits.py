@@ -116,19 +116,20 @@ def blend_rim(image: np.ndarray, filled: np.ndarray, mask: np.ndarray, pixels: i
     picture. Known pixels stay exact.
 
     Args:
-        image: uint8 or uint16 H×W×3, the picture.
+        image: uint8, uint16 or float H×W×3, the picture.
         filled: H×W×3 of the same type, the filled picture.
         mask: bool H×W, True = missing.
         pixels: width of the rim.
 
     Returns:
-        H×W×3 of the same type.
+        H×W×3 of the same type. Whole numbers are rounded.
     """
     distances = np.sqrt(measure_squared_distances(~mask, pixels), dtype=np.float32)
     rim = mask & (distances <= pixels)
     share = (distances[rim] / np.float32(pixels + 1))[:, None]
     blended = filled.copy()
-    blended[rim] = (share * filled[rim] + (1 - share) * image[rim]).round()
+    mixed = share * filled[rim] + (1 - share) * image[rim]
+    blended[rim] = mixed if image.dtype.kind == "f" else mixed.round()
     return blended
 
 

@@ -54,6 +54,15 @@ def test_a_blend_rises_from_the_known_pixels_to_the_inside():
     assert blended[20:25, 7, 0].tolist() == [200, 200, 150, 100, 50]
 
 
+def test_a_blend_of_floats_is_not_rounded():
+    image, filled = np.zeros((30, 30, 3), np.float32), np.full((30, 30, 3), 0.5, np.float32)
+    mask = np.zeros((30, 30), bool)
+    mask[5:25, :] = True
+    blended = MaskEdits(grow=3, feather=3).blend(lambda *_: filled)(image, mask)
+    assert blended.dtype == np.float32
+    assert blended[5:10, 7, 0].tolist() == [0.125, 0.25, 0.375, 0.5, 0.5]  # exact in float32
+
+
 @given(mask=MASKS, pixels=st.integers(1, 9))
 def test_a_blend_changes_the_rim_alone(mask, pixels):
     image, filled = np.full((*mask.shape, 3), 10, np.uint8), np.full((*mask.shape, 3), 250, np.uint8)
