@@ -48,6 +48,8 @@ def test_every_example_has_a_test():
     tested = {"fill_picture.py", "fill_folder.py", "export_and_compare.py", "camera.py"}
     clients = {"triton_client.py", "ovms_client.py", "curl_triton.sh", "curl_ovms.sh"}  # in tests/remote
     assert {path.name for path in EXAMPLES.glob("*.*") if path.suffix in (".py", ".sh")} == tested | clients
+    tested_folders = {"comfyui", "cpp", "docker", "node", "space"}  # in tests/examples, and two tests
+    assert {path.name for path in EXAMPLES.iterdir() if path.is_dir()} - {"__pycache__"} == tested_folders
 
 
 def test_fill_picture_fills_the_sample_photo(tmp_path):
