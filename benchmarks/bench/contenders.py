@@ -28,7 +28,7 @@ from glama_deploy.bundle import Bundle
 from glama_deploy.errors import GlamaError
 from glama_deploy.node_names import IMAGE, MASK
 from glama_deploy.runtime.base import installed, require
-from glama_deploy.runtime.devices import CPU
+from glama_deploy.runtime.devices import CPU, parse_device
 from glama_deploy.runtime.onnxruntime.provider_records import PROVIDERS
 from glama_deploy.system.spawning import outside_current_folder
 from glama_deploy.text.excerpts import first_line
@@ -193,7 +193,7 @@ class Running:
 
 def _serve(task: Task, pipe: Connection) -> None:
     """Open the subject in the child process, then run it whenever the parent asks."""
-    gpu = GpuMemory() if task.is_on_gpu else None
+    gpu = _watch_memory(task)
     try:
         opened = _open(task)
         for _ in range(WARM_UP_RUNS):
@@ -212,6 +212,14 @@ def _serve(task: Task, pipe: Connection) -> None:
         seconds = time.perf_counter() - start
         pipe.send(("seconds", (seconds, opened.take_parts())))
     pipe.send(("bytes", (read_peak_bytes(), gpu.read_used() if gpu else None)))
+
+
+def _watch_memory(task: Task) -> GpuMemory | None:
+    """Read the free memory of the GPU that a task runs on; None where the task does not run on a GPU through CUDA."""
+    place = None if is_peer(task.name) else parse_device(task.device or None)
+    provider = PROVIDERS.get(task.name.partition(":")[2])
+    kind = place.kind if place else provider.device if provider else "cuda"
+    return GpuMemory(place.index if place else None) if task.is_on_gpu and kind == "cuda" else None
 
 
 def read_peak_bytes() -> int:
@@ -381,7 +389,8 @@ def _open_inpainter(task: Task) -> _Opened:
         model, backend, precision, task.threads, compile_sizes=True, allow_engine_code=allowed, device=device
     )
     if precision not in ("auto", inpainter.precision):
-        raise GlamaError(f"this CPU has no {precision.rpartition('+')[2]}")
+        here = task.device or "CPU"
+        raise GlamaError(f"this {here} has no {precision.rpartition('+')[2]}")
     images, masks = make_scene(task)
     said, clock = inpainter.description, EngineClock(inpainter)
     run: Callable[[], object]

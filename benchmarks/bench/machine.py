@@ -77,13 +77,14 @@ def warn_of_load(machine: dict[str, str]) -> str | None:
 
 
 def _read_gpu() -> str | None:
-    """Return the name and driver of the first GPU as nvidia-smi prints them, or None without a GPU."""
+    """Return the name and driver of each kind of GPU here as nvidia-smi prints them, or None without a GPU."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return None
     asked = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
     said = subprocess.run(asked, capture_output=True, text=True, encoding="utf-8", errors="replace", check=False)
-    return said.stdout.splitlines()[0].replace(", ", ", driver ") if said.returncode == 0 and said.stdout else None
+    kinds = [line.replace(", ", ", driver ") for line in dict.fromkeys(said.stdout.splitlines())]
+    return "; ".join(kinds) if said.returncode == 0 and kinds else None
 
 
 def measure_peak(precision: str, threads: int, seconds: float = 2.0) -> float | None:

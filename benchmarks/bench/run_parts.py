@@ -100,11 +100,15 @@ class GpuMemory:
     A GPU that shares the host's memory, as a Jetson's does, has no memory of its own.
     """
 
-    def __init__(self) -> None:
-        """Read the free memory, as far as CUDA can be asked here."""
+    def __init__(self, index: int | None = None) -> None:
+        """Read the free memory, as far as CUDA can be asked here.
+
+        Args:
+            index: the GPU's number, from 0; None: the first.
+        """
         self._device: Device | None = None
         try:
-            device = open_device()
+            device = open_device(index)
         except EngineError:  # the subject that needs a GPU says so itself
             return
         if not device.is_integrated():

@@ -13,7 +13,7 @@ import glama_deploy
 from fakes.cuda_runtime import MemoryRuntime
 from fakes.tensorrt_bundles import SIZES, with_engine
 from fakes.tensorrt_runtime import MemoryTensorRT
-from glama_deploy.benchmarks.bench import results, run, run_parts
+from glama_deploy.benchmarks.bench import contenders, results, run, run_parts
 from glama_deploy.benchmarks.bench.contenders import Task
 from glama_deploy.benchmarks.bench.run import Results, Row
 from glama_deploy.benchmarks.bench.run_parts import EngineClock, GpuMemory, Percentiles, compute_percentiles
@@ -36,8 +36,8 @@ def cuda(monkeypatch) -> MemoryRuntime:
     """A simulated driver, with a TensorRT whose engines take 5 ms of its time."""
     runtime = MemoryRuntime()
     monkeypatch.setitem(sys.modules, "tensorrt", MemoryTensorRT(runtime, (SIZES,)).module("tensorrt", "10.3.0"))
-    monkeypatch.setattr(tensorrt, "open_device", lambda: CudaPythonDevice(runtime))
-    monkeypatch.setattr(run_parts, "open_device", lambda: CudaPythonDevice(runtime))
+    for module in (tensorrt, run_parts):
+        monkeypatch.setattr(module, "open_device", lambda index=None: CudaPythonDevice(runtime, index))
     return runtime
 
 
@@ -118,11 +118,30 @@ def test_the_gpu_memory_of_a_jetson_and_of_a_machine_without_a_gpu_is_not_known(
     cuda.is_integrated = True
     assert GpuMemory().read_used() is None
 
-    def fail() -> None:
+    def fail(index: int | None) -> None:
         raise EngineError("no NVIDIA driver or GPU here")
 
     monkeypatch.setattr(run_parts, "open_device", fail)
     assert GpuMemory().read_used() is None
+
+
+@pytest.mark.parametrize(
+    ("subject", "device", "opened"),
+    [
+        ("tensorrt", "", [None]),
+        ("tensorrt", "cuda:1", [1]),
+        ("torch:cuda", "cuda:1", [None]),  # a peer computes where its name says
+        ("torch:cuda:fp16", "cuda:1", [1]),
+        ("onnxruntime:webgpu", "", []),  # CUDA does not know the memory of other GPUs
+        ("openvino", "GPU", []),
+        ("openvino", "", []),
+    ],
+)
+def test_the_gpu_memory_is_that_of_the_gpu_that_computes(monkeypatch, tiny_bundle, subject, device, opened):
+    asked = []
+    monkeypatch.setattr(contenders, "GpuMemory", asked.append)
+    contenders._watch_memory(Task(subject, tiny_bundle.path, None, (64, 64), 1, 1, device=device))
+    assert asked == opened
 
 
 def test_a_size_of_each_optimization_profile_is_measured_and_named(tiny_bundle):

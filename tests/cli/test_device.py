@@ -62,7 +62,7 @@ def test_each_command_opens_its_engine_on_the_device(tiny_bundle, folder, asked,
 
 
 def test_the_benchmark_opens_this_projects_engines_on_the_device(tiny_bundle, folder, asked, monkeypatch):
-    monkeypatch.setattr(run, "_measure_limits", lambda threads, step: {})
+    monkeypatch.setattr(run, "_measure_limits", lambda precisions, threads, step: {})
     monkeypatch.setattr(run, "_measure_in_turns", lambda tasks, runs, step: contenders._open(tasks[0]))
     assert glama_bench.run(["--model", str(tiny_bundle.path), "--subject", "openvino", "--device", "npu"]) == 2
     assert asked == ["NPU"]
