@@ -65,6 +65,8 @@ class AcceleratorRunner(Runner):
         self._inputs, self._network = bundle.manifest.inputs, bundle.manifest.network
         self._lock = threading.Lock()  # memory is counted for one run at a time
         self._compiled: OrderedDict[tuple[int, ...], CompiledModel] = OrderedDict()
+        #: The shape that ran last, and how many times another shape ran before. Each shape has memory of its own.
+        self.holder: tuple[tuple[int, ...], int] = ((), 0)
         quantized = uses_int8(bundle, engine, request.precision)
         has_int8 = catalogue.PRECISIONS[bundle.manifest.engines[engine].precision].is_quantized
         computed, note = choose_device_precision(name, request.precision)
@@ -108,6 +110,8 @@ class AcceleratorRunner(Runner):
 
     def _get_compiled(self, shape: tuple[int, ...]) -> CompiledModel:
         """Return the compiled model for images of a shape. Raise EngineError where OpenVINO does not compile it."""
+        if shape != self.holder[0]:
+            self.holder = (shape, self.holder[1] + 1)
         if shape not in self._compiled:
             while len(self._compiled) >= _MAX_COMPILED:  # before the new one takes memory
                 self._compiled.popitem(last=False)

@@ -252,6 +252,17 @@ def test_a_size_needs_less_memory_once_it_is_compiled(core, tiny_bundle):
     assert runner.memory_needed((64, 64), batch=2) > runner.memory_needed((64, 64))
 
 
+def test_the_memory_of_one_size_is_not_that_of_the_next(core, tiny_bundle):
+    """Each size has a compiled model with memory of its own: what the last run took serves that size alone."""
+    runner = openvino.open(tiny_bundle, Request(device=GPU))
+    holders = []
+    for side in (64, 64, 72, 64):
+        runner.run(*inputs(tiny_bundle, side, 64))
+        holders.append(runner.holder)
+    assert holders[0] == holders[1]
+    assert len(set(holders)) == 3
+
+
 def test_a_picture_that_does_not_fit_the_device_is_refused_before_it_is_compiled(core, tiny_bundle):
     core.values = {("GPU", "GPU_DEVICE_TOTAL_MEM_SIZE"): 1_000_000, ("GPU", "DEVICE_TYPE"): "Type.DISCRETE"}
     inpainter = glama_deploy.load(tiny_bundle.path, "openvino", device="GPU")
