@@ -49,6 +49,7 @@ class ProviderRecord:
         library: A part of the file name of the library that ONNX Runtime loads the provider from, in its folder `capi`;
             empty for a provider in ONNX Runtime itself or in a plugin.
         plugin_package: The Python package that brings the provider as a plugin; empty for providers without a plugin.
+        plugin_devices: Where the plugin computes, too.
         is_built_in: Whether some ONNX Runtime has the provider itself. A plugin goes before it.
         fallbacks: Names of the providers that run the nodes that this one does not support. The CPU runs the rest.
         system: The only system that the provider exists for, by the name of `platform.system`; empty: several.
@@ -71,6 +72,7 @@ class ProviderRecord:
     has_profile: bool = False
     library: str = ""
     plugin_package: str = ""
+    plugin_devices: tuple[DeviceKind, ...] = ()
     is_built_in: bool = True
     fallbacks: tuple[str, ...] = ()
     system: str = ""
@@ -258,11 +260,12 @@ PROVIDERS: dict[str, ProviderRecord] = {
             install_remedy="pip install onnxruntime-ep-openvino on an Intel CPU; on others pip uninstall --yes "
             "onnxruntime, then pip install onnxruntime-openvino",
             plugin_package="onnxruntime_ep_openvino",
+            plugin_devices=("gpu",),
             device_remedy="the package onnxruntime-ep-openvino is for Intel's processors; take the `backend` openvino",
         ),
     )
 }
 
-#: The order in which the device `any` tries providers. A user must name the others: some build engines on the device,
-#: which can take minutes, and WebGPU may have no more than a driver that computes on the CPU.
+#: The order in which providers are tried where the user names none. A user must name the others: some build engines on
+#: the device, which can take minutes, and WebGPU may have no more than a driver that computes on the CPU.
 ANY_DEVICE_ORDER = ("cuda", "cpu")

@@ -20,6 +20,7 @@ from glama_deploy.bundle import DEFAULT_PROFILE, Bundle, Precision, SizeRange
 from glama_deploy.errors import EngineError
 from glama_deploy.node_names import BATCH, HEIGHT, WIDTH
 from glama_deploy.runtime.base import DeviceKind, installed, require
+from glama_deploy.runtime.devices import Device
 from glama_deploy.runtime.onnxruntime import libraries, model_file, provider_graphs
 from glama_deploy.runtime.onnxruntime.provider_records import PROVIDERS, ProviderRecord
 from glama_deploy.text.excerpts import MAX_ENGINE_LINE, first_line
@@ -159,6 +160,18 @@ def has_provider(provider: ProviderRecord) -> bool:
     return _has_plugin(provider) or provider.ort_name in built_in
 
 
+def list_kinds(provider: ProviderRecord) -> tuple[DeviceKind, ...]:
+    """List the kinds of devices that a user may name for a provider.
+
+    Args:
+        provider: The provider.
+
+    Returns:
+        The kind of its record. A plugin may have another kind, too.
+    """
+    return (provider.device, *(provider.plugin_devices if _has_plugin(provider) else ()))
+
+
 def _has_plugin(provider: ProviderRecord) -> bool:
     return bool(provider.plugin_package) and installed(provider.plugin_package)
 
@@ -219,7 +232,7 @@ def _make_options(onnxruntime: Any, threads: int | None) -> Any:
 
 
 def open_session(
-    bundle: Bundle, provider: ProviderRecord, precision: str, threads: int | None, index: int | None = None
+    bundle: Bundle, provider: ProviderRecord, precision: str, threads: int | None, asked: Device | None = None
 ) -> Session:
     """Open one of the bundle's graphs on a provider.
 
@@ -228,7 +241,7 @@ def open_session(
         provider: The provider that computes.
         precision: The precision of the graph; `auto` is the first of the provider's that the bundle has, else fp32.
         threads: Threads inside an operator on the CPU. None: one for each core.
-        index: The number of the GPU among those that CUDA sees; None: the first.
+        asked: The device that the user named, one of :func:`list_kinds`; None: the provider chooses.
 
     Returns:
         The session.
@@ -247,11 +260,11 @@ def open_session(
         _prepare_cuda(onnxruntime)
         libraries.preload_tensorrt(provider)
     try:
-        return _open_graph(bundle, provider, chosen, threads, sizes, shape, index)
+        return _open_graph(bundle, provider, chosen, threads, sizes, shape, asked)
     except EngineError as error:
         if precision != "auto" or chosen == "fp32" or provider.device != "gpu":
             raise
-        opened = _open_graph(bundle, provider, "fp32", threads, sizes, shape, index)
+        opened = _open_graph(bundle, provider, "fp32", threads, sizes, shape, asked)
         log.warning("%s; using the fp32 graph", error)
         return opened
 
@@ -263,7 +276,7 @@ def _open_graph(
     threads: int | None,
     sizes: SizeRange,
     shape: Shape | None,
-    index: int | None,
+    asked: Device | None,
 ) -> Session:
     """Open the graph of a precision, for a shape or for any. Raise EngineError where the provider does not start."""
     onnxruntime = require_onnxruntime()
@@ -279,7 +292,7 @@ def _open_graph(
         model, weights = _read_graph(bundle, provider, precision, path)
         settings = provider.make_settings(bundle, precision, sizes)
         if _has_plugin(provider):
-            chosen = _find_plugin_device(onnxruntime, provider, index)
+            chosen = _find_plugin_device(onnxruntime, provider, asked)
             if device != "cuda":
                 device, note = _describe_device(provider, chosen)
             options.add_provider_for_devices([chosen], settings)
@@ -287,9 +300,9 @@ def _open_graph(
         else:
             beside = [PROVIDERS[name] for name in dict.fromkeys((*provider.fallbacks, "cpu")) if name != provider.name]
             settings_by_name = [
-                (provider.ort_name, settings | _choose_gpu(provider, index)),
+                (provider.ort_name, settings | _choose_gpu(provider, asked)),
                 *(
-                    (each.ort_name, each.make_settings(bundle, precision, sizes) | _choose_gpu(each, index))
+                    (each.ort_name, each.make_settings(bundle, precision, sizes) | _choose_gpu(each, asked))
                     for each in beside
                 ),
             ]
@@ -306,12 +319,14 @@ def _open_graph(
         )
     open_shape = None
     if shape is not None:
-        open_shape = partial(_open_graph, bundle, provider, precision, threads, sizes, index=index)
+        open_shape = partial(_open_graph, bundle, provider, precision, threads, sizes, asked=asked)
+    index = asked.index if asked else None
     return Session(session, provider, precision, sizes, device, note, weights, index, shape, open_shape)
 
 
-def _choose_gpu(provider: ProviderRecord, index: int | None) -> dict[str, str]:
+def _choose_gpu(provider: ProviderRecord, asked: Device | None) -> dict[str, str]:
     """Return the option by which a provider computes on one of several GPUs."""
+    index = asked.index if asked else None
     if index is None or provider.device == "cpu":
         return {}
     if not provider.device_option:
@@ -399,10 +414,11 @@ def _find_sizes(bundle: Bundle, provider: ProviderRecord) -> SizeRange:
     return engine.sizes if engine else DEFAULT_PROFILE
 
 
-def _find_plugin_device(onnxruntime: Any, provider: ProviderRecord, index: int | None = None) -> Any:
+def _find_plugin_device(onnxruntime: Any, provider: ProviderRecord, asked: Device | None) -> Any:
     """Return the device that a plugin provider computes on, and register its library once in a process.
 
-    The first GPU, or the one with the number `index`, goes before the CPU. An NPU is not taken.
+    The first GPU, or the one that the user named, goes before the CPU. A CPU that the user named is taken instead. An
+    NPU is not taken.
     """
     plugin = require(provider.plugin_package, f"the {provider.label} provider", provider.install_remedy)
     name = plugin.get_ep_name()
@@ -412,6 +428,11 @@ def _find_plugin_device(onnxruntime: Any, provider: ProviderRecord, index: int |
             _registered.add(name)
     found = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
     by_kind = {kind: [device for device in found if device.device.type.name == kind] for kind in _DEVICE_KINDS}
+    if asked is not None and asked.kind == "cpu":
+        del by_kind["GPU"]
+    elif asked is not None and provider.device == "cpu":
+        del by_kind["CPU"]
+    index = asked.index if asked else None
     if index is not None:
         there = by_kind["GPU"]
         if index >= len(there):

@@ -69,13 +69,12 @@ def open(bundle: Bundle, request: Request) -> OnnxRuntimeRunner:
             f"{bundle.path} has FFTs as a TensorRT plugin's nodes; for ONNX Runtime export with `fft=matmul`"
         )
     candidates = _list_providers(request)
-    index = request.device.index if request.device else None
     refused = []
     for provider in candidates:
         if provider != candidates[-1] and not providers.has_provider(provider):
             continue
         try:
-            session = providers.open_session(bundle, provider, request.precision, request.threads, index)
+            session = providers.open_session(bundle, provider, request.precision, request.threads, request.device)
         except EngineError as error:
             refused.append(str(error))
             continue
@@ -90,10 +89,10 @@ def _list_providers(request: Request) -> list[ProviderRecord]:
     named = [PROVIDERS[name] for name in ((request.provider,) if request.provider else ANY_DEVICE_ORDER)]
     if request.device is None:
         return named
-    found = [provider for provider in named if provider.device == request.device.kind]
+    found = [provider for provider in named if request.device.kind in providers.list_kinds(provider)]
     if not found:
         name = catalogue.ONNX.backend + (f":{request.provider}" if request.provider else "")
-        kinds = list_devices(dict.fromkeys(provider.device for provider in named))
+        kinds = list_devices(dict.fromkeys(kind for provider in named for kind in providers.list_kinds(provider)))
         raise EngineError(
             f"`device` is {request.device}, and {name} does not compute there; give {kinds}, or another `backend`"
         )

@@ -17,7 +17,7 @@ from glama_deploy.errors import EngineError
 from glama_deploy.network import NetworkConfig
 from glama_deploy.runtime.base import Request
 from glama_deploy.runtime.choice import open_bundle
-from glama_deploy.runtime.devices import Device
+from glama_deploy.runtime.devices import CPU, Device
 from glama_deploy.runtime.onnxruntime import model_file, providers
 from glama_deploy.runtime.onnxruntime.provider_records import PROVIDERS
 from glama_deploy.runtime.onnxruntime.size_sessions import MAX_SESSIONS
@@ -154,12 +154,27 @@ def test_openvino_computes_in_fp32_on_any_size(monkeypatch, tiny_bundle):
     for side in (64, 72):
         runner.run(*make_scene(side, 64))
     assert len(machine.opened) == 1
+    with pytest.raises(EngineError, match="is GPU, and onnxruntime:openvino does not compute there; give cpu,"):
+        open_bundle(tiny_bundle, "onnxruntime:openvino", Request(device=Device("gpu")))
     with pytest.raises(EngineError, match="has no fp16 graph that its OpenVINO provider takes"):
         open_bundle(tiny_bundle, "onnxruntime:openvino", Request("fp16"))
 
 
-@pytest.mark.parametrize(("kinds", "device"), [(("NPU", "CPU", "GPU"), "gpu"), (("NPU", "CPU"), "cpu"), (("NPU",), "")])
-def test_openvinos_plugin_takes_a_gpu_before_the_cpu_and_no_npu(monkeypatch, tiny_bundle, kinds, device):
+@pytest.mark.parametrize(
+    ("kinds", "asked", "device"),
+    [
+        (("NPU", "CPU", "GPU"), None, "gpu"),
+        (("NPU", "CPU"), None, "cpu"),
+        (("NPU",), None, ""),
+        (("CPU", "GPU"), CPU, "cpu"),
+        (("CPU", "GPU"), Device("gpu"), "gpu"),
+        (("CPU", "GPU"), Device("gpu", 0), "gpu"),
+        (("CPU",), Device("gpu"), ""),
+    ],
+)
+def test_openvinos_plugin_takes_the_named_device_or_a_gpu_before_the_cpu_and_no_npu(
+    monkeypatch, tiny_bundle, kinds, asked, device
+):
     package = types.ModuleType("onnxruntime_ep_openvino")
     package.__spec__ = types.SimpleNamespace(origin="there")  # it is found
     package.get_ep_name = lambda: "OpenVINOExecutionProvider"
@@ -190,9 +205,9 @@ def test_openvinos_plugin_takes_a_gpu_before_the_cpu_and_no_npu(monkeypatch, tin
     )
     if not device:
         with pytest.raises(EngineError, match="OpenVINO provider finds no device here; the package onnxruntime-ep-"):
-            open_bundle(tiny_bundle, "onnxruntime:openvino")
+            open_bundle(tiny_bundle, "onnxruntime:openvino", Request(device=asked))
         return
-    assert open_bundle(tiny_bundle, "onnxruntime:openvino").device == device
+    assert open_bundle(tiny_bundle, "onnxruntime:openvino", Request(device=asked)).device == device
     assert [chosen.device.type.name for chosen in taken] == [device.upper()]
 
 
