@@ -67,7 +67,7 @@ profiles = tuple(SizeRange.model_validate_json(text) for text in {profiles!r})
 sys.modules["tensorrt"] = MemoryTensorRT(runtime, profiles).module("tensorrt", "10.3.0")
 gpus.find_local_capability = lambda: "8.9"
 open_device = CudaPythonDevice.__init__
-CudaPythonDevice.__init__ = lambda self, api=None: open_device(self, api or runtime)
+CudaPythonDevice.__init__ = lambda self, api=None, index=None: open_device(self, api or runtime, index)
 """
 
 
@@ -148,7 +148,7 @@ def compare(tiny_bundle, monkeypatch):
         runtime = MemoryRuntime()
         module = MemoryTensorRT(runtime, profiles, **faults).module("tensorrt", "10.3.0")
         monkeypatch.setitem(sys.modules, "tensorrt", module)
-        monkeypatch.setattr(tensorrt, "open_device", lambda: CudaPythonDevice(runtime))
+        monkeypatch.setattr(tensorrt, "open_device", lambda index: CudaPythonDevice(runtime, index))
         found = compare_engine(with_engine(tiny_bundle, profiles=profiles), "tensorrt")
         assert not runtime.leaked
         return found
