@@ -65,6 +65,12 @@ def test_a_command_starts_without_an_import_that_takes_time():
     assert not {"numpy", "pydantic", "typer", "rich", "PIL", "glama_deploy.runtime"} & set(loaded)
 
 
+def test_a_command_that_fills_pictures_imports_nothing_of_videos_but_their_names():
+    loaded = run("import glama_deploy.cli.inpaint; print(*sys.modules)").split()
+    names = {"glama_deploy.video", "glama_deploy.video.options", "glama_deploy.video.sequences"}
+    assert {name for name in loaded if name.startswith(("glama_deploy.video", "glama_deploy.cli.video"))} == names
+
+
 @pytest.mark.parametrize("backend", ["auto", "openvino", "onnxruntime"])
 def test_a_bundle_loads_and_inpaints(tiny_bundle, backend):
     code = """

@@ -22,10 +22,10 @@ from PIL import Image
 import glama_deploy
 from glama_deploy.inpainting.boxes import Span
 from glama_deploy.psnr import compute_psnr
+from glama_deploy.video.options import USUAL_REACH, VideoOptions
 from glama_deploy.video.package import import_av
 from glama_deploy.video.registration import sample
-from glama_deploy.video.run import VideoOptions, fill_video, open_job
-from glama_deploy.video.temporal import USUAL_REACH
+from glama_deploy.video.run import fill_video, open_job
 
 #: Photographs, frames of a clip, and their height and width in pixels.
 PHOTOGRAPHS = ("citrus-fruits", "machu-picchu")

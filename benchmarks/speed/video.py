@@ -21,8 +21,9 @@ from PIL import Image
 import glama_deploy
 from glama_deploy.inpainting.folder import Masks
 from glama_deploy.inpainting.inpainter import Inpainter
+from glama_deploy.video.options import VideoOptions
 from glama_deploy.video.package import import_av
-from glama_deploy.video.run import VideoOptions, fill_video, open_job
+from glama_deploy.video.run import fill_video, open_job
 
 #: Height and width of the clip, and the logo: first row, first column, rows, columns.
 SIZE, LOGO = (360, 640), (20, 500, 50, 110)

@@ -16,8 +16,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 import glama_deploy
 from glama_deploy.inpainting.folder import Masks
+from glama_deploy.video.options import VideoOptions
 from glama_deploy.video.package import import_av
-from glama_deploy.video.run import VideoOptions, fill_video, open_job
+from glama_deploy.video.run import fill_video, open_job
 
 #: Width and height of the clip, its frames, the frame that is shown, and the pixels by which the camera moves.
 SIZE, FRAMES, SHOWN, SPEED = (320, 180), 48, 20, 3

@@ -23,7 +23,6 @@ from glama_deploy.cli.options.server import ServerOptions
 from glama_deploy.cli.options.video import VideoRunOptions
 from glama_deploy.cli.output.console import Console
 from glama_deploy.cli.output.run_report import RunReport
-from glama_deploy.cli.video import check_options, inpaint_video
 from glama_deploy.errors import GlamaError
 from glama_deploy.inpainting import folder as batch
 from glama_deploy.inpainting.in_place import InPlace, sign
@@ -44,7 +43,7 @@ from glama_deploy.io.images import FileRule
 from glama_deploy.io.pipes import is_pipe
 from glama_deploy.runtime.base import MAX_THREADS, require
 from glama_deploy.system.interrupts import stop_on_interrupt
-from glama_deploy.video.clip import is_video
+from glama_deploy.video.options import is_video
 
 if TYPE_CHECKING:
     from glama_deploy.inpainting.piped import PipedJob
@@ -195,6 +194,8 @@ def glama_inpaint(
     made = masks.read(mask, feather)
     made = replace(made, rule=iopaint.choose_rule(made.rule))
     if is_video(image):
+        from glama_deploy.cli.video import check_options, inpaint_video  # pictures start without it
+
         check_options(
             {
                 "in_place": run.in_place,

@@ -16,7 +16,8 @@ from glama_deploy.errors import GlamaError
 from glama_deploy.inpainting.folder import Masks, count_streams_of_size
 from glama_deploy.inpainting.inpainter import Inpainter, Region
 from glama_deploy.system.interrupts import stop_on_interrupt
-from glama_deploy.video.run import Outcome, VideoJob, VideoOptions, describe_damage, fill_video, open_job
+from glama_deploy.video.options import VideoOptions
+from glama_deploy.video.run import Outcome, VideoJob, describe_damage, fill_video, open_job
 
 #: Frames with one mask that a GPU fills together.
 _GPU_BATCH = 8

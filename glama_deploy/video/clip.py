@@ -26,42 +26,8 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-#: The suffixes of videos that are written, and FFmpeg's names of their containers.
-CONTAINERS = {
-    ".mp4": "mp4",
-    ".m4v": "mp4",
-    ".mov": "mov",
-    ".mkv": "matroska",
-    ".webm": "webm",
-    ".avi": "avi",
-    ".ts": "mpegts",
-    ".m2ts": "mpegts",
-    ".mts": "mpegts",
-    ".mpg": "mpeg",
-    ".mpeg": "mpeg",
-    ".flv": "flv",
-    ".3gp": "3gp",
-    ".nut": "nut",
-}
-
-#: The suffixes of videos that are only read.
-READ_SUFFIXES = frozenset((".ogv", ".wmv", ".asf", ".mxf", ".vob", ".y4m", ".m2v", ".divx"))
-
 #: The rate of a numbered sequence of pictures, and of a video that does not state one.
 USUAL_RATE = Fraction(25)
-
-
-def is_video(path: Path) -> bool:
-    """Return whether a path names a video, or a numbered sequence of pictures.
-
-    Args:
-        path: the path.
-
-    Returns:
-        True for the suffix of a video, and for a pattern such as frame_%05d.png.
-    """
-    suffix = path.suffix.lower()
-    return ((suffix in CONTAINERS or suffix in READ_SUFFIXES) and not path.is_dir()) or is_pattern(path)
 
 
 @dataclass(frozen=True)

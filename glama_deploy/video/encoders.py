@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from glama_deploy.errors import GlamaError, ImageError
-from glama_deploy.video.clip import CONTAINERS, Clip
+from glama_deploy.video.clip import Clip
+from glama_deploy.video.options import CONTAINERS
 from glama_deploy.video.package import describe_error, import_av
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.io.files import atomic_file
-from glama_deploy.video.clip import CONTAINERS, Clip, find_stream, open_input
+from glama_deploy.video.clip import Clip, find_stream, open_input
+from glama_deploy.video.options import CONTAINERS
 from glama_deploy.video.package import describe_error, import_av
 from glama_deploy.video.segments import Segment
 from glama_deploy.video.sequences import name_picture

@@ -13,7 +13,8 @@ from glama_deploy.inpainting.boxes import Span
 from glama_deploy.inpainting.folder import Masks, read_frame_mask
 from glama_deploy.io.images import READ_SUFFIXES, Picture
 from glama_deploy.io.mask_files import SENT_THRESHOLD
-from glama_deploy.video.clip import Clip, is_video, read_clip, turn_mask
+from glama_deploy.video.clip import Clip, read_clip, turn_mask
+from glama_deploy.video.options import is_video
 from glama_deploy.video.package import show_time
 from glama_deploy.video.reading import FrameReader
 

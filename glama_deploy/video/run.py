@@ -25,14 +25,15 @@ from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.inpainting.folder import Masks
 from glama_deploy.inpainting.in_order import map_in_order
 from glama_deploy.io.files import check_overwrite, check_writable
-from glama_deploy.video.clip import CONTAINERS, Clip, read_clip
+from glama_deploy.video.clip import Clip, read_clip
 from glama_deploy.video.encoders import Encoding, check_encoding, choose_encoding
 from glama_deploy.video.filling import FillFrames, FrameFiller, Task
 from glama_deploy.video.joining import check_streams, join_segments, list_pictures
 from glama_deploy.video.missing import FrameMasks
+from glama_deploy.video.options import CONTAINERS, VideoOptions
 from glama_deploy.video.package import describe_error, import_av, show_time
 from glama_deploy.video.reading import Decoded, FrameReader
-from glama_deploy.video.segments import USUAL_FRAMES, Segment, SegmentWriter, WorkFolder
+from glama_deploy.video.segments import Segment, SegmentWriter, WorkFolder
 from glama_deploy.video.sequences import is_pattern
 from glama_deploy.video.temporal import Shown, count_bytes, with_neighbours
 
@@ -51,23 +52,6 @@ _MOST_MEMORY = 0.5
 
 #: Damaged places that a message lists.
 _LISTED_TIMES = 5
-
-
-@dataclass(frozen=True)
-class VideoOptions:
-    """How a video is filled and encoded.
-
-    Attributes:
-        codec: a codec or an encoder; None for the source's codec where it can be written.
-        quality: 1 to 100, where 100 is lossless; None for a high quality.
-        reach: frames before and behind a frame of which is taken what they show behind the mask; 0 for none.
-        segment_frames: frames of a segment, which are repeated at most after a kill.
-    """
-
-    codec: str | None = None
-    quality: int | None = None
-    reach: int = 0
-    segment_frames: int = USUAL_FRAMES
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("glama_deploy")
 
-#: Frames of a segment, unless the caller says another number: what a killed run repeats at most. x264 puts a key frame
-#: at least as often, so segments hardly make the file larger.
-USUAL_FRAMES = 250
-
 #: The name of the file with the hash.
 _JOB = "job.json"
 

@@ -22,9 +22,6 @@ from glama_deploy.inpainting.boxes import Span, bounding_box
 from glama_deploy.inpainting.mask_edits import grow_holes
 from glama_deploy.video.registration import Reduced, correlate, reduce_frame, refine, sample, sample_known
 
-#: Frames before and behind a frame that are looked at, unless the caller says another number.
-USUAL_REACH = 30
-
 #: Samples of a pixel of which the median is taken.
 _SAMPLES = 7
 

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from glama_deploy.inpainting.folder import AS_THEY_ARE, Masks
-from glama_deploy.video.run import Outcome, VideoOptions, fill_video, open_job
+from glama_deploy.video.options import VideoOptions
+from glama_deploy.video.run import Outcome, fill_video, open_job
 
 
 def paint_gray(images: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -8,9 +8,7 @@ from typing import Annotated
 
 from glama_deploy.cli.entry import option
 from glama_deploy.errors import GlamaError
-from glama_deploy.video.run import VideoOptions
-from glama_deploy.video.segments import USUAL_FRAMES
-from glama_deploy.video.temporal import USUAL_REACH
+from glama_deploy.video.options import USUAL_FRAMES, USUAL_REACH, VideoOptions
 
 #: An option that stands under its own heading in the help.
 video_option = partial(option, rich_help_panel="Videos")
