@@ -74,7 +74,7 @@ def load(
         backend: the engine. `auto` takes the first that is installed and opens: TensorRT, ONNX Runtime with CUDA,
             OpenVINO, ONNX Runtime on the CPU, PyTorch. Others are `openvino`, `onnxruntime`, `tensorrt`, and `torch`,
             which runs a checkpoint in PyTorch. A colon selects a provider of ONNX Runtime: `onnxruntime:cpu`, `:cuda`,
-            `:tensorrt`, `:tensorrt-rtx`.
+            `:tensorrt`, `:tensorrt-rtx`, `:webgpu`, `:directml`, `:coreml`, `:openvino`.
         precision: what the engine computes in, if it has a choice (OpenVINO, PyTorch on a GPU). `auto` is fp32, or int8
             for a bundle in int8. Others are `fp32`, `bf16`, `fp16`, `int8`, `int8+bf16` and `int8+fp16`. The part
             behind the plus is the type of the layers that are not int8. `fastest` is the fastest of them on this
@@ -90,9 +90,9 @@ def load(
         allow_engine_code: whether a version-compatible TensorRT engine may be opened. Such an engine contains native
             code, which TensorRT runs when it opens the engine. Allow it only for a bundle whose origin you trust.
         device: where the engine computes: `cpu`, `cuda` (the first NVIDIA GPU) or `cuda:N`; for OpenVINO also `GPU`,
-            `GPU.N` and `NPU` of Intel, and `AUTO` or `AUTO:GPU,CPU`, with which OpenVINO chooses. Capital and small
-            letters mean the same. With the backend `auto`, only engines that compute there are opened. None: the
-            engine chooses.
+            `GPU.N` and `NPU` of Intel, and `AUTO` or `AUTO:GPU,CPU`, with which OpenVINO chooses. `GPU` is also for the
+            providers of ONNX Runtime on other GPUs. Capital and small letters mean the same. With the backend `auto`,
+            only engines that compute there are opened. None: the engine chooses.
 
     Returns:
         The inpainter.

@@ -11,7 +11,8 @@ from typing import Literal, cast
 from glama_deploy.catalogue import join_names
 from glama_deploy.errors import EngineError
 
-#: The kinds of devices. `gpu` and `npu` are OpenVINO's names for those of Intel; with `auto`, OpenVINO chooses.
+#: The kinds of devices. For OpenVINO, `gpu` and `npu` are devices of Intel, and with `auto` OpenVINO chooses. For a
+#: provider of ONNX Runtime, `gpu` is a GPU of any vendor.
 Kind = Literal["cpu", "cuda", "gpu", "npu", "auto"]
 
 #: How messages and helps spell the devices of each kind.

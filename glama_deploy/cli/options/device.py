@@ -10,7 +10,8 @@ DeviceName = Annotated[
     str | None,
     option(
         "--device",
-        help="Where the engine computes: cpu; cuda or cuda:N (NVIDIA); GPU, GPU.N, NPU or AUTO (of Intel, for OpenVINO "
-        "alone). Without --device the engine chooses.",
+        help="Where the engine computes: cpu; cuda or cuda:N (NVIDIA); GPU, GPU.N, NPU or AUTO (OpenVINO, on Intel's). "
+        "GPU is also for the providers of ONNX Runtime that compute on GPUs of any vendor. Without --device the engine "
+        "chooses.",
     ),
 ]
