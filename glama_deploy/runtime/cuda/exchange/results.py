@@ -193,7 +193,8 @@ class ResultMemory:
             count = len(self._dropped)  # a result that is dropped from here on may be in use
             if count:
                 self._device.synchronize_gpu()
-            self._idle += [self._dropped.popleft() for _ in range(count)]
+            # garbage collection may have entered here meanwhile, and have freed what was dropped
+            self._idle += [self._dropped.popleft() for _ in range(min(count, len(self._dropped)))]
             self._free_idle()
 
     def close(self) -> None:
