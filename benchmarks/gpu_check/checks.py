@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from glama_deploy import benchmarks
-from glama_deploy.benchmarks.gpu_check.accuracy import Accuracy
+from glama_deploy.benchmarks.gpu_check.accuracy import Accuracy, Comparison
 from glama_deploy.benchmarks.gpu_check.session import MAX_REASON, CheckFunction, Failed, NotRun, Session
 from glama_deploy.bundle import DEFAULT_PROFILE, Bundle, Size
 from glama_deploy.bundle_folder import SCRIPT
@@ -220,18 +220,19 @@ def check_accuracy(session: Session, way: str) -> dict[str, Any]:
         raise Failed(ran.last)
     found = Accuracy.model_validate_json(ran.out)
     lines = {f"{each.size[0]}x{each.size[1]}, {each.run}": each for each in found.comparisons}
-    missed = [f"{line}: {each.max_abs_error:.2g}" for line, each in lines.items() if not each.passed]
+    missed = [f"{line}: {_format_errors(each)}" for line, each in lines.items() if not each.passed]
     if missed:
         bound = found.comparisons[0].tolerance
         raise Failed(f"beyond the bound of {bound} at {'; '.join(missed)}")
     if not lines:
         raise NotRun("; ".join(found.left_out))
-    figures = {
-        line: f"largest error {each.max_abs_error:.2g}, "
-        + ("identical" if each.psnr is None else f"PSNR {each.psnr:.1f} dB")
-        for line, each in lines.items()
-    }
+    figures = {line: _format_errors(each) for line, each in lines.items()}
     return {**figures, "left out": "; ".join(found.left_out) or "nothing"}
+
+
+def _format_errors(found: Comparison) -> str:
+    psnr = "identical" if found.psnr is None else f"PSNR {found.psnr:.1f} dB"
+    return f"largest error {found.max_abs_error:.2g}, {psnr}"
 
 
 def measure_with_glama(session: Session) -> dict[str, Any]:

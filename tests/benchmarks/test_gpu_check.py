@@ -17,8 +17,8 @@ from fakes.tensorrt_bundles import with_engine
 from fakes.tensorrt_runtime import MemoryTensorRT
 from glama_deploy.benchmarks.gpu_check import __main__ as gpu_check
 from glama_deploy.benchmarks.gpu_check import checks
-from glama_deploy.benchmarks.gpu_check.accuracy import compare_engine
-from glama_deploy.benchmarks.gpu_check.checks import read_trtexec_times, run_tests
+from glama_deploy.benchmarks.gpu_check.accuracy import Accuracy, Comparison, compare_engine
+from glama_deploy.benchmarks.gpu_check.checks import check_accuracy, read_trtexec_times, run_tests
 from glama_deploy.benchmarks.gpu_check.report import Check, Report, format_markdown
 from glama_deploy.benchmarks.gpu_check.session import Failed, NotRun, Ran, Session, run_check
 from glama_deploy.bundle import Bundle, SizeRange
@@ -176,6 +176,16 @@ def test_an_engine_of_one_size_is_not_evicted_and_says_so(compare):
     found = compare(profiles=(one,))
     assert [each.run for each in found.comparisons] == ["plain", "replay"]
     assert found.left_out == ("64x64, after eviction: the engine takes too few other sizes",)
+
+
+def test_an_engine_that_is_judged_as_a_whole_fails_by_its_psnr(tiny_bundle, tmp_path, monkeypatch):
+    session = make_session(tmp_path, tiny_bundle)
+    session.built["trtexec"] = tiny_bundle.path
+    far = Comparison(size=(64, 64), run="replay", max_abs_error=0.25, psnr=31.5, tolerance="40dB", passed=False)
+    printed = Accuracy(comparisons=(far,), left_out=()).model_dump_json()
+    monkeypatch.setattr(session, "run", lambda *told: Ran(1, printed, "accuracy.log", ""))
+    with pytest.raises(Failed, match=r"^beyond the bound of 40dB at 64x64, replay: largest error 0.25, PSNR 31.5 dB$"):
+        check_accuracy(session, "trtexec")
 
 
 def test_trtexecs_medians_are_read():
