@@ -101,8 +101,8 @@ def glama_bench(
     """Measure engines, precisions and peers in turns.
 
     The tables have medians, percentiles, images a second, ratios against TorchScript, shares of the machine's limit,
-    peak memory, and the time by part: copies to and from the device, computation, and the host's part. PyTorch is not
-    needed. A subject that cannot run on this machine has a row with the reason.
+    and peak memory. They also have the time by part: copies to and from the device, computation, and the host's part.
+    PyTorch is not needed. A subject that cannot run on this machine has a row with the reason.
 
     With --jobs the command measures what people do, from file to file: (a) an object out of a large photograph, (b)
     subtitles out of a film, (c) specks out of a scan, (d) text out of a comic page, (e) a large hole, (f) a folder of

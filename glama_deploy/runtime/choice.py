@@ -37,8 +37,8 @@ def check_request(backend: str, request: Request) -> None:
         request: how to open an engine.
 
     Raises:
-        EngineError: the backend, the precision or the device does not exist, the backend does not compute on the
-            device, or another field has a wrong type or is out of range.
+        EngineError: the backend, the precision or the device does not exist, or another field has a wrong type or is
+            out of range. Also where the backend does not compute on the device.
     """
     precision, threads, streams = request.precision, request.threads, request.streams
     if not isinstance(backend, str) or not isinstance(precision, str):

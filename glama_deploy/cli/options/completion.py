@@ -10,8 +10,8 @@ def list_models() -> list[str]:
     """List the models that have a name.
 
     Returns:
-        `default` and the published models. Without the published ones where their catalogue cannot be read: a shell
-        that completes a word has no place for the reason, which the command itself gives.
+        `default` and the published models. Where their catalogue cannot be read, `default` alone. A shell that
+        completes a word has no place for the reason; the command itself gives the reason.
     """
     from glama_deploy.checkpoints.published.model_list import read_models
 

@@ -2,9 +2,9 @@
 
 A new provider is a record here, its name in the record `ONNX` of :mod:`glama_deploy.catalogue`, and for another kind of
 device a name in :data:`glama_deploy.runtime.base.DeviceKind`. A provider on a GPU takes the bundle's half graph where
-the bundle has one. The TensorRT providers build engines from the graph on the device, for the sizes of the bundle's own
-TensorRT engine (or the default profile), and keep the engines in the cache. DirectML and CoreML need fixed shapes, so
-they have a session for each size.
+the bundle has one. The TensorRT providers build engines from the graph on the device, and keep them in the cache. The
+engines are for the sizes of the bundle's own TensorRT engine, or for the default profile. DirectML and CoreML need
+fixed shapes, so they have a session for each size.
 """
 
 from __future__ import annotations
@@ -119,8 +119,8 @@ def _make_rtx_settings(bundle: Bundle, precision: Precision, sizes: SizeRange) -
 def _make_webgpu_settings(bundle: Bundle, precision: Precision, sizes: SizeRange) -> dict[str, str]:
     """Return the options of the WebGPU provider.
 
-    A graph of any size computes the bases of its FFTs from sines and cosines, whose absolute error may be 2⁻¹¹ on a GPU
-    (WebGPU Shading Language, "Accuracy of Built-in Functions"). The CPU computes the bases instead.
+    A graph of any size computes the bases of its FFTs from sines and cosines. Their absolute error may be 2⁻¹¹ on a GPU
+    (WebGPU Shading Language, "Accuracy of Built-in Functions"), so the CPU computes the bases.
     """
     if bundle.sizes.static:
         return {}
@@ -132,7 +132,7 @@ def _make_coreml_settings(bundle: Bundle, precision: Precision, sizes: SizeRange
     """Return the options of the CoreML provider.
 
     The older model format, NeuralNetwork, has no half graphs. A cache of compiled models (`ModelCacheDirectory`) stays
-    off, because ONNX Runtime finds models there by the graph's path alone, and there is a model for each size.
+    off: ONNX Runtime finds models there by the graph's path alone, which the models of all sizes share.
     """
     return {"ModelFormat": "MLProgram", "RequireStaticInputShapes": "1"}
 

@@ -2,7 +2,7 @@
 
 NPUs run models of one size alone, and OpenVINO recommends such models for GPUs. So each size is compiled before its
 first run, from the plain graph: the rewrites that make a CPU faster were measured on CPUs alone. OpenVINO computes in
-fp16 there, so all that depends on the size, such as the DFT bases, is computed here, in fp32, and becomes a constant.
+fp16 there. So all that depends on the size, such as the DFT bases, is computed here in fp32, and becomes a constant.
 """
 
 from __future__ import annotations

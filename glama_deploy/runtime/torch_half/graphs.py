@@ -1,7 +1,7 @@
 """CUDA graphs of one function, one for each input size. A graph launches all kernels of a run at once.
 
-A graph replays the kernels that were recorded, at the addresses that they had: the inputs are copied into tensors that
-stay where they are, and the outputs are overwritten by the next run. All graphs share one pool of memory. That is
+A graph replays the kernels that were recorded, at the addresses that they had. So the inputs are copied into tensors
+that stay where they are, and the next run overwrites the outputs. All graphs share one pool of memory. That is
 allowed because they run one after the other, and no graph reads what another one wrote.
 """
 
