@@ -199,6 +199,7 @@ def glama_inpaint(
         check_options(
             {
                 "in_place": run.in_place,
+                "backup_folder": run.backup_folder is not None,
                 "watch": run.watch,
                 "jobs": run.jobs is not None,
                 "fail_fast": run.fail_fast,

@@ -153,6 +153,9 @@ def test_many_damaged_places_are_listed_shortly():
     [
         (["--watch"], "--image is a video, which does not support --watch"),
         (["--format", "png", "--frame", "1"], "does not support --format and --frame"),
+        (["--backup-folder", "kept"], "does not support --backup-folder"),
+        (["--temporal-frames", "5"], "--temporal-frames is given without --temporal"),
+        (["--compile-sizes", "sometimes"], "--compile-sizes is 'sometimes'; expected auto, always, never"),
         (["--color", "red"], "--color and --annotations are for pictures"),
     ],
 )

@@ -62,7 +62,9 @@ class RunOptions:
 
     @property
     def compiles(self) -> bool | None:
-        """The value of `compile_sizes` for `load`."""
+        """The value of `compile_sizes` for `load`. Raises GlamaError for a value that is not known."""
+        if self.compile_sizes not in _COMPILE_SIZES:
+            raise GlamaError(f"`compile_sizes` is {self.compile_sizes!r}; expected {', '.join(_COMPILE_SIZES)}")
         return _COMPILE_SIZES[self.compile_sizes]
 
     def choose_target(self, image: Path, out: Path | None, *, overwrite: bool) -> Path | InPlace:
@@ -79,8 +81,6 @@ class RunOptions:
         Raises:
             GlamaError: two options contradict each other, or an option is for folders.
         """
-        if self.compile_sizes not in _COMPILE_SIZES:
-            raise GlamaError(f"`compile_sizes` is {self.compile_sizes!r}; expected {', '.join(_COMPILE_SIZES)}")
         if self.in_place and out is not None:
             raise GlamaError("`out` and `in_place` are both given; give one of them")
         if self.backup_folder is not None and not self.in_place:

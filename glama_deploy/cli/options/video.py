@@ -35,9 +35,14 @@ class VideoRunOptions:
         ),
     ] = False
     temporal_frames: Annotated[
-        int,
-        video_option("--temporal-frames", help="With --temporal: frames before and behind.", min=1, max=1000),
-    ] = USUAL_REACH
+        int | None,
+        video_option(
+            "--temporal-frames",
+            help=f"With --temporal: frames before and behind. (Without: {USUAL_REACH}.)",
+            min=1,
+            max=1000,
+        ),
+    ] = None
     segment_frames: Annotated[
         int,
         video_option("--segment-frames", help="Frames that a killed run repeats at most.", min=1, max=100_000),
@@ -63,6 +68,11 @@ class VideoRunOptions:
 
         Returns:
             The options.
+
+        Raises:
+            GlamaError: an option is given without the one that it belongs to.
         """
-        reach = self.temporal_frames if self.temporal else 0
+        if self.temporal_frames is not None and not self.temporal:
+            raise GlamaError("`temporal_frames` is given without `temporal`; give both, or leave it out")
+        reach = (self.temporal_frames or USUAL_REACH) if self.temporal else 0
         return VideoOptions(self.codec, quality, reach, self.segment_frames)
