@@ -19,7 +19,7 @@ from glama_deploy.video.hdr import NO_HDR, Hdr
 from glama_deploy.video.orientation import Orientation
 from glama_deploy.video.package import describe_error, import_av
 from glama_deploy.video.planes import PixelFormat
-from glama_deploy.video.sequences import Sequence, find_sequence, is_pattern
+from glama_deploy.video.sequences import Sequence, find_sequence, is_pattern, name_picture
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -72,6 +72,13 @@ class Clip:
     def shown_size(self) -> tuple[int, int]:
         """Height and width of the frames as they are shown."""
         return self.orientation.turn_size(self.size)
+
+    @property
+    def files(self) -> list[Path]:
+        """The file, or the pictures of a numbered sequence."""
+        if self.sequence is None:
+            return [self.path]
+        return [name_picture(self.path, number) for number in self.sequence.numbers]
 
 
 @contextmanager

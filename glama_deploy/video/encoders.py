@@ -92,6 +92,9 @@ _ENCODERS = {
 #: Containers that do not store when a frame is shown, but only the order of the packets.
 _WITHOUT_ORDER = ("avi",)
 
+#: The codec of numbered pictures.
+_PICTURES = "png"
+
 #: Codecs that are tried where the source's own cannot be written.
 _SUBSTITUTES = ("h264", "vp9", "av1", "mpeg4", "ffv1", "png")
 
@@ -193,6 +196,31 @@ def choose_encoding(clip: Clip, out: Path, codec: str | None, quality: int | Non
         f"{out}: no usual codec writes {clip.format.name} into {out.suffix}; give another container such as .mkv, or a "
         f"`codec` that takes {clip.format.name}: {able or 'this build has none'}"
     )
+
+
+def choose_pictures(clip: Clip, out: Path, codec: str | None, quality: int | None) -> Encoding:
+    """Choose the encoder of numbered pictures, which are PNG files.
+
+    Args:
+        clip: the source.
+        out: the pattern of the pictures.
+        codec: None, or png.
+        quality: None, or 100.
+
+    Returns:
+        How frames are encoded.
+
+    Raises:
+        GlamaError: another codec is asked for, or PNG does not hold the format of the frames.
+    """
+    if codec not in (None, _PICTURES):
+        raise GlamaError(f"`codec` is {codec}, and numbered pictures are {_PICTURES}; leave `codec` out")
+    if _refuse(_PICTURES, clip, out) is not None:
+        raise GlamaError(
+            f"{out}: {_PICTURES} does not hold {clip.format.name}, the pixel format of {clip.path}, in which known "
+            "pixels stay as they are; give a video as `out`, such as .mkv, or convert the frames to rgb24 first"
+        )
+    return choose_encoding(clip, out, _PICTURES, quality)
 
 
 def _find_named(clip: Clip, out: Path, codec: str) -> _Encoder:

@@ -76,6 +76,13 @@ class FrameMasks:
         for file in self._files:
             yield self._finish(read_frame_mask(file, self._clip.shown_size, Masks(self._masks.rule)))
 
+    @property
+    def files(self) -> list[Path]:
+        """The files that hold the masks; empty for marks alone."""
+        if self._mask_clip is not None:
+            return self._mask_clip.files
+        return self._files or ([self._path] if self._path is not None else [])
+
     def refuse_end(self, number: int) -> ImageError:
         """Make the error for frames that are more or fewer than their masks.
 
@@ -98,8 +105,7 @@ class FrameMasks:
         """
         if self.fixed is not None:
             return f"{np.packbits(self.fixed).tobytes().hex()}"
-        files = self._files or ([self._path] if self._path is not None else [])
-        stamps = [(str(file.absolute()), (found := file.stat()).st_size, found.st_mtime_ns) for file in files]
+        stamps = [(str(file.absolute()), (found := file.stat()).st_size, found.st_mtime_ns) for file in self.files]
         return repr((stamps, self._masks.rule, self._masks.edits, self._masks.marks.rectangles))
 
     def _read_video(self, mask_clip: Clip) -> Iterator[np.ndarray]:

@@ -26,7 +26,7 @@ from glama_deploy.inpainting.folder import Masks
 from glama_deploy.inpainting.in_order import map_in_order
 from glama_deploy.io.files import check_overwrite, check_writable
 from glama_deploy.video.clip import Clip, read_clip
-from glama_deploy.video.encoders import Encoding, check_encoding, choose_encoding
+from glama_deploy.video.encoders import Encoding, check_encoding, choose_encoding, choose_pictures
 from glama_deploy.video.filling import FillFrames, FrameFiller, Task
 from glama_deploy.video.joining import check_streams, join_segments, list_pictures
 from glama_deploy.video.missing import FrameMasks
@@ -122,8 +122,11 @@ def open_job(
         raise ImageError(
             f"{out} has the suffix {suffix or 'of no format'}; a video is written as {', '.join(sorted(CONTAINERS))}"
         )
-    if out.exists() and image.exists() and out.samefile(image):
-        raise GlamaError(f"`out` {out} is the video itself; give another file")
+    if not out.parent.is_dir():
+        raise GlamaError(f"cannot write {out}: its folder does not exist; create the folder first")
+    for path, name in ((image, "video"), (mask, "mask")):
+        if path is not None and out.exists() and path.exists() and out.samefile(path):
+            raise GlamaError(f"`out` {out} is the {name} itself; give another file")
     check_overwrite(out, is_there=out.exists(), overwrite=overwrite, place="file")
     check_writable(out)
     clip = read_clip(image)
@@ -132,18 +135,26 @@ def open_job(
     if is_pattern(out):
         if clip.has_other_streams:
             log.warning("numbered pictures have no sound and no subtitles: those of %s are left out", image)
-        first = next((path for path in list_pictures(out, clip, max(1, clip.count)) if path.exists()), None)
-        if first is not None:
-            check_overwrite(first, is_there=True, overwrite=overwrite, place="folder")
-        encoding = choose_encoding(clip, out, options.codec or "png", options.quality)
-        if encoding.encoder != "png":
-            raise GlamaError(f"`codec` is {options.codec}, and numbered pictures are png; leave `codec` out")
+        _check_pictures(list(list_pictures(out, clip, max(1, clip.count))), masks, clip, overwrite=overwrite)
+        encoding = choose_pictures(clip, out, options.codec, options.quality)
         copied = []
     else:
         encoding = choose_encoding(clip, out, options.codec, options.quality)
         copied = check_streams(clip, out)
     check_encoding(encoding, clip)
     return VideoJob(clip, masks, out, encoding, copied, made, options)
+
+
+def _check_pictures(pictures: list[Path], masks: FrameMasks, clip: Clip, *, overwrite: bool) -> None:
+    """Raise GlamaError if a picture of the output is an input, or exists and is not to be replaced."""
+    there = [path for path in pictures if path.exists()]
+    if not there:
+        return
+    inputs = {path.resolve() for path in (*clip.files, *masks.files)}
+    own = next((path for path in there if path.resolve() in inputs), None)
+    if own is not None:
+        raise GlamaError(f"`out` would replace {own}, which is an input; give another folder or name")
+    check_overwrite(there[0], is_there=True, overwrite=overwrite, place="folder")
 
 
 def _check_memory(clip: Clip, reach: int) -> None:
@@ -201,12 +212,7 @@ def fill_video(
 
 def _describe(clip: Clip) -> str:
     """Return a text that is another one for another source."""
-    paths = [clip.path]
-    if clip.sequence is not None:
-        from glama_deploy.video.sequences import name_picture
-
-        paths = [name_picture(clip.path, number) for number in clip.sequence.numbers]
-    return repr([(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths])
+    return repr([(str(path.absolute()), path.stat().st_size, path.stat().st_mtime_ns) for path in clip.files])
 
 
 class _Run:

@@ -97,6 +97,31 @@ def test_an_output_that_exists_stays(tmp_path, mask_file, fill):
     assert out.read_text(encoding="utf-8") == "mine"
     with pytest.raises(GlamaError, match="is the video itself"):
         fill(source, mask_file, source, overwrite=True)
+    masks = make_clip(tmp_path / "masks.mp4", 2)
+    with pytest.raises(GlamaError, match="is the mask itself"):
+        fill(source, masks, masks, overwrite=True)
+
+
+def test_numbered_pictures_do_not_replace_their_inputs(tmp_path, hole, mask_file, fill):
+    for number in range(2):
+        Image.new("RGB", (96, 64), (50, 60, 70)).save(tmp_path / f"f_{number:03}.png")
+        Image.fromarray(hole).convert("RGB").save(tmp_path / f"m_{number:03}.png")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    frames, masks = tmp_path / "f_%03d.png", tmp_path / "m_%03d.png"
+    for mask, out in ((mask_file, frames), (masks, masks)):
+        with pytest.raises(GlamaError, match=r"would replace .*[fm]_000.png, which is an input; give another folder"):
+            fill(frames, mask, out, overwrite=True)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_pictures_that_png_does_not_hold_are_refused(tmp_path, mask_file, fill):
+    source = make_clip(tmp_path / "in.mp4", 2)
+    refuse(fill, r"png does not hold yuv420p, .* give a video as `out`", source, mask_file, tmp_path / "o_%d.png")
+
+
+def test_a_missing_folder_is_told_before_the_work(tmp_path, mask_file, fill):
+    source = make_clip(tmp_path / "in.mp4", 2)
+    refuse(fill, "its folder does not exist; create the folder first", source, mask_file, tmp_path / "no" / "out.mp4")
 
 
 def test_frames_that_change_their_size_end_the_run_and_keep_what_is_before(tmp_path, mask_file, fill):
