@@ -10,6 +10,8 @@ import http.client
 import json
 import logging
 import os
+import re
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -28,8 +30,9 @@ log = logging.getLogger("glama_deploy")
 #: The environment variable with the token that a server asks for.
 TOKEN_VARIABLE = "GLAMA_TOKEN"
 
-#: Seconds without a byte after which a server counts as gone. A large picture takes minutes on a small machine.
-_TIMEOUT_SECONDS = 600.0
+#: Seconds without a byte after which a server counts as gone: one that describes itself, and one that fills a picture,
+#: which takes minutes on a small machine if the picture is large.
+_GET_TIMEOUT_SECONDS, _POST_TIMEOUT_SECONDS = 60.0, 600.0
 
 #: How often a busy server is asked again, and the longest pause that it may ask for, in seconds.
 _MAX_BUSY_ANSWERS, _MAX_PAUSE_SECONDS = 5, 60.0
@@ -84,12 +87,14 @@ class Connection:
             address: such as `http://host:8000`, or `host:8000`. The path before `/v2` or `/v1` may follow.
 
         Raises:
-            EngineError: the address is not one of HTTP, or contains a password.
+            EngineError: the address is not one of HTTP, or contains a password; or the token cannot be a header.
         """
         self.url = _check_address(address)
         token = os.environ.get(TOKEN_VARIABLE, "")
         self._headers = {"User-Agent": f"glama-deploy/{glama_deploy.__version__}"}
         if token:
+            if not re.fullmatch(r"[!-~]+", token):
+                raise EngineError(f"{TOKEN_VARIABLE} has spaces or characters beyond ASCII; set the token alone")
             self._headers["Authorization"] = f"Bearer {token}"
 
     def get(self, path: str) -> Answer:
@@ -120,19 +125,21 @@ class Connection:
         Raises:
             EngineError: no server answers.
         """
+        answer = self._send(path, body, headers)
         for _ in range(_MAX_BUSY_ANSWERS):
-            answer = self._send(path, body, headers)
             pause = _read_pause(answer)
             if pause is None:
                 break
             log.info("%s is busy; asking again in %.0f s", self.url, pause)
             time.sleep(pause)
+            answer = self._send(path, body, headers)
         return answer
 
     def _send(self, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         request = urllib.request.Request(self.url + path, body, {**self._headers, **headers})
+        timeout = _GET_TIMEOUT_SECONDS if body is None else _POST_TIMEOUT_SECONDS
         try:
-            with _OPENER.open(request, timeout=_TIMEOUT_SECONDS) as answer:
+            with _OPENER.open(request, timeout=timeout) as answer:
                 return Answer(answer.status, answer.headers, self._read(answer))
         except urllib.error.HTTPError as error:
             with error:
@@ -150,9 +157,16 @@ class Connection:
         body: bytes = answer.read(_MAX_ANSWER_BYTES + 1)
         if len(body) > _MAX_ANSWER_BYTES:
             raise EngineError(f"{self.url} sent more than {_MAX_ANSWER_BYTES >> 20} MiB; no picture is as large")
+        if answer.length:  # http.client tells of a missing rest only where all bytes are asked for
+            raise EngineError(f"{self.url} broke off its answer after {len(body)} bytes; run again, or read its log")
         return body
 
     def _fail(self, reason: object) -> EngineError:
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            return EngineError(
+                f"{self.url} has a certificate that this machine does not accept ({excerpt(reason.verify_message)}); "
+                "check the address, or name the certificate's authority in SSL_CERT_FILE"
+            )
         strerror = getattr(reason, "strerror", None)
         said = strerror or (first_line(reason) if isinstance(reason, BaseException) else excerpt(reason))
         return EngineError(f"no server answers at {self.url} ({said}); start it, or check the address of `server`")

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from glama_deploy.bundle import SizeRange
 from glama_deploy.errors import EngineError
+from glama_deploy.io.decoding import parse_size
 from glama_deploy.io.images import decode_image
 from glama_deploy.network import NetworkConfig
 from glama_deploy.remote.connection import Connection
@@ -86,7 +87,11 @@ class GlamaServeRunner(RemoteRunner):
         answer = self.connection.post("/v1/inpaint", body, {"Content-Type": content_type})
         if answer.status != 200:
             raise EngineError(f"{self.connection.url} did not fill the picture: {answer.reason}")
-        return decode_image(answer.body, f"the answer of {self.connection.url}").rgb
+        name = f"the answer of {self.connection.url}"
+        size = parse_size(io.BytesIO(answer.body), name)  # before a picture of any size is decoded
+        if size != image.shape[:2]:
+            raise EngineError(f"{name} is {size[0]}x{size[1]}; {image.shape[0]}x{image.shape[1]} is expected")
+        return decode_image(answer.body, name).rgb
 
 
 def _encode(pixels: np.ndarray) -> bytes:

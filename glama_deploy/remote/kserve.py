@@ -33,6 +33,9 @@ _PYTHON = "python"
 #: Names of models that an error lists.
 _MAX_NAMES = 8
 
+#: The dimensions of images: number, height, width and channel.
+_IMAGE_DIMENSIONS = 4
+
 #: The greatest number of digits of a length that is read.
 _MAX_DIGITS = 12
 
@@ -210,7 +213,7 @@ def decode_response(answer: Answer, output: str) -> np.ndarray | None:
         output: The name of the output.
 
     Returns:
-        The output as uint8; None if the response does not have these bytes.
+        The output, uint8 with four dimensions; None if the response does not have these bytes.
     """
     length = answer.headers.get(_JSON_LENGTH, "")
     if not length.isdecimal() or len(length) > _MAX_DIGITS:
@@ -221,7 +224,7 @@ def decode_response(answer: Answer, output: str) -> np.ndarray | None:
         size = tensor.parameters.binary_data_size
         if tensor.name == output:
             data = answer.body[start : start + size]
-            is_shape = min(tensor.shape, default=0) >= 0
+            is_shape = len(tensor.shape) == _IMAGE_DIMENSIONS and min(tensor.shape) > 0
             is_whole = tensor.datatype == "UINT8" and len(data) == size == math.prod(tensor.shape) and is_shape
             return np.frombuffer(data, np.uint8).reshape(tensor.shape) if is_whole else None
         start += size

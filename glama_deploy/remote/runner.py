@@ -80,8 +80,9 @@ class RemoteRunner(Runner):
         if output != INPAINTED:
             raise EngineError(f"{self.connection.url} does not give the output {output}; open the bundle itself")
         filled = self.fill(image, mask)
-        if filled.shape != image.shape:
+        if filled.shape != image.shape or filled.dtype != image.dtype:
             raise EngineError(
-                f"{self.connection.url} answered with shape {list(filled.shape)}; {list(image.shape)} is expected"
+                f"{self.connection.url} answered with {filled.dtype} {list(filled.shape)}; {image.dtype} "
+                f"{list(image.shape)} is expected"
             )
         return filled

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import io
 import pickle
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
+from contextlib import suppress
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import numpy as np
@@ -17,6 +22,7 @@ from fakes.recording_server import RecordingServer
 from glama_deploy.cli.inpaint import main as glama_inpaint
 from glama_deploy.errors import EngineError
 from glama_deploy.remote.connect import connect
+from glama_deploy.remote.connection import Answer, Connection
 
 
 @pytest.fixture(scope="module")
@@ -160,10 +166,74 @@ def test_an_address_of_another_kind_is_refused(address, says):
     assert "secret" not in str(caught.value)
 
 
+def test_an_answer_that_breaks_off_is_told(answering):
+    url = answering(200, b'{"name": "triton"', **{"Content-Length": "5000"})
+    with pytest.raises(EngineError, match=r"broke off its answer after 17 bytes; run again"):
+        connect(url)
+
+
+def encode(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "says"),
+    [
+        (np.zeros((900, 800), np.uint8), "is 900x800; "),
+        (np.full((64, 72), 40_000, np.uint16), r"answered with uint16 \[1, 64, 72, 3\]; uint8 \[1, 64, 72, 3\]"),
+    ],
+)
+def test_a_picture_of_another_kind_is_refused(server, monkeypatch, pixels, says):
+    photo, hole = np.zeros((64, 72, 3), np.uint8), np.zeros((64, 72), bool)
+    hole[20:30, 20:30] = True
+    inpainter = connect(server.url)
+    answer = Answer(200, Message(), encode(pixels))
+    monkeypatch.setattr(Connection, "post", lambda *arguments: answer)
+    with pytest.raises(EngineError, match=says):
+        inpainter(photo, hole, region="full")
+
+
+def test_a_busy_server_is_not_waited_for_in_vain(answering, monkeypatch):
+    pauses: list[float] = []
+    monkeypatch.setattr("glama_deploy.remote.connection.time.sleep", pauses.append)
+    asked: list[float] = []
+    send = Connection._send
+    monkeypatch.setattr(Connection, "_send", lambda *arguments: (asked.append(len(pauses)), send(*arguments))[1])
+    url = answering(503, b"", **{"Retry-After": "3"})
+    assert Connection(url).post("/v2", b"", {}).status == 503
+    assert asked == [0, 1, 2, 3, 4, 5]  # asked again after each pause
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl, which makes certificates, is not installed")
+def test_a_server_without_a_known_certificate_is_told(tmp_path):
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=host", "-days", "1"]
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def shake_hands() -> None:
+            with listener.accept()[0] as client, suppress(ssl.SSLError):
+                context.wrap_socket(client, server_side=True)
+
+        threading.Thread(target=shake_hands, daemon=True).start()
+        with pytest.raises(EngineError, match=r"has a certificate that this machine does not accept \(.*SSL_CERT_FILE"):
+            connect(f"https://127.0.0.1:{listener.getsockname()[1]}")
+
+
+@pytest.mark.parametrize("token", ["two words", "line\n", "tökén"])
+def test_a_token_that_is_no_header_is_refused(token, monkeypatch):
+    monkeypatch.setenv("GLAMA_TOKEN", token)
+    with pytest.raises(EngineError, match="GLAMA_TOKEN has spaces or characters beyond ASCII") as caught:
+        connect("host")
+    assert token.strip() not in str(caught.value)
+
+
 def test_the_token_is_sent(answering, monkeypatch):
     """Without a token, the server is asked without the header; a real server checks the token in tests/server."""
-    from glama_deploy.remote.connection import Connection
-
     monkeypatch.setenv("GLAMA_TOKEN", "letmein")
     assert Connection("host")._headers["Authorization"] == "Bearer letmein"
     monkeypatch.delenv("GLAMA_TOKEN")
