@@ -49,7 +49,7 @@ class Clip:
         sequence: the numbered pictures, if the path is a pattern.
         hdr: metadata of high dynamic range.
         tag: the four letters by which the container names the codec.
-        end: seconds at which the video ends as its tag says; None if no tag says so. Matroska has the tag.
+        end: seconds at which the video ends as its header says, which Matroska and AVI write; None if unknown.
     """
 
     path: Path
@@ -184,7 +184,7 @@ def _describe(path: Path, stream: VideoStream, frame: VideoFrame, *, has_other_s
         format,
         stream.time_base or 1 / USUAL_RATE,
         stream.average_rate or stream.guessed_rate or USUAL_RATE,
-        len(sequence.numbers) if sequence is not None else stream.frames,
+        len(sequence.numbers) if sequence is not None else 0 if _counts_ticks(stream) else stream.frames,
         stream.codec_context.codec.canonical_name,
         (frame.colorspace, frame.color_range, frame.color_primaries, frame.color_trc),
         Fraction(aspect) if aspect and aspect != 1 else None,
@@ -193,13 +193,24 @@ def _describe(path: Path, stream: VideoStream, frame: VideoFrame, *, has_other_s
         sequence,
         Hdr.read(frame),
         stream.codec_context.codec_tag,
-        _read_end(stream.metadata.get("DURATION", "")),
+        _read_end(stream),
     )
 
 
-def _read_end(tag: str) -> float | None:
-    """Return the seconds of a tag such as 00:01:02.500000000; None for another text."""
-    match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", tag)
+def _counts_ticks(stream: VideoStream) -> bool:
+    """Return whether the header counts ticks in place of frames. AVI does, where a tick may have no frame."""
+    return stream.container.format.name == "avi"
+
+
+def _read_end(stream: VideoStream) -> float | None:
+    """Return the seconds at which a stream ends as its header says; None if the header does not say so.
+
+    Matroska has a tag such as 00:01:02.500000000. AVI has a number of ticks. MP4's duration is left aside: a player may
+    leave out frames at its ends.
+    """
+    if _counts_ticks(stream) and stream.frames and stream.time_base:
+        return float(((stream.start_time or 0) + stream.frames) * stream.time_base)
+    match = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", stream.metadata.get("DURATION", ""))
     return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]) if match else None
 
 

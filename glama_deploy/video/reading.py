@@ -62,6 +62,7 @@ class FrameReader:
         clip = self._clip
         step = max(1, round(1 / (clip.rate * clip.time_base)))
         before: int | None = None
+        gap = step
         for number, frame in enumerate(self._decode()):
             pts = frame.pts
             if pts is None or (before is not None and pts <= before):
@@ -70,12 +71,14 @@ class FrameReader:
             check_same_kind(clip, frame, show_time(time))
             if frame.is_corrupt:
                 self._note(time)
+            gap = step if before is None else max(step, pts - before)
             before, self.last_duration = pts, frame.duration or None
             yield Decoded(number, frame, pts)
         if before is None:
             raise ImageError(f"{clip.path} has no frame that can be decoded; check the file")
         end = float((before + (self.last_duration or step)) * clip.time_base)
-        if clip.end is not None and clip.end - end > _MISSING_FRAMES / clip.rate:  # the file was cut off
+        missing = _MISSING_FRAMES * float(gap * clip.time_base)
+        if clip.end is not None and clip.end - end > missing:  # the file was cut off
             self._note(end)
 
     def _decode(self) -> Iterator[VideoFrame]:

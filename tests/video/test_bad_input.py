@@ -58,6 +58,12 @@ def test_masks_of_another_size_or_number_are_refused(tmp_path, mask_file, fill):
     refuse(fill, "flat.png is 20x90, and the frames are 64x96", source, tmp_path / "flat.png", out)
 
 
+def test_frames_of_avi_are_counted_and_not_the_ticks_of_its_header(tmp_path, fill):
+    source, masks = make_clip(tmp_path / "in.avi", 6, codec="mpeg4"), make_clip(tmp_path / "masks.mp4", 6)
+    assert av.open(str(source)).streams.video[0].frames == 144  # FFmpeg has 600 ticks a second here
+    assert fill(source, masks, tmp_path / "out.avi").frames == 6
+
+
 def test_a_codec_that_the_build_lacks_names_near_ones(tmp_path, mask_file, fill):
     source = make_clip(tmp_path / "in.mp4", 2)
     refuse(fill, r"`codec` is 'libx26', .* near are .*libx264", source, mask_file, tmp_path / "a.mp4", codec="libx26")
@@ -207,11 +213,13 @@ def test_more_frames_than_the_memory_holds_are_refused(tmp_path, mask_file, fill
     )
 
 
-def test_a_file_that_was_cut_off_is_told(tmp_path, mask_file, fill):
-    whole = make_clip(tmp_path / "whole.mkv", 24, codec="ffv1")
+@pytest.mark.parametrize(("suffix", "codec"), [(".mkv", "ffv1"), (".avi", "ffv1"), (".avi", "mpeg4")])
+def test_a_file_that_was_cut_off_is_told(tmp_path, mask_file, fill, suffix, codec):
+    whole = make_clip(tmp_path / f"whole{suffix}", 24, codec=codec)
     assert not fill(whole, mask_file, tmp_path / "whole-out.mkv").damaged
-    source, data = tmp_path / "in.mkv", whole.read_bytes()
+    source, data = tmp_path / f"in{suffix}", whole.read_bytes().split(b"idx1")[0]  # without AVI's index at the end
     source.write_bytes(data[: len(data) * 7 // 10])
     outcome = fill(source, mask_file, tmp_path / "out.mkv")
     assert outcome.frames < 20
-    assert outcome.damaged == [pytest.approx(outcome.frames / 25, abs=1e-3)]  # Matroska has milliseconds
+    # the frame that was cut may be told, too; AVI does not say how long a frame is
+    assert outcome.damaged[-1] == pytest.approx(outcome.frames / 25, abs=1 / 25)
