@@ -442,8 +442,10 @@ class _Encoder:
         return None
 
     def abandon(self) -> None:
-        """End without the frames that wait. Finished segments are kept."""
+        """End without the frames that wait. Finished segments are kept, and the thread writes nothing more."""
         self._is_abandoned = True
+        while self._thread.is_alive():
+            self._thread.join(_WAIT_SECONDS)
 
     def _put(self, decoded: Decoded | None) -> None:
         while True:
