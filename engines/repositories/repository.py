@@ -109,6 +109,8 @@ def _check_request(request: RepositoryRequest) -> None:
         raise GlamaError(f"`instances` is {request.instances}; expected a whole number from 1 to {MAX_THREADS}")
     check_name(request.name)
     _check_out(request.out, overwrite=request.overwrite)
+    if request.out.resolve() in request.bundle.resolve().parents and request.out.exists():
+        raise GlamaError(f"{request.bundle} lies in {request.out}, which would be replaced; choose another folder")
 
 
 def _check_out(out: Path, *, overwrite: bool) -> None:
@@ -121,7 +123,22 @@ def _check_out(out: Path, *, overwrite: bool) -> None:
         raise GlamaError(
             f"{out} exists and was not written by glama-package, so it is not overwritten; choose another folder"
         )
+    if out.is_dir() and (further := _find_further(out)):
+        raise GlamaError(
+            f"{out} also has {further}, which glama-package did not write there; move {further} away, or choose "
+            "another folder"
+        )
     check_writable(out.absolute().parent)
+
+
+def _find_further(out: Path) -> str | None:
+    """Return the name of a file or folder in a repository that this software did not write; None if there is none."""
+    try:
+        model = json.loads((out / MARK).read_text(encoding="utf-8"))["model"]
+    except (OSError, ValueError, KeyError, TypeError):  # an empty folder, or a mark that somebody changed
+        model = None
+    names = sorted(path.name for path in out.iterdir())
+    return next((name for name in names if name not in (MARK, openvino_model_server.CONFIG, model)), None)
 
 
 def _write_mark(repository: Path, request: RepositoryRequest) -> None:

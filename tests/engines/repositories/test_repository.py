@@ -170,6 +170,19 @@ def test_a_folder_of_other_files_is_never_replaced(bundle, tmp_path, capsys):
     assert list_files(tmp_path / "r") == ["mine.txt"]
 
 
+def test_a_repository_with_more_in_it_is_never_replaced(bundle, tmp_path, capsys):
+    out = tmp_path / "r"
+    command = [str(bundle.path), "--for", "triton", "--out", str(out)]
+    assert glama_package.run(command) == 0
+    kept = str(out / "glama" / "1" / "bundle")
+    assert glama_package.run([kept, *command[1:], "--overwrite"]) == 2
+    assert "bundle lies in" in capsys.readouterr().err
+    (out / "another").mkdir()
+    assert glama_package.run([*command, "--overwrite"]) == 2
+    assert "also has another, which glama-package did not write there" in one_line(capsys)
+    assert (out / "another").is_dir()
+
+
 def test_a_write_that_fails_leaves_the_old_repository(bundle, tmp_path, monkeypatch):
     out = tmp_path / "r"
     write_repository(RepositoryRequest(bundle.path, "ovms", out))
