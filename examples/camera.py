@@ -10,7 +10,7 @@ frames. Frames of a Jetson's camera come through a pipeline, and `nvvidconv` cop
 
 OpenCV from pip has no GStreamer; JetPack's has. With `--gpu`, a TensorRT engine of `--io uint8` fills the frames in GPU
 memory (CuPy). Cameras, pipelines and `--gpu` are unmeasured: they were not run yet. Files and drawn frames were.
-Each frame is filled by itself, so fillings may flicker.
+Each frame is filled by itself, so fillings may flicker. Ctrl-C ends, and keeps what was written.
 """
 
 from __future__ import annotations
@@ -144,17 +144,21 @@ def run(arguments: argparse.Namespace) -> None:
     fill = fill_on_gpu(inpainter, missing) if arguments.gpu else lambda frame: inpainter(frame, missing)
     writer = open_writer(arguments.out, missing.shape) if arguments.out else None
     count, frame, begun = 0, first, time.perf_counter()
-    while frame is not None and count != arguments.frames:
-        filled = fill(frame)
-        count += 1
+    try:
+        while frame is not None and count != arguments.frames:
+            filled = fill(frame)
+            count += 1
+            if writer is not None:
+                writer.write(np.ascontiguousarray(filled[..., ::-1]))
+            if arguments.show and not show(filled):
+                break
+            frame = next(frames, None)
+    except KeyboardInterrupt:  # Ctrl-C ends a camera, and the video is kept
+        pass
+    finally:
         if writer is not None:
-            writer.write(np.ascontiguousarray(filled[..., ::-1]))
-        if arguments.show and not show(filled):
-            break
-        frame = next(frames, None)
+            writer.release()
     seconds = time.perf_counter() - begun
-    if writer is not None:
-        writer.release()
     print(f"{count} frames in {seconds:.1f} s with {inpainter.description}")
 
 

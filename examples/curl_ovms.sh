@@ -35,7 +35,7 @@ header="{\"inputs\":[$image,$holes],\"outputs\":[{\"name\":\"inpainted\",\"param
 } >"$folder/request"
 curl --silent --show-error --fail-with-body --header "Inference-Header-Content-Length: ${#header}" \
     --header 'Content-Type: application/octet-stream' --data-binary "@$folder/request" --dump-header "$folder/headers" \
-    --output "$folder/response" "$server/v2/models/$model/infer" || { cat "$folder/response" >&2; exit 2; }
+    --output "$folder/response" "$server/v2/models/$model/infer" || { cat "$folder/response" >&2 2>/dev/null || true; exit 2; }
 
 json=$(sed -n 's/^[Ii]nference-[Hh]eader-[Cc]ontent-[Ll]ength: *\([0-9]*\).*/\1/p' "$folder/headers")
 sides=$(head -c "$json" "$folder/response" | sed 's/.*"shape": *\[1, *\([0-9]*\), *\([0-9]*\), *3\].*/\1 \2/')

@@ -11,7 +11,11 @@ folder=$(mktemp -d)
 trap 'rm -r "$folder"' EXIT
 
 { read -r kind && read -r width height; } <"$photo"
+{ read -r mask_kind && read -r mask_width mask_height; } <"$mask"
 [ "$kind" = P6 ] || { echo "$photo is not a PPM file (P6)" >&2; exit 2; }
+[ "$mask_kind" = P5 ] || { echo "$mask is not a PGM file (P5)" >&2; exit 2; }
+case $width in \#*) echo "$photo has a comment in its header; write the file without comments" >&2; exit 2 ;; esac
+[ "$mask_width $mask_height" = "$width $height" ] || { echo "$mask has another size, or a comment" >&2; exit 2; }
 pixels=$((width * height))
 
 tensor() { # NAME SHAPE BYTES
@@ -24,5 +28,5 @@ header="{\"inputs\":[$image,$holes],\"outputs\":[{\"name\":\"inpainted\",\"param
 { printf %s "$header" && tail -c $((3 * pixels)) "$photo" && tail -c $pixels "$mask"; } >"$folder/request"
 curl --silent --show-error --fail-with-body --header "Inference-Header-Content-Length: ${#header}" \
     --header 'Content-Type: application/octet-stream' --data-binary "@$folder/request" --output "$folder/response" \
-    "$server/v2/models/$model/infer" || { cat "$folder/response" >&2; exit 2; }
+    "$server/v2/models/$model/infer" || { cat "$folder/response" >&2 2>/dev/null || true; exit 2; }
 { printf 'P6\n%d %d\n255\n' "$width" "$height" && tail -c $((3 * pixels)) "$folder/response"; } >"$filled"

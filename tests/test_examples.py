@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,34 @@ def test_camera_fills_drawn_frames_and_the_frames_of_a_video(tmp_path):
     Image.fromarray(missing).save(tmp_path / "mask.png")
     printed = run_example("camera.py", "first.avi", "--mask", "mask.png", "--frames", 3, folder=tmp_path)
     assert printed.startswith("3 frames in ")
+
+
+def test_ctrl_c_ends_the_camera_and_keeps_the_video(tmp_path, monkeypatch, capsys):
+    fill, calls = glama_deploy.Inpainter.__call__, []
+
+    def interrupt(*arguments):
+        calls.append(1)
+        if len(calls) > 3:
+            raise KeyboardInterrupt
+        return fill(*arguments)
+
+    monkeypatch.setattr(glama_deploy.Inpainter, "__call__", interrupt)
+    monkeypatch.setattr(sys, "argv", ["camera.py", "--out", str(tmp_path / "out.avi")])
+    runpy.run_path(str(EXAMPLES / "camera.py"), run_name="__main__")
+    assert capsys.readouterr().out.startswith("3 frames in ")
+    assert len(read_video(tmp_path / "out.avi")) == 3
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.parametrize(("mask", "says"), [((8, 6), "has another size"), ((6, 8), "curl:")])
+def test_the_curl_client_takes_no_mask_of_another_size(tmp_path, mask, says):
+    Image.new("RGB", (6, 8)).save(tmp_path / "photo.ppm")
+    Image.new("L", mask).save(tmp_path / "mask.pgm")
+    command = ["sh", str(EXAMPLES / "curl_triton.sh"), "photo.ppm", "mask.pgm", "filled.ppm", "http://127.0.0.1:9"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ran.returncode == 2
+    assert says in ran.stderr
+    assert not (tmp_path / "filled.ppm").exists()
 
 
 @pytest.mark.parametrize(
