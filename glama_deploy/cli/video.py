@@ -12,6 +12,7 @@ from typing import cast
 from glama_deploy.bundle import MANIFEST
 from glama_deploy.cli.entry import ResumableInterrupt
 from glama_deploy.cli.output.console import Console
+from glama_deploy.cli.output.option_names import show_options
 from glama_deploy.errors import GlamaError
 from glama_deploy.inpainting.folder import Masks, count_streams_of_size
 from glama_deploy.inpainting.inpainter import Inpainter, Region
@@ -88,8 +89,13 @@ def inpaint_video(
         is_whole=region == "full",
         overwrite=overwrite,
     )
-    with stop_on_interrupt() as stop:
-        outcome = _show_progress(run, job.clip.count, console, lambda: stop.asked)
+    try:
+        with stop_on_interrupt() as stop:
+            outcome = _show_progress(run, job.clip.count, console, lambda: stop.asked)
+    except GlamaError as error:  # the error itself is the command's line for people
+        if as_json:
+            _print_json(job, Outcome(), time.perf_counter() - start, "failed", str(error))
+        raise
     if outcome.is_cut:
         raise ResumableInterrupt(_describe_interrupt(outcome))
     if outcome.reused:
@@ -99,7 +105,8 @@ def inpaint_video(
     console.print(str(out), soft_wrap=True)
     damage = describe_damage(image, outcome.damaged) if outcome.damaged else None
     if as_json:
-        _print_json(job, outcome, time.perf_counter() - start, damage)
+        state = "damaged" if damage else "written"
+        _print_json(job, outcome, time.perf_counter() - start, state, damage)
     if damage is None:
         return 0
     console.print_failure(damage)
@@ -148,20 +155,20 @@ def _identify(model: str) -> str:
     return f"{path.absolute()} {found.st_size} {found.st_mtime_ns}"
 
 
-def _print_json(job: VideoJob, outcome: Outcome, seconds: float, damage: str | None) -> None:
+def _print_json(job: VideoJob, outcome: Outcome, seconds: float, state: str, error: str | None) -> None:
     """Print a line of JSON about the video."""
     fields = {
         "type": "video",
         "image": str(job.clip.path),
         "out": str(job.out),
-        "state": "damaged" if damage else "written",
+        "state": state,
         "frames": outcome.frames,
         "reused_frames": outcome.reused,
         "encoder": job.encoding.encoder,
         "lossless": job.encoding.is_lossless,
         "damaged_seconds": outcome.damaged,
         "seconds": round(seconds, 3),
-        "error": damage,
+        "error": show_options(error) if error is not None else None,
     }
     print(json.dumps(fields), flush=True)
 
