@@ -6,13 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fakes.clips import make_clip, read_planes, read_times
-from glama_deploy.errors import GlamaError, ImageError
+from glama_deploy.errors import EngineError, GlamaError, ImageError
 from glama_deploy.video.segments import WorkFolder
 
 av = pytest.importorskip("av", reason="PyAV (the extra 'video') is not installed")
@@ -139,6 +141,25 @@ def test_a_segment_that_was_cut_is_made_again(tmp_path, mask_file, fill):
     segment.write_bytes(segment.read_bytes()[:-1])
     assert fill(source, mask_file, out, segment_frames=3).reused == 3
     assert len(read_times(out)) == 40
+
+
+def test_nothing_is_encoded_after_a_run_has_failed(tmp_path, mask_file, fill):
+    source = make_clip(tmp_path / "in.mp4", 40, size=(480, 640))
+    Image.new("L", (640, 480)).save(mask_file)
+    with Image.open(mask_file) as mask:
+        mask.paste(255, (100, 100, 140, 140))
+        mask.save(mask_file)
+    calls: list[int] = []
+
+    def fail_later(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        calls.append(1)
+        if len(calls) > 20:
+            raise EngineError("the driver is gone")
+        return images
+
+    with pytest.raises(EngineError, match="the driver is gone"):
+        fill(source, mask_file, tmp_path / "out.mp4", fill_frames=fail_later)
+    assert "glama-encode" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_an_engine_that_fails_keeps_what_is_finished(tmp_path, mask_file, fill):
