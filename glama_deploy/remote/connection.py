@@ -32,7 +32,7 @@ TOKEN_VARIABLE = "GLAMA_TOKEN"
 
 #: Seconds without a byte after which a server counts as gone: one that describes itself, and one that fills a picture,
 #: which takes minutes on a small machine if the picture is large.
-_GET_TIMEOUT_SECONDS, _POST_TIMEOUT_SECONDS = 60.0, 600.0
+_GET_TIMEOUT_SECONDS, _POST_TIMEOUT_SECONDS = 20.0, 600.0
 
 #: How often a busy server is asked again, and the longest pause that it may ask for, in seconds.
 _MAX_BUSY_ANSWERS, _MAX_PAUSE_SECONDS = 5, 60.0

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import socket
 from email.message import Message
 
 import numpy as np
 import pytest
 
 from glama_deploy.errors import EngineError
+from glama_deploy.remote import connection
+from glama_deploy.remote.connect import connect
 from glama_deploy.remote.connection import Answer
 from glama_deploy.remote.kserve import KServeRunner, decode_response, encode_request
 
@@ -72,6 +75,9 @@ def test_an_output_is_found_behind_others():
             "three sides",
             "negative sides",
             "a side in letters",
+            "100 sides",
+            "a huge side",
+            "one side",
             "another type",
             "negative size",
             "no output",
@@ -128,3 +134,11 @@ def test_a_model_with_other_tensors_is_refused():
         EngineError, match=r"has the inputs image and the outputs out; image, mask and inpainted of byt"
     ):
         KServeRunner(Told(m=metadata), "m", 1)  # type: ignore[arg-type]
+
+
+def test_a_server_that_accepts_and_never_answers_is_given_up(monkeypatch):
+    monkeypatch.setattr(connection, "_GET_TIMEOUT_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(EngineError, match=f"^no server answers at {address} .*timed out.*; start it, or check"):
+            connect(address)
