@@ -268,9 +268,36 @@ def _pair_in_place(image: Path, mask: Path | None, out: InPlace, overwrite: bool
 
 
 def _pair_folder(image: Path, mask: Path | None, out: Path | InPlace, rule: FolderRule) -> list[Job]:
-    sources = _list_sources(image, mask, out, rule)
-    has_folder = mask is not None and mask.is_dir()
-    masks = _find_masks(mask, out, rule) if mask is not None and has_folder else {}
+    masks = (mask, _list_masks(mask, out, rule)) if mask is not None and mask.is_dir() else None
+    return pair_names(image, _list_sources(image, mask, out, rule), masks, mask, out, rule)
+
+
+def pair_names(
+    image: Path,
+    images: Sequence[Path],
+    masks: tuple[Path, Sequence[Path]] | None,
+    mask: Path | None,
+    out: Path | InPlace,
+    rule: FolderRule,
+) -> list[Job]:
+    """Pair images with masks by their names. No file is read, so the paths may stand for those of another storage.
+
+    Args:
+        image: the folder of images.
+        images: the images, in order.
+        masks: the folder of masks and its files, in order; None if `mask` or other marks serve all images.
+        mask: the mask of all images; None for none.
+        out: the folder of outputs, or how outputs replace their images.
+        rule: how images find their masks, and how outputs are stored.
+
+    Returns:
+        The jobs, as :func:`pair_jobs` returns them.
+
+    Raises:
+        GlamaError: an image has two masks where the rule allows one, or an output is an input or another output.
+    """
+    sources, has_folder = images, masks is not None
+    found_masks = _sort_masks(*masks, rule) if masks is not None else {}
     stems = Counter((path.parent, _compose(path.stem)) for path in sources)
     jobs = []
     for path in sources:
@@ -278,7 +305,7 @@ def _pair_folder(image: Path, mask: Path | None, out: Path | InPlace, rule: Fold
         is_one_of_several = stems[path.parent, _compose(path.stem)] > 1
         names = (path.name, path.stem) if is_one_of_several else (path.stem,)
         keys = [(folder, _compose(name)) for name in names]
-        found: Sequence[Path | None] = next((masks[key] for key in keys if key in masks), ())
+        found: Sequence[Path | None] = next((found_masks[key] for key in keys if key in found_masks), ())
         expected = rule.describe_mask(names[0]) if has_folder else ""
         for each in found or [None if has_folder else mask]:
             if isinstance(out, InPlace):
@@ -372,7 +399,12 @@ def _resolve(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _find_masks(mask: Path, out: Path | InPlace, rule: FolderRule) -> dict[tuple[Path, str], list[Path]]:
+def _list_masks(mask: Path, out: Path | InPlace, rule: FolderRule) -> list[Path]:
+    """Return the files of a folder of masks, in order."""
+    return _list_files(mask, rule, _find_others(None, out))
+
+
+def _sort_masks(mask: Path, files: Sequence[Path], rule: FolderRule) -> dict[tuple[Path, str], list[Path]]:
     """Return the masks of a folder by their subfolder and their image's stem.
 
     A file that is not an image stands for its stem where no image has the stem. Reading the file explains its kind.
@@ -381,7 +413,7 @@ def _find_masks(mask: Path, out: Path | InPlace, rule: FolderRule) -> dict[tuple
         GlamaError: two images are masks of one stem, and the rule allows one.
     """
     found: dict[tuple[Path, str], list[Path]] = {}
-    for path in _list_files(mask, rule, _find_others(None, out)):
+    for path in files:
         stem = rule.find_stem(path)
         if stem is None or path.name.startswith("."):
             continue
@@ -444,7 +476,12 @@ def describe_left_out(image: Path, mask: Path | None, out: Path | InPlace, rule:
     unused: list[Path] = []
     if mask is not None and mask.is_dir():
         used = {job.mask for job in _pair_folder(image, mask, out, rule)}
-        unused = [path for found in _find_masks(mask, out, rule).values() for path in found if path not in used]
+        unused = [
+            path
+            for found in _sort_masks(mask, _list_masks(mask, out, rule), rule).values()
+            for path in found
+            if path not in used
+        ]
     no_masks = [path for path in unused if _is_other_file(path) and path not in others]
     linked, unreadable = _find_closed_folders(image) if rule.recursive else ([], [])
     backups = [path for path in files if _is_image(path) and _is_backup(path, out)]

@@ -75,11 +75,22 @@ def check_no_address(path: Path, name: str) -> None:
         GlamaError: the path begins like an address, and no such file exists.
     """
     if _ADDRESS.match(path.as_posix()) and not path.exists():
-        raise GlamaError(f"`{name}` is the address {_restore(path)}, and a file is expected; download the file first")
+        raise GlamaError(
+            f"`{name}` is the address {restore_address(path)}, and a file is expected; download the file first"
+        )
 
 
-def _restore(path: Path) -> str:
-    """Return an address as it was given. A data URL is shortened."""
+def restore_address(path: Path) -> str | None:
+    """Return the address that a path was made from.
+
+    Args:
+        path: the path, which has lost one of the address's slashes.
+
+    Returns:
+        The address as it was given. A data URL is shortened. None for a path that is not an address.
+    """
+    if not _ADDRESS.match(path.as_posix()) or path.exists():
+        return None
     scheme, _, rest = path.as_posix().partition(":")
     return f"{scheme}:…" if scheme == "data" else f"{scheme}://{rest.lstrip('/')}"
 

@@ -81,6 +81,7 @@ class RunOptions:
         Raises:
             GlamaError: two options contradict each other, or an option is for folders.
         """
+        _ = self.compiles
         if self.in_place and out is not None:
             raise GlamaError("`out` and `in_place` are both given; give one of them")
         if self.backup_folder is not None and not self.in_place:

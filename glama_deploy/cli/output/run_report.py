@@ -41,15 +41,26 @@ class RunReport:
         Args:
             result: the result.
         """
-        self.counts[result.state] += 1
+        self.add_fields(result.state, result.reason, str(result.job.out), _describe_result(result))
+
+    def add_fields(self, state: str, reason: str, out: str, fields: dict[str, object]) -> None:
+        """Report a picture by its fields.
+
+        Args:
+            state: written, skipped or failed.
+            reason: one line that explains a failure.
+            out: the path or address of the output.
+            fields: the fields of the line of JSON.
+        """
+        self.counts[state] += 1
         if self._as_json:
-            _print_json(_describe_result(result))
-        if result.state == "failed":
-            self._failures.append(result.reason)
-        if self._is_live and result.state == "failed":
-            self.console.print_failure(f"failed: {result.reason}")
-        elif self._is_live and result.state == "written":
-            self.console.print(f"written: {result.job.out}", soft_wrap=True)
+            _print_json(fields)
+        if state == "failed":
+            self._failures.append(reason)
+        if self._is_live and state == "failed":
+            self.console.print_failure(f"failed: {reason}")
+        elif self._is_live and state == "written":
+            self.console.print(f"written: {out}", soft_wrap=True)
 
     def finish(self, *, not_begun: int = 0, waiting: Sequence[Path] = (), left_out: Sequence[str] = ()) -> int:
         """Report the run.
