@@ -4,9 +4,9 @@
 >>> inpainter = glama_deploy.load("bundle")
 >>> out = inpainter(image, mask)  # uint8 H×W×3 RGB, mask H×W (> 0 = missing) → uint8 H×W×3
 
-Importing this package turns off the telemetry of ONNX Runtime, OpenVINO and NNCF (:mod:`glama_deploy.system.privacy`).
-The import loads neither torch nor any engine. NumPy is loaded with the first use, so that commands respond to Ctrl-C
-from the start.
+Importing this package turns off the telemetry of ONNX Runtime, OpenVINO, NNCF and Ray
+(:mod:`glama_deploy.system.privacy`). The import loads neither torch nor any engine. NumPy is loaded with the first use,
+so that commands respond to Ctrl-C from the start.
 """
 
 from __future__ import annotations

@@ -52,9 +52,9 @@ COMMANDS = {
     "train": train,
 }
 
-#: Options in the guides that belong to typer, pip, venv, cmake, npm, uvicorn and benchmarks/quality/ablation.py.
+#: Options in the guides that belong to typer, pip, venv, cmake, npm, Ray, uvicorn and benchmarks/quality/ablation.py.
 FOREIGN_OPTIONS = {"--help", "--force-reinstall", "--system-site-packages", "--build", "--train", "--steps"}
-FOREIGN_OPTIONS |= {"--timeout-graceful-shutdown", "--ignore-scripts", "--prefix"}
+FOREIGN_OPTIONS |= {"--timeout-graceful-shutdown", "--ignore-scripts", "--prefix", "--head"}
 #: Options of tritonserver, Docker, OpenVINO Model Server and of the clients in examples/.
 FOREIGN_OPTIONS |= {"--model-repository", "--backend-config", "--shm-size", "--config", "--rest", "--grpc", "--url"}
 

@@ -19,6 +19,7 @@ from glama_deploy.cli.options.iopaint import IopaintOptions, pair_picture
 from glama_deploy.cli.options.mask_sources import MaskOptions
 from glama_deploy.cli.options.paths import take_paths
 from glama_deploy.cli.options.picture_run import RunOptions
+from glama_deploy.cli.options.ray import RayOptions
 from glama_deploy.cli.options.server import ServerOptions
 from glama_deploy.cli.options.video import VideoRunOptions
 from glama_deploy.cli.output.console import Console
@@ -61,6 +62,7 @@ def glama_inpaint(
     video: VideoRunOptions,
     iopaint: IopaintOptions,
     server: ServerOptions,
+    ray: RayOptions,
     paths: Annotated[
         list[Path] | None,
         argument(help="The paths of --image, --mask and --out, in this order.", metavar="IMAGE MASK OUT"),
@@ -172,6 +174,7 @@ def glama_inpaint(
     """
     check_region(region)
     iopaint.check(out)
+    ray.check(refine=refine, server=server.server is not None)
     if refine:
         _check_refinement(backend, precision, region, run.jobs, device)
     server.check(
@@ -184,14 +187,21 @@ def glama_inpaint(
         model_dir=iopaint.model_dir is not None,
         allow_engine_code=allow_engine_code,
     )
+    has_own_masks = ray.has_own_masks(image or next(iter(paths or []), None))
     image, mask, out = take_paths(
-        paths or [], image, mask, out or iopaint.output, needs_mask=not masks.has_marks, needs_out=not run.in_place
+        paths or [],
+        image,
+        mask,
+        out or iopaint.output,
+        needs_mask=not (masks.has_marks or has_own_masks),
+        needs_out=not run.in_place,
+        takes_addresses=ray.ray,
     )
     check_path(image)
     region = iopaint.choose_region(region)
     model = model if server.server is not None else iopaint.choose_model(model)
     overwrite = overwrite or iopaint.output is not None
-    made = masks.read(mask, feather)
+    made = masks.read(mask, feather, has_own=has_own_masks)
     made = replace(made, rule=iopaint.choose_rule(made.rule))
     if is_video(image):
         from glama_deploy.cli.video import check_options, inpaint_video  # pictures start without it
@@ -210,6 +220,7 @@ def glama_inpaint(
                 "frame": frame is not None,
                 "output": iopaint.output is not None,
                 "server": server.server is not None,
+                "ray": ray.ray,
             }
         )
         assert out is not None  # `in_place` is refused
@@ -231,6 +242,15 @@ def glama_inpaint(
             as_json=run.json,
         )
     video.check_unused()
+    if ray.ray:
+        from glama_deploy.ray.picture_worker import PictureSettings  # pictures start without it
+
+        engine = ray.choose_engine(model, backend, precision, threads, run.compiles, allow_engine_code, device)
+        settings = PictureSettings(
+            engine, masks=made, region=cast(Region, region), files=FileRule(frame, quality), overwrite=overwrite
+        )
+        rule = FolderRule(mask_name, recursive, cast(OutputFormat, format or iopaint.usual_format))
+        return ray.run((image, mask, out), settings, rule, run, RunReport(Console(stderr=True), as_json=run.json))
     target = run.choose_target(image, out, overwrite=overwrite)
     rule = FolderRule(mask_name, recursive, cast(OutputFormat, format or iopaint.usual_format))
     files = FileRule(frame, quality)

@@ -84,12 +84,13 @@ class MaskOptions:
         """Whether an option other than a mask file marks pixels."""
         return bool(self.box or self.color or self.annotations)
 
-    def read(self, mask: Path | None, feather: int = 0) -> Masks:
+    def read(self, mask: Path | None, feather: int = 0, *, has_own: bool = False) -> Masks:
         """Read the options, and the annotations.
 
         Args:
             mask: the option `--mask`.
             feather: pixels of the holes' rim that are blended.
+            has_own: whether the pictures bring masks with them.
 
         Returns:
             How masks are made.
@@ -106,8 +107,8 @@ class MaskOptions:
             read_annotations(self.annotations) if self.annotations is not None else None,
             tuple(self.category or ()),
         )
-        if mask is None and not marks:
+        if mask is None and not marks and not has_own:
             raise GlamaError("no pixel is marked as missing; give `mask`, `box`, `color` or `annotations`")
-        if mask is None and rule != MaskRule():
+        if mask is None and rule != MaskRule() and not has_own:
             raise GlamaError("`mask_from`, `threshold` and `invert` are for mask files; give `mask`, or leave them out")
         return Masks(rule, edits, marks)

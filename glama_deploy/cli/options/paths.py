@@ -18,6 +18,7 @@ def take_paths(
     *,
     needs_mask: bool = True,
     needs_out: bool = True,
+    takes_addresses: bool = False,
 ) -> tuple[Path, Path | None, Path | None]:
     """Complete the paths of the options with those that stand alone.
 
@@ -29,12 +30,13 @@ def take_paths(
         out: the path of the output, or None.
         needs_mask: whether nothing else marks missing pixels.
         needs_out: whether the outputs do not replace the images.
+        takes_addresses: whether a path may be an address such as `s3://bucket/folder`.
 
     Returns:
         The path of the image, and the paths of mask and output if they are given.
 
     Raises:
-        GlamaError: a path is an address of the web.
+        GlamaError: a path is an address, and addresses are not taken.
         typer.BadParameter: there is no image, or there are too many paths.
     """
     named = {"image": image, "mask": mask, "out": out}
@@ -48,6 +50,6 @@ def take_paths(
     if named["image"] is None:
         raise typer.BadParameter("--image is missing")
     for name, path in named.items():
-        if path is not None:
+        if path is not None and not takes_addresses:
             check_no_address(path, name)
     return named["image"], named["mask"], named["out"]
