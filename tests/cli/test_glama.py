@@ -151,7 +151,7 @@ complete -p glama
     child = subprocess.run(["bash", "-c", code], capture_output=True, text=True)
     names, options, files, models, bundles, precisions, backends, targets, registered = child.stdout.splitlines()
     assert names == "export"
-    assert set(options.split()) == {"--mask-from", "--mask-name"}
+    assert set(options.split()) == {"--mask-column", "--mask-from", "--mask-name"}
     assert files == bundles == ""  # bash then completes file names (-o default)
     assert (models, precisions, backends, targets) == ("big-lama", "int8+bf16", "openvino", "trt-rtx")
     assert registered == "complete -o default -F _glama_completion glama"
