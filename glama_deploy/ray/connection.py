@@ -183,7 +183,7 @@ def connect(address: str | None, resources: Resources) -> Iterator[int]:
     if ray.is_initialized():
         yield resources.count_workers(ray.cluster_resources())
         return
-    with _make_temporary_folder() as folder, _keep_output():
+    with _make_temporary_folder(address) as folder, _keep_output():
         try:
             with _drop_native_messages():
                 _open(ray, address, resources, folder)
@@ -235,9 +235,12 @@ def _check_address(address: str) -> None:
 
 
 @contextmanager
-def _make_temporary_folder() -> Iterator[str | None]:
-    """Make a folder for the files of a cluster, and remove it at the end. None where its path would be too long."""
-    if len(tempfile.gettempdir()) > _MAX_TEMPORARY_CHARACTERS:
+def _make_temporary_folder(address: str) -> Iterator[str | None]:
+    """Make a folder for the files of a cluster that starts here, and remove it at the end.
+
+    None for other clusters, and where the path would be too long.
+    """
+    if address != LOCAL or len(tempfile.gettempdir()) > _MAX_TEMPORARY_CHARACTERS:
         yield None
         return
     folder = tempfile.mkdtemp(prefix="glama-")
