@@ -223,7 +223,8 @@ def glama_inpaint(
                 "ray": ray.ray,
             }
         )
-        assert out is not None  # `in_place` is refused
+        if out is None:
+            raise GlamaError("no output is given; give `out`")
         load_video = lambda streams, compiles: glama_deploy.load(  # noqa: E731
             model, backend, precision, threads, compiles, streams, allow_engine_code, device
         )

@@ -210,6 +210,12 @@ def test_options_of_pictures_are_refused_for_a_video(options, said, tmp_path, ma
     assert said in capsys.readouterr().err
 
 
+def test_a_forgotten_output_is_told(tmp_path, mask_file, capsys):
+    source = make_clip(tmp_path / "in.mp4", 2)
+    assert glama_inpaint.run([str(source), str(mask_file)]) == 2
+    assert capsys.readouterr().err.splitlines() == ["glama-inpaint: no output is given; give --out"]
+
+
 def test_options_of_videos_are_refused_for_a_picture(tmp_path, mask_file, capsys):
     with pytest.raises(SystemExit) as end:
         glama_inpaint([str(mask_file), str(mask_file), str(tmp_path / "out.png"), "--temporal"])
