@@ -128,7 +128,9 @@ def _describe(job: VideoJob) -> str:
     clip = job.clip
     turned = "" if clip.orientation.matrix is None else f", shown as {clip.shown_size[1]}x{clip.shown_size[0]}"
     frames = f", {clip.count} frames" if clip.count else ""
-    return f"{clip.size[1]}x{clip.size[0]} {clip.format.name} {clip.codec}{turned}{frames} → {job.encoding.encoder}"
+    converted = f" {job.encoding.converted}" if job.encoding.converted is not None else ""
+    source = f"{clip.size[1]}x{clip.size[0]} {clip.format.name} {clip.codec}{turned}{frames}"
+    return f"{source} → {job.encoding.encoder}{converted}"
 
 
 def _describe_interrupt(outcome: Outcome) -> str:

@@ -1,7 +1,8 @@
 """Choose the encoder of a filled video, and its settings.
 
 The output has the pixel format of the source, because a conversion would change known pixels. An encoder that does not
-take the format, or a container that does not take the codec, is refused.
+take the format, or a container that does not take the codec, is refused. Only numbered pictures, which are RGB or gray,
+are converted (:mod:`glama_deploy.video.conversion`), because few players show a video in RGB.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, cast
 
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.video.clip import Clip
+from glama_deploy.video.conversion import EXACT_FORMATS, PLAYED_FORMATS, choose_colours, drops_alpha, is_exact
 from glama_deploy.video.options import CONTAINERS
 from glama_deploy.video.package import describe_error, import_av
 
@@ -46,6 +48,8 @@ class _Encoder:
         lossless: the options of an exact copy; None if the encoder cannot.
         options: further options.
         is_fixed_rate: whether the encoder takes a fixed frame rate only.
+        is_full_range: whether the encoder takes YUV in full range only.
+        unread: formats that the encoder takes, and that decoders give back as another one.
     """
 
     name: str
@@ -55,6 +59,8 @@ class _Encoder:
     lossless: dict[str, str] | None = None
     options: dict[str, str] = field(default_factory=dict)
     is_fixed_rate: bool = False
+    is_full_range: bool = False
+    unread: tuple[str, ...] = ()
 
 
 #: The option with further options of x265.
@@ -66,7 +72,7 @@ _X265_QUIET = "log-level=none"
 #: The encoders by codec. The first of a codec that is in the build is taken.
 _ENCODERS = {
     "h264": (
-        _Encoder("libx264", "crf", 51, 18, {"qp": "0"}),
+        _Encoder("libx264", "crf", 51, 18, {"qp": "0"}, unread=("gray",)),
         _Encoder("libx264rgb", "crf", 51, 18, {"qp": "0"}),
     ),
     "hevc": (
@@ -80,7 +86,7 @@ _ENCODERS = {
     "mpeg4": (_Encoder("mpeg4", None, 31, 3),),
     "mpeg2video": (_Encoder("mpeg2video", None, 31, 3, is_fixed_rate=True),),
     "mpeg1video": (_Encoder("mpeg1video", None, 31, 3, is_fixed_rate=True),),
-    "mjpeg": (_Encoder("mjpeg", None, 31, 2),),
+    "mjpeg": (_Encoder("mjpeg", None, 31, 2, is_full_range=True),),
     "prores": (_Encoder("prores_ks"),),
     "ffv1": (_Encoder("ffv1", lossless={}, options={"level": "3"}),),
     "png": (_Encoder("png", lossless={}),),
@@ -111,6 +117,7 @@ class Encoding:
         is_fixed_rate: whether the encoder takes a fixed frame rate only. It then counts frames; their times are those
             that are written beside them.
         keeps_order: whether frames are encoded in the order in which they are shown.
+        converted: the pixel format to which filled frames are converted; None if they keep their own.
     """
 
     encoder: str
@@ -119,11 +126,23 @@ class Encoding:
     is_lossless: bool = False
     is_fixed_rate: bool = False
     keeps_order: bool = False
+    converted: str | None = None
 
     @property
     def container(self) -> str:
         """The container of segments. NUT holds nearly all codecs."""
         return "nut" if _holds("nut", self.encoder) else "mov"
+
+    def name_format(self, clip: Clip) -> str:
+        """Return the pixel format of the encoded frames.
+
+        Args:
+            clip: the source.
+
+        Returns:
+            FFmpeg's name of the format.
+        """
+        return self.converted or clip.format.name
 
     def time_base(self, clip: Clip) -> Fraction:
         """Return the time base of the encoder.
@@ -152,11 +171,12 @@ class Encoding:
         stream = cast("VideoStream", container.add_stream(self.encoder, rate=clip.rate, options=options))
         context = stream.codec_context
         stream.height, stream.width = clip.size
-        stream.pix_fmt = clip.format.name
+        stream.pix_fmt = self.name_format(clip)
         stream.time_base = context.time_base = self.time_base(clip)
         if self.keeps_order:
             context.max_b_frames = 0
-        context.colorspace, context.color_range, context.color_primaries, context.color_trc = clip.colours
+        colours = choose_colours(self.name_format(clip), clip)
+        context.colorspace, context.color_range, context.color_primaries, context.color_trc = colours
         if clip.aspect is not None:
             context.sample_aspect_ratio = clip.aspect
         if self.quantizer is not None:
@@ -181,16 +201,16 @@ def choose_encoding(clip: Clip, out: Path, codec: str | None, quality: int | Non
     """
     keeps_order = CONTAINERS.get(out.suffix.lower()) in _WITHOUT_ORDER
     if codec is not None:
-        return replace(_set_quality(_find_named(clip, out, codec), quality), keeps_order=keeps_order)
+        return replace(_encode(_find_named(clip, out, codec, quality), clip, quality), keeps_order=keeps_order)
     names = [clip.codec, *(name for name in _SUBSTITUTES if name != clip.codec)]
     if clip.sequence is not None:
         names = ["h264", *names]
     for name in names:
         for encoder in _ENCODERS.get(name, ()):
-            if _refuse(encoder.name, clip, out) is None:
+            if _refuse(encoder, clip, out, quality) is None:
                 if name != clip.codec and clip.sequence is None:
                     log.warning("the video is encoded as %s: %s cannot be written to %s", name, clip.codec, out.name)
-                return replace(_set_quality(encoder, quality), keeps_order=keeps_order)
+                return replace(_encode(encoder, clip, quality), keeps_order=keeps_order)
     able = ", ".join(_list_able(clip))
     raise GlamaError(
         f"{out}: no usual codec writes {clip.format.name} into {out.suffix}; give another container such as .mkv, or a "
@@ -215,7 +235,8 @@ def choose_pictures(clip: Clip, out: Path, codec: str | None, quality: int | Non
     """
     if codec not in (None, _PICTURES):
         raise GlamaError(f"`codec` is {codec}, and numbered pictures are {_PICTURES}; leave `codec` out")
-    if _refuse(_PICTURES, clip, out) is not None:
+    (encoder,) = _ENCODERS[_PICTURES]
+    if _refuse(encoder, clip, out, quality) is not None:
         raise GlamaError(
             f"{out}: {_PICTURES} does not hold {clip.format.name}, the pixel format of {clip.path}, in which known "
             "pixels stay as they are; give a video as `out`, such as .mkv, or convert the frames to rgb24 first"
@@ -223,7 +244,7 @@ def choose_pictures(clip: Clip, out: Path, codec: str | None, quality: int | Non
     return choose_encoding(clip, out, _PICTURES, quality)
 
 
-def _find_named(clip: Clip, out: Path, codec: str) -> _Encoder:
+def _find_named(clip: Clip, out: Path, codec: str, quality: int | None) -> _Encoder:
     """Return the encoder of a name."""
     av = import_av()
     known = [*_ENCODERS.get(codec, ()), *(each for group in _ENCODERS.values() for each in group if each.name == codec)]
@@ -236,7 +257,7 @@ def _find_named(clip: Clip, out: Path, codec: str) -> _Encoder:
             continue
         if found.type != "video":
             continue
-        reason = _refuse(encoder.name, clip, out)
+        reason = _refuse(encoder, clip, out, quality)
         if reason is None:
             return encoder
         reasons.append(reason)
@@ -247,27 +268,49 @@ def _find_named(clip: Clip, out: Path, codec: str) -> _Encoder:
     raise GlamaError(f"`codec` is {codec!r}, which this build of FFmpeg does not encode; near are {', '.join(near)}")
 
 
-def _refuse(encoder: str, clip: Clip, out: Path) -> str | None:
+def _refuse(encoder: _Encoder, clip: Clip, out: Path, quality: int | None) -> str | None:
     """Return why an encoder cannot write the clip's frames to the output; None if it can."""
-    av = import_av()
     try:
-        codec = av.Codec(encoder, "w")
+        codec = import_av().Codec(encoder.name, "w")
     except ValueError:
-        return f"this build of FFmpeg does not have the encoder {encoder}"
-    formats = [each.name for each in codec.video_formats or ()]
-    name = clip.format.name
-    if formats and name not in formats:
+        return f"this build of FFmpeg does not have the encoder {encoder.name}"
+    if _choose_format(encoder, clip, quality) is None:
+        name, formats = clip.format.name, _list_formats(encoder.name)
         able = ", ".join(_list_able(clip))
         return (
-            f"`codec` {encoder} does not take {name}, the pixel format of {clip.path}, in which known pixels stay as "
-            f"they are; it takes {', '.join(formats[:6])}. Give a `codec` that takes {name}: {able or 'none is here'}"
+            f"`codec` {encoder.name} does not take {name}, the pixel format of {clip.path}, in which known pixels stay "
+            f"as they are; it takes {', '.join(formats[:6])}. Give a `codec` that takes {name}: "
+            f"{able or 'none is here'}"
         )
-    if out.suffix.lower() in CONTAINERS and not _holds(CONTAINERS[out.suffix.lower()], encoder):
+    if out.suffix.lower() in CONTAINERS and not _holds(CONTAINERS[out.suffix.lower()], encoder.name):
         return (
             f"{out.suffix} does not hold {codec.canonical_name}; give `out` another container such as .mkv, or another "
             "`codec`"
         )
     return None
+
+
+def _choose_format(encoder: _Encoder, clip: Clip, quality: int | None) -> str | None:
+    """Return the pixel format in which an encoder gets the frames; None if it takes none of them."""
+    own = clip.format.name
+    formats = _list_formats(encoder.name)
+    wanted = [own]
+    if clip.sequence is not None and clip.format.kind != "yuv":
+        exact = [own, *(name for name in EXACT_FORMATS if is_exact(clip.format, name))]
+        keeps = encoder.lossless is not None and (not encoder.worst or quality == LOSSLESS_QUALITY)
+        is_even = not any(side % 2 for side in clip.size)
+        played = [
+            name
+            for name in PLAYED_FORMATS
+            if (is_even or "444" in name) and (name.startswith("yuvj") or not encoder.is_full_range)
+        ]
+        wanted = exact if keeps else [*played, *exact]
+    return next((name for name in wanted if (not formats or name in formats) and name not in encoder.unread), None)
+
+
+def _list_formats(encoder: str) -> list[str]:
+    """Return the pixel formats that an encoder of this build takes; empty if it takes all."""
+    return [each.name for each in import_av().Codec(encoder, "w").video_formats or ()]
 
 
 def _holds(container: str, encoder: str) -> bool:
@@ -306,6 +349,12 @@ def _list_video_encoders() -> Iterator[str]:
             continue
 
 
+def _encode(encoder: _Encoder, clip: Clip, quality: int | None) -> Encoding:
+    """Return the encoding of an encoder for a clip."""
+    format = _choose_format(encoder, clip, quality)
+    return replace(_set_quality(encoder, quality), converted=None if format == clip.format.name else format)
+
+
 def _set_quality(encoder: _Encoder, quality: int | None) -> Encoding:
     """Return the encoding of an encoder in a quality."""
     if quality is not None and not 1 <= quality <= LOSSLESS_QUALITY:
@@ -339,6 +388,8 @@ def check_encoding(encoding: Encoding, clip: Clip) -> None:
     """
     av = import_av()
     os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints its settings otherwise
+    if encoding.converted is not None and drops_alpha(clip, encoding.converted):
+        log.warning("the transparency of %s is left out: %s does not hold it", clip.path, encoding.encoder)
     if clip.hdr and _X265_PARAMETERS not in encoding.options:
         log.warning("the brightness of the mastering display is left out: only libx265 writes it here")
     try:
@@ -348,6 +399,6 @@ def check_encoding(encoding: Encoding, clip: Clip) -> None:
     except (av.FFmpegError, ValueError) as error:
         size = f"{clip.size[1]}x{clip.size[0]}"
         raise ImageError(
-            f"the encoder {encoding.encoder} cannot be opened for {size} {clip.format.name} "
+            f"the encoder {encoding.encoder} cannot be opened for {size} {encoding.name_format(clip)} "
             f"({describe_error(error)}); give another `codec`"
         ) from error

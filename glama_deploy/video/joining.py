@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer, OutputContainer
     from av.packet import Packet
     from av.stream import Stream
+    from av.video.format import VideoFormat
 
 log = logging.getLogger("glama_deploy")
 
@@ -100,6 +101,7 @@ def join_segments(
     clip: Clip,
     out: Path,
     copied: Sequence[int],
+    format: str,
     *,
     last_duration: int | None = None,
     is_cut: bool = False,
@@ -111,6 +113,7 @@ def join_segments(
         clip: the source.
         out: the output.
         copied: numbers of the source's streams that are copied.
+        format: the pixel format of the encoded frames.
         last_duration: duration of the last frame in ticks; None for that of a usual frame.
         is_cut: whether segments are missing at the end. Other streams then end with the last frame.
 
@@ -130,21 +133,32 @@ def join_segments(
             time_base = 1 / clip.rate if CONTAINERS[out.suffix.lower()] == "avi" else clip.time_base
             _join(segments, clip, target, copied, time_base, last_duration, is_cut=is_cut)
             target.close()
-            _check_first_frame(temporary, clip)
+            _check_first_frame(temporary, clip, format)
     except (av.FFmpegError, ValueError) as error:
         raise GlamaError(
             f"{out} cannot be written ({describe_error(error)}); the segments are kept: give `out` another container"
         ) from error
 
 
-def _check_first_frame(path: Path, clip: Clip) -> None:
+def _check_first_frame(path: Path, clip: Clip, format: str) -> None:
     """Check that a video which was written can be read, because containers know some codecs by their tags alone."""
     av = import_av()
     with av.open(str(path)) as written:
         frame = next(iter(written.decode(video=0)), None)
-    names = {clip.format.name.replace("yuvj", "yuv"), frame.format.name.replace("yuvj", "yuv") if frame else None}
-    if frame is None or (frame.height, frame.width) != clip.size or len(names) > 1:
+    if frame is None or (frame.height, frame.width) != clip.size or not _is_same(frame.format, format):
         raise ValueError("its frames cannot be read back in this container")
+
+
+def _is_same(found: VideoFormat, format: str) -> bool:
+    """Return whether a format is the encoded one. Decoders may give RGB in another order of the channels."""
+    expected = import_av().VideoFormat(format)
+    if not (found.is_rgb and expected.is_rgb):
+        return found.name.replace("yuvj", "yuv") == format.replace("yuvj", "yuv")
+    sorts = [
+        (max(each.bits for each in one.components), any(each.is_alpha for each in one.components))
+        for one in (found, expected)
+    ]
+    return sorts[0] == sorts[1]
 
 
 def _list_options(out: Path) -> dict[str, str]:

@@ -235,7 +235,7 @@ class _Run:
         on_frames: Callable[[int], None],
     ) -> None:
         self._job, self._folder, self._is_over, self._on_frames = job, folder, is_over, on_frames
-        self._segments = finished
+        self._segments, self._format = finished, job.encoding.name_format(job.clip)
         self._done = sum(len(segment.times) for segment in finished)
         self._reader = FrameReader(job.clip)
         self._stopped = threading.Event()
@@ -272,8 +272,8 @@ class _Run:
         if not is_cut:
             self._outcome.damaged = self._reader.damaged
             self._outcome.frames = sum(len(segment.times) for segment in self._segments)
-            last = self._reader.last_duration
-            join_segments(self._segments, self._job.clip, self._job.out, self._job.copied, last_duration=last)
+            clip, last = self._job.clip, self._reader.last_duration
+            join_segments(self._segments, clip, self._job.out, self._job.copied, self._format, last_duration=last)
             return self._outcome
         self._outcome.is_cut = True
         self._write_playable(tail)
@@ -303,7 +303,7 @@ class _Run:
             self._outcome.frames = sum(len(segment.times) for segment in self._segments)
             return
         playable = self._folder.playable(self._job.out.suffix)
-        join_segments(segments, self._job.clip, playable, self._job.copied, is_cut=True)
+        join_segments(segments, self._job.clip, playable, self._job.copied, self._format, is_cut=True)
         self._outcome.playable = playable
         self._outcome.frames = sum(len(segment.times) for segment in segments)
 

@@ -25,6 +25,7 @@ from glama_deploy.errors import GlamaError
 from glama_deploy.io import locks
 from glama_deploy.io.files import atomic_file, remove, remove_leftovers, write_error
 from glama_deploy.video.clip import Clip
+from glama_deploy.video.conversion import convert
 from glama_deploy.video.encoders import Encoding
 from glama_deploy.video.package import import_av
 from glama_deploy.video.reading import Decoded
@@ -188,6 +189,7 @@ class SegmentWriter:
     def __init__(self, path: Path, clip: Clip, encoding: Encoding) -> None:
         self.path = path
         self.times: list[int] = []
+        self._clip, self._converted = clip, encoding.converted
         self._time_base = encoding.time_base(clip)
         self._counts = encoding.is_fixed_rate
         self._container: OutputContainer = import_av().open(str(path), "w", format=encoding.container)
@@ -199,7 +201,7 @@ class SegmentWriter:
         Args:
             decoded: the frame, which is shown later than all before.
         """
-        frame = decoded.frame
+        frame = decoded.frame if self._converted is None else convert(decoded.frame, self._clip, self._converted)
         frame.pts, frame.dts = len(self.times) if self._counts else decoded.pts, None
         frame.time_base = self._time_base
         frame.pict_type = 0  # the encoder chooses the kind, and not the source's
