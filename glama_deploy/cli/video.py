@@ -97,9 +97,7 @@ def inpaint_video(
             _print_json(job, Outcome(), time.perf_counter() - start, "failed", str(error))
         raise
     if outcome.is_cut:
-        raise ResumableInterrupt(_describe_interrupt(outcome))
-    if outcome.reused:
-        console.print(f"{outcome.reused} frames of an earlier run were taken")
+        raise ResumableInterrupt(_describe_interrupt(outcome, options.segment_frames))
     kind = "lossless" if job.encoding.is_lossless else "lossy: known pixels change a little"
     console.print(f"{outcome.frames} frames, {job.encoding.encoder} ({kind})")
     console.print(str(out), soft_wrap=True)
@@ -133,16 +131,18 @@ def _describe(job: VideoJob) -> str:
     return f"{source} → {job.encoding.encoder}{converted}"
 
 
-def _describe_interrupt(outcome: Outcome) -> str:
+def _describe_interrupt(outcome: Outcome, segment_frames: int) -> str:
     """Describe what is there after Ctrl-C."""
-    if outcome.playable is None:
-        if outcome.frames:
-            return f"interrupted; {outcome.frames} frames are kept: the same command goes on"
-        return "interrupted before the first frame was finished; run the same command again"
-    return (
-        f"interrupted; the first {outcome.frames} frames can be played: {outcome.playable}; the same command goes on "
-        "from the last whole segment"
-    )
+    if outcome.kept:
+        rest = f"the same command goes on from frame {outcome.kept + 1}"
+    else:
+        rest = (
+            f"the same command begins again, because no segment of {segment_frames} frames is whole; smaller "
+            "`segment_frames` are kept sooner"
+        )
+    if outcome.playable is not None:
+        return f"interrupted; the first {outcome.frames} frames can be played: {outcome.playable}; {rest}"
+    return f"interrupted; {rest}"
 
 
 def _identify(model: str) -> str:

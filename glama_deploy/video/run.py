@@ -84,6 +84,7 @@ class Outcome:
     Attributes:
         frames: frames of the output.
         reused: frames that an earlier run had finished.
+        kept: frames in whole segments, from which the same command goes on if the run ended early.
         damaged: times in seconds at which the source is damaged.
         is_cut: whether the run ended early.
         playable: the file with the frames so far, if the run ended early and has any.
@@ -91,6 +92,7 @@ class Outcome:
 
     frames: int = 0
     reused: int = 0
+    kept: int = 0
     damaged: list[float] = field(default_factory=list)
     is_cut: bool = False
     playable: Path | None = None
@@ -203,6 +205,8 @@ def fill_video(
         (glama_deploy.__version__, import_av().__version__, identity, _describe(job.clip), job.masks.describe())
     ) + repr((job.encoding, job.options, job.made.edits))
     with folder.open(described, overwrite=overwrite) as finished:
+        if finished:
+            log.warning("%d frames of an earlier run are taken", sum(len(segment.times) for segment in finished))
         run = _Run(job, folder, finished, is_over, on_frames)
         outcome = run.fill(FrameFiller(job.clip, fill_frames, job.made.edits, is_whole=is_whole), batch, at_once)
         if not outcome.is_cut:
@@ -276,6 +280,7 @@ class _Run:
             join_segments(self._segments, clip, self._job.out, self._job.copied, self._format, last_duration=last)
             return self._outcome
         self._outcome.is_cut = True
+        self._outcome.kept = sum(len(segment.times) for segment in self._segments)
         self._write_playable(tail)
         if error is not None:
             playable = self._outcome.playable
@@ -300,7 +305,7 @@ class _Run:
         """Write the frames so far to a file that can be played, if there are any."""
         segments = [*self._segments, *([tail] if tail is not None else [])]
         if not segments or is_pattern(self._job.out):
-            self._outcome.frames = sum(len(segment.times) for segment in self._segments)
+            self._outcome.frames = self._outcome.kept
             return
         playable = self._folder.playable(self._job.out.suffix)
         join_segments(segments, self._job.clip, playable, self._job.copied, self._format, is_cut=True)

@@ -101,7 +101,7 @@ class WorkFolder:
         file = self.path / _JOB
         found = _read_json(file)
         if found is not None and found.get("job") != digest:
-            if not overwrite:
+            if not overwrite and self._read_segment(0) is not None:
                 raise GlamaError(
                     f"{self.path} has the finished segments of another run to {self._out.name}, with another source, "
                     "mask, model or option; repeat that run to go on, or pass `overwrite=True` to begin anew"

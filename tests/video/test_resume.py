@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,9 @@ import pytest
 from PIL import Image
 
 from fakes.clips import make_clip, read_planes, read_times
+from glama_deploy.cli.video import _describe_interrupt
 from glama_deploy.errors import EngineError, GlamaError, ImageError
+from glama_deploy.video.run import Outcome
 from glama_deploy.video.segments import WorkFolder
 
 av = pytest.importorskip("av", reason="PyAV (the extra 'video') is not installed")
@@ -60,7 +63,7 @@ def test_a_killed_run_goes_on_and_gives_the_same_frames(source, tmp_path, mask_f
     resumed = start(source, mask_file, out)
     said = resumed.communicate()[1]
     assert resumed.returncode == 0, said
-    assert "frames of an earlier run were taken" in said
+    assert "frames of an earlier run are taken" in said
     assert not folder.exists()
     assert start(source, mask_file, whole).wait() == 0
     assert equal(out, whole)
@@ -78,7 +81,7 @@ def test_ctrl_c_leaves_a_file_that_plays(source, tmp_path, mask_file, wait_until
     assert run.returncode == 130, said
     assert not out.exists()
     playable = folder / "so-far.mp4"
-    assert f"frames can be played: {playable}; the same command goes on" in said.replace("\n", " ")
+    assert f"frames can be played: {playable}; the same command goes on from frame " in said.replace("\n", " ")
     times = read_times(playable)
     assert SEGMENT <= len(times) < COUNT
     assert times == read_times(source)[: len(times)]
@@ -86,7 +89,33 @@ def test_ctrl_c_leaves_a_file_that_plays(source, tmp_path, mask_file, wait_until
         assert container.streams.audio
 
 
-def test_an_ended_run_goes_on_from_whole_segments(tmp_path, mask_file, fill):
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        (
+            Outcome(frames=7, kept=4, playable=Path("a.mp4")),
+            "first 7 frames can be played: a.mp4; the same command goes",
+        ),
+        (Outcome(frames=7, kept=4, playable=Path("a.mp4")), "goes on from frame 5"),
+        (Outcome(frames=2, playable=Path("a.mp4")), "begins again, because no segment of 4 frames is whole"),
+        (Outcome(), "interrupted; the same command begins again, .* smaller `segment_frames` are kept sooner"),
+        (Outcome(frames=4, kept=4), "interrupted; the same command goes on from frame 5"),
+    ],
+)
+def test_an_interrupted_run_says_where_the_next_one_begins(outcome, said):
+    assert re.search(said, _describe_interrupt(outcome, SEGMENT))
+
+
+def test_a_run_without_a_whole_segment_may_have_other_options(tmp_path, mask_file, fill):
+    source, out = make_clip(tmp_path / "in.mp4", 40), tmp_path / "out.mp4"
+    finished: list[int] = []
+    outcome = fill(source, mask_file, out, on_frames=finished.append, is_over=lambda: len(finished) >= 2)
+    assert outcome.playable is not None
+    assert outcome.kept == 0
+    assert fill(source, mask_file, out, segment_frames=4).frames == 40
+
+
+def test_an_ended_run_goes_on_from_whole_segments(tmp_path, mask_file, fill, caplog):
     source = make_clip(tmp_path / "in.mp4", 40)
     out, whole = tmp_path / "out.mp4", tmp_path / "whole.mp4"
     fill(source, mask_file, whole, segment_frames=4, quality=100)
@@ -103,12 +132,15 @@ def test_an_ended_run_goes_on_from_whole_segments(tmp_path, mask_file, fill):
     assert outcome.playable == tmp_path / ".out.mp4.glama" / "so-far.mp4"
     assert len(read_times(outcome.playable)) == outcome.frames >= 6
     assert not out.exists()
+    kept = outcome.kept
     outcome = fill(source, mask_file, out, segment_frames=4, quality=100)
+    assert f"{kept} frames of an earlier run are taken" in caplog.text
+    assert outcome.reused == kept
     assert outcome.reused % 4 == 0
     assert 4 <= outcome.reused < 40
     assert outcome.frames == 40
     assert equal(out, whole)
-    assert not outcome.playable
+    assert outcome.playable is None
 
 
 def test_segments_of_another_job_are_not_mixed(tmp_path, hole, mask_file, fill):
