@@ -95,6 +95,16 @@ _ENCODERS = {
     "rawvideo": (_Encoder("rawvideo", lossless={}),),
 }
 
+#: Usual names of codecs that FFmpeg calls by others.
+_OTHER_NAMES = {
+    "h265": ("hevc", "libx265"),
+    "h.265": ("hevc", "libx265"),
+    "x265": ("libx265", "hevc"),
+    "h.264": ("h264", "libx264"),
+    "x264": ("libx264", "h264"),
+    "avc": ("h264", "libx264"),
+}
+
 #: Containers that do not store when a frame is shown, but only the order of the packets.
 _WITHOUT_ORDER = ("avi",)
 
@@ -238,8 +248,8 @@ def choose_pictures(clip: Clip, out: Path, codec: str | None, quality: int | Non
     (encoder,) = _ENCODERS[_PICTURES]
     if _refuse(encoder, clip, out, quality) is not None:
         raise GlamaError(
-            f"{out}: {_PICTURES} does not hold {clip.format.name}, the pixel format of {clip.path}, in which known "
-            "pixels stay as they are; give a video as `out`, such as .mkv, or convert the frames to rgb24 first"
+            f"{out}: {_PICTURES} does not hold {clip.format.name}, the pixel format of {clip.path}; give a video as "
+            "`out`, or split the video into pictures first, for example with ffmpeg"
         )
     return choose_encoding(clip, out, _PICTURES, quality)
 
@@ -264,7 +274,7 @@ def _find_named(clip: Clip, out: Path, codec: str, quality: int | None) -> _Enco
     if reasons:
         raise GlamaError(reasons[0])
     names = sorted({*_ENCODERS, *_list_video_encoders()})
-    near = difflib.get_close_matches(codec, names, 5, 0.4) or list(_ENCODERS)[:5]
+    near = _OTHER_NAMES.get(codec.lower()) or difflib.get_close_matches(codec, names, 5, 0.4) or list(_ENCODERS)[:5]
     raise GlamaError(f"`codec` is {codec!r}, which this build of FFmpeg does not encode; near are {', '.join(near)}")
 
 
@@ -283,10 +293,8 @@ def _refuse(encoder: _Encoder, clip: Clip, out: Path, quality: int | None) -> st
             f"{able or 'none is here'}"
         )
     if out.suffix.lower() in CONTAINERS and not _holds(CONTAINERS[out.suffix.lower()], encoder.name):
-        return (
-            f"{out.suffix} does not hold {codec.canonical_name}; give `out` another container such as .mkv, or another "
-            "`codec`"
-        )
+        able = ", ".join(suffix for suffix, name in CONTAINERS.items() if _holds(name, encoder.name))
+        return f"{out.suffix} does not hold {codec.canonical_name}; give `out` a suffix of {able}, or another `codec`"
     return None
 
 

@@ -68,7 +68,20 @@ def test_frames_of_avi_are_counted_and_not_the_ticks_of_its_header(tmp_path, fil
 def test_a_codec_that_the_build_lacks_names_near_ones(tmp_path, mask_file, fill):
     source = make_clip(tmp_path / "in.mp4", 2)
     refuse(fill, r"`codec` is 'libx26', .* near are .*libx264", source, mask_file, tmp_path / "a.mp4", codec="libx26")
-    refuse(fill, r"\.webm does not hold h264; give `out`", source, mask_file, tmp_path / "a.webm", codec="h264")
+    refuse(
+        fill,
+        r"\.webm does not hold h264; give `out` a suffix of \.mp4",
+        source,
+        mask_file,
+        tmp_path / "a.webm",
+        codec="h264",
+    )
+    refuse(fill, "`codec` is 'h265', .* near are hevc, libx265", source, mask_file, tmp_path / "a.mp4", codec="h265")
+    rgb = make_clip(tmp_path / "rgb.mov", 2, codec="png", format="rgb24")
+    with pytest.raises(GlamaError, match=r"\.mkv does not hold png; give `out` a suffix of") as refusal:
+        fill(rgb, mask_file, tmp_path / "a.mkv", codec="png")
+    assert ".avi" in str(refusal.value)
+    assert ".mkv" not in str(refusal.value).split("suffix of")[1]
     deep = make_clip(tmp_path / "deep.mkv", 2, codec="ffv1", format="yuv420p10le")
     refuse(
         fill,
@@ -123,7 +136,13 @@ def test_numbered_pictures_do_not_replace_their_inputs(tmp_path, hole, mask_file
 
 def test_pictures_that_png_does_not_hold_are_refused(tmp_path, mask_file, fill):
     source = make_clip(tmp_path / "in.mp4", 2)
-    refuse(fill, r"png does not hold yuv420p, .* give a video as `out`", source, mask_file, tmp_path / "o_%d.png")
+    refuse(
+        fill,
+        r"png does not hold yuv420p, .* split the video into pictures first",
+        source,
+        mask_file,
+        tmp_path / "o_%d.png",
+    )
 
 
 def test_a_missing_folder_is_told_before_the_work(tmp_path, mask_file, fill):
