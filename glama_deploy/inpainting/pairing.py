@@ -22,6 +22,7 @@ from glama_deploy.io import images
 from glama_deploy.io.files import check_overwrite, check_path, check_writable
 from glama_deploy.io.images import AS_THE_INPUT, FileRule
 from glama_deploy.io.pipes import Source
+from glama_deploy.video.options import is_video
 
 #: Format of the outputs of a folder. keep: that of each image.
 OutputFormat = Literal["keep", "png", "jpg", "webp"]
@@ -472,7 +473,8 @@ def describe_left_out(image: Path, mask: Path | None, out: Path | InPlace, rule:
     hidden = [path for path in entries if path.name.startswith(".")]
     folders = [path for path in entries if path.is_dir() and path not in hidden and not rule.recursive]
     files = _list_files(image, rule, _find_others(mask, out))
-    others = [path for path in files if _is_other_file(path)]
+    videos = [path for path in files if _is_other_file(path) and is_video(path)]
+    others = [path for path in files if _is_other_file(path) and path not in videos]
     unused: list[Path] = []
     if mask is not None and mask.is_dir():
         used = {job.mask for job in _pair_folder(image, mask, out, rule)}
@@ -482,12 +484,13 @@ def describe_left_out(image: Path, mask: Path | None, out: Path | InPlace, rule:
             for path in found
             if path not in used
         ]
-    no_masks = [path for path in unused if _is_other_file(path) and path not in others]
+    no_masks = [path for path in unused if _is_other_file(path) and path not in (*others, *videos)]
     linked, unreadable = _find_closed_folders(image) if rule.recursive else ([], [])
     backups = [path for path in files if _is_image(path) and _is_backup(path, out)]
     if isinstance(out, InPlace):  # the run itself makes the backups of its images
         backups = [path for path in backups if not is_backup(path, in_place=False)]
     parts = [
+        _describe_count(videos, "video, which is given by itself", "videos, which are given one by one"),
         _describe_count(others, "file that is not a supported image", "files that are not supported images"),
         _describe_count(folders, "subfolder", "subfolders"),
         _describe_count(linked, "linked folder", "linked folders"),

@@ -251,6 +251,16 @@ def test_a_circle_of_links_ends_and_linked_folders_are_named(make, tmp_path):
     ]
 
 
+def test_videos_of_a_folder_are_named_with_how_they_are_filled(make, tmp_path):
+    images, mask = make("images", "a.png"), make(".", "mask.png") / "mask.png"
+    (images / "clip.mp4").touch()
+    (images / "notes.txt").touch()
+    assert describe_left_out(images, mask, tmp_path / "out") == [
+        "1 video, which is given by itself (clip.mp4)",
+        "1 file that is not a supported image (notes.txt)",
+    ]
+
+
 def test_a_subfolder_that_cannot_be_read_is_named(make, tmp_path, monkeypatch):
     images, mask = make("images", "a.png", "x/b.png"), make(".", "mask.png") / "mask.png"
     plain = os.scandir
