@@ -100,6 +100,8 @@ def open_input(path: Path) -> Iterator[InputContainer]:
     if is_pattern(path):
         format, options = "image2", {"start_number": str(find_sequence(path).first), "framerate": str(USUAL_RATE)}
     else:
+        if not path.exists():
+            raise ImageError(f"no video at {path}; check the path")
         with readable(path):
             pass
     try:

@@ -108,6 +108,9 @@ _OTHER_NAMES = {
 #: Containers that do not store when a frame is shown, but only the order of the packets.
 _WITHOUT_ORDER = ("avi",)
 
+#: The suffixes of containers that hold most codecs.
+_WIDE = (".mkv", ".mov")
+
 #: The codec of numbered pictures.
 _PICTURES = "png"
 
@@ -221,10 +224,10 @@ def choose_encoding(clip: Clip, out: Path, codec: str | None, quality: int | Non
                 if name != clip.codec and clip.sequence is None:
                     log.warning("the video is encoded as %s: %s cannot be written to %s", name, clip.codec, out.name)
                 return replace(_encode(encoder, clip, quality), keeps_order=keeps_order)
-    able = ", ".join(_list_able(clip))
+    able, wide = ", ".join(_list_able(clip)), next(each for each in _WIDE if each != out.suffix.lower())
     raise GlamaError(
-        f"{out}: no usual codec writes {clip.format.name} into {out.suffix}; give another container such as .mkv, or a "
-        f"`codec` that takes {clip.format.name}: {able or 'this build has none'}"
+        f"{out}: no usual codec writes {clip.format.name} into {out.suffix}; give another container such as {wide}, or "
+        f"a `codec` that takes {clip.format.name}: {able or 'this build has none'}"
     )
 
 

@@ -57,6 +57,8 @@ class FrameMasks:
                     "as they are shown); give masks of the frames"
                 )
             self._check_count(self._mask_clip.count)
+        elif not path.exists():
+            raise ImageError(f"no mask at {path}; check the path")
         else:
             self.fixed = self._finish(read_frame_mask(path, clip.shown_size, Masks(masks.rule)))
 

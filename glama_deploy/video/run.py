@@ -134,6 +134,11 @@ def open_job(
     clip = read_clip(image)
     _check_memory(clip, options.reach)
     masks = FrameMasks(clip, mask, made)
+    if masks.fixed is not None and not masks.fixed.any():
+        raise ImageError(
+            f"{mask or image}: no pixel is marked as missing, so no frame changes; white is missing: draw the mask, or "
+            "set `invert` if black is"
+        )
     if is_pattern(out):
         if clip.has_other_streams:
             log.warning("numbered pictures have no sound and no subtitles: those of %s are left out", image)

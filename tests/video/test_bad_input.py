@@ -40,7 +40,15 @@ def test_what_is_not_a_video_is_refused(tmp_path, mask_file, fill):
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
     refuse(fill, "has no video stream, only audio", tmp_path / "sound.mp4", mask_file, tmp_path / "out.mp4")
-    refuse(fill, "no image at .*none.mp4; check the path", tmp_path / "none.mp4", mask_file, tmp_path / "out.mp4")
+    refuse(fill, "no video at .*none.mp4; check the path", tmp_path / "none.mp4", mask_file, tmp_path / "out.mp4")
+    source = make_clip(tmp_path / "in.mp4", 2)
+    refuse(fill, "no mask at .*none.png; check the path", source, tmp_path / "none.png", tmp_path / "out.mp4")
+
+
+def test_a_mask_without_missing_pixels_is_refused(tmp_path, fill):
+    source, mask = make_clip(tmp_path / "in.mp4", 2), tmp_path / "black.png"
+    Image.new("L", (96, 64)).save(mask)
+    refuse(fill, "black.png: no pixel is marked as missing, so no frame changes", source, mask, tmp_path / "out.mp4")
 
 
 def test_masks_of_another_size_or_number_are_refused(tmp_path, mask_file, fill):

@@ -90,14 +90,16 @@ def test_a_mask_video_that_ends_too_early_is_told_where_numbers_are_not_known(tm
 
 def test_frames_without_missing_pixels_are_not_shown_to_the_network(tmp_path, fill, caplog):
     source = make_clip(tmp_path / "in.mkv", 3, codec="ffv1")
-    Image.new("L", (96, 64)).save(tmp_path / "none.png")
+    (tmp_path / "none").mkdir()
+    for number in range(3):
+        Image.new("L", (96, 64)).save(tmp_path / "none" / f"{number}.png")
     out = tmp_path / "out.mkv"
 
     def refuse(images: np.ndarray, mask: np.ndarray) -> np.ndarray:
         raise AssertionError("nothing is missing")
 
     with caplog.at_level(logging.WARNING):
-        fill(source, tmp_path / "none.png", out, fill_frames=refuse)
+        fill(source, tmp_path / "none", out, fill_frames=refuse)
     assert "marks no pixel as missing" in caplog.text
     assert not np.any(list_changed(source, out))
 
