@@ -149,7 +149,10 @@ def open_job(
         encoding = choose_encoding(clip, out, options.codec, options.quality)
         copied = check_streams(clip, out)
     check_encoding(encoding, clip)
-    return VideoJob(clip, masks, out, encoding, copied, made, options)
+    job = VideoJob(clip, masks, out, encoding, copied, made, options)
+    if not overwrite:
+        WorkFolder(out).check(_identify(job))
+    return job
 
 
 def _check_pictures(pictures: list[Path], masks: FrameMasks, clip: Clip, *, overwrite: bool) -> None:
@@ -206,10 +209,7 @@ def fill_video(
         GlamaError: a frame cannot be read, filled or written. Finished segments are kept.
     """
     folder = WorkFolder(job.out)
-    described = repr(
-        (glama_deploy.__version__, import_av().__version__, identity, _describe(job.clip), job.masks.describe())
-    ) + repr((job.encoding, job.options, job.made.edits))
-    with folder.open(described, overwrite=overwrite) as finished:
+    with folder.open({**_identify(job), "model, engine or region": identity}, overwrite=overwrite) as finished:
         if finished:
             log.warning("%d frames of an earlier run are taken", sum(len(segment.times) for segment in finished))
         run = _Run(job, folder, finished, is_over, on_frames)
@@ -217,6 +217,16 @@ def fill_video(
         if not outcome.is_cut:
             folder.clear()
     return outcome
+
+
+def _identify(job: VideoJob) -> dict[str, str]:
+    """Return what the frames depend on before a model is opened, by the names that a message has."""
+    return {
+        "version of glama-deploy or PyAV": repr((glama_deploy.__version__, import_av().__version__)),
+        "source": _describe(job.clip),
+        "mask": repr((job.masks.describe(), job.made.edits)),
+        "codec, quality or other option": repr((job.encoding, job.options)),
+    }
 
 
 def _describe(clip: Clip) -> str:

@@ -2,7 +2,8 @@
 
 The folder `.NAME.glama` beside the output NAME holds:
 
-- `job.json`: a hash of all that the frames depend on. A run with other settings does not take the segments.
+- `job.json`: hashes of all that the frames depend on, by their names. A run with other settings does not take the
+  segments.
 - `00000.segment`, …: the encoded frames of a segment, and `00000.json`: the times of its frames. A segment without the
   second file is not whole, and is made again.
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,12 +65,31 @@ class WorkFolder:
         self.path = out.with_name(f".{out.name}.glama")
         self._out = out
 
+    def check(self, identity: Mapping[str, str]) -> None:
+        """Check that whole segments, if there are any, are of this job, as far as it is known.
+
+        Args:
+            identity: parts of what the frames depend on, by their names.
+
+        Raises:
+            GlamaError: the folder has segments of another job.
+        """
+        found = _read_json(self.path / _JOB)
+        if found is None or self._read_segment(0) is None:
+            return
+        wrong = [name for name, text in identity.items() if found.get(name) != _hash(text)]
+        if wrong:
+            raise GlamaError(
+                f"{self.path} has the finished segments of another run to {self._out.name}, with another "
+                f"{' and '.join(wrong)}; repeat that run to go on, or pass `overwrite=True` to begin anew"
+            )
+
     @contextmanager
-    def open(self, identity: str, *, overwrite: bool) -> Iterator[list[Segment]]:
+    def open(self, identity: Mapping[str, str], *, overwrite: bool) -> Iterator[list[Segment]]:
         """Make the folder, or find the segments of an earlier run in it, and keep other processes out meanwhile.
 
         Args:
-            identity: all that the frames depend on.
+            identity: all that the frames depend on, by the names of its parts.
             overwrite: whether segments of another job are removed.
 
         Yields:
@@ -78,14 +98,13 @@ class WorkFolder:
         Raises:
             GlamaError: the folder cannot be written, another process works in it, or it has segments of another job.
         """
-        digest = hashlib.sha256(identity.encode()).hexdigest()
         try:
             self.path.mkdir(exist_ok=True)
             with locks.try_hold(self.path / "lock") as is_ours:
                 if not is_ours:
                     raise GlamaError(f"another process is filling {self._out}; wait for its end, or give another `out`")
                 remove_leftovers(self.path)
-                self._claim(digest, overwrite=overwrite)
+                self._claim(identity, overwrite=overwrite)
                 try:
                     yield self._find_segments()
                 finally:
@@ -96,19 +115,15 @@ class WorkFolder:
         if self.path.is_dir() and not any(self.path.iterdir()):
             self.path.rmdir()
 
-    def _claim(self, digest: str, *, overwrite: bool) -> None:
+    def _claim(self, identity: Mapping[str, str], *, overwrite: bool) -> None:
         """Check that the segments are of this job, and note the job."""
-        file = self.path / _JOB
-        found = _read_json(file)
-        if found is not None and found.get("job") != digest:
-            if not overwrite and self._read_segment(0) is not None:
-                raise GlamaError(
-                    f"{self.path} has the finished segments of another run to {self._out.name}, with another source, "
-                    "mask, model or option; repeat that run to go on, or pass `overwrite=True` to begin anew"
-                )
+        file, job = self.path / _JOB, {name: _hash(text) for name, text in identity.items()}
+        if _read_json(file) != job:
+            if not overwrite:
+                self.check(identity)
             self.clear()
         with atomic_file(file) as temporary:
-            temporary.write_text(json.dumps({"job": digest}), encoding="utf-8")
+            temporary.write_text(json.dumps(job), encoding="utf-8")
 
     def _has_work(self) -> bool:
         """Return whether the folder has a whole segment, or a file that can be played."""
@@ -212,6 +227,10 @@ class SegmentWriter:
         """Encode the frames that the encoder still holds, and close the file."""
         self._container.mux(self._stream.encode())
         self._container.close()
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:

@@ -17,7 +17,9 @@ from PIL import Image
 from fakes.clips import make_clip, read_planes, read_times
 from glama_deploy.cli.video import _describe_interrupt
 from glama_deploy.errors import EngineError, GlamaError, ImageError
-from glama_deploy.video.run import Outcome
+from glama_deploy.inpainting.folder import AS_THEY_ARE
+from glama_deploy.video.options import VideoOptions
+from glama_deploy.video.run import Outcome, fill_video, open_job
 from glama_deploy.video.segments import WorkFolder
 
 av = pytest.importorskip("av", reason="PyAV (the extra 'video') is not installed")
@@ -149,16 +151,33 @@ def test_segments_of_another_job_are_not_mixed(tmp_path, hole, mask_file, fill):
     finished: list[int] = []
     over = {"on_frames": finished.append, "is_over": lambda: len(finished) >= 6}
     fill(source, mask_file, out, segment_frames=4, **over)
-    with pytest.raises(GlamaError, match=r"finished segments of another run.*repeat that run to go on, or pass"):
-        fill(source, mask_file, out, segment_frames=4, quality=30)
+    said = r"finished segments of another run to out.mp4, with another {}; repeat that run to go on, or pass"
+    with pytest.raises(GlamaError, match=said.format("codec, quality or other option")):
+        open_job(source, mask_file, out, AS_THEY_ARE, VideoOptions(segment_frames=4, quality=30), overwrite=False)
+    mask = tmp_path / "other.png"
+    Image.fromarray(~hole).save(mask)
+    job = open_job(source, mask_file, out, AS_THEY_ARE, VideoOptions(segment_frames=4), overwrite=False)
+    with pytest.raises(GlamaError, match=said.format("mask")):
+        open_job(source, mask, out, AS_THEY_ARE, VideoOptions(segment_frames=4), overwrite=False)
+    with pytest.raises(GlamaError, match=said.format("model, engine or region")):
+        fill_video(job, lambda images, mask: images, "another")
     assert fill(source, mask_file, out, segment_frames=4, quality=30, overwrite=True).reused == 0
+
+
+def test_segments_whose_job_is_not_known_are_not_taken(tmp_path, mask_file, fill):
+    source, out = make_clip(tmp_path / "in.mp4", 40), tmp_path / "out.mp4"
+    finished: list[int] = []
+    over = {"on_frames": finished.append, "is_over": lambda: len(finished) >= 6}
+    assert fill(source, mask_file, out, segment_frames=4, **over).kept
+    (WorkFolder(out).path / "job.json").write_text("{", encoding="utf-8")
+    assert fill(source, mask_file, out, segment_frames=4).reused == 0
 
 
 def test_two_runs_to_one_output_do_not_mix(tmp_path, mask_file, fill):
     source = make_clip(tmp_path / "in.mp4", 3)
     out = tmp_path / "out.mp4"
     with (
-        WorkFolder(out).open("another", overwrite=False),
+        WorkFolder(out).open({"source": "another"}, overwrite=False),
         pytest.raises(GlamaError, match="another process is filling"),
     ):
         fill(source, mask_file, out)
