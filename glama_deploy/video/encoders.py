@@ -72,7 +72,7 @@ _X265_QUIET = "log-level=none"
 #: The encoders by codec. The first of a codec that is in the build is taken.
 _ENCODERS = {
     "h264": (
-        _Encoder("libx264", "crf", 51, 18, {"qp": "0"}, unread=("gray",)),
+        _Encoder("libx264", "crf", 51, 18, {"qp": "0"}, unread=("gray", "gray10le")),
         _Encoder("libx264rgb", "crf", 51, 18, {"qp": "0"}),
     ),
     "hevc": (

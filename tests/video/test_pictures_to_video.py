@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fakes.clips import make_clip
 from glama_deploy.errors import GlamaError
 from glama_deploy.inpainting.boxes import Span
 from glama_deploy.video.planes import PixelFormat
@@ -90,6 +92,28 @@ def test_pictures_are_exact_in_lossless_codecs(suffix, settings, mode, tmp_path,
     for number, frame in enumerate(read_rgb(out)[1]):
         with Image.open(tmp_path / f"f_{number:03}.png") as picture:
             np.testing.assert_array_equal(frame[~hole], np.asarray(picture.convert("RGB"))[~hole])
+
+
+def test_pictures_of_16_bits_are_exact_in_ffv1(tmp_path, hole, mask_file, fill):
+    values = draw(0, SIZE).astype(np.uint16) * 257 + np.uint16(3)
+    context = av.CodecContext.create("png", "w")
+    context.width, context.height, context.pix_fmt, context.time_base = SIZE[1], SIZE[0], "rgb48be", Fraction(1, 25)
+    (packet,) = context.encode(av.VideoFrame.from_ndarray(values, "rgb48le").reformat(format="rgb48be"))
+    (tmp_path / "f_0.png").write_bytes(bytes(packet))
+    fill(tmp_path / "f_%d.png", mask_file, tmp_path / "out.mkv", codec="ffv1")
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        (frame,) = container.decode(video=0)
+    np.testing.assert_array_equal(PixelFormat.read(frame.format).show(frame, WHOLE)[~hole], values[~hole])
+
+
+@pytest.mark.parametrize(("codec", "format"), [("ffv1", "gray"), ("ffv1", "gray10le"), ("png", "gray")])
+@pytest.mark.parametrize("settings", [{}, {"codec": "hevc"}])
+def test_gray_videos_keep_their_format_or_are_refused(codec, format, settings, tmp_path, mask_file, fill):
+    source, out = make_clip(tmp_path / "in.avi", 2, codec=codec, format=format), tmp_path / "out.mkv"
+    fill(source, mask_file, out, **settings)
+    assert read_rgb(out)[0] == format
+    with pytest.raises(GlamaError, match=f"libx264 does not take {format}"):  # players would read it as YUV
+        fill(source, mask_file, tmp_path / "h264.mkv", codec="h264")
 
 
 def test_pictures_with_an_odd_side_have_a_format_that_holds_it(tmp_path, fill):
