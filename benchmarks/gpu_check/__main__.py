@@ -25,6 +25,7 @@ from glama_deploy.bundle import MANIFEST, Bundle
 from glama_deploy.catalogue import TENSORRT, TENSORRT_RTX, EngineRecord, join_names
 from glama_deploy.errors import GlamaError, NotBuiltError
 from glama_deploy.io.files import check_path, check_writable
+from glama_deploy.loading import cached_bundle
 from glama_deploy.runtime.base import installed
 from glama_deploy.runtime.cuda.device import open_device
 
@@ -82,10 +83,11 @@ def check_gpu(out: Path, model: str, target: str | None, runs: int) -> int:
         NotBuiltError: there is no GPU or no TensorRT here.
         GlamaError: an argument cannot be used.
     """
-    gpu, record = _find_gpu(), _choose_engine(target)
     if runs < 1:
         raise GlamaError(f"--runs is {runs}; a number of at least 1 is expected")
-    source = _open_bundle(model)
+    _check_model(model)
+    gpu, record = _find_gpu(), _choose_engine(target)
+    source = cached_bundle(model) if model == _EMBEDDED else Bundle.open(model)
     _prepare_folder(out)
     report = Report(
         date=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -127,15 +129,15 @@ def _choose_engine(target: str | None) -> EngineRecord:
     raise NotBuiltError(f"nothing was checked: {names} is not installed; docs/tensorrt.md says how to install it")
 
 
-def _open_bundle(model: str) -> Bundle:
-    from glama_deploy.loading import cached_bundle
-
+def _check_model(model: str) -> None:
+    """Raise GlamaError where the model is neither a bundle nor the embedded network, before a GPU is looked for."""
     if model == _EMBEDDED:
-        return cached_bundle(model)
+        return
     check_path(Path(model))
+    if not Path(model).exists():
+        raise GlamaError(f"--model {model} does not exist; give a bundle")
     if not (Path(model) / MANIFEST).is_file():
         raise GlamaError(f"--model {model} is not a bundle; export the checkpoint first (glama export)")
-    return Bundle.open(model)
 
 
 def _prepare_folder(out: Path) -> None:

@@ -78,14 +78,21 @@ def make_session(tmp_path: Path, bundle: Bundle, record=TENSORRT) -> Session:
 
 
 @pytest.mark.without_gpu
-@pytest.mark.parametrize("arguments", [[], ["--model", "/no/such"]])
-def test_a_machine_without_a_gpu_gives_one_line_and_exit_code_4(tmp_path, arguments):
-    command = [sys.executable, "-m", "glama_deploy.benchmarks.gpu_check", *arguments]
+def test_a_machine_without_a_gpu_gives_one_line_and_exit_code_4(tmp_path):
+    command = [sys.executable, "-m", "glama_deploy.benchmarks.gpu_check"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 4
-    assert re.fullmatch(r"gpu-check: nothing was checked: no NVIDIA driver or GPU here \(.*\)\n", done.stderr)
+    assert re.fullmatch(r"gpu-check: nothing was checked: no NVIDIA driver .*\n", done.stderr)
     assert not done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_model_is_named_before_a_gpu_is_looked_for(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu_check, "open_device", lambda: pytest.fail("the model is judged first"))
+    (tmp_path / "empty").mkdir()
+    for name, says in (("nothere", "does not exist; give a bundle"), ("empty", "is not a bundle; export the ch")):
+        assert gpu_check.main(["--model", str(tmp_path / name)]) == 2
+        assert capsys.readouterr().err.startswith(f"gpu-check: --model {tmp_path / name} {says}")
 
 
 @pytest.mark.slow
@@ -255,7 +262,7 @@ def test_trtexec_and_profiles_are_checked_for_tensorrt_alone(tiny_bundle, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--model", "/no/such"], "--model /no/such is not a bundle"),
+        (["--model", "/no/such"], "--model /no/such does not exist; give a bundle"),
         (["--runs", "0"], "--runs is 0; a number of at least 1 is expected"),
         (["--out", "/"], "exists and is not an empty folder"),
     ],

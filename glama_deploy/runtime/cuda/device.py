@@ -7,6 +7,7 @@ from collections.abc import Callable
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime.base import installed
 from glama_deploy.runtime.cuda.cuda_python import CudaPythonDevice
+from glama_deploy.runtime.cuda.driver import NO_DRIVER, has_driver
 from glama_deploy.runtime.cuda.interface import Device
 from glama_deploy.runtime.cuda.pycuda import PyCudaDevice
 
@@ -21,8 +22,8 @@ def open_device(index: int | None = None) -> Device:
         The GPU with a stream of its own.
 
     Raises:
-        EngineError: neither package is installed, or there is no driver or no such GPU. Where both packages fail, the
-            message has both reasons.
+        EngineError: neither package is installed, or there is no driver or no such GPU. Where both packages fail on a
+            machine with a driver, the message has both reasons.
     """
     packages: tuple[tuple[str, str, Callable[[int | None], Device]], ...] = (
         ("cuda-python", "cuda.bindings.runtime", lambda number: CudaPythonDevice(index=number)),
@@ -41,6 +42,8 @@ def open_device(index: int | None = None) -> Device:
             "neither cuda-python nor pycuda is installed; pip install cuda-python "
             "(on JetPack 6: pip install 'cuda-python==12.6.*')"
         )
+    if not has_driver():  # CUDA's own text would ask for a newer driver
+        raise EngineError(NO_DRIVER)
     if len(refused) == 1:
         raise next(iter(refused.values()))
     raise EngineError("; ".join(f"{package}: {error}" for package, error in refused.items()))

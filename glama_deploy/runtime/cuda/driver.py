@@ -12,9 +12,20 @@ LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 #: compatibility).
 _FIRST_CUDA_PYTHON = (12, 6)
 
-
 #: Bytes that hold the name of any GPU.
 _NAME_BYTES = 256
+
+#: What is said on a machine without an NVIDIA driver.
+NO_DRIVER = "no NVIDIA driver here; run this on the machine with the GPU"
+
+
+def has_driver() -> bool:
+    """Return whether the library of an NVIDIA driver can be loaded.
+
+    Returns:
+        True also if the driver does not work.
+    """
+    return _load_driver() is not None
 
 
 def find_driver_version() -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ import platform
 import re
 from pathlib import Path
 
-from glama_deploy.runtime.cuda.driver import find_driver_version
+from glama_deploy.runtime.cuda.driver import NO_DRIVER, find_driver_version, has_driver
 from glama_deploy.runtime.onnxruntime.provider_records import SYSTEM_TITLES, ProviderRecord
 
 #: The names that a provider's file has for the libraries it links. The dynamic linker finds them by these names.
@@ -75,9 +75,11 @@ def explain_failure(provider: ProviderRecord) -> str:
     missing = [name for name in linked if _is_missing(name)]
     if missing:
         return f"it needs {', '.join(missing)}; {_find_remedy(missing, linked)}"
+    if not has_driver():
+        return NO_DRIVER
     driver, cuda = find_driver_version(), _find_cuda(linked)
     if driver is None:
-        return "no NVIDIA driver"
+        return "the NVIDIA driver does not answer; `nvidia-smi` shows whether it works"
     supports = f"the NVIDIA driver supports CUDA {driver[0]}.{driver[1]}"
     if cuda and driver[0] < int(cuda):
         remedy = f"update the driver, or install an ONNX Runtime for CUDA {driver[0]}"

@@ -326,7 +326,7 @@ def test_without_a_gpu_the_report_is_of_the_network(onnx_only):
 def test_without_a_gpu_the_manifest_says_that_the_engine_was_not_run(onnx_only):
     check = add_engine(onnx_only, "trt-rtx", STATIC).manifest.engines["tensorrt-rtx"].device_check
     assert not check.measured
-    assert "no NVIDIA driver or GPU here" in check.reason
+    assert "no NVIDIA driver" in check.reason
 
 
 @pytest.mark.gpu
@@ -436,14 +436,14 @@ def test_a_builder_that_dies_is_an_error_not_the_end(tiny_bundle, tmp_path, monk
 
 @pytest.mark.without_gpu
 def test_without_a_driver_the_engine_fails_in_one_clear_line(bundle):
-    with pytest.raises(EngineError, match=r"^tensorrt-rtx: no NVIDIA driver or GPU here[^\n]*$"):
+    with pytest.raises(EngineError, match=r"^tensorrt-rtx: no NVIDIA driver[^\n]*$"):
         glama_deploy.load(bundle.path, "tensorrt")
 
 
 @pytest.mark.without_gpu
 @pytest.mark.parametrize("precision", ["int8", "int8+fp16", "auto"])
 def test_the_precision_int8_opens_an_int8_engine(int8_bundle, precision):
-    with pytest.raises(EngineError, match="no NVIDIA driver or GPU here"):
+    with pytest.raises(EngineError, match="no NVIDIA driver"):
         glama_deploy.load(int8_bundle.path, "tensorrt", precision)
     with pytest.raises(EngineError, match="fp32 is chosen at export"):
         glama_deploy.load(int8_bundle.path, "tensorrt", "fp32")
@@ -453,7 +453,7 @@ def test_the_precision_int8_opens_an_int8_engine(int8_bundle, precision):
 def test_auto_tries_the_next_engine_and_logs_why(bundle, caplog):
     assert glama_deploy.load(bundle.path).backend == "openvino"
     (message,) = caplog.messages
-    assert "no NVIDIA driver or GPU here" in message
+    assert "no NVIDIA driver" in message
     assert "using OpenVINO" in message
 
 

@@ -328,7 +328,10 @@ def test_cuda_python_comes_before_pycuda_and_both_are_named_where_neither_is(mon
             open_device()
 
 
-NO_DRIVER = EngineError("no NVIDIA driver or GPU here (CUDA driver version is insufficient for CUDA runtime version)")
+NO_GPU = EngineError("no NVIDIA driver or GPU here (no CUDA-capable device is detected)")
+INSUFFICIENT = EngineError(
+    "no NVIDIA driver or GPU here (CUDA driver version is insufficient for CUDA runtime version)"
+)
 
 
 def failing(error: EngineError):
@@ -340,17 +343,28 @@ def failing(error: EngineError):
 
 def test_where_cuda_python_does_not_fit_the_driver_pycuda_is_taken(monkeypatch):
     monkeypatch.setattr("glama_deploy.runtime.cuda.device.installed", lambda package: True)
-    monkeypatch.setattr("glama_deploy.runtime.cuda.device.CudaPythonDevice", failing(NO_DRIVER))
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.CudaPythonDevice", failing(NO_GPU))
     monkeypatch.setattr("glama_deploy.runtime.cuda.device.PyCudaDevice", lambda index: "PyCudaDevice")
     assert open_device() == "PyCudaDevice"
 
 
+@pytest.mark.parametrize("there", [{"cuda.bindings.runtime"}, {"cuda.bindings.runtime", "pycuda.driver"}])
+def test_without_a_driver_the_line_asks_for_no_newer_one(monkeypatch, there):
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.installed", there.__contains__)
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.has_driver", lambda: False)
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.CudaPythonDevice", failing(INSUFFICIENT))
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.PyCudaDevice", failing(EngineError("libcuda.so.1: no file")))
+    with pytest.raises(EngineError, match=r"^no NVIDIA driver here; run this on the machine with the GPU$"):
+        open_device()
+
+
 def test_when_both_packages_fail_one_line_has_both_reasons(monkeypatch):
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.has_driver", lambda: True)
     there = {"cuda.bindings.runtime", "pycuda.driver"}
     monkeypatch.setattr("glama_deploy.runtime.cuda.device.installed", there.__contains__)
-    monkeypatch.setattr("glama_deploy.runtime.cuda.device.CudaPythonDevice", failing(NO_DRIVER))
+    monkeypatch.setattr("glama_deploy.runtime.cuda.device.CudaPythonDevice", failing(NO_GPU))
     monkeypatch.setattr("glama_deploy.runtime.cuda.device.PyCudaDevice", failing(EngineError("pycuda counts none")))
-    with pytest.raises(EngineError, match=r"^cuda-python: no NVIDIA .* runtime version\); pycuda: pycuda counts none$"):
+    with pytest.raises(EngineError, match=r"^cuda-python: no NVIDIA .* is detected\); pycuda: pycuda counts none$"):
         open_device()
     there.remove("pycuda.driver")
     with pytest.raises(EngineError, match=r"^no NVIDIA driver or GPU here [^;]*$"):

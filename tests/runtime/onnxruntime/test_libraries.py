@@ -55,6 +55,7 @@ def machine(monkeypatch, tmp_path):
         fake = SimpleNamespace(CDLL=linker.load, RTLD_GLOBAL=ctypes.RTLD_GLOBAL)
         monkeypatch.setattr(libraries, "ctypes", fake)
         monkeypatch.setattr(libraries, "find_driver_version", lambda: driver)
+        monkeypatch.setattr(libraries, "has_driver", lambda: driver is not None)
         return linker
 
     return make
@@ -89,7 +90,11 @@ def test_pips_tensorrt_of_another_version_is_named_and_the_driver_is_not_blamed(
             None,
             r"^it needs libcudart\.so\.13; pip install 'onnxruntime-gpu",
         ),
-        (("libcudart.so.13", "libnvinfer.so.10", "libnvonnxparser.so.10"), None, "^no NVIDIA driver$"),
+        (
+            ("libcudart.so.13", "libnvinfer.so.10", "libnvonnxparser.so.10"),
+            None,
+            "^no NVIDIA driver here; run this on the machine with the GPU$",
+        ),
         (
             ("libcudart.so.13", "libnvinfer.so.10", "libnvonnxparser.so.10"),
             (12, 6),
