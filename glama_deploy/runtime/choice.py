@@ -13,9 +13,10 @@ from glama_deploy import catalogue
 from glama_deploy.bundle import Bundle, EngineName
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.runtime.base import MAX_THREADS, Request, Runner, installed
-from glama_deploy.runtime.cuda.driver import list_gpus
+from glama_deploy.runtime.cuda.driver import has_driver, list_gpus
 from glama_deploy.runtime.devices import Device, Kind, check_gpu_index, list_devices
 from glama_deploy.system import gpus
+from glama_deploy.system.packages import read_versions
 
 log = logging.getLogger("glama_deploy")
 
@@ -66,7 +67,7 @@ def check_request(backend: str, request: Request) -> None:
 
 
 def _check_device(backend: str, device: Device, *, has_provider: bool) -> None:
-    """Raise EngineError where a backend does not compute on a device, or no GPU has its number.
+    """Raise EngineError where a backend does not compute on a device, or the NVIDIA GPU does not exist.
 
     The devices of a provider are checked where the provider is opened.
     """
@@ -77,6 +78,9 @@ def _check_device(backend: str, device: Device, *, has_provider: bool) -> None:
                 f"`device` is {device}, and {backend} does not compute there; give {list_devices(kinds)}, or another "
                 "`backend`"
             )
+    has_rocm = backend in ("auto", "torch") and "rocm" in read_versions("torch").get("torch", "")
+    if device.kind == "cuda" and not has_rocm and not has_driver():  # to PyTorch for ROCm, `cuda` is a GPU of AMD
+        raise EngineError(f"`device` is {device}, and this machine has no NVIDIA GPU (no driver); give cpu")
     if device.kind == "cuda" and device.index is not None and (gpus := list_gpus()):
         check_gpu_index(device.index, len(gpus))
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import glama_deploy
+from glama_deploy import loading
 from glama_deploy.bundle import Bundle
 from glama_deploy.errors import EngineError
 from glama_deploy.runtime import choice
@@ -109,6 +110,7 @@ def test_a_backend_that_does_not_compute_on_the_device_is_one_line(tiny_bundle, 
 
 @pytest.mark.parametrize("backend", ["auto", "onnxruntime", "tensorrt", "torch"])
 def test_a_gpu_that_does_not_exist_is_an_error_that_counts_those_that_do(tiny, monkeypatch, backend):
+    monkeypatch.setattr(choice, "has_driver", lambda: True)
     monkeypatch.setattr(choice, "list_gpus", lambda: ("NVIDIA T4", "NVIDIA T4"))
     says = r"^`device` is cuda:2, and there is no such GPU; this process sees 2 CUDA GPUs, cuda:0 to cuda:1$"
     with pytest.raises(EngineError, match=says):
@@ -118,20 +120,41 @@ def test_a_gpu_that_does_not_exist_is_an_error_that_counts_those_that_do(tiny, m
 def test_pytorch_counts_its_own_gpus(tiny, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(choice, "has_driver", lambda: True)
     monkeypatch.setattr(choice, "list_gpus", tuple)
     with pytest.raises(EngineError, match=r"cuda:1, and there is no such GPU; this process sees 1 CUDA GPU, cuda:0$"):
         glama_deploy.load(tiny, "torch", device="cuda:1")
 
 
+@pytest.mark.parametrize("backend", ["auto", "onnxruntime", "onnxruntime:cuda", "tensorrt", "torch"])
+@pytest.mark.parametrize("model", ["default", "lama"])
+def test_without_a_driver_the_device_is_refused_before_an_engine_or_a_download(monkeypatch, backend, model):
+    monkeypatch.setattr(choice, "has_driver", lambda: False)
+    monkeypatch.setattr(loading, "locate", lambda model: pytest.fail("the device is judged before a download"))
+    with pytest.raises(
+        EngineError, match=r"^`device` is cuda:3, and this machine has no NVIDIA GPU \(no driver\); give cpu$"
+    ):
+        glama_deploy.load(model, backend, device="cuda:3")
+
+
+@pytest.mark.without_gpu
+def test_pytorch_for_rocm_says_itself_which_gpus_it_sees(tiny, monkeypatch):
+    monkeypatch.setattr(choice, "read_versions", lambda name: {name: "2.9.1+rocm6.4"})
+    with pytest.raises(EngineError, match=r"^`device` is cuda, and PyTorch sees no GPU; give cpu, or install"):
+        glama_deploy.load(tiny, "torch", device="cuda")
+
+
 @pytest.mark.without_gpu
 @pytest.mark.parametrize("device", ["cuda", "cuda:0"])
-def test_pytorch_without_a_gpu_is_one_line(tiny, device):
+def test_pytorch_without_a_gpu_is_one_line(tiny, monkeypatch, device):
+    monkeypatch.setattr(choice, "has_driver", lambda: True)
     with pytest.raises(EngineError, match=f"^`device` is {device}, and PyTorch sees no GPU; give cpu, or install"):
         glama_deploy.load(tiny, "torch", device=device)
 
 
 def test_auto_opens_only_engines_that_compute_on_the_device(tiny_bundle, monkeypatch, caplog):
     asked = []
+    monkeypatch.setattr(choice, "has_driver", lambda: True)
 
     def refuse(bundle: Bundle, request: Request):
         asked.append(str(request.device))
@@ -154,7 +177,8 @@ class _Opened:
 
 
 @pytest.mark.without_gpu
-def test_auto_on_a_gpu_that_is_not_there_names_the_engines(tiny_bundle):
+def test_auto_on_a_gpu_that_is_not_there_names_the_engines(tiny_bundle, monkeypatch):
+    monkeypatch.setattr(choice, "has_driver", lambda: True)
     with pytest.raises(
         EngineError, match=r"^no engine that computes on cuda is here for this bundle; install TensorRT or"
     ):
@@ -162,7 +186,8 @@ def test_auto_on_a_gpu_that_is_not_there_names_the_engines(tiny_bundle):
 
 
 @pytest.mark.without_gpu
-def test_a_checkpoint_on_a_gpu_that_is_not_there_is_one_line_with_pytorchs_reason(tiny):
+def test_a_checkpoint_on_a_gpu_that_is_not_there_is_one_line_with_pytorchs_reason(tiny, monkeypatch):
+    monkeypatch.setattr(choice, "has_driver", lambda: True)
     with pytest.raises(
         EngineError, match=r"^no engine that computes on cuda:1 is .*; `device` is cuda:1, and PyTorch sees"
     ):

@@ -19,6 +19,7 @@ from glama_deploy.bundle import Bundle, Graph, SizeRange
 from glama_deploy.checkpoints import formats
 from glama_deploy.errors import EngineError
 from glama_deploy.network import NetworkConfig
+from glama_deploy.runtime import choice
 from glama_deploy.runtime import torch as torch_runtime
 from glama_deploy.runtime.base import Request
 from glama_deploy.runtime.choice import open_bundle
@@ -56,6 +57,12 @@ def with_machine(monkeypatch, broken: tuple[str, ...] = ()) -> Machine:
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
     monkeypatch.setattr(onnxruntime, "InferenceSession", there.session)
     return there
+
+
+@pytest.fixture(autouse=True)
+def driver(monkeypatch) -> None:
+    """A machine with an NVIDIA driver: ONNX Runtime itself says which providers start."""
+    monkeypatch.setattr(choice, "has_driver", lambda: True)
 
 
 @pytest.fixture
