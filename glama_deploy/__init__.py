@@ -74,7 +74,8 @@ def load(
         backend: the engine. `auto` takes the first that is installed and opens: TensorRT, ONNX Runtime with CUDA,
             OpenVINO, ONNX Runtime on the CPU, PyTorch. Others are `openvino`, `onnxruntime`, `tensorrt`, and `torch`,
             which runs a checkpoint in PyTorch. A colon selects a provider of ONNX Runtime: `onnxruntime:cpu`, `:cuda`,
-            `:tensorrt`, `:tensorrt-rtx`, `:webgpu`, `:directml`, `:coreml`, `:openvino`.
+            `:tensorrt`, `:tensorrt-rtx`, `:webgpu`, `:directml`, `:coreml`, `:openvino`. Capital and small letters mean
+            the same.
         precision: what the engine computes in, if it has a choice (OpenVINO, PyTorch on a GPU). `auto` is fp32, or int8
             for a bundle in int8. Others are `fp32`, `bf16`, `fp16`, `int8`, `int8+bf16` and `int8+fp16`. The part
             behind the plus is the type of the layers that are not int8. `fastest` is the fastest of them on this

@@ -221,6 +221,7 @@ class EngineRecord:
         devices: The kinds of devices that the engine computes on (:data:`glama_deploy.runtime.devices.Kind`), the
             preferred one first.
         providers: What the user can write behind the backend's name and a colon.
+        aliases: Other names that people have for the backend, for the question in messages.
         auto_ranks: The devices that the backend `auto` tries this engine on, each with a rank; it tries lower ranks
             first. An engine without ranks is opened only by name.
     """
@@ -241,6 +242,7 @@ class EngineRecord:
     is_strongly_typed: bool = False
     options: frozenset[str] = frozenset()
     providers: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
     auto_ranks: Mapping[str, int] = field(default_factory=dict)
 
     def graph_for(self, precision: str) -> str:
@@ -290,6 +292,7 @@ ONNX = EngineRecord(
     lowerings=("matmul", "split", "dft"),
     devices=("cuda", "cpu"),
     providers=("cpu", "cuda", "tensorrt", "tensorrt-rtx", "webgpu", "directml", "coreml", "openvino"),
+    aliases=("ort",),
     auto_ranks={"cuda": 20, "cpu": 40},
 )
 
@@ -430,6 +433,22 @@ def backends() -> dict[str, EngineRecord]:
     for record in ENGINES.values():
         found.setdefault(record.backend, record)
     return found
+
+
+def find_meant_backend(name: str) -> str:
+    """Find the backend that people mean by the name of an engine, a target, a package or a provider.
+
+    Args:
+        name: A name that no backend has, in small letters.
+
+    Returns:
+        The backend, with the provider where the name is a provider's; empty where nothing has such a name.
+    """
+    for record in ENGINES.values():
+        if name in (record.name, record.target, record.package, record.extra, record.title.lower(), *record.aliases):
+            return record.backend
+    found = (f"{record.backend}:{name}" for record in ENGINES.values() if name in record.providers)
+    return next(found, "")
 
 
 def auto_order(kind: str | None = None) -> list[tuple[EngineRecord, str]]:

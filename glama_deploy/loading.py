@@ -55,6 +55,7 @@ def load_model(model: str | Path, backend: str, request: Request) -> Inpainter:
             f"model is a {type(model).__name__}; the path of a bundle or checkpoint, or 'default' is expected"
         )
     choice.check_request(backend, request)
+    backend = backend.lower()
     if find_reference(model) is not None:
         _check_checkpoint_request(model, backend, request)  # before a download
         model = locate(model)

@@ -96,7 +96,9 @@ def test_what_the_class_does_not_take_is_an_error_of_one_line(model, image, mask
 
 
 def test_a_device_or_model_that_is_not_there_is_an_error_of_one_line(model, monkeypatch, tmp_path):
-    with pytest.raises(EngineError, match=r"^`device` is 'mps'; cpu, cuda, cuda:N, GPU, "):
+    with pytest.raises(
+        EngineError, match=r"^`device` is 'mps'; give `backend=onnxruntime:coreml`; as device, cpu, cuda, "
+    ):
         SimpleLama("mps")
     with pytest.raises(GlamaError, match="`region` is 'some'"):
         SimpleLama(region="some")

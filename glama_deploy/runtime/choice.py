@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import logging
 import os
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -14,7 +16,7 @@ from glama_deploy.bundle import Bundle, EngineName
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.runtime.base import MAX_THREADS, Request, Runner, installed
 from glama_deploy.runtime.cuda.driver import has_driver, list_gpus
-from glama_deploy.runtime.devices import Device, Kind, check_gpu_index, list_devices
+from glama_deploy.runtime.devices import Device, Kind, check_gpu_index, list_devices, parse_device
 from glama_deploy.system import gpus
 from glama_deploy.system.packages import read_versions
 
@@ -44,13 +46,9 @@ def check_request(backend: str, request: Request) -> None:
     precision, threads, streams = request.precision, request.threads, request.streams
     if not isinstance(backend, str) or not isinstance(precision, str):
         raise EngineError(f"backend is {backend!r}, precision {precision!r}; names are expected, such as 'auto'")
-    known = catalogue.backends()
-    name, colon, provider = backend.partition(":")
-    if colon and (name not in known or provider not in known[name].providers):
-        expected = [f"{record.backend}:{each}" for record in known.values() for each in record.providers]
-        raise EngineError(f"unknown backend {backend!r}; expected {', '.join(expected)}")
-    if name not in ("auto", "torch", *known):
-        raise EngineError(f"unknown backend {backend!r}; expected {', '.join(('auto', 'torch', *known))}")
+    if backend.lower() not in _list_backends():
+        raise EngineError(f"unknown backend {backend!r}; {_suggest_backend(backend.lower())}{_describe_backends()}")
+    name, _, provider = backend.lower().partition(":")
     if precision not in catalogue.requested_precisions():
         names = catalogue.join_names(catalogue.requested_precisions())
         raise EngineError(f"unknown precision {precision!r}; expected {names}")
@@ -64,6 +62,39 @@ def check_request(backend: str, request: Request) -> None:
         raise EngineError(f"allow_engine_code is {request.allow_engine_code!r}; True or False is expected")
     if request.device is not None:
         _check_device(name, request.device, has_provider=bool(provider))
+
+
+def _list_backends() -> list[str]:
+    """Return all names of backends, with and without a provider."""
+    known = catalogue.backends()
+    providers = [f"{name}:{each}" for name, record in known.items() for each in record.providers]
+    return ["auto", "torch", *known, *providers]
+
+
+def _describe_backends() -> str:
+    """Return what a message expects as a backend: all names, with the providers behind those that have some."""
+    names = ["auto", "torch"]
+    for name, record in catalogue.backends().items():
+        providers = f" ({name}:PROVIDER with {catalogue.join_names(record.providers)})" if record.providers else ""
+        names.append(f"{name}{providers}")
+    return f"expected {', '.join(names)}"
+
+
+def _suggest_backend(wrong: str) -> str:
+    """Return the advice for a wrong name of a backend, in small letters; empty where no name is similar."""
+    name, _, place = wrong.partition(":")
+    name = catalogue.find_meant_backend(name) if name not in _list_backends() else name
+    record = catalogue.backends().get(name)
+    kinds = catalogue.TORCH_DEVICES if name == "torch" else record.devices if record else ()
+    if place:
+        with suppress(EngineError):  # no device has this name
+            device = parse_device(place)
+            if device is not None and device.kind in kinds:
+                return f"give `backend={name}` and `device={device}`; "
+    near = [f"{name}:{place}" if place else name]
+    if near[0] not in _list_backends():
+        near = difflib.get_close_matches(wrong, _list_backends(), n=1)
+    return f"is {near[0]} meant? " if near else ""
 
 
 def _check_device(backend: str, device: Device, *, has_provider: bool) -> None:
@@ -137,6 +168,7 @@ def open_bundle(bundle: Bundle, backend: str, request: Request = _PLAIN) -> Runn
         EngineError: the requested engine, or with `auto` every engine, cannot run here. One line has all reasons.
     """
     check_request(backend, request)
+    backend = backend.lower()
     bundle.check_ends()
     if request.precision == catalogue.FASTEST:
         raise EngineError("precision 'fastest' is measured by `glama_deploy.load`; give another precision here")

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from glama_deploy.catalogue import join_names
+from glama_deploy.catalogue import find_meant_backend, join_names
 from glama_deploy.errors import EngineError
 
 #: The kinds of devices. For OpenVINO, `gpu` and `npu` are devices of Intel, and with `auto` OpenVINO chooses. For a
@@ -22,6 +22,14 @@ SPELLINGS: dict[Kind, str] = {
     "gpu": "GPU or GPU.N",
     "npu": "NPU",
     "auto": "AUTO or AUTO:GPU,CPU",
+}
+
+#: Devices by the names of PyTorch and of graphics interfaces: a kind, or a provider of ONNX Runtime.
+_OTHER_NAMES: dict[str, Kind | Literal["coreml", "webgpu"]] = {
+    "xpu": "gpu",  # PyTorch's name of Intel's GPUs
+    "mps": "coreml",  # PyTorch's name of Apple's GPUs
+    "metal": "coreml",
+    "vulkan": "webgpu",
 }
 
 #: A device's kind, in small letters, and what stands behind it: the number of a GPU, or those that `auto` chooses from.
@@ -101,8 +109,12 @@ def list_devices(kinds: Iterable[str]) -> str:
 
 
 def _suggest(text: str) -> str:
-    """Return the question for the kind that a wrong name is most similar to; empty where no kind is similar."""
-    near = difflib.get_close_matches(re.split("[:.]", text.lower())[0], SPELLINGS, n=1)
+    """Return the advice for a wrong name: a provider, or the kind that the name is most similar to; empty for none."""
+    name = re.split("[:.]", text.lower())[0]
+    name = _OTHER_NAMES.get(name, name)
+    if name not in SPELLINGS and (backend := find_meant_backend(name)):
+        return f"give `backend={backend}`; as device, "
+    near = difflib.get_close_matches(name, SPELLINGS, n=1)
     return f"is {SPELLINGS[cast(Kind, near[0])]} meant? " if near else ""
 
 

@@ -98,7 +98,10 @@ def test_without_iopaints_model_the_published_one_takes_its_place(folder, capsys
     ("options", "says"),
     [
         (["--concat"], "--concat is not supported"),
-        (["--device", "mps"], "--device is 'mps'; cpu, cuda, cuda:N, GPU"),
+        (
+            ["--device", "mps"],
+            "--device is 'mps'; give --backend onnxruntime:coreml; as device, cpu, cuda, cuda:N, GPU",
+        ),
         (["--device", "cuda", "--backend", "openvino"], "--device is cuda, and openvino does not compute there"),
         (["--model-dir", "."], "--model-dir goes with --model lama"),
         (["--out", "out.png"], "--out and --output are both given"),

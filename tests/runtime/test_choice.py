@@ -218,10 +218,40 @@ def test_the_embedded_network_is_the_default(photo, hole):
 
 
 @pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("openvino:GPU", "give `backend=openvino` and `device=GPU`; "),
+        ("OpenVINO:npu", "give `backend=openvino` and `device=NPU`; "),
+        ("torch:cuda:1", "give `backend=torch` and `device=cuda:1`; "),
+        ("trt:cuda", "give `backend=tensorrt` and `device=cuda`; "),
+        ("ort:webgpu", "is onnxruntime:webgpu meant?"),
+        ("tensorrt-rtx", "is tensorrt meant?"),
+        ("trt", "is tensorrt meant?"),
+        ("TRT-RTX", "is tensorrt meant?"),
+        ("ort", "is onnxruntime meant?"),
+        ("onnx", "is onnxruntime meant?"),
+        ("webgpu", "is onnxruntime:webgpu meant?"),
+        ("directml", "is onnxruntime:directml meant?"),
+        ("cuda", "is onnxruntime:cuda meant?"),
+        ("openvin", "is openvino meant?"),
+        ("onnxruntime:web-gpu", "is onnxruntime:webgpu meant?"),
+    ],
+)
+def test_a_wrong_backend_gets_the_name_that_is_meant(tiny_bundle, wrong, says):
+    with pytest.raises(EngineError) as caught:
+        glama_deploy.load(tiny_bundle.path, wrong)
+    assert str(caught.value).startswith(f"unknown backend {wrong!r}; {says}")
+
+
+@pytest.mark.parametrize(
     ("arguments", "says"),
     [
         ({"backend": None}, "backend is None, precision 'auto'; names are expected"),
-        ({"backend": "coreml"}, "unknown backend 'coreml'; expected auto, torch, onnxruntime, openvino, tensorrt"),
+        (
+            {"backend": "tvm"},
+            r"unknown backend 'tvm'; expected auto, torch, onnxruntime \(onnxruntime:PROVIDER with cpu, cuda, .*\), "
+            "openvino, tensorrt$",
+        ),
         (
             {"precision": "fp8"},
             "unknown precision 'fp8'; expected auto, fastest, fp32, bf16, fp16, int8, .* or int8.fp16",

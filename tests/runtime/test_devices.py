@@ -65,6 +65,8 @@ def test_what_names_no_device_is_an_error_that_lists_the_devices(given):
         ("nvidia", None),
         ("cuba:1", "cuda or cuda:N"),
         ("NPUs", "NPU"),
+        ("xpu", "GPU or GPU.N"),
+        ("xpu:0", "GPU or GPU.N"),
     ],
 )
 def test_the_device_that_a_wrong_name_is_near_is_suggested(given, near):
@@ -73,7 +75,23 @@ def test_the_device_that_a_wrong_name_is_near_is_suggested(given, near):
     assert (f"is {near} meant?" in str(caught.value)) == (near is not None)
 
 
-@pytest.mark.parametrize("backend", ["auto", "openvino", "onnxruntime", "onnxruntime:cpu"])
+@pytest.mark.parametrize(
+    ("given", "backend"),
+    [
+        ("webgpu", "onnxruntime:webgpu"),
+        ("Vulkan", "onnxruntime:webgpu"),
+        ("mps:0", "onnxruntime:coreml"),
+        ("metal", "onnxruntime:coreml"),
+        ("directml", "onnxruntime:directml"),
+        ("tensorrt", "tensorrt"),
+    ],
+)
+def test_a_backend_that_is_given_as_the_device_is_named(given, backend):
+    with pytest.raises(EngineError, match=rf"^`device` is '{given}'; give `backend={backend}`; as device, cpu, cuda, "):
+        parse_device(given)
+
+
+@pytest.mark.parametrize("backend", ["auto", "openvino", "onnxruntime", "onnxruntime:cpu", "OpenVINO", "AUTO"])
 def test_the_cpu_is_a_device_of_every_engine_on_a_cpu(tiny_bundle, backend):
     assert glama_deploy.load(tiny_bundle.path, backend, device="cpu").device == "cpu"
 

@@ -216,9 +216,9 @@ def test_a_missing_package_is_an_error_with_the_command_that_installs_it(tiny_bu
         glama_deploy.load(tiny_bundle.path, "onnxruntime:tensorrt")
     with pytest.raises(EngineError, match="has no TensorRT-RTX provider; pip install onnxruntime-ep-nv"):
         glama_deploy.load(tiny_bundle.path, "onnxruntime:tensorrt-rtx")
-    with pytest.raises(EngineError, match="unknown backend 'onnxruntime:tpu'; expected onnxruntime:cpu, onnxruntime:"):
+    with pytest.raises(EngineError, match="unknown backend 'onnxruntime:tpu'; is onnxruntime:cpu meant"):
         glama_deploy.load(tiny_bundle.path, "onnxruntime:tpu")
-    with pytest.raises(EngineError, match="unknown backend 'openvino:cpu'"):
+    with pytest.raises(EngineError, match="unknown backend 'openvino:cpu'; give `backend=openvino` and `device=cpu`; "):
         glama_deploy.load(tiny_bundle.path, "openvino:cpu")
 
 
