@@ -264,6 +264,33 @@ def is_subject(text: str) -> bool:
     return known and (not at or (not is_peer(name) and share.isdecimal() and len(share) <= 2 and int(share) > 0))
 
 
+def describe_subjects() -> str:
+    """Return what a message expects as a subject.
+
+    Returns:
+        All names, with those that a provider or a hole makes.
+    """
+    providers = [
+        f"{record.backend}:PROVIDER with {catalogue.join_names(record.providers)}"
+        for record in catalogue.backends().values()
+        if record.providers
+    ]
+    names = ", ".join([*SUBJECTS, *providers])
+    return f"{names}, or an engine of this project with {HOLE_MARK}5 behind its name"
+
+
+def runs_checkpoint(subject: str) -> bool:
+    """Check whether a subject runs the checkpoint instead of the bundle.
+
+    Args:
+        subject: a subject that :func:`is_subject` accepts.
+
+    Returns:
+        True for peers, and for PyTorch in a half type.
+    """
+    return subject.partition(HOLE_MARK)[0].partition(":")[0] in _CHECKPOINT_MODULES
+
+
 def list_missing(subject: str) -> list[str]:
     """List the modules that a subject needs and that are not installed.
 

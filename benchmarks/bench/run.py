@@ -142,7 +142,7 @@ def measure(
     precisions = machine.PRECISIONS if any(not runs_on_gpu(subject, device) for subject in subjects) else ()
     described, before = machine.describe_machine(), _measure_limits(precisions, threads, step)
     busy = machine.warn_of_load(described)
-    if busy:
+    if busy and any(subject.startswith("torch") for subject in subjects):
         step(f"note: {busy}")
     rows: list[Row] = []
     for size in sizes:

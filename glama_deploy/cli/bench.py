@@ -14,7 +14,7 @@ from glama_deploy.cli.options.completion import list_models
 from glama_deploy.cli.options.device import DeviceName
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.output.console import Console
-from glama_deploy.errors import GlamaError
+from glama_deploy.errors import GlamaError, NotBuiltError
 from glama_deploy.io.files import atomic_file, check_overwrite, check_path, check_writable
 from glama_deploy.runtime.base import MAX_THREADS, installed
 from glama_deploy.runtime.devices import parse_device
@@ -107,10 +107,12 @@ def glama_bench(
     With --jobs the command measures what people do, from file to file: (a) an object out of a large photograph, (b)
     subtitles out of a film, (c) specks out of a scan, (d) text out of a comic page, (e) a large hole, (f) a folder of
     photographs. Each run is a fresh process.
+
+    Exit codes: 0 success; 2 bad input; 4 no subject could be measured on this machine.
     """
     from glama_deploy.benchmarks.bench import results
     from glama_deploy.benchmarks.bench import run as bench
-    from glama_deploy.benchmarks.bench.contenders import SUBJECTS, is_subject
+    from glama_deploy.benchmarks.bench.contenders import describe_subjects, is_subject
 
     if jobs:
         unused = {"--size": sizes, "--batch": batches, "--profile": profile or None, "--device": device}
@@ -120,7 +122,7 @@ def glama_bench(
     _check_unused({"--job": letters, "--scale": None if scale == 1 else scale}, "without --jobs")
     unknown = [name for name in subjects or () if not is_subject(name)]
     if unknown:
-        raise GlamaError(f"--subject is {unknown[0]!r}; expected {', '.join(SUBJECTS)}, or one of ours with @5 behind")
+        raise GlamaError(f"--subject is {unknown[0]!r}; expected {describe_subjects()}")
     asked = [parse_size(text, "--size") for text in sizes or ()]
     place = parse_device(device)
     bundle, weights = _open_model(model, checkpoint)
@@ -129,7 +131,7 @@ def glama_bench(
     console, progress = Console(width=130), Console(stderr=True, style="dim")
     counts = threads or [count_processors()]
     if subjects is None:
-        subjects = _choose_subjects(progress)
+        subjects = _choose_subjects(progress, has_checkpoint=weights is not None)
     # one line for each step: an animated spinner would change the measured times
     found = bench.measure(
         bundle,
@@ -148,6 +150,8 @@ def glama_bench(
         print(found.model_dump_json(indent=1))
     else:
         results.print_results(console, found)
+    if not any(row.seconds for row in found.rows):
+        raise NotBuiltError("nothing was measured, so nothing is written; each row says why")
     if out is None:
         return
     out.mkdir(parents=True, exist_ok=True)
@@ -164,17 +168,23 @@ def glama_bench(
     progress.print(f"written to {out}")
 
 
-def _choose_subjects(progress: Console) -> list[str]:
-    """Return the subjects whose packages are installed. A note names the others."""
-    from glama_deploy.benchmarks.bench.contenders import SUBJECTS, list_missing
+def _choose_subjects(progress: Console, *, has_checkpoint: bool) -> list[str]:
+    """Return the subjects whose packages are installed and whose weights are given. A note names the others."""
+    from glama_deploy.benchmarks.bench.contenders import SUBJECTS, list_missing, runs_checkpoint
 
-    missing = {subject: list_missing(subject) for subject in SUBJECTS}
+    without_weights = [subject for subject in SUBJECTS if runs_checkpoint(subject) and not has_checkpoint]
+    if without_weights:
+        progress.print(
+            "note: a bundle does not hold the checkpoint that these subjects need, so they are left out: "
+            f"{', '.join(without_weights)}; give --ckpt"
+        )
+    missing = {subject: list_missing(subject) for subject in SUBJECTS if subject not in without_weights}
     left_out = [subject for subject, modules in missing.items() if modules]
     if left_out:
         modules = list(dict.fromkeys(module for subject in left_out for module in missing[subject]))
         said = f"{join_names(modules, 'and')} {'is' if len(modules) == 1 else 'are'} not installed"
         progress.print(f"note: {said}, so these subjects are left out: {', '.join(left_out)}")
-    return [subject for subject in SUBJECTS if not missing[subject]]
+    return [subject for subject, modules in missing.items() if not modules]
 
 
 @dataclass(frozen=True)

@@ -197,6 +197,7 @@ def test_a_node_belongs_to_the_part_that_its_name_says(node, kind, part):
     ("arguments", "says"),
     [
         (["--subject", "openvin"], "--subject is 'openvin'; expected torchscript, "),
+        (["--subject", "onnxruntime:webgp"], "onnxruntime:PROVIDER with cpu, cuda, tensorrt, tensorrt-rtx, webgpu, "),
         (["--subject", "torch@5"], "--subject is 'torch@5'; expected torchscript, "),
         (["--size", "64"], "--size"),
         (["--model", "/no/such"], "no checkpoint at /no/such"),
@@ -209,6 +210,50 @@ def test_bad_input_gives_one_line_and_exit_code_2(arguments, says, capsys):
     error = capsys.readouterr().err
     assert says in error
     assert "Traceback" not in error
+
+
+@pytest.fixture
+def steps(monkeypatch) -> list[str]:
+    """A run on a loaded machine without measurements, and the subjects that it opened."""
+    opened: list[str] = []
+
+    def open_all(tasks: list[Task], runs: int, step: object) -> list[Row]:
+        opened.extend(task.subject for task in tasks)
+        return [Row(subject=t.subject, size=t.size, batch=1, threads=1, reason="no GPU") for t in tasks]
+
+    monkeypatch.setattr(run, "_measure_limits", lambda precisions, threads, step: {})
+    monkeypatch.setattr(run, "_measure_in_turns", open_all)
+    monkeypatch.setattr(machine, "describe_machine", lambda: {"CPU": "c", machine.LOAD_KEY: "7.5"})
+    return opened
+
+
+def test_a_run_that_measures_nothing_ends_with_exit_code_4(tiny_bundle, tmp_path, steps, capsys):
+    arguments = ["--model", str(tiny_bundle.path), "--subject", "openvino", "--device", "npu", "--json"]
+    assert main.run([*arguments, "--out", str(tmp_path / "out")]) == 4
+    said = capsys.readouterr()
+    assert json.loads(said.out)["rows"][0]["reason"] == "no GPU"
+    assert said.err.endswith("glama-bench: nothing was measured, so nothing is written; each row says why\n")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_load_is_noted_where_pytorch_is_measured(tiny_bundle, steps, capsys):
+    for subject, is_noted in (("openvino", False), ("torchscript", True)):
+        main.run(["--model", str(tiny_bundle.path), "--subject", subject])
+        assert ("note: the load is 7.5 already" in " ".join(capsys.readouterr().err.split())) == is_noted
+
+
+def test_of_a_bundle_alone_the_subjects_that_need_its_checkpoint_are_left_out_with_one_note(
+    tiny_bundle, tiny, steps, capsys
+):
+    main.run(["--model", str(tiny_bundle.path)])
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("give --ckpt") == 1
+    assert "left out: torchscript, torch, torch-compile, opencv, torchscript:cuda, torch:cuda, " in said
+    assert "openvino" in steps
+    assert not [name for name in steps if name.startswith(("torch", "opencv"))]
+    main.run(["--model", str(tiny_bundle.path), "--ckpt", str(tiny)])
+    assert "torchscript" in steps
+    assert "give --ckpt" not in capsys.readouterr().err
 
 
 def test_a_subject_whose_process_dies_gets_a_reason_and_the_others_continue(tiny, make_bundle, monkeypatch):
