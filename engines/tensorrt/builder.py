@@ -127,12 +127,11 @@ def build(task: Task) -> BuildResult:
     package = task.package
     if task.fft not in task.record.lowerings:  # TensorRT-RTX's parser would abort the process
         raise EngineError(base.explain_lowering(task.record, task.fft))
-    for needed in (package, "polygraphy"):
-        if not installed(needed):
-            raise EngineError(
-                f"{needed} is not installed; {explain_install(package, 'polygraphy')}"
-                + (", or build on the device: `build(BUNDLE, target=trt)`" if package == TENSORRT.package else "")
-            )
+    if not installed(package):
+        elsewhere = "" if task.is_rtx else ", or build on the device"
+        raise EngineError(f"{package} is not installed; {explain_install(task.record)}{elsewhere}")
+    if not installed("polygraphy"):
+        raise EngineError("polygraphy is not installed; pip install polygraphy")
     task.engine.parent.mkdir(parents=True, exist_ok=True)
     child = subprocess.run(
         [sys.executable, "-c", _child_program(), TypeAdapter(Task).dump_json(task).decode()],
@@ -176,8 +175,7 @@ def _explain(task: Task, status: int, output: str) -> str:
     """Return one line for a build that failed: the first error that the builder logged, and what to do."""
     name = task.record.title
     if any(sign in output for sign in _NO_DRIVER_MESSAGES):
-        on_device = f"`build(BUNDLE, target={task.record.target})`"
-        return f"{name} found no NVIDIA driver here; build on the device: {on_device}"
+        return f"{name} found no NVIDIA driver here; build on the device"
     workspace = task.settings.workspace_mib
     if workspace is not None and ("OutOfMemory" in output or "workspace limit" in output):
         return (

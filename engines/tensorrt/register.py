@@ -68,7 +68,7 @@ def register_engine(
     gpu = gpus.find_local_capability()
     if gpu is None:
         raise EngineError("no NVIDIA driver or GPU here; an engine is registered on the device that runs it")
-    trt = require(TENSORRT.package, TENSORRT.title, explain_install(TENSORRT.package))
+    trt = require(TENSORRT.package, TENSORRT.title, explain_install(TENSORRT))
     found = _read_profiles(trt, bundle, engine, options)
     capability = "8.0+" if options.settings.hardware_compatible else gpu
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -180,6 +181,9 @@ def glama_export(
         print_site(console, out)
     else:
         console.print(f"bundle: {out}", soft_wrap=True)
+        for missing in outcome.failures:
+            if find_target(missing).devices == ("cuda",):
+                console.print(f"on the device: glama-build {shlex.quote(str(out))} --target {missing}", soft_wrap=True)
     return code
 
 

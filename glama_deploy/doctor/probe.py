@@ -147,9 +147,10 @@ def _try_package(record: catalogue.EngineRecord) -> EngineReport:
     """Import the package of a TensorRT engine, and open the GPU."""
     from glama_deploy.runtime.base import require
     from glama_deploy.runtime.cuda.device import open_device
+    from glama_deploy.runtime.tensorrt.package import explain_install
 
     start = time.perf_counter()
-    package = require(record.package, record.title, f"pip install 'glama-deploy[{record.extra}]'", "Runtime")
+    package = require(record.package, record.title, explain_install(record), "Runtime")
     open_device()
     return EngineReport(
         name=record.name,

@@ -82,7 +82,8 @@ def test_a_target_that_is_not_installed_is_exit_code_4_and_the_others_are_built(
     assert glama_export.run([*arguments, "--no-parity"]) == 4
     out = capsys.readouterr().out
     assert "not built" in out
-    assert "pip install tensorrt polygraphy" in out
+    assert "pip install 'glama-deploy[tensorrt]'" in out
+    assert out.endswith(f"bundle: {tmp_path / 'b'}\non the device: glama-build {tmp_path / 'b'} --target trt\n")
     assert set(Bundle.open(tmp_path / "b").manifest.engines) == {"onnx", "openvino"}
 
 

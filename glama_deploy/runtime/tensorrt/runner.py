@@ -103,7 +103,7 @@ def _open_engine(bundle: Bundle, name: EngineName, request: Request) -> TensorRT
     rebuild = f"`build({bundle.path}, target={ENGINES[name].target})`"
     if engine is None:
         raise EngineError(f"the bundle has no such engine; add it with: {rebuild}")
-    trt = require(package, package, explain_install(package, "cuda-python"))
+    trt = require(package, package, explain_install(ENGINES[name]))
     check_version(engine, package, trt.__version__, rebuild)
     device = open_device(request.device.index if request.device else None)
     try:
