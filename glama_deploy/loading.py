@@ -117,6 +117,7 @@ def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpain
         return _open_with_torch(model, request)
     try:
         bundle = cached_bundle(model)
+        _check_has_engine(model, bundle, backend)
         runner = _open(bundle, backend, request, lambda asked: choice.open_bundle(bundle, backend, asked))
     except EngineError as error:
         if backend != "auto":
@@ -124,6 +125,17 @@ def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpain
         return _fall_back_to_torch(model, request, error)
     _log_advice(runner, request)
     return Inpainter(runner, bundle.manifest.network)
+
+
+def _check_has_engine(model: str | Path, bundle: Bundle, backend: str) -> None:
+    """Raise EngineError where a backend needs an engine that is built on a GPU, which no export in the cache has."""
+    needed = [record for record in catalogue.ENGINES.values() if record.backend == backend]
+    is_on_gpu = bool(needed) and all(record.builder and record.devices == ("cuda",) for record in needed)
+    if is_on_gpu and not any(bundle.engine(record.name) for record in needed):
+        raise EngineError(
+            f"{model} has no {needed[0].title} engine; make a bundle with one, and load that: "
+            f"`export(checkpoint={model}, targets={needed[0].target}, out=BUNDLE)`"
+        )
 
 
 def _fall_back_to_torch(model: str | Path, request: Request, refused: EngineError) -> Inpainter:

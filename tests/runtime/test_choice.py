@@ -401,3 +401,12 @@ def test_the_users_option_about_an_engines_code_reaches_the_engine(tiny_bundle, 
 def test_whether_an_engines_code_is_allowed_is_yes_or_no(tiny_bundle):
     with pytest.raises(EngineError, match="allow_engine_code is 'yes'; True or False is expected"):
         glama_deploy.load(tiny_bundle.path, allow_engine_code="yes")
+
+
+def test_tensorrt_for_the_embedded_network_asks_for_a_bundle_and_not_for_an_engine_in_the_cache():
+    says = (
+        "^default has no TensorRT engine; make a bundle with one, and load that: "
+        r"`export\(checkpoint=default, targets=trt, out=BUNDLE\)`$"
+    )
+    with pytest.raises(EngineError, match=says):
+        glama_deploy.load("default", "tensorrt")
