@@ -19,6 +19,7 @@ from glama_deploy.export.samples import SAMPLE
 from glama_deploy.runtime import torch as torch_runtime
 from glama_deploy.runtime.base import Request, installed
 from glama_deploy.runtime.choice import open_bundle
+from glama_deploy.runtime.devices import CPU
 
 #: Fills the scenes of an .npz with a bundle on WebGPU, in a process of its own: the Vulkan loader reads its environment
 #: once. `strict` makes ONNX Runtime refuse a session in which a node is left to the CPU.
@@ -114,7 +115,7 @@ def test_the_embedded_network_is_within_the_bound_of_parity_with_all_nodes_on_th
     assert described[1:] == ["gpu", "fp32", False]
     assert "WebGPU fp32" in described[0]
     assert said == ""
-    reference = torch_runtime.open(formats.read(formats.DEFAULT), Request(device="cpu"))
+    reference = torch_runtime.open(formats.read(formats.DEFAULT), Request(device=CPU))
     np.testing.assert_allclose(result, reference.run(*scene), rtol=0, atol=2e-5)  # the bound of parity in fp32
 
 
