@@ -56,6 +56,7 @@ READERS_OF_LINUX_FILES = {
     "glama_deploy/runtime/tensorrt/plugins/cufft.py": "its plugin is for Linux",
     "glama_deploy/system/cpu_identity.py": "asks archspec elsewhere",
     "glama_deploy/system/gpus.py": "has the library's name on Windows",
+    "glama_deploy/system/power.py": "names no power mode elsewhere",
 }
 
 

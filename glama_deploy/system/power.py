@@ -54,7 +54,9 @@ def read_power_mode() -> str:
     tool = shutil.which(_TOOL)
     if tool is not None:
         try:
-            said = subprocess.run([tool, "-q"], capture_output=True, text=True, timeout=_MAX_SECONDS).stdout
+            said = subprocess.run(
+                [tool, "-q"], capture_output=True, encoding="utf-8", errors="replace", timeout=_MAX_SECONDS
+            ).stdout
         except (OSError, subprocess.TimeoutExpired):
             said = ""
         if named := re.search(_TOOL_LINE, said, re.MULTILINE):
