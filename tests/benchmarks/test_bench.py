@@ -295,7 +295,7 @@ def test_existing_results_and_an_unwritable_folder_are_refused_before_the_measur
 
 def test_results_json_is_written_last(tmp_path, monkeypatch):
     """A run that ends before, as by a kill, is run again without --overwrite."""
-    found = Results(network="", machine={}, runs=1, peaks={}, rows=())
+    found = Results(network="n", machine={}, runs=1, peaks={}, rows=(row(seconds=(0.1,)),))
     monkeypatch.setattr(run, "measure", lambda *arguments, **options: found)
 
     def fail(*arguments: object) -> None:

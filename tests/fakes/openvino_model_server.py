@@ -15,7 +15,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-import openvino
+
+from glama_deploy.runtime.openvino.core import core
 
 _LENGTH = "Inference-Header-Content-Length"
 
@@ -35,8 +36,10 @@ class OpenVINOModelServer:
         config = entry["config"]
         self.name = config["name"]
         (file,) = (repository / config["base_path"]).glob("1/*.xml")
-        self.model = openvino.Core().read_model(file)
-        self.compiled = openvino.compile_model(self.model, config["target_device"], config["plugin_config"])
+        # A core of its own would end with the last reference, perhaps in a thread of the server, and take away the
+        # signal stack of the thread that made the core.
+        self.model = core().read_model(file)
+        self.compiled = core().compile_model(self.model, config["target_device"], config["plugin_config"])
         self.images: list[tuple[int, ...]] = []
         self.max_answers: int | None = None
         self._http = ThreadingHTTPServer(("127.0.0.1", port), _make_handler(self))
