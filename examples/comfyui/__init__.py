@@ -22,7 +22,7 @@ from glama_deploy.inpainting.mask_edits import MAX_REACH_PIXELS, MaskEdits
 
 try:
     from comfy_api.latest import ComfyExtension, io
-except ModuleNotFoundError:  # ComfyUI before its interface V3
+except ImportError:  # ComfyUI before its interface V3
     io = None
 
 NODE_ID, TITLE, CATEGORY = "GlamaInpaint", "Inpaint (glama)", "image/inpaint"

@@ -142,6 +142,13 @@ def test_both_interfaces_have_the_same_inputs(node, tensors, tiny_bundle, monkey
     module._opened.popitem()[1].close()
 
 
+def test_a_comfyui_with_a_part_of_interface_v3_gets_interface_v1(monkeypatch):
+    """An update that failed leaves a `comfy_api.latest` without the classes."""
+    comfy_api.install(monkeypatch)
+    monkeypatch.delattr(sys.modules["comfy_api.latest"], "ComfyExtension")
+    assert list(load().NODE_CLASS_MAPPINGS) == ["GlamaInpaint"]
+
+
 class Host:
     """A ComfyUI in a process of its own, with the node among its custom nodes.
 
