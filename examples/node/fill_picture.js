@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Fill the holes of a picture in Node.js, with ONNX Runtime and a model of `glama-export --io uint8`.
 //
-//     npm install && node fill_picture.js MODEL.onnx PICTURE.ppm MASK.pgm RESULT.ppm
+//     npm install --ignore-scripts && node fill_picture.js MODEL.onnx PICTURE.ppm MASK.pgm RESULT.ppm
 //
 // The picture is a binary PPM, the mask a binary PGM of the same size. White pixels of the mask are missing. The model
 // pads, scales and composites by itself: the program hands over the bytes of the files.
