@@ -42,7 +42,7 @@ def glama_mcp(
     The assistant's program starts this command, and speaks with it over standard input and output. Messages go to
     standard error. The command ends when the program closes the connection.
     """
-    require("mcp", "the MCP SDK", "pip install 'glama-deploy[mcp]'")
+    require("mcp.server.mcpserver", "version 2 of the MCP SDK", "pip install 'glama-deploy[mcp]'")
     from glama_deploy.integrations.mcp_server import make_server, serve
 
     for path in root:

@@ -75,6 +75,11 @@ OutputField = Annotated[
 OverwriteField = Annotated[bool, Field(description="Whether a file at the output's path is replaced.")]
 
 
+def _show(text: str) -> str:
+    """Return what a client wrote, on one line."""
+    return excerpt(text, _MAX_SHOWN_CHARACTERS)
+
+
 class OfferedModel(BaseModel):
     """A model that a client may name.
 
@@ -117,9 +122,7 @@ class Models:
         """
         name = next(iter(self._sources)) if name is None else name
         if name not in self._sources:
-            raise GlamaError(
-                f"no `model` is called {excerpt(name, _MAX_SHOWN_CHARACTERS)}; list_models shows the names"
-            )
+            raise GlamaError(f"no `model` is called {_show(name)}; list_models shows the names")
         with self._lock:
             if self._opened is None or self._opened[0] != name:
                 if self._opened is not None:
@@ -172,7 +175,7 @@ class Places:
             return PipedFile(f"`{name}`", decode_base64(text, name))
         path = self._find(text, name)
         if not path.is_file():
-            raise ImageError(f"`{name}` {text} is not a file; give the path of a picture, or a data URL")
+            raise ImageError(f"`{name}` {_show(text)} is not a file; give the path of a picture, or a data URL")
         return path
 
     def find_output(self, text: str, *, overwrite: bool) -> Path:
@@ -190,9 +193,9 @@ class Places:
         """
         path = self._find(text, "output")
         if path.exists() and not path.is_file():
-            raise GlamaError(f"`output` {text} is not a file; give the path of a picture")
+            raise GlamaError(f"`output` {_show(text)} is not a file; give the path of a picture")
         if not path.parent.is_dir():
-            raise GlamaError(f"`output` {text} lies in a folder that does not exist; make the folder first")
+            raise GlamaError(f"`output` {_show(text)} lies in a folder that does not exist; make the folder first")
         check_overwrite(path, is_there=path.exists(), overwrite=overwrite, place="output")
         check_writable(path)
         return path
@@ -205,15 +208,20 @@ class Places:
             )
         path = Path(text)
         check_no_address(path, name)
-        shown = excerpt(text, _MAX_SHOWN_CHARACTERS)
         if not path.is_absolute():
-            raise GlamaError(f"`{name}` {shown} is not an absolute path; give the whole path, from the root folder on")
-        check_path(path)
-        resolved = path.resolve()
+            raise GlamaError(
+                f"`{name}` {_show(text)} is not an absolute path; give the whole path, from the root folder on"
+            )
+        try:
+            resolved = path.resolve()
+        except (OSError, RuntimeError) as error:  # RuntimeError: of a circle of links, before Python 3.13
+            raise GlamaError(f"`{name}` {_show(text)} cannot be followed; check the links of the path") from error
         if self.roots and not any(resolved.is_relative_to(root) for root in self.roots):
             raise GlamaError(
-                f"`{name}` {shown} lies outside of {', '.join(map(str, self.roots))}; this server uses no other folder"
+                f"`{name}` {_show(text)} lies outside of {', '.join(map(str, self.roots))}; this server uses no other "
+                "folder"
             )
+        check_path(resolved)
         return resolved
 
 
@@ -227,6 +235,7 @@ class Tools:
 
     def __init__(self, models: Models, places: Places) -> None:
         self._models, self._places = models, places
+        self._writing = threading.Lock()
 
     def inpaint(
         self,
@@ -277,7 +286,9 @@ class Tools:
             }
             said = f"{done['filled_pixels']} of {missing.size} pixels filled with {engine}"
             if output is not None:
-                folder.write_job(job, filled)
+                with self._writing:  # another call may have written the file meanwhile
+                    check_overwrite(out, is_there=out.exists(), overwrite=overwrite, place="output")
+                    folder.write_job(job, filled)
                 text = TextContent(type="text", text=f"{out}: {said}")
                 return CallToolResult(content=[text], structured_content={"path": str(out), **done})
             encoder = ENCODERS[out.suffix]

@@ -10,7 +10,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import glama_deploy
 from glama_deploy.cli.mcp import main as glama_mcp
 
 mcp = pytest.importorskip("mcp")
@@ -116,6 +118,8 @@ def test_bad_input_is_an_error_of_one_line_and_changes_no_file(files, model, tmp
     image, mask, outside = str(files["image"]), str(files["mask"]), tmp_path.parent / "outside.png"
     link = tmp_path / "link.png"
     link.symlink_to("/etc/passwd")
+    circle = tmp_path / "circle.png"
+    circle.symlink_to(circle)
     both = {"image": image, "mask": mask}
     cases: list[tuple[dict[str, Any], str]] = [
         ({"image": image}, "neither `mask` nor a `box` is given"),
@@ -128,6 +132,8 @@ def test_bad_input_is_an_error_of_one_line_and_changes_no_file(files, model, tmp
         ({**both, "output": str(tmp_path)}, "is not a file"),
         ({**both, "output": str(outside)}, "lies outside of"),
         ({**both, "image": str(link)}, "lies outside of"),
+        ({**both, "image": str(circle)}, "circle.png"),
+        ({**both, "image": f"{image}\nand more"}, "is not a file"),
         ({**both, "image": "image.png"}, "is not an absolute path"),
         ({**both, "image": f"{tmp_path}/../../etc/passwd"}, "lies outside of"),
         ({**both, "image": "/9j/" + "4AAQ" * 2000}, "send a file as a data URL"),
@@ -150,8 +156,27 @@ def test_bad_input_is_an_error_of_one_line_and_changes_no_file(files, model, tmp
 
     talk(session, "--model", model, "--root", tmp_path)
     assert {path: path.read_bytes() for path in before} == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["image.png", "link.png", "mask.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["circle.png", "image.png", "link.png", "mask.png"]
     assert not outside.exists()
+
+
+def test_a_file_that_appears_during_the_call_is_not_replaced(files, tiny_bundle):
+    """Two calls may name one output, and the second waits for the engine."""
+    from mcp.server.mcpserver.exceptions import ToolError
+
+    from glama_deploy.integrations.mcp_server import Models, Places, Tools
+
+    class Interrupted(Models):
+        @contextmanager
+        def use(self, name: str | None) -> Iterator[glama_deploy.Inpainter]:
+            with super().use(name) as inpainter:
+                files["output"].write_bytes(b"of the other call")
+                yield inpainter
+
+    tools = Tools(Interrupted({"tiny": str(tiny_bundle.path)}, glama_deploy.load), Places())
+    with pytest.raises(ToolError, match="exists already"):
+        tools.inpaint(**{name: str(path) for name, path in files.items()})
+    assert files["output"].read_bytes() == b"of the other call"
 
 
 class Child:
@@ -196,6 +221,14 @@ def test_a_signal_ends_the_server(model, number, code):
     child.process.send_signal(number)
     assert child.process.wait(60) == code
     assert "Traceback" not in child.process.stderr.read()
+
+
+def test_an_sdk_of_version_1_is_one_line(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "mcp.server.mcpserver", None)  # version 1 does not have the module
+    assert glama_mcp.run([]) == 2
+    assert capsys.readouterr().err == (
+        "glama-mcp: version 2 of the MCP SDK is not installed; pip install 'glama-deploy[mcp]'\n"
+    )
 
 
 def test_wrong_options_end_before_a_client_waits(tmp_path, capsys):
