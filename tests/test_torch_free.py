@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 BLOCK = """
 import sys
@@ -69,6 +70,17 @@ def test_a_command_that_fills_pictures_imports_nothing_of_videos_but_their_names
     loaded = run("import glama_deploy.cli.inpaint; print(*sys.modules)").split()
     names = {"glama_deploy.video", "glama_deploy.video.options", "glama_deploy.video.sequences"}
     assert {name for name in loaded if name.startswith(("glama_deploy.video", "glama_deploy.cli.video"))} == names
+
+
+def test_a_command_that_fills_a_picture_imports_nothing_of_clusters_and_assistants(tiny_bundle, photo, hole, tmp_path):
+    for name, pixels in (("image", photo), ("mask", hole)):
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    code = "from glama_deploy.cli.inpaint import main; assert main.run(sys.argv[1:]) == 0; print(*sys.modules)"
+    paths = (tmp_path / f"{name}.png" for name in ("image", "mask", "out"))
+    loaded = run(code, *paths, "--model", tiny_bundle.path).split()
+    foreign = {"ray", "fsspec", "pyarrow", "braceexpand", "mcp", "glama_deploy.ray"}
+    assert foreign.isdisjoint(loaded)
+    assert (tmp_path / "out.png").is_file()
 
 
 @pytest.mark.parametrize("backend", ["auto", "openvino", "onnxruntime"])

@@ -117,11 +117,12 @@ class Resources:
         if not 0 <= self.gpus <= 64 or (self.gpus > 1 and self.gpus != int(self.gpus)):
             raise GlamaError(f"`gpus_per_worker` is {self.gpus:g}; a share up to 1, or a whole number is expected")
 
-    def count_workers(self, available: dict[str, float]) -> int:
+    def count_workers(self, available: dict[str, float], other_cpus: int = 0) -> int:
         """Return the number of workers.
 
         Args:
             available: the resources of the cluster, as Ray names them.
+            other_cpus: CPUs that other steps need.
 
         Returns:
             The number that was asked for, or as many as the cluster has room for.
@@ -129,12 +130,13 @@ class Resources:
         Raises:
             GlamaError: the cluster has no room for a worker.
         """
-        room = int(available.get("CPU", 0) // self.cpus)
+        room = int(max(0, available.get("CPU", 0) - other_cpus) // self.cpus)
         if self.gpus:
             room = min(room, int(available.get("GPU", 0) / self.gpus + 1e-6))
         if self.workers is None and room < 1:
             raise GlamaError(
-                f"the cluster has {_describe(available)}, and a worker takes {self.cpus} CPU and {self.gpus:g} GPU; "
+                f"the cluster has {_describe(available)}, and a worker takes {self.cpus} CPU and {self.gpus:g} GPU"
+                f"{f' beside {other_cpus} CPU for other steps' if other_cpus else ''}; "
                 "give `cpus_per_worker` and `gpus_per_worker` that fit, or `workers` if the cluster grows by itself"
             )
         if self.workers is not None and room < self.workers:
@@ -199,17 +201,27 @@ def _open(ray: Any, address: str, resources: Resources, folder: str | None) -> N
     if address == LOCAL:
         workers = resources.workers or max(1, count_processors() // resources.cpus)
         cpus = workers * resources.cpus + _FURTHER_CPUS
-        ray.init(address, num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **settings)
+        try:
+            ray.init(address, num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **settings)
+        except Exception as error:
+            raise GlamaError(
+                f"Ray cannot start a cluster on this machine ({_find_reason(error)}); give fewer `workers`, or the "
+                "`ray_address` of a cluster"
+            ) from error
         return
     _check_address(address)
     try:
         ray.init(address, **settings)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or ["no reason is given"])[0]
         raise GlamaError(
-            f"no Ray cluster at `ray_address` {address} ({type(error).__name__}: {reason}); start one with `ray start "
-            "--head`, or check the address"
+            f"no Ray cluster at `ray_address` {address} ({_find_reason(error)}); start one with `ray start --head`, or "
+            "check the address"
         ) from error
+
+
+def _find_reason(error: Exception) -> str:
+    """Return the kind and the first line of an error."""
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no reason is given'])[0]}"
 
 
 def _check_address(address: str) -> None:

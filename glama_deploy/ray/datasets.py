@@ -17,11 +17,14 @@ from glama_deploy.inpainting.piped import find_suffix
 from glama_deploy.io.images import ENCODERS, encode_image
 from glama_deploy.io.pipes import PipedFile
 from glama_deploy.ray.connection import Resources
-from glama_deploy.ray.engine import EngineSettings
+from glama_deploy.ray.engine import EngineSettings, check_batch, choose_device, name_model
 from glama_deploy.runtime.base import require
 
 #: Rows of a task beside the network's batch.
 _MIN_ROWS_PER_TASK = 8
+
+#: CPUs that stay for the other steps of the pipeline. Without one, Ray Data's readers never begin.
+_OTHER_CPUS = 1
 
 
 def inpaint(
@@ -55,7 +58,7 @@ def inpaint(
         error: the column that is added with the reason of a failure.
         region: what the network is shown, as :class:`glama_deploy.Inpainter` takes it.
         batch: pictures of one size that the network is shown at once. More than 1 needs the region `full`.
-        workers: number of workers; None: as many as the cluster has room for. Leave a CPU for the other steps.
+        workers: number of workers; None: as many as the cluster has room for beside one CPU for the other steps.
         cpus_per_worker: CPUs of a worker, and the threads of its engine.
         gpus_per_worker: GPUs of a worker. With more than 0 the engine computes with CUDA, else on the CPU.
         backend: the engine.
@@ -80,7 +83,7 @@ def inpaint(
     if not ray.is_initialized():
         ray.init()
     engine = EngineSettings(
-        model if str(model) == "default" else str(model),
+        name_model(str(model)),
         backend,
         precision,
         cpus_per_worker,
@@ -91,40 +94,12 @@ def inpaint(
     return dataset.map_batches(
         RowFiller,
         fn_constructor_kwargs={"engine": engine, "columns": columns, "region": region, "batch": batch},
-        compute=ray.data.ActorPoolStrategy(size=resources.count_workers(ray.cluster_resources())),
+        compute=ray.data.ActorPoolStrategy(size=resources.count_workers(ray.cluster_resources(), _OTHER_CPUS)),
         batch_size=max(batch, _MIN_ROWS_PER_TASK),
         batch_format="numpy",
         num_cpus=cpus_per_worker,
         num_gpus=gpus_per_worker,
     )
-
-
-def choose_device(gpus: float) -> str:
-    """Return the device of a worker's engine.
-
-    Args:
-        gpus: GPUs of a worker.
-
-    Returns:
-        `cuda`, which is the first GPU that Ray gives to the worker, or `cpu`.
-    """
-    return "cuda" if gpus else "cpu"
-
-
-def check_batch(batch: int, region: str) -> None:
-    """Check the number of pictures that the network is shown at once.
-
-    Args:
-        batch: the number.
-        region: what the network is shown.
-
-    Raises:
-        GlamaError: the number is below 1, or the region is not `full`.
-    """
-    if batch < 1:
-        raise GlamaError(f"`batch` is {batch}; 1 or more is expected")
-    if batch > 1 and region != "full":
-        raise GlamaError(f"`batch` is {batch}, and `region` is {region}; set `region=full`, or leave `batch` out")
 
 
 class RowFiller:
@@ -176,13 +151,13 @@ class RowFiller:
         return {**rows, self._columns["output"]: column, self._columns["error"]: np.array(errors)}
 
     def _group(self, values: list[tuple[Any, Any]]) -> list[list[int]]:
-        """Return the places of rows that the network is shown at once: arrays of one size and type."""
+        """Return the places of rows that the network is shown at once: arrays of one size and type, as their masks."""
         if self._batch == 1:
             return [[place] for place in range(len(values))]
         sizes: dict[object, list[int]] = defaultdict(list)
-        for place, (image, _) in enumerate(values):
-            is_array = isinstance(image, np.ndarray)
-            sizes[(image.shape, str(image.dtype)) if is_array else place].append(place)
+        for place, (image, mask) in enumerate(values):
+            are_arrays = isinstance(image, np.ndarray) and isinstance(mask, np.ndarray)
+            sizes[(image.shape, str(image.dtype), mask.shape) if are_arrays else place].append(place)
         return [
             places[start : start + self._batch]
             for places in sizes.values()
@@ -192,10 +167,7 @@ class RowFiller:
     def _fill(self, values: list[tuple[Any, Any]]) -> list[Any]:
         """Fill one row, or several arrays of one size."""
         if len(values) > 1:
-            images, masks = ([np.asarray(each) for each in part] for part in zip(*values, strict=True))
-            shapes = {mask.shape for mask in masks}
-            if len(shapes) > 1:
-                raise ImageError(f"the masks of pictures of one size have the shapes {sorted(shapes)}; give H×W masks")
+            images, masks = zip(*values, strict=True)
             return list(self._inpainter.batch(np.stack(images), np.stack(masks)))
         ((image, mask),) = values
         fill: Callable[..., Any] = lambda image, mask: self._inpainter(image, mask, region=self._region)  # noqa: E731

@@ -1,4 +1,4 @@
-"""How each worker opens its engine."""
+"""How each worker opens its engine, and how many pictures the engine is shown at once."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import glama_deploy
+from glama_deploy.errors import GlamaError
 from glama_deploy.inpainting.inpainter import Inpainter
 
 
@@ -49,3 +50,44 @@ class EngineSettings:
             allow_engine_code=self.allow_engine_code,
             device=self.device,
         )
+
+
+def name_model(model: str) -> str:
+    """Return the name by which workers find a model. Their current folder is another one.
+
+    Args:
+        model: the model, as :func:`glama_deploy.load` takes it.
+
+    Returns:
+        The absolute path of a model that is a path here, else the same name.
+    """
+    place = Path(model)
+    return str(place.absolute()) if model != "default" and place.exists() else model
+
+
+def choose_device(gpus: float) -> str:
+    """Return the device of a worker's engine.
+
+    Args:
+        gpus: GPUs of a worker.
+
+    Returns:
+        `cuda`, which is the first GPU that Ray gives to the worker, or `cpu`.
+    """
+    return "cuda" if gpus else "cpu"
+
+
+def check_batch(batch: int, region: str) -> None:
+    """Check the number of pictures that the network is shown at once.
+
+    Args:
+        batch: the number.
+        region: what the network is shown.
+
+    Raises:
+        GlamaError: the number is below 1, or the region is not `full`.
+    """
+    if batch < 1:
+        raise GlamaError(f"`batch` is {batch}; 1 or more is expected")
+    if batch > 1 and region != "full":
+        raise GlamaError(f"`batch` is {batch}, and `region` is {region}; set `region=full`, or leave `batch` out")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from glama_deploy.cli.entry import ResumableInterrupt, option
 from glama_deploy.cli.options.picture_run import RunOptions
@@ -16,16 +17,20 @@ from glama_deploy.cli.output.run_report import RunReport
 from glama_deploy.errors import GlamaError
 from glama_deploy.inpainting.pairing import FolderRule, describe_left_out
 from glama_deploy.io.pipes import is_pipe, restore_address
-from glama_deploy.ray.connection import Resources, connect
-from glama_deploy.ray.datasets import check_batch, choose_device
-from glama_deploy.ray.engine import EngineSettings
-from glama_deploy.ray.picture_worker import Outcome, PictureSettings
-from glama_deploy.ray.run import Run, RunRequest
-from glama_deploy.ray.sources import find_sample_kind
-from glama_deploy.ray.tasks import Columns
+
+if TYPE_CHECKING:  # pictures start without the package of clusters
+    from glama_deploy.ray.engine import EngineSettings
+    from glama_deploy.ray.picture_worker import Outcome, PictureSettings
+    from glama_deploy.ray.run import Run
 
 #: An option that stands under its own heading in the help.
 ray_option = partial(option, rich_help_panel="A Ray cluster")
+
+#: The beginning of an address of this machine, which names a path from the root folder on.
+_LOCAL_ADDRESS = re.compile(r"(?:file|local)://(?P<path>.*)", re.IGNORECASE)
+
+#: The beginning of a path of Windows.
+_DRIVE = re.compile(r"[A-Za-z]:")
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class RayOptions:
             "--ray",
             help="Fill the pictures with the workers of a Ray cluster. --image, --mask and --out may be addresses "
             "such as s3://bucket/folder, and --image also WebDataset shards (.tar) or Parquet files (.parquet), with "
-            "* or braces.",
+            "* and braces.",
         ),
     ] = False
     ray_address: Annotated[
@@ -101,7 +106,11 @@ class RayOptions:
         Returns:
             True for WebDataset shards and Parquet files.
         """
-        return self.ray and image is not None and find_sample_kind(str(image)) is not None
+        if not self.ray or image is None:
+            return False
+        from glama_deploy.ray.sources import find_sample_kind
+
+        return find_sample_kind(str(image)) is not None
 
     def choose_engine(
         self,
@@ -127,10 +136,10 @@ class RayOptions:
         Returns:
             The settings. A model that is a path here is an absolute path.
         """
-        place = Path(model)
-        named = str(place.absolute()) if model != "default" and place.exists() else model
+        from glama_deploy.ray.engine import EngineSettings, choose_device, name_model
+
         return EngineSettings(
-            named,
+            name_model(model),
             backend,
             precision,
             threads or self.cpus_per_worker,
@@ -162,6 +171,11 @@ class RayOptions:
         Raises:
             GlamaError: an option is not for clusters, or the run fails.
         """
+        from glama_deploy.ray.connection import Resources, connect
+        from glama_deploy.ray.engine import check_batch
+        from glama_deploy.ray.run import Run, RunRequest
+        from glama_deploy.ray.tasks import Columns
+
         image, mask, out = self._check_run(paths, run)
         check_batch(self.batch, settings.region)
         columns = Columns(self.key_column, self.image_column, self.mask_column)
@@ -176,7 +190,12 @@ class RayOptions:
     def _check_run(self, paths: tuple[Path, Path | None, Path | None], run: RunOptions) -> tuple[str, str | None, str]:
         """Check that the options of the command go with a cluster, and return the addresses of the paths."""
         image, mask, out = paths
-        wrong = {"in_place": run.in_place, "watch": run.watch, "jobs": run.jobs is not None}
+        wrong = {
+            "in_place": run.in_place,
+            "backup_folder": run.backup_folder is not None,
+            "watch": run.watch,
+            "jobs": run.jobs is not None,
+        }
         if given := [f"`{name}`" for name, is_given in wrong.items() if is_given]:
             raise GlamaError(f"a run on Ray does not support {' and '.join(given)}; leave it out")
         if out is None:
@@ -192,7 +211,11 @@ class RayOptions:
 def _show_address(path: Path) -> str:
     """Return an address, or the absolute path, which a worker finds whatever its current folder is."""
     address = restore_address(path)
-    return address if address is not None else str(path.absolute())
+    if address is None:
+        return str(path.absolute())
+    if (local := _LOCAL_ADDRESS.fullmatch(address)) is None:
+        return address
+    return local["path"] if _DRIVE.match(local["path"]) else f"/{local['path']}"
 
 
 @contextmanager

@@ -1,0 +1,55 @@
+"""What a run on a cluster refuses and chooses before Ray is asked. Ray need not be installed for these tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import glama_deploy
+from glama_deploy.cli.inpaint import main
+from glama_deploy.cli.options.ray import _show_address
+from glama_deploy.errors import GlamaError
+from glama_deploy.ray.connection import Resources
+from glama_deploy.ray.datasets import RowFiller
+from glama_deploy.ray.engine import EngineSettings
+
+
+def test_an_option_that_would_have_no_effect_is_refused(make_pictures, tmp_path, capsys):
+    images, masks = make_pictures(1, suffixes=("png",))
+    assert main.run(list(map(str, ("--ray", images, masks, tmp_path / "out", "--backup-folder", tmp_path / "b")))) == 2
+    assert capsys.readouterr().err == "glama-inpaint: a run on Ray does not support --backup-folder; leave it out\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "path"), [("file:///data/a b", "/data/a b"), ("FILE:///data", "/data"), ("file:///C:/data", "C:/data")]
+)
+def test_an_address_of_this_machine_is_its_path(given, path):
+    assert _show_address(Path(given)) == path
+
+
+def test_an_address_of_a_store_stays_as_it_is():
+    assert _show_address(Path("s3://bucket/a")) == "s3://bucket/a"
+
+
+def test_a_step_of_a_pipeline_leaves_a_cpu_to_the_readers():
+    assert Resources().count_workers({"CPU": 4.0}, 1) == 3
+    with pytest.raises(
+        GlamaError, match="the cluster has 1 CPU and 0 GPU, and a worker takes 1 CPU and 0 GPU beside 1"
+    ):
+        Resources().count_workers({"CPU": 1.0}, 1)
+
+
+def test_a_wrong_mask_fails_its_own_row_of_a_batch_alone(tiny_bundle, photo, hole):
+    images, masks = np.empty(3, dtype=object), np.empty(3, dtype=object)
+    images[:] = [photo, photo, photo[::-1].copy()]
+    masks[:] = [hole, hole[:64], hole]
+    columns = {name: name for name in ("image", "mask", "output", "error")}
+    engine = EngineSettings(str(tiny_bundle.path), "openvino", compile_sizes=False)
+    rows = RowFiller(engine, columns, "full", 3)({"image": images, "mask": masks})
+    assert [bool(error) for error in rows["error"]] == [False, True, False]
+    assert rows["output"][1] is None
+    inpainter = glama_deploy.load(tiny_bundle.path, "openvino", threads=1, compile_sizes=False)
+    expected = inpainter.batch(np.stack([photo, photo[::-1]]), np.stack([hole, hole]))
+    assert (np.stack([rows["output"][0], rows["output"][2]]) == expected).all()
