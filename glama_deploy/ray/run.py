@@ -74,6 +74,10 @@ class Run:
         if find_sample_kind(request.image) is not None:
             if request.rule != replace(BY_STEM, format=request.rule.format):
                 raise GlamaError("`mask_name` and `recursive` are for folders of pictures; leave them out")
+            if request.mask is not None and not Storage(request.mask).is_file():
+                raise GlamaError(f"no mask at {request.mask}; give the file of one mask for all pictures")
+            if self._settings.format != "keep":
+                self._settings.files.check_outputs([Path(f"picture.{self._settings.format}")])
             self._samples = list_sample_files(request.image)
             columns = self._settings.columns or Columns()
             self._settings = replace(self._settings, columns=columns, mask=request.mask)
@@ -110,7 +114,7 @@ class Run:
 
         Raises:
             EngineError: a worker cannot open the engine.
-            GlamaError: the cluster fails. Outputs that are done are kept.
+            GlamaError: the cluster fails, or a file of a dataset is damaged. Outputs that are done are kept.
         """
         self._manifest.begin()
         for task in self._done:
@@ -131,6 +135,7 @@ class Run:
     def _run(self, workers: int) -> Iterator[Outcome]:
         """Run the workers, and yield the outcomes."""
         import ray
+        from pyarrow import ArrowException
         from ray.exceptions import RayError
 
         journal = ray.remote(Journal).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
@@ -141,7 +146,7 @@ class Run:
                     if outcome.state == "refused":
                         raise EngineError(f"a worker cannot begin: {outcome.reason}")
                     yield outcome
-        except RayError as error:
+        except (RayError, ArrowException, OSError) as error:  # the driver itself looks into Parquet files
             log.info("%s", error)
             raise GlamaError(
                 f"the run on Ray ended: {_find_reason(error)}; outputs that are done are kept: the same command fills "
@@ -248,4 +253,4 @@ class _Manifest:
 
     def _write(self, state: str) -> None:
         fields = {"state": state, **self._counts, "failures": self._failed}
-        self._out.write(MANIFEST, json.dumps(fields, ensure_ascii=False, indent=1).encode())
+        self._out.write(MANIFEST, json.dumps(fields, ensure_ascii=False, indent=1).encode(errors="backslashreplace"))

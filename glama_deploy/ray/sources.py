@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -136,7 +137,7 @@ def _is_picture(name: str) -> bool:
 
 
 def list_sample_files(address: str) -> list[str]:
-    """List the files that an address names with `*`, or with braces such as `shard-{000..123}.tar`.
+    """List the files that an address names with `*`, and with braces such as `shard-{000..123}.tar`.
 
     Args:
         address: the address.
@@ -147,23 +148,27 @@ def list_sample_files(address: str) -> list[str]:
     Raises:
         GlamaError: no file has such an address, or the braces name too many.
     """
-    if "{" in address:
-        require("braceexpand", "braceexpand", "pip install 'glama-deploy[ray]'")
-        from braceexpand import braceexpand
+    patterns = _expand_braces(address) if "{" in address else [address]
+    found: list[str] = []
+    for pattern in patterns:
+        files = Storage(pattern).find_matches() if "*" in pattern else [pattern]
+        if not files or ("*" not in pattern and not Storage(pattern).is_file()):
+            raise GlamaError(f"no file at {pattern}; check the address")
+        found += files
+    return found
 
-        try:
-            found = [each for each, _ in zip(braceexpand(address), range(_MAX_FILES + 1), strict=False)]
-        except ValueError as error:  # unbalanced
-            raise GlamaError(f"{address} has unbalanced braces; shard-{{000..123}}.tar is expected") from error
-        if len(found) > _MAX_FILES:
-            raise GlamaError(f"{address} names more than {_MAX_FILES} files; give fewer at once")
-    elif "*" in address:
-        found = Storage(address).find_matches()
-    else:
-        found = [address]
-    missing = next((each for each in found if not Storage(each).is_file()), None) if "*" not in address else None
-    if missing or not found:
-        raise GlamaError(f"no file at {missing or address}; check the address")
+
+def _expand_braces(address: str) -> list[str]:
+    """Return the addresses that the braces of an address name."""
+    require("braceexpand", "braceexpand", "pip install 'glama-deploy[ray]'")
+    from braceexpand import braceexpand
+
+    try:
+        found = list(islice(braceexpand(address), _MAX_FILES + 1))
+    except ValueError as error:  # unbalanced
+        raise GlamaError(f"{address} has unbalanced braces; shard-{{000..123}}.tar is expected") from error
+    if len(found) > _MAX_FILES:
+        raise GlamaError(f"{address} names more than {_MAX_FILES} files; give fewer at once")
     return found
 
 

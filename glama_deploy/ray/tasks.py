@@ -60,11 +60,12 @@ class Columns:
         mask_column = self.mask or _find_column(row, "mask")
         image = _take_bytes(row[image_column], image_column)
         mask = _take_bytes(row[mask_column], mask_column) if mask_column else None
+        key = _take_key(row[key_column], key_column)
         if image is None:
-            raise GlamaError(f"{row[key_column]}: the column {image_column!r} is empty; a picture is expected")
+            raise GlamaError(f"{key}: the column {image_column!r} is empty; a picture is expected")
         if mask is None and mask_column:
-            raise GlamaError(f"{row[key_column]}: the column {mask_column!r} is empty; a mask is expected")
-        return Task(str(row[key_column]), str(row[key_column]), image_data=image, mask_data=mask)
+            raise GlamaError(f"{key}: the column {mask_column!r} is empty; a mask is expected")
+        return Task(key, key, image_data=image, mask_data=mask)
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,14 @@ def _find_column(row: Mapping[str, Any], name: str) -> str:
     prefix = "" if name == "image" else f"{name}."
     suffixes = [f"{prefix}{suffix.lstrip('.')}" for suffix in sorted(images.READ_SUFFIXES)]
     return next((column for column in row if column.lower() in suffixes and not _is_empty(row[column])), "")
+
+
+def _take_key(value: Any, column: str) -> str:
+    """Return a key. `tar -c .` writes names that begin with `./`."""
+    if not isinstance(value, str | int):
+        found = "is empty" if _is_empty(value) else f"has keys of the type {type(value).__name__}"
+        raise GlamaError(f"the column {column!r} {found}; a name for each output is expected")
+    return str(value).removeprefix("./")
 
 
 def _take_bytes(value: Any, column: str) -> bytes | None:

@@ -285,6 +285,16 @@ def test_bad_input_is_one_line_and_changes_nothing(fill, make_pictures, tmp_path
     assert sorted(tmp_path.rglob("*")) == files
 
 
+@pytest.mark.parametrize("name", ["damaged.parquet", "damaged.tar"])
+def test_a_damaged_dataset_is_one_line(fill, tmp_path, capsys, name):
+    (tmp_path / name).write_bytes(b"neither rows nor files" * 100)
+    assert fill("--image", tmp_path / name, "--out", tmp_path / "out") == 2
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[-1].startswith("glama-inpaint: the run on Ray ended: ")
+    assert "Traceback" not in captured.err
+    assert read_manifest(tmp_path / "out")["state"] == "interrupted"
+
+
 def test_a_worker_that_cannot_open_its_engine_ends_the_run(fill, make_pictures, tmp_path, capsys):
     images, masks = make_pictures(2, suffixes=("png",))
     assert fill(images, masks, tmp_path / "out", "--model", tmp_path / "none") == 2

@@ -1,0 +1,62 @@
+"""WebDataset shards and Parquet files: which files an address names, and what a row needs. Without Ray."""
+
+from __future__ import annotations
+
+import pytest
+
+from glama_deploy.cli.inpaint import main
+from glama_deploy.errors import GlamaError
+from glama_deploy.ray.sources import list_sample_files
+from glama_deploy.ray.tasks import Columns
+
+#: Addresses are opened with fsspec, and their braces with braceexpand.
+needs_storage = pytest.mark.usefixtures("storage_packages")
+
+
+@pytest.fixture
+def storage_packages() -> None:
+    pytest.importorskip("fsspec")
+    pytest.importorskip("braceexpand")
+
+
+@needs_storage
+def test_the_mask_and_the_quality_of_a_dataset_are_checked_before_a_cluster_is_asked(make_pictures, tmp_path, capsys):
+    _, masks = make_pictures(1, suffixes=("png",))
+    shard = ("--ray", "--image", tmp_path / "a.tar", "--out", tmp_path / "out")
+    for options, says in (
+        (("--mask", tmp_path / "absent.png"), f"no mask at {tmp_path / 'absent.png'}; give the file of one mask"),
+        (("--mask", masks), f"no mask at {masks}; give the file of one mask"),
+        (("--format", "png", "--quality", "50"), "--quality is 50, and .png has no quality"),
+        ((), f"no file at {tmp_path / 'a.tar'}; check the address"),
+    ):
+        assert main.run(list(map(str, (*shard, *options)))) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert says in line
+    assert not (tmp_path / "out").exists()
+
+
+@needs_storage
+def test_braces_and_stars_go_together(tmp_path):
+    for name in ("a-0", "a-1", "b-0"):
+        (tmp_path / f"{name}.tar").touch()
+    found = list_sample_files(f"{tmp_path}/{{a,b}}-*.tar")
+    assert [each.rpartition("/")[2] for each in found] == ["a-0.tar", "a-1.tar", "b-0.tar"]
+    with pytest.raises(GlamaError, match=r"no file at .*c-\*\.tar"):
+        list_sample_files(f"{tmp_path}/{{a,c}}-*.tar")
+
+
+def test_a_key_of_tar_with_a_point_before_it_names_an_output():
+    """`tar -c .` writes such names."""
+    task = Columns().read_row({"__key__": "./a/0", "png": b"picture", "mask.png": b"mask"})
+    task.check_key()
+    assert task.key == "a/0"
+    with pytest.raises(GlamaError, match="does not name a file below"):
+        Columns().read_row({"__key__": "./../0", "png": b"picture", "mask.png": b"mask"}).check_key()
+
+
+@pytest.mark.parametrize(
+    ("key", "says"), [(None, "'key' is empty"), (float("nan"), "'key' is empty"), (b"a", "keys of the type bytes")]
+)
+def test_a_row_without_a_name_is_refused(key, says):
+    with pytest.raises(GlamaError, match=says):
+        Columns().read_row({"key": key, "image": b"picture", "mask": b"mask"})
