@@ -243,6 +243,7 @@ def glama_inpaint(
             as_json=run.json,
         )
     video.check_unused()
+    rule = FolderRule(mask_name, recursive, cast(OutputFormat, format or iopaint.usual_format))
     if ray.ray:
         from glama_deploy.ray.picture_worker import PictureSettings  # pictures start without it
 
@@ -250,10 +251,8 @@ def glama_inpaint(
         settings = PictureSettings(
             engine, masks=made, region=cast(Region, region), files=FileRule(frame, quality), overwrite=overwrite
         )
-        rule = FolderRule(mask_name, recursive, cast(OutputFormat, format or iopaint.usual_format))
         return ray.run((image, mask, out), settings, rule, run, RunReport(Console(stderr=True), as_json=run.json))
     target = run.choose_target(image, out, overwrite=overwrite)
-    rule = FolderRule(mask_name, recursive, cast(OutputFormat, format or iopaint.usual_format))
     files = FileRule(frame, quality)
     piped = _open_pipes(image, mask, target, format, files, run, overwrite=overwrite)
     is_single = piped is not None or not image.is_dir()
