@@ -11,7 +11,7 @@ import os
 import re
 
 from glama_deploy.errors import GlamaError
-from glama_deploy.runtime.cuda.driver import LIBRARY
+from glama_deploy.runtime.cuda.driver import load_driver
 from glama_deploy.runtime.devices import check_gpu_index
 from glama_deploy.system.gpus import read_names
 
@@ -125,9 +125,8 @@ def find_local_capability() -> str | None:
     Returns:
         The compute capability, such as `8.9`; None without a driver or a GPU.
     """
-    try:
-        driver = ctypes.CDLL(LIBRARY)
-    except OSError:
+    driver = load_driver()
+    if driver is None:
         return None
     device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
     calls = (

@@ -25,7 +25,7 @@ def has_driver() -> bool:
     Returns:
         True also if the driver does not work.
     """
-    return _load_driver() is not None
+    return load_driver() is not None
 
 
 def find_driver_version() -> tuple[int, int] | None:
@@ -34,7 +34,7 @@ def find_driver_version() -> tuple[int, int] | None:
     Returns:
         (major, minor), such as (12, 6); None without a driver.
     """
-    driver = _load_driver()
+    driver = load_driver()
     version = ctypes.c_int()
     if driver is None or driver.cuDriverGetVersion(ctypes.byref(version)) or not version.value:  # 0 on success
         return None
@@ -49,7 +49,7 @@ def list_gpus() -> tuple[str, ...]:
     Returns:
         The name of each GPU, by its number in `cuda:N`; none without a driver or a GPU.
     """
-    driver = _load_driver()
+    driver = load_driver()
     count, device, name = ctypes.c_int(), ctypes.c_int(), ctypes.create_string_buffer(_NAME_BYTES)
     if driver is None or driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):  # 0 on success
         return ()
@@ -61,7 +61,12 @@ def list_gpus() -> tuple[str, ...]:
     return tuple(names)
 
 
-def _load_driver() -> ctypes.CDLL | None:
+def load_driver() -> ctypes.CDLL | None:
+    """Load the driver's library.
+
+    Returns:
+        The library; None without a driver.
+    """
     try:
         return ctypes.CDLL(LIBRARY)
     except OSError:
