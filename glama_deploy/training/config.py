@@ -19,6 +19,9 @@ from glama_deploy.text import plain_yaml
 from glama_deploy.text.excerpts import excerpt, quoted
 from glama_deploy.training.losses import WEIGHTS, Weights
 
+#: Networks that the perceptual loss can use (:mod:`glama_deploy.training.perceptual`).
+PerceptualNetwork = Literal["scene-parsing-resnet50", "efficientnet-lite0"]
+
 #: Largest number of parts of a key. `network.coarse.n_blocks` has three.
 _MAX_KEY_PARTS = 8
 
@@ -113,7 +116,13 @@ class Config(_Section):
     network: NetworkConfig
     discriminator: Discriminator = Field(default_factory=Discriminator)
     weights: Weights = Field(default_factory=Weights, description="weights of the losses")
-    perceptual_weights: Path | None = Field(default=None, description="weights file of the scene-parsing ResNet-50")
+    perceptual_network: PerceptualNetwork = Field(
+        default="scene-parsing-resnet50",
+        description="network φ of the perceptual loss; the package of efficientnet-lite0 contains its weights",
+    )
+    perceptual_weights: Path | None = Field(
+        default=None, description="weights file of the perceptual network; efficientnet-lite0 needs none"
+    )
     data: Data = Field(default_factory=Data)
     optimization: Optimization = Field(default_factory=Optimization)
     saving: Saving = Field(default_factory=Saving)

