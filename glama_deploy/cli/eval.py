@@ -15,13 +15,16 @@ from glama_deploy.cli.options.completion import list_backends, list_models
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.output.console import Console
 from glama_deploy.evaluation.arguments import Request, check_arguments
-from glama_deploy.evaluation.metrics.registry import METRICS
+from glama_deploy.evaluation.metrics.registry import DEFAULT_METRICS, METRICS
 from glama_deploy.inpainting.inpainter import Region
 from glama_deploy.runtime.base import MAX_THREADS, require
 from glama_deploy.text.escapes import escape_controls
 
 #: Columns of the table with all seven masks. A narrower terminal folds its lines.
 _TABLE_WIDTH = 120
+
+#: Metrics that are computed only where they are named.
+_OTHER_METRICS = [name for name in METRICS if name not in DEFAULT_METRICS]
 
 
 def glama_eval(
@@ -67,7 +70,11 @@ def glama_eval(
     ] = None,
     metric: Annotated[
         list[str] | None,
-        option("--metric", help=f"{join_names(METRICS)} (all by default). May be given several times."),
+        option(
+            "--metric",
+            help=f"{join_names(METRICS)} (all but {join_names(_OTHER_METRICS, 'and')} by default). "
+            "May be given several times.",
+        ),
     ] = None,
     size: Annotated[str | None, option("--size", help="HxW: crop and scale the images to this size.")] = None,
     limit: Annotated[

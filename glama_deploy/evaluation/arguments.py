@@ -9,7 +9,7 @@ from pathlib import Path
 
 from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.evaluation import methods, protocol
-from glama_deploy.evaluation.metrics.registry import METRICS, sort_metrics
+from glama_deploy.evaluation.metrics.registry import DEFAULT_METRICS, sort_metrics
 from glama_deploy.inpainting.inpainter import Region, check_region
 from glama_deploy.runtime.devices import parse_device
 
@@ -48,7 +48,7 @@ class Request:
     masks: Sequence[str] = ("general",)
     backends: Sequence[str] = ("auto",)
     precisions: Sequence[str] = ("auto",)
-    metrics: Sequence[str] = field(default_factory=lambda: tuple(METRICS))
+    metrics: Sequence[str] = field(default_factory=lambda: DEFAULT_METRICS)
     size: tuple[int, int] | None = None
     limit: int | None = None
     seed: int = 0

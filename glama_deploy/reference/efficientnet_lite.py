@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -156,7 +158,7 @@ class EfficientNetLite0(nn.Module):
         """
         x = functional.relu6(self._bn0(self._conv_stem((image - _MEAN) / _SCALE)))
         maps = []
-        for block in self._blocks:
+        for block in cast("Iterable[Block]", self._blocks):
             inner = block.expand(x)
             if block.stride > 1:
                 maps.append(inner)

@@ -54,6 +54,18 @@ def test_fid_is_of_the_features_of_results_and_photographs(perceived, weights):
         assert value == pytest.approx(compute_fid(seen[1, number], seen[0, number]), rel=1e-3)
 
 
+def test_each_metric_of_a_set_compares_its_own_features(photos, weights, tmp_path, ask):
+    changes = {"masks": ("EveryNLines",), "metrics": ("fid", "clean-fid"), "weights": weights, "limit": 2}
+    summary = evaluate(ask(photos, tmp_path / "out", "telea", **changes))
+    files = sorted((tmp_path / "out" / "features").rglob("*.npz"))
+    seen = np.stack([np.load(file)["EveryNLines"] for file in files], axis=2)  # [truth and result, region, image, D]
+    assert seen.shape == (2, 2, 2, 4096)
+    for metric, features in zip(("fid", "clean-fid"), np.split(seen, 2, axis=3), strict=True):
+        for number, region in enumerate(REGIONS):
+            value = summary.cell("photos", "telea", "EveryNLines", metric, region).value.mean
+            assert value == compute_fid(features[1, number], features[0, number])
+
+
 def test_features_that_are_lost_are_made_again_and_damaged_ones_are_named(perceived):
     asked, summary = perceived
     lost, damaged = (asked.out / "features" / "photos" / f"{image}.npz" for image in ("a.png", "b.png"))

@@ -6,16 +6,18 @@ its pixels are missing. What is around a hole is seen, as always, but not counte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
 from glama_deploy.evaluation.metrics import backbones
 from glama_deploy.evaluation.metrics.pairs import Measurement, Pair
+from glama_deploy.evaluation.metrics.registry import Scaling
 from glama_deploy.evaluation.metrics.weight_file import WeightFile
 
 
@@ -61,18 +63,20 @@ class Inception:
     The 2048 features are the mean of the 8×8 positions of the network's last maps.
     """
 
-    def __init__(self, path: Path, device: str) -> None:
+    def __init__(self, path: Path, device: str, scaling: Scaling) -> None:
         """Open the network.
 
         Args:
             path: the file of weights.
             device: where the network runs, as PyTorch names it.
+            scaling: how images are scaled to the network's size.
 
         Raises:
             GlamaError: the file is damaged or holds another network.
         """
-        self._network, self._device = backbones.open_inception(path).to(device), device
-        self._maps = _Outputs([self._network.Mixed_7c])  # type: ignore[list-item]
+        network = backbones.open_inception(path).to(device)
+        self._layers = nn.Sequential(*(getattr(network, name) for name in _INCEPTION_LAYERS))
+        self._scale, self._device = _SCALINGS[scaling], device
 
     def features(self, image: np.ndarray, masks: Sequence[np.ndarray]) -> np.ndarray:
         """Return the features of an image with masks.
@@ -84,16 +88,55 @@ class Inception:
         Returns:
             float32 [masks, 2, 2048], of the missing pixels (NaN where no pixel is missing) and of the whole image.
         """
-        self._maps.clear()
-        pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())
-        whole = self._network(pixels[None].to(self._device))[0][0]
-        (maps,) = self._maps
+        pixels = torch.from_numpy(image.transpose(2, 0, 1).copy())[None].to(self._device)
+        maps = self._layers(self._scale(pixels))
+        whole = functional.adaptive_avg_pool2d(maps, 1).flatten()
         missing = torch.from_numpy(np.stack(masks)).to(self._device, torch.float32)
         # the share of missing pixels in each position's part of the image, about a sixty-fourth
         weights = functional.adaptive_avg_pool2d(missing, (maps.shape[2], maps.shape[3]))
         weights = weights / weights.sum(dim=(1, 2), keepdim=True)
-        within = torch.einsum("chw,mhw->mc", maps[0].to(torch.float32), weights)
+        within = torch.einsum("chw,mhw->mc", maps[0], weights)
         return torch.stack([within, whole.expand_as(within)], dim=1).cpu().numpy()
+
+
+#: The layers of torch-fidelity's network up to its last maps, [B, 2048, 8, 8].
+_INCEPTION_LAYERS = (
+    *("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "MaxPool_2"),
+    *("Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"),
+    *("Mixed_7a", "Mixed_7b", "Mixed_7c"),
+)
+
+#: Height and width of the images that Inception sees.
+_INCEPTION_SIZE = (299, 299)
+
+
+def _scale_as_tensorflow(pixels: Tensor) -> Tensor:
+    """Scale as TensorFlow 1 did for the original FID: bilinear, the first pixels on each other."""
+    from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
+
+    return (
+        interpolate_bilinear_2d_like_tensorflow1x(pixels.float(), size=_INCEPTION_SIZE, align_corners=False) - 128
+    ) / 128
+
+
+def _scale_as_pytorch(pixels: Tensor) -> Tensor:
+    """Scale as pytorch-fid and LaMa's evaluator do: bilinear, the middles of pixels on each other."""
+    return 2 * functional.interpolate(pixels.float() / 255, _INCEPTION_SIZE, mode="bilinear", align_corners=False) - 1
+
+
+def _scale_clean(pixels: Tensor) -> Tensor:
+    """Scale as clean-fid does: bicubic and antialiased, without rounding (Parmar et al., CVPR 2022)."""
+    channels = [Image.fromarray(channel) for channel in pixels[0].cpu().float().numpy()]
+    scaled = np.stack([np.asarray(channel.resize(_INCEPTION_SIZE, Image.Resampling.BICUBIC)) for channel in channels])
+    return (torch.from_numpy(scaled.clip(0, 255))[None].to(pixels.device) - 128) / 128
+
+
+#: The scalings. Each takes uint8 [1, 3, H, W] and returns float32 [1, 3, 299, 299] of −1…1.
+_SCALINGS: dict[Scaling, Callable[[Tensor], Tensor]] = {
+    "tensorflow": _scale_as_tensorflow,
+    "pytorch": _scale_as_pytorch,
+    "clean": _scale_clean,
+}
 
 
 class _Outputs(list[Tensor]):

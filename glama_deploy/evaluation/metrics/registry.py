@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import AfterValidator
@@ -33,6 +33,10 @@ Measure = Callable[[Pair], Measurement]
 Extract = Callable[[np.ndarray, Sequence[np.ndarray]], np.ndarray]
 
 
+#: How images are scaled to Inception's size: as the original FID, pytorch-fid, or clean-fid does.
+Scaling = Literal["tensorflow", "pytorch", "clean"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metric:
     """What the evaluation knows of a metric.
@@ -46,6 +50,7 @@ class Metric:
         weights: the file that the metric needs, if any.
         pixel_bytes: memory that an image takes at most, in bytes for each pixel.
         open_bytes: memory that opening the metric takes for a moment, in bytes.
+        is_default: whether the metric is computed where no metric is named.
     """
 
     name: str
@@ -56,6 +61,7 @@ class Metric:
     weights: WeightFile | None = None
     pixel_bytes: int = 0
     open_bytes: int = 0
+    is_default: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +83,13 @@ class SetMetric(Metric):
     """A metric of all images together, which compares two sets of features.
 
     Attributes:
-        open: as of an ImageMetric, but the function gives features of an image. A run extracts features once, by its
-            first such metric: all that it has must see the same.
+        open: as of an ImageMetric, but the function gives features of an image.
+        feature_count: the number D of features.
         compare: takes the features of the results and of the photographs, float32 [N, D] each, N ≥ 2.
     """
 
     open: Callable[[Path | None, str], Extract]
+    feature_count: int
     compare: Callable[[np.ndarray, np.ndarray], float]
 
 
@@ -108,11 +115,14 @@ def _open_lpips_proxy(path: Path | None, device: str) -> Measure:
     return LpipsProxy(path, device).measure
 
 
-def _open_inception(path: Path | None, device: str) -> Extract:
-    from glama_deploy.evaluation.metrics.perceptual import Inception
+def _open_inception(scaling: Scaling) -> Callable[[Path | None, str], Extract]:
+    def open_inception(path: Path | None, device: str) -> Extract:
+        from glama_deploy.evaluation.metrics.perceptual import Inception
 
-    assert path is not None
-    return Inception(path, device).features
+        assert path is not None
+        return Inception(path, device, scaling).features
+
+    return open_inception
 
 
 def _compare_fid(found: np.ndarray, truth: np.ndarray) -> float:
@@ -160,6 +170,16 @@ _RECORDS: tuple[Metric, ...] = (
         open=_needs_nothing(pixelwise.measure_ssim),
     ),
     ImageMetric(
+        name="ssim-lama",
+        label="SSIM (as LaMa's evaluator)",
+        decimals=4,
+        higher_is_better=True,
+        region="whole",
+        pixel_bytes=500,
+        is_default=False,
+        open=_needs_nothing(pixelwise.measure_ssim_as_lama),
+    ),
+    ImageMetric(
         name="lpips-alex",
         label="LPIPS (AlexNet)",
         decimals=4,
@@ -199,7 +219,32 @@ _RECORDS: tuple[Metric, ...] = (
         higher_is_better=False,
         region="whole",
         weights=_INCEPTION,
-        open=_open_inception,
+        open=_open_inception("tensorflow"),
+        feature_count=2048,
+        compare=_compare_fid,
+    ),
+    SetMetric(
+        name="clean-fid",
+        label="clean-FID",
+        decimals=3,
+        higher_is_better=False,
+        region="whole",
+        weights=_INCEPTION,
+        is_default=False,
+        open=_open_inception("clean"),
+        feature_count=2048,
+        compare=_compare_fid,
+    ),
+    SetMetric(
+        name="fid-lama",
+        label="FID (as LaMa's evaluator)",
+        decimals=3,
+        higher_is_better=False,
+        region="whole",
+        weights=_INCEPTION,
+        is_default=False,
+        open=_open_inception("pytorch"),
+        feature_count=2048,
         compare=_compare_fid,
     ),
     ImageMetric(
@@ -215,6 +260,9 @@ _RECORDS: tuple[Metric, ...] = (
 
 #: The metrics by their names, in the order of the tables. Memory was measured at 1536×1536.
 METRICS: dict[str, Metric] = {metric.name: metric for metric in _RECORDS}
+
+#: Names of the metrics that are computed where no metric is named.
+DEFAULT_METRICS = tuple(metric.name for metric in _RECORDS if metric.is_default)
 
 
 def sort_metrics(names: Sequence[str]) -> tuple[str, ...]:

@@ -48,8 +48,7 @@ class Judge:
         self._device = device
         of_images = (metric for name in names if isinstance(metric := METRICS[name], ImageMetric))
         self._measures = [(metric, metric.open(weights.get(metric.name), device)) for metric in of_images]
-        of_sets = find_set_metrics(names)
-        self._extract = of_sets[0].open(weights.get(of_sets[0].name), device) if of_sets else None
+        self._extracts = [metric.open(weights.get(metric.name), device) for metric in find_set_metrics(names)]
 
     @torch.inference_mode()
     def score(self, found: np.ndarray, truth: np.ndarray, missing: np.ndarray) -> Score:
@@ -83,6 +82,8 @@ class Judge:
             masks: the missing pixels, bool H×W each.
 
         Returns:
-            float32 [masks, 2, D], of each mask's missing pixels and of the whole; None without such a metric.
+            float32 [masks, 2, D], of each mask's missing pixels and of the whole. D are the features of all such
+            metrics in their order. None without such a metric.
         """
-        return None if self._extract is None else self._extract(image, masks)
+        seen = [extract(image, masks) for extract in self._extracts]
+        return np.concatenate(seen, axis=2) if seen else None

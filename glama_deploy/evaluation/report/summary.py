@@ -140,8 +140,10 @@ def summarize(
             cells += _make_cells(place, protocol, theirs[label], other)
             if SPECTRUM in protocol.metrics:
                 rings += [Ring(**place, region=r, errors=_average_rings(here, mask, label, r)) for r in REGIONS]
+    first = 0
     for metric in find_set_metrics(protocol.metrics):
-        cells += _compare_sets(metric, protocol, whole, folder, reference, step)
+        columns = slice(first, first := first + metric.feature_count)
+        cells += _compare_sets(metric, columns, protocol, whole, folder, reference, step)
     return Summary(
         protocol=protocol,
         images={d.name: sum(record.dataset == d.name for record in whole) for d in protocol.datasets},
@@ -202,13 +204,14 @@ def _group_by_metric(records: Iterable[Record], mask: str, label: str) -> _Value
 
 def _compare_sets(
     metric: SetMetric,
+    columns: slice,
     protocol: Protocol,
     records: Sequence[Record],
     folder: Folder,
     reference: str | None,
     step: Callable[[str], None],
 ) -> Iterator[Cell]:
-    """Yield a metric's cell of each method with each mask on each dataset.
+    """Yield a metric's cell of each method with each mask on each dataset. Its features are some of the columns.
 
     A method needs results of two images. A cell has a change where the reference has results of the same images.
     """
@@ -217,8 +220,9 @@ def _compare_sets(
         if len(theirs) < 2:
             continue
         for mask, (number, region) in product(protocol.masks, enumerate(REGIONS)):
-            # the truth's and each method's, [images, 2048]
-            truth, *results = np.stack([folder.load_features(record, mask)[:, number] for record in theirs], axis=1)
+            # the truth's and each method's, [images, D]
+            seen = [folder.load_features(record, mask)[:, number, columns] for record in theirs]
+            truth, *results = np.stack(seen, axis=1)
             values: dict[str, tuple[bytes, Statistic]] = {}
             for method, result in zip(protocol.methods, results, strict=True):
                 step(f"{metric.label} of {method.label}, {mask}, {region}")

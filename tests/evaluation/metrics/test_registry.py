@@ -14,7 +14,7 @@ import pytest
 from glama_deploy.cli.output.console import Console
 from glama_deploy.evaluation.evaluate import Request, evaluate
 from glama_deploy.evaluation.metrics.pairs import Measurement, Pair
-from glama_deploy.evaluation.metrics.registry import METRICS, ImageMetric, SetMetric
+from glama_deploy.evaluation.metrics.registry import DEFAULT_METRICS, METRICS, ImageMetric, SetMetric
 from glama_deploy.evaluation.report import tables
 
 
@@ -44,6 +44,7 @@ SHIFT = SetMetric(
     higher_is_better=False,
     region="whole",
     open=lambda path, device: extract_means,
+    feature_count=1,
     compare=lambda found, truth: float(abs(found.mean() - truth.mean())),
 )
 
@@ -86,6 +87,11 @@ def test_results_with_a_metric_that_no_record_describes_are_refused(toys, photos
     monkeypatch.delitem(METRICS, "bias")
     with pytest.raises(ValueError, match="unknown metric 'bias'"):
         type(summary).model_validate_json(summary.model_dump_json())
+
+
+def test_metrics_that_repeat_others_are_computed_only_where_they_are_named():
+    assert set(METRICS) - set(DEFAULT_METRICS) == {"ssim-lama", "clean-fid", "fid-lama"}
+    assert Request(["photos"], ["telea"], Path("out")).metrics == DEFAULT_METRICS
 
 
 def test_the_records_are_read_without_pytorch():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torchmetrics
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 from scipy.signal import correlate
 
@@ -18,6 +19,7 @@ from glama_deploy.evaluation.metrics.perceptual import compute_fid
 from glama_deploy.evaluation.metrics.registry import METRICS, sort_metrics
 from glama_deploy.evaluation.metrics.scores import Judge
 from glama_deploy.evaluation.metrics.weight_file import WeightFile
+from glama_deploy.export.samples import SAMPLE
 
 
 def test_an_identical_image_has_no_error(pair):
@@ -58,6 +60,27 @@ def test_ssim_is_the_map_of_wang_et_al_over_the_missing_pixels(pair):
     # torchmetrics computes in float32, where variances are differences of squares
     assert values["ssim/missing"] == pytest.approx(expected[missing].mean(), abs=1e-4)
     assert values["ssim/whole"] == pytest.approx(expected.mean(), abs=1e-4)
+
+
+def test_lamas_ssim_sees_zeros_beyond_the_edge():
+    with Image.open(SAMPLE) as photo:
+        crops = (photo.crop((x, y, x + 40, y + 32)) for x, y in ((0, 100), (300, 200)))
+        found, truth = (np.asarray(crop.convert("RGB")) for crop in crops)
+
+    def blurred(values: np.ndarray) -> np.ndarray:
+        return gaussian_filter(values, (1.5, 1.5, 0), truncate=5 / 1.5, mode="constant")
+
+    x, y = found / 255, truth / 255
+    mx, my = blurred(x), blurred(y)
+    vx, vy, cov = blurred(x * x) - mx**2, blurred(y * y) - my**2, blurred(x * y) - mx * my
+    expected = (2 * mx * my + 1e-4) * (2 * cov + 9e-4) / ((mx**2 + my**2 + 1e-4) * (vx + vy + 9e-4))
+    missing = np.zeros(truth.shape[:2], bool)
+    missing[:6] = True
+    values = Judge(("ssim", "ssim-lama"), {}).score(found, truth, missing).values
+    # float32, where variances are differences of squares
+    assert values["ssim-lama/missing"] == pytest.approx(expected[missing].mean(), abs=1e-4)
+    assert values["ssim-lama/whole"] == pytest.approx(expected.mean(), abs=1e-4)
+    assert abs(values["ssim-lama/whole"] - values["ssim/whole"]) > 0.005
 
 
 def test_the_spectrum_of_half_the_contrast_is_ln_2_off_at_every_frequency():
@@ -223,6 +246,63 @@ def test_inception_sees_2048_features_of_a_whole_image_and_of_its_missing_pixels
     np.testing.assert_allclose(score.features[1], maps[0].mean(axis=(1, 2)), rtol=1e-5, atol=1e-6)
     expected = (maps[0] * shares).sum(axis=(1, 2)) / shares.sum()
     np.testing.assert_allclose(score.features[0], expected, rtol=1e-5, atol=1e-6)
+
+
+def scaled_as_pytorch_fid(image: np.ndarray) -> np.ndarray:
+    return enlarged(image.astype(float), 299, 299) / 127.5 - 1
+
+
+def scaled_as_tensorflow(image: np.ndarray) -> np.ndarray:
+    """Bilinear between the first corners of pixels."""
+    values = image.astype(float)
+    for axis in (0, 1):
+        places, there = np.arange(299) * values.shape[axis] / 299, np.arange(values.shape[axis])
+        values = np.apply_along_axis(lambda line, p=places, t=there: np.interp(p, t, line), axis, values)
+    return (values - 128) / 128
+
+
+def scaled_as_clean_fid(image: np.ndarray) -> np.ndarray:
+    """Keys's cubic with a = −1/2, widened by the scale where pixels are left out."""
+    values = image.astype(float)
+    for axis in (0, 1):
+        side = values.shape[axis]
+        scale = side / 299
+        places, there = (np.arange(299) + 0.5) * scale, np.arange(side) + 0.5
+        t = np.abs(places[:, None] - there) / max(scale, 1)
+        near, far = 1.5 * t**3 - 2.5 * t**2 + 1, -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
+        weights = np.where(t < 1, near, np.where(t < 2, far, 0))
+        weights /= weights.sum(axis=1, keepdims=True)
+        values = np.moveaxis(np.tensordot(weights, values, axes=(1, axis)), 0, axis)
+    return (values.clip(0, 255) - 128) / 128
+
+
+@pytest.mark.parametrize(
+    ("metric", "scaled"),
+    [("fid", scaled_as_tensorflow), ("fid-lama", scaled_as_pytorch_fid), ("clean-fid", scaled_as_clean_fid)],
+)
+def test_inception_sees_an_image_scaled_as_the_metric_says(metric, scaled, weights):
+    path = weights / "weights-inception-2015-12-05-6726825d.pth"
+    image = np.random.default_rng(0).integers(0, 256, (340, 260, 3), dtype=np.uint8)  # one side shrinks, one grows
+    seen = Judge((metric,), {metric: path}).extract_features(image, [np.ones((340, 260), bool)])
+    maps = []
+    network = backbones.open_inception(path)
+    network.Conv2d_1a_3x3.register_forward_pre_hook(
+        lambda module, inputs: torch.from_numpy(scaled(image).transpose(2, 0, 1)[None].astype(np.float32))
+    )
+    network.Mixed_7c.register_forward_hook(lambda module, inputs, output: maps.append(output[0].numpy()))
+    network(torch.zeros(1, 3, 299, 299, dtype=torch.uint8))
+    # float32; the three scalings of this noise differ by 0.035 and more
+    np.testing.assert_allclose(seen[0, 1], maps[0].mean(axis=(1, 2)), atol=1e-3)
+
+
+def test_metrics_of_sets_have_their_own_features(pair, weights):
+    _, image, missing = pair
+    names = ("fid", "clean-fid")
+    paths = dict.fromkeys(names, weights / "weights-inception-2015-12-05-6726825d.pth")
+    apart = [Judge((name,), paths).extract_features(image, [missing]) for name in names]
+    together = Judge(names, paths).extract_features(image, [missing])
+    np.testing.assert_array_equal(together, np.concatenate(apart, axis=2))
+    assert np.abs(apart[0] - apart[1]).max() > 1e-3
 
 
 def test_where_nothing_is_missing_inception_sees_nothing_missing(weights):
