@@ -105,7 +105,7 @@ def open_lpips(network: str, weights: WeightFile, path: Path) -> nn.Module:
     """
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 
-    _check_inert(path)
+    read_tensors(path)  # the package reads the file with pickle
     before = torch.hub._hub_dir  # None where $TORCH_HOME says it
     with tempfile.TemporaryDirectory() as folder:
         # torchvision looks for its weights in torch's hub folder and in no other place
@@ -136,7 +136,7 @@ def open_inception(path: Path) -> nn.Module:
     """
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    _check_inert(path)
+    read_tensors(path)  # the package reads the file with pickle
     return _build_from(
         path,
         lambda: FeatureExtractorInceptionV3(
@@ -145,10 +145,20 @@ def open_inception(path: Path) -> nn.Module:
     )
 
 
-def _check_inert(path: Path) -> None:
-    """Raise GlamaError unless the file holds tensors and nothing that would run: the packages read it with pickle."""
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Read a file of weights without running what it contains.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The tensors by their names.
+
+    Raises:
+        GlamaError: the file is damaged or holds more than tensors.
+    """
     try:
-        torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as error:
         raise GlamaError(f"{path} is damaged or no file of PyTorch's weights; download it again") from error
 

