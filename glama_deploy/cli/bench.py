@@ -11,7 +11,7 @@ from glama_deploy.bundle import MANIFEST, Bundle, parse_size
 from glama_deploy.catalogue import join_names
 from glama_deploy.cli.entry import Command, option
 from glama_deploy.cli.options.completion import list_models
-from glama_deploy.cli.options.device import DeviceName
+from glama_deploy.cli.options.engine import DeviceName
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.output.console import Console
 from glama_deploy.errors import GlamaError, NotBuiltError

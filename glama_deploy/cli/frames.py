@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Annotated, cast
 
 import glama_deploy
-from glama_deploy.catalogue import join_names, requested_precisions
 from glama_deploy.cli.entry import Command, argument, option
-from glama_deploy.cli.options.completion import list_backends, list_models
-from glama_deploy.cli.options.device import DeviceName
+from glama_deploy.cli.options.completion import list_models
+from glama_deploy.cli.options.engine import DeviceName, EngineName, PrecisionName, ThreadCount
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.output.console import Console
 from glama_deploy.inpainting import folder
@@ -18,7 +17,6 @@ from glama_deploy.inpainting.frames import fill_frames
 from glama_deploy.inpainting.inpainter import Region, check_region
 from glama_deploy.inpainting.mask_edits import MaskEdits
 from glama_deploy.io.pipes import check_no_address, open_standard_input, open_standard_output
-from glama_deploy.runtime.base import MAX_THREADS
 
 
 def glama_frames(
@@ -28,18 +26,9 @@ def glama_frames(
     model: Annotated[
         str, option("--model", list_values=list_models, help="Network, as glama-inpaint takes it.")
     ] = "default",
-    backend: Annotated[
-        str, option("--backend", list_values=list_backends, help="Engine, as glama-inpaint takes it.")
-    ] = "auto",
-    precision: Annotated[
-        str,
-        option(
-            "--precision", list_values=requested_precisions, help=f"Precision: {join_names(requested_precisions())}."
-        ),
-    ] = "auto",
-    threads: Annotated[
-        int | None, option("--threads", help="CPU threads (all cores by default).", min=1, max=MAX_THREADS)
-    ] = None,
+    backend: EngineName = "auto",
+    precision: PrecisionName = "auto",
+    threads: ThreadCount = None,
     region: Annotated[str, option("--region", help="What the network sees: full, crop or auto.")] = "auto",
     grow: Annotated[int, option("--grow", help="Pixels by which holes grow.")] = 0,
     feather: Annotated[

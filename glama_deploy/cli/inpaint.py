@@ -13,7 +13,7 @@ import glama_deploy
 from glama_deploy.catalogue import EngineRecord, backends, join_names, requested_precisions
 from glama_deploy.cli.entry import Command, ResumableInterrupt, argument, option
 from glama_deploy.cli.options.completion import list_backends, list_models
-from glama_deploy.cli.options.device import DeviceName
+from glama_deploy.cli.options.engine import DeviceName, ThreadCount
 from glama_deploy.cli.options.engine_code import AllowEngineCode
 from glama_deploy.cli.options.iopaint import IopaintOptions, pair_picture
 from glama_deploy.cli.options.mask_sources import MaskOptions
@@ -42,7 +42,7 @@ from glama_deploy.inpainting.watch import Watch, watch
 from glama_deploy.io.files import check_path
 from glama_deploy.io.images import FileRule
 from glama_deploy.io.pipes import is_pipe
-from glama_deploy.runtime.base import MAX_THREADS, require
+from glama_deploy.runtime.base import require
 from glama_deploy.system.interrupts import stop_on_interrupt
 from glama_deploy.video.options import is_video
 
@@ -107,9 +107,7 @@ def glama_inpaint(
             "once, at least 40 dB against fp32.",
         ),
     ] = "auto",
-    threads: Annotated[
-        int | None, option("--threads", help="CPU threads (all cores by default).", min=1, max=MAX_THREADS)
-    ] = None,
+    threads: ThreadCount = None,
     region: Annotated[
         str,
         option(

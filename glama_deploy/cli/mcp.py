@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import glama_deploy
-from glama_deploy.catalogue import join_names, requested_precisions
 from glama_deploy.cli.entry import Command, option
-from glama_deploy.cli.options.completion import list_backends
-from glama_deploy.cli.options.device import DeviceName
+from glama_deploy.cli.options.engine import DeviceName, EngineName, PrecisionName, ThreadCount
 from glama_deploy.cli.options.named_models import ModelNames, name_models
 from glama_deploy.cli.output.console import Console
 from glama_deploy.errors import GlamaError
-from glama_deploy.runtime.base import MAX_THREADS, require
+from glama_deploy.runtime.base import require
 
 
 def glama_mcp(
@@ -23,18 +21,9 @@ def glama_mcp(
         list[Path],
         option("--root", help="Folder whose files clients may name. Several times for several; without it, any file."),
     ] = [],  # noqa: B006
-    backend: Annotated[
-        str, option("--backend", list_values=list_backends, help="Engine, as glama-inpaint takes it.")
-    ] = "auto",
-    precision: Annotated[
-        str,
-        option(
-            "--precision", list_values=requested_precisions, help=f"Precision: {join_names(requested_precisions())}."
-        ),
-    ] = "auto",
-    threads: Annotated[
-        int | None, option("--threads", help="CPU threads (all cores by default).", min=1, max=MAX_THREADS)
-    ] = None,
+    backend: EngineName = "auto",
+    precision: PrecisionName = "auto",
+    threads: ThreadCount = None,
     device: DeviceName = None,
 ) -> None:
     """Serve tools that fill pictures to an assistant, by the Model Context Protocol.

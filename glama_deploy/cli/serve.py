@@ -12,12 +12,11 @@ from urllib.parse import quote
 
 from glama_deploy.catalogue import PRECISIONS, join_names
 from glama_deploy.cli.entry import SIGNAL_EXIT_CODE_BASE, Command, option
-from glama_deploy.cli.options.completion import list_backends
-from glama_deploy.cli.options.device import DeviceName
+from glama_deploy.cli.options.engine import DeviceName, EngineName, ThreadCount
 from glama_deploy.cli.options.named_models import ModelNames, name_models
 from glama_deploy.cli.output.console import Console
 from glama_deploy.errors import GlamaError
-from glama_deploy.runtime.base import MAX_THREADS, require
+from glama_deploy.runtime.base import require
 from glama_deploy.server.settings import (
     DEFAULT_MAX_BYTES,
     DEFAULT_MAX_PIXELS,
@@ -53,16 +52,12 @@ def glama_serve(
             envvar="GLAMA_TOKEN",
         ),
     ] = None,
-    backend: Annotated[
-        str, option("--backend", list_values=list_backends, help="Engine, as glama-inpaint takes it.")
-    ] = "auto",
+    backend: EngineName = "auto",
     device: DeviceName = None,
     precision: Annotated[
         str, option("--precision", help=f"Precision at the start: {join_names(('auto', *PRECISIONS))}.")
     ] = "auto",
-    threads: Annotated[
-        int | None, option("--threads", help="CPU threads (all cores by default).", min=1, max=MAX_THREADS)
-    ] = None,
+    threads: ThreadCount = None,
     streams: Annotated[
         int,
         option(
