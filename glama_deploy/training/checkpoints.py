@@ -18,9 +18,6 @@ from glama_deploy.errors import CheckpointError
 from glama_deploy.io.files import atomic_file
 from glama_deploy.text.excerpts import first_line
 
-#: Name of the best checkpoint.
-BEST = "best.pt"
-
 #: Exceptions that `torch.load` raises for damaged files, which its unpickler does not check.
 DAMAGE = (
     OSError,
@@ -63,22 +60,23 @@ class Checkpoints:
         Raises:
             GlamaError: The file cannot be written. No checkpoint is removed.
         """
-        path = self._folder / f"step-{step:08}.pt"
+        path = self.name_path(step)
         _write(path, state)
         for old in self.list_steps()[: -self._keep]:
-            self._path(old).unlink()
+            self.name_path(old).unlink()
         return path
 
-    def save_best(self, state: dict[str, Any]) -> None:
-        """Write the best checkpoint.
+    def save_best(self, name: str, state: dict[str, Any]) -> None:
+        """Write a best checkpoint.
 
         Args:
+            name: The file's name.
             state: The state of the run.
 
         Raises:
             GlamaError: The file cannot be written. The best checkpoint before is not changed.
         """
-        _write(self._folder / BEST, state)
+        _write(self._folder / name, state)
 
     def list_steps(self) -> list[int]:
         """List the steps of all checkpoints except the best one.
@@ -96,9 +94,17 @@ class Checkpoints:
             The checkpoint, or None where the folder has no checkpoint.
         """
         steps = self.list_steps()
-        return self._path(steps[-1]) if steps else None
+        return self.name_path(steps[-1]) if steps else None
 
-    def _path(self, step: int) -> Path:
+    def name_path(self, step: int) -> Path:
+        """Return the path of a step's checkpoint.
+
+        Args:
+            step: Number of the step.
+
+        Returns:
+            The path, which need not exist.
+        """
         return self._folder / f"step-{step:08}.pt"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from glama_deploy.errors import GlamaError
 from glama_deploy.frozen import FrozenModel
@@ -17,6 +17,7 @@ from glama_deploy.masks import by_name
 from glama_deploy.network import NAMED, SIZE_MULTIPLE, NetworkConfig
 from glama_deploy.text import plain_yaml
 from glama_deploy.text.excerpts import excerpt, quoted
+from glama_deploy.training.criteria import parse_criterion
 from glama_deploy.training.losses import WEIGHTS, Weights
 
 #: Networks that the perceptual loss can use (:mod:`glama_deploy.training.perceptual`).
@@ -66,15 +67,15 @@ class Data(_Section):
 class Discriminator(_Section):
     """LaMa's discriminator, which the paper uses, too (section 3.3)."""
 
-    channels: int = Field(default=64, ge=1, le=512)
-    layers: int = Field(default=4, ge=1, le=6)
+    channels: int = Field(default=64, ge=1, le=512, description="channels after the first convolution")
+    layers: int = Field(default=4, ge=1, le=6, description="convolutions of stride 2")
 
 
 class Optimization(_Section):
     """Adam, by default with constant learning rates (section 4.2)."""
 
-    generator_rate: float = Field(default=1e-3, gt=0)
-    discriminator_rate: float = Field(default=1e-4, gt=0)
+    generator_rate: float = Field(default=1e-3, gt=0, description="learning rate of the generator")
+    discriminator_rate: float = Field(default=1e-4, gt=0, description="learning rate of the discriminator")
     schedule: Literal["constant", "cosine"] = Field(
         default="constant", description="cosine: both rates fall to 0 at the last step by half a cosine"
     )
@@ -90,12 +91,12 @@ class Optimization(_Section):
     accumulate: int = Field(
         default=1, ge=1, description="number of parts into which each process divides its share of a batch"
     )
-    steps: int = Field(default=1_000_000, ge=1)
+    steps: int = Field(default=1_000_000, ge=1, description="the last step of the run")
     average: float = Field(
         default=0.999, ge=0, lt=1, description="decay of the generator's running average; 0: no average"
     )
     precision: Literal["fp32", "bf16"] = Field(default="fp32", description="bf16: autocast; FFTs stay fp32")
-    seed: int = Field(default=0, ge=0, le=2**63 - 1)
+    seed: int = Field(default=0, ge=0, le=2**63 - 1, description="seed of weights, samples and masks")
 
 
 class Saving(_Section):
@@ -103,18 +104,38 @@ class Saving(_Section):
 
     every: int = Field(default=1000, ge=1, description="steps between checkpoints")
     keep: int = Field(default=3, ge=1, description="checkpoints that are kept, in addition to the best")
+    best: tuple[str, ...] | None = Field(
+        default=None,
+        min_length=1,
+        description="scores that choose the best checkpoints, one file each: `SCORE` over all masks, or `SCORE@MASK`; "
+        "None: by the kind of run",
+    )
+    metric_weights: Path | None = Field(default=None, description="folder with the weight files of LPIPS and FID")
     validate_every: int = Field(default=5000, ge=1, description="steps between validations")
     validate_images: int = Field(
         default=32, ge=1, description="photographs in each validation, with each of the seven masks"
     )
     log_every: int = Field(default=50, ge=1, description="steps between logged scalars")
 
+    @field_validator("best", mode="before")
+    @classmethod
+    def _list_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("best")
+    @classmethod
+    def _check_best(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        names = [parse_criterion(text).name for text in value or ()]
+        if len(set(names)) < len(names):
+            raise ValueError("a score is repeated; list each score once")
+        return value
+
 
 class Config(_Section):
     """The config of a training run."""
 
-    network: NetworkConfig
-    discriminator: Discriminator = Field(default_factory=Discriminator)
+    network: NetworkConfig = Field(description="the generator")
+    discriminator: Discriminator = Field(default_factory=Discriminator, description="the discriminator")
     weights: Weights = Field(default_factory=Weights, description="weights of the losses")
     perceptual_network: PerceptualNetwork = Field(
         default="scene-parsing-resnet50",
@@ -123,9 +144,9 @@ class Config(_Section):
     perceptual_weights: Path | None = Field(
         default=None, description="weights file of the perceptual network; efficientnet-lite0 needs none"
     )
-    data: Data = Field(default_factory=Data)
-    optimization: Optimization = Field(default_factory=Optimization)
-    saving: Saving = Field(default_factory=Saving)
+    data: Data = Field(default_factory=Data, description="photographs and masks")
+    optimization: Optimization = Field(default_factory=Optimization, description="optimizers, batches and steps")
+    saving: Saving = Field(default_factory=Saving, description="checkpoints, validations and logs")
 
 
 #: Settings in which LaMa's own training differs from GLaMa's (advimman/lama: lama-fourier.yaml, big-lama.yaml, their

@@ -6,8 +6,9 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -23,9 +24,11 @@ from glama_deploy.io.files import atomic_file
 from glama_deploy.text.excerpts import excerpt
 from glama_deploy.training import checkpoints, config
 from glama_deploy.training.config import Config
+from glama_deploy.training.criteria import Criterion, name_files
 from glama_deploy.training.data import Squares
+from glama_deploy.training.score_log import ScoreLog
 from glama_deploy.training.trainer import Scalars, Trainer
-from glama_deploy.training.validation import validate
+from glama_deploy.training.validation import Validator, choose_criteria
 
 log = logging.getLogger("glama_deploy")
 
@@ -34,6 +37,16 @@ CONFIG = "config.yaml"
 
 #: Supported devices.
 DEVICES = ("auto", "cpu", "cuda")
+
+
+@dataclass(frozen=True)
+class _Writers:
+    """What the process that writes needs: TensorBoard's events and, for a run with validations, their scores."""
+
+    events: SummaryWriter
+    validator: Validator | None
+    criteria: tuple[Criterion, ...]
+    scores: ScoreLog
 
 
 class Stopped(GlamaError):
@@ -69,7 +82,7 @@ def train(
 
     Raises:
         GlamaError: The folder has a run and `resume` is false, or has no run and `resume` is true. There are no
-            photographs, or a file cannot be written.
+            photographs, a metric of `saving.best` lacks its weights, or a file cannot be written.
         Stopped: The process received SIGINT or SIGTERM. The current step is completed and saved.
     """
     _check_name(out)
@@ -88,20 +101,36 @@ def train(
     if source is not None:
         trainer.start_from(source)
     squares = Squares(asked.data.train, asked.data, asked.optimization.seed)
-    if asked.data.valid:
-        Squares(asked.data.valid, asked.data, seed=0)  # checks the photographs before training begins
+    # photographs and criteria are checked before training begins
+    criteria = choose_criteria(asked, len(Squares(asked.data.valid, asked.data, seed=0)) if asked.data.valid else 0)
     if latest is not None:
         state = checkpoints.read(latest)
         with torch_zip.name_in_errors(latest):
             trainer.restore(state)
+        _check_best(out, criteria, trainer.best)
+    trainer.best = {c.name: trainer.best.get(c.name, c.worst) for c in criteria}
     if not trainer.fabric.is_global_zero:
         with _stop_requested() as stop:
             return _loop(trainer, squares, kept, None, stop, on_step)
+    validator = Validator(asked, criteria, trainer.fabric.device) if asked.data.valid else None
+    scores = ScoreLog(out, trainer.step)
     out.mkdir(parents=True, exist_ok=True)
     with atomic_file(out / CONFIG) as temporary:
         temporary.write_text(config.to_yaml(asked), encoding="utf-8")
-    with SummaryWriter(str(out), purge_step=trainer.step) as writer, _stop_requested() as stop:
-        return _loop(trainer, squares, kept, writer, stop, on_step)
+    with SummaryWriter(str(out), purge_step=trainer.step) as events, _stop_requested() as stop:
+        return _loop(trainer, squares, kept, _Writers(events, validator, criteria, scores), stop, on_step)
+
+
+def _check_best(out: Path, criteria: Sequence[Criterion], best: dict[str, float]) -> None:
+    """Raise GlamaError where a resumed run would replace a best checkpoint that another criterion chose."""
+    before = name_files(list(best))
+    for file, name in name_files([criterion.name for criterion in criteria]).items():
+        if before.get(file) != name and (out / file).exists():
+            there = f"has the best {before[file]}" if file in before else "was not chosen by this run"
+            raise GlamaError(
+                f"{out / file} {there}, and the config now chooses the file by {name}; move the file away, or set "
+                f"saving.best to the scores before ({', '.join(best) or 'none'})"
+            )
 
 
 def _check_name(out: Path) -> None:
@@ -140,11 +169,11 @@ def _loop(
     trainer: Trainer,
     squares: Squares,
     kept: checkpoints.Checkpoints,
-    writer: SummaryWriter | None,
+    writers: _Writers | None,
     stop: threading.Event,
     on_step: Callable[[int, Scalars], None],
 ) -> Path:
-    """Train to the last step, and return the last checkpoint. A process without a writer does not write."""
+    """Train to the last step, and return the last checkpoint. A process without writers does not write."""
     saving, last = trainer.config.saving, trainer.config.optimization.steps
     samples, broken = trainer.read_batches(squares), set[str]()
     while trainer.step < last:
@@ -153,16 +182,16 @@ def _loop(
             log.warning("%s cannot be read and is left out", name)
         broken |= set(unreadable)
         ending = _is_set_anywhere(trainer.fabric, stop.is_set())
-        if writer is None:
+        if writers is None:
             if ending and trainer.step < last:
                 raise Stopped("stopped")
             continue
         on_step(trainer.step, scalars)
         if trainer.step % saving.log_every == 0:
             for name, value in {**scalars, "broken": float(len(broken))}.items():
-                writer.add_scalar(f"train/{name}", value, trainer.step)
-        if trainer.config.data.valid and trainer.step % saving.validate_every == 0:
-            _validate(trainer, kept, writer)
+                writers.events.add_scalar(f"train/{name}", value, trainer.step)
+        if writers.validator is not None and trainer.step % saving.validate_every == 0:
+            _validate(trainer, kept, writers, writers.validator)
         if trainer.step % saving.every == 0 or trainer.step == last or ending:
             path = kept.save(trainer.step, trainer.state())
         if ending and trainer.step < last:
@@ -170,10 +199,7 @@ def _loop(
                 f"stopped at step {trainer.step}, which is saved in {path}; continue the run with `resume=True`"
             )
     trainer.fabric.barrier()
-    latest = kept.find_latest()
-    if latest is None:
-        raise GlamaError("the run has no steps left; raise optimization.steps")
-    return latest
+    return kept.find_latest() or kept.name_path(last)  # the folder may lie on the first machine alone
 
 
 def _is_set_anywhere(fabric: Fabric, flag: bool) -> bool:
@@ -183,17 +209,22 @@ def _is_set_anywhere(fabric: Fabric, flag: bool) -> bool:
     return bool(cast(Tensor, fabric.all_reduce(torch.tensor(float(flag)), reduce_op="sum")) > 0)
 
 
-def _validate(trainer: Trainer, kept: checkpoints.Checkpoints, writer: SummaryWriter) -> None:
-    """Score the averaged generator, log the scores, and save the checkpoint if its mean PSNR is the best so far."""
-    scores, strips = validate(trainer.average, trainer.config, trainer.fabric.device)
-    for name, found in scores.items():
-        writer.add_scalar(f"psnr/{name}", found.psnr, trainer.step)
-        writer.add_scalar(f"ssim/{name}", found.ssim, trainer.step)
-    writer.add_images("validation", strips, trainer.step)
-    mean = sum(found.psnr for found in scores.values()) / len(scores)
-    if mean > trainer.best:
-        trainer.best = mean
-        kept.save_best(trainer.state())
+def _validate(trainer: Trainer, kept: checkpoints.Checkpoints, writers: _Writers, validator: Validator) -> None:
+    """Score the averaged generator, write the scores, and save a checkpoint for each criterion that improves."""
+    scores, strips = validator.validate(trainer.average)
+    for mask, values in scores.items():
+        for name, value in values.items():
+            writers.events.add_scalar(f"{name}/{mask}", value, trainer.step)
+    writers.events.add_images("validation", strips, trainer.step)
+    writers.scores.add(trainer.step, scores)
+    found = {each.name: scores[each.mask][each.score] for each in writers.criteria}
+    for name in (each.name for each in writers.criteria if each.counts_fid and not found[each.name]):
+        log.warning("%s is 0, because FID is 100 or more; raise saving.validate_images, or change saving.best", name)
+    improved = {each.name for each in writers.criteria if each.is_better(found[each.name], trainer.best[each.name])}
+    trainer.best |= {name: found[name] for name in improved}
+    for file, name in name_files(list(found)).items():
+        if name in improved:
+            kept.save_best(file, trainer.state())
 
 
 @contextmanager

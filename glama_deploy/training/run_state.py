@@ -29,12 +29,27 @@ def check(state: dict[str, Any]) -> None:
     _require(isinstance(state.get("config"), dict), "config", state.get("config"), "a dict")
     _require(_is_count(training.get("recipe", 1)), "training.recipe", training.get("recipe"), "an integer from 0")
     _require(_is_count(training.get("step")), "training.step", training.get("step"), "an integer from 0")
-    best = training.get("best", -math.inf)
-    _require(type(best) in (int, float) and not math.isnan(best), "training.best", best, "a number")
+    best = training.get("best", {})
+    for name, value in best.items() if isinstance(best, dict) else [("psnr", best)]:
+        is_score = isinstance(name, str) and type(value) in (int, float) and not math.isnan(value)
+        _require(is_score, "training.best", value, "a number")
     networks = {f"training.{name}": training.get(name) for name in ("generator", "discriminator")}
     for name, found in {"state_dict": state.get("state_dict"), **networks}.items():
         is_network = isinstance(found, dict) and all(isinstance(value, Tensor) for value in found.values())
         _require(is_network, name, found, "a dict of tensors")
+
+
+def read_best(training: dict[str, Any]) -> dict[str, float]:
+    """Read the best values of a run's validations.
+
+    Args:
+        training: The checked part `training` of a state.
+
+    Returns:
+        The values by the names of their criteria. Older versions stored one number, the mean PSNR of all masks.
+    """
+    best = training.get("best", {})
+    return dict(best) if isinstance(best, dict) else {"psnr": float(best)}
 
 
 def check_adam_state(found: Any, adam: torch.optim.Adam, name: str) -> dict[str, Any]:

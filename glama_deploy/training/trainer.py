@@ -50,7 +50,7 @@ class Trainer:
         config: The run's config.
         fabric: The run's processes.
         step: Number of completed steps.
-        best: Best mean PSNR of a validation in dB.
+        best: Best values of the validations by the names of their criteria.
         average: The generator with averaged weights.
 
     Raises:
@@ -65,7 +65,7 @@ class Trainer:
                 f"{fabric.world_size} processes) is expected"
             )
         self.config, self.fabric, self.step = config, fabric, 0
-        self.best = -math.inf
+        self.best: dict[str, float] = {}
         self._several = fabric.world_size > 1
         self._judge = _judge(config, fabric)
         torch.manual_seed(config.optimization.seed)
@@ -180,7 +180,7 @@ class Trainer:
                 "discriminator": self._discriminator.state_dict(),
                 "generator_adam": self._generator_adam.state_dict(),
                 "discriminator_adam": self._discriminator_adam.state_dict(),
-                "best": self.best,
+                "best": dict(self.best),
                 "recipe": RECIPE,
             },
         }
@@ -223,7 +223,7 @@ class Trainer:
         adams = {"generator_adam": self._generator_adam, "discriminator_adam": self._discriminator_adam}
         for name, adam in adams.items():
             adam.load_state_dict(run_state.check_adam_state(training.get(name), adam, name))
-        self.step, self.best = training["step"], training.get("best", -math.inf)
+        self.step, self.best = training["step"], run_state.read_best(training)
 
     def _add_gradients(self, image: Tensor, mask: Tensor, share: float) -> Scalars:
         """Add the gradients of one part of the batch, weighted by `share`, and return the part's losses."""

@@ -1,78 +1,200 @@
-"""Measure PSNR and SSIM of a generator on validation photographs, with each of the seven masks."""
+"""Measure a generator on validation photographs, with each of the seven masks, and choose the run's criteria."""
 
 from __future__ import annotations
 
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
-from torchmetrics.functional.image import structural_similarity_index_measure
 
+from glama_deploy.errors import GlamaError
+from glama_deploy.evaluation.metrics import backbones
+from glama_deploy.evaluation.metrics.pairs import REGIONS
+from glama_deploy.evaluation.metrics.registry import METRICS, ImageMetric, SetMetric, find_set_metrics
+from glama_deploy.evaluation.metrics.scores import Judge
 from glama_deploy.masks import TYPES
-from glama_deploy.psnr import compute_psnr
 from glama_deploy.reference.generator import inpaint
+from glama_deploy.runtime.base import require
 from glama_deploy.training.config import Config
+from glama_deploy.training.criteria import ALL_MASKS, COMBINATIONS, Criterion, list_metrics, parse_criterion
 from glama_deploy.training.data import Positions, Squares, read_batches
+
+#: Values by mask and score. The mask `ALL_MASKS` has the values over all masks.
+Scores = dict[str, dict[str, float]]
+
+#: Criteria of adversarial runs without `saving.best`. The first one whose files are in the folder is used.
+_ADVERSARIAL = ("lpips_fid100_f1", "ssim_fid100_f1", "lpips-vgg", "lpips-alex", "ssim_spectrum_f1")
+
+
+def choose_criteria(config: Config, photographs: int) -> tuple[Criterion, ...]:
+    """Choose the criteria of a run, and check that the run can compute them.
+
+    Args:
+        config: The run's config.
+        photographs: Number of validation photographs. Without photographs, files are not checked.
+
+    Returns:
+        The criteria of `saving.best`. Without them, PSNR for a run without a discriminator. For an adversarial run, a
+        combination of the metrics whose files are in `saving.metric_weights`, or else of SSIM and the spectrum's error.
+
+    Raises:
+        GlamaError: A metric's file or package is missing, the images are too small or too few for a metric, or there
+            are no validation photographs for `saving.best`.
+    """
+    if config.saving.best is not None:
+        if not photographs:
+            raise GlamaError(
+                "saving.best is set, but there are no validation photographs; set data.valid=[folder], or leave "
+                "saving.best out"
+            )
+        chosen = tuple(parse_criterion(text) for text in config.saving.best)
+    elif not config.weights.adversarial:
+        chosen = (Criterion("psnr"),)
+    else:
+        chosen = (next(c for c in map(Criterion, _ADVERSARIAL) if _is_default(c, config, photographs)),)
+    for name in list_metrics(chosen) if photographs else ():
+        _find_file(name, config)
+        problem = _find_problem(name, config, photographs)
+        if problem:
+            raise GlamaError(problem)
+    return chosen
+
+
+def _is_default(criterion: Criterion, config: Config, photographs: int) -> bool:
+    """Tell whether the folder of weights has the criterion's files, and its metrics suit the run's images."""
+    folder, files = config.saving.metric_weights, [METRICS[name].weights for name in criterion.metrics]
+    has_files = all(
+        file is None or (folder is not None and any((folder / name).is_file() for name in file.names)) for file in files
+    )
+    return has_files and not any(_find_problem(name, config, photographs) for name in criterion.metrics)
+
+
+def _find_problem(name: str, config: Config, photographs: int) -> str:
+    """Return why the run's images do not suit a metric; empty where they do."""
+    metric, side, count = METRICS[name], config.data.side, min(photographs, config.saving.validate_images)
+    if isinstance(metric, ImageMetric) and side < metric.min_side:
+        return f"data.side is {side}; {name} needs images of {metric.min_side} pixels or more; set data.side"
+    if isinstance(metric, SetMetric) and count < 2:
+        return f"a validation has {count} photograph; {name} compares sets of 2 or more; give more in data.valid"
+    return ""
+
+
+def _find_file(name: str, config: Config) -> Path | None:
+    """Return the file of weights that a metric needs. Raises GlamaError where the file is missing."""
+    folder, needed = config.saving.metric_weights, METRICS[name].weights
+    if folder is not None and not folder.is_dir():
+        raise GlamaError(f"saving.metric_weights is {folder}, which is not a folder; give the folder of the files")
+    if needed is None:
+        return None
+    path = backbones.find_file(needed, folder)
+    if path is None:
+        raise GlamaError(
+            f"{name} needs {needed.names[0]}, which is neither in saving.metric_weights nor in "
+            f"{backbones.find_cache()}; set saving.metric_weights to a folder with the file from {needed.url}"
+        )
+    return path
 
 
 @dataclass(frozen=True)
-class Score:
-    """PSNR and SSIM of the missing region.
+class _Result:
+    """Values of one image by `metric/region`, and features of result and photograph, float32 [2, D] each."""
 
-    Attributes:
-        psnr: PSNR in dB, for a peak value of 1.
-        ssim: SSIM.
-    """
-
-    psnr: float
-    ssim: float
+    values: dict[str, float]
+    found: np.ndarray | None
+    truth: np.ndarray | None
 
 
-@torch.inference_mode()
-def validate(generator: nn.Module, config: Config, device: torch.device) -> tuple[dict[str, Score], Tensor]:
-    """Score a generator with each mask on the same images.
+class Validator:
+    """Scores generators on the validation photographs of a run.
 
     Args:
-        generator: The generator, in eval mode.
-        config: The run's config, which names the photographs and their number.
-        device: Device of the generator.
+        config: The run's config.
+        criteria: The run's criteria. All that they need is measured.
+        device: Device of the generators and of the metrics' networks.
 
-    Returns:
-        The mean score for each mask. Then pictures of the first photograph, uint8 [7, 3, S, 3S], one for each mask:
-        the image with gray missing pixels, the result, and the original image side by side.
+    Raises:
+        GlamaError: A file of weights is missing or damaged, or torch-fidelity is not installed.
     """
-    scores, strips = {}, []
-    for name in TYPES:
-        data = config.data.model_copy(update={"masks": name, "flip": False, "recolour": False, "distort": False})
-        squares = Squares(config.data.valid, data, seed=0)
-        count = min(len(squares), config.saving.validate_images)
-        samples = read_batches(squares, Positions(1), workers=0, device=device)
-        found: list[Score] = []
-        for _ in range(count):
-            batch = next(samples)
-            image, mask = batch.image, batch.mask
-            filled = inpaint(generator, image, mask)
-            found.append(score(filled, image, mask))
-            if len(found) == 1:
-                holes = image * (1 - mask) + 0.5 * mask
-                strips.append(torch.cat([holes, filled, image], dim=3)[0])
-        scores[name] = Score(sum(one.psnr for one in found) / len(found), sum(one.ssim for one in found) / len(found))
-    return scores, (torch.stack(strips).clamp(0, 1) * 255).round().byte().cpu()
+
+    def __init__(self, config: Config, criteria: Sequence[Criterion], device: torch.device) -> None:
+        self._config, self._device = config, device
+        self._metrics = list_metrics(criteria)
+        self._combinations = {c.score: COMBINATIONS[c.score] for c in criteria if c.score in COMBINATIONS}
+        if find_set_metrics(self._metrics):
+            require("torch_fidelity", "torch-fidelity", "pip install 'glama-deploy[eval]'")
+        files = {name: path for name in self._metrics if (path := _find_file(name, config)) is not None}
+        self._judge = Judge(self._metrics, files, str(device))
+
+    @torch.inference_mode()
+    def validate(self, generator: nn.Module) -> tuple[Scores, Tensor]:
+        """Score a generator with each mask on the same images.
+
+        Args:
+            generator: The generator, in eval mode.
+
+        Returns:
+            The values of all metrics and combinations. Metrics have their usual region, as in the evaluation. FID over
+            all masks compares all results with all photographs. Other values over all masks are means. Then pictures
+            of the first photograph, uint8 [7, 3, S, 3S], one for each mask: the image with gray missing pixels, the
+            result, and the original image side by side.
+
+        Raises:
+            GlamaError: A result has values that are not finite.
+        """
+        results: dict[str, list[_Result]] = {}
+        strips = []
+        for name in TYPES:
+            data = self._config.data.model_copy(
+                update={"masks": name, "flip": False, "recolour": False, "distort": False}
+            )
+            squares = Squares(data.valid, data, seed=0)
+            count = min(len(squares), self._config.saving.validate_images)
+            samples = read_batches(squares, Positions(1), workers=0, device=self._device)
+            results[name] = []
+            for number in range(count):
+                batch = next(samples)
+                filled = inpaint(generator, batch.image, batch.mask)
+                if not filled.isfinite().all():
+                    raise GlamaError(
+                        "the generator's result has values that are not finite; start a new run with lower rates or "
+                        "with optimization.clip=1"
+                    )
+                results[name].append(self._judge_image(filled, batch.image, batch.mask))
+                if number == 0:
+                    holes = batch.image * (1 - batch.mask) + 0.5 * batch.mask
+                    strips.append(_to_bytes(torch.cat([holes, filled, batch.image], dim=3)))
+        scores = {name: self._summarize(found) for name, found in results.items()}
+        scores[ALL_MASKS] = self._summarize([one for found in results.values() for one in found])
+        return scores, torch.cat(strips).cpu()
+
+    def _judge_image(self, filled: Tensor, image: Tensor, mask: Tensor) -> _Result:
+        """Score a result as a user gets it, in 8 bits."""
+        found, truth = (_to_bytes(each)[0].permute(1, 2, 0).cpu().numpy() for each in (filled, image))
+        missing = mask[0, 0].bool().cpu().numpy()
+        score = self._judge.score(found, truth, missing)
+        features = self._judge.extract_features(truth, [missing])
+        return _Result(score.values, score.features, None if features is None else features[0])
+
+    def _summarize(self, results: Sequence[_Result]) -> dict[str, float]:
+        """Return the values of results, by the names of metrics and combinations."""
+        values = {key: statistics.fmean(one.values[key] for one in results) for key in results[0].values}
+        for metric in find_set_metrics(self._metrics):
+            region = REGIONS.index(metric.region)
+            found, truth = (
+                np.stack([features[region] for one in results if (features := getattr(one, name)) is not None])
+                for name in ("found", "truth")
+            )
+            values[f"{metric.name}/{metric.region}"] = metric.compare(found, truth)
+        scores = {name: values[f"{name}/{METRICS[name].region}"] for name in self._metrics}
+        return scores | {
+            name: each.compute(*(values[part] for part in each.parts)) for name, each in self._combinations.items()
+        }
 
 
-def score(filled: Tensor, image: Tensor, mask: Tensor) -> Score:
-    """Score results on the missing pixels.
-
-    Args:
-        filled: Results [B, 3, H, W], 0…1.
-        image: Original images [B, 3, H, W], 0…1.
-        mask: Masks [B, 1, H, W], 1 = missing.
-
-    Returns:
-        PSNR of the missing pixels, and the mean of the SSIM map over the missing pixels. The windows of SSIM also
-        contain known pixels.
-    """
-    missing = mask.expand_as(image)
-    error = ((filled - image).square() * missing).sum() / missing.sum()
-    _, map_ = structural_similarity_index_measure(filled, image, data_range=1.0, return_full_image=True)
-    return Score(compute_psnr(max(float(error), 1e-10)), float((map_ * missing).sum() / missing.sum()))
+def _to_bytes(image: Tensor) -> Tensor:
+    """Round an image of 0…1 to 8 bits."""
+    return (image.clamp(0, 1) * 255).round().byte()
