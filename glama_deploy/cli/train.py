@@ -62,7 +62,8 @@ def glama_train(
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    is_first = os.environ.get("LOCAL_RANK", "0") == "0"  # one of several processes shows the progress
+    # one of several processes shows the progress; torchrun sets RANK, and the processes of --processes have LOCAL_RANK
+    is_first = os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0"
     progress = Progress(*columns, console=console, disable=not is_first)
     task = progress.add_task("", total=asked.optimization.steps)
 

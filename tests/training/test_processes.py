@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,39 @@ def test_two_processes_have_the_losses_of_one_with_the_same_batch(photos, tmp_pa
         for name, value in first[0][network].items():
             if "running" in name:  # statistics over the whole batch, not over a half of it
                 torch.testing.assert_close(first[1][network][name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_machines_have_the_losses_of_one_and_only_the_first_writes(photos, tmp_path):
+    """The command of docs/training.md, with a folder of its own for each machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    options = ["--nnodes=2", "--nproc-per-node=1", "--master-addr=127.0.0.1", f"--master-port={port}"]
+    machines = []
+    for rank, name in enumerate(("two", "other")):
+        torchrun = [sys.executable, "-m", "torch.distributed.run", *options, f"--node-rank={rank}", str(program)]
+        command = ["--config", "glama-tiny", "--out", str(tmp_path / name), "--device", "cpu", *settings(photos, 2)]
+        machines.append(
+            subprocess.Popen(
+                [*torchrun, *command],
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+        )
+    said = [machine.communicate(timeout=900) for machine in machines]
+    assert [machine.returncode for machine in machines] == [0, 0], said
+    assert not (tmp_path / "other").exists()
+    assert "step-00000002.pt" in said[0][1]
+    assert "step-00000002.pt" not in said[1][1]
+    train(tmp_path / "one", settings(photos, 2), [sys.executable, str(program)])
+    one, two = scalars(tmp_path / "one"), scalars(tmp_path / "two")
+    for name, values in one.items():  # the tolerance is that of two processes of one machine
+        assert two[name][0] == pytest.approx(values[0], rel=1e-4, abs=1e-6), name
 
 
 @pytest.mark.slow
