@@ -58,6 +58,9 @@ FOREIGN_OPTIONS |= {"--timeout-graceful-shutdown", "--ignore-scripts", "--prefix
 #: Options of tritonserver, Docker, OpenVINO Model Server and of the clients in examples/.
 FOREIGN_OPTIONS |= {"--model-repository", "--backend-config", "--shm-size", "--config", "--rest", "--grpc", "--url"}
 
+#: Options of torchrun.
+FOREIGN_OPTIONS |= {"--nnodes", "--node-rank", "--nproc-per-node", "--master-addr", "--master-port", "--no-python"}
+
 #: README stays short: it is read in two minutes.
 MAX_README_LINES, MAX_README_WORDS = 90, 700
 

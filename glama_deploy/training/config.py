@@ -108,7 +108,7 @@ class Saving(_Section):
         default=None,
         min_length=1,
         description="scores that choose the best checkpoints, one file each: `SCORE` over all masks, or `SCORE@MASK`; "
-        "None: by the kind of run",
+        "null: by the kind of run",
     )
     metric_weights: Path | None = Field(default=None, description="folder with the weight files of LPIPS and FID")
     validate_every: int = Field(default=5000, ge=1, description="steps between validations")

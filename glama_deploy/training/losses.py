@@ -47,22 +47,24 @@ class Weights(FrozenModel):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    l1: float = Field(default=10.0, ge=0, description="λ1: known pixels")
+    l1: float = Field(default=10.0, ge=0, description="λ1: L1 of the known pixels (1)")
     l1_missing: float = Field(default=0.0, ge=0, description="L1 on the missing pixels, not in the paper")
     psnr_missing: float = Field(default=0.0, ge=0, description="−PSNR of the missing pixels in dB, not in the paper")
     adversarial: float = Field(default=10.0, ge=0, description="λadv; 0 turns adversarial training off")
     discriminator: float | None = Field(
-        default=None, gt=0, description="weight of the discriminator's loss (3) + λP·(5); None: λadv, as in (7)"
+        default=None, gt=0, description="weight of the discriminator's loss (3) + λP·(5); null: λadv, as in (7)"
     )
-    feature_matching: float = Field(default=30.0, ge=0, description="λfm")
+    feature_matching: float = Field(default=30.0, ge=0, description="λfm: feature matching")
     feature_distance: Literal["absolute", "squared"] = Field(
         default="absolute", description="distance of features: absolute in the paper, squared in LaMa's code"
     )
-    perceptual: float = Field(default=100.0, ge=0, description="λPL")
-    gradient_penalty: float = Field(default=0.001, ge=0, description="λP of (6): R1")
-    total_variation: float = Field(default=1.0, ge=0, description="α1")
-    focal_frequency: float = Field(default=1.0, ge=0, description="α2")
-    lama: float = Field(default=1.0, ge=0, description="α3")
+    perceptual: float = Field(default=100.0, ge=0, description="λPL: perceptual loss (2)")
+    gradient_penalty: float = Field(default=0.001, ge=0, description="λP of (6): R1 penalty of the discriminator")
+    total_variation: float = Field(default=1.0, ge=0, description="α1: total variation (10)")
+    focal_frequency: float = Field(default=1.0, ge=0, description="α2: focal frequency loss (8)")
+    lama: float = Field(
+        default=1.0, ge=0, description="α3: factor of all terms except total_variation, focal_frequency, coarse"
+    )
     coarse: float = Field(default=1.0, ge=0, description="loss of stage one in a network of two stages")
 
 
