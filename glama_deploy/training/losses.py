@@ -65,11 +65,17 @@ class Weights(FrozenModel):
     lama: float = Field(
         default=1.0, ge=0, description="α3: factor of all terms except total_variation, focal_frequency, coarse"
     )
+    texture: float = Field(
+        default=0.0, ge=0, description="sliced Wasserstein distance of patches in wide holes, not in the paper"
+    )
+    texture_distance: int = Field(
+        default=8, ge=0, le=256, description="pixels between a wide hole's patches and the nearest known pixel"
+    )
     coarse: float = Field(default=1.0, ge=0, description="loss of stage one in a network of two stages")
 
 
 #: Fields of :class:`Weights` that are not weights of a term of the generator's loss.
-_OTHER_FIELDS = {"lama", "gradient_penalty", "discriminator", "feature_distance"}
+_OTHER_FIELDS = {"lama", "gradient_penalty", "discriminator", "feature_distance", "texture_distance"}
 
 #: The weights of the paper and of LaMa's own code (`lama-fourier.yaml`). LaMa exchanges the weights of feature matching
 #: and of the perceptual loss, squares the distances of features, does not weigh the discriminator's loss, and does not

@@ -26,7 +26,7 @@ from glama_deploy.reference import two_stage
 from glama_deploy.reference.discriminator import PatchDiscriminator
 from glama_deploy.reference.generator import Generator, masked_input
 from glama_deploy.text.excerpts import excerpt
-from glama_deploy.training import losses, perceptual, run_state
+from glama_deploy.training import losses, perceptual, run_state, texture
 from glama_deploy.training.config import Config, Optimization
 from glama_deploy.training.data import Batch, Positions, Squares, read_batches
 from glama_deploy.training.processes import average_gradients, share_statistics
@@ -267,6 +267,9 @@ class Trainer:
             terms["total_variation"] = losses.total_variation(predicted)
         if weights.focal_frequency:
             terms["focal_frequency"] = losses.focal_frequency(predicted, image)
+        if weights.texture:
+            directions = texture.draw_directions(self.config.optimization.seed, self.step)
+            terms["texture"] = texture.compare_textures(predicted, image, mask, directions, weights.texture_distance)
         return terms
 
     def _judged_terms(self, predicted: Tensor, image: Tensor) -> dict[str, Tensor]:
