@@ -361,6 +361,43 @@ def parameter_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
     return dict(shapes)
 
 
+def is_same_network(one: NetworkConfig, other: NetworkConfig) -> bool:
+    """Tell whether two configs describe one network. For example, 0.7 and 0.69921875 of 512 channels are equal.
+
+    Args:
+        one: A config.
+        other: Another config.
+
+    Returns:
+        Whether parameters of one network are parameters of the other, and both compute the same with them.
+    """
+    numbers = {"ratio", "max_features", "coarse"}  # shapes imply the first two
+    if parameter_shapes(one) != parameter_shapes(other):
+        return False
+    if any(getattr(one, name) != getattr(other, name) for name in NetworkConfig.model_fields if name not in numbers):
+        return False
+    return one.coarse is None or other.coarse is None or is_same_network(one.coarse, other.coarse)
+
+
+def list_differences(found: NetworkConfig, asked: NetworkConfig) -> str:
+    """Describe the differences of two networks for people.
+
+    Args:
+        found: A config.
+        asked: The config that is expected.
+
+    Returns:
+        A text such as `ngf is 8, not 16`; empty without a difference.
+    """
+    names = [name for name in NetworkConfig.model_fields if getattr(found, name) != getattr(asked, name)]
+    return ", ".join(f"{name} is {_show(found, name)}, not {_show(asked, name)}" for name in names)
+
+
+def _show(config: NetworkConfig, name: str) -> object:
+    value = getattr(config, name)
+    return value.model_dump() if isinstance(value, NetworkConfig) else value
+
+
 def parameter_count(config: NetworkConfig) -> int:
     """Count the trainable parameters. Running statistics are not trainable.
 

@@ -21,7 +21,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from glama_deploy.checkpoints import formats
 from glama_deploy.errors import CheckpointError, GlamaError
-from glama_deploy.network import NetworkConfig, parameter_shapes
+from glama_deploy.network import NetworkConfig, is_same_network, list_differences
 from glama_deploy.reference import two_stage
 from glama_deploy.reference.discriminator import PatchDiscriminator
 from glama_deploy.reference.generator import Generator, masked_input
@@ -151,13 +151,13 @@ class Trainer:
         """
         found = formats.read(path)
         network = self.config.network
-        if network.coarse is not None and _same(found.config, network.coarse):
+        if network.coarse is not None and is_same_network(found.config, network.coarse):
             into = [each.coarse for each in (self._generator, self.average)]
-        elif _same(found.config, network):
+        elif is_same_network(found.config, network):
             into = [self._generator, self.average]
         else:
             raise CheckpointError(
-                f"{path} is of another network than the config's: {_list_differences(found.config, network)}"
+                f"{path} is of another network than the config's: {list_differences(found.config, network)}"
             )
         state = formats.build_module(found).state_dict()
         for each in into:
@@ -207,10 +207,10 @@ class Trainer:
             network = NetworkConfig.model_validate(state["config"])
         except ValidationError as error:
             raise CheckpointError(f"the config is not valid ({excerpt(error.errors()[0]['msg'])})") from error
-        if not _same(network, self.config.network):
+        if not is_same_network(network, self.config.network):
             raise CheckpointError(
                 "the checkpoint is of another network than the config's: "
-                f"{_list_differences(network, self.config.network)}; give the config of the run"
+                f"{list_differences(network, self.config.network)}; give the config of the run"
             )
         try:
             self.average.load_state_dict(state["state_dict"])
@@ -326,21 +326,6 @@ def compute_rate_factor(step: int, optimization: Optimization) -> float:
     if optimization.schedule == "cosine":
         share *= 0.5 * (1 + math.cos(math.pi * step / optimization.steps))
     return share
-
-
-def _same(one: NetworkConfig, other: NetworkConfig) -> bool:
-    """Tell whether two configs describe one network. For example, 0.7 and 0.69921875 of 512 channels are equal."""
-    if parameter_shapes(one) != parameter_shapes(other) or one.fill != other.fill:
-        return False
-    if one.coarse is None or other.coarse is None:
-        return True
-    return one.coarse_side == other.coarse_side and one.coarse.fill == other.coarse.fill
-
-
-def _list_differences(found: NetworkConfig, asked: NetworkConfig) -> str:
-    theirs, ours = found.model_dump(), asked.model_dump()
-    names = dict.fromkeys((*ours, *theirs))
-    return ", ".join(f"{n} is {theirs.get(n)}, not {ours.get(n)}" for n in names if theirs.get(n) != ours.get(n))
 
 
 def _judge(config: Config, fabric: Fabric) -> nn.Module | None:

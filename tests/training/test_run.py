@@ -117,6 +117,20 @@ def test_the_same_network_in_other_words_is_taken(photos, tmp_path):
     trainer(asked(photos, network__ratio=0.7, network__max_features=64)).start_from(first)
 
 
+def test_weights_of_a_network_that_computes_otherwise_are_refused(photos, tmp_path):
+    """The parameters have the same names and shapes."""
+    first = train(asked(photos, optimization__steps=1), tmp_path / "first", device="cpu")
+    for field, value, says in (
+        ("activation", "tanh", "activation is tanh, not sigmoid"),
+        ("fft_norm", "forward", "fft_norm is forward, not ortho"),
+    ):
+        state = checkpoints.read(first)
+        state["config"][field] = value
+        torch.save(state, tmp_path / "other.pt")
+        with pytest.raises(CheckpointError, match=says):
+            trainer(asked(photos)).start_from(tmp_path / "other.pt")
+
+
 def test_a_run_may_begin_with_the_generator_of_another(photos, tmp_path):
     first = train(asked(photos, optimization__steps=3), tmp_path / "first", device="cpu")
     run = trainer(asked(photos))
