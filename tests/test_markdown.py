@@ -52,8 +52,8 @@ COMMANDS = {
     "train": train,
 }
 
-#: Options in the guides that belong to typer, pip, venv, cmake, npm, Ray, uvicorn and benchmarks/quality/ablation.py.
-FOREIGN_OPTIONS = {"--help", "--force-reinstall", "--system-site-packages", "--build", "--train", "--steps"}
+#: Options in the guides that belong to typer, pip, venv, cmake, npm, Ray, uvicorn and scripts of benchmarks/quality.
+FOREIGN_OPTIONS = {"--help", "--force-reinstall", "--system-site-packages", "--build", "--train", "--steps", "--shares"}
 FOREIGN_OPTIONS |= {"--timeout-graceful-shutdown", "--ignore-scripts", "--prefix", "--head"}
 #: Options of tritonserver, Docker, OpenVINO Model Server and of the clients in examples/.
 FOREIGN_OPTIONS |= {"--model-repository", "--backend-config", "--shm-size", "--config", "--rest", "--grpc", "--url"}
