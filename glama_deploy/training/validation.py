@@ -101,11 +101,10 @@ def _find_file(name: str, config: Config) -> Path | None:
 
 @dataclass(frozen=True)
 class _Result:
-    """Values of one image by `metric/region`, and features of result and photograph, float32 [2, D] each."""
+    """Values of one image by `metric/region`, and by metric the features of result and photograph, float32 [2, D]."""
 
     values: dict[str, float]
-    found: np.ndarray | None
-    truth: np.ndarray | None
+    features: dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 class Validator:
@@ -124,10 +123,13 @@ class Validator:
         self._config, self._device = config, device
         self._metrics = list_metrics(criteria)
         self._combinations = {c.score: COMBINATIONS[c.score] for c in criteria if c.score in COMBINATIONS}
-        if find_set_metrics(self._metrics):
-            require("torch_fidelity", "torch-fidelity", "pip install 'glama-deploy[eval]'")
         files = {name: path for name in self._metrics if (path := _find_file(name, config)) is not None}
-        self._judge = Judge(self._metrics, files, str(device))
+        of_sets = find_set_metrics(self._metrics)
+        if of_sets:
+            require("torch_fidelity", "torch-fidelity", "pip install 'glama-deploy[eval]'")
+        names = {metric.name for metric in of_sets}
+        self._judge = Judge([name for name in self._metrics if name not in names], files, str(device))
+        self._extracts = {each: each.open(files.get(each.name), str(device)) for each in of_sets}
 
     @torch.inference_mode()
     def validate(self, generator: nn.Module) -> tuple[Scores, Tensor]:
@@ -175,19 +177,19 @@ class Validator:
         """Score a result as a user gets it, in 8 bits."""
         found, truth = (_to_bytes(each)[0].permute(1, 2, 0).cpu().numpy() for each in (filled, image))
         missing = mask[0, 0].bool().cpu().numpy()
-        score = self._judge.score(found, truth, missing)
-        features = self._judge.extract_features(truth, [missing])
-        return _Result(score.values, score.features, None if features is None else features[0])
+        features = {
+            metric.name: (extract(found, [missing])[0], extract(truth, [missing])[0])
+            for metric, extract in self._extracts.items()
+        }
+        return _Result(self._judge.score(found, truth, missing).values, features)
 
     def _summarize(self, results: Sequence[_Result]) -> dict[str, float]:
         """Return the values of results, by the names of metrics and combinations."""
         values = {key: statistics.fmean(one.values[key] for one in results) for key in results[0].values}
-        for metric in find_set_metrics(self._metrics):
-            region = REGIONS.index(metric.region)
-            found, truth = (
-                np.stack([features[region] for one in results if (features := getattr(one, name)) is not None])
-                for name in ("found", "truth")
-            )
+        for metric in self._extracts:
+            # [images, result and photograph, D]
+            features = np.stack([np.stack(one.features[metric.name]) for one in results])
+            found, truth = features[:, :, REGIONS.index(metric.region)].transpose(1, 0, 2)
             values[f"{metric.name}/{metric.region}"] = metric.compare(found, truth)
         scores = {name: values[f"{name}/{METRICS[name].region}"] for name in self._metrics}
         return scores | {
