@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import sys
-import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +22,7 @@ from glama_deploy.evaluation.records import KNOWN, MASK, TRUTH, Folder, Record, 
 from glama_deploy.inpainting.inpainter import check
 from glama_deploy.runtime.torch import threads
 from glama_deploy.system.processors import count_processors
-from glama_deploy.system.spawning import outside_current_folder
+from glama_deploy.system.workers import work_in_processes
 from glama_deploy.text.escapes import escape_controls
 
 #: What a process takes beside what its images need: PyTorch, an engine and their weights.
@@ -230,43 +223,7 @@ def evaluate_items(
     if processes == 1:
         yield from Evaluator(setting, opened, judge).evaluate_all(items)
         return
-    others = set(multiprocessing.active_children())
-    context = multiprocessing.get_context("spawn")  # engines and PyTorch do not survive a fork
-    with outside_current_folder(), ProcessPoolExecutor(processes, context, _start_worker, (setting,)) as pool:
-        try:
-            todo, running = iter(items), deque[Future[Record]]()
-            while True:
-                with _block_interrupts():  # a Ctrl-C is this process's, which ends the others
-                    while len(running) < 4 * processes and (item := next(todo, None)) is not None:
-                        running.append(pool.submit(_evaluate_in_worker, item))
-                if not running:
-                    return
-                yield running.popleft().result()
-        except BrokenProcessPool as error:
-            raise GlamaError(
-                "a process ended before its image was done, maybe for lack of memory; what is done is kept: run again "
-                "with `processes=1`"
-            ) from error
-        except BaseException:
-            for process in set(multiprocessing.active_children()) - others:
-                process.terminate()
-            raise
-
-
-@contextmanager
-def _block_interrupts() -> Iterator[None]:
-    """Hold an interrupt back during the block. Processes that the block starts never receive one.
-
-    Windows cannot hold a signal back.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    yield from work_in_processes(_evaluate_in_worker, items, processes, _start_worker, (setting,))
 
 
 #: In a worker process: its evaluator, or the reason why there is none.
@@ -274,19 +231,10 @@ _worker_evaluator: list[Evaluator | GlamaError] = []
 
 
 def _start_worker(setting: Setting) -> None:
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
         _worker_evaluator.append(Evaluator(setting))
     except GlamaError as error:  # which an initializer cannot tell
         _worker_evaluator.append(error)
-
-
-def _exit_with_parent() -> None:
-    """End this process when its parent has ended. A parent that is killed cannot tell its workers to stop."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _evaluate_in_worker(item: Item) -> Record:
