@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated, cast
 
@@ -20,6 +21,8 @@ from glama_deploy.inpainting.inpainter import Region
 from glama_deploy.runtime.base import MAX_THREADS, require
 from glama_deploy.text.escapes import escape_controls
 
+_log = logging.getLogger("glama_deploy")
+
 #: Columns of the table with all seven masks. A narrower terminal folds its lines.
 _TABLE_WIDTH = 120
 
@@ -31,8 +34,9 @@ def glama_eval(
     data: Annotated[
         list[str], option("--data", help="Folder of photographs, or NAME=FOLDER. May be given several times.")
     ],
+    out: Annotated[Path, option("--out", help="Folder of the figures. A run that was interrupted continues there.")],
     model: Annotated[
-        list[str],
+        list[str] | None,
         option(
             "--model",
             list_values=list_models,
@@ -41,15 +45,28 @@ def glama_eval(
             "MODEL@BACKEND or MODEL@BACKEND/PRECISION chooses the engine (BUNDLE@emulated/fp16: emulate TensorRT's "
             "arithmetic on a CPU). NAME=MODEL chooses the name in the table.",
         ),
-    ],
-    out: Annotated[Path, option("--out", help="Folder of the results. A run that was interrupted continues there.")],
+    ] = None,
+    results: Annotated[
+        list[str] | None,
+        option(
+            "--results",
+            help="Folder of pictures that another program made, or NAME=FOLDER: measured as they are. The pictures "
+            "have the names of the masks, as LaMa's predict.py writes them, or of the images. May be given several "
+            "times.",
+        ),
+    ] = None,
     masks: Annotated[
         list[str] | None,
         option(
             "--masks",
-            help="general (the seven masks, the default), random-attribute, unseen, or a mask's name. May be "
-            "given several times.",
+            help="general (the seven masks, the default), random-attribute, unseen, or a mask's name; may be given "
+            "several times. Or one folder of masks, FOLDER or NAME=FOLDER: image1_mask001.png, as LaMa names masks, or "
+            "image1.png.",
         ),
+    ] = None,
+    save: Annotated[
+        Path | None,
+        option("--save", help="Folder for the pictures of all results, as PNGs that --results reads again."),
     ] = None,
     backend: Annotated[
         list[str] | None,
@@ -115,16 +132,20 @@ def glama_eval(
     overwrite: Annotated[bool, option("--overwrite", help="Remove the results of another run first.")] = False,
     allow_engine_code: AllowEngineCode = False,
 ) -> int:
-    """Evaluate networks and classical methods side by side: tables, sheets, spectra and an HTML page.
+    """Evaluate networks, classical methods and results of other programs side by side.
+
+    The results are tables, sheets, spectra and an HTML page.
 
     Every method fills the same holes. Results are saved after each image. Exit codes: 0 success; 2 bad input, or an
     image or a method failed (the other results are there).
     """
     asked = Request(
         data=data,
-        models=model,
+        models=model or [],
         out=out,
-        masks=masks or ["general"],
+        masks=masks or [],
+        results=results or [],
+        save=save,
         backends=backend or ["auto"],
         precisions=precision or ["auto"],
         size=None if size is None else parse_size(size, "--size"),
@@ -148,7 +169,7 @@ def glama_eval(
     for package in ("torchmetrics", "torch_fidelity", "scipy", "matplotlib", "jinja2", "cv2"):
         require(package, package, "pip install 'glama-deploy[eval]'")
     for spec in checked.specs:
-        if not spec.baseline:
+        if spec.has_weights:
             locate(spec.model)  # the bar of a download must not meet the bar of the evaluation
     from glama_deploy.evaluation.evaluate import evaluate
     from glama_deploy.evaluation.records import PAGE
@@ -180,6 +201,8 @@ def glama_eval(
         ) from error
     console = Console(width=max(Console().width, _TABLE_WIDTH))
     tables.print_tables(console, summary)
+    for line in summary.notes:
+        _log.warning("%s", line)
     for line in summary.remarks:
         screen.print_failure(f"glama-eval: {line}")
     console.print(f"{out / PAGE}; tables and pictures beside it", soft_wrap=True)

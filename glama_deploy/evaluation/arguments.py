@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from glama_deploy.errors import EngineError, GlamaError
-from glama_deploy.evaluation import methods, protocol
+from glama_deploy.evaluation import image_files, methods, protocol, result_files
 from glama_deploy.evaluation.metrics.registry import DEFAULT_METRICS, sort_metrics
 from glama_deploy.inpainting.inpainter import Region, check_region
 from glama_deploy.runtime.devices import parse_device
@@ -21,8 +22,11 @@ class Request:
     Attributes:
         data: folders of photographs, `FOLDER` or `NAME=FOLDER`.
         models: methods, as :func:`~glama_deploy.evaluation.methods.parse_methods` takes them.
-        out: the folder of the results.
-        masks: masks and mixtures, or `general` for the seven types.
+        out: the folder of the figures.
+        masks: masks and mixtures, `general` for the seven types, or a folder of masks, `FOLDER` or `NAME=FOLDER`. Empty
+            for `general`.
+        results: folders of results that other programs made, `FOLDER` or `NAME=FOLDER`.
+        save: the folder for the pictures of all results; None to save none.
         backends: backends of the models that name none.
         precisions: precisions of the models that name none.
         metrics: names of records in METRICS.
@@ -45,7 +49,9 @@ class Request:
     data: Sequence[str]
     models: Sequence[str]
     out: Path
-    masks: Sequence[str] = ("general",)
+    masks: Sequence[str] = ()
+    results: Sequence[str] = ()
+    save: Path | None = None
     backends: Sequence[str] = ("auto",)
     precisions: Sequence[str] = ("auto",)
     metrics: Sequence[str] = field(default_factory=lambda: DEFAULT_METRICS)
@@ -72,12 +78,16 @@ class Arguments:
     Attributes:
         datasets: the datasets, each with images.
         masks: the names of the masks, each once.
+        given: the folder of given masks; None if masks are drawn.
         specs: the methods as they were asked for.
+        items: every image with every given mask, and the files of its results.
     """
 
     datasets: tuple[protocol.Dataset, ...]
     masks: tuple[str, ...]
+    given: protocol.GivenMasks | None
     specs: tuple[methods.Spec, ...]
+    items: tuple[protocol.Item, ...]
 
 
 def check_arguments(request: Request) -> Arguments:
@@ -87,7 +97,7 @@ def check_arguments(request: Request) -> Arguments:
         request: what to evaluate.
 
     Returns:
-        The datasets, masks and methods.
+        The datasets, masks, methods and images.
 
     Raises:
         GlamaError: an argument is not supported, or a file or folder does not exist.
@@ -98,7 +108,14 @@ def check_arguments(request: Request) -> Arguments:
         raise GlamaError(f"`device` is {request.device!r}; cpu, cuda or cuda:N is expected")
     if request.weights is not None and not request.weights.is_dir():
         raise GlamaError(f"`weights` {request.weights} is no folder; give the one that the files of weights are in")
-    datasets, masks = protocol.find_datasets(request.data), protocol.expand_masks(request.masks)
+    datasets = protocol.find_datasets(request.data)
+    masks, given = protocol.find_masks(request.masks or ["general"])
+    if not request.masks:
+        _check_no_masks(datasets)
+    if given is not None and request.size is not None:
+        raise GlamaError(
+            "`size` does not go with a folder of masks, which fit the images as they are; leave one of them out"
+        )
     try:
         parse_device(request.engine_device)
     except EngineError as error:
@@ -107,15 +124,68 @@ def check_arguments(request: Request) -> Arguments:
         request.models,
         request.backends,
         request.precisions,
+        request.results,
         allow_engine_code=request.allow_engine_code,
         device=request.engine_device,
     )
     if request.reference not in (None, *(spec.label for spec in specs)):
         labels = ", ".join(spec.label for spec in specs)
         raise GlamaError(f"`reference` is {request.reference!r}; one of the methods is expected: {labels}")
+    if not specs:
+        raise GlamaError("neither `models` nor `results` is given; one of them is needed, for example `models=default`")
+    _check_folders(request, datasets, given, specs)
+    asked = protocol.Protocol(
+        datasets=datasets,
+        methods=(),
+        masks=masks,
+        given=given,
+        metrics=(),
+        limit=request.limit,
+        shown=request.shown,
+    )
+    items = result_files.find_results(protocol.list_items(asked), specs, masks)
+    if request.save is not None:
+        result_files.check_names(items, masks)
+    return Arguments(datasets, masks, given, tuple(specs), tuple(items))
+
+
+def _check_no_masks(datasets: Sequence[protocol.Dataset]) -> None:
+    """Raise GlamaError where masks lie beside the images of a dataset, and nothing says whether to use them."""
     for dataset in datasets:
-        if request.out.resolve().is_relative_to(dataset.folder):
+        _, masks = image_files.split_masks(image_files.list_files(dataset.folder))
+        if masks:
             raise GlamaError(
-                f"`out` {request.out} lies in `data` {dataset.folder}, all of which is evaluated; choose another folder"
+                f"`data` {dataset.folder} has masks beside its images ({masks[0]}); use them with "
+                f"`masks={dataset.folder}`, or draw others with `masks=general`"
             )
-    return Arguments(datasets, masks, tuple(specs))
+
+
+def _check_folders(
+    request: Request,
+    datasets: Sequence[protocol.Dataset],
+    given: protocol.GivenMasks | None,
+    specs: Sequence[methods.Spec],
+) -> None:
+    """Raise GlamaError where a folder that is written, or one of results, lies in a folder of inputs."""
+    inputs = [("data", dataset.folder) for dataset in datasets]
+    inputs += [("masks", given.folder)] if given is not None else []
+    for spec in specs:
+        for option, folder in inputs:
+            if spec.pictures == folder:
+                raise GlamaError(f"`results` {spec.pictures} is the folder of `{option}`; give that of the results")
+    inputs += [("results", spec.pictures) for spec in specs if spec.pictures is not None]
+    for written, path in (("out", request.out), ("save", request.save)):
+        for option, folder in inputs:
+            if path is not None and path.resolve().is_relative_to(folder):
+                raise GlamaError(
+                    f"`{written}` {path} lies in `{option}` {folder}, all of which is evaluated; choose another folder"
+                )
+    if request.save is None:
+        return
+    if request.save.resolve() == request.out.resolve():
+        raise GlamaError(f"`save` {request.save} is the folder of `out`; choose another, such as {request.save}/filled")
+    for spec in specs:
+        if "/" in spec.label or os.sep in spec.label or spec.label.startswith("."):
+            raise GlamaError(
+                f"a method is called {spec.label!r}, as no folder below `save` may be; name it, as in `models=A=PATH`"
+            )

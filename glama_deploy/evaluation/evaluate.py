@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from glama_deploy.errors import GlamaError, ImageError
-from glama_deploy.evaluation import methods, protocol
+from glama_deploy.evaluation import methods, result_files
 from glama_deploy.evaluation.arguments import Request, check_arguments
 from glama_deploy.evaluation.methods import Method
 from glama_deploy.evaluation.metrics import backbones
@@ -44,6 +44,7 @@ def evaluate(request: Request, on_progress: OnProgress = lambda done, total, tex
         GlamaError: bad input. The folder is left as it was.
     """
     checked = check_arguments(request)
+    result_files.check_sizes(checked.items)
     _check_gpu(request.device)
     metrics, weights, lacking = _find_metrics(request)
     opened, refused = _open_methods(request, checked.specs)
@@ -57,6 +58,7 @@ def evaluate(request: Request, on_progress: OnProgress = lambda done, total, tex
             for m in opened
         ),
         masks=checked.masks,
+        given=checked.given,
         metrics=metrics,
         weights=tuple(Weights(metric=metric, digest=sha256(path)) for metric, path in weights.items()),
         definitions=DEFINITIONS,
@@ -69,10 +71,13 @@ def evaluate(request: Request, on_progress: OnProgress = lambda done, total, tex
         device=request.device,
         shown=request.shown,
     )
-    folder, items = Folder(request.out), protocol.list_items(asked)
-    setting = Setting(asked, tuple(m.spec for m in opened), weights, request.out.resolve())
+    folder, items = Folder(request.out), checked.items
+    saved = None if request.save is None else request.save.resolve()
+    setting = Setting(asked, tuple(m.spec for m in opened), weights, request.out.resolve(), saved)
     _check_images(Evaluator(setting, opened, judge), items)
     with folder.hold(asked, overwrite=request.overwrite) as records:
+        if saved is not None:
+            result_files.prepare_folder(saved, asked, overwrite=request.overwrite)
         records = _evaluate_remaining(request, setting, items, opened, judge, records, folder, on_progress)
         summary = summarize(
             asked,
@@ -160,9 +165,9 @@ def _evaluate_remaining(
     """
     stored = {(record.dataset, record.image): record for record in records}
     needs_features = bool(find_set_metrics(setting.protocol.metrics))
-    kept = ((item, _find_kept(item, stored, folder, needs_features)) for item in items)
-    done = {(item.dataset, item.image): record for item, record in kept if record is not None}
-    todo = [item for item in items if (item.dataset, item.image) not in done]
+    kept = ((item, _find_kept(item, stored, folder, setting, needs_features)) for item in items)
+    done = {(item.dataset, item.name): record for item, record in kept if record is not None}
+    todo = [item for item in items if (item.dataset, item.name) not in done]
     on_progress(len(done), len(items), "evaluating")
     if todo:
         count = request.processes or count_processes(todo, setting.protocol, opened)
@@ -172,21 +177,27 @@ def _evaluate_remaining(
                     folder.append(record)
                 done[record.dataset, record.image] = record
                 on_progress(len(done), len(items), "evaluating")
-    return [done[item.dataset, item.image] for item in items]
+    return [done[item.dataset, item.name] for item in items]
 
 
 def _find_kept(
-    item: Item, stored: dict[tuple[str, str], Record], folder: Folder, needs_features: bool
+    item: Item, stored: dict[tuple[str, str], Record], folder: Folder, setting: Setting, needs_features: bool
 ) -> Record | None:
     """Return the stored record of an image that need not be evaluated again.
 
-    An image is evaluated again where a method failed on it, where its file has changed, and where its pictures or its
-    features are needed and are not there.
+    An image is evaluated again where a method failed on it, where its files have changed, and where its pictures, its
+    features or its saved results are needed and are not there.
     """
-    record = stored.get((item.dataset, item.image))
+    record = stored.get((item.dataset, item.name))
     if record is None or record.failed or (item.shown and not folder.picture_path(item, TRUTH).is_file()):
         return None
     if needs_features and not folder.has_features(item):
+        return None
+    if setting.save is not None and not all(
+        result_files.place_result(setting.save, spec.label, item, mask).is_file()
+        for spec in setting.specs
+        for mask in setting.protocol.masks
+    ):
         return None
     try:
         return record if record.digest == item.digest() else None

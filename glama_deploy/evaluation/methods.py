@@ -1,7 +1,8 @@
 """The methods that are evaluated, networks and classical inpainting, each as a function of an image and a mask.
 
 A network is written `[NAME=]MODEL[@BACKEND[/PRECISION]]`: `default`, `old=runs/a/best.pt`, `bundle@openvino/bf16`,
-`bundle@emulated/fp16` (a bundle's half graph for TensorRT, its arithmetic emulated on a CPU).
+`bundle@emulated/fp16` (a bundle's half graph for TensorRT, its arithmetic emulated on a CPU). Pictures that another
+program made are a method, too: `[NAME=]FOLDER`.
 
 SciPy and OpenCV are imported where they compute: arguments are checked before, and their import takes seconds.
 """
@@ -54,6 +55,7 @@ class Spec:
         precision: the precision, or `auto`.
         allow_engine_code: see :func:`glama_deploy.load`.
         device: where the engine computes, as `load` takes it.
+        pictures: the folder of the results, if another program made them. `model` is then the folder's path, too.
     """
 
     label: str
@@ -62,11 +64,17 @@ class Spec:
     precision: str = "auto"
     allow_engine_code: bool = False
     device: str | None = None
+    pictures: Path | None = None
 
     @property
     def baseline(self) -> bool:
         """Whether the method is classical inpainting."""
-        return self.model in BASELINES
+        return self.pictures is None and self.model in BASELINES
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the method is a network."""
+        return self.pictures is None and not self.baseline
 
 
 @dataclass(frozen=True)
@@ -75,14 +83,14 @@ class Method:
 
     Attributes:
         spec: the method as it was asked for.
-        fill: the function that inpaints.
+        fill: the function that inpaints; None if another program made the results.
         description: engine, version, device and precision, for people.
         network: the network's configuration; None of a baseline.
         on_gpu: whether a GPU computes.
     """
 
     spec: Spec
-    fill: Fill
+    fill: Fill | None
     description: str
     network: NetworkConfig | None = None
     on_gpu: bool = False
@@ -92,6 +100,7 @@ def parse_methods(
     models: Sequence[str],
     backends: Sequence[str],
     precisions: Sequence[str],
+    results: Sequence[str] = (),
     *,
     allow_engine_code: bool = False,
     device: str | None = None,
@@ -102,15 +111,16 @@ def parse_methods(
         models: `[NAME=]MODEL[@BACKEND[/PRECISION]]` each. A model that names a backend runs on that alone.
         backends: backends of the models that name none.
         precisions: precisions of the models that name none.
+        results: folders of results that other programs made, `[NAME=]FOLDER` each.
         allow_engine_code: see :func:`glama_deploy.load`.
         device: where the engines compute, as `load` takes it.
 
     Returns:
-        A method for each model, backend and precision, with labels that differ.
+        A method for each model, backend and precision, and for each folder of results, with labels that differ.
 
     Raises:
-        GlamaError: a model is not there, a backend, precision or device does not exist, a backend does not compute on
-            the device, or two methods have one name.
+        GlamaError: a model or folder is not there, a backend, precision or device does not exist, a backend does not
+            compute on the device, or two methods have one name.
     """
     specs: list[Spec] = []
     for text in models:
@@ -135,6 +145,7 @@ def parse_methods(
             asked = [part for part in (backend, precision) if part != "auto"]
             told = asked if (how and not name) or len(ways) > 1 else []
             specs.append(Spec(" ".join((label, *told)), model, backend, precision, allow_engine_code, device))
+    specs += map(_parse_results, results)
     taken = [spec.label for spec in specs if spec.label in (KNOWN, MASK, TRUTH)]
     if taken:
         raise GlamaError(f"a method is called {taken[0]!r}, as a picture on the sheets; name it, as in `models=A=PATH`")
@@ -142,6 +153,19 @@ def parse_methods(
     if twice:
         raise GlamaError(f"two methods are called {twice[0]!r}; name them, as in `models=A=PATH` `models=B=PATH`")
     return specs
+
+
+def _parse_results(text: str) -> Spec:
+    """Return the method of a folder of results. Raises GlamaError where there is no such folder."""
+    name, equals, folder = text.partition("=")
+    if not equals or os.path.exists(text):
+        name, folder = Path(text).resolve().name, text
+    check_path(Path(folder))
+    if not name or not Path(folder).is_dir():
+        raise GlamaError(
+            f"`results` {text} is no folder; give the folder of the pictures that a program made, or NAME=FOLDER"
+        )
+    return Spec(name, folder, pictures=Path(folder).resolve())
 
 
 def _check_model(text: str, model: str) -> None:
@@ -196,9 +220,10 @@ def compute_digest(spec: Spec) -> str:
         spec: the method.
 
     Returns:
-        A SHA-256 of a bundle's manifest or of all files of a checkpoint; empty for a baseline.
+        A SHA-256 of a bundle's manifest or of all files of a checkpoint; empty for other methods. Records have the
+        digests of results that other programs made.
     """
-    if spec.baseline:
+    if not spec.has_weights:
         return ""
     manifest = Path(spec.model) / MANIFEST
     return sha256(manifest) if manifest.is_file() else read_digests(locate(spec.model)).combined
@@ -218,6 +243,8 @@ def open_method(spec: Spec, threads: int, region: Region = "full") -> Method:
     Raises:
         GlamaError: the method does not run here, or not in the precision that is asked for.
     """
+    if spec.pictures is not None:
+        return Method(spec, None, f"the pictures of {spec.pictures}")
     if spec.baseline:
         return Method(spec, _report_failures(BASELINES[spec.model]), _describe_baseline(spec.model))
     if spec.backend == EMULATED:

@@ -42,6 +42,8 @@ class Result(FrozenModel):
     Attributes:
         values: by `metric/region`.
         rings: the spectrum's error by region and ring.
+        changed: the share of the known pixels whose values the method changed, 0 to 1.
+        largest_change: the largest change of a known pixel, 0 to 255.
         error: why there are no values; empty where there are.
     """
 
@@ -49,16 +51,18 @@ class Result(FrozenModel):
 
     values: dict[str, float] = Field(default_factory=dict)
     rings: dict[Region, tuple[float | None, ...]] = Field(default_factory=dict)
+    changed: float = 0.0
+    largest_change: int = 0
     error: str = ""
 
 
 class Record(FrozenModel):
-    """The results of one image.
+    """The results of one item.
 
     Attributes:
         dataset: the name of the dataset.
-        image: the path below the dataset's folder.
-        digest: the SHA-256 of the file, which tells a changed image.
+        image: the name of the item: the path of the image below the dataset's folder, or of its given mask.
+        digest: the SHA-256 of the item's files, which tells a change.
         height: in pixels, as evaluated.
         width: in pixels, as evaluated.
         results: by mask and method.
@@ -116,11 +120,8 @@ class Folder:
             if overwrite:
                 os.truncate(self.path / RECORDS, 0)
             else:
-                self._check_protocol(protocol)
-            text = protocol.model_dump_json(indent=1).encode() + b"\n"
-            if not (self.path / PROTOCOL).exists() or (self.path / PROTOCOL).read_bytes() != text:
-                with atomic_file(self.path / PROTOCOL) as temporary:
-                    temporary.write_bytes(text)
+                check_protocol(self.path / PROTOCOL, protocol, "out")
+            write_protocol(self.path / PROTOCOL, protocol)
             if overwrite:  # now that the folder says what it is of
                 self._clear()
             yield self._read_records()
@@ -158,23 +159,6 @@ class Folder:
         for name in (PAGE, TEXT, JSON, CSV, *(f"{kind}-*.png" for kind in (SHEET, SPECTRA, RINGS))):
             for path in self.path.glob(name):
                 path.unlink()
-
-    def _check_protocol(self, protocol: Protocol) -> None:
-        path = self.path / PROTOCOL
-        if not path.exists():
-            return
-        try:
-            there = Protocol.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            raise GlamaError(
-                f"{path} is damaged or of another version; choose another `out` or pass `overwrite=True`"
-            ) from error
-        difference = protocol.difference(there)
-        if difference:
-            raise GlamaError(
-                f"{self.path} has results of another configuration ({difference}); choose another `out` or pass "
-                "`overwrite=True`"
-            )
 
     def _read_records(self) -> list[Record]:
         """Read the whole lines, and cut off a last line that a kill left unfinished."""
@@ -221,8 +205,8 @@ class Folder:
             item: the image.
             features: by mask, float32 [1 + methods, regions, D]: of the truth and of each method, NaN without a result.
         """
-        path = self._features_path(item.dataset, item.image)
-        with _atomic_file_in_new_folder(path) as temporary, temporary.open("wb") as file:
+        path = self._features_path(item.dataset, item.name)
+        with atomic_file_in_new_folder(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **features)  # type: ignore[arg-type]
 
     def load_features(self, record: Record, mask: str) -> np.ndarray:
@@ -254,7 +238,7 @@ class Folder:
         Returns:
             Whether the file exists; it is not read.
         """
-        return self._features_path(item.dataset, item.image).is_file()
+        return self._features_path(item.dataset, item.name).is_file()
 
     def _features_path(self, dataset: str, image: str) -> Path:
         return self.path / FEATURES / dataset / f"{image}.npz"
@@ -267,7 +251,7 @@ class Folder:
             name: the name of the picture.
             rgb: uint8 H×W×3.
         """
-        with _atomic_file_in_new_folder(self.picture_path(item, name)) as temporary:
+        with atomic_file_in_new_folder(self.picture_path(item, name)) as temporary:
             Image.fromarray(rgb).save(temporary, format="PNG")
 
     def remove_pictures_of(self, item: Item) -> None:
@@ -286,7 +270,7 @@ class Folder:
         """
         kept = {(self.picture_path(item, TRUTH).parent, item.shown) for item in items if item.shown}
         for path in sorted((self.path / PICTURES).rglob("*.png")):
-            if path.is_file() and (path.parent, path.name.partition("-")[0]) not in kept:
+            if path.is_file() and (path.parent, path.name.rpartition("-")[0]) not in kept:
                 path.unlink()
                 with suppress(OSError):  # another is in it
                     path.parent.rmdir()
@@ -301,12 +285,61 @@ class Folder:
         Returns:
             The path of a PNG file.
         """
-        return self.path / PICTURES / item.dataset / item.image / f"{item.shown}-{name}.png"
+        return self.path / PICTURES / item.dataset / item.name / f"{item.shown}-{name}.png"
+
+
+def check_protocol(path: Path, protocol: Protocol, option: str) -> None:
+    """Check that the results of a folder are of a protocol.
+
+    Args:
+        path: the file of the folder's protocol, which need not exist.
+        protocol: what is evaluated.
+        option: the option that named the folder, for messages.
+
+    Raises:
+        GlamaError: the file is damaged, or of another protocol.
+    """
+    if not path.exists():
+        return
+    remedy = f"choose another `{option}` or pass `overwrite=True`"
+    try:
+        there = Protocol.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise GlamaError(f"{path} is damaged or of another version; {remedy}") from error
+    difference = protocol.difference(there)
+    if difference:
+        raise GlamaError(f"{path.parent} has results of another configuration ({difference}); {remedy}")
+
+
+def write_protocol(path: Path, protocol: Protocol) -> None:
+    """Write the file of a protocol, unless the same is there.
+
+    Args:
+        path: the file; its folders are made.
+        protocol: what is evaluated.
+
+    Raises:
+        GlamaError: the file cannot be written.
+    """
+    text = protocol.model_dump_json(indent=1).encode() + b"\n"
+    if not path.exists() or path.read_bytes() != text:
+        with atomic_file_in_new_folder(path) as temporary:
+            temporary.write_bytes(text)
 
 
 @contextmanager
-def _atomic_file_in_new_folder(path: Path) -> Iterator[Path]:
-    """Make the folder of a file, and yield a temporary name as :func:`atomic_file` does."""
+def atomic_file_in_new_folder(path: Path) -> Iterator[Path]:
+    """Write a file as :func:`~glama_deploy.io.files.atomic_file` does, and make its folders where needed.
+
+    Args:
+        path: the file.
+
+    Yields:
+        The path of the temporary file.
+
+    Raises:
+        GlamaError: a folder or the file cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

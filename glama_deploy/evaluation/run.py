@@ -7,19 +7,21 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from PIL import Image
 
 from glama_deploy import memory
 from glama_deploy.errors import GlamaError, ImageError
-from glama_deploy.evaluation import methods, protocol
+from glama_deploy.evaluation import methods, protocol, result_files
 from glama_deploy.evaluation.methods import Method, Spec
 from glama_deploy.evaluation.metrics.registry import METRICS
 from glama_deploy.evaluation.metrics.scores import Judge, Score
 from glama_deploy.evaluation.protocol import Item, Protocol
 from glama_deploy.evaluation.records import KNOWN, MASK, TRUTH, Folder, Record, Result
 from glama_deploy.inpainting.inpainter import check
+from glama_deploy.io.images import read_bytes
 from glama_deploy.runtime.torch import threads
 from glama_deploy.system.processors import count_processors
 from glama_deploy.system.workers import work_in_processes
@@ -38,12 +40,14 @@ class Setting:
         specs: the protocol's methods.
         weights: files of weights by the metric's name.
         out: the folder of the run, for pictures and features.
+        save: the folder that all results are saved in; None to save none.
     """
 
     protocol: Protocol
     specs: tuple[Spec, ...]
     weights: dict[str, Path]
     out: Path
+    save: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class _Inputs:
 
     Attributes:
         item: the image's place.
-        digest: the SHA-256 of its file.
+        digest: the SHA-256 of its files.
         truth: uint8 H×W×3.
         masks: the missing pixels, bool H×W, by the name of the mask.
     """
@@ -83,13 +87,13 @@ class Evaluator:
         self._methods = opened or [methods.open_method(spec, asked.threads, asked.region) for spec in setting.specs]
 
     def read(self, item: Item) -> _Inputs | Record:
-        """Read an image and draw its masks.
+        """Read an image, and read or draw its masks.
 
         Args:
             item: the image.
 
         Returns:
-            The image; a record where the image cannot be read or is too small.
+            The image; a record where the image or its mask cannot be read, or the image is too small.
         """
         asked = self._setting.protocol
         try:
@@ -97,12 +101,13 @@ class Evaluator:
             truth = protocol.read_truth(item.path, asked.size)
             height, width = truth.shape[:2]
             check(truth, np.zeros((height, width), bool))
-            masks = {name: protocol.draw_missing(name, item.image, height, width, asked.seed) for name in asked.masks}
+            masks = {name: protocol.read_missing(item, name, height, width, asked.seed) for name in asked.masks}
         except (ImageError, MemoryError) as error:
             reason = str(error) or "the memory that is free does not hold it"
             path = escape_controls(str(item.path))  # as the error has it
-            named = reason if path in reason else f"{path}: {reason}"
-            return Record(dataset=item.dataset, image=item.image, broken=named)
+            mask = escape_controls(str(item.mask_path))
+            named = reason if path in reason or mask in reason else f"{path}: {reason}"
+            return Record(dataset=item.dataset, image=item.name, broken=named)
         return _Inputs(item, digest, truth, masks)
 
     def evaluate(self, inputs: _Inputs | Record) -> Record:
@@ -147,7 +152,7 @@ class Evaluator:
 
     def _make_record(self, inputs: _Inputs, results: dict[str, dict[str, Result]]) -> Record:
         height, width = inputs.truth.shape[:2]
-        place = {"dataset": inputs.item.dataset, "image": inputs.item.image, "digest": inputs.digest}
+        place = {"dataset": inputs.item.dataset, "image": inputs.item.name, "digest": inputs.digest}
         return Record(**place, height=height, width=width, results=results)
 
     def _extract_features(self, truth: np.ndarray, masks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -169,7 +174,13 @@ class Evaluator:
             return Result(error="the mask misses no pixel of an image this small"), None
         given = np.where(missing[..., None], np.uint8(0), truth)  # what is missing is not there to be seen
         try:
-            found = method.fill(given, missing)
+            found = (
+                read_bytes(item.results[method.spec.label][mask])
+                if method.fill is None
+                else method.fill(given, missing)
+            )
+            if found.shape != truth.shape:
+                raise ImageError(f"{item.results[method.spec.label][mask]} has another size than {item.path}")
             score = self._judge.score(found, truth, missing)
         except GlamaError as error:
             return Result(error=str(error)), None
@@ -177,7 +188,11 @@ class Evaluator:
             return Result(error=_describe_metric_failure(error)), None
         if item.shown == mask:
             self._folder.save_picture(item, str(number), found)
-        return Result(values=score.values, rings=score.rings), score
+        if self._setting.save is not None:
+            result_files.save_result(
+                result_files.place_result(self._setting.save, method.spec.label, item, mask), found
+            )
+        return Result(values=score.values, rings=score.rings, **_measure_changes(found, truth, ~missing)), score
 
     def evaluate_all(self, items: Iterable[Item]) -> Iterator[Record]:
         """Evaluate images. A thread reads the next two meanwhile.
@@ -196,6 +211,20 @@ class Evaluator:
                 if not reading:
                     return
                 yield self.evaluate(reading.popleft().result())
+
+
+class _Changes(TypedDict):
+    changed: float
+    largest_change: int
+
+
+def _measure_changes(found: np.ndarray, truth: np.ndarray, known: np.ndarray) -> _Changes:
+    """Measure by how much known pixels (bool H×W) were changed, as a Result has it."""
+    changes = np.abs(found[known].astype(np.int16) - truth[known]).max(axis=1, initial=0)
+    return {
+        "changed": float(np.count_nonzero(changes) / max(changes.size, 1)),
+        "largest_change": int(changes.max(initial=0)),
+    }
 
 
 def _describe_metric_failure(error: Exception) -> str:

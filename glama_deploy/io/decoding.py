@@ -152,6 +152,25 @@ def read_size(path: Source, *, further: bool = False, frame: int | None = None) 
         return image.height, image.width
 
 
+def read_upright_size(path: Source) -> tuple[int, int]:
+    """Read the size that an image of one frame has once it is read, without decoding its pixels.
+
+    Args:
+        path: The image file, of any format that pictures may have.
+
+    Returns:
+        (height, width) after EXIF orientation is applied.
+
+    Raises:
+        ImageError: The file is missing, damaged, or its format is not supported.
+    """
+    with readable(path) as file, parsed(file, path, further=True) as image:
+        if isinstance(image, TiffImageFile):  # whose reader has turned the size
+            return image.height, image.width
+        is_turned = find_orientation(read_metadata(image, file, path), image) >= 5
+        return (image.width, image.height) if is_turned else (image.height, image.width)
+
+
 def parse_size(file: BinaryIO, name: object) -> tuple[int, int]:
     """Read the size of an open image file without decoding its pixels.
 

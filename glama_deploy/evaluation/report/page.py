@@ -14,7 +14,7 @@ from PIL import Image
 from glama_deploy.evaluation.records import TRUTH
 from glama_deploy.evaluation.report.pictures import Shown
 from glama_deploy.evaluation.report.summary import Summary
-from glama_deploy.evaluation.report.tables import make_tables
+from glama_deploy.evaluation.report.tables import describe_images, describe_masks, make_tables
 
 #: Quality of the pictures on the page, of 100. The PNG files beside the page are exact.
 _WEBP_QUALITY = 92
@@ -46,6 +46,8 @@ def render_page(summary: Summary, slides: Sequence[Slide], figures: dict[str, by
     return environment.get_template("page.html").render(
         summary=summary,
         protocol=summary.protocol,
+        images=describe_images(summary),
+        masks=describe_masks(summary),
         tables=list(make_tables(summary)),
         slides=slides,
         figures={caption: _make_data_uri("png", content) for caption, content in figures.items()},

@@ -76,6 +76,7 @@ class Summary(FrozenModel):
     failures: tuple[str, ...] = Field(default=(), description="of images, and of methods on images, one line each")
     refused: dict[str, str] = Field(default_factory=dict, description="methods that do not run here, with the reason")
     lacking: dict[MetricName, str] = Field(default_factory=dict, description="metrics without weights, with the reason")
+    notes: tuple[str, ...] = Field(default=(), description="on methods that changed known pixels, one line each")
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -153,6 +154,7 @@ def summarize(
         failures=tuple(_list_failures(records)),
         refused=refused or {},
         lacking=lacking or {},
+        notes=tuple(_list_changes(whole, labels)),
     )
 
 
@@ -245,6 +247,21 @@ def _average_rings(records: Iterable[Record], mask: str, label: str, region: Reg
     columns = zip(*(rings for rings in found if rings), strict=True)
     there = [[value for value in column if value is not None] for column in columns]
     return tuple(float(np.mean(column)) if column else None for column in there)
+
+
+def _list_changes(records: Sequence[Record], labels: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each method that changed known pixels."""
+    for label in labels:
+        results = [results[label] for record in records for results in record.results.values()]
+        there = [result for result in results if not result.error]
+        changed = [result for result in there if result.largest_change]
+        if changed:
+            share = float(np.mean([result.changed for result in there]))
+            largest = max(result.largest_change for result in changed)
+            yield (
+                f"{label} changed known pixels in {len(changed)} of {len(there)} results: {share:.3%} of them, by at "
+                f"most {largest} of 255; the results are measured as they are"
+            )
 
 
 def _list_failures(records: Iterable[Record]) -> list[str]:

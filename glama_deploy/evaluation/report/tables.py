@@ -147,6 +147,32 @@ def print_tables(console: Console, summary: Summary) -> None:
         console.print(shown)
 
 
+def describe_images(summary: Summary) -> str:
+    """Describe what the means are over.
+
+    Args:
+        summary: the results.
+
+    Returns:
+        The number of images of each dataset, or of pairs of image and mask where masks are given.
+    """
+    one, many = ("image", "images") if summary.protocol.given is None else ("mask of an image", "masks of images")
+    return ", ".join(f"{count} {one if count == 1 else many} of {name}" for name, count in summary.images.items())
+
+
+def describe_masks(summary: Summary) -> str:
+    """Describe where the masks come from.
+
+    Args:
+        summary: the results.
+
+    Returns:
+        The seed, or the folder of given masks.
+    """
+    given = summary.protocol.given
+    return f"masks of seed {summary.protocol.seed}" if given is None else f"masks of the folder {given.folder}"
+
+
 def format_markdown(summary: Summary) -> str:
     """Format the evaluation as Markdown.
 
@@ -158,11 +184,10 @@ def format_markdown(summary: Summary) -> str:
     """
     asked = summary.protocol
     size = "the images' own sizes" if asked.size is None else f"{asked.size[0]}×{asked.size[1]}"
-    images = ", ".join(f"{count} images of {name}" for name, count in summary.images.items())
     lines = [
         "# Evaluation",
         "",
-        f"{images}; {size}; masks of seed {asked.seed}; networks see "
+        f"{describe_images(summary)}; {size}; {describe_masks(summary)}; networks see "
         f"{'the whole image' if asked.region == 'full' else f'region {asked.region}'}.",
         "Means over images; in brackets where the mean lies in 95 of 100 samples of as many images (bootstrap). "
         "FID is of all images at once and has no such interval; of few images (the paper has 2000 and more) it is too "
@@ -170,6 +195,7 @@ def format_markdown(summary: Summary) -> str:
         "",
         *(f"- {_escape_markdown(method.label)}: {method.description}" for method in asked.methods),
         *(f"- {_escape_markdown(label)}: {NOT_COMPUTED}: {reason}" for label, reason in summary.refused.items()),
+        *(f"- Note: {_escape_markdown(line)}." for line in summary.notes),
         "",
     ]
     for table in make_tables(summary):
