@@ -114,7 +114,8 @@ def check_arguments(request: Request) -> Arguments:
         _check_no_masks(datasets)
     if given is not None and request.size is not None:
         raise GlamaError(
-            "`size` does not go with a folder of masks, which fit the images as they are; leave one of them out"
+            "`size` does not go with a folder of masks, which fit the images as they are; glama-masks makes images "
+            "and masks of one size from a `dataset`"
         )
     try:
         parse_device(request.engine_device)

@@ -25,14 +25,14 @@ _NAMED = re.compile(
 FIELDS = frozenset(
     (  # noqa: SIM905
         "allow_engine_code annotations backend backup_folder batch box calibration calibration_images category check "
-        "checkpoint codec color color_tolerance compile_sizes concat config cpus_per_worker data device "
+        "checkpoint codec color color_tolerance compile_sizes concat config cpus_per_worker crop data dataset device "
         "device_preset download engine engine_device fail_fast feather fft for format frame gpus gpus_per_worker grow "
         "hardware_compatible host image image_column in_place input instances invert io jobs json key_column mask "
         "mask_column mask_from mask_name masks max_batch max_size metrics min_size model model_dir models name "
         "optimization_level ort_web out output output_dir overwrite parity parity_size port precision predicted "
         "processes profiles quality ray ray_address recursive reference refine refittable region results resume root "
         "save segment_frames server shrink size stripped target targets temporal temporal_frames threads threshold "
-        "timing_cache token version_compatible watch weights weights_key workers workspace_mib"
+        "timing_cache token variants version_compatible watch weights weights_key workers workspace_mib"
     ).split()
 )
 
