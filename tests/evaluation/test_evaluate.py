@@ -62,12 +62,22 @@ def test_the_page_of_text_has_the_paper_s_layout(evaluated):
     assert text == format_markdown(summary)
     lines = text.splitlines()
     start = lines.index("**PSNR (dB), missing pixels (more is better)**")
-    assert lines[start + 2] == "| dataset | method | EveryNLines | ThickStrokes |"
+    assert lines[start + 2] == "| dataset | method | EveryNLines | ThickStrokes | mean |"
     rows = [line.split(" | ")[:2] for line in lines[start + 4 : start + 7]]
     assert rows == [["| photos", "net"], ["| photos", "ort"], ["| photos", "telea"]]
     best = lines[start + 4 : start + 7]
     assert sum("**" in line for line in best) >= 1
     assert "PSNR (dB), missing pixels: change against net" in text
+
+
+def test_the_last_column_is_the_mean_over_masks(evaluated):
+    _, summary = evaluated
+    for table in tables.make_tables(summary):
+        assert table.columns == (*MASKS, "mean")
+        for _, method, (*entries, mean) in table.rows:
+            assert mean.number == pytest.approx(np.mean([entry.number for entry in entries]), rel=1e-12)  # float64
+            rounded = float(mean.text)
+            assert rounded == pytest.approx(mean.number, abs=0.5 * 10**-table.metric.decimals + 1e-9), method
 
 
 def test_rings_are_means_over_images_of_each_region(evaluated):

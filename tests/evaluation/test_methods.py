@@ -28,8 +28,10 @@ def test_a_method_that_fails_on_one_image_keeps_the_results_of_the_others(photos
     counts = {c.method: c.value.n for c in summary.cells}
     assert counts == {"fixed": 2, "telea": 3}
     for table in tables.make_tables(summary):  # a mean of other images is no better or worse
-        assert [entry.best for _, _, entries in table.rows for entry in entries] == [False] * 4
-        assert all(entry.text.endswith(" (2 of 3 images)") for entry in table.rows[0][2])
+        assert [entry.best for _, _, entries in table.rows for entry in entries] == [False] * 6
+        *of_masks, mean = table.rows[0][2]
+        assert all(entry.text.endswith(" (2 of 3 images)") for entry in of_masks)
+        assert mean.text == tables.NO_RESULT
 
 
 def test_a_method_that_cannot_run_here_has_a_row_with_the_reason(photos, tiny_bundle, tmp_path, ask):

@@ -64,7 +64,7 @@ def make_slide(row: Shown) -> Slide:
         The image as the page holds it.
     """
     height, width = row.images[TRUTH].shape[:2]
-    title = f"{row.item.dataset}: {row.item.image}, {row.item.shown}"
+    title = f"{row.item.dataset}: {row.item.name}, {row.item.shown}"
     return Slide(title, width, height, {name: _encode_picture(image) for name, image in row.images.items()})
 
 

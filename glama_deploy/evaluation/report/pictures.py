@@ -90,7 +90,7 @@ def make_strip(row: Shown) -> Strip:
     Returns:
         The row, with large pictures shrunk.
     """
-    return Strip(f"{row.item.image}, {row.item.shown}", {name: _shrink(image) for name, image in row.images.items()})
+    return Strip(f"{row.item.name}, {row.item.shown}", {name: _shrink(image) for name, image in row.images.items()})
 
 
 def draw_sheet(rows: Sequence[Strip], labels: Sequence[str]) -> Image.Image:
@@ -149,7 +149,7 @@ def draw_spectra(row: Shown) -> Figure:
             axis.set_xticks([])
             axis.set_yticks([])
     figure.colorbar(image, ax=axes[1, :], label="|Δ log amplitude|", shrink=0.8)
-    figure.suptitle(f"{row.item.image}, {row.item.shown}", fontsize=10, parse_math=False)
+    figure.suptitle(f"{row.item.name}, {row.item.shown}", fontsize=10, parse_math=False)
     return figure
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rich import box
@@ -21,6 +21,9 @@ from glama_deploy.text.escapes import escape_controls
 #: Texts of a cell without a result, and of a method or metric that cannot be computed here.
 NO_RESULT, NOT_COMPUTED = "–", "not computed"
 
+#: The column of the mean over masks, behind the masks' own.
+MEAN = "mean"
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -33,13 +36,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Table:
-    """A metric of a region: a row for each dataset and method, a column for each mask.
+    """A metric of a region: a row for each dataset and method, a column for each mask and one for the masks' mean.
 
     Attributes:
         title: with the metric, the region and the direction.
         metric: the record.
         region: the pixels that the values are of.
-        masks: the names of the columns.
+        columns: the names of the masks, and MEAN if there are several.
         rows: dataset, method and cells. No rows where the metric is not computed.
         reason: why the metric is not computed.
     """
@@ -47,7 +50,7 @@ class Table:
     title: str
     metric: Metric
     region: Region
-    masks: tuple[str, ...]
+    columns: tuple[str, ...]
     rows: tuple[tuple[str, str, tuple[Entry, ...]], ...]
     reason: str = ""
 
@@ -71,22 +74,45 @@ def make_tables(summary: Summary) -> Iterator[Table]:
                 yield _make_table(summary, metric, region, f"{of}: change against {summary.reference}", change=True)
     for name, reason in summary.lacking.items():
         metric = METRICS[name]
-        yield Table(f"{metric.label}: {NOT_COMPUTED}", metric, "whole", summary.protocol.masks, (), reason)
+        yield Table(f"{metric.label}: {NOT_COMPUTED}", metric, "whole", (), (), reason)
 
 
 def _make_table(summary: Summary, metric: Metric, region: Region, title: str, *, change: bool) -> Table:
+    masks = summary.protocol.masks
+    columns = (*masks, MEAN) if len(masks) > 1 else masks
     rows = []
     for dataset in summary.protocol.datasets:
-        for method in summary.protocol.methods:
-            if change and method.label == summary.reference:
-                continue
-            masks = summary.protocol.masks
-            cells = [summary.cell(dataset.name, method.label, mask, metric.name, region) for mask in masks]
-            entries = tuple(_make_entry(summary, cell, change=change) for cell in cells)
-            rows.append((dataset.name, method.label, entries))
+        labels = [m.label for m in summary.protocol.methods if not (change and m.label == summary.reference)]
+        cells = {
+            label: [summary.cell(dataset.name, label, mask, metric.name, region) for mask in masks] for label in labels
+        }
+        means = {label: _average(summary, cells[label], change=change) for label in labels}
+        for label in labels:
+            entries = [_make_entry(summary, cell, change=change) for cell in cells[label]]
+            if len(masks) > 1:
+                entries.append(_make_mean_entry(metric, label, means, change=change))
+            rows.append((dataset.name, label, tuple(entries)))
         nothing = Entry(NOT_COMPUTED, None, best=False)
-        rows += [(dataset.name, label, (nothing,) * len(summary.protocol.masks)) for label in summary.refused]
-    return Table(title, metric, region, summary.protocol.masks, tuple(rows))
+        rows += [(dataset.name, label, (nothing,) * len(columns)) for label in summary.refused]
+    return Table(title, metric, region, columns, tuple(rows))
+
+
+def _average(summary: Summary, cells: Sequence[Cell | None], *, change: bool) -> float | None:
+    """Return the mean over masks of values or changes; None where a mask lacks images."""
+    shown = [None if cell is None else cell.change if change else cell.value for cell in cells]
+    sizes = [None if cell is None else summary.images[cell.dataset] for cell in cells]
+    means = [each.mean for each, size in zip(shown, sizes, strict=True) if each is not None and each.n == size]
+    return sum(means) / len(cells) if len(means) == len(cells) else None
+
+
+def _make_mean_entry(metric: Metric, label: str, means: dict[str, float | None], *, change: bool) -> Entry:
+    mean = means[label]
+    if mean is None:
+        return Entry(NO_RESULT, None, best=False)
+    others = [round(value, metric.decimals) for value in means.values() if value is not None]
+    best = (max if metric.higher_is_better else min)(others) == round(mean, metric.decimals)
+    text = _format_number(mean, metric.decimals, signed=change)
+    return Entry(text, mean, best=best and not change and len(others) > 1)
 
 
 def _make_entry(summary: Summary, cell: Cell | None, *, change: bool) -> Entry:
@@ -130,14 +156,13 @@ def print_tables(console: Console, summary: Summary) -> None:
         console: where to print.
         summary: the results.
     """
-    masks = [re.sub(r"(?<=[a-z])(?=[A-Z])", "\n", mask) for mask in summary.protocol.masks]
     first = ["dataset", "method"] if len(summary.protocol.datasets) > 1 else ["method"]
     for table in make_tables(summary):
         if not table.rows or table.region != table.metric.region:
             continue
         shown = RichTable(*first, box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)  # 80 columns or so
-        for mask in masks:
-            shown.add_column(Text(mask), justify="right")
+        for column in table.columns:
+            shown.add_column(Text(re.sub(r"(?<=[a-z])(?=[A-Z])", "\n", column)), justify="right")
         for dataset, method, entries in table.rows:
             texts = (entry.text.partition(" [")[0] for entry in entries)
             cells = (Text(text, "bold" if e.best else "") for text, e in zip(texts, entries, strict=True))
@@ -202,8 +227,12 @@ def format_markdown(summary: Summary) -> str:
         if table.reason:
             lines += [f"**{table.title}**: {table.reason}", ""]
             continue
-        lines += [f"**{_escape_markdown(table.title)}**", "", "| dataset | method | " + " | ".join(table.masks) + " |"]
-        lines.append("|---|---|" + "---|" * len(table.masks))
+        lines += [
+            f"**{_escape_markdown(table.title)}**",
+            "",
+            "| dataset | method | " + " | ".join(table.columns) + " |",
+        ]
+        lines.append("|---|---|" + "---|" * len(table.columns))
         for dataset, method, entries in table.rows:
             cells = (f"**{entry.text}**" if entry.best else entry.text for entry in entries)
             lines.append(f"| {_escape_markdown(dataset)} | {_escape_markdown(method)} | " + " | ".join(cells) + " |")
