@@ -1,10 +1,13 @@
-"""The photographs that the embedded network was trained on, from the Debian packages that its credits name.
+"""Photographs for training, from the Debian packages that a file of credits names.
 
-    python benchmarks/quality/photographs.py --out FOLDER [--packages FOLDER]
+    python benchmarks/quality/photographs.py --out FOLDER [--credits FILE] [--packages FOLDER]
 
-For Debian 12 and what is made of it. Packages (413 MB) are downloaded by `apt-get download` into a temporary folder,
-or looked for in `--packages` as unpacked by `dpkg-deb -x PACKAGE.deb FOLDER/PACKAGE`. `FOLDER/photos` is for training,
-`FOLDER/held-out` are those that chose between checkpoints. Nothing is installed.
+The default credits list the photographs that the embedded network was trained on (413 MB of packages).
+`benchmarks/quality/photographs.md` lists others, which no network of this project was trained on (1.1 GB of packages).
+
+For Debian 12 and what is made of it. Packages are downloaded by `apt-get download` into a temporary folder, or looked
+for in `--packages` as unpacked by `dpkg-deb -x PACKAGE.deb FOLDER/PACKAGE`. `FOLDER/photos` is for training. The
+photographs with a star go to `FOLDER/held-out`, to choose between checkpoints. Nothing is installed.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ import re
 import struct
 import subprocess
 import tempfile
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +29,12 @@ from PIL import Image
 from glama_deploy.io.files import atomic_file
 
 CREDITS = Path(__file__).parents[2] / "glama_deploy" / "assets" / "CREDITS.md"
+
+#: The credits of more photographs, which the embedded network was not trained on.
+MORE_CREDITS = Path(__file__).with_suffix(".md")
+
+#: A file inside an archive has its path there. A file of a Qt resource collection has its bytes.
+Content = bytes | Path | zipfile.Path
 
 #: Shorter sides are brought to this, where they are longer.
 SIDE = 768
@@ -65,9 +75,14 @@ def main() -> None:
     """Parse the options, and write the photographs of each package."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--credits", type=Path, default=CREDITS)
     parser.add_argument("--packages", type=Path)
     options = parser.parse_args()
-    wanted = list(list_credited(CREDITS.read_text(encoding="utf-8")))
+    if not options.credits.is_file():
+        parser.error(f"--credits {options.credits} is not a file")
+    wanted = list(list_credited(options.credits.read_text(encoding="utf-8")))
+    if not wanted:
+        parser.error(f"--credits {options.credits} has no table of photographs under the heading of a package")
     with tempfile.TemporaryDirectory() as folder:
         packages = options.packages or Path(folder)
         for package in sorted({photograph.package for photograph in wanted}):
@@ -93,25 +108,28 @@ def unpack_package(package: str, folder: Path) -> None:
     archive.unlink()
 
 
-def read_package(folder: Path) -> dict[str, bytes | Path]:
-    """List the files of an unpacked package, and the files inside its Qt resources.
+def read_package(folder: Path) -> dict[str, Content]:
+    """List the files of an unpacked package, and the files inside its Qt resources and its archives of game data.
 
     Args:
         folder: the unpacked package.
 
     Returns:
-        The file's path, or its bytes from a Qt resource, by the path in the package.
+        The content of each file, by the path in the package, or in the resources or archive.
     """
-    found: dict[str, bytes | Path] = {}
+    found: dict[str, Content] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix == ".rcc":
             found |= read_resources(path.read_bytes())
+        elif path.suffix == ".pk3":
+            archive = zipfile.ZipFile(path)
+            found |= {f"/{name}": zipfile.Path(archive, name) for name in archive.namelist()}
         elif path.is_file():
             found[f"/{path.relative_to(folder).as_posix()}"] = path
     return found
 
 
-def save_photograph(photograph: Photograph, files: dict[str, bytes | Path], out: Path) -> None:
+def save_photograph(photograph: Photograph, files: Mapping[str, Content], out: Path) -> None:
     """Write a photograph as a PNG file, scaled down to :data:`SIDE`.
 
     Args:
@@ -122,8 +140,8 @@ def save_photograph(photograph: Photograph, files: dict[str, bytes | Path], out:
     found = [content for path, content in files.items() if path.endswith(f"/{photograph.path}")]
     if not found:
         raise SystemExit(f"{photograph.package} has no {photograph.path}; the credits are of Debian 12's packages")
-    content = found[0]
-    with Image.open(io.BytesIO(content) if isinstance(content, bytes) else content) as image:
+    content = found[0] if isinstance(found[0], bytes) else found[0].read_bytes()
+    with Image.open(io.BytesIO(content)) as image:
         rgb = image.convert("RGB")
     scale = SIDE / min(rgb.size)
     if scale < 1:
