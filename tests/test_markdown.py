@@ -54,7 +54,7 @@ COMMANDS = {
 
 #: Options in the guides that belong to typer, pip, venv, cmake, npm, Ray, uvicorn and scripts of benchmarks/quality.
 FOREIGN_OPTIONS = {"--help", "--force-reinstall", "--system-site-packages", "--build", "--train", "--steps", "--shares"}
-FOREIGN_OPTIONS |= {"--timeout-graceful-shutdown", "--ignore-scripts", "--prefix", "--head"}
+FOREIGN_OPTIONS |= {"--timeout-graceful-shutdown", "--ignore-scripts", "--prefix", "--head", "--credits", "--photos"}
 #: Options of tritonserver, Docker, OpenVINO Model Server and of the clients in examples/.
 FOREIGN_OPTIONS |= {"--model-repository", "--backend-config", "--shm-size", "--config", "--rest", "--grpc", "--url"}
 
