@@ -6,8 +6,10 @@ Runs of one protocol have the same holes.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,8 @@ from glama_deploy.io.files import check_path, sha256
 from glama_deploy.io.images import SUFFIXES, read_bytes
 from glama_deploy.io.mask_files import read_mask
 from glama_deploy.masks import NAMED, RANDOM_TYPES, TYPES, by_name
+
+log = logging.getLogger("glama_deploy")
 
 
 class Dataset(FrozenModel):
@@ -243,8 +247,17 @@ def _find_given(text: str) -> GivenMasks | None:
             raise GlamaError(f"`masks` {text} is called {name!r}, as no file may be; name it, as in `masks=A={folder}`")
         return GivenMasks(column=name, folder=Path(folder))
     is_name = all(part in _MASK_GROUPS or part in NAMED for part in text.split("+"))
-    is_folder = not is_name and (os.sep in text or "/" in text or Path(text).is_dir())
+    is_folder = os.sep in text or "/" in text or Path(text).is_dir()
+    if is_name and is_folder:
+        _note_folder(text)
+        return None
     return GivenMasks(column=GIVEN, folder=Path(text)) if is_folder else None
+
+
+@cache
+def _note_folder(name: str) -> None:
+    """Note, once in a process, that a folder has the name of a mask that is drawn."""
+    log.warning("%s is drawn as the mask of this name; the folder of this name is ./%s", name, name)
 
 
 def find_datasets(texts: Sequence[str]) -> tuple[Dataset, ...]:

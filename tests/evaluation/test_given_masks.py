@@ -231,12 +231,15 @@ def test_folders_of_masks_that_cannot_be_used_are_one_line(lama, photos, tmp_pat
     assert not Path("out").exists()
 
 
-def test_a_name_of_masks_is_no_folder_without_a_dot(tmp_path, monkeypatch):
+def test_a_name_of_masks_is_no_folder_without_a_dot(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     for name in ("general", "own"):
         (tmp_path / name).mkdir()
     assert protocol.find_masks(["general"])[1] is None
+    assert "general is drawn as the mask of this name; the folder of this name is ./general" in caplog.text
+    caplog.clear()
     assert protocol.find_masks(["./general"])[1].folder == tmp_path / "general"
     assert protocol.find_masks(["own"])[1].column == "given"
+    assert not caplog.text
     with pytest.raises(GlamaError, match="unknown mask 'Expandd'; did you mean 'Expand'"):
         protocol.find_masks(["Expandd"])
