@@ -41,8 +41,10 @@ def split_masks(files: Sequence[str]) -> tuple[list[str], list[str]]:
         The photographs, and the masks. A file that is named as a mask, but has no image beside it, is a photograph.
     """
     stems = {cut_suffix(file) for file in files}
-    masks = [file for file in files if _find_image_stem(file) in stems]
-    return [file for file in files if file not in set(masks)], masks
+    photographs, masks = list[str](), list[str]()
+    for file in files:
+        (masks if _find_image_stem(file) in stems else photographs).append(file)
+    return photographs, masks
 
 
 def cut_suffix(file: str) -> str:
