@@ -58,11 +58,13 @@ def _rate_fid(fid: float) -> float:
     return (100 - fid) / 100
 
 
-#: The combinations by their names. The two with FID are LaMa's.
+#: The combinations by their names. The two with FID are LaMa's, with SSIM and FID as LaMa's evaluator computes them.
 COMBINATIONS = {
-    "ssim_fid100_f1": Combination(("ssim/whole", "fid/whole"), lambda ssim, fid: compute_f1(ssim, _rate_fid(fid))),
+    "ssim_fid100_f1": Combination(
+        ("ssim-lama/whole", "fid-lama/whole"), lambda ssim, fid: compute_f1(ssim, _rate_fid(fid))
+    ),
     "lpips_fid100_f1": Combination(
-        ("lpips-vgg/whole", "fid/whole"), lambda lpips, fid: compute_f1(1 - lpips, _rate_fid(fid))
+        ("lpips-vgg/whole", "fid-lama/whole"), lambda lpips, fid: compute_f1(1 - lpips, _rate_fid(fid))
     ),
     # exp(−spectrum error) is the geometric mean of the ratios of two amplitudes, 0…1
     "ssim_spectrum_f1": Combination(
@@ -98,7 +100,7 @@ class Criterion:
     @property
     def counts_fid(self) -> bool:
         """Whether FID is a part of the score, which is then 0 for an FID from 100 on."""
-        return self.score in COMBINATIONS and "fid" in self.metrics
+        return self.score in COMBINATIONS and "fid-lama" in self.metrics
 
     @property
     def worst(self) -> float:

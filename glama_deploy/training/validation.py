@@ -91,6 +91,8 @@ def _find_file(name: str, config: Config) -> Path | None:
     if needed is None:
         return None
     path = backbones.find_file(needed, folder)
+    if path is None and needed.package:
+        raise GlamaError(f"{name} is not computed: {backbones.describe_absence(needed)}")
     if path is None:
         raise GlamaError(
             f"{name} needs {needed.names[0]}, which is neither in saving.metric_weights nor in "

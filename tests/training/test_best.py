@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ from glama_deploy.errors import CheckpointError, GlamaError
 from glama_deploy.evaluation.metrics.pairs import Measurement
 from glama_deploy.evaluation.metrics.registry import METRICS, ImageMetric, SetMetric
 from glama_deploy.evaluation.metrics.scores import Judge
+from glama_deploy.evaluation.metrics.weight_file import WeightFile
 from glama_deploy.export.samples import SAMPLE
 from glama_deploy.masks import TYPES
 from glama_deploy.reference.generator import Generator, inpaint
@@ -218,11 +220,9 @@ def test_the_default_of_adversarial_runs_prefers_sharp_results_where_psnr_prefer
 @pytest.mark.parametrize("name", [*METRICS, *COMBINATIONS])
 def test_every_score_has_its_direction(name):
     criterion = Criterion(name)
-    lower = name in ("l1", "fid", "spectrum") or name.startswith("lpips-")
-    known = ("l1", "psnr", "ssim", "lpips-alex", "lpips-vgg", "fid", "spectrum", *COMBINATIONS)
-    if name in known:  # other metrics have the direction of their record, too
-        assert criterion.is_better(0.1, 0.2) == lower
-    assert criterion.is_better(0.1, 0.2) != criterion.is_better(0.2, 0.1)
+    higher = name in ("psnr", "ssim", "ssim-lama", *COMBINATIONS)  # the others are errors and distances
+    assert criterion.is_better(0.2, 0.1) == higher
+    assert criterion.is_better(0.1, 0.2) != higher
     assert not criterion.is_better(0.1, 0.1)
     assert criterion.is_better(0.1, criterion.worst)
     assert not criterion.is_better(float("nan"), criterion.worst)
@@ -261,7 +261,8 @@ def test_the_default_follows_the_loss_and_the_files_that_are_given(
         ({"saving__best": "[]"}, r"saving.best is .*at least 1"),
         ({"saving__best": "psnr", "data__valid": "[]"}, r"saving.best is set, but there are no validation photographs"),
         ({"saving__best": "lpips-vgg"}, r"lpips-vgg needs vgg16-397923af.pth, .*set saving.metric_weights to a folder"),
-        ({"saving__best": "ssim_fid100_f1"}, r"fid needs weights-inception"),
+        ({"saving__best": "ssim_fid100_f1"}, r"fid-lama needs weights-inception"),
+        ({"saving__best": "no-such-package"}, r"no-such-package with absent.pth is not installed; pip install no-such"),
         ({"saving__metric_weights": "gone"}, r"saving.metric_weights is gone, which is not a folder"),
         ({"saving__best": "lpips-alex", "data__side": 24}, r"data.side is 24; lpips-alex needs images of 31 pixels"),
         ({"saving__best": "fid", "saving__validate_images": 1}, r"1 photograph; fid compares sets of 2 or more"),
@@ -270,6 +271,8 @@ def test_the_default_follows_the_loss_and_the_files_that_are_given(
 )
 def test_a_score_that_cannot_be_computed_is_refused_before_training(photos, tmp_path, monkeypatch, changes, says):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    packaged = WeightFile(names=("absent.pth",), package="no-such-package")
+    monkeypatch.setitem(METRICS, "no-such-package", replace(METRICS["lpips-alex"], weights=packaged))
     given = tmp_path / "given"
     if "data__side" in changes or "saving__validate_images" in changes or "damaged" in says:
         given.mkdir()
@@ -302,6 +305,7 @@ def test_a_new_metric_of_the_evaluation_is_used_by_its_name(photos, tmp_path, mo
             open=lambda path, device: (
                 lambda image, masks: np.tile(image.mean((0, 1), dtype=np.float32), (len(masks), 2, 1))
             ),
+            feature_count=3,
             compare=lambda found, truth: float(np.abs(found - truth).max()) + len(found),
         ),
     )
