@@ -2,7 +2,7 @@
 
 In LaMa's programs (advimman/lama, `bin/gen_mask_dataset.py`, `saicinpainting/evaluation/data.py`) the mask
 `image1_mask001.png` belongs to `image1.png`: what stands before the last `_mask` of a `.png` file is the image's name.
-An image may have several masks. Other folders have a mask of the image's own name for each image.
+Here the suffix may be `.PNG`, too. An image may have several masks. Other folders have a mask of the image's own name for each image.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _find_image_stem(file: str) -> str | None:
     """Return the path, without suffix, of the image that a mask of LaMa's naming belongs to; None for other names."""
     path = PurePosixPath(file)
     name, part, _ = path.name.rpartition(MASK_PART)
-    return (path.parent / name).as_posix() if name and part and path.suffix == MASK_SUFFIX else None
+    return (path.parent / name).as_posix() if name and part and path.suffix.lower() == MASK_SUFFIX else None
 
 
 def pair_masks(photographs: Path, images: Sequence[str], masks: Path) -> dict[str, list[str]]:

@@ -60,6 +60,14 @@ def test_a_mask_belongs_to_the_image_that_lama_s_evaluation_pairs_it_with(tmp_pa
     assert found == {image: [m for m in masks if m.rsplit("_mask", 1)[0] + ".jpg" == image] for image in images}
 
 
+def test_the_suffix_of_a_mask_may_be_in_upper_case(tmp_path):
+    for name in ("a.JPG", "a_mask000.PNG"):
+        (tmp_path / name).touch()
+    files = image_files.list_files(tmp_path)
+    assert image_files.split_masks(files) == (["a.JPG"], ["a_mask000.PNG"])
+    assert image_files.pair_masks(tmp_path, ["a.JPG"], tmp_path) == {"a.JPG": ["a_mask000.PNG"]}
+
+
 def test_every_mask_of_lama_s_layout_is_scored(lama, tmp_path, ask):
     summary = evaluate(ask(lama, tmp_path / "out", "telea", masks=(str(lama),)))
     (cell,) = [cell for cell in summary.cells if cell.region == "missing"]
