@@ -44,7 +44,7 @@ def evaluate(request: Request, on_progress: OnProgress = lambda done, total, tex
         GlamaError: bad input. The folder is left as it was.
     """
     checked = check_arguments(request)
-    result_files.check_sizes(checked.items)
+    result_files.check_sizes(checked.items, request.size)
     _check_gpu(request.device)
     metrics, weights, lacking = _find_metrics(request)
     opened, refused = _open_methods(request, checked.specs)

@@ -123,11 +123,12 @@ def _find_file(item: Item, mask: str, spec: Spec, files: dict[str, list[str]]) -
     return spec.pictures / found[0]
 
 
-def check_sizes(items: Sequence[Item]) -> None:
-    """Check by the headers of files that given masks and results have the sizes of their images.
+def check_sizes(items: Sequence[Item], size: tuple[int, int] | None) -> None:
+    """Check by the headers of files that given masks and results have the sizes of their images, as evaluated.
 
     Args:
         items: the images. An image that cannot be read is not checked here.
+        size: height and width that the images are brought to; None keeps their own.
 
     Raises:
         GlamaError: a mask or a result cannot be read, or has another size than its image.
@@ -137,15 +138,16 @@ def check_sizes(items: Sequence[Item]) -> None:
         if not others:
             continue
         try:
-            size = read_upright_size(item.path)
+            expected = read_upright_size(item.path) if size is None else size
         except GlamaError:  # which the evaluation names, beside the results of the others
             continue
         for other in others:
             height, width = read_upright_size(other)
-            if (height, width) != size:
+            if (height, width) != expected:
+                brought = "" if size is None else " by `size`"
                 raise GlamaError(
-                    f"{other} is {height}x{width}, and {item.path} {size[0]}x{size[1]}; pictures of one size are "
-                    "expected"
+                    f"{other} is {height}x{width}, and {item.path} {expected[0]}x{expected[1]}{brought}; pictures of "
+                    "one size are expected"
                 )
 
 

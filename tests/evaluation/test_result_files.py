@@ -75,6 +75,18 @@ def test_saved_results_of_drawn_masks_and_several_datasets_have_the_same_figures
     assert read_csv(tmp_path / "two") == read_csv(tmp_path / "one")
 
 
+def test_saved_results_of_scaled_images_have_the_same_figures(photos, tmp_path, ask):
+    saved = tmp_path / "saved"
+    asked = ask(photos, tmp_path / "one", "telea", size=(48, 40), shown=0, save=saved)
+    evaluate(asked)
+    results = replace(asked, models=(), results=[str(saved / "telea")], save=None, out=tmp_path / "two")
+    evaluate(results)
+    assert read_csv(tmp_path / "two") == read_csv(tmp_path / "one")
+    with pytest.raises(GlamaError, match=r"a_mask000.png is 48x40, and .*a.png 48x48 by `size`; pictures of one size"):
+        evaluate(replace(results, size=(48, 48), out=tmp_path / "three"))
+    assert not (tmp_path / "three").exists()
+
+
 def test_a_saved_result_that_is_gone_is_made_again_and_the_others_are_kept(beside, tmp_path, ask):
     saved = tmp_path / "saved" / "telea"
     asked = ask(beside, tmp_path / "out", "telea", masks=(str(beside),), save=saved.parent)
