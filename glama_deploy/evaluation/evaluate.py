@@ -16,7 +16,20 @@ from glama_deploy.evaluation.metrics import backbones
 from glama_deploy.evaluation.metrics.registry import DEFINITIONS, METRICS, SPECTRUM, find_set_metrics, sort_metrics
 from glama_deploy.evaluation.metrics.scores import Judge
 from glama_deploy.evaluation.protocol import Identity, Item, Protocol, Weights
-from glama_deploy.evaluation.records import CSV, JSON, PAGE, RINGS, SHEET, SPECTRA, TEXT, TRUTH, Folder, Record
+from glama_deploy.evaluation.records import (
+    CSV,
+    JSON,
+    PAGE,
+    PROTOCOL,
+    RINGS,
+    SHEET,
+    SPECTRA,
+    TEXT,
+    TRUTH,
+    Folder,
+    Record,
+    write_protocol,
+)
 from glama_deploy.evaluation.report import page, pictures, tables
 from glama_deploy.evaluation.report.summary import Summary, summarize
 from glama_deploy.evaluation.run import Evaluator, Setting, count_processes, evaluate_items
@@ -75,9 +88,11 @@ def evaluate(request: Request, on_progress: OnProgress = lambda done, total, tex
     saved = None if request.save is None else request.save.resolve()
     setting = Setting(asked, tuple(m.spec for m in opened), weights, request.out.resolve(), saved)
     _check_images(Evaluator(setting, opened, judge), items)
+    if saved is not None:
+        result_files.check_folder(saved, asked, overwrite=request.overwrite)
     with folder.hold(asked, overwrite=request.overwrite) as records:
         if saved is not None:
-            result_files.prepare_folder(saved, asked, overwrite=request.overwrite)
+            write_protocol(saved / PROTOCOL, asked)
         records = _evaluate_remaining(request, setting, items, opened, judge, records, folder, on_progress)
         summary = summarize(
             asked,

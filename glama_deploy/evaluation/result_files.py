@@ -19,7 +19,7 @@ from glama_deploy.evaluation import image_files
 from glama_deploy.evaluation.image_files import MASK_PART
 from glama_deploy.evaluation.methods import Spec
 from glama_deploy.evaluation.protocol import Item, Protocol
-from glama_deploy.evaluation.records import atomic_file_in_new_folder, check_protocol, write_protocol
+from glama_deploy.evaluation.records import PROTOCOL, atomic_file_in_new_folder, check_protocol
 from glama_deploy.io.decoding import read_upright_size
 from glama_deploy.io.files import PREFIX
 
@@ -151,8 +151,8 @@ def check_sizes(items: Sequence[Item], size: tuple[int, int] | None) -> None:
                 )
 
 
-def prepare_folder(folder: Path, protocol: Protocol, *, overwrite: bool) -> None:
-    """Make the folder of saved results, and write what they are of into it.
+def check_folder(folder: Path, protocol: Protocol, *, overwrite: bool) -> None:
+    """Check that results may be saved in a folder. Nothing is written.
 
     Args:
         folder: the folder.
@@ -162,15 +162,14 @@ def prepare_folder(folder: Path, protocol: Protocol, *, overwrite: bool) -> None
     Raises:
         GlamaError: the folder has results of another configuration, or other files.
     """
-    atomic = folder / "protocol.json"
+    path = folder / PROTOCOL
     if folder.exists() and not folder.is_dir():
         raise GlamaError(f"`save` {folder} is a file; choose another folder")
-    there = {path.name for path in folder.iterdir() if not path.name.startswith(PREFIX)} if folder.exists() else set()
-    if there and atomic.name not in there:
+    names = {each.name for each in folder.iterdir()} if folder.exists() else set()
+    if path.name not in names and any(not name.startswith(PREFIX) for name in names):
         raise GlamaError(f"`save` {folder} has files that no evaluation has saved; choose another folder")
     if not overwrite:
-        check_protocol(atomic, protocol, "save")
-    write_protocol(atomic, protocol)
+        check_protocol(path, protocol, "save")
 
 
 def place_result(folder: Path, label: str, item: Item, mask: str) -> Path:

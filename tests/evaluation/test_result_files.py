@@ -224,6 +224,21 @@ def test_saved_results_of_another_configuration_are_kept(photos, tmp_path, ask):
         evaluate(ask(photos, tmp_path / "three", "telea", save=tmp_path / "thesis"))
 
 
+@pytest.mark.parametrize("changes", [{}, {"overwrite": True}])
+def test_a_folder_that_results_cannot_be_saved_in_leaves_the_figures_as_they_were(photos, tmp_path, ask, changes):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.txt").touch()
+    with pytest.raises(GlamaError, match="has files that no evaluation has saved"):
+        evaluate(ask(photos, tmp_path / "new", "telea", save=tmp_path / "thesis", **changes))
+    assert not (tmp_path / "new").exists()
+    out = tmp_path / "out"
+    evaluate(ask(photos, out, "telea"))
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    with pytest.raises(GlamaError, match="has files that no evaluation has saved"):
+        evaluate(ask(photos, out, "telea", save=tmp_path / "thesis", **changes))
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
 def test_images_whose_results_would_have_one_name_are_refused(photos, tmp_path, ask):
     shutil.copytree(photos, tmp_path / "photos")
     shutil.copy(photos / "a.png", tmp_path / "photos" / "a.bmp")
