@@ -27,7 +27,7 @@ from glama_deploy.io.files import PREFIX, check_path, write_error
 from glama_deploy.io.images import SUFFIXES, read_bytes
 from glama_deploy.io.mask_files import write_mask
 from glama_deploy.masks import MASKS_VERSION, by_name
-from glama_deploy.masks.base import draw_until
+from glama_deploy.masks.base import MAX_DRAWS, draw_until
 from glama_deploy.system.workers import work_in_processes
 
 #: How images are cut to a size. middle: the largest part of that shape in the middle. lama: the smaller side is scaled,
@@ -211,7 +211,13 @@ def _cut_square(rgb: np.ndarray, settings: Settings, image: str, number: int) ->
         cut = mask[square]
         return cut if cut.mean() <= max(_MAX_COVERAGE, mask.mean()) else np.ones_like(cut)
 
-    missing = draw_until(draw, lambda cut: bool(cut.any()) and not cut.all())
+    try:
+        missing = draw_until(draw, lambda cut: bool(cut.any()) and not cut.all())
+    except GlamaError as error:
+        raise ImageError(
+            f"none of {MAX_DRAWS} draws of {settings.mask} on {height}x{width} pixels has a square with enough known "
+            "pixels; leave out `crop=lama`, or choose another mask"
+        ) from error
     return scaled[squares[-1]], missing
 
 

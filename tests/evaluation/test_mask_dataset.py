@@ -54,6 +54,21 @@ def test_files_have_lama_s_names_and_the_masks_are_those_of_an_evaluation(photos
         assert (masks[0] != masks[1]).any()
 
 
+def test_a_photograph_without_a_square_for_the_mask_is_named_and_the_others_are_written(photos, tmp_path, capsys):
+    """Expand leaves the middle: of a wide photograph, LaMa's only square is at the right edge and misses too much."""
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    with Image.open(folder / "a.png") as image:
+        image.resize((192, 64)).save(folder / "a.png")
+    arguments = ["--dataset", folder, "--out", tmp_path / "out", "--masks", "Expand", "--size", "32x32"]
+    assert main.run([*map(str, arguments), "--crop", "lama", "--processes", "1"]) == 2
+    error = capsys.readouterr().err
+    assert f"{folder}/a.png: none of 100 draws of Expand on 32x96 pixels has a square with enough known" in error
+    assert "leave out --crop" in error
+    names = {name for name in read_files(tmp_path / "out") if name.endswith(".png")}
+    assert names == {f"{stem}_crop000{part}.png" for stem in ("b", "more/c") for part in ("", "_mask000")}
+
+
 def test_a_size_is_cut_as_an_evaluation_cuts_it(photos, tmp_path):
     assert run(photos, tmp_path / "out", "--size", "32x48") == 0
     found = read_picture(tmp_path / "out" / "more" / "c_crop000.png")
