@@ -35,6 +35,9 @@ FEATURES, PICTURES = "features", "pictures"
 PAGE, TEXT, JSON, CSV = "index.html", "RESULTS.md", "results.json", "results.csv"
 SHEET, SPECTRA, RINGS = "sheet", "spectra", "rings"
 
+#: What stands before a mask's name in a file of features: a mask may be called `file`, as numpy.savez calls its argument.
+_FEATURES_KEY = "mask "
+
 
 class Result(FrozenModel):
     """The result of one method on one image with one mask.
@@ -207,7 +210,7 @@ class Folder:
         """
         path = self._features_path(item.dataset, item.name)
         with atomic_file_in_new_folder(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **features)  # type: ignore[arg-type]
+            np.savez(file, **{_FEATURES_KEY + mask: of_mask for mask, of_mask in features.items()})  # type: ignore[arg-type]
 
     def load_features(self, record: Record, mask: str) -> np.ndarray:
         """Read what :meth:`save_features` wrote of a mask.
@@ -225,7 +228,7 @@ class Folder:
         path = self._features_path(record.dataset, record.image)
         try:
             with np.load(path) as arrays:  # which reads this mask's alone
-                return arrays[mask]
+                return arrays[_FEATURES_KEY + mask]
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise GlamaError(f"{path} is damaged; remove it, and the same command makes it again") from error
 

@@ -16,6 +16,8 @@ from glama_deploy.evaluation.methods import telea
 from glama_deploy.evaluation.metrics.pairs import REGIONS
 from glama_deploy.evaluation.metrics.perceptual import compute_fid
 from glama_deploy.evaluation.metrics.scores import Judge
+from glama_deploy.evaluation.protocol import Item
+from glama_deploy.evaluation.records import Folder, Record
 from glama_deploy.evaluation.run import Evaluator
 
 
@@ -58,12 +60,22 @@ def test_each_metric_of_a_set_compares_its_own_features(photos, weights, tmp_pat
     changes = {"masks": ("EveryNLines",), "metrics": ("fid", "clean-fid"), "weights": weights, "limit": 2}
     summary = evaluate(ask(photos, tmp_path / "out", "telea", **changes))
     files = sorted((tmp_path / "out" / "features").rglob("*.npz"))
-    seen = np.stack([np.load(file)["EveryNLines"] for file in files], axis=2)  # [truth and result, region, image, D]
+    seen = np.stack(
+        [np.load(file)["mask EveryNLines"] for file in files], axis=2
+    )  # [truth and result, region, image, D]
     assert seen.shape == (2, 2, 2, 4096)
     for metric, features in zip(("fid", "clean-fid"), np.split(seen, 2, axis=3), strict=True):
         for number, region in enumerate(REGIONS):
             value = summary.cell("photos", "telea", "EveryNLines", metric, region).value.mean
             assert value == compute_fid(features[1, number], features[0, number])
+
+
+@pytest.mark.parametrize("name", ["file", "allow_pickle", "given"])
+def test_masks_may_have_any_name(tmp_path, name):
+    """Names of NumPy's arguments, too."""
+    folder, features = Folder(tmp_path), np.arange(6, dtype=np.float32).reshape(1, 2, 3)
+    folder.save_features(Item(dataset="photos", folder=tmp_path, image="a.png"), {name: features})
+    np.testing.assert_array_equal(folder.load_features(Record(dataset="photos", image="a.png"), name), features)
 
 
 def test_features_that_are_lost_are_made_again_and_damaged_ones_are_named(perceived):
