@@ -222,8 +222,8 @@ def _compare_sets(
         if len(theirs) < 2:
             continue
         for mask, (number, region) in product(protocol.masks, enumerate(REGIONS)):
-            # the truth's and each method's, [images, D]
-            seen = [folder.load_features(record, mask)[:, number, columns] for record in theirs]
+            # the truth's and each method's, [images, D]; a view would keep all regions and metrics in memory
+            seen = [folder.load_features(record, mask)[:, number, columns].copy() for record in theirs]
             truth, *results = np.stack(seen, axis=1)
             values: dict[str, tuple[bytes, Statistic]] = {}
             for method, result in zip(protocol.methods, results, strict=True):
