@@ -2,7 +2,8 @@
 
 In LaMa's programs (advimman/lama, `bin/gen_mask_dataset.py`, `saicinpainting/evaluation/data.py`) the mask
 `image1_mask001.png` belongs to `image1.png`: what stands before the last `_mask` of a `.png` file is the image's name.
-Here the suffix may be `.PNG`, too. An image may have several masks. Other folders have a mask of the image's own name for each image.
+Here the suffix may be `.PNG`, too. An image may have several masks. Other folders have a mask of the image's own name
+for each image.
 """
 
 from __future__ import annotations
