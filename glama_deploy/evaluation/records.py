@@ -35,7 +35,7 @@ FEATURES, PICTURES = "features", "pictures"
 PAGE, TEXT, JSON, CSV = "index.html", "RESULTS.md", "results.json", "results.csv"
 SHEET, SPECTRA, RINGS = "sheet", "spectra", "rings"
 
-#: What stands before a mask's name in a file of features: a mask may be called `file`, as numpy.savez calls its argument.
+#: What stands before a mask's name in a file of features. A mask may be called `file`, as an argument of numpy.savez.
 _FEATURES_KEY = "mask "
 
 
