@@ -16,7 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from glama_deploy.benchmarks.quality.photos import list_photos
 from glama_deploy.io.files import atomic_file
+from glama_deploy.io.images import read_bytes
 
 #: Pictures are drawn so many times larger, then made smaller, so that edges are smooth.
 OVERSAMPLING = 2
@@ -45,9 +47,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.count < 1 or options.side < 8 or options.seed < 0:
         parser.error("--count must be at least 1, --side at least 8, --seed at least 0")
-    photos = sorted(options.photos.glob("*.png")) if options.photos else []
+    if options.photos and not options.photos.is_dir():
+        parser.error(f"--photos {options.photos} is not a folder")
+    photos = list_photos(options.photos) if options.photos else []
     if options.photos and not photos:
-        parser.error(f"--photos {options.photos} has no PNG file; quality/photographs.py writes such a folder")
+        parser.error(f"--photos {options.photos} has no photographs; quality/photographs.py writes such a folder")
     options.out.mkdir(parents=True, exist_ok=True)
     for number in range(options.count):
         rng = np.random.default_rng([options.seed, number])
@@ -69,11 +73,7 @@ def read_surfaces(photos: list[Path], rng: np.random.Generator, count: int = 8) 
         The photographs, `uint8` of shape `[H, W, 3]`.
     """
     chosen = rng.choice(len(photos), min(count, len(photos)), replace=False)
-    surfaces = []
-    for index in chosen:
-        with Image.open(photos[index]) as image:
-            surfaces.append(np.asarray(image.convert("RGB")))
-    return surfaces
+    return [read_bytes(photos[index]) for index in chosen]
 
 
 def draw_surfaces(side: int, rng: np.random.Generator, count: int = 32) -> list[np.ndarray]:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from glama_deploy.benchmarks.quality import textures
-from glama_deploy.benchmarks.quality.photos import PHOTOS
+from glama_deploy.benchmarks.quality.photos import PHOTOS, list_photos
 
 SIDE = 128
 
@@ -81,10 +81,20 @@ def test_radii_follow_the_power_law_of_minus_three():
     assert drawn.max() <= 64
 
 
-def test_a_folder_without_photographs_is_refused_before_anything_is_written(tmp_path):
+def test_photographs_of_all_formats_are_used(tmp_path):
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "red.png")
+    Image.new("RGB", (40, 30), "blue").save(tmp_path / "blue.JPG")
+    Image.new("L", (40, 30), 128).save(tmp_path / "gray.webp")
+    surfaces = textures.read_surfaces(list_photos(tmp_path), np.random.default_rng(0))
+    colours = sorted(tuple(surface[0, 0].tolist()) for surface in surfaces)
+    assert colours == [(0, 0, 254), (128, 128, 128), (255, 0, 0)]  # JPEG rounds blue
+
+
+@pytest.mark.parametrize(("folder", "says"), [("empty", "has no photographs"), ("gone", "is not a folder")])
+def test_a_folder_without_photographs_is_refused_before_anything_is_written(tmp_path, folder, says):
     (tmp_path / "empty").mkdir()
-    command = [sys.executable, textures.__file__, "--out", tmp_path / "out", "--photos", tmp_path / "empty"]
+    command = [sys.executable, textures.__file__, "--out", tmp_path / "out", "--photos", tmp_path / folder]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2
-    assert "has no PNG file" in result.stderr
+    assert says in result.stderr
     assert not (tmp_path / "out").exists()
