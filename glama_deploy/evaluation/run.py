@@ -104,9 +104,8 @@ class Evaluator:
             masks = {name: protocol.read_missing(item, name, height, width, asked.seed) for name in asked.masks}
         except (ImageError, MemoryError) as error:
             reason = str(error) or "the memory that is free does not hold it"
-            path = escape_controls(str(item.path))  # as the error has it
-            mask = escape_controls(str(item.mask_path))
-            named = reason if path in reason or mask in reason else f"{path}: {reason}"
+            paths = [escape_controls(str(path)) for path in item.files]  # as the error has them
+            named = reason if any(path in reason for path in paths) else f"{paths[0]}: {reason}"
             return Record(dataset=item.dataset, image=item.name, broken=named)
         return _Inputs(item, digest, truth, masks)
 
