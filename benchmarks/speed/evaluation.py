@@ -119,6 +119,7 @@ def time_inference(judge: Judge, method: methods.Method, items: list[Item]) -> f
         {name: protocol.draw_missing(name, item.image, truth.shape[0], truth.shape[1], 0) for name in TYPES}
         for item, truth in zip(items, truths, strict=True)
     ]
+    assert method.fill is not None  # only results of other programs have none
     start = time.perf_counter()
     with threads(1):  # as the evaluation
         for truth, missing in ((t, m) for t, each in zip(truths, masks, strict=True) for m in each.values()):
