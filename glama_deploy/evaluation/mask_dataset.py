@@ -29,6 +29,7 @@ from glama_deploy.io.mask_files import write_mask
 from glama_deploy.masks import MASKS_VERSION, by_name
 from glama_deploy.masks.base import MAX_DRAWS, draw_until
 from glama_deploy.system.workers import work_in_processes
+from glama_deploy.text.escapes import escape_controls
 
 #: How images are cut to a size. middle: the largest part of that shape in the middle. lama: the smaller side is scaled,
 #: and a square that the mask reaches is cut, as LaMa does.
@@ -166,6 +167,7 @@ def _make_pairs(settings: Settings, out: Path, image: str) -> str:
     """Write an image and its masks that are not there. Return why this is not possible; empty if it is."""
     path = settings.dataset / image
     try:
+        protocol.check_name(path)
         rgb = read_bytes(path)
         for number, mask_path in enumerate(_list_masks(settings, out, image)):
             if mask_path.is_file():
@@ -183,7 +185,8 @@ def _make_pairs(settings: Settings, out: Path, image: str) -> str:
             write_mask(mask_path, missing)
     except (ImageError, MemoryError) as error:
         reason = str(error) or "the memory that is free does not hold it"
-        return reason if str(path) in reason else f"{path}: {reason}"
+        name = escape_controls(str(path))  # as the error has it
+        return reason if name in reason else f"{name}: {reason}"
     return ""
 
 

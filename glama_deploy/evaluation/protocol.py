@@ -176,12 +176,25 @@ class Item(FrozenModel):
         return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def _compute_digest(path: Path) -> str:
+def check_name(path: Path) -> None:
+    """Check that a file has a name that can be written into other files.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ImageError: the name is not UTF-8.
+    """
     try:
         str(path).encode()
-        return sha256(path)
     except UnicodeEncodeError as error:
         raise ImageError(f"{path} has a name that is not UTF-8; rename it") from error
+
+
+def _compute_digest(path: Path) -> str:
+    check_name(path)
+    try:
+        return sha256(path)
     except OSError as error:
         raise ImageError(f"{path} cannot be read ({error.strerror}); check the file") from error
 

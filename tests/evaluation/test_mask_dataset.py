@@ -69,6 +69,16 @@ def test_a_photograph_without_a_square_for_the_mask_is_named_and_the_others_are_
     assert names == {f"{stem}_crop000{part}.png" for stem in ("b", "more/c") for part in ("", "_mask000")}
 
 
+def test_a_file_whose_name_is_no_text_is_named_and_the_others_are_written(photos, tmp_path, capsys):
+    folder = tmp_path / "photos"
+    shutil.copytree(photos, folder)
+    shutil.copy(folder / "a.png", os.fsencode(folder) + b"/caf\xe9.png")
+    assert run(folder, tmp_path / "out") == 2
+    line = f"glama-masks: {folder}/caf\\xe9.png has a name that is not UTF-8; rename it"
+    assert line in capsys.readouterr().err.splitlines()
+    assert len([name for name in read_files(tmp_path / "out") if name.endswith(".png")]) == 6
+
+
 def test_a_size_is_cut_as_an_evaluation_cuts_it(photos, tmp_path):
     assert run(photos, tmp_path / "out", "--size", "32x48") == 0
     found = read_picture(tmp_path / "out" / "more" / "c_crop000.png")
