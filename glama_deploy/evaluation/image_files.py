@@ -28,8 +28,9 @@ def list_files(folder: Path) -> list[str]:
     Returns:
         Paths relative to the folder, with slashes, sorted.
     """
-    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(p.as_posix() for p in paths if not any(part.startswith(".") for part in p.parts))
+    paths = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not path.is_dir())
+    names = (path.relative_to(folder) for path in paths)
+    return sorted(name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts))
 
 
 def split_masks(files: Sequence[str]) -> tuple[list[str], list[str]]:

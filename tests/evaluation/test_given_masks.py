@@ -68,6 +68,14 @@ def test_the_suffix_of_a_mask_may_be_in_upper_case(tmp_path):
     assert image_files.pair_masks(tmp_path, ["a.JPG"], tmp_path) == {"a.JPG": ["a_mask000.PNG"]}
 
 
+def test_a_folder_whose_name_ends_as_a_picture_s_is_no_picture(tmp_path):
+    """An evaluation keeps pictures in such folders. A link to a file that is gone is named as an image later."""
+    (tmp_path / "a.png").mkdir()
+    (tmp_path / "a.png" / "given-truth.png").touch()
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nothing")
+    assert image_files.list_files(tmp_path) == ["a.png/given-truth.png", "gone.png"]
+
+
 def test_every_mask_of_lama_s_layout_is_scored(lama, tmp_path, ask):
     summary = evaluate(ask(lama, tmp_path / "out", "telea", masks=(str(lama),)))
     (cell,) = [cell for cell in summary.cells if cell.region == "missing"]
