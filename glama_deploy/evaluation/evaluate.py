@@ -201,12 +201,14 @@ def _find_kept(
     """Return the stored record of an image that need not be evaluated again.
 
     An image is evaluated again where a method failed on it, where its files have changed, and where its pictures, its
-    features or its saved results are needed and are not there.
+    features or its saved results are needed and are not there. Saved results of another run may be of other files.
     """
     record = stored.get((item.dataset, item.name))
     if record is None or record.failed or (item.shown and not folder.picture_path(item, TRUTH).is_file()):
         return None
     if needs_features and not folder.has_features(item):
+        return None
+    if setting.save is not None and record.saved != str(setting.save):
         return None
     if setting.save is not None and not all(
         result_files.place_result(setting.save, spec.label, item, mask).is_file()

@@ -70,6 +70,7 @@ class Record(FrozenModel):
         width: in pixels, as evaluated.
         results: by mask and method.
         broken: why the image could not be read; empty where it was.
+        saved: the folder that these results were saved in; empty for none.
     """
 
     model_config = ConfigDict(ser_json_inf_nan="constants")
@@ -81,6 +82,7 @@ class Record(FrozenModel):
     width: int = 0
     results: dict[str, dict[str, Result]] = Field(default_factory=dict)
     broken: str = ""
+    saved: str = ""
 
     @property
     def failed(self) -> bool:

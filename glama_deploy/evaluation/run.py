@@ -152,7 +152,8 @@ class Evaluator:
     def _make_record(self, inputs: _Inputs, results: dict[str, dict[str, Result]]) -> Record:
         height, width = inputs.truth.shape[:2]
         place = {"dataset": inputs.item.dataset, "image": inputs.item.name, "digest": inputs.digest}
-        return Record(**place, height=height, width=width, results=results)
+        saved = "" if self._setting.save is None else str(self._setting.save)
+        return Record(**place, height=height, width=width, results=results, saved=saved)
 
     def _extract_features(self, truth: np.ndarray, masks: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return features of the truth by mask, with room for those of each method's result.

@@ -100,6 +100,19 @@ def test_a_saved_result_that_is_gone_is_made_again_and_the_others_are_kept(besid
     assert after[saved / "a_mask001.png"][0] == before[saved / "a_mask001.png"][0]
 
 
+def test_saved_results_of_a_photograph_that_has_changed_are_made_again(beside, tmp_path, ask):
+    """The photograph was evaluated in between without saving its results."""
+    saved = tmp_path / "saved"
+    asked = ask(beside, tmp_path / "out", "telea", masks=(str(beside),), save=saved)
+    evaluate(asked)
+    shutil.copy(beside / "a.png", beside / "b.png")
+    evaluate(replace(asked, save=None))
+    evaluate(asked)
+    evaluate(replace(asked, out=tmp_path / "new", save=tmp_path / "fresh"))
+    name = Path("telea", "b_mask000.png")
+    assert (saved / name).read_bytes() == (tmp_path / "fresh" / name).read_bytes()
+
+
 def test_results_are_found_by_the_names_that_programs_give_them(beside, tmp_path, ask):
     """LaMa's predict.py, LaMa's evaluation (`_inpainted.jpg`), and the challenge (the image's own name)."""
     results = tmp_path / "results"
