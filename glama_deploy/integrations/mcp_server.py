@@ -266,7 +266,7 @@ class Tools:
         """
         with _as_tool_errors():
             if mask is None and not boxes:
-                raise GlamaError("neither `mask` nor a `box` is given; say which pixels are missing")
+                raise GlamaError("neither `mask` nor boxes are given; say which pixels are missing")
             if overwrite and output is None:
                 raise GlamaError("`overwrite` is set without `output`; give the path of the output")
             source = self._places.find_input(image, "image")
@@ -341,6 +341,7 @@ class _OneLineServer(MCPServer):
         Raises:
             ToolError: the tool is unknown, an argument is wrong, or the tool failed.
         """
+        await self._check_names(name, arguments)
         try:
             return await super().call_tool(name, arguments, context)
         except ToolError as error:
@@ -349,6 +350,19 @@ class _OneLineServer(MCPServer):
             first = error.__cause__.errors()[0]
             field = ".".join(map(str, first["loc"]))
             raise ToolError(f"the argument `{field}` of {name}: {first['msg'].lower()}") from None
+
+    async def _check_names(self, name: str, arguments: Mapping[str, Any]) -> None:
+        """Refuse arguments that the tool does not have. The SDK would pass over them.
+
+        Raises:
+            ToolError: an argument is unknown.
+        """
+        for tool in await self.list_tools():
+            known = tool.input_schema.get("properties", {})
+            unknown = [argument for argument in arguments if argument not in known]
+            if tool.name == name and unknown:
+                taken = f"it takes {', '.join(known)}" if known else "it takes none"
+                raise ToolError(f"{name} has no argument `{_show(unknown[0])}`; {taken}")
 
 
 def make_server(

@@ -122,7 +122,7 @@ def test_bad_input_is_an_error_of_one_line_and_changes_no_file(files, model, tmp
     circle.symlink_to(circle)
     both = {"image": image, "mask": mask}
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"image": image}, "neither `mask` nor a `box` is given"),
+        ({"image": image}, "neither `mask` nor boxes are given"),
         ({"mask": mask}, "the argument `image` of inpaint: field required"),
         ({**both, "grow": "much"}, "the argument `grow` of inpaint: "),
         ({**both, "output": image}, "exists already"),
@@ -141,6 +141,7 @@ def test_bad_input_is_an_error_of_one_line_and_changes_no_file(files, model, tmp
         ({**both, "image": "data:image/png,AAAA"}, "data URL without base64"),
         ({**both, "image": "https://host/a.png"}, "download the file first"),
         ({**both, "image": f"{image}\0"}, "is not a path"),
+        ({**both, "feather": 3}, "inpaint has no argument `feather`; it takes image, mask, boxes, grow"),
         ({**both, "model": "other"}, "no `model` is called other"),
         ({"image": image, "boxes": [[500, 500, 5, 5]]}, "lies outside"),
         ({"image": image, "boxes": [[1, 2, 3]]}, "the argument `boxes.0` of inpaint: "),
