@@ -209,7 +209,8 @@ class PictureWorker:
             elif verdict == "done":
                 results.append(answer)
             else:
-                reason = f"{task.image}: the key is that of another picture ({answer}); rename one of them"
+                other = f" ({answer})" if task.image_data is None else ""  # the answer is a digest of bytes
+                reason = f"{task.image}: the key is that of another picture{other}; rename one of them"
                 if verdict == "give up":
                     reason = f"{task.image}: a worker ended {MAX_ATTEMPTS} times with this picture; fill it by itself"
                 results.append(_encode(self._fail(task, reason)))

@@ -19,7 +19,14 @@ from glama_deploy.inpainting.pairing import BY_STEM, FolderRule
 from glama_deploy.ray.connection import Resources
 from glama_deploy.ray.journal import Journal
 from glama_deploy.ray.picture_worker import RESULT, Outcome, PictureSettings, PictureWorker, decode_outcome
-from glama_deploy.ray.sources import find_pictures, find_sample_kind, list_sample_files, open_samples
+from glama_deploy.ray.sources import (
+    check_samples,
+    find_pictures,
+    find_sample_kind,
+    list_sample_files,
+    open_samples,
+    read_column_names,
+)
 from glama_deploy.ray.storage import Storage, join
 from glama_deploy.ray.tasks import Columns, Task
 
@@ -80,6 +87,8 @@ class Run:
                 self._settings.files.check_outputs([Path(f"picture.{self._settings.format}")])
             self._samples = list_sample_files(request.image)
             columns = self._settings.columns or Columns()
+            if find_sample_kind(request.image) == "parquet":
+                columns.check_file(self._samples[0], read_column_names(self._samples[0]))
             self._settings = replace(self._settings, columns=columns, mask=request.mask)
         else:
             if self._settings.columns not in (None, Columns()):
@@ -148,6 +157,7 @@ class Run:
                     yield outcome
         except (RayError, ArrowException, OSError) as error:  # the driver itself looks into Parquet files
             log.info("%s", error)
+            check_samples(self._samples)  # Ray does not name the file
             raise GlamaError(
                 f"the run on Ray ended: {_find_reason(error)}; outputs that are done are kept: the same command fills "
                 "the rest"
@@ -203,8 +213,12 @@ def _paths(tasks: tuple[Task, ...]) -> Iterator[Path]:
 
 
 def _find_reason(error: BaseException) -> str:
-    """Return the last line of an error of Ray, which has the cause behind a traceback."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """Return the cause that an error of Ray has, or the last line, which has the cause behind a traceback.
+
+    Ray adds lines of advice behind the first line of a cause.
+    """
+    cause = [line.strip() for line in str(getattr(error, "cause", None) or "").splitlines() if line.strip()]
+    lines = cause[:1] or [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 
 

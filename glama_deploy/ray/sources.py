@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
+import tarfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -170,6 +173,62 @@ def _expand_braces(address: str) -> list[str]:
     if len(found) > _MAX_FILES:
         raise GlamaError(f"{address} names more than {_MAX_FILES} files; give fewer at once")
     return found
+
+
+def read_column_names(file: str) -> list[str]:
+    """Read the names of the columns of a Parquet file.
+
+    Args:
+        file: the address of the file.
+
+    Returns:
+        The names, in the order of the file.
+
+    Raises:
+        GlamaError: the file is damaged, or cannot be read.
+    """
+    require("pyarrow", "PyArrow", "pip install 'glama-deploy[ray]'")
+    import fsspec
+    from pyarrow import ArrowException
+    from pyarrow.parquet import read_schema
+
+    try:
+        with fsspec.open(file, "rb") as opened:
+            return list(read_schema(opened).names)
+    except (ArrowException, OSError) as error:
+        raise _refuse_file(file, error) from error
+
+
+def check_samples(files: Sequence[str]) -> None:
+    """Read the structure of shards or Parquet files, in order to find the damaged one. Pictures are not decoded.
+
+    Args:
+        files: the addresses of the files, of one kind.
+
+    Raises:
+        GlamaError: a file is damaged, or cannot be read.
+    """
+    for file in files:
+        if find_sample_kind(file) == "parquet":
+            read_column_names(file)
+        else:
+            _check_shard(file)
+
+
+def _check_shard(file: str) -> None:
+    import fsspec
+
+    try:
+        with fsspec.open(file, "rb") as opened, tarfile.open(fileobj=opened) as shard:
+            for _ in shard:
+                pass
+    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise _refuse_file(file, error) from error
+
+
+def _refuse_file(file: str, error: Exception) -> GlamaError:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    return GlamaError(f"{file.removeprefix('file://')} cannot be read ({reason}); repair the file, or leave it out")
 
 
 def open_samples(files: Sequence[str], blocks: int) -> Any:

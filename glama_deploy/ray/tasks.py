@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,15 +49,7 @@ class Columns:
         Raises:
             GlamaError: a column is missing, or has values of another kind.
         """
-        key_column = self.key or (SHARD_KEY if SHARD_KEY in row else "key")
-        if key_column not in row:
-            raise GlamaError(f"{_describe(row)} has no column {key_column!r}; set `key_column`")
-        image_column = self.image or _find_column(row, "image")
-        if not image_column or image_column not in row:
-            raise GlamaError(f"{_describe(row)} has no column of pictures; set `image_column`")
-        if self.mask and self.mask not in row:
-            raise GlamaError(f"{_describe(row)} has no column {self.mask!r}; set `mask_column`")
-        mask_column = self.mask or _find_column(row, "mask")
+        key_column, image_column, mask_column = self._find(row, "a row")
         image = _take_bytes(row[image_column], image_column)
         mask = _take_bytes(row[mask_column], mask_column) if mask_column else None
         key = _take_key(row[key_column], key_column)
@@ -66,6 +58,34 @@ class Columns:
         if mask is None and mask_column:
             raise GlamaError(f"{key}: the column {mask_column!r} is empty; a mask is expected")
         return Task(key, key, image_data=image, mask_data=mask)
+
+    def check_file(self, file: str, names: Iterable[str]) -> None:
+        """Check that a file has the columns, before its rows are read.
+
+        Args:
+            file: the address of the file, for messages.
+            names: the names of the columns of the file.
+
+        Raises:
+            GlamaError: a column is missing.
+        """
+        self._find(dict.fromkeys(names, b""), file)
+
+    def _find(self, row: Mapping[str, Any], subject: str) -> tuple[str, str, str]:
+        """Return the columns of the key, the picture and the mask; an empty name for no mask.
+
+        Raises:
+            GlamaError: a column is missing.
+        """
+        key_column = self.key or (SHARD_KEY if SHARD_KEY in row else "key")
+        if key_column not in row:
+            raise GlamaError(f"{subject} {_describe(row)} has no column {key_column!r}; set `key_column`")
+        image_column = self.image or _find_column(row, "image")
+        if not image_column or image_column not in row:
+            raise GlamaError(f"{subject} {_describe(row)} has no column of pictures; set `image_column`")
+        if self.mask and self.mask not in row:
+            raise GlamaError(f"{subject} {_describe(row)} has no column {self.mask!r}; set `mask_column`")
+        return key_column, image_column, self.mask or _find_column(row, "mask")
 
 
 @dataclass(frozen=True)
@@ -175,4 +195,4 @@ def _is_empty(value: Any) -> bool:
 def _describe(row: Mapping[str, Any]) -> str:
     names = list(row)
     shown = ", ".join(names[:_MAX_COLUMNS_SHOWN]) + (", …" if len(names) > _MAX_COLUMNS_SHOWN else "")
-    return f"a row with the columns {shown}"
+    return f"with the columns {shown}"

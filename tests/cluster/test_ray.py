@@ -285,12 +285,17 @@ def test_bad_input_is_one_line_and_changes_nothing(fill, make_pictures, tmp_path
     assert sorted(tmp_path.rglob("*")) == files
 
 
-@pytest.mark.parametrize("name", ["damaged.parquet", "damaged.tar"])
-def test_a_damaged_dataset_is_one_line(fill, tmp_path, capsys, name):
-    (tmp_path / name).write_bytes(b"neither rows nor files" * 100)
-    assert fill("--image", tmp_path / name, "--out", tmp_path / "out") == 2
+@pytest.mark.parametrize("suffix", ["parquet", "tar"])
+def test_the_damaged_file_of_a_dataset_is_named_in_one_line(fill, make_pictures, tmp_path, capsys, suffix):
+    write_samples(*make_pictures(2, suffixes=("png",)), tmp_path / "samples")
+    whole = next((tmp_path / "samples").glob(f"*.{suffix}"))
+    (tmp_path / f"a.{suffix}").write_bytes(whole.read_bytes())
+    damaged = tmp_path / f"b.{suffix}"
+    damaged.write_bytes(whole.read_bytes()[:200])
+    assert fill("--image", tmp_path / f"{{a,b}}.{suffix}", "--out", tmp_path / "out") == 2
     captured = capsys.readouterr()
-    assert captured.err.splitlines()[-1].startswith("glama-inpaint: the run on Ray ended: ")
+    assert captured.err.splitlines()[-1].startswith(f"glama-inpaint: {damaged} cannot be read (")
+    assert captured.err.endswith("; repair the file, or leave it out\n")
     assert "Traceback" not in captured.err
     assert read_manifest(tmp_path / "out")["state"] == "interrupted"
 

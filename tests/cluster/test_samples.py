@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tarfile
+
 import pytest
 
 from glama_deploy.cli.inpaint import main
 from glama_deploy.errors import GlamaError
-from glama_deploy.ray.sources import list_sample_files
+from glama_deploy.ray.sources import check_samples, list_sample_files
 from glama_deploy.ray.tasks import Columns
 
 #: Addresses are opened with fsspec, and their braces with braceexpand.
@@ -33,6 +35,41 @@ def test_the_mask_and_the_quality_of_a_dataset_are_checked_before_a_cluster_is_a
         (line,) = capsys.readouterr().err.splitlines()
         assert says in line
     assert not (tmp_path / "out").exists()
+
+
+@needs_storage
+def test_the_columns_of_a_parquet_file_are_checked_before_a_cluster_is_asked(tmp_path, capsys):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow.parquet import write_table
+
+    write_table(pyarrow.table({"id": ["a"], "pixels": [b""]}), tmp_path / "rows.parquet")
+    (tmp_path / "damaged.parquet").write_bytes(b"not rows" * 100)
+    for name, options, says in (
+        ("rows", (), "with the columns id, pixels has no column 'key'; set --key-column"),
+        ("rows", ("--key-column", "id"), "has no column of pictures; set --image-column"),
+        ("rows", ("--key-column", "id", "--image-column", "pixels", "--mask-column", "m"), "no column 'm'; set --mask"),
+        ("damaged", (), "cannot be read (Parquet magic bytes not found"),
+    ):
+        file = tmp_path / f"{name}.parquet"
+        arguments = ("--ray", "--image", file, "--out", tmp_path / "out", "--box", "0,0,9,9", *options)
+        assert main.run(list(map(str, arguments))) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"glama-inpaint: {file} ")
+        assert says in line
+    assert not (tmp_path / "out").exists()
+
+
+@needs_storage
+@pytest.mark.parametrize("damage", ["cut off", "empty", "noise"])
+def test_the_damaged_shard_is_named(tmp_path, damage):
+    with tarfile.open(tmp_path / "whole.tar", "w") as shard:
+        shard.add(__file__, "a.py")
+    data = (tmp_path / "whole.tar").read_bytes()
+    (tmp_path / "damaged.tar").write_bytes({"cut off": data[:1000], "empty": b"", "noise": b"noise" * 1000}[damage])
+    files = [str(tmp_path / f"{name}.tar") for name in ("whole", "damaged")]
+    check_samples(files[:1])
+    with pytest.raises(GlamaError, match=r"damaged\.tar cannot be read \(.+\); repair the file, or leave it out"):
+        check_samples(files)
 
 
 @needs_storage
