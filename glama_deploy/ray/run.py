@@ -112,8 +112,13 @@ class Run:
         """The number of pictures; None if the files of a dataset must be read to know it."""
         return None if self._todo is None else len(self._todo) + len(self._done)
 
+    @property
+    def needs_workers(self) -> bool:
+        """Whether a picture may have no output yet."""
+        return self._todo is None or bool(self._todo)
+
     def fill(self, workers: int) -> Iterator[Outcome]:
-        """Fill the pictures. The program is connected to a cluster.
+        """Fill the pictures. The program is connected to a cluster if the run needs workers.
 
         Args:
             workers: number of workers.
@@ -130,7 +135,7 @@ class Run:
             yield self._manifest.add(
                 Outcome("skipped", task.image, task.mask or "", join(self._settings.out, task.key))
             )
-        if self._todo is None or self._todo:
+        if self.needs_workers:
             for outcome in self._run(workers):
                 for note in outcome.notes:
                     log.warning("%s", note)

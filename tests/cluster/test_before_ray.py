@@ -22,6 +22,19 @@ def test_an_option_that_would_have_no_effect_is_refused(make_pictures, tmp_path,
     assert capsys.readouterr().err == "glama-inpaint: a run on Ray does not support --backup-folder; leave it out\n"
 
 
+def test_a_run_whose_outputs_all_exist_starts_no_cluster(make_pictures, tmp_path, capsys):
+    """The address of a cluster that does not exist would be an error."""
+    pytest.importorskip("fsspec")
+    images, masks = make_pictures(2, suffixes=("png",))
+    (tmp_path / "out").mkdir()
+    for path in images.iterdir():
+        (tmp_path / "out" / path.name).write_bytes(path.read_bytes())
+    command = ["--ray", "--ray-address", "127.0.0.1:9", *map(str, (images, masks, tmp_path / "out"))]
+    assert main.run(command) == 0
+    assert "0 written, 2 skipped, 0 failed" in capsys.readouterr().err
+    assert '"state": "ended"' in (tmp_path / "out" / "glama-run.json").read_text()
+
+
 @pytest.mark.parametrize(
     ("given", "path"), [("file:///data/a b", "/data/a b"), ("FILE:///data", "/data"), ("file:///C:/data", "C:/data")]
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -182,8 +182,9 @@ class RayOptions:
         request = RunRequest(image, mask, replace(settings, out=out, batch=self.batch, columns=columns), rule)
         resources = Resources(self.workers, self.cpus_per_worker, self.gpus_per_worker)
         filling = Run(request, resources)  # bad input is told before a cluster is asked
-        with connect(self.ray_address, resources) as workers:
-            report.console.print(f"Ray, {workers} {'worker' if workers == 1 else 'workers'}", style="dim")
+        with connect(self.ray_address, resources) if filling.needs_workers else nullcontext(0) as workers:
+            if workers:
+                report.console.print(f"Ray, {workers} {'worker' if workers == 1 else 'workers'}", style="dim")
             not_begun = _report_run(filling, workers, run, report)
         return report.finish(not_begun=not_begun, left_out=_describe_left_out(paths, rule))
 
