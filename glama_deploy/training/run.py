@@ -108,6 +108,8 @@ def train(
         with torch_zip.name_in_errors(latest):
             trainer.restore(state)
         _check_best(out, criteria, trainer.best)
+        if asked.data.valid and trainer.fabric.is_global_zero:
+            _note_validation(out, asked, state["training"].get("config"))
     trainer.best = {c.name: trainer.best.get(c.name, c.worst) for c in criteria}
     if not trainer.fabric.is_global_zero:
         with _stop_requested() as stop:
@@ -130,6 +132,26 @@ def _check_best(out: Path, criteria: Sequence[Criterion], best: dict[str, float]
             raise GlamaError(
                 f"{out / file} {there}, and the config now chooses the file by {name}; move the file away, or set "
                 f"saving.best to the scores before ({', '.join(best) or 'none'})"
+            )
+
+
+def _note_validation(out: Path, asked: Config, before: object) -> None:
+    """Note where a resumed run compares its scores with those of another validation."""
+    if not isinstance(before, dict):
+        return
+    now = asked.model_dump(mode="json")
+    keys = (("data", "valid"), ("data", "side"), ("data", "fit"), ("data", "zoom"), ("saving", "validate_images"))
+    for section, key in keys:
+        was = before.get(section, {}).get(key)
+        if was is not None and was != now[section][key]:
+            log.warning(
+                "%s.%s is %s and was %s: scores before and after may not compare, and both choose the best "
+                "checkpoints in %s",
+                section,
+                key,
+                now[section][key],
+                excerpt(str(was)),
+                out,
             )
 
 

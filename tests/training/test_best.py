@@ -141,6 +141,13 @@ def test_a_resumed_run_has_the_scores_and_the_best_of_a_straight_one(run, photos
         assert (mine["step"], mine["best"]) == (theirs["step"], theirs["best"])
 
 
+def test_a_resumed_run_notes_another_validation(photos, tmp_path, caplog):
+    train(asked(photos, optimization__steps=2), tmp_path / "run", device="cpu")
+    train(asked(photos, saving__validate_images=1), tmp_path / "run", resume=True, device="cpu")
+    notes = [record.getMessage() for record in caplog.records if "may not compare" in record.getMessage()]
+    assert [note.partition(":")[0] for note in notes] == ["saving.validate_images is 1 and was 2"]
+
+
 def test_the_best_score_outlives_the_run(photos, tmp_path):
     """The first validation after resuming does not overwrite a better network."""
     settings = asked(photos, optimization__steps=2, saving__best="psnr")
