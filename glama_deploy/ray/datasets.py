@@ -19,6 +19,7 @@ from glama_deploy.io.pipes import PipedFile
 from glama_deploy.ray.connection import Resources
 from glama_deploy.ray.engine import EngineSettings, check_batch, choose_device, name_model
 from glama_deploy.runtime.base import require
+from glama_deploy.text.excerpts import excerpt, quoted
 
 #: Rows of a task beside the network's batch.
 _MIN_ROWS_PER_TASK = 8
@@ -70,7 +71,8 @@ def inpaint(
         The dataset with two more columns.
 
     Raises:
-        GlamaError: an argument is not supported, or the cluster has no room for a worker.
+        GlamaError: an argument is not supported, the dataset has no such column (where Ray knows its columns before
+            reading), or the cluster has no room for a worker.
         EngineError: Ray is not installed.
     """
     check_region(region)
@@ -91,6 +93,7 @@ def inpaint(
         device=choose_device(gpus_per_worker),
     )
     columns = {"image": image, "mask": mask, "output": output, "error": error}
+    _check_columns(dataset, image, mask)
     return dataset.map_batches(
         RowFiller,
         fn_constructor_kwargs={"engine": engine, "columns": columns, "region": region, "batch": batch},
@@ -100,6 +103,19 @@ def inpaint(
         num_cpus=cpus_per_worker,
         num_gpus=gpus_per_worker,
     )
+
+
+def _check_columns(dataset: Any, *wanted: str) -> None:
+    """Raise GlamaError where Ray knows, before it reads the dataset, that a column is missing."""
+    schema = dataset.schema(fetch_if_missing=False)
+    if schema is None:
+        return
+    missing = [name for name in wanted if name not in schema.names]
+    if missing:
+        raise GlamaError(
+            f"the dataset has no column {' and no column '.join(map(quoted, missing))}; it has "
+            f"{', '.join(map(excerpt, schema.names))}: name the columns with `image` and `mask`"
+        )
 
 
 class RowFiller:

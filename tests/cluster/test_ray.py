@@ -17,6 +17,8 @@ import pytest
 from cluster.conftest import read_outputs
 from PIL import Image
 
+from glama_deploy.errors import GlamaError
+
 #: A test waits for the start of a driver and of two workers, on a machine that is busy.
 pytestmark = [
     pytest.mark.slow,
@@ -249,6 +251,8 @@ def test_a_dataset_of_ones_own_is_filled(cluster, tiny_bundle, photo, hole):
             for rows in (arrays, files)
             for row in glama_deploy.ray.inpaint(ray.data.from_items(rows), tiny_bundle.path, **settings).take_all()
         }
+        with pytest.raises(GlamaError, match="no column 'picture'; it has name, image, mask: name the columns"):
+            glama_deploy.ray.inpaint(ray.data.from_items(arrays), tiny_bundle.path, image="picture", **settings)
     inpainter = glama_deploy.load(tiny_bundle.path, "openvino", threads=1, compile_sizes=False)
     assert (filled["whole"]["inpainted"] == inpainter(photo, hole)).all()
     assert (filled["part"]["inpainted"] == inpainter(photo[:64], hole[:64])).all()
