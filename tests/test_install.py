@@ -69,7 +69,11 @@ def test_a_source_distribution_holds_what_a_checkout_holds(tmp_path):
     expected = {path for folder in folders for path in (sources / folder).rglob("*") if path.is_file()}
     expected |= {sources / name for name in ("CONTRIBUTING.md", "CITATION.cff", "Makefile", "constraints.txt")}
     assert sorted({path.relative_to(sources).as_posix() for path in expected} - found) == []
-    assert licenses == ["License-File: LICENSE", "License-File: glama_deploy/assets/CREDITS.md"]
+    assert licenses == [
+        "License-File: LICENSE",
+        "License-File: glama_deploy/assets/CREDITS.md",
+        "License-File: glama_deploy/assets/CREDITS-MORE.md",
+    ]
 
 
 def test_every_file_that_the_readme_links_to_is_there():

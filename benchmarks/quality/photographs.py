@@ -2,8 +2,8 @@
 
     python benchmarks/quality/photographs.py --out FOLDER [--credits FILE] [--packages FOLDER]
 
-The default credits list the photographs that the embedded network was trained on (413 MB of packages).
-`benchmarks/quality/photographs.md` lists others, which no network of this project was trained on (1.1 GB of packages).
+The default credits list the photographs that all runs of the embedded network were trained on (413 MB of packages).
+`glama_deploy/assets/CREDITS-MORE.md` lists those of its last runs alone (1.1 GB of packages).
 
 For Debian 12 and what is made of it. Packages are downloaded by `apt-get download` into a temporary folder, or looked
 for in `--packages` as unpacked by `dpkg-deb -x PACKAGE.deb FOLDER/PACKAGE`. `FOLDER/photos` is for training. The
@@ -30,8 +30,8 @@ from glama_deploy.io.files import atomic_file
 
 CREDITS = Path(__file__).parents[2] / "glama_deploy" / "assets" / "CREDITS.md"
 
-#: The credits of more photographs, which the embedded network was not trained on.
-MORE_CREDITS = Path(__file__).with_suffix(".md")
+#: The credits of more photographs, which only the last runs of the embedded network were trained on.
+MORE_CREDITS = CREDITS.with_name("CREDITS-MORE.md")
 
 #: A file inside an archive has its path there. A file of a Qt resource collection has its bytes.
 Content = bytes | Path | zipfile.Path
