@@ -461,4 +461,5 @@ def test_webgpu_gives_the_values_of_python(host, browser, noise, native):
         found = run_in_page(page, image, missing, "webgpu")
     finally:
         launched.close()
-    np.testing.assert_allclose(found, native.predict(image, missing)[missing], rtol=0, atol=FP32_TOLERANCE)
+    # 2.04e-5 was seen: WebGPU allows less exact functions than a CPU. 1e-4 is a fortieth of a step of 8 bits
+    np.testing.assert_allclose(found, native.predict(image, missing)[missing], rtol=0, atol=1e-4)
