@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.error import URLError
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from glama_deploy.errors import GlamaError
 from glama_deploy.evaluation.metrics.weight_file import WeightFile
@@ -171,3 +171,17 @@ def _build_from(path: Path, build: Callable[[], nn.Module]) -> nn.Module:
         raise GlamaError(
             f"{path} holds the weights of another network than its name says; download it again"
         ) from error
+
+
+def average_missing(distances: Tensor, missing: Tensor) -> float:
+    """Average a layer's distances over the missing pixels, as LPIPS with its authors' `spatial=True`.
+
+    Args:
+        distances: float [1, 1, h, w], scaled to the image's size.
+        missing: bool [H, W].
+
+    Returns:
+        The mean.
+    """
+    full = nn.functional.interpolate(distances, missing.shape, mode="bilinear", align_corners=False)
+    return float(full[0, 0][missing].mean())

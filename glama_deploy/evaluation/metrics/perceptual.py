@@ -52,9 +52,7 @@ class Lpips:
         self._maps.clear()
         whole = float(self._metric(found, truth))
         self._metric.reset()  # type: ignore[operator]
-        # as the authors' `spatial=True`: each layer's map is brought to the image's size
-        maps = [functional.interpolate(m, missing.shape, mode="bilinear", align_corners=False) for m in self._maps]
-        return Measurement(sum(float(m[0, 0][missing].mean()) for m in maps), whole)
+        return Measurement(sum(backbones.average_missing(each, missing) for each in self._maps), whole)
 
 
 class Inception:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from glama_deploy.errors import GlamaError
 from glama_deploy.evaluation.metrics import backbones
@@ -50,9 +49,7 @@ class LpipsProxy:
         for one, other in zip(self._network(found), self._network(truth), strict=True):
             squares = (one - other).square().mean(1, keepdim=True)
             whole += float(squares.mean())
-            # as LPIPS with its authors' `spatial=True`: each map is brought to the image's size
-            full = functional.interpolate(squares, missing.shape, mode="bilinear", align_corners=False)
-            within += float(full[0, 0][missing].mean())
+            within += backbones.average_missing(squares, missing)
         return Measurement(within, whole)
 
 

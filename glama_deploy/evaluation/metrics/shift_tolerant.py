@@ -67,9 +67,7 @@ class StLpips:
         for number, (one, other) in enumerate(zip(self._see(found), self._see(truth), strict=True)):
             distances = functional.conv2d((one - other).square(), self._state[f"lin{number}.model.1.weight"])
             whole += float(distances.mean())
-            # as the authors' `spatial=True`: each layer's map is brought to the image's size
-            full = functional.interpolate(distances, missing.shape, mode="bilinear", align_corners=False)
-            within += float(full[0, 0][missing].mean())
+            within += backbones.average_missing(distances, missing)
         return Measurement(within, whole)
 
     def _see(self, image: Tensor) -> list[Tensor]:
