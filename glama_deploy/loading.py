@@ -76,6 +76,29 @@ def load_model(model: str | Path, backend: str, request: Request) -> Inpainter:
         return load_checkpoint(model, backend, request)
 
 
+def check_model(model: str | Path, backend: str, request: Request) -> None:
+    """Check a model and how it is to be opened, without a download and without opening an engine.
+
+    Args:
+        model: as :func:`load_model` takes it.
+        backend: the engine, as :func:`glama_deploy.load` takes it.
+        request: how to open the engine.
+
+    Raises:
+        GlamaError: no such model is here, the model is damaged, or an argument is not supported.
+    """
+    choice.check_request(backend, request)
+    path = Path(model)
+    if find_reference(model) is None and str(model) != "default":
+        check_path(path)
+        if path.is_dir() and not (path / "config.yaml").is_file():
+            Bundle.open(path).check_ends()
+            return
+        check_is_there(path)
+        formats.read(path)
+    _check_checkpoint_request(model, backend.lower(), request)
+
+
 def check_is_there(path: Path) -> None:
     """Check that a path exists.
 

@@ -153,6 +153,18 @@ def _describe(available: dict[str, float]) -> str:
     return f"{available.get('CPU', 0):g} CPU and {available.get('GPU', 0):g} GPU"
 
 
+def find_address(address: str | None) -> str:
+    """Return the address of the cluster of a run.
+
+    Args:
+        address: the address, as :func:`connect` takes it.
+
+    Returns:
+        The address; `local` for a cluster that starts on this machine.
+    """
+    return address or os.environ.get(_ADDRESS_VARIABLE) or LOCAL
+
+
 @contextmanager
 def connect(address: str | None, resources: Resources) -> Iterator[int]:
     """Connect to a cluster, and leave it at the end of the block. A cluster that was started here ends, too.
@@ -173,7 +185,7 @@ def connect(address: str | None, resources: Resources) -> Iterator[int]:
     opt_out_of_telemetry()
     os.environ.setdefault(_LOG_LEVEL_VARIABLE, "fatal")  # Ray's import reads the variables
     os.environ.setdefault(_MERGE_LOGS_VARIABLE, "0")
-    address = address or os.environ.get(_ADDRESS_VARIABLE) or LOCAL
+    address = find_address(address)
     if address == LOCAL:
         _set_password()
     handlers = _read_handlers()
@@ -191,7 +203,8 @@ def connect(address: str | None, resources: Resources) -> Iterator[int]:
                 _open(ray, address, resources, folder)
             for number, handler in handlers.items():  # Ray replaces them
                 signal.signal(number, handler)
-            yield resources.count_workers(ray.cluster_resources())
+            further = _FURTHER_CPUS if address == LOCAL else 0
+            yield resources.count_workers(ray.cluster_resources(), further)
         finally:
             ray.shutdown()
 

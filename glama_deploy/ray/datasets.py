@@ -71,19 +71,14 @@ def inpaint(
         The dataset with two more columns.
 
     Raises:
-        GlamaError: an argument is not supported, the dataset has no such column (where Ray knows its columns before
-            reading), or the cluster has no room for a worker.
+        GlamaError: an argument is not supported, the model is damaged or missing, the dataset has no such column (where
+            Ray knows its columns before reading), or the cluster has no room for a worker.
         EngineError: Ray is not installed.
     """
     check_region(region)
     check_batch(batch, region)
     resources = Resources(workers, cpus_per_worker, gpus_per_worker)
     require("ray", "Ray", "pip install 'glama-deploy[ray]'")
-    import ray
-    import ray.data
-
-    if not ray.is_initialized():
-        ray.init()
     engine = EngineSettings(
         name_model(str(model)),
         backend,
@@ -92,6 +87,12 @@ def inpaint(
         compile_sizes,
         device=choose_device(gpus_per_worker),
     )
+    engine.check(is_here=False)
+    import ray
+    import ray.data
+
+    if not ray.is_initialized():
+        ray.init()
     columns = {"image": image, "mask": mask, "output": output, "error": error}
     _check_columns(dataset, image, mask)
     return dataset.map_batches(

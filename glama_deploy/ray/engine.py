@@ -8,6 +8,9 @@ from pathlib import Path
 import glama_deploy
 from glama_deploy.errors import GlamaError
 from glama_deploy.inpainting.inpainter import Inpainter
+from glama_deploy.loading import check_model
+from glama_deploy.runtime.base import Request
+from glama_deploy.runtime.devices import parse_device
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,21 @@ class EngineSettings:
     compile_sizes: bool | None = None
     allow_engine_code: bool = False
     device: str | None = None
+
+    def check(self, *, is_here: bool) -> None:
+        """Check the model before Ray runs, as far as this machine knows it.
+
+        Args:
+            is_here: whether the workers run on this machine.
+
+        Raises:
+            GlamaError: an argument is not supported, or the model is damaged, or is missing. The workers of other
+                machines may have a device, and a model with an absolute path, that this machine lacks.
+        """
+        if not is_here and Path(self.model).is_absolute() and not Path(self.model).exists():
+            return
+        device = parse_device(self.device) if is_here else None
+        check_model(self.model, self.backend, Request(self.precision, self.threads, device))
 
     def open(self) -> Inpainter:
         """Open the engine.

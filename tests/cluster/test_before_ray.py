@@ -35,6 +35,28 @@ def test_a_run_whose_outputs_all_exist_starts_no_cluster(make_pictures, tmp_path
     assert '"state": "ended"' in (tmp_path / "out" / "glama-run.json").read_text()
 
 
+@pytest.mark.parametrize("address", ["local", "127.0.0.1:9"])
+def test_a_wrong_model_is_told_before_a_cluster_is_asked(make_pictures, tmp_path, capsys, address):
+    """Nothing answers at the second address, which would be another error."""
+    pytest.importorskip("fsspec")
+    images, masks = make_pictures(1, suffixes=("png",))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "noise.pt").write_bytes(b"noise")
+    for options, says in (
+        (("--model", "big-lame"), "no published model of this name"),
+        (("--model", "folder/absent.pt"), "no checkpoint at folder/absent.pt"),
+        (("--model", tmp_path / "empty"), "is no bundle: it has no manifest.json"),
+        (("--model", tmp_path / "noise.pt"), "is damaged, truncated or not a checkpoint"),
+        (("--backend", "openvina"), "unknown backend 'openvina'"),
+        (("--precision", "int8"), "default is a checkpoint, and int8 is measured on photographs"),
+    ):
+        given = ("--ray", "--ray-address", address, *options, images, masks, tmp_path / "out")
+        assert main.run(list(map(str, given))) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert says in line
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("given", "path"), [("file:///data/a b", "/data/a b"), ("FILE:///data", "/data"), ("file:///C:/data", "C:/data")]
 )

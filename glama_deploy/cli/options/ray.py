@@ -171,7 +171,7 @@ class RayOptions:
         Raises:
             GlamaError: an option is not for clusters, or the run fails.
         """
-        from glama_deploy.ray.connection import Resources, connect
+        from glama_deploy.ray.connection import LOCAL, Resources, connect, find_address
         from glama_deploy.ray.engine import check_batch
         from glama_deploy.ray.run import Run, RunRequest
         from glama_deploy.ray.tasks import Columns
@@ -182,6 +182,8 @@ class RayOptions:
         request = RunRequest(image, mask, replace(settings, out=out, batch=self.batch, columns=columns), rule)
         resources = Resources(self.workers, self.cpus_per_worker, self.gpus_per_worker)
         filling = Run(request, resources)  # bad input is told before a cluster is asked
+        if filling.needs_workers:
+            settings.engine.check(is_here=find_address(self.ray_address) == LOCAL)
         with connect(self.ray_address, resources) if filling.needs_workers else nullcontext(0) as workers:
             if workers:
                 report.console.print(f"Ray, {workers} {'worker' if workers == 1 else 'workers'}", style="dim")
