@@ -25,7 +25,7 @@ from glama_deploy.io.pipes import PipedFile
 from glama_deploy.ray.engine import EngineSettings
 from glama_deploy.ray.journal import MAX_ATTEMPTS
 from glama_deploy.ray.storage import open_storage, read_file
-from glama_deploy.ray.tasks import Columns, Task
+from glama_deploy.ray.tasks import Task
 
 #: The column in which a worker returns its results, each as JSON.
 RESULT = "result"
@@ -51,7 +51,6 @@ class PictureSettings:
         files: how files are read and written.
         overwrite: whether outputs are replaced that existed before the run.
         batch: pictures of one size that the network is shown at once.
-        columns: the columns of the dataset; None for a dataset of addresses.
     """
 
     engine: EngineSettings
@@ -63,7 +62,6 @@ class PictureSettings:
     files: FileRule = AS_THE_INPUT
     overwrite: bool = False
     batch: int = 1
-    columns: Columns | None = None
 
 
 @dataclass(frozen=True)
@@ -185,15 +183,14 @@ class PictureWorker:
         yield {RESULT: results}
 
     def _read_rows(self, rows: Iterable[dict[str, Any]]) -> tuple[list[Task], list[str]]:
-        """Return the tasks of rows, and the results of rows that have none."""
+        """Return the tasks of rows, and the results of tasks that cannot be done."""
         tasks, results = [], []
         for row in rows:
+            task = Task(**row)
             try:
-                task = Task(**row) if self._settings.columns is None else self._settings.columns.read_row(row)
-                task.check_key()
+                task.check()
             except GlamaError as error:
-                name = str(row.get("key") or row.get("__key__") or "")
-                results.append(_encode(Outcome("failed", name, reason=str(error))))
+                results.append(_encode(Outcome("failed", task.image, reason=str(error))))
                 continue
             tasks.append(task)
         return tasks, results

@@ -19,16 +19,10 @@ from glama_deploy.inpainting.pairing import BY_STEM, FolderRule
 from glama_deploy.ray.connection import Resources
 from glama_deploy.ray.journal import Journal
 from glama_deploy.ray.picture_worker import RESULT, Outcome, PictureSettings, PictureWorker, decode_outcome
-from glama_deploy.ray.sources import (
-    check_samples,
-    find_pictures,
-    find_sample_kind,
-    list_sample_files,
-    open_samples,
-    read_column_names,
-)
+from glama_deploy.ray.samples import check_columns, open_samples
+from glama_deploy.ray.sources import find_pictures, find_sample_kind, list_sample_files
 from glama_deploy.ray.storage import Storage, join
-from glama_deploy.ray.tasks import Columns, Task
+from glama_deploy.ray.tasks import BY_NAME, Columns, Task
 
 log = logging.getLogger("glama_deploy")
 
@@ -52,12 +46,14 @@ class RunRequest:
             other marks say which pixels are missing.
         settings: how pictures are filled, with the address of the folder of outputs.
         rule: how the pictures of a folder find their masks.
+        columns: the columns of the shards or Parquet files.
     """
 
     image: str
     mask: str | None
     settings: PictureSettings
     rule: FolderRule = BY_STEM
+    columns: Columns = BY_NAME
 
 
 class Run:
@@ -74,6 +70,7 @@ class Run:
     def __init__(self, request: RunRequest, resources: Resources) -> None:
         self._settings = replace(request.settings, format=request.rule.format)
         self._resources = {"num_cpus": resources.cpus, "num_gpus": resources.gpus}
+        self._columns = request.columns
         self._samples: list[str] = []
         self._done: tuple[Task, ...] = ()
         self._todo: tuple[Task, ...] | None = None
@@ -86,17 +83,15 @@ class Run:
             if self._settings.format != "keep":
                 self._settings.files.check_outputs([Path(f"picture.{self._settings.format}")])
             self._samples = list_sample_files(request.image)
-            columns = self._settings.columns or Columns()
             if find_sample_kind(request.image) == "parquet":
-                columns.check_file(self._samples[0], read_column_names(self._samples[0]))
-            self._settings = replace(self._settings, columns=columns, mask=request.mask)
+                check_columns(self._samples, request.columns)
+            self._settings = replace(self._settings, mask=request.mask)
         else:
-            if self._settings.columns not in (None, Columns()):
+            if request.columns != BY_NAME:
                 raise GlamaError(
                     f"`image` {request.image} is a folder; `key_column`, `image_column` and `mask_column` are for .tar "
                     "and .parquet files"
                 )
-            self._settings = replace(self._settings, columns=None)
             found = find_pictures(
                 request.image,
                 request.mask,
@@ -128,7 +123,7 @@ class Run:
 
         Raises:
             EngineError: a worker cannot open the engine.
-            GlamaError: the cluster fails, or a file of a dataset is damaged. Outputs that are done are kept.
+            GlamaError: the cluster fails. Outputs that are done are kept.
         """
         self._manifest.begin()
         for task in self._done:
@@ -149,7 +144,6 @@ class Run:
     def _run(self, workers: int) -> Iterator[Outcome]:
         """Run the workers, and yield the outcomes."""
         import ray
-        from pyarrow import ArrowException
         from ray.exceptions import RayError
 
         journal = ray.remote(Journal).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
@@ -160,9 +154,8 @@ class Run:
                     if outcome.state == "refused":
                         raise EngineError(f"a worker cannot begin: {outcome.reason}")
                     yield outcome
-        except (RayError, ArrowException, OSError) as error:  # the driver itself looks into Parquet files
+        except RayError as error:
             log.info("%s", error)
-            check_samples(self._samples)  # Ray does not name the file
             raise GlamaError(
                 f"the run on Ray ended: {_find_reason(error)}; outputs that are done are kept: the same command fills "
                 "the rest"
@@ -173,7 +166,7 @@ class Run:
     def _start(self, ray: Any, journal: Any, workers: int) -> Any:
         """Return the dataset of the results, which is computed as it is read."""
         if self._todo is None:
-            dataset = open_samples(self._samples, workers * _TASKS_PER_WORKER)
+            dataset = open_samples(self._samples, self._columns, workers * _TASKS_PER_WORKER)
             per_task = max(self._settings.batch, _MAX_PICTURES_PER_TASK)
         else:
             per_task = self._count_per_task(len(self._todo), workers)

@@ -1,15 +1,12 @@
-"""The pictures of a run: files of folders and object stores, or the rows of WebDataset shards and Parquet files."""
+"""Find the pictures of a run: files of folders and object stores, or WebDataset shards and Parquet files."""
 
 from __future__ import annotations
 
-import lzma
-import tarfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from glama_deploy.errors import GlamaError
 from glama_deploy.inpainting.pairing import BY_STEM, FolderRule, Job, pair_jobs, pair_names
@@ -173,81 +170,3 @@ def _expand_braces(address: str) -> list[str]:
     if len(found) > _MAX_FILES:
         raise GlamaError(f"{address} names more than {_MAX_FILES} files; give fewer at once")
     return found
-
-
-def read_column_names(file: str) -> list[str]:
-    """Read the names of the columns of a Parquet file.
-
-    Args:
-        file: the address of the file.
-
-    Returns:
-        The names, in the order of the file.
-
-    Raises:
-        GlamaError: the file is damaged, or cannot be read.
-    """
-    require("pyarrow", "PyArrow", "pip install 'glama-deploy[ray]'")
-    import fsspec
-    from pyarrow import ArrowException
-    from pyarrow.parquet import read_schema
-
-    try:
-        with fsspec.open(file, "rb") as opened:
-            return list(read_schema(opened).names)
-    except (ArrowException, OSError) as error:
-        raise _refuse_file(file, error) from error
-
-
-def check_samples(files: Sequence[str]) -> None:
-    """Read the structure of shards or Parquet files, in order to find the damaged one. Pictures are not decoded.
-
-    Args:
-        files: the addresses of the files, of one kind.
-
-    Raises:
-        GlamaError: a file is damaged, or cannot be read.
-    """
-    for file in files:
-        if find_sample_kind(file) == "parquet":
-            read_column_names(file)
-        else:
-            _check_shard(file)
-
-
-def _check_shard(file: str) -> None:
-    import fsspec
-
-    try:
-        with fsspec.open(file, "rb") as opened, tarfile.open(fileobj=opened) as shard:
-            for _ in shard:
-                pass
-    except (tarfile.TarError, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise _refuse_file(file, error) from error
-
-
-def _refuse_file(file: str, error: Exception) -> GlamaError:
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-    return GlamaError(f"{file.removeprefix('file://')} cannot be read ({reason}); repair the file, or leave it out")
-
-
-def open_samples(files: Sequence[str], blocks: int) -> Any:
-    """Open the rows of WebDataset shards or Parquet files.
-
-    Readers take no CPU of the cluster's count, so that workers on every CPU do not keep the reading from beginning.
-
-    Args:
-        files: the addresses of the files, of one kind.
-        blocks: the least number of parts that the rows are read in.
-
-    Returns:
-        A dataset of Ray.
-    """
-    import ray.data
-    from fsspec.core import url_to_fs
-
-    system, _ = url_to_fs(files[0])
-    paths = [system._strip_protocol(file) for file in files]
-    if find_sample_kind(files[0]) == "parquet":
-        return ray.data.read_parquet(paths, filesystem=system, num_cpus=0, override_num_blocks=blocks)
-    return ray.data.read_webdataset(paths, filesystem=system, decoder=None, num_cpus=0, override_num_blocks=blocks)

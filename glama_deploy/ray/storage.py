@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from glama_deploy.errors import GlamaError
 from glama_deploy.io.files import PREFIX, atomic_file, write_error
@@ -246,3 +246,30 @@ def read_file(address: str) -> bytes:
     """
     folder, _, name = address.rpartition("/")
     return open_storage(folder or "/").read(name)
+
+
+@contextmanager
+def open_file(address: str) -> Iterator[IO[bytes]]:
+    """Open a file by its address, in order to read it in parts.
+
+    Args:
+        address: the address of the file.
+
+    Yields:
+        The open file.
+
+    Raises:
+        GlamaError: the file cannot be opened, or the block finds damage.
+    """
+    import fsspec
+
+    try:
+        with fsspec.open(address, "rb") as opened:
+            yield opened
+    except GlamaError:
+        raise
+    except Exception as error:  # each format, and each package of a storage, has exceptions of its own
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise GlamaError(
+            f"{address.removeprefix('file://')} cannot be read ({reason}); repair the file, or leave it out"
+        ) from error

@@ -1,7 +1,7 @@
 """A picture of a run: where its bytes are, and the key of its output.
 
-A row of a dataset has the addresses of a picture and its mask, or the bytes of both. The second kind comes from
-WebDataset shards and Parquet files, whose columns :class:`Columns` names.
+A task has the addresses of a picture and its mask, or the bytes of both. The second kind comes from WebDataset shards
+and Parquet files, whose columns :class:`Columns` names.
 """
 
 from __future__ import annotations
@@ -59,17 +59,20 @@ class Columns:
             raise GlamaError(f"{key}: the column {mask_column!r} is empty; a mask is expected")
         return Task(key, key, image_data=image, mask_data=mask)
 
-    def check_file(self, file: str, names: Iterable[str]) -> None:
+    def check_file(self, file: str, names: Iterable[str]) -> list[str]:
         """Check that a file has the columns, before its rows are read.
 
         Args:
             file: the address of the file, for messages.
             names: the names of the columns of the file.
 
+        Returns:
+            The names of the columns to read.
+
         Raises:
             GlamaError: a column is missing.
         """
-        self._find(dict.fromkeys(names, b""), file)
+        return [name for name in self._find(dict.fromkeys(names, b""), file) if name]
 
     def _find(self, row: Mapping[str, Any], subject: str) -> tuple[str, str, str]:
         """Return the columns of the key, the picture and the mask; an empty name for no mask.
@@ -88,6 +91,10 @@ class Columns:
         return key_column, image_column, self.mask or _find_column(row, "mask")
 
 
+#: The columns that are found by their names.
+BY_NAME = Columns()
+
+
 @dataclass(frozen=True)
 class Task:
     """A picture to fill.
@@ -100,6 +107,7 @@ class Task:
         expected_mask: names of masks that would have been taken, for messages.
         image_data: the bytes of the picture; None: they lie at `image`.
         mask_data: the bytes of the mask; None: they lie at `mask`.
+        reason: why the picture cannot be read; empty if nothing is wrong so far.
     """
 
     key: str
@@ -108,6 +116,7 @@ class Task:
     expected_mask: str = ""
     image_data: bytes | None = field(default=None, repr=False)
     mask_data: bytes | None = field(default=None, repr=False)
+    reason: str = ""
 
     @property
     def lacks_mask(self) -> bool:
@@ -121,12 +130,15 @@ class Task:
             return f"{self.image} {self.mask or ''}"
         return hashlib.sha256(self.image_data + b"\0" + (self.mask_data or b"")).hexdigest()
 
-    def check_key(self) -> None:
-        """Check that the key is the name of a file below the folder of outputs.
+    def check(self) -> None:
+        """Check that the picture was read, and that the key is the name of a file below the folder of outputs.
 
         Raises:
+            GlamaError: the picture cannot be read.
             ImageError: the key is empty, or leads out of the folder.
         """
+        if self.reason:
+            raise GlamaError(self.reason)
         parts = self.key.split("/")
         if not self.key or "\\" in self.key or any(part in ("", ".", "..") for part in parts):
             raise ImageError(f"the key {self.key!r} does not name a file below the folder of outputs; rename the key")

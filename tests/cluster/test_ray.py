@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cluster.conftest import read_outputs
+from cluster.conftest import CLUSTER_CPUS, read_outputs
 from PIL import Image
 
 from glama_deploy.errors import GlamaError
@@ -253,6 +253,8 @@ def test_a_dataset_of_ones_own_is_filled(cluster, tiny_bundle, photo, hole):
         }
         with pytest.raises(GlamaError, match="no column 'picture'; it has name, image, mask: name the columns"):
             glama_deploy.ray.inpaint(ray.data.from_items(arrays), tiny_bundle.path, image="picture", **settings)
+        with pytest.raises(GlamaError, match="no published model of this name"):
+            glama_deploy.ray.inpaint(ray.data.from_items(arrays), "big-lame", **settings)
     inpainter = glama_deploy.load(tiny_bundle.path, "openvino", threads=1, compile_sizes=False)
     assert (filled["whole"]["inpainted"] == inpainter(photo, hole)).all()
     assert (filled["part"]["inpainted"] == inpainter(photo[:64], hole[:64])).all()
@@ -290,18 +292,29 @@ def test_bad_input_is_one_line_and_changes_nothing(fill, make_pictures, tmp_path
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "tar"])
-def test_the_damaged_file_of_a_dataset_is_named_in_one_line(fill, make_pictures, tmp_path, capsys, suffix):
+def test_a_damaged_file_of_a_dataset_fails_and_the_others_are_filled(fill, make_pictures, tmp_path, capsys, suffix):
     write_samples(*make_pictures(2, suffixes=("png",)), tmp_path / "samples")
     whole = next((tmp_path / "samples").glob(f"*.{suffix}"))
-    (tmp_path / f"a.{suffix}").write_bytes(whole.read_bytes())
-    damaged = tmp_path / f"b.{suffix}"
+    (tmp_path / f"b.{suffix}").write_bytes(whole.read_bytes())
+    damaged = tmp_path / f"a.{suffix}"
     damaged.write_bytes(whole.read_bytes()[:200])
     assert fill("--image", tmp_path / f"{{a,b}}.{suffix}", "--out", tmp_path / "out") == 2
-    captured = capsys.readouterr()
-    assert captured.err.splitlines()[-1].startswith(f"glama-inpaint: {damaged} cannot be read (")
-    assert captured.err.endswith("; repair the file, or leave it out\n")
-    assert "Traceback" not in captured.err
-    assert read_manifest(tmp_path / "out")["state"] == "interrupted"
+    shown = capsys.readouterr().err
+    assert "Traceback" not in shown
+    assert "1 failed" in shown
+    manifest = read_manifest(tmp_path / "out")
+    assert (manifest["state"], manifest["written"]) == ("ended", len(read_outputs(tmp_path / "out")))
+    assert manifest["written"] == (2 if suffix == "parquet" else 1)
+    (failure,) = manifest["failures"]
+    assert failure["image"] == str(damaged)
+    assert failure["reason"].startswith(f"{damaged} cannot be read (")
+
+
+def test_workers_on_all_cpus_do_not_keep_a_dataset_from_being_read(fill, make_pictures, tmp_path, capsys):
+    """Ray's own reader of Parquet files waits for a free CPU."""
+    write_samples(*make_pictures(4, suffixes=("png",)), tmp_path / "samples")
+    arguments = ("--image", tmp_path / "samples" / "rows.parquet", "--out", tmp_path / "out")
+    assert fill(*arguments, "--workers", CLUSTER_CPUS) == 0, capsys.readouterr().err
 
 
 def test_a_worker_that_cannot_open_its_engine_ends_the_run(fill, make_pictures, tmp_path, capsys):

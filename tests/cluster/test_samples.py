@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import tarfile
+from pathlib import Path
 
 import pytest
 
 from glama_deploy.cli.inpaint import main
 from glama_deploy.errors import GlamaError
-from glama_deploy.ray.sources import check_samples, list_sample_files
+from glama_deploy.ray.samples import read_tasks
+from glama_deploy.ray.sources import list_sample_files
 from glama_deploy.ray.tasks import Columns
 
 #: Addresses are opened with fsspec, and their braces with braceexpand.
@@ -60,16 +63,44 @@ def test_the_columns_of_a_parquet_file_are_checked_before_a_cluster_is_asked(tmp
 
 
 @needs_storage
-@pytest.mark.parametrize("damage", ["cut off", "empty", "noise"])
-def test_the_damaged_shard_is_named(tmp_path, damage):
+@pytest.mark.parametrize("damage", ["cut off", "empty", "noise", "absent"])
+def test_a_damaged_shard_is_a_failure_and_the_rows_of_others_are_read(tmp_path, damage):
     with tarfile.open(tmp_path / "whole.tar", "w") as shard:
-        shard.add(__file__, "a.py")
+        for name in ("a.png", "a.mask.png", "b.png", ".hidden.png", "c", "b.mask.png"):
+            shard.add(__file__, f"folder/{name}")
     data = (tmp_path / "whole.tar").read_bytes()
-    (tmp_path / "damaged.tar").write_bytes({"cut off": data[:1000], "empty": b"", "noise": b"noise" * 1000}[damage])
-    files = [str(tmp_path / f"{name}.tar") for name in ("whole", "damaged")]
-    check_samples(files[:1])
-    with pytest.raises(GlamaError, match=r"damaged\.tar cannot be read \(.+\); repair the file, or leave it out"):
-        check_samples(files)
+    half = len(data) // 2  # within the second picture
+    if damage != "absent":
+        content = {"cut off": data[:half], "empty": b"", "noise": b"noise" * 1000}[damage]
+        (tmp_path / "damaged.tar").write_bytes(content)
+    files = [str(tmp_path / f"{name}.tar") for name in ("damaged", "whole")]
+    *rows, a, b = read_tasks(files, Columns())
+    source = Path(__file__).read_bytes()
+    for task, key in ((a, "folder/a"), (b, "folder/b")):
+        assert (task.key, task.image_data, task.mask_data, task.reason) == (key, source, source, "")
+    (failed,) = (task for task in rows if task.reason)
+    assert [task.key for task in rows if not task.reason] == (["folder/a"] if damage == "cut off" else [])
+    assert re.fullmatch(r".+damaged\.tar cannot be read \(.+\); repair the file, or leave it out", failed.reason)
+    with pytest.raises(GlamaError, match="cannot be read"):
+        failed.check()
+
+
+@needs_storage
+def test_a_damaged_parquet_file_is_a_failure_and_the_rows_of_others_are_read(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow.parquet import write_table
+
+    rows = [{"key": name, "image": b"picture" * 200, "mask": None if name == "b" else b"mask"} for name in "abc"]
+    write_table(pyarrow.Table.from_pylist(rows), tmp_path / "whole.parquet")
+    write_table(pyarrow.Table.from_pylist([{"key": "d"}]), tmp_path / "other.parquet")
+    data = (tmp_path / "whole.parquet").read_bytes()
+    (tmp_path / "damaged.parquet").write_bytes(data[:100])
+    files = [str(tmp_path / f"{name}.parquet") for name in ("damaged", "other", "whole")]
+    damaged, other, a, b, c = read_tasks(files, Columns())
+    assert damaged.reason.startswith(f"{files[0]} cannot be read (")
+    assert other.reason == f"{files[1]} with the columns key has no column of pictures; set `image_column`"
+    assert (a.reason, b.reason, c.reason) == ("", "b: the column 'mask' is empty; a mask is expected", "")
+    assert (a.key, b.key, c.image_data, c.mask_data) == ("a", "b", b"picture" * 200, b"mask")
 
 
 @needs_storage
@@ -85,10 +116,10 @@ def test_braces_and_stars_go_together(tmp_path):
 def test_a_key_of_tar_with_a_point_before_it_names_an_output():
     """`tar -c .` writes such names."""
     task = Columns().read_row({"__key__": "./a/0", "png": b"picture", "mask.png": b"mask"})
-    task.check_key()
+    task.check()
     assert task.key == "a/0"
     with pytest.raises(GlamaError, match="does not name a file below"):
-        Columns().read_row({"__key__": "./../0", "png": b"picture", "mask.png": b"mask"}).check_key()
+        Columns().read_row({"__key__": "./../0", "png": b"picture", "mask.png": b"mask"}).check()
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ class RayOptions:
         image, mask, out = self._check_run(paths, run)
         check_batch(self.batch, settings.region)
         columns = Columns(self.key_column, self.image_column, self.mask_column)
-        request = RunRequest(image, mask, replace(settings, out=out, batch=self.batch, columns=columns), rule)
+        request = RunRequest(image, mask, replace(settings, out=out, batch=self.batch), rule, columns)
         resources = Resources(self.workers, self.cpus_per_worker, self.gpus_per_worker)
         filling = Run(request, resources)  # bad input is told before a cluster is asked
         if filling.needs_workers:
