@@ -80,6 +80,17 @@ class Clip:
             return [self.path]
         return [name_picture(self.path, number) for number in self.sequence.numbers]
 
+    def find_place(self, pts: int) -> int:
+        """Return the place of a picture in a numbered sequence, of which one is shown in each period of the rate.
+
+        Args:
+            pts: the time at which the picture is shown, in ticks of the time base.
+
+        Returns:
+            The place, from 0.
+        """
+        return round(pts * self.time_base * self.rate)
+
 
 @contextmanager
 def open_input(path: Path) -> Iterator[InputContainer]:

@@ -288,14 +288,17 @@ def _read_others(
 
 
 def _write_pictures(segments: Sequence[Segment], clip: Clip, out: Path) -> None:
-    """Write each frame as a file of a numbered sequence. The packets of such a codec are files."""
-    first = clip.sequence.first if clip.sequence is not None else 1
-    number = first
+    """Write each frame as a file of a numbered sequence. The packets of such a codec are files.
+
+    A frame of a numbered sequence keeps its number, also behind one that is damaged.
+    """
+    before = 0
     for segment in segments:
-        for packet in _read_packets(segment):
+        for packet, time in zip(_read_packets(segment), segment.times, strict=True):
+            number = before + 1 if clip.sequence is None else clip.sequence.first + clip.find_place(time)
             with atomic_file(name_picture(out, number)) as temporary:
                 temporary.write_bytes(bytes(packet))
-            number += 1
+            before = number
 
 
 def list_pictures(out: Path, clip: Clip, count: int) -> Iterable[Path]:

@@ -12,7 +12,8 @@ from glama_deploy.video.clip import Clip, check_same_kind, find_stream, open_inp
 from glama_deploy.video.package import import_av, show_time
 
 if TYPE_CHECKING:
-    from av import VideoFrame
+    from av import VideoFrame, VideoStream
+    from av.container import InputContainer
 
 
 #: Frames that may be missing at the end before a file counts as cut off: players round durations.
@@ -49,6 +50,7 @@ class FrameReader:
         self._clip = clip
         self.damaged: list[float] = []
         self.last_duration: int | None = None
+        self._lacks_samples = False
 
     def __iter__(self) -> Iterator[Decoded]:
         """Read all frames from the start.
@@ -72,14 +74,18 @@ class FrameReader:
             if frame.is_corrupt:
                 self._note(time)
             gap = step if before is None else max(step, pts - before)
+            if clip.sequence is not None:
+                self._note_lost(0 if before is None else clip.find_place(before) + 1, clip.find_place(pts))
             before, self.last_duration = pts, frame.duration or None
             yield Decoded(number, frame, pts)
         if before is None:
             raise ImageError(f"{clip.path} has no frame that can be decoded; check the file")
         end = float((before + (self.last_duration or step)) * clip.time_base)
         missing = _MISSING_FRAMES * float(gap * clip.time_base)
-        if clip.end is not None and clip.end - end > missing:  # the file was cut off
+        if self._lacks_samples or (clip.end is not None and clip.end - end > missing):  # the file was cut off
             self._note(end)
+        if clip.sequence is not None:
+            self._note_lost(clip.find_place(before) + 1, clip.count)
 
     def _decode(self) -> Iterator[VideoFrame]:
         """Decode all packets. A packet that cannot be decoded is noted, and left out."""
@@ -87,6 +93,7 @@ class FrameReader:
         with open_input(self._clip.path) as container:
             stream = find_stream(container, self._clip.path)
             stream.thread_type = "AUTO"
+            self._lacks_samples = _lacks_samples(container, stream)
             packets = container.demux(stream)
             time = 0.0
             while True:
@@ -107,11 +114,24 @@ class FrameReader:
                 except av.EOFError:
                     break
                 except av.FFmpegError:
-                    self._note(time)
+                    if self._clip.sequence is None:  # else the gap tells the place: the error is that of an earlier one
+                        self._note(time)
                     continue
                 yield from frames
+
+    def _note_lost(self, start: int, stop: int) -> None:
+        """Note the pictures of a sequence that the decoder did not give."""
+        for place in range(start, stop):
+            self._note(float(place / self._clip.rate))
 
     def _note(self, time: float) -> None:
         """Note a time at which the file is damaged."""
         if time not in self.damaged:
             self.damaged.append(time)
+
+
+def _lacks_samples(container: InputContainer, stream: VideoStream) -> bool:
+    """Return whether an MP4 file ends before a frame that its index has."""
+    if "mp4" not in container.format.name:
+        return False
+    return any(entry.pos + entry.size > container.size for entry in stream.index_entries)

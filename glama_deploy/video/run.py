@@ -124,7 +124,7 @@ def open_job(
         raise ImageError(
             f"{out} has the suffix {suffix or 'of no format'}; a video is written as {', '.join(sorted(CONTAINERS))}"
         )
-    if not out.parent.is_dir():
+    if not (out.parent.parent if is_pattern(out) else out.parent).is_dir():  # the folder of pictures is made
         raise GlamaError(f"cannot write {out}: its folder does not exist; create the folder first")
     for path, name in ((image, "video"), (mask, "mask")):
         if path is not None and out.exists() and path.exists() and out.samefile(path):
@@ -350,15 +350,23 @@ class _Run:
 
     def _read(self) -> Iterator[tuple[Decoded, np.ndarray]]:
         """Read frames with their masks. Raises ImageError where one of them ends first."""
-        masks = iter(self._job.masks)
-        number = 0
+        masks, clip = iter(self._job.masks), self._job.clip
+        number = place = 0
         for decoded in self._reader:
-            missing = next(masks, None)
+            while clip.sequence is not None and place < clip.find_place(decoded.pts):
+                next(masks, None)  # the mask of a picture that is damaged
+                place += 1
+            missing, place = next(masks, None), place + 1
             if missing is None:
                 raise self._job.masks.refuse_end(decoded.number)
             number = decoded.number + 1
             yield decoded, missing
-        if self._job.masks.fixed is None and next(masks, None) is not None:
+        if self._job.masks.fixed is None and clip.sequence is None and next(masks, None) is not None:
+            if self._reader.damaged:
+                raise ImageError(
+                    f"{clip.path} is damaged at {show_time(self._reader.damaged[0])} and gives {number} frames, so the "
+                    "masks behind this place belong to other frames; repair the video, or give one mask for all"
+                )
             raise self._job.masks.refuse_end(number)
 
     def _until_over(self, groups: Iterator[_Item]) -> Iterator[_Item]:

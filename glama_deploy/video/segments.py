@@ -99,6 +99,7 @@ class WorkFolder:
             GlamaError: the folder cannot be written, another process works in it, or it has segments of another job.
         """
         try:
+            self.path.parent.mkdir(exist_ok=True)  # of numbered pictures
             self.path.mkdir(exist_ok=True)
             with locks.try_hold(self.path / "lock") as is_ours:
                 if not is_ours:

@@ -268,3 +268,61 @@ def test_a_file_that_was_cut_off_is_told(tmp_path, mask_file, fill, suffix, code
     assert outcome.frames < 20
     # the frame that was cut may be told, too; AVI does not say how long a frame is
     assert outcome.damaged[-1] == pytest.approx(outcome.frames / 25, abs=1 / 25)
+
+
+def test_an_mp4_that_was_cut_off_between_its_frames_is_told(tmp_path, mask_file, fill):
+    whole = tmp_path / "whole.mp4"
+    with (
+        av.open(str(make_clip(tmp_path / "plain.mp4", 24))) as plain,
+        av.open(str(whole), "w", options={"movflags": "faststart"}) as output,  # with the index before the frames
+    ):
+        stream = output.add_stream_from_template(plain.streams.video[0])
+        for packet in plain.demux(plain.streams.video[0]):
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+    assert not fill(whole, mask_file, tmp_path / "whole-out.mkv").damaged
+    with av.open(str(whole)) as container:
+        entry = list(container.streams.video[0].index_entries)[15]
+    source = tmp_path / "in.mp4"
+    source.write_bytes(whole.read_bytes()[: entry.pos + entry.size])
+    outcome = fill(source, mask_file, tmp_path / "out.mkv")
+    assert outcome.frames < 20
+    assert outcome.damaged
+
+
+def test_masks_behind_a_frame_that_the_decoder_lost_are_refused(tmp_path, mask_file, fill):
+    whole, masks = make_clip(tmp_path / "whole.mp4", 6, codec="mjpeg", format="yuvj420p"), tmp_path / "masks"
+    masks.mkdir()
+    for number in range(6):
+        shutil.copy(mask_file, masks / f"{number}.png")
+    with av.open(str(whole)) as container:
+        entry = list(container.streams.video[0].index_entries)[2]
+    data = bytearray(whole.read_bytes())
+    data[entry.pos : entry.pos + entry.size] = bytes(entry.size)
+    source = tmp_path / "in.mp4"
+    source.write_bytes(data)
+    assert fill(source, mask_file, tmp_path / "one.mkv").frames == 5
+    with pytest.raises(ImageError, match=r"in.mp4 is damaged at 0:00:00\.\d+ and gives 5 frames, so the masks behind"):
+        fill(source, masks, tmp_path / "out.mkv")
+
+
+def test_numbered_pictures_keep_their_numbers_behind_a_damaged_one(tmp_path, mask_file, fill):
+    frames, masks = tmp_path / "frames", tmp_path / "masks"
+    for folder in (frames, masks):
+        folder.mkdir()
+    for number in range(3, 9):
+        Image.fromarray(np.full((64, 96, 3), 20 * number, np.uint8)).save(frames / f"{number:03}.png")
+        mask = np.zeros((64, 96), np.uint8)
+        mask[10:20, 8 * number : 8 * number + 8] = 255
+        Image.fromarray(mask).save(masks / f"{number:03}.png")
+    (frames / "005.png").write_bytes((frames / "005.png").read_bytes()[:60])
+    outcome = fill(frames / "%03d.png", masks, tmp_path / "out" / "%03d.png")
+    assert outcome.damaged == [2 / 25]
+    numbers = (3, 4, 6, 7, 8)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{number:03}.png" for number in numbers]
+    for number in numbers:
+        filled = np.asarray(Image.open(tmp_path / "out" / f"{number:03}.png"))
+        known = np.asarray(Image.open(masks / f"{number:03}.png")) == 0
+        assert (filled[known] == 20 * number).all()
+        assert (filled[~known] != 20 * number).any()
