@@ -92,7 +92,9 @@ def check_model(model: str | Path, backend: str, request: Request) -> None:
     if find_reference(model) is None and str(model) != "default":
         check_path(path)
         if path.is_dir() and not (path / "config.yaml").is_file():
-            Bundle.open(path).check_ends()
+            bundle = Bundle.open(path)
+            bundle.check_ends()
+            _check_has_engine(path, bundle, backend.lower(), f"`build({path}, target=TARGET)`")
             return
         check_is_there(path)
         formats.read(path)
@@ -140,7 +142,7 @@ def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpain
         return _open_with_torch(model, request)
     try:
         bundle = cached_bundle(model)
-        _check_has_engine(model, bundle, backend)
+        _check_has_engine(model, bundle, backend, f"`export(checkpoint={model}, targets=TARGET, out=BUNDLE)`")
         runner = _open(bundle, backend, request, lambda asked: choice.open_bundle(bundle, backend, asked))
     except EngineError as error:
         if backend != "auto":
@@ -150,14 +152,17 @@ def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpain
     return Inpainter(runner, bundle.manifest.network)
 
 
-def _check_has_engine(model: str | Path, bundle: Bundle, backend: str) -> None:
-    """Raise EngineError where a backend needs an engine that is built on a GPU, which no export in the cache has."""
+def _check_has_engine(model: str | Path, bundle: Bundle, backend: str, command: str) -> None:
+    """Raise EngineError where a backend needs an engine that is built on a GPU, and the bundle has none.
+
+    The command makes a bundle with the engine of a TARGET.
+    """
     needed = [record for record in catalogue.ENGINES.values() if record.backend == backend]
     is_on_gpu = bool(needed) and all(record.builder and record.devices == ("cuda",) for record in needed)
     if is_on_gpu and not any(bundle.engine(record.name) for record in needed):
         raise EngineError(
             f"{model} has no {needed[0].title} engine; make a bundle with one, and load that: "
-            f"`export(checkpoint={model}, targets={needed[0].target}, out=BUNDLE)`"
+            f"{command.replace('TARGET', needed[0].target)}"
         )
 
 

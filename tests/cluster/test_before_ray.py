@@ -10,7 +10,7 @@ import pytest
 import glama_deploy
 from glama_deploy.cli.inpaint import main
 from glama_deploy.cli.options.ray import _show_address
-from glama_deploy.errors import GlamaError
+from glama_deploy.errors import EngineError, GlamaError
 from glama_deploy.ray.connection import Resources
 from glama_deploy.ray.datasets import RowFiller
 from glama_deploy.ray.engine import EngineSettings
@@ -55,6 +55,12 @@ def test_a_wrong_model_is_told_before_a_cluster_is_asked(make_pictures, tmp_path
         (line,) = capsys.readouterr().err.splitlines()
         assert says in line
     assert not (tmp_path / "out").exists()
+
+
+def test_a_bundle_without_the_engine_of_a_gpu_is_told_before_a_cluster_is_asked(tiny_bundle):
+    engine = EngineSettings(str(tiny_bundle.path), "tensorrt", device="cuda")
+    with pytest.raises(EngineError, match=r"has no TensorRT engine; .*`build\(.*, target=trt\)`"):
+        engine.check(is_here=False)
 
 
 @pytest.mark.parametrize(
