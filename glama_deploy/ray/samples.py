@@ -81,16 +81,17 @@ def read_tasks(files: Iterable[str], columns: Columns) -> Iterator[Task]:
         read = _read_parquet if find_sample_kind(file) == "parquet" else _read_shard
         try:
             for row in read(file, columns):
-                yield _make_task(row, columns)
+                yield _make_task(row, columns, file)
         except GlamaError as error:
             yield Task(file, file, reason=str(error))
 
 
-def _make_task(row: Mapping[str, Any], columns: Columns) -> Task:
+def _make_task(row: Mapping[str, Any], columns: Columns, file: str) -> Task:
+    """Make the task of a row. A row that cannot be read is named by its key, or by its file if the key is missing."""
     try:
         return columns.read_row(row)
     except GlamaError as error:
-        name = str(row.get("key") or row.get(SHARD_KEY) or "")
+        name = str(row.get(columns.key) or row.get(SHARD_KEY) or row.get("key") or file)
         return Task(name, name, reason=str(error))
 
 

@@ -72,7 +72,10 @@ class Columns:
         Raises:
             GlamaError: a column is missing.
         """
-        return [name for name in self._find(dict.fromkeys(names, b""), file) if name]
+        names = list(names)
+        key, _, _ = self._find(dict.fromkeys(names, b""), file)
+        images = [self.image] if self.image else _list_columns(names, "image")
+        return [key, *images, *([self.mask] if self.mask else _list_columns(names, "mask"))]
 
     def _find(self, row: Mapping[str, Any], subject: str) -> tuple[str, str, str]:
         """Return the columns of the key, the picture and the mask; an empty name for no mask.
@@ -168,13 +171,19 @@ class Task:
         return read_file(self.mask)
 
 
-def _find_column(row: Mapping[str, Any], name: str) -> str:
-    """Return the column `name`, or the first one of pictures (`jpg`) or masks (`mask.png`); empty for none."""
-    if name in row:
-        return name
+def _list_columns(names: Iterable[str], name: str) -> list[str]:
+    """Return the column `name`, or all columns of pictures (`jpg`) or masks (`mask.png`)."""
+    names = list(names)
+    if name in names:
+        return [name]
     prefix = "" if name == "image" else f"{name}."
-    suffixes = [f"{prefix}{suffix.lstrip('.')}" for suffix in sorted(images.READ_SUFFIXES)]
-    return next((column for column in row if column.lower() in suffixes and not _is_empty(row[column])), "")
+    suffixes = [f"{prefix}{suffix.lstrip('.')}" for suffix in images.READ_SUFFIXES]
+    return [column for column in names if column.lower() in suffixes]
+
+
+def _find_column(row: Mapping[str, Any], name: str) -> str:
+    """Return the column `name`, or the first one that :func:`_list_columns` finds and that has a value; else empty."""
+    return next((column for column in _list_columns(row, name) if column == name or not _is_empty(row[column])), "")
 
 
 def _take_key(value: Any, column: str) -> str:

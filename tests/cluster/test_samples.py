@@ -104,6 +104,40 @@ def test_a_damaged_parquet_file_is_a_failure_and_the_rows_of_others_are_read(tmp
 
 
 @needs_storage
+def test_the_pictures_of_a_parquet_file_may_lie_in_columns_by_format(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow.parquet import write_table
+
+    rows = [
+        {"key": "a", "jpg": b"1", "png": None, "mask.png": b"2", "text": "left out"},
+        {"key": "b", "jpg": None, "png": b"3", "mask.png": b"4", "text": "left out"},
+    ]
+    write_table(pyarrow.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    a, b = read_tasks([str(tmp_path / "rows.parquet")], Columns())
+    assert (a.reason, a.image_data, a.mask_data) == ("", b"1", b"2")
+    assert (b.reason, b.image_data, b.mask_data) == ("", b"3", b"4")
+
+
+@needs_storage
+@pytest.mark.parametrize(
+    ("row", "columns", "name"),
+    [
+        ({"id": "a", "image": None}, Columns(key="id"), "a"),
+        ({"key": "b", "image": 5}, Columns(), "b"),
+        ({"key": None, "image": b"picture"}, Columns(), "rows.parquet"),
+    ],
+)
+def test_a_row_that_cannot_be_read_has_a_name(tmp_path, row, columns, name):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow.parquet import write_table
+
+    write_table(pyarrow.Table.from_pylist([row]), tmp_path / "rows.parquet")
+    (task,) = read_tasks([str(tmp_path / "rows.parquet")], columns)
+    assert task.reason
+    assert Path(task.image).name == name
+
+
+@needs_storage
 def test_braces_and_stars_go_together(tmp_path):
     for name in ("a-0", "a-1", "b-0"):
         (tmp_path / f"{name}.tar").touch()
