@@ -22,6 +22,9 @@ from glama_deploy.runtime.base import require
 #: Rows that are read at once, and that are in memory at once.
 _ROWS_AT_ONCE = 16
 
+#: Bytes of a column that are read at once. Without a limit PyArrow reads all rows of a group, perhaps the whole file.
+_BUFFER_BYTES = 1 << 20
+
 #: The name of a member of a shard: the key reaches up to the first point behind the last slash.
 _MEMBER = re.compile(r"(?P<key>(?:.*/)?[^./]+)\.(?P<column>[^/]+)")
 
@@ -99,26 +102,52 @@ def _read_parquet(file: str, columns: Columns) -> Iterator[dict[str, Any]]:
     from pyarrow.parquet import ParquetFile
 
     with open_file(file) as opened:
-        table = ParquetFile(opened)
+        table = ParquetFile(opened, buffer_size=_BUFFER_BYTES, pre_buffer=False)
         names = columns.check_file(file, table.schema_arrow.names)
         for batch in table.iter_batches(_ROWS_AT_ONCE, columns=names):
             yield from batch.to_pylist()
 
 
+class _Header(tarfile.TarInfo):
+    """The header of a member of a shard. `tarfile` takes a damaged header for the end of the shard."""
+
+    @classmethod
+    def fromtarfile(cls, shard: tarfile.TarFile) -> Any:
+        """Read the next header.
+
+        Args:
+            shard: the shard.
+
+        Returns:
+            The header.
+
+        Raises:
+            EOFHeaderError: the shard ends here.
+            ReadError: the header is damaged, or the shard was cut off.
+        """
+        try:
+            return super().fromtarfile(shard)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(f"no whole header at byte {shard.offset}: {error}") from error
+
+
 def _read_shard(file: str, columns: Columns) -> Iterator[dict[str, Any]]:
     """Read the rows of a shard: neighbours whose names are the same up to the first point."""
     row: dict[str, Any] = {}
-    with open_file(file) as opened, tarfile.open(fileobj=opened, mode="r|*") as shard:
-        for member in shard:
+    with open_file(file) as opened, tarfile.open(fileobj=opened, mode="r|*", tarinfo=_Header) as shard:
+        for member in iter(shard.next, None):
+            shard.members = []  # type: ignore[attr-defined]  # tarfile keeps all, which grows
             name = _MEMBER.fullmatch(member.name)
             content = shard.extractfile(member) if name else None
             if name is None or content is None:  # a hidden file, one without a suffix, or a folder
                 continue
-            if row and row[SHARD_KEY] != name["key"]:
+            if row and (row[SHARD_KEY] != name["key"] or name["column"] in row):
                 yield row
                 row = {}
             row[SHARD_KEY] = name["key"]
-            row.setdefault(name["column"], content.read())
+            row[name["column"]] = content.read()
     if row:
         yield row
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
 import tarfile
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -63,26 +65,80 @@ def test_the_columns_of_a_parquet_file_are_checked_before_a_cluster_is_asked(tmp
 
 
 @needs_storage
-@pytest.mark.parametrize("damage", ["cut off", "empty", "noise", "absent"])
+@pytest.mark.parametrize(
+    "damage", ["cut off", "cut before a header", "cut in a header", "wrong header", "empty", "noise", "absent"]
+)
 def test_a_damaged_shard_is_a_failure_and_the_rows_of_others_are_read(tmp_path, damage):
     with tarfile.open(tmp_path / "whole.tar", "w") as shard:
         for name in ("a.png", "a.mask.png", "b.png", ".hidden.png", "c", "b.mask.png"):
             shard.add(__file__, f"folder/{name}")
     data = (tmp_path / "whole.tar").read_bytes()
     half = len(data) // 2  # within the second picture
+    with tarfile.open(tmp_path / "whole.tar") as shard:
+        start = shard.getmember("folder/b.mask.png").offset
+    contents = {
+        "cut off": data[:half],
+        "cut before a header": data[:start],
+        "cut in a header": data[: start + 100],
+        "wrong header": data[:start] + b"?" + data[start + 1 :],
+        "empty": b"",
+        "noise": b"noise" * 1000,
+    }
     if damage != "absent":
-        content = {"cut off": data[:half], "empty": b"", "noise": b"noise" * 1000}[damage]
-        (tmp_path / "damaged.tar").write_bytes(content)
+        (tmp_path / "damaged.tar").write_bytes(contents[damage])
     files = [str(tmp_path / f"{name}.tar") for name in ("damaged", "whole")]
     *rows, a, b = read_tasks(files, Columns())
     source = Path(__file__).read_bytes()
     for task, key in ((a, "folder/a"), (b, "folder/b")):
         assert (task.key, task.image_data, task.mask_data, task.reason) == (key, source, source, "")
     (failed,) = (task for task in rows if task.reason)
-    assert [task.key for task in rows if not task.reason] == (["folder/a"] if damage == "cut off" else [])
+    assert [task.key for task in rows if not task.reason] == (
+        ["folder/a"] if "cut" in damage or "header" in damage else []
+    )
     assert re.fullmatch(r".+damaged\.tar cannot be read \(.+\); repair the file, or leave it out", failed.reason)
     with pytest.raises(GlamaError, match="cannot be read"):
         failed.check()
+
+
+@needs_storage
+def test_a_second_picture_of_one_name_is_a_row_of_its_own(tmp_path):
+    with tarfile.open(tmp_path / "shard.tar", "w") as shard:
+        for name, data in (("a.png", b"1"), ("a.mask.png", b"2"), ("a.png", b"3"), ("a.mask.png", b"4")):
+            add_member(shard, name, data)
+    first, second = read_tasks([str(tmp_path / "shard.tar")], Columns())
+    assert (first.key, first.image_data, first.mask_data) == ("a", b"1", b"2")
+    assert (second.key, second.image_data, second.mask_data) == ("a", b"3", b"4")
+    assert first.origin != second.origin  # so the second one fails
+
+
+def add_member(shard: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    shard.addfile(member, io.BytesIO(data))
+
+
+@needs_storage
+@pytest.mark.parametrize("suffix", ["tar", "parquet"])
+def test_the_memory_of_a_reader_does_not_grow_with_the_rows(tmp_path, suffix):
+    """The limit is a quarter of the Parquet file, which is one group of rows, and of tarfile's list of all members."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow.parquet import write_table
+
+    file = tmp_path / f"samples.{suffix}"
+    if suffix == "tar":
+        with tarfile.open(file, "w") as shard:
+            for number in range(4000):
+                add_member(shard, f"{number}.png", b"picture")
+    else:
+        rows = {"key": [str(number) for number in range(4000)], "image": [bytes([n % 256]) * 2000 for n in range(4000)]}
+        write_table(pyarrow.table(rows), file, compression="none", use_dictionary=False, write_batch_size=16)
+    peaks = []
+    for _ in range(2):  # the first time also imports and fills caches
+        tracemalloc.start()
+        assert sum(1 for _ in read_tasks([str(file)], Columns())) == 4000
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < {"tar": 500_000, "parquet": file.stat().st_size // 4}[suffix]
 
 
 @needs_storage
