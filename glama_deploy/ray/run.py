@@ -166,7 +166,7 @@ class Run:
     def _start(self, ray: Any, journal: Any, workers: int) -> Any:
         """Return the dataset of the results, which is computed as it is read."""
         if self._todo is None:
-            dataset = open_samples(self._samples, self._columns, workers * _TASKS_PER_WORKER)
+            dataset = open_samples(self._samples, self._columns, workers * _TASKS_PER_WORKER, workers)
             per_task = max(self._settings.batch, _MAX_PICTURES_PER_TASK)
         else:
             per_task = self._count_per_task(len(self._todo), workers)

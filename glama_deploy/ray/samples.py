@@ -1,7 +1,7 @@
 """Read the rows of WebDataset shards and Parquet files as tasks.
 
-Ray's own readers end a run at a damaged file, and wait for a free CPU, which the workers may have taken. This reader
-takes no CPU of the cluster's count, and makes a damaged file a task that says why it failed.
+Ray's own readers end a run at a damaged file, and wait for a free CPU, which the workers may have taken. The tasks of
+this reader take no CPU of the cluster's count. A damaged file becomes a task of the run that says why it failed.
 """
 
 from __future__ import annotations
@@ -152,13 +152,14 @@ def _read_shard(file: str, columns: Columns) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def open_samples(files: Sequence[str], columns: Columns, blocks: int) -> Any:
-    """Open the rows of WebDataset shards or Parquet files.
+def open_samples(files: Sequence[str], columns: Columns, blocks: int, readers: int) -> Any:
+    """Open the rows of WebDataset shards or Parquet files, which the machines of the cluster read.
 
     Args:
         files: the addresses of the files.
         columns: the columns of keys, pictures and masks.
         blocks: the least number of parts that the rows are read in.
+        readers: the most files that are read at once. Tasks without CPUs would otherwise all run at once.
 
     Returns:
         A dataset of Ray, whose rows have the fields of a task.
@@ -181,7 +182,9 @@ def open_samples(files: Sequence[str], columns: Columns, blocks: int) -> Any:
             count = min(parallelism, len(files))
             return [ReadTask(partial(_read_tables, files[first::count], columns), unknown) for first in range(count)]
 
-    return ray.data.read_datasource(Samples(), num_cpus=0, override_num_blocks=blocks)
+    return ray.data.read_datasource(
+        Samples(), num_cpus=0, concurrency=min(readers, len(files)), override_num_blocks=blocks
+    )
 
 
 def _read_tables(files: Sequence[str], columns: Columns) -> Iterator[Any]:
