@@ -323,3 +323,16 @@ def test_a_worker_that_cannot_open_its_engine_ends_the_run(fill, make_pictures, 
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("glama-inpaint: a worker cannot begin: no checkpoint at")
     assert read_manifest(tmp_path / "out")["state"] == "interrupted"
+
+
+def test_a_cluster_that_the_command_starts_has_as_many_workers_as_there_are_cores(s3_address, monkeypatch):
+    """The CPUs of Ray Data's own actors come on top, and workers do not take them."""
+    import ray
+
+    from glama_deploy.ray.connection import Resources, connect
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with connect(None, Resources()) as workers:
+        assert workers == cores
+        assert ray.cluster_resources()["CPU"] > cores
