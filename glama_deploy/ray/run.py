@@ -32,6 +32,10 @@ MANIFEST = "glama-run.json"
 #: The most pictures of a task. A task is what a worker gets at once, and what is repeated if the worker ends.
 _MAX_PICTURES_PER_TASK = 16
 
+#: Bytes of the rows of a task at most, for each picture of the network's batch. Ray's own 128 MiB may be 1000 pictures.
+#: Such a task shows no progress before its last picture is done, and the other workers wait for the last task.
+_BYTES_PER_TASK = 8 << 20
+
 #: Tasks for each worker at least, so that workers end at about the same time.
 _TASKS_PER_WORKER = 8
 
@@ -166,7 +170,8 @@ class Run:
     def _start(self, ray: Any, journal: Any, workers: int) -> Any:
         """Return the dataset of the results, which is computed as it is read."""
         if self._todo is None:
-            dataset = open_samples(self._samples, self._columns, workers * _TASKS_PER_WORKER, workers)
+            block_bytes = _BYTES_PER_TASK * self._settings.batch
+            dataset = open_samples(self._samples, self._columns, workers * _TASKS_PER_WORKER, block_bytes, workers)
             per_task = max(self._settings.batch, _MAX_PICTURES_PER_TASK)
         else:
             per_task = self._count_per_task(len(self._todo), workers)

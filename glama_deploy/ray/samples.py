@@ -152,13 +152,14 @@ def _read_shard(file: str, columns: Columns) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def open_samples(files: Sequence[str], columns: Columns, blocks: int, readers: int) -> Any:
+def open_samples(files: Sequence[str], columns: Columns, blocks: int, block_bytes: int, readers: int) -> Any:
     """Open the rows of WebDataset shards or Parquet files, which the machines of the cluster read.
 
     Args:
         files: the addresses of the files.
         columns: the columns of keys, pictures and masks.
         blocks: the least number of parts that the rows are read in.
+        block_bytes: bytes of a part at most, about.
         readers: the most files that are read at once. Tasks without CPUs would otherwise all run at once.
 
     Returns:
@@ -182,6 +183,7 @@ def open_samples(files: Sequence[str], columns: Columns, blocks: int, readers: i
             count = min(parallelism, len(files))
             return [ReadTask(partial(_read_tables, files[first::count], columns), unknown) for first in range(count)]
 
+    ray.data.DataContext.get_current().target_max_block_size = block_bytes
     return ray.data.read_datasource(
         Samples(), num_cpus=0, concurrency=min(readers, len(files)), override_num_blocks=blocks
     )
