@@ -163,7 +163,8 @@ class Storage:
             GlamaError: the storage cannot be listed.
         """
         with _explain("list", self.address):
-            return [self._files.unstrip_protocol(path) for path in sorted(self._files.glob(self._root))]
+            found = sorted(self._files.glob(self._root))
+        return found if self._protocols & {"file", "local"} else [self._files.unstrip_protocol(path) for path in found]
 
     def read(self, name: str = "") -> bytes:
         """Read a file.
@@ -271,5 +272,5 @@ def open_file(address: str) -> Iterator[IO[bytes]]:
     except Exception as error:  # each format, and each package of a storage, has exceptions of its own
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise GlamaError(
-            f"{address.removeprefix('file://')} cannot be read ({reason}); repair the file, or leave it out"
+            f"{address} cannot be read ({reason}); repair the file or the connection, or leave the file out"
         ) from error
