@@ -27,6 +27,7 @@ from glama_deploy.benchmarks.quality.photos import PHOTOS, list_photos
 from glama_deploy.evaluation.methods import Method, open_method, parse_methods
 from glama_deploy.evaluation.metrics.proxy import measure_lpips_proxy
 from glama_deploy.evaluation.metrics.spectrum import compute_errors_within
+from glama_deploy.evaluation.protocol import cut_middle
 from glama_deploy.io.files import atomic_file
 from glama_deploy.io.images import read_image
 from glama_deploy.masks import Mask, by_name
@@ -65,23 +66,6 @@ class Figures:
     psnr: float
     proxy: float = float("nan")
     spectrum: float = float("nan")
-
-
-def cut_square(path: Path, side: int) -> np.ndarray:
-    """Read the middle square of a photograph.
-
-    Args:
-        path: the file.
-        side: side in pixels.
-
-    Returns:
-        uint8 side×side×3.
-    """
-    image = Image.fromarray(read_image(path).rgb)
-    smaller = min(image.size)
-    left, top = ((length - smaller) // 2 for length in image.size)
-    square = image.crop((left, top, left + smaller, top + smaller))
-    return np.asarray(square.resize((side, side), Image.Resampling.LANCZOS))
 
 
 def find_deep(missing: np.ndarray) -> np.ndarray:
@@ -190,7 +174,7 @@ def main() -> None:
     specs = parse_methods([*CLASSICAL, *(options.model or ["default"])], ["auto"], ["fp32"])
     methods = [open_method(spec, threads=1) for spec in specs]
     networks = [method.spec.label for method in methods if not method.spec.baseline]
-    squares = [cut_square(path, options.side) for path in list_photos(options.photos)]
+    squares = [cut_middle(read_image(path).rgb, (options.side, options.side)) for path in list_photos(options.photos)]
     if options.out is not None:
         options.out.mkdir(parents=True, exist_ok=True)
     table = Table(title=f"{len(squares)} photographs, {options.side}×{options.side}, missing pixels")
