@@ -59,6 +59,12 @@ class Weights(FrozenModel):
         default="absolute", description="distance of features: absolute in the paper, squared in LaMa's code"
     )
     perceptual: float = Field(default=100.0, ge=0, description="λPL: perceptual loss (2)")
+    perceptual_distance: int | None = Field(
+        default=None,
+        ge=0,
+        le=256,
+        description="as texture_distance: φ sees the truth but for wide holes; null: φ sees the whole prediction",
+    )
     gradient_penalty: float = Field(default=0.001, ge=0, description="λP of (6): R1 penalty of the discriminator")
     total_variation: float = Field(default=1.0, ge=0, description="α1: total variation (10)")
     focal_frequency: float = Field(default=1.0, ge=0, description="α2: focal frequency loss (8)")
@@ -75,7 +81,14 @@ class Weights(FrozenModel):
 
 
 #: Fields of :class:`Weights` that are not weights of a term of the generator's loss.
-_OTHER_FIELDS = {"lama", "gradient_penalty", "discriminator", "feature_distance", "texture_distance"}
+_OTHER_FIELDS = {
+    "lama",
+    "gradient_penalty",
+    "discriminator",
+    "feature_distance",
+    "perceptual_distance",
+    "texture_distance",
+}
 
 #: The weights of the paper and of LaMa's own code (`lama-fourier.yaml`). LaMa exchanges the weights of feature matching
 #: and of the perceptual loss, squares the distances of features, does not weigh the discriminator's loss, and does not

@@ -230,7 +230,7 @@ class Trainer:
         weights = self.config.weights
         with self.fabric.autocast():
             predicted, terms = self._predict(image, mask)
-            terms |= self._picture_terms(predicted, image, mask) | self._judged_terms(predicted, image)
+            terms |= self._picture_terms(predicted, image, mask) | self._judged_terms(predicted, image, mask)
             total = losses.joint(terms, weights)
         (total * share).backward()
         judged: dict[str, Tensor] = {}
@@ -272,7 +272,7 @@ class Trainer:
             terms["texture"] = texture.compare_textures(predicted, image, mask, directions, weights.texture_distance)
         return terms
 
-    def _judged_terms(self, predicted: Tensor, image: Tensor) -> dict[str, Tensor]:
+    def _judged_terms(self, predicted: Tensor, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Return the terms of (7) that need a second network: the discriminator, or φ of (2)."""
         weights, terms = self.config.weights, dict[str, Tensor]()
         if weights.adversarial or weights.feature_matching:
@@ -286,7 +286,10 @@ class Trainer:
         if self._judge is not None:
             with torch.no_grad():
                 real = self._judge(image)
-            terms["perceptual"] = losses.perceptual(real, self._judge(predicted))
+            distance, seen = self.config.weights.perceptual_distance, predicted
+            if distance is not None:
+                seen = texture.keep_wide_holes(predicted, image, mask, distance)
+            terms["perceptual"] = losses.perceptual(real, self._judge(seen))
         return terms
 
     def _discriminator_terms(self, predicted: Tensor, image: Tensor, mask: Tensor) -> dict[str, Tensor]:

@@ -26,7 +26,15 @@ def test_glama_is_the_papers_and_lama_is_its_own():
         own = config.load(name)
         assert own.network == NAMED[name]
         assert own.weights.model_dump(
-            exclude={"l1_missing", "psnr_missing", "lama", "coarse", "texture", "texture_distance"}
+            exclude={
+                "l1_missing",
+                "psnr_missing",
+                "lama",
+                "coarse",
+                "texture",
+                "texture_distance",
+                "perceptual_distance",
+            }
         ) == {
             "l1": 10,
             "adversarial": 10,

@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
-from scipy.ndimage import distance_transform_cdt, gaussian_filter
+from scipy.ndimage import distance_transform_cdt, gaussian_filter, maximum_filter
 from scipy.stats import wasserstein_distance
 
 from glama_deploy.export.samples import SAMPLE
@@ -18,7 +18,13 @@ from glama_deploy.masks import by_name
 from glama_deploy.training import checkpoints, config
 from glama_deploy.training.data import Squares
 from glama_deploy.training.run import train
-from glama_deploy.training.texture import PATCH_SIDE, compare_textures, draw_directions, find_wide_pixels
+from glama_deploy.training.texture import (
+    PATCH_SIDE,
+    compare_textures,
+    draw_directions,
+    find_wide_pixels,
+    keep_wide_holes,
+)
 from glama_deploy.training.trainer import Trainer
 
 
@@ -57,6 +63,26 @@ def test_wide_pixels_are_those_far_from_known_ones(mask, distance):
     expected = distance_transform_cdt(missing, "chessboard") > distance
     found = find_wide_pixels(torch.from_numpy(missing)[None, None].float(), distance)
     assert (found[0].numpy() == expected).all()
+
+
+@pytest.mark.parametrize("mask", ["ThickStrokes", "RandomCompletion", "NearestNeighbor"])
+@pytest.mark.parametrize("distance", [0, 3])
+def test_the_prediction_is_kept_in_squares_of_missing_pixels_alone(mask, distance):
+    missing = by_name(mask)(128, 96, np.random.default_rng(3))
+    wide = distance_transform_cdt(missing, "chessboard") > distance
+    expected = maximum_filter(wide, 2 * distance + 1, mode="constant")
+    predicted, image = torch.zeros(1, 3, 128, 96), torch.ones(1, 3, 128, 96)
+    kept = keep_wide_holes(predicted, image, torch.from_numpy(missing)[None, None].float(), distance)
+    assert (kept[0].numpy() == 1 - expected).all()
+    assert expected.any() == (mask != "NearestNeighbor" or distance == 0)  # the grid has no hole of seven pixels
+
+
+def test_the_perceptual_loss_of_wide_holes_has_no_gradient_elsewhere(photo):
+    image, mask = to_tensor(photo), hole(4, 4, 24, 24) + hole(40, 0, 42, 64)
+    predicted = torch.full_like(image, 0.5).requires_grad_()
+    keep_wide_holes(predicted, image, mask, 5).square().sum().backward()
+    changed = predicted.grad.abs().sum(1)[0] > 0
+    assert torch.equal(changed, hole(4, 4, 24, 24)[0, 0] == 1)
 
 
 @pytest.mark.parametrize("box", [(16, 8, 56, 40), (0, 0, 32, 64)])
