@@ -59,6 +59,7 @@ def count_multiply_adds(config: NetworkConfig, size: tuple[int, int], fft: Lower
 
     Returns:
         Multiply-adds for each of `PARTS`. `local` are the blocks' 3×3 convolutions, `spectral` their 1×1 convolutions.
+        `up` includes the fine blocks.
         A network of two stages has one more part, `coarse`: all of stage one with its resampling.
     """
     total = dict.fromkeys(PARTS if config.coarse is None else ("coarse", *PARTS), 0)
@@ -111,4 +112,6 @@ def _layers(config: NetworkConfig, size: tuple[int, int], fft: Lowering) -> Iter
         level = config.n_downsampling - step
         # a transposed convolution multiplies each input pixel by all nine weights
         yield "up", (height >> level) * (width >> level) * config.channels(level) * config.channels(level - 1) * 9
+        above = (height >> level - 1) * (width >> level - 1)
+        yield "up", config.fine_blocks * 2 * above * config.channels(level - 1) ** 2 * 9
     yield "head", (height // 2) * (width // 2) * config.ngf * 12 * 64

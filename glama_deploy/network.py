@@ -53,7 +53,7 @@ def next_side(side: int) -> int:
 
 
 #: Fields that a config is written without where they have their defaults, as versions without these fields did.
-_LATER_FIELDS = ("kind", "activation", "fft_norm", "dilation", "branches", "splits_channels", "fill")
+_LATER_FIELDS = ("kind", "activation", "fft_norm", "dilation", "branches", "splits_channels", "fill", "fine_blocks")
 
 
 class NetworkConfig(FrozenModel):
@@ -85,6 +85,12 @@ class NetworkConfig(FrozenModel):
     fill: Literal["pull-push"] | None = Field(
         default=None, description="interpolation of missing pixels; the network predicts a correction of its log odds"
     )
+    fine_blocks: int = Field(
+        default=0,
+        ge=0,
+        le=16,
+        description="residual blocks behind each upsampling, which also see the encoder's maps (as in a U-Net)",
+    )
     coarse: NetworkConfig | None = Field(
         default=None, description="stage one of GLaMa-2stage (section 4.5), whose picture this network refines"
     )
@@ -108,6 +114,8 @@ class NetworkConfig(FrozenModel):
             raise ValueError("fill and coarse are for kind ffc with activation sigmoid; remove one of the fields")
         if self.kind != "ffc" and (self.ratio or self.fft_norm != "ortho"):
             raise ValueError(f"kind {self.kind} has no Fourier convolutions; give ratio 0 and leave fft_norm out")
+        if self.kind != "ffc" and self.fine_blocks:
+            raise ValueError(f"fine_blocks is for kind ffc, not {self.kind}; remove fine_blocks")
         if self.kind != "multidilated" and (self.branches != 1 or self.splits_channels):
             raise ValueError(f"branches and splits_channels are for kind multidilated, not {self.kind}; remove them")
         if self.splits_channels and self.bottleneck_channels % self.branches:
@@ -167,6 +175,14 @@ class NetworkConfig(FrozenModel):
         return 2**self.n_downsampling
 
     @property
+    def decoder_reach(self) -> int:
+        """Pixels on each side that a pixel depends on behind the blocks: the rounding to multiples of `reduction` adds.
+
+        The 7×7 head sees 3 pixels. Each 3×3 convolution of a fine block sees one value of its level.
+        """
+        return 3 + 2 * self.fine_blocks * (self.reduction - 1)
+
+    @property
     def bottleneck_channels(self) -> int:
         """Channels of the blocks, local and global."""
         return self.channels(self.n_downsampling)
@@ -198,14 +214,19 @@ class NetworkConfig(FrozenModel):
         return 2 + self.n_downsampling if self.kind == "ffc" else 1 + 3 * (1 + self.n_downsampling)
 
     @property
-    def first_up(self) -> int:
-        """Index of the first transposed convolution. Its norm and activation follow: three entries for each level."""
-        return self.first_block + self.n_blocks + (self.kind == "ffc")  # there, a concatenation follows the blocks
+    def ups(self) -> tuple[int, ...]:
+        """Index of each transposed convolution. Its norm, its activation and the fine blocks of its level follow."""
+        first = self.first_block + self.n_blocks + (self.kind == "ffc")  # there, a concatenation follows the blocks
+        return tuple(first + self._up_entries * step for step in range(self.n_downsampling))
 
     @property
     def head(self) -> int:
         """Index of the last convolution, which stands between a reflection padding and the activation."""
-        return self.first_up + 3 * self.n_downsampling + 1
+        return self.ups[-1] + self._up_entries + 1
+
+    @property
+    def _up_entries(self) -> int:
+        return 4 if self.fine_blocks else 3
 
 
 #: The named configs.
@@ -349,12 +370,16 @@ def parameter_shapes(config: NetworkConfig) -> dict[str, tuple[int, ...]]:
         shapes.add_ffc_layers(config)
     else:
         shapes.add_regular_layers(config)
-    for step in range(config.n_downsampling):
-        index, level = config.first_up + 3 * step, config.n_downsampling - step
+    for step, index in enumerate(config.ups):
+        level = config.n_downsampling - step
         cin, width = config.channels(level), config.channels(level - 1)
         shapes[f"model.{index}.weight"] = (cin, width, 3, 3)
         shapes[f"model.{index}.bias"] = (width,)
         shapes.add_norm(f"model.{index + 1}", width)
+        for block in range(config.fine_blocks):
+            for layer in ("1", "2"):
+                shapes[f"model.{index + 3}.{block}.conv{layer}.weight"] = (width, width, 3, 3)
+                shapes.add_norm(f"model.{index + 3}.{block}.bn{layer}", width)
     shapes.add_conv(f"model.{config.head}", config.ngf, 3, 7)
     if config.coarse is not None:
         shapes |= {f"coarse.{name}": shape for name, shape in parameter_shapes(config.coarse).items()}

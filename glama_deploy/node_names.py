@@ -85,7 +85,12 @@ LOCAL_TO_LOCAL, LOCAL_TO_GLOBAL, GLOBAL_TO_LOCAL, GLOBAL_TO_GLOBAL = "l2l", "l2g
 #: benchmarks.bench.layer_times.
 PAD = "pad"
 
-#: The activation of a transposed convolution. Written by graph.network. Read by numerics.equalize.
+#: The encoder's map of a level in the window, as a part with the level's number; and its sum with the decoder's map, as
+#: a layer of UP. The fine blocks of a level, numbered. Written by graph.network and graph.layers. Read by
+#: numerics.equalize.
+SKIP, FINE = "skip", "fine"
+
+#: The activation of a transposed convolution and of a fine block. Written by graph.network. Read by numerics.equalize.
 RELU = "relu"
 
 # ---------------------------------------------------------------- a Fourier unit: the words after GLOBAL_TO_GLOBAL
@@ -151,6 +156,18 @@ def get_part(name: str) -> str:
         The first word of the name.
     """
     return name.partition("/")[0]
+
+
+def is_in_decoder(name: str) -> bool:
+    """Tell whether a node belongs to a level of the decoder, of either stage.
+
+    Args:
+        name: the node's name.
+
+    Returns:
+        True for a node behind the blocks and before the head.
+    """
+    return name.removeprefix(COARSE_PREFIX).startswith(UP)
 
 
 def is_in_transform(name: str) -> bool:

@@ -40,7 +40,11 @@ from glama_deploy.node_names import (
 
 
 class FourierWriter(LayerWriter):
-    """Writes the layers before the decoder in the order in which they run."""
+    """Writes the layers before the decoder in the order in which they run.
+
+    Attributes:
+        encoded: The outputs of the stem and of the downsamplings except for the last one, after :meth:`write_blocks`.
+    """
 
     def __init__(self, config: NetworkConfig, weights: Mapping[str, np.ndarray], graph: GraphBuilder) -> None:
         """Keep what the layers depend on.
@@ -51,6 +55,7 @@ class FourierWriter(LayerWriter):
             graph: The graph.
         """
         super().__init__(config, weights, graph)
+        self.encoded: list[str] = []
         self._fft: MatmulFFT | SplitFFT | DftFFT | PluginFFT | None = None
         self._scale: float | str = 1.0
 
@@ -68,6 +73,7 @@ class FourierWriter(LayerWriter):
         config = self.config
         local, globl = self._write_ffc("model.1", STEM, x, None, padding=3)
         for level in range(config.n_downsampling):
+            self.encoded.append(local)
             local, globl = self._write_ffc(f"model.{2 + level}", f"{DOWN}{level}", local, globl, padding=1, stride=2)
         assert globl is not None
         self._fft = _make_transforms(self.graph, fft, bottleneck, globl)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from glama_deploy.export.graph.builder import GraphBuilder
 from glama_deploy.network import NetworkConfig
-from glama_deploy.node_names import HEAD, PAD, RELU, UP
+from glama_deploy.node_names import FINE, HEAD, PAD, RELU, SKIP, SUM, UP
 
 #: The constant that batch norm adds to the variance: PyTorch's default, which LaMa uses.
 BATCH_NORM_EPSILON = 1e-5
@@ -27,17 +27,22 @@ class LayerWriter:
         """
         self.config, self.weights, self.graph = config, weights, graph
 
-    def write_decoder(self, x: str) -> str:
-        """Write the transposed convolutions and the head.
+    def write_decoder(self, x: str, encoded: Sequence[str] = ()) -> str:
+        """Write the transposed convolutions, the fine blocks and the head.
 
         Args:
             x: The output of the last block [B, C, H, W].
+            encoded: The encoder's maps that the fine blocks read, that of the finest level first.
 
         Returns:
             The head's output [B, 3, H, W] at the image's resolution, without the activation.
         """
-        for step in range(self.config.n_downsampling):
-            x = self._write_up(self.config.first_up + 3 * step, f"{UP}{step}", x)
+        for step, index in enumerate(self.config.ups):
+            x = self._write_up(index, f"{UP}{step}", x)
+            if self.config.fine_blocks:
+                x = self.graph.add("Add", [x, encoded[-1 - step]], f"{UP}{step}/{SKIP}")
+            for block in range(self.config.fine_blocks):
+                x = self._write_fine_block(f"model.{index + 3}.{block}", f"{UP}{step}/{FINE}{block}", x)
         return self._write_head(x)
 
     def write_pad(self, x: str, padding: int, name: str) -> str:
@@ -120,6 +125,18 @@ class LayerWriter:
             output_padding=[1, 1],
         )
         return self.graph.add("Relu", [x], f"{name}/{RELU}")
+
+    def _write_fine_block(self, source: str, name: str, x: str) -> str:
+        """Write two 3×3 convolutions with folded norms, and the skip connection around them."""
+        inner = x
+        for number in (1, 2):
+            scale, shift = self.fold_norm(f"{source}.bn{number}")
+            inner = self.write_pad(inner, 1, f"{name}/conv{number}_{PAD}")
+            kernel = scale_kernel(self.weights[f"{source}.conv{number}.weight"], scale)
+            inner = self.write_conv(inner, kernel, shift, f"{name}/conv{number}")
+            if number == 1:
+                inner = self.graph.add("Relu", [inner], f"{name}/{RELU}")
+        return self.graph.add("Add", [x, inner], f"{name}/{SUM}")
 
     def _write_head(self, x: str) -> str:
         """Write the 7×7 convolution to three channels as an 8×8 one of stride 2 to twelve, and a depth-to-space.

@@ -34,6 +34,7 @@ from glama_deploy.node_names import (
     MASKED,
     PREDICTED,
     SHRINK,
+    SKIP,
     WINDOW,
 )
 
@@ -146,11 +147,14 @@ def _write_generator(
         x = picture.write_network_input()
     if config.kind == "ffc":
         bottleneck = (size[0] // config.reduction, size[1] // config.reduction) if size else None
-        x = FourierWriter(config, weights, graph).write_blocks(x, fft, bottleneck)
+        writer = FourierWriter(config, weights, graph)
+        x = writer.write_blocks(x, fft, bottleneck)
+        encoded = writer.encoded if config.fine_blocks else []
     else:
-        x = RegularWriter(config, weights, graph).write_blocks(x)
+        x, encoded = RegularWriter(config, weights, graph).write_blocks(x), []
     x = window.cut(x, f"{BOTTLENECK}/{WINDOW}", config.reduction)
-    logits = LayerWriter(config, weights, graph).write_decoder(x)
+    maps = [window.cut(each, f"{SKIP}{level}/{WINDOW}", 2**level) for level, each in enumerate(encoded)]
+    logits = LayerWriter(config, weights, graph).write_decoder(x, maps)
     return logits if picture is None else picture.add_log_odds(logits, window)
 
 

@@ -21,10 +21,12 @@ from glama_deploy.node_names import (
     BLOCK_LAYERS,
     COARSE_PREFIX,
     DOWN,
+    FINE,
     GLOBAL,
     GLOBAL_TO_GLOBAL,
     LOCAL,
     RELU,
+    SKIP,
     STEM,
     SUM,
     UP,
@@ -118,12 +120,11 @@ def _find_shared_factors(config: NetworkConfig) -> Iterator[_SharedFactors]:
     last = config.n_downsampling + 1
     local = config.bottleneck_channels - config.global_channels
     blocks = [f"model.{config.first_block + block}" for block in range(config.n_blocks)]
-    up = f"model.{config.first_up}.weight"
-    yield _SharedFactors((f"{STEM}/{LOCAL}",), (("model.1.bn_l", 1),), tuple(_list_local_readers("model.2", last == 2)))
-    for level in range(config.n_downsampling - 1):
-        source = f"model.{level + 2}.bn_l"
-        readers = _list_local_readers(f"model.{level + 3}", level + 3 == last)
-        yield _SharedFactors((f"{DOWN}{level}/{LOCAL}",), ((source, 1),), tuple(readers))
+    up = f"model.{config.ups[0]}.weight"
+    for level in range(config.n_downsampling if not config.fine_blocks else 0):
+        readers = _list_local_readers(f"model.{level + 2}", level + 2 == last)
+        tensor = f"{DOWN}{level - 1}/{LOCAL}" if level else f"{STEM}/{LOCAL}"
+        yield _SharedFactors((tensor,), ((f"model.{level + 1}.bn_l", 1),), tuple(readers))
     for kind, first, readers_of in ((LOCAL, 0, _list_local_readers), (GLOBAL, local, _list_global_readers)):
         norm = f"bn_{kind[0]}"
         tensors = (f"{DOWN}{config.n_downsampling - 1}/{kind}", *(f"{BLOCK}{b}/{kind}" for b in range(config.n_blocks)))
@@ -141,10 +142,30 @@ def _find_shared_factors(config: NetworkConfig) -> Iterator[_SharedFactors]:
             readers = [_Reader(f"{source}.conv2.weight"), _Reader(f"{source}.fu.conv_layer.weight", each=2)]
             norms_of_sum = ((f"{source}.conv1.1", 1), (f"{source}.fu.bn", 2))
             yield _SharedFactors((f"{BLOCK}{number}/{layer}/{GLOBAL_TO_GLOBAL}/{SUM}",), norms_of_sum, tuple(readers))
-    for step in range(config.n_downsampling):
-        index, end = config.first_up + 3 * step, step == config.n_downsampling - 1
-        reader = _Reader(f"model.{config.head}.weight") if end else _Reader(f"model.{index + 3}.weight", axis=0)
-        yield _SharedFactors((f"{UP}{step}/{RELU}",), ((f"model.{index + 1}", 1),), (reader,))
+    yield from _find_decoder_factors(config)
+
+
+def _find_decoder_factors(config: NetworkConfig) -> Iterator[_SharedFactors]:
+    """Yield the places of the decoder, and with fine blocks those of the encoder, whose maps are added there."""
+    last = config.n_downsampling + 1
+    for step, index in enumerate(config.ups):
+        level = config.n_downsampling - 1 - step
+        name, norms, tensors = f"{UP}{step}", [f"model.{index + 1}"], [f"{UP}{step}/{RELU}"]
+        end = step == config.n_downsampling - 1
+        reader = _Reader(f"model.{config.head}.weight") if end else _Reader(f"model.{config.ups[step + 1]}.weight", 0)
+        readers = [reader]
+        if config.fine_blocks:
+            norms.append(f"model.{level + 1}.bn_l")
+            encoded = f"{DOWN}{level - 1}" if level else STEM
+            tensors += [f"{encoded}/{LOCAL}", f"{name}/{SKIP}"]
+            readers += _list_local_readers(f"model.{level + 2}", level + 2 == last)
+        for block in range(config.fine_blocks):
+            source, node = f"model.{index + 3}.{block}", f"{name}/{FINE}{block}"
+            yield _SharedFactors((f"{node}/{RELU}",), ((f"{source}.bn1", 1),), (_Reader(f"{source}.conv2.weight"),))
+            norms.append(f"{source}.bn2")
+            tensors.append(f"{node}/{SUM}")
+            readers.append(_Reader(f"{source}.conv1.weight"))
+        yield _SharedFactors(tuple(tensors), tuple((norm, 1) for norm in norms), tuple(readers))
 
 
 def _list_local_readers(layer: str, both: bool = True) -> list[_Reader]:

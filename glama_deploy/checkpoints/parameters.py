@@ -31,6 +31,7 @@ _COMPARED = (
     "global_channels",
     "branches",
     "splits_channels",
+    "fine_blocks",
 )
 
 
@@ -157,6 +158,8 @@ def _infer_fourier(shapes: Shapes) -> tuple[int, dict[str, Any]]:
     fields: dict[str, Any] = {"ngf": _width(shapes, STEM), "n_downsampling": n_down, "n_blocks": n_blocks}
     if bottleneck:
         fields["ratio"] = _ratio(globl, bottleneck)
+    if fine := _count(shapes, f"model.{6 + n_down + n_blocks}" + ".{}.conv1.weight", 0):
+        fields["fine_blocks"] = fine
     return bottleneck, fields
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -27,12 +30,75 @@ class Concat(nn.Module):
         return torch.cat(parts, dim=1)
 
 
+class FineBlock(nn.Module):
+    """Two 3×3 convolutions with norms, and a skip connection around them: [B, C, H, W] to [B, C, H, W].
+
+    Args:
+        channels: C.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = (
+            nn.Conv2d(channels, channels, 3, padding=1, bias=False, padding_mode="reflect") for _ in range(2)
+        )
+        self.bn1, self.bn2 = nn.BatchNorm2d(channels), nn.BatchNorm2d(channels)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.bn2(self.conv2(self.act(self.bn1(self.conv1(x)))))
+
+
+class FineBlocks(nn.Sequential):
+    """The fine blocks of a level."""
+
+
+class Layers(nn.Sequential):
+    """The layers of a generator in their order.
+
+    Fine blocks take the sum of the map before them and of the encoder's map of their level: the output of the stem, or
+    of a downsampling that is not the last one.
+    """
+
+    def forward(self, x: Any, encoded: Sequence[Tensor] = ()) -> Any:
+        """Run the layers.
+
+        Args:
+            x: The first layer's input.
+            encoded: The encoder's maps, if the layers begin behind the encoder, that of the finest level first.
+
+        Returns:
+            The last layer's output.
+        """
+        if any(isinstance(layer, FineBlocks) for layer in self):
+            return self.run(x, encoded)[0]
+        return super().forward(x)
+
+    def run(self, x: Any, encoded: Sequence[Tensor] = ()) -> tuple[Any, list[Tensor]]:
+        """Run the layers.
+
+        Args:
+            x: The first layer's input.
+            encoded: As :meth:`forward` takes it.
+
+        Returns:
+            The last layer's output, and the encoder's maps that no fine blocks have read.
+        """
+        kept = list(encoded)
+        for layer in self:
+            x = layer(x + kept.pop() if isinstance(layer, FineBlocks) else x)
+            if isinstance(layer, FFCNormAct) and x[1] is None:
+                kept.append(x[0])
+        return x, kept
+
+
 class Generator(nn.Module):
     """The generator: [B, 4, H, W] to [B, 3, H, W], float, 0…1 after a sigmoid.
 
     The input is image × (1 − mask), then the mask. H and W are multiples of 8, at least `config.min_side`. Parameters
     have the names of published LaMa checkpoints. With `config.coarse` the network refines the picture of a coarse
-    network. With `config.fill` the network corrects an interpolated picture.
+    network. With `config.fill` the network corrects an interpolated picture. With `config.fine_blocks` the network is a
+    U-Net.
 
     Args:
         config: The network's config.
@@ -49,12 +115,14 @@ class Generator(nn.Module):
                 nn.BatchNorm2d(cout_up),
                 nn.ReLU(inplace=True),
             ]
+            if config.fine_blocks:
+                layers.append(FineBlocks(*(FineBlock(cout_up) for _ in range(config.fine_blocks))))
         head = nn.Conv2d(config.ngf, 3, 7)
         if config.fill is not None:  # with a head of zeros the first output is the interpolated picture
             for parameter in head.parameters():
                 nn.init.zeros_(parameter)
         layers += [nn.ReflectionPad2d(3), head, *(layer() for layer in _ACTIVATIONS[config.activation])]
-        self.model = nn.Sequential(*layers)
+        self.model = Layers(*layers)
         self.coarse = Generator(config.coarse) if config.coarse is not None else None
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -304,7 +305,7 @@ class _Split:
     """
 
     front: tuple[Tensor, ...]
-    rear: nn.Module
+    rear: Callable[..., Tensor]
     finish: Callable[[Tensor], Tensor]
 
     def start(self) -> list[Tensor]:
@@ -338,20 +339,23 @@ def _split(generator: Generator, masked: Tensor) -> _Split:
         The parts.
     """
     config, layers = generator.config, generator.model
-    rear, finish = layers[config.first_block :], nn.Identity()
+    front, rear, finish = layers[: config.first_block], layers[config.first_block :], nn.Identity()
     with torch.no_grad():
         if config.fill is not None:
             picture = pull_push.fill(masked)
             masked = torch.cat([picture, masked[:, 3:]], dim=1)
             odds = pull_push.log_odds(picture)
-            front = layers[: config.first_block](masked)
-            return _Split(front, rear[:-1], lambda added: torch.sigmoid(added + odds))
+            features, encoded = front.run(masked)
+            encoded = encoded if config.fine_blocks else []
+            return _Split(features, partial(rear[:-1], encoded=encoded), lambda added: torch.sigmoid(added + odds))
         if config.coarse is not None:
             small, predicted = generator.guess(masked)
             picture = small[:, :3] + small[:, 3:] * predicted
             masked = torch.cat([two_stage.enlarge(picture, *masked.shape[2:]), masked], dim=1)
-        front = layers[: config.first_block](masked)
-    return _Split(front if isinstance(front, tuple) else (front,), rear, finish)
+        features, encoded = front.run(masked)
+    encoded = encoded if config.fine_blocks else []
+    features = features if isinstance(features, tuple) else (features,)
+    return _Split(features, partial(rear, encoded=encoded), finish)
 
 
 def _halve(values: Tensor, size: tuple[int, int]) -> Tensor:

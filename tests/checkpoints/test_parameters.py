@@ -38,6 +38,7 @@ def networks(draw: st.DrawFn, most_ngf: int = 1024, most_blocks: int = 64, coars
             coarse=stage,
             coarse_side=256 if stage is None else 8 * draw(st.integers(2, 128)),
             fill=None if stage is not None else draw(st.sampled_from((None, "pull-push"))),
+            fine_blocks=draw(st.integers(0, 3)),
         )
     except ValidationError:
         assume(False)

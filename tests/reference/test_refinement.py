@@ -23,6 +23,7 @@ SMALL = Settings(least_side=32, most_scales=3, steps=4, rate=0.01)
 
 CONFIGS = {
     "lama": NetworkConfig(ngf=8, n_blocks=1),
+    "fine blocks": NetworkConfig(ngf=8, n_blocks=1, fine_blocks=1, fill="pull-push"),
     "filled": NetworkConfig(ngf=8, n_blocks=1, fill="pull-push"),
     "two stages": NetworkConfig(ngf=8, n_blocks=1, coarse=NetworkConfig(ngf=8, n_blocks=1), coarse_side=64),
     "dilated": NetworkConfig(ngf=8, n_blocks=1, kind="multidilated", ratio=0, branches=2),

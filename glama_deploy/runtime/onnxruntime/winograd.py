@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from glama_deploy.node_names import is_in_decoder
 from glama_deploy.runtime.onnxruntime.model_file import GraphEditor, get_attribute
 from glama_deploy.runtime.onnxruntime.tile_indices import READ_SIDE, TileIndices, write_tile_indices
 from glama_deploy.runtime.winograd_matrices import make_matrices
@@ -47,7 +48,7 @@ def rewrite(model: Any, min_channels: int = MIN_CHANNELS) -> tuple[list[str], di
     """Rewrite the 3×3 convolutions that the method suits.
 
     These have a stride of one, a reflected border of one pixel, float32 weights that are stored, and at least
-    `min_channels` input and output channels.
+    `min_channels` input and output channels. The decoder, whose window changes from run to run, has none.
 
     Args:
         model: The message `Model`, which is changed.
@@ -234,7 +235,7 @@ class _Rewriter:
 
     def _is_suited(self, node: Any) -> bool:
         """Return whether a node is a convolution that the method suits."""
-        if node.op_type != "Conv" or not _is_plain(node):
+        if node.op_type != "Conv" or is_in_decoder(node.name) or not _is_plain(node):
             return False
         kernel, pad = self.editor.read_stored(node.input[1]), self._producers.get(node.input[0])
         if kernel is None or kernel.dtype != np.float32 or kernel.shape[2:] != (3, 3):

@@ -162,6 +162,9 @@ class FFCLayer(Layer):
     Args:
         source: The layer.
         dtype: The half type.
+
+    Attributes:
+        is_local: Whether the output has local channels only.
     """
 
     def __init__(self, source: ffc.FFCNormAct, dtype: torch.dtype) -> None:
@@ -172,6 +175,7 @@ class FFCLayer(Layer):
         self._local, self._local_out = conv.in_channels, conv.out_channels
         self._stride, self._dilation = conv.stride[0], conv.dilation[0]
         self._padding = _find_padding(conv) or (conv.kernel_size[0] - 1) // 2  # the stem is padded by another layer
+        self.is_local = paths.convl2g is None
         self.from_global = None
         if paths.convg2l is not None:
             self.from_global = _hold_kernel(paths.convg2l.weight.double() * scale[:, None, None, None], dtype)
@@ -217,6 +221,23 @@ class Residual(Layer):
         return out.add_(x)
 
 
+class FineLayers(Layer):
+    """The fine blocks of a level.
+
+    Args:
+        layers: The residual blocks.
+    """
+
+    def __init__(self, layers: Sequence[Layer]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor, tables: Tables) -> Tensor:
+        for layer in self.layers:
+            x = layer(x, tables)
+        return x
+
+
 def fold_layers(modules: Sequence[nn.Module], dtype: torch.dtype) -> list[Layer]:
     """Fold the layers of a generator from the input to the head.
 
@@ -231,7 +252,7 @@ def fold_layers(modules: Sequence[nn.Module], dtype: torch.dtype) -> list[Layer]
         EngineError: Weights are out of the half type's range.
         TypeError: A layer is of another kind.
     """
-    from glama_deploy.reference.generator import Concat, PadStem
+    from glama_deploy.reference.generator import Concat, FineBlocks, PadStem
 
     layers: list[Layer] = []
     left, reflected = list(modules), 0
@@ -253,11 +274,22 @@ def fold_layers(modules: Sequence[nn.Module], dtype: torch.dtype) -> list[Layer]
             layers.append(FFCLayer(module, dtype))
         elif isinstance(module, ffc.FFCResidualBlock):
             layers.append(Residual([FFCLayer(layer, dtype) for layer in (module.conv1, module.conv2)]))
+        elif isinstance(module, FineBlocks):
+            layers.append(FineLayers([_fold_fine_block(block, dtype) for block in module]))
         elif isinstance(module, regular.ResidualBlock):
             layers.append(Residual(fold_layers(list(module.conv_block), dtype)))
         else:
             raise TypeError(f"a generator has a layer {type(module).__name__}, which has no half form")
     return layers
+
+
+def _fold_fine_block(block: nn.Module, dtype: torch.dtype) -> Residual:
+    """Fold a fine block."""
+    from glama_deploy.reference.generator import FineBlock
+
+    assert isinstance(block, FineBlock)
+    first = Convolution(block.conv1, block.bn1, dtype, has_relu=True)
+    return Residual([first, Convolution(block.conv2, block.bn2, dtype)])
 
 
 def fold_norm(norm: nn.BatchNorm2d | None, channels: int) -> tuple[Tensor, Tensor]:

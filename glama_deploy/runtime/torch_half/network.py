@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from glama_deploy.reference.generator import Generator
-from glama_deploy.runtime.torch_half.layers import fold_layers
+from glama_deploy.reference.generator import Generator, Layers
+from glama_deploy.runtime.torch_half.layers import FFCLayer, FineLayers, fold_layers
 from glama_deploy.runtime.torch_half.tables import Tables
 
 #: Input sizes whose tables are kept.
@@ -30,14 +30,18 @@ class HalfLayers(nn.Module):
     def __init__(self, modules: list[nn.Module], dtype: torch.dtype) -> None:
         super().__init__()
         self.layers = nn.ModuleList(fold_layers(modules, dtype))
+        self._has_skips = any(isinstance(layer, FineLayers) for layer in self.layers)
         self._dtype = dtype
         self._tables: dict[tuple[int, ...], Tables] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         tables = self._get_tables(x)
         x = x.permute(0, 2, 3, 1).to(self._dtype, memory_format=torch.contiguous_format)
+        encoded: list[Tensor] = []
         for layer in self.layers:
-            x = layer(x, tables)
+            x = layer(x + encoded.pop() if isinstance(layer, FineLayers) else x, tables)
+            if self._has_skips and isinstance(layer, FFCLayer) and layer.is_local:
+                encoded.append(x)
         logits = x.permute(0, 3, 1, 2).float()
         return logits + (logits - logits)  # NaN where the value is infinite, else unchanged
 
@@ -67,6 +71,6 @@ def convert_to_half(generator: Generator, dtype: torch.dtype) -> None:
     """
     modules = list(generator.model)
     head = next(n for n in reversed(range(len(modules))) if isinstance(modules[n], nn.Conv2d))
-    generator.model = nn.Sequential(HalfLayers(modules[: head + 1], dtype), *modules[head + 1 :])
+    generator.model = Layers(HalfLayers(modules[: head + 1], dtype), *modules[head + 1 :])
     if generator.coarse is not None:
         convert_to_half(generator.coarse, dtype)

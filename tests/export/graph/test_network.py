@@ -116,6 +116,8 @@ def test_known_pixels_leave_the_graph_bit_exact(source):
         NetworkConfig(ngf=8, n_blocks=1, n_downsampling=2),
         NetworkConfig(ngf=8, n_blocks=3, ratio=0.5),
         NetworkConfig(ngf=8, n_blocks=1, max_features=32),
+        NetworkConfig(ngf=8, n_blocks=1, fine_blocks=2, fill="pull-push"),
+        NetworkConfig(ngf=8, n_blocks=1, n_downsampling=1, ratio=0.5, fine_blocks=1),
     ],
 )
 def test_other_members_of_the_family_export_too(config, make_checkpoint):

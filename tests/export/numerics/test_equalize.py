@@ -19,6 +19,7 @@ NETWORKS = {
     "two blocks": SMALL,
     "one downsampling": NetworkConfig(ngf=16, n_blocks=1, n_downsampling=1),
     "interpolated": NetworkConfig(ngf=8, n_blocks=1, fill="pull-push"),
+    "fine blocks": NetworkConfig(ngf=8, n_blocks=1, fine_blocks=2),
     "two stages": NetworkConfig(ngf=8, n_blocks=1, coarse=SMALL, coarse_side=64),
 }
 
@@ -71,7 +72,7 @@ def test_every_tensor_that_is_quantized_has_factors_but_the_image(name):
 def test_int8_gains_where_channels_are_of_unlike_range():
     """Factors of 1 to 300 on the channels of one tensor, taken back where it is read: the same network."""
     weights = dict(untrained(SMALL))
-    up = SMALL.first_up
+    up = SMALL.ups[0]
     factors = np.geomspace(1, 300, SMALL.channels(2), dtype=np.float32)
     for part in ("weight", "bias"):
         weights[f"model.{up + 1}.{part}"] = weights[f"model.{up + 1}.{part}"] * factors

@@ -16,6 +16,7 @@ CONFIGS = {
     "forward": NetworkConfig(ngf=8, n_blocks=1, fft_norm="forward"),
     "backward, dilated": NetworkConfig(ngf=8, n_blocks=1, fft_norm="backward", dilation=2),
     "fill": NetworkConfig(ngf=8, n_blocks=1, fill="pull-push"),
+    "fine blocks": NetworkConfig(ngf=8, n_blocks=1, fine_blocks=2, fill="pull-push"),
     "regular": NetworkConfig(ngf=8, n_blocks=1, kind="regular", ratio=0, activation="tanh"),
     "multidilated": NetworkConfig(ngf=8, n_blocks=1, kind="multidilated", ratio=0, branches=3),
     "shared": NetworkConfig(

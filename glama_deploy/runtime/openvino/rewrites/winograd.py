@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from glama_deploy.node_names import is_in_decoder
 from glama_deploy.runtime.openvino.rewrites.constants import is_constant, read_ints
 from glama_deploy.runtime.openvino.rewrites.pixel_order import PixelOrder, by_tiles
 from glama_deploy.runtime.winograd_matrices import OUTPUTS_PER_TILE, VALUES_PER_TILE, make_matrices
@@ -160,7 +161,7 @@ def is_suited(node: Any) -> bool:
     """Return whether a node is a convolution that the method suits.
 
     Such a convolution has a 3×3 kernel, a stride of one, a reflected border of one pixel, floating-point weights, and
-    at least `MIN_CHANNELS` input and output channels.
+    at least `MIN_CHANNELS` input and output channels. The decoder, whose window changes from run to run, has none.
 
     Args:
         node: A node of an `openvino.Model`.
@@ -168,7 +169,7 @@ def is_suited(node: Any) -> bool:
     Returns:
         True for such a convolution.
     """
-    if node.get_type_name() != "Convolution":
+    if node.get_type_name() != "Convolution" or is_in_decoder(node.get_friendly_name()):
         return False
     attributes, kernel, source = node.get_attributes(), node.input_value(1), node.input_value(0).get_node()
     plain = attributes["strides"] == attributes["dilations"] == [1, 1] and attributes["pads_begin"] == [0, 0]
