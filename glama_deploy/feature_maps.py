@@ -27,8 +27,12 @@ _BLOCKED_CHANNELS = 16
 _STEM_PADDING, _PADDING = 6, 2
 
 #: Rows that the decoder needs beside a window, on each side: the receptive field of the head and of the transposed
-#: convolutions.
+#: convolutions. Fine blocks need more.
 _WINDOW_MARGIN = 8
+
+
+#: Steps of a fine block: the sum with the encoder's map, and two paddings and convolutions.
+_FINE_STEPS = 5
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,8 @@ def list_feature_maps(
         The maps in the order of their steps.
     """
     maps = _list_maps_before_decoder(network, size)
-    return [*maps, *_list_decoder(network, window or size, _find_last_step(maps))]
+    step = _find_last_step(maps)
+    return [*maps, *_list_skips(network, size, step), *_list_decoder(network, window or size, step)]
 
 
 def _list_maps_before_decoder(network: NetworkConfig, size: tuple[int, int], strips: int = 1) -> list[FeatureMap]:
@@ -93,9 +98,21 @@ def _list_maps_before_decoder(network: NetworkConfig, size: tuple[int, int], str
     return maps
 
 
-def _cut_strip(size: tuple[int, int], strips: int) -> tuple[int, int]:
+def _cut_strip(size: tuple[int, int], strips: int, margin: int = _WINDOW_MARGIN) -> tuple[int, int]:
     """Return the height and width of a strip with the rows that it reads of its neighbours."""
-    return min(size[0], -(-size[0] // strips) + 2 * _WINDOW_MARGIN), size[1]
+    return min(size[0], -(-size[0] // strips) + 2 * margin), size[1]
+
+
+def _find_margin(network: NetworkConfig, level: int = 0) -> int:
+    """Return the values of a level that the decoder needs beside a window, on each side."""
+    return _WINDOW_MARGIN + 2 * network.fine_blocks * (2 ** (network.n_downsampling - level) - 1)
+
+
+def _list_skips(network: NetworkConfig, size: tuple[int, int], step: int) -> Iterator[FeatureMap]:
+    """Yield the encoder's maps that fine blocks read, from the encoder's end on. The decoder begins at `step`."""
+    for level in range(network.n_downsampling if network.fine_blocks else 0):
+        read = step + 3 + (2 + _FINE_STEPS) * (network.n_downsampling - 1 - level)
+        yield FeatureMap(6 + 2 * level, read, network.channels(level) * math.prod(_shrink(size, level)))
 
 
 def _find_last_step(maps: list[FeatureMap]) -> int:
@@ -139,18 +156,30 @@ def _list_block(network: NetworkConfig, size: tuple[int, int], step: int) -> Ite
 
 
 def _list_decoder(network: NetworkConfig, window: tuple[int, int], step: int) -> Iterator[FeatureMap]:
-    """Yield the maps of the transposed convolutions, of the head and of the picture, after their part in the window."""
-    bottleneck = math.prod(side + 2 * _WINDOW_MARGIN for side in _shrink(window, network.n_downsampling))
+    """Yield the maps of the transposed convolutions, of fine blocks, of the head and of the picture in the window.
+
+    The fine blocks of a level are alike, so one of them stands for all.
+    """
+    deepest = network.n_downsampling
+    bottleneck = math.prod(side + 2 * _find_margin(network, deepest) for side in _shrink(window, deepest))
     yield FeatureMap(step, step + 1, network.bottleneck_channels * bottleneck)
     if network.fill is not None:  # the interpolated picture in the window
-        yield FeatureMap(step, step + 2 * network.n_downsampling + 4, _BLOCKED_CHANNELS * math.prod(window), True)
+        end = step + (2 + (_FINE_STEPS if network.fine_blocks else 0)) * network.n_downsampling + 4
+        yield FeatureMap(step, end, _BLOCKED_CHANNELS * math.prod(window), True)
     step += 1
     for level in reversed(range(network.n_downsampling)):
-        pixels = math.prod(side + 2 * _WINDOW_MARGIN for side in _shrink(window, level))
-        yield FeatureMap(step, step + 1, network.channels(level) * pixels)
-        yield FeatureMap(step + 1, step + 2, network.channels(level) * pixels)
+        pixels = math.prod(side + 2 * _find_margin(network, level) for side in _shrink(window, level))
+        values = network.channels(level) * pixels
+        yield FeatureMap(step, step + 1, values)
+        yield FeatureMap(step + 1, step + 2, values)
         step += 2
-    yield FeatureMap(step, step + 1, network.ngf * _count_padded(window, _STEM_PADDING + 2 * _WINDOW_MARGIN))
+        if network.fine_blocks:
+            yield FeatureMap(step, step + 1, values)  # the encoder's map in the window
+            yield FeatureMap(step, step + _FINE_STEPS, values)  # the sum, which the skip connection reads
+            for inner in range(1, _FINE_STEPS):  # two paddings and two convolutions
+                yield FeatureMap(step + inner, step + inner + 1, values)
+            step += _FINE_STEPS
+    yield FeatureMap(step, step + 1, network.ngf * _count_padded(window, _STEM_PADDING + 2 * _find_margin(network)))
     yield FeatureMap(step + 1, step + 2, 3 * math.prod(window), True)
     yield FeatureMap(step + 2, step + 3, 3 * math.prod(window), True)
 
@@ -202,9 +231,10 @@ def find_peak_with_window(
         The peak before the decoder, and the bytes of the decoder's sets (:func:`find_set_sum`).
     """
     maps = _list_maps_before_decoder(network, size, strips)
-    decoded = window or size if strips == 1 else _cut_strip(window or size, strips)
-    decoder = list(_list_decoder(network, decoded, _find_last_step(maps)))
-    return _find_peak(maps, value_bytes), _sum_sets(decoder, value_bytes)
+    decoded = window or size if strips == 1 else _cut_strip(window or size, strips, _find_margin(network))
+    step = _find_last_step(maps)
+    decoder = list(_list_decoder(network, decoded, step))
+    return _find_peak([*maps, *_list_skips(network, size, step)], value_bytes), _sum_sets(decoder, value_bytes)
 
 
 def _find_peak(maps: list[FeatureMap], value_bytes: int) -> float:

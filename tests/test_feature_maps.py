@@ -26,7 +26,14 @@ def test_half_types_take_half_but_for_pictures():
     assert peak(LAMA, size, 2) == pytest.approx((peak(LAMA, size) - pictures) / 2 + pictures)
 
 
-@pytest.mark.parametrize("network", [*NAMED.values(), NetworkConfig(ngf=8, n_downsampling=1, fill="pull-push")])
+@pytest.mark.parametrize(
+    "network",
+    [
+        *NAMED.values(),
+        NetworkConfig(ngf=8, n_downsampling=1, fill="pull-push"),
+        NetworkConfig(ngf=8, fine_blocks=2, fill="pull-push"),
+    ],
+)
 def test_larger_images_take_more_and_sets_no_less_than_the_peak(network):
     for value_bytes in (2, 4):
         peaks = [peak(network, size, value_bytes) for size in SIZES]

@@ -44,7 +44,7 @@ side, hole = int(side), int(hole)
 image, mask = np.zeros((side, side, 3), np.uint8), np.zeros((side, side), bool)
 mask[8:hole, :hole] = True
 inpainter(image[:64, :64], mask[:64, :64])
-window = bound_window((hole - 8, hole), (side, side), inpainter.network.reduction)
+window = bound_window((hole - 8, hole), (side, side), inpainter.network)
 before, needed = held(), inpainter._runner.memory_needed((side, side), 1, window)  # as it is planned: before the run
 inpainter(image, mask, region="full")
 print(held() - before, needed)

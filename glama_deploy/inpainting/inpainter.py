@@ -469,7 +469,7 @@ class Inpainter:
         _, height, width = missing.shape
         if not self._runner.takes_windows:
             return self._run(picture, images, missing, INPAINTED), Span(0, 0, height, width)
-        window = find_window(needed, (next_side(height), next_side(width)), self._network.reduction)
+        window = find_window(needed, (next_side(height), next_side(width)), self._network)
         return self._run(picture, images, missing, INPAINTED, window), window
 
     def _run(
@@ -509,7 +509,7 @@ class Inpainter:
             compiles_sizes=self._runner.compiles_sizes,
             overhead_pixels=BOX_OVERHEAD_PIXELS + coarse_pixels,
             fourier_cost=long_side(self._network),
-            window_reduction=self._network.reduction if self._runner.takes_windows else None,
+            windowed=self._network if self._runner.takes_windows else None,
         )
 
     def _make_tile_run(self, picture: Picture) -> tiles.Run:

@@ -40,7 +40,7 @@ from glama_deploy.inpainting.boxes import (
 from glama_deploy.inpainting.padding import compute_padding
 from glama_deploy.inpainting.tiles import Size
 from glama_deploy.inpainting.windows import bound_window
-from glama_deploy.network import MAX_SIDE, next_side
+from glama_deploy.network import MAX_SIDE, NetworkConfig, next_side
 
 log = logging.getLogger("glama_deploy")
 
@@ -69,8 +69,7 @@ class Limits:
             sizes occur.
         overhead_pixels: cost of a run beside its pixels, in pixels.
         fourier_cost: cost of the network's Fourier transforms, as :class:`glama_deploy.inpainting.boxes.Rule` has it.
-        window_reduction: the network's reduction, if the engine computes its last layers around the holes alone; else
-            None.
+        windowed: the network, if the engine computes its last layers around the holes alone; else None.
     """
 
     sizes: SizeRange
@@ -81,7 +80,7 @@ class Limits:
     compiles_sizes: bool = False
     overhead_pixels: int = BOX_OVERHEAD_PIXELS
     fourier_cost: float = 0.0
-    window_reduction: int | None = None
+    windowed: NetworkConfig | None = None
 
     @property
     def rule(self) -> Rule:
@@ -117,8 +116,8 @@ class Limits:
             Bytes of main memory.
         """
         window = None
-        if hole is not None and self.window_reduction is not None:
-            window = bound_window(hole, (next_side(size[0]), next_side(size[1])), self.window_reduction)
+        if hole is not None and self.windowed is not None:
+            window = bound_window(hole, (next_side(size[0]), next_side(size[1])), self.windowed)
         return self.memory_needed(self.pad_size(size), batch, window)
 
     def can_run(self, size: Size, batch: int = 1, hole: Size | None = None, *, beside_bytes: int = 0) -> bool:

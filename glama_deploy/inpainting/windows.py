@@ -6,47 +6,48 @@ whole picture, for less work and memory.
 
 A transposed 3×3 convolution of stride 2 computes the pixel y from the values ⌊y/2⌋ to ⌈y/2⌉ of the smaller map. The
 7×7 head computes y from the pixels y − 3 to y + 3. With a reduction of r pixels for each value behind the last block,
-the pixel y thus depends on the values ⌊(y − 3)/r⌋ to ⌈(y + 3)/r⌉.
+the pixel y thus depends on the values ⌊(y − 3)/r⌋ to ⌈(y + 3)/r⌉. Two 3×3 convolutions of a fine block see two more
+values of their level on each side: 2 pixels at the level of the picture, then 4, and so on. For b fine blocks at each
+level, the number 3 becomes 3 + 2·b·(r − 1).
 """
 
 from __future__ import annotations
 
 from glama_deploy.inpainting.boxes import Span
-
-#: Pixels that the head sees on each side of a pixel.
-HEAD_REACH_PIXELS = 3
+from glama_deploy.network import NetworkConfig
 
 
-def bound_window(hole: tuple[int, int], size: tuple[int, int], reduction: int) -> tuple[int, int]:
+def bound_window(hole: tuple[int, int], size: tuple[int, int], network: NetworkConfig) -> tuple[int, int]:
     """Return the largest sides that the window of a hole may have, wherever the hole lies.
 
     Args:
         hole: height and width of the hole in pixels.
         size: height and width of the padded picture in pixels.
-        reduction: pixels for each value behind the network's last block, along each side.
+        network: the network.
 
     Returns:
         Height and width in pixels, at most those of the picture.
     """
-    beside = 2 * HEAD_REACH_PIXELS + 3 * reduction
+    beside = 2 * network.decoder_reach + 3 * network.reduction
     return min(hole[0] + beside, size[0]), min(hole[1] + beside, size[1])
 
 
-def find_window(hole: Span, size: tuple[int, int], reduction: int) -> Span:
+def find_window(hole: Span, size: tuple[int, int], network: NetworkConfig) -> Span:
     """Find the smallest window in which the pixels of a hole have the values of the whole picture.
 
     Args:
         hole: the hole in the picture.
-        size: height and width of the padded picture in pixels, multiples of `reduction`.
-        reduction: pixels for each value behind the network's last block, along each side.
+        size: height and width of the padded picture in pixels, multiples of the network's reduction.
+        network: the network.
 
     Returns:
-        A rectangle within the padded picture, whose sides are multiples of `reduction`.
+        A rectangle within the padded picture, whose sides are multiples of the reduction.
     """
-    firsts = [max(0, (first - HEAD_REACH_PIXELS) // reduction * reduction) for first in (hole.top, hole.left)]
+    reduction, reach = network.reduction, network.decoder_reach
+    firsts = [max(0, (first - reach) // reduction * reduction) for first in (hole.top, hole.left)]
     # the last value that the hole's last pixel (`behind` - 1) depends on, and one more, which is behind the window
     behinds = [
-        min(side, (-(-(behind - 1 + HEAD_REACH_PIXELS) // reduction) + 1) * reduction)
+        min(side, (-(-(behind - 1 + reach) // reduction) + 1) * reduction)
         for behind, side in zip((hole.bottom, hole.right), size, strict=True)
     ]
     return Span(*firsts, *behinds)

@@ -13,6 +13,7 @@ from glama_deploy.errors import ImageError
 from glama_deploy.inpainting import tiles
 from glama_deploy.inpainting.boxes import Span
 from glama_deploy.inpainting.planner import Limits, plan_batch, plan_image
+from glama_deploy.network import NAMED
 
 
 def needed(size: tuple[int, int], batch: int, window: tuple[int, int] | None = None) -> int:
@@ -111,7 +112,7 @@ def test_a_plan_counts_the_window_of_an_engine_that_computes_windows():
     missing = np.zeros((512, 512), bool)
     missing[200:300, 100:400] = True
     window = 100 + 2 * 3 + 3 * 8, 300 + 2 * 3 + 3 * 8
-    with_window = limits(needed((512, 512), 1, window), window_reduction=8)
+    with_window = limits(needed((512, 512), 1, window), windowed=NAMED["lama"])
     plan = plan_image(missing, "full", with_window)
     assert plan.engine_bytes == needed((512, 512), 1, window)
     with pytest.raises(ImageError, match="the image is 512x512 and needs about"):
@@ -121,6 +122,6 @@ def test_a_plan_counts_the_window_of_an_engine_that_computes_windows():
 
 
 def test_boxes_of_a_batch_are_planned_with_the_window_of_all_their_holes():
-    plan = plan_image(FAR_APART, "crop", limits(window_reduction=8))
+    plan = plan_image(FAR_APART, "crop", limits(windowed=NAMED["lama"]))
     (batch,) = plan.batches
     assert plan.engine_bytes < needed(batch[0].span.size, len(batch))

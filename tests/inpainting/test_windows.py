@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import numpy as np
 import pytest
 import torch
@@ -16,56 +18,93 @@ from glama_deploy.network import NetworkConfig
 from glama_deploy.system import cpu
 
 
-def make_decoder(levels: int) -> torch.nn.Module:
-    """The layers behind the last block, as LaMa has them, of few channels."""
-    torch.manual_seed(0)
-    layers: list[torch.nn.Module] = []
-    for _ in range(levels):
-        layers += [torch.nn.ConvTranspose2d(2, 2, 3, stride=2, padding=1, output_padding=1), torch.nn.LeakyReLU()]
-    return torch.nn.Sequential(*layers, torch.nn.ReflectionPad2d(3), torch.nn.Conv2d(2, 3, 7)).double()
+class Decoder(torch.nn.Module):
+    """The layers behind the last block, as LaMa has them, of few channels; with fine blocks as a U-Net has them."""
+
+    def __init__(self, network: NetworkConfig) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.levels = torch.nn.ModuleList(
+            torch.nn.Sequential(
+                torch.nn.ConvTranspose2d(2, 2, 3, stride=2, padding=1, output_padding=1),
+                torch.nn.LeakyReLU(),
+                *(torch.nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect") for _ in range(2 * network.fine_blocks)),
+            )
+            for _ in range(network.n_downsampling)
+        )
+        self.head = torch.nn.Sequential(torch.nn.ReflectionPad2d(3), torch.nn.Conv2d(2, 3, 7))
+        self.double()
+
+    def forward(self, maps: list[torch.Tensor], span: Span, size: tuple[int, int]) -> torch.Tensor:
+        """Decode a part of maps of every level, the smallest first; the decoder adds the larger ones."""
+
+        def cut(values: torch.Tensor) -> torch.Tensor:
+            unit = size[0] // values.shape[2]
+            return values[:, :, span.top // unit : span.bottom // unit, span.left // unit : span.right // unit]
+
+        x = cut(maps[0])
+        for level, encoded in zip(self.levels, maps[1:], strict=True):
+            up, *fine = level
+            x = torch.nn.functional.leaky_relu(up(x)) + cut(encoded)
+            for layer in fine:
+                x = layer(x)
+        return self.head(x)
+
+
+def make_maps(network: NetworkConfig, size: tuple[int, int]) -> list[torch.Tensor]:
+    rng = torch.Generator().manual_seed(0)
+    levels = reversed(range(network.n_downsampling + 1))
+    return [torch.rand(1, 2, size[0] >> n, size[1] >> n, dtype=torch.float64, generator=rng) for n in levels]
+
+
+def make_network(levels: int, fine_blocks: int = 0) -> NetworkConfig:
+    return NetworkConfig(ngf=8, ratio=0.5, n_downsampling=levels, fine_blocks=fine_blocks)
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(1, 3), st.integers(4, 9), st.integers(4, 9), st.data())
-def test_a_window_gives_the_hole_as_the_whole_picture_does(levels, rows, columns, data):
-    reduction, decoder = 2**levels, make_decoder(levels)
-    size = rows * reduction, columns * reduction
+@given(st.integers(1, 3), st.integers(0, 2), st.integers(4, 16), st.integers(4, 16), st.data())
+def test_a_window_gives_the_hole_as_the_whole_picture_does(levels, fine_blocks, rows, columns, data):
+    network = make_network(levels, fine_blocks)
+    decoder, size = Decoder(network), (rows * network.reduction, columns * network.reduction)
     top, left = (data.draw(st.integers(0, side - 1)) for side in size)
     bottom, right = data.draw(st.integers(top + 1, size[0])), data.draw(st.integers(left + 1, size[1]))
     hole = Span(top, left, bottom, right)
-    window = find_window(hole, size, reduction)
-    assert all(side <= most for side, most in zip(window.size, bound_window(hole.size, size, reduction), strict=True))
+    window = find_window(hole, size, network)
+    assert all(side <= most for side, most in zip(window.size, bound_window(hole.size, size, network), strict=True))
     assert Span(0, 0, *size).contains(window)
     assert window.contains(hole)
-    assert all(side % reduction == 0 for side in (window.top, window.left, *window.size))
-    values = torch.rand(1, 2, rows, columns, dtype=torch.float64)
-    first, behind = (
-        (window.top // reduction, window.left // reduction),
-        (window.bottom // reduction, window.right // reduction),
-    )
+    assert all(side % network.reduction == 0 for side in (window.top, window.left, *window.size))
+    maps = make_maps(network, size)
     with torch.inference_mode():
-        whole = decoder(values)
-        part = decoder(values[:, :, first[0] : behind[0], first[1] : behind[1]])
+        whole = decoder(maps, Span(0, 0, *size), size)
+        part = decoder(maps, window, size)
     inside = hole.within(window)
     # float64: sums in another order differ by 1e-15
     torch.testing.assert_close(part[0][inside.batch_slices], whole[0][hole.batch_slices], rtol=0, atol=1e-12)
 
 
-def test_a_smaller_window_would_change_the_hole():
+@pytest.mark.parametrize(
+    ("fine_blocks", "hole", "window"),
+    [(0, Span(35, 35, 63, 63), Span(32, 32, 80, 80)), (2, Span(63, 63, 95, 95), Span(32, 32, 136, 136))],
+)
+def test_a_smaller_window_would_change_the_hole(fine_blocks, hole, window):
     """The window is no larger than needed: with one value less on any side, a pixel of the hole is another."""
-    decoder, hole, window = make_decoder(3), Span(35, 35, 63, 63), Span(32, 32, 80, 80)
-    assert find_window(hole, (96, 96), 8) == window
-    values = torch.rand(1, 2, 12, 12, dtype=torch.float64)
+    network, size = make_network(3, fine_blocks), (160, 160)
+    decoder, maps = Decoder(network), make_maps(network, size)
+    assert find_window(hole, size, network) == window
+    sides = astuple(window)
+    smaller = [Span(*sides[:n], sides[n] + step, *sides[n + 1 :]) for n, step in enumerate((8, 8, -8, -8))]
     with torch.inference_mode():
-        whole = decoder(values)[0]
-        for top, left, bottom, right in ((5, 4, 10, 10), (4, 5, 10, 10), (4, 4, 9, 10), (4, 4, 10, 9)):
+        whole = decoder(maps, Span(0, 0, *size), size)[0]
+        for part in smaller:
             picture = torch.zeros_like(whole)
-            picture[:, 8 * top : 8 * bottom, 8 * left : 8 * right] = decoder(values[:, :, top:bottom, left:right])[0]
-            assert (picture - whole)[hole.batch_slices].abs().max() > 1e-6
+            picture[part.batch_slices] = decoder(maps, part, size)[0]
+            # float64: far above 1e-15, the roundings; a tenth of the weights for each of 13 layers of the reach
+            assert (picture - whole)[hole.batch_slices].abs().max() > 1e-12
 
 
-#: A network that OpenVINO computes in another way once it compiles a size.
-WIDE = NetworkConfig(ngf=32, n_blocks=1)
+#: Networks that OpenVINO computes in another way once it compiles a size.
+WIDE = {"lama": NetworkConfig(ngf=32, n_blocks=1), "fine blocks": NetworkConfig(ngf=32, n_blocks=1, fine_blocks=1)}
 
 
 @pytest.fixture(scope="module", params=["onnxruntime", "openvino", "openvino, each size compiled"])
@@ -73,10 +112,15 @@ def engine(request):
     return request.param
 
 
+@pytest.fixture(scope="module", params=WIDE)
+def checkpoint(request, make_checkpoint):
+    return make_checkpoint(WIDE[request.param])
+
+
 @pytest.fixture(scope="module", params=["float", "uint8"])
-def windowed(request, engine, tiny, make_checkpoint, make_bundle):
+def windowed(request, engine, checkpoint, make_bundle):
     backend, _, compiled = engine.partition(", ")
-    bundle = make_bundle(make_checkpoint(WIDE) if compiled else tiny, io=request.param)
+    bundle = make_bundle(checkpoint, io=request.param)
     inpainter = glama_deploy.load(bundle.path, backend, compile_sizes=bool(compiled) or None)
     if compiled and cpu.is_x86():  # the faster form was not measured on other CPUs
         inpainter(np.zeros((64, 64, 3), np.uint8), np.ones((64, 64), bool))

@@ -528,10 +528,10 @@ class OpenVINORunner(Runner):
         count = strips.count_strips(batch * height * width)
         if count == 1:
             return
-        strips.split_encoder(model, count, self._network.n_downsampling)
+        strips.split_encoder(model, count, self._network)
         if self.takes_windows:
             axis = 1 if self.io == "uint8" else 2
-            strips.split_decoder(model, count, next_side(height), self._network.reduction, axis)
+            strips.split_decoder(model, count, next_side(height), self._network, axis)
 
     def profile(self, height: int, width: int, runs: int) -> Iterator[list[tuple[str, str, float]]]:
         """Run a blank image and measure each layer.

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from glama_deploy.node_names import DOWN, GLOBAL, LOCAL, WINDOW
+from glama_deploy.network import NetworkConfig
+from glama_deploy.node_names import DOWN, GLOBAL, LOCAL, STEM, WINDOW
 from glama_deploy.runtime.openvino.rewrites.constants import is_constant, make_floats, make_ints, read_floats, read_ints
 
 #: Pixels of the image in a strip. Feature maps of LaMa take 128 MB for so many pixels.
@@ -22,10 +23,6 @@ PIXELS_PER_STRIP = 512 * 1024
 
 #: Axis of the rows of a feature map [B, C, H, W].
 _ROWS = 2
-
-#: Rows, in values behind the last block, that a strip of the decoder needs above and below its own rows
-#: (:mod:`glama_deploy.inpainting.windows`).
-_ROWS_ABOVE, _ROWS_BELOW = 1, 2
 
 
 def count_strips(pixels: int) -> int:
@@ -40,13 +37,13 @@ def count_strips(pixels: int) -> int:
     return -(-pixels // PIXELS_PER_STRIP)
 
 
-def split_encoder(model: Any, count: int, levels: int) -> int:
+def split_encoder(model: Any, count: int, network: NetworkConfig) -> int:
     """Compute the layers before the blocks in strips.
 
     Args:
         model: An `openvino.Model` of static shapes, which is changed.
         count: The number of strips.
-        levels: The number of strided convolutions before the blocks.
+        network: The network.
 
     Returns:
         The number of feature maps that are put together from strips. Layers between others than convolutions, borders,
@@ -54,19 +51,32 @@ def split_encoder(model: Any, count: int, levels: int) -> int:
     """
     from openvino import opset13
 
-    names = [f"{DOWN}{levels - 1}/{half}" for half in (LOCAL, GLOBAL)]
-    ends = [node for node in model.get_ordered_ops() if node.get_friendly_name() in names]
+    nodes = {node.get_friendly_name(): node for node in model.get_ordered_ops()}
+    ends = [nodes[name] for name in _list_encoder_ends(network) if name in nodes]
     if not ends:
         return 0
     readers = [end.output(0).get_target_inputs() for end in ends]
-    strips = [_Strip(*bounds) for bounds in _divide(ends[0].get_output_shape(0)[_ROWS], count)]
-    parts = [[strip.compute(end.output(0), strip.first, strip.behind) for end in ends] for strip in strips]
+    rows = [end.get_output_shape(0)[_ROWS] for end in ends]
+    strips = [_Strip(*bounds) for bounds in _divide(rows[0], count)]
+    parts = [
+        [strip.compute(end.output(0), *strip.scale(each // rows[0])) for end, each in zip(ends, rows, strict=True)]
+        for strip in strips
+    ]
     for number, end in enumerate(ends):
         whole = opset13.concat([strip[number] for strip in parts], _ROWS)
         whole.set_friendly_name(f"{end.get_friendly_name()}/whole")
         for reader in readers[number]:
             reader.replace_source_output(whole.output(0))
     return len(ends)
+
+
+def _list_encoder_ends(network: NetworkConfig) -> list[str]:
+    """Return the names of the encoder's maps that layers behind the encoder read, those of the fewest rows first."""
+    last = network.n_downsampling - 1
+    names = [f"{DOWN}{last}/{half}" for half in (LOCAL, GLOBAL)]
+    if network.fine_blocks:
+        names += [*(f"{DOWN}{level}/{LOCAL}" for level in reversed(range(last))), f"{STEM}/{LOCAL}"]
+    return names
 
 
 def _divide(rows: int, count: int) -> list[tuple[int, int]]:
@@ -88,6 +98,17 @@ class _Strip:
     behind: int
     _known: dict[tuple[str, int, int], Any] = field(default_factory=dict)
 
+    def scale(self, factor: int) -> tuple[int, int]:
+        """Return the strip's bounds in a map of more rows.
+
+        Args:
+            factor: Rows of the map for each row of the strip.
+
+        Returns:
+            The first row, and the row behind the last one.
+        """
+        return self.first * factor, self.behind * factor
+
     def compute(self, value: Any, first: int, behind: int) -> Any:
         """Return rows of a value, computed from the rows of its sources that they depend on.
 
@@ -99,10 +120,17 @@ class _Strip:
         Returns:
             [B, C, behind - first, W].
         """
-        key = value.get_node().get_name(), first, behind
-        if key not in self._known:
-            self._known[key] = self._compute(value, first, behind)
-        return self._known[key]
+        from openvino import opset13
+
+        name = value.get_node().get_name()
+        for (other, top, bottom), made in self._known.items():
+            if other == name and top <= first and behind <= bottom:
+                if (top, bottom) == (first, behind):
+                    return made
+                cut = (make_ints(number) for number in (first - top, behind - top, 1, _ROWS))
+                return opset13.slice(made, *cut).output(0)
+        made = self._known[name, first, behind] = self._compute(value, first, behind)
+        return made
 
     def _compute(self, value: Any, first: int, behind: int) -> Any:
         from openvino import opset13
@@ -143,14 +171,14 @@ def _is_bias(value: Any) -> bool:
     return is_constant(value) and value.get_partial_shape().is_static and list(value.get_shape())[_ROWS:] == [1, 1]
 
 
-def split_decoder(model: Any, count: int, height: int, reduction: int, axis: int = _ROWS) -> int:
+def split_decoder(model: Any, count: int, height: int, network: NetworkConfig, axis: int = _ROWS) -> int:
     """Compute all that depends on the window in strips. Each strip has a smaller window.
 
     Args:
         model: An `openvino.Model` with the input `window`, which is changed.
         count: The number of strips.
-        height: Height of the image in pixels, a multiple of `reduction`.
-        reduction: Pixels for each value behind the network's last block.
+        height: Height of the image in pixels, a multiple of the network's reduction.
+        network: The network.
         axis: Axis of the rows of the outputs.
 
     Returns:
@@ -158,7 +186,10 @@ def split_decoder(model: Any, count: int, height: int, reduction: int, axis: int
     """
     from openvino import opset13
 
-    window, unit = _find_window(model), make_ints(reduction)
+    window, reduction = _find_window(model), network.reduction
+    # the values behind the last block that a strip needs beside its own rows (glama_deploy.inpainting.windows)
+    rows_above = -(-network.decoder_reach // reduction) * reduction
+    rows_below = (-(-(network.decoder_reach - 1) // reduction) + 1) * reduction
     top, left, bottom, right = opset13.split(window, opset13.constant(0, np.int64), 4).outputs()
     bottom = opset13.minimum(bottom, make_ints(height))
     step = _round_up(_divide_up(opset13.subtract(bottom, top), count), reduction)
@@ -167,8 +198,8 @@ def split_decoder(model: Any, count: int, height: int, reduction: int, axis: int
     for _ in range(count):
         first = opset13.add(top, _count_rows(done, axis, reduction)) if done else top
         behind = opset13.minimum(opset13.add(first, step), bottom)
-        above = opset13.maximum(opset13.subtract(first, opset13.multiply(unit, make_ints(_ROWS_ABOVE))), top)
-        below = opset13.minimum(opset13.add(behind, opset13.multiply(unit, make_ints(_ROWS_BELOW))), bottom)
+        above = opset13.maximum(opset13.subtract(first, make_ints(rows_above)), top)
+        below = opset13.minimum(opset13.add(behind, make_ints(rows_below)), bottom)
         strip = _copy_with_window(model, opset13.concat([above, left, below, right], 0))
         cut = opset13.subtract(first, above), opset13.subtract(behind, above), make_ints(1), make_ints(axis)
         own = [opset13.slice(value, *cut) for value in strip]
