@@ -104,6 +104,7 @@ def load(
         CheckpointError: the checkpoint cannot be read, cannot be downloaded, or is not supported.
         EngineError: no engine can be opened, or an argument is not supported.
     """
+    from glama_deploy.checkpoints import embedded
     from glama_deploy.loading import load_model
     from glama_deploy.runtime.base import Request
     from glama_deploy.runtime.devices import parse_device
@@ -118,7 +119,7 @@ def load(
         allow_engine_code=allow_engine_code,
     )
     inpainter = load_model(model, backend, request)
-    path = model if str(model) == "default" else Path(model).absolute()
+    path = model if embedded.is_embedded(model) else Path(model).absolute()
     again = (path, backend, precision, threads, compile_sizes, streams, allow_engine_code)
     inpainter.remember_opening(load, *again, None if place is None else str(place))
     return inpainter

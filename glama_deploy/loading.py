@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from glama_deploy import catalogue
 from glama_deploy.bundle import DEFAULT_PROFILE, MANIFEST, SCHEMA_VERSION, Bundle
-from glama_deploy.checkpoints import formats
+from glama_deploy.checkpoints import embedded, formats
 from glama_deploy.checkpoints.published.references import find_reference, locate
 from glama_deploy.errors import BundleError, CheckpointError, EngineError, GlamaError
 from glama_deploy.inpainting.inpainter import Inpainter
@@ -31,9 +31,6 @@ log = logging.getLogger("glama_deploy")
 
 #: Raise this number when the exporter writes another graph. Exports in the cache are then made again.
 EXPORT_REVISION = 3
-
-#: The graph of the embedded network as the exporter writes it, in a bundle without engines.
-EMBEDDED_BUNDLE = formats.DEFAULT.with_suffix("")
 
 
 def load_model(model: str | Path, backend: str, request: Request) -> Inpainter:
@@ -60,7 +57,7 @@ def load_model(model: str | Path, backend: str, request: Request) -> Inpainter:
         _check_checkpoint_request(model, backend, request)  # before a download
         model = locate(model)
     with native_call():
-        if str(model) == "default":
+        if embedded.is_embedded(model):
             return load_checkpoint(model, backend, request)
         path = Path(model)
         check_path(path)
@@ -89,7 +86,7 @@ def check_model(model: str | Path, backend: str, request: Request) -> None:
     """
     choice.check_request(backend, request)
     path = Path(model)
-    if find_reference(model) is None and str(model) != "default":
+    if find_reference(model) is None and not embedded.is_embedded(model):
         check_path(path)
         if path.is_dir() and not (path / "config.yaml").is_file():
             bundle = Bundle.open(path)
@@ -120,10 +117,10 @@ def check_is_there(path: Path) -> None:
 
 
 def load_checkpoint(model: str | Path, backend: str, request: Request) -> Inpainter:
-    """Open a checkpoint or `default` on an engine.
+    """Open a checkpoint on an engine.
 
     Args:
-        model: the checkpoint, or `default`.
+        model: the checkpoint, or the name of an embedded network.
         backend: the engine, as :func:`glama_deploy.load` takes it.
         request: how to open the engine.
 
@@ -179,8 +176,8 @@ def _fall_back_to_torch(model: str | Path, request: Request, refused: EngineErro
 
 
 def _can_export(model: str | Path) -> bool:
-    """Tell whether a checkpoint can be exported here. The graph of the embedded network is there already."""
-    return installed("onnx") or str(model) == "default"
+    """Tell whether a checkpoint can be exported here. The graphs of embedded networks are there already."""
+    return installed("onnx") or embedded.is_embedded(model)
 
 
 def _check_checkpoint_request(model: str | Path, backend: str, request: Request) -> None:
@@ -220,7 +217,7 @@ def cached_bundle(model: str | Path) -> Bundle:
     exports and the others wait.
 
     Args:
-        model: the checkpoint, or `default`.
+        model: the checkpoint, or the name of an embedded network.
 
     Returns:
         A bundle in fp32 for any size. Its parity is not measured.
@@ -259,7 +256,7 @@ def read_digests(model: str | Path) -> Digests:
     """Compute the digests of a checkpoint.
 
     Args:
-        model: a checkpoint, a LaMa model folder, or `default`.
+        model: a checkpoint, a LaMa model folder, or the name of an embedded network.
 
     Returns:
         The SHA-256 of each file.
@@ -269,7 +266,7 @@ def read_digests(model: str | Path) -> Digests:
     """
     weights, config = formats.find_weights_file(model), Path(model) / "config.yaml"
     try:
-        has_config = str(model) != "default" and config.is_file()  # (a folder may be called default)
+        has_config = not embedded.is_embedded(model) and config.is_file()  # (a folder may have such a name)
         return Digests(sha256(weights), sha256(config) if has_config else "")
     except OSError as error:
         path = error.filename or weights
@@ -311,20 +308,22 @@ def _export_into_cache(model: str | Path, source: Path, path: Path, digests: Dig
 
         bundle = export(ExportRequest(model, path, targets, parity=False, overwrite=True)).bundle
     else:
-        bundle = _build_embedded(path, targets)
+        graph = embedded.find_bundle(model)
+        assert graph is not None  # the caller has checked what can be exported
+        bundle = _build_embedded(graph, path, targets)
     if bundle.manifest.checkpoint.sha256 != digests.weights or read_digests(model) != digests:
         remove(path)
         raise CheckpointError(f"{source} changed while it was exported; run again once it is written")
     return bundle
 
 
-def _build_embedded(path: Path, targets: Sequence[str]) -> Bundle:
-    """Make the bundle of the embedded network from its exported graph, which needs no onnx package."""
+def _build_embedded(graph: Path, path: Path, targets: Sequence[str]) -> Bundle:
+    """Make the bundle of an embedded network from its exported graph, which needs no onnx package."""
     from glama_deploy import bundle_folder
     from glama_deploy.engines.build import add_engine
 
     with bundle_folder.create(path, overwrite=True) as folder:
-        shutil.copytree(EMBEDDED_BUNDLE, folder, dirs_exist_ok=True)
+        shutil.copytree(graph, folder, dirs_exist_ok=True)
         bundle = Bundle.open(folder)
         bundle.verify()
         for target in targets:

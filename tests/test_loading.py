@@ -13,13 +13,13 @@ import torch
 
 import glama_deploy
 from glama_deploy.bundle import Bundle
-from glama_deploy.checkpoints import formats
+from glama_deploy.checkpoints import embedded, formats
 from glama_deploy.errors import CheckpointError
 from glama_deploy.evaluation import methods
 from glama_deploy.export import pipeline
 from glama_deploy.io import files
 from glama_deploy.io.files import sha256
-from glama_deploy.loading import EMBEDDED_BUNDLE, cached_bundle
+from glama_deploy.loading import cached_bundle
 
 #: LaMa's file for the network of the tests, which has one block.
 CONFIG = """
@@ -66,11 +66,14 @@ def folder(tiny: Path, tmp_path: Path) -> Path:
     return tmp_path / "lama"
 
 
-def test_the_graph_of_the_embedded_network_is_what_the_exporter_writes(tmp_path):
-    """If this test fails, the exporter has changed: glama-export --ckpt default --target onnx --out NEW, and put the
-    bundle in the place of glama_deploy/assets/default."""
-    made = pipeline.export(pipeline.Request("default", tmp_path / "made", ("onnx",), parity=False)).bundle
-    kept = Bundle.open(EMBEDDED_BUNDLE)
+@pytest.mark.parametrize("name", embedded.NAMES)
+def test_the_graph_of_an_embedded_network_is_what_the_exporter_writes(name, tmp_path):
+    """If this test fails, the exporter has changed: glama-export --ckpt NAME --target onnx --out NEW, and put the
+    bundle in the place of glama_deploy/assets/NAME."""
+    made = pipeline.export(pipeline.Request(name, tmp_path / "made", ("onnx",), parity=False)).bundle
+    folder = embedded.find_bundle(name)
+    assert folder is not None
+    kept = Bundle.open(folder)
     kept.verify()
     assert kept.manifest.checkpoint == made.manifest.checkpoint
     assert kept.manifest.graphs == made.manifest.graphs

@@ -13,7 +13,6 @@ import sys
 import pytest
 
 from glama_deploy.bundle import Bundle
-from glama_deploy.checkpoints import formats
 from glama_deploy.runtime.openvino import memory_use
 
 SIDE = 512
@@ -80,7 +79,7 @@ def test_a_network_takes_what_is_estimated(tiny_bundle, make_bundle, monkeypatch
     pytest.importorskip(backend)
     for variable, value in CPUS[cpu_name].items():
         monkeypatch.setenv(variable, value)
-    bundle: Bundle = make_bundle(formats.DEFAULT) if name == "embedded" else tiny_bundle
+    bundle: Bundle = make_bundle("default") if name == "embedded" else tiny_bundle
     command = [sys.executable, "-c", PROGRAM, str(bundle.path), backend, precision, own, str(hole), str(SIDE)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     taken, estimated = map(int, told.split())

@@ -58,7 +58,7 @@ _SERVER_ENGINE, _BROWSER_ENGINE = "page/engine_server.js", "page/engine_browser.
 #: Files that a visitor downloads only when the engine starts, or never.
 _LATE_FOLDERS = ("model/", "runtime/")
 
-#: The name that a network from `default` has on the page.
+#: The names that embedded networks have on the page.
 _NAMES = {"default": "embedded network"}
 
 #: The side of the photo on which a graph in fp16 is compared with fp32, in pixels.

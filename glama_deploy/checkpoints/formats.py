@@ -34,6 +34,7 @@ import safetensors.numpy
 
 from glama_deploy.checkpoints import (
     archives,
+    embedded,
     file_kinds,
     generators,
     lama_config,
@@ -52,9 +53,6 @@ if TYPE_CHECKING:
     from glama_deploy.reference.generator import Generator
 
 log = logging.getLogger("glama_deploy")
-
-#: The checkpoint of the embedded network.
-DEFAULT = Path(__file__).parent.parent / "assets" / "default.safetensors"
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def read(path: str | Path, weights_key: str | None = None) -> Checkpoint:
     """Read a checkpoint of any of the four formats.
 
     Args:
-        path: A file, a LaMa model folder, or `default` for the embedded network.
+        path: A file, a LaMa model folder, or the name of an embedded network.
         weights_key: The generator of a file with several, such as `generator`. None: the running average, if the file
             has a generator and its running average (of LaMa's trainer: the generator).
 
@@ -109,7 +107,7 @@ def read(path: str | Path, weights_key: str | None = None) -> Checkpoint:
             and float64, and configs that are not supported or contradict the shapes, are also refused. The message
             names the parameters or the field.
     """
-    path = DEFAULT if str(path) == "default" else Path(path)
+    path = embedded.find_checkpoint(path) or Path(path)
     with ExitStack() as unpacked:
         source = _open(path, unpacked)
         with torch_zip.name_in_errors(source.file):
@@ -128,15 +126,15 @@ def find_weights_file(path: str | Path) -> Path:
     """Find the file with a checkpoint's parameters.
 
     Args:
-        path: A file, a LaMa model folder, or `default` for the embedded network.
+        path: A file, a LaMa model folder, or the name of an embedded network.
 
     Returns:
-        The file: the embedded checkpoint, `models/best.ckpt` or else `models/last.ckpt` of a LaMa folder, or `path`.
+        The file: an embedded checkpoint, `models/best.ckpt` or else `models/last.ckpt` of a LaMa folder, or `path`.
 
     Raises:
         CheckpointError: The file does not exist.
     """
-    path = DEFAULT if str(path) == "default" else Path(path)
+    path = embedded.find_checkpoint(path) or Path(path)
     file = _find_in_folder(path) if os.path.isdir(path) else path
     _check_is_file(file)
     return file
@@ -159,7 +157,7 @@ def load(path: str | Path) -> Generator:
     """Read a checkpoint's generator as a torch module.
 
     Args:
-        path: A file, a LaMa model folder, or `default` for the embedded network.
+        path: A file, a LaMa model folder, or the name of an embedded network.
 
     Returns:
         The generator, float32, on the CPU, in eval mode.

@@ -260,7 +260,7 @@ def _read_jobs(path: Path) -> JobResults:
 
 def _open_model(model: str, checkpoint: str | None) -> tuple[Bundle, Path | None]:
     """Open the bundle of a model. Return the bundle and its checkpoint, which is None if only a bundle is given."""
-    from glama_deploy.checkpoints.formats import DEFAULT
+    from glama_deploy.checkpoints.embedded import find_checkpoint
     from glama_deploy.checkpoints.published.references import locate
     from glama_deploy.loading import cached_bundle
 
@@ -269,7 +269,7 @@ def _open_model(model: str, checkpoint: str | None) -> tuple[Bundle, Path | None
     check_path(Path(model))
     if (Path(model) / MANIFEST).is_file():
         return Bundle.open(model), given
-    return cached_bundle(model), given or (DEFAULT if model == "default" else Path(model))
+    return cached_bundle(model), given or find_checkpoint(model) or Path(model)
 
 
 def _check_out(out: Path, file: Path, overwrite: bool) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 import glama_deploy
 from glama_deploy import catalogue
 from glama_deploy.bundle import MANIFEST, Bundle
+from glama_deploy.checkpoints import embedded
 from glama_deploy.checkpoints.published.model_list import find_near_name
 from glama_deploy.checkpoints.published.references import find_reference, is_address, locate
 from glama_deploy.errors import CheckpointError, DownloadError, EngineError, GlamaError
@@ -169,8 +170,8 @@ def _parse_results(text: str) -> Spec:
 
 
 def _check_model(text: str, model: str) -> None:
-    """Raise GlamaError where a model is neither a baseline, `default`, a path that exists nor a published model."""
-    if model in BASELINES or model == "default" or Path(model).exists():
+    """Raise GlamaError where a model is neither a baseline, a path that exists, nor a model with a name."""
+    if model in BASELINES or embedded.is_embedded(model) or Path(model).exists():
         return
     try:
         if find_reference(model) is not None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import glama_deploy
+from glama_deploy.checkpoints import embedded
 from glama_deploy.errors import GlamaError
 from glama_deploy.inpainting.inpainter import Inpainter
 from glama_deploy.loading import check_model
@@ -80,7 +81,7 @@ def name_model(model: str) -> str:
         The absolute path of a model that is a path here, else the same name.
     """
     place = Path(model)
-    return str(place.absolute()) if model != "default" and place.exists() else model
+    return str(place.absolute()) if not embedded.is_embedded(model) and place.exists() else model
 
 
 def choose_device(gpus: float) -> str:

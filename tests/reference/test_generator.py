@@ -93,8 +93,8 @@ def test_the_reference_is_the_same_on_a_gpu(size):
     image, mask = torch.rand(1, 3, *size, generator=rng), torch.zeros(1, 1, *size)
     mask[..., 40:120, 60:200] = 1
     with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
-        expected = inpaint(formats.load(formats.DEFAULT), image, mask)
-        found = inpaint(formats.load(formats.DEFAULT).cuda(), image.cuda(), mask.cuda()).cpu()
+        expected = inpaint(formats.load("default"), image, mask)
+        found = inpaint(formats.load("default").cuda(), image.cuda(), mask.cuda()).cpu()
     torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)  # as every fp32 engine is held to it
 
 

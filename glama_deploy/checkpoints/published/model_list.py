@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from glama_deploy.checkpoints import embedded
 from glama_deploy.checkpoints.published.addresses import check_address
 from glama_deploy.errors import GlamaError
 from glama_deploy.frozen import FrozenModel
@@ -70,8 +71,8 @@ class _Catalogue(FrozenModel):
     @model_validator(mode="after")
     def _check_names(self) -> _Catalogue:
         names = [model.name for model in self.models]
-        if twice := {name for name in names if names.count(name) > 1 or name == "default"}:
-            raise ValueError(f"the name {min(twice)} is taken twice, or is the embedded network's")
+        if twice := {name for name in names if names.count(name) > 1 or embedded.is_embedded(name)}:
+            raise ValueError(f"the name {min(twice)} is taken twice, or is an embedded network's")
         return self
 
 

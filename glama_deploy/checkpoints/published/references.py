@@ -14,6 +14,7 @@ import re
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from glama_deploy.checkpoints import embedded
 from glama_deploy.checkpoints.published import hub
 from glama_deploy.checkpoints.published.addresses import check_address
 from glama_deploy.checkpoints.published.hub import HubFile
@@ -81,14 +82,14 @@ def find_reference(model: str | Path) -> RemoteFile | HubFile | None:
         model: As :func:`locate` takes it.
 
     Returns:
-        The file to download, or None for `default` and for paths.
+        The file to download, or None for embedded networks and for paths.
 
     Raises:
         DownloadError: The address is not supported.
         CheckpointError: Neither a path nor a published model has this name.
     """
     text = str(model)
-    if text == "default" or os.path.lexists(text):
+    if embedded.is_embedded(text) or os.path.lexists(text):
         return None
     if not is_address(text):
         if not re.fullmatch(NAME_PATTERN, text):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from glama_deploy.catalogue import ENGINES, WEB, backends
+from glama_deploy.checkpoints import embedded
 from glama_deploy.errors import GlamaError
 
 
@@ -10,15 +11,15 @@ def list_models() -> list[str]:
     """List the models that have a name.
 
     Returns:
-        `default` and the published models. Where their catalogue cannot be read, `default` alone. A shell that
-        completes a word has no place for the reason; the command itself gives the reason.
+        The embedded networks and the published models. Where the catalogue of those cannot be read, the embedded
+        networks alone. A shell that completes a word has no place for the reason; the command itself gives the reason.
     """
     from glama_deploy.checkpoints.published.model_list import read_models
 
     try:
-        return ["default", *read_models()]
+        return [*embedded.NAMES, *read_models()]
     except GlamaError:
-        return ["default"]
+        return [*embedded.NAMES]
 
 
 def list_backends() -> list[str]:

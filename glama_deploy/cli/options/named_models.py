@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+from glama_deploy.checkpoints import embedded
 from glama_deploy.checkpoints.published.references import find_reference, is_address
 from glama_deploy.checkpoints.published.remote_file import RemoteFile
 from glama_deploy.cli.entry import option
@@ -41,7 +42,7 @@ def name_models(given: Sequence[str]) -> dict[str, str]:
     for text in given:
         name, equals, path = text.partition("=")
         if not equals or Path(text).exists() or is_address(text):
-            name, path = (text if text == "default" else Path(text).stem), text
+            name, path = (text if embedded.is_embedded(text) else Path(text).stem), text
             if text == LAMA and not Path(text).exists():
                 path = find_lama()
         if not name or not path or name in named:
@@ -67,5 +68,5 @@ def _check_model(model: str) -> None:
 
         if storage.find_state(reference).name in ("absent", "partial"):
             storage.check_downloads(reference)
-    elif reference is None and model != "default":
+    elif reference is None and not embedded.is_embedded(model):
         loading.check_is_there(Path(model))

@@ -129,7 +129,7 @@ def test_a_catalogue_of_ones_own_replaces_the_built_in_one(host, content, tmp_pa
         ({"urls": []}, r"models\.0\.urls: Tuple should have at least 1 item"),
         ({"urls": ["http://192.0.2.1/x.pt"]}, "is not encrypted"),
         ({"file": "../x.pt"}, r"models\.0\.file: String should match"),
-        ({"name": "default"}, "is the embedded network's"),
+        ({"name": "default"}, "is an embedded network's"),
         ({"color": "red"}, r"models\.0\.color: Extra inputs are not permitted"),
     ],
 )

@@ -228,9 +228,9 @@ def test_on_a_gpu_cuda_computes_what_the_reference_does(make_bundle, precision, 
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has no CUDA provider; onnxruntime-gpu has")
     ranged = SizeRange(min=(64, 64), opt=(256, 256), max=(512, 512))  # fp16's ranges are measured at the largest
-    bundle = make_bundle(formats.DEFAULT, ("onnx",), precision="fp16", profile=ranged)
+    bundle = make_bundle("default", ("onnx",), precision="fp16", profile=ranged)
     runner = open_bundle(bundle, "onnxruntime:cuda", Request(precision))
-    reference = torch_runtime.open(formats.read(formats.DEFAULT), Request(device=CPU))
+    reference = torch_runtime.open(formats.read("default"), Request(device=CPU))
     rng = np.random.default_rng(0)
     for batch, height, width in ((1, 64, 64), (2, 256, 256), (1, 264, 520), (1, 512, 512)):
         image = rng.random((batch, 3, height, width), np.float32)

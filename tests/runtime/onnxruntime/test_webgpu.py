@@ -109,13 +109,13 @@ def make_scene(height: int, width: int, io: str = "float") -> Scene:
 
 @pytest.mark.slow
 def test_the_embedded_network_is_within_the_bound_of_parity_with_all_nodes_on_the_gpu(fill, make_bundle):
-    bundle = make_bundle(formats.DEFAULT, ("onnx",), size=(64, 64))
+    bundle = make_bundle("default", ("onnx",), size=(64, 64))
     scene = make_scene(64, 64)
     (result,), described, said = fill(bundle, [scene], strict="strict")
     assert described[1:] == ["gpu", "fp32", False]
     assert "WebGPU fp32" in described[0]
     assert said == ""
-    reference = torch_runtime.open(formats.read(formats.DEFAULT), Request(device=CPU))
+    reference = torch_runtime.open(formats.read("default"), Request(device=CPU))
     np.testing.assert_allclose(result, reference.run(*scene), rtol=0, atol=2e-5)  # the bound of parity in fp32
 
 
