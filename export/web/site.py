@@ -244,7 +244,10 @@ def _describe(request: SiteRequest, bundle: Bundle, models: Mapping[str, dict[st
         "software": f"glama-deploy {glama_deploy.__version__}",
         "model": _NAMES.get(checkpoint, Path(checkpoint).stem),
         "checkpoint_sha256": bundle.manifest.checkpoint.sha256,
-        "reduction": bundle.manifest.network.reduction,
+        "decoder": {
+            "reduction": bundle.manifest.network.reduction,
+            "reach": bundle.manifest.network.decoder_reach,
+        },
         "precisions": models,
         "runtime": {"version": ort_web.VERSION, "builds": builds},
     }

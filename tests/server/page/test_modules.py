@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from dataclasses import asdict, astuple
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import pytest
 import glama_deploy
 from glama_deploy.bundle import ANY_SIZE
 from glama_deploy.export.web.site import strip_doc_comments
-from glama_deploy.inpainting.boxes import Box, Rule, find_holes, find_need
+from glama_deploy.inpainting.boxes import Box, Rule, Span, find_holes, find_need
+from glama_deploy.inpainting.windows import find_window
+from glama_deploy.network import NAMED, NetworkConfig
 
 PAGE = Path(glama_deploy.__file__).parent / "server" / "page"
 
@@ -192,3 +195,25 @@ def test_fills_whose_holes_overlap_are_undone_and_redone(screen):
     assert one["bottom"] > other["top"]
     assert one["right"] > other["left"]
     assert told["steps"] == [True, False, *[True] * 6]
+
+
+@pytest.mark.parametrize(
+    "network", [NAMED["lama"], NetworkConfig(ngf=8, n_downsampling=1), NetworkConfig(fine_blocks=2)]
+)
+def test_the_window_of_a_hole_is_that_of_python(screen, network):
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        height, width = 8 * rng.integers(2, 60, 2)
+        top, left = rng.integers(height), rng.integers(width)
+        hole = Span(top, left, rng.integers(top, height) + 1, rng.integers(left, width) + 1)
+        found = screen.page.evaluate(
+            """async ([hole, width, height, decoder]) =>
+                (await import("/page/browser/pixels.js")).findWindow(hole, width, height, decoder)""",
+            [
+                {name: int(value) for name, value in asdict(hole).items()},
+                int(width),
+                int(height),
+                {"reduction": network.reduction, "reach": network.decoder_reach},
+            ],
+        )
+        assert edges(found) == astuple(find_window(hole, (height, width), network))

@@ -32,7 +32,7 @@ export async function openNetwork(site, { base, precision, provider, threads }, 
   const session = await runtime.InferenceSession.create(model, { executionProviders: [provider] });
   const how = provider === "wasm" ? `, ${count} ${count > 1 ? "threads" : "thread"}` : "";
   const description = `ONNX Runtime Web ${site.runtime.version} ${TITLES[provider]}${how}, ${precision}`;
-  const network = new Network({ Tensor: runtime.Tensor, session, reduction: site.reduction, provider, description });
+  const network = new Network({ Tensor: runtime.Tensor, session, decoder: site.decoder, provider, description });
   await network.check(check);
   return network;
 }
@@ -61,7 +61,7 @@ export class Network {
     const [wide, high] = [width + padding.right, height + padding.bottom];
     const pixels = padSymmetric(rgba, width, height, 4, padding);
     const missing = padSymmetric(mask, width, height, 1, padding);
-    const window = findWindow(bounds, wide, high, this.reduction);
+    const window = findWindow(bounds, wide, high, this.decoder);
     const corners = BigInt64Array.of(...[window.top, window.left, window.bottom, window.right].map(BigInt));
     const { inpainted } = await this.session.run({
       image: new this.Tensor("float32", toPlanes(pixels), [1, 3, high, wide]),

@@ -1,9 +1,6 @@
 /** Convert pictures to a network's tensors and back, as glama_deploy/inpainting does. Pure functions. */
 import { makeRect } from "../picture/rects.js";
 
-/** Pixels that the network's head sees on each side of a pixel, as glama_deploy/inpainting/windows.py has it. */
-const HEAD_REACH_PIXELS = 3;
-
 /** Return the bounding box of a mask's missing pixels, or null. */
 export function findBounds(mask, width, height) {
   let bounds = null;
@@ -19,11 +16,14 @@ export function findBounds(mask, width, height) {
   return bounds;
 }
 
-/** Return the smallest window in which the pixels of a hole have the values of the whole (padded) picture. */
-export function findWindow(hole, width, height, reduction) {
-  const first = (pixel) => Math.max(0, Math.floor((pixel - HEAD_REACH_PIXELS) / reduction) * reduction);
-  const behind = (pixel, side) =>
-    Math.min(side, (Math.ceil((pixel - 1 + HEAD_REACH_PIXELS) / reduction) + 1) * reduction);
+/**
+ * Return the smallest window in which the pixels of a hole have the values of the whole (padded) picture, as
+ * glama_deploy/inpainting/windows.py. `decoder` has the pixels for each value behind the last block (`reduction`), and
+ * the pixels that the layers behind this block see on each side of a pixel (`reach`).
+ */
+export function findWindow(hole, width, height, { reduction, reach }) {
+  const first = (pixel) => Math.max(0, Math.floor((pixel - reach) / reduction) * reduction);
+  const behind = (pixel, side) => Math.min(side, (Math.ceil((pixel - 1 + reach) / reduction) + 1) * reduction);
   return makeRect(first(hole.left), first(hole.top), behind(hole.right, width), behind(hole.bottom, height));
 }
 
