@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 
 TINY = NetworkConfig(ngf=8, n_blocks=1)
 TWO_STAGES = NetworkConfig(ngf=8, n_blocks=1, coarse=TINY, coarse_side=64)
-FILLED = NetworkConfig(ngf=8, n_blocks=1, fill="pull-push")
+FILLED = NetworkConfig(ngf=8, n_blocks=1, fill="pull-push", fine_blocks=1)
 UNSCALED = NetworkConfig(ngf=8, n_blocks=1, fft_norm="backward")
 
 #: Every constant, as bundles that exist already have it.
@@ -49,6 +49,8 @@ STORED = {
     "BOTTLENECK": "bottleneck",
     "UP": "up",
     "HEAD": "head",
+    "SKIP": "skip",
+    "FINE": "fine",
     "BLOCK_LAYERS": ("conv1", "conv2"),
     "LOCAL": "local",
     "GLOBAL": "global",

@@ -82,7 +82,7 @@ def test_the_image_is_the_same_at_any_size(forms, height, width, batch):
 def test_a_window_is_the_same_part_of_the_picture(forms):
     _, fast, whole = forms
     hole = Span(24, 32, 61, 50)
-    part = find_window(hole, (112, 88), REDUCTION)
+    part = find_window(hole, (112, 88), WIDE)
     picture = run(fast, 112, 88, 2, whole)
     shown = run(fast, 112, 88, 2, np.array(astuple(part), np.int64))
     (rows, columns), (part_rows, part_columns) = hole.slices, hole.within(part).slices
