@@ -88,10 +88,10 @@ def evaluate(request: Request, on_progress: OnProgress = lambda done, total, tex
     saved = None if request.save is None else request.save.resolve()
     setting = Setting(asked, tuple(m.spec for m in opened), weights, request.out.resolve(), saved)
     _check_images(Evaluator(setting, opened, judge), items)
-    if saved is not None:
-        result_files.check_folder(saved, asked, overwrite=request.overwrite)
+    stale = [] if saved is None else result_files.check_folder(saved, asked, overwrite=request.overwrite)
     with folder.hold(asked, overwrite=request.overwrite) as records:
         if saved is not None:
+            result_files.remove_saved(stale, saved)  # before the folder says that it is of this evaluation
             write_protocol(saved / PROTOCOL, asked)
         records = _evaluate_remaining(request, setting, items, opened, judge, records, folder, on_progress)
         summary = summarize(

@@ -307,13 +307,28 @@ def check_protocol(path: Path, protocol: Protocol, option: str) -> None:
     if not path.exists():
         return
     remedy = f"choose another `{option}` or pass `overwrite=True`"
-    try:
-        there = Protocol.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise GlamaError(f"{path} is damaged or of another version; {remedy}") from error
-    difference = protocol.difference(there)
+    difference = protocol.difference(read_protocol(path, remedy))
     if difference:
         raise GlamaError(f"{path.parent} has results of another configuration ({difference}); {remedy}")
+
+
+def read_protocol(path: Path, remedy: str) -> Protocol:
+    """Read the file of a protocol.
+
+    Args:
+        path: the file.
+        remedy: what to do about a damaged file, for the message.
+
+    Returns:
+        The protocol.
+
+    Raises:
+        GlamaError: the file is damaged, or of another version.
+    """
+    try:
+        return Protocol.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise GlamaError(f"{path} is damaged or of another version; {remedy}") from error
 
 
 def write_protocol(path: Path, protocol: Protocol) -> None:

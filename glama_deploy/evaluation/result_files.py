@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -19,9 +20,9 @@ from glama_deploy.evaluation import image_files
 from glama_deploy.evaluation.image_files import MASK_PART
 from glama_deploy.evaluation.methods import Spec
 from glama_deploy.evaluation.protocol import Item, Protocol
-from glama_deploy.evaluation.records import PROTOCOL, atomic_file_in_new_folder, check_protocol
+from glama_deploy.evaluation.records import PROTOCOL, atomic_file_in_new_folder, check_protocol, read_protocol
 from glama_deploy.io.decoding import read_upright_size
-from glama_deploy.io.files import PREFIX
+from glama_deploy.io.files import PREFIX, remove_leftovers, write_error
 
 #: What some programs add to the names of their results, and what LaMa's evaluation expects by default.
 _RESULT_PART = "_inpainted"
@@ -151,16 +152,19 @@ def check_sizes(items: Sequence[Item], size: tuple[int, int] | None) -> None:
                 )
 
 
-def check_folder(folder: Path, protocol: Protocol, *, overwrite: bool) -> None:
+def check_folder(folder: Path, protocol: Protocol, *, overwrite: bool) -> list[Path]:
     """Check that results may be saved in a folder. Nothing is written.
 
     Args:
         folder: the folder.
         protocol: what is evaluated.
-        overwrite: whether results of another configuration may be replaced.
+        overwrite: whether to remove the results that are there.
+
+    Returns:
+        The results that are to be removed.
 
     Raises:
-        GlamaError: the folder has results of another configuration, or other files.
+        GlamaError: the folder has results of another configuration, or files that no evaluation has saved.
     """
     path = folder / PROTOCOL
     if folder.exists() and not folder.is_dir():
@@ -168,8 +172,52 @@ def check_folder(folder: Path, protocol: Protocol, *, overwrite: bool) -> None:
     names = {each.name for each in folder.iterdir()} if folder.exists() else set()
     if path.name not in names and any(not name.startswith(PREFIX) for name in names):
         raise GlamaError(f"`save` {folder} has files that no evaluation has saved; choose another folder")
-    if not overwrite:
-        check_protocol(path, protocol, "save")
+    there = read_protocol(path, "choose another `save`") if path.name in names else None
+    if overwrite:
+        return _list_saved(folder, there)
+    check_protocol(path, protocol, "save")
+    return []
+
+
+def _list_saved(folder: Path, there: Protocol | None) -> list[Path]:
+    """Return the results in a folder, which are of the protocol there. Raises GlamaError for files that are not ours.
+
+    A link is not ours, because a link may lead to any folder.
+    """
+    places, ending = set[Path](), ".png"
+    if there is not None:
+        datasets = [dataset.name for dataset in there.datasets] if len(there.datasets) > 1 else [""]
+        masks, ending = (there.masks, f"{MASK_PART}000.png") if there.given is None else (("",), ".png")
+        places = {folder / each.label / name / mask for each in there.methods for name in datasets for mask in masks}
+    links_and_files = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or not path.is_dir()]
+    results: list[Path] = []
+    for path in links_and_files:
+        if path.name.endswith(ending) and not places.isdisjoint(path.parents) and not path.is_symlink():
+            results.append(path)
+        elif path != folder / PROTOCOL and not path.name.startswith(PREFIX):
+            raise GlamaError(f"{path} was not saved by the evaluation of {PROTOCOL}; choose another `save`")
+    return results
+
+
+def remove_saved(results: Sequence[Path], folder: Path) -> None:
+    """Remove saved results, and the folders that are then empty.
+
+    Args:
+        results: what :func:`check_folder` returned.
+        folder: the folder of saved results, which stays.
+
+    Raises:
+        GlamaError: a result cannot be removed.
+    """
+    for path in results:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise write_error(path, error) from error
+    for parent in sorted({each for path in results for each in path.parents if folder in each.parents}, reverse=True):
+        remove_leftovers(parent)
+        with suppress(OSError):  # another file is in it
+            parent.rmdir()
 
 
 def place_result(folder: Path, label: str, item: Item, mask: str) -> Path:

@@ -237,6 +237,69 @@ def test_saved_results_of_another_configuration_are_kept(photos, tmp_path, ask):
         evaluate(ask(photos, tmp_path / "three", "telea", save=tmp_path / "thesis"))
 
 
+def list_saved(folder: Path) -> dict[str, bytes | None]:
+    """Return what is below a folder, with the bytes of files."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")
+    }
+
+
+def test_overwriting_leaves_no_saved_results_of_the_run_before(photos, tmp_path, ask):
+    saved = tmp_path / "saved"
+    before = ask(photos, tmp_path / "out", "telea", "navier-stokes", masks=("Expand", "EveryNLines"), save=saved)
+    evaluate(replace(before, data=[f"first={photos}", f"second={photos}"]))
+    (saved / "telea" / "first" / "Expand" / ".glama-0123abcd.tmp").touch()  # of a killed process
+    asked = replace(before, models=["telea"], masks=["ThickStrokes"], limit=1, overwrite=True)
+    evaluate(asked)
+    evaluate(replace(asked, out=tmp_path / "straight", save=tmp_path / "fresh"))
+    assert list_saved(saved) == list_saved(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["my.txt", "mine/a_mask000.png", "telea/my.txt", "telea/EveryNLines/mine.png", "telea/Expand/a_mask000.png"],
+)
+def test_overwriting_saved_results_never_removes_a_file_of_others(photos, tmp_path, ask, name):
+    asked = ask(photos, tmp_path / "out", "telea", limit=1, save=tmp_path / "saved")
+    evaluate(asked)
+    foreign = tmp_path / "saved" / name
+    foreign.parent.mkdir(exist_ok=True)
+    foreign.write_text("my own")
+    before = list_saved(tmp_path)
+    with pytest.raises(GlamaError, match=rf"{name} was not saved by the evaluation of protocol.json; choose another"):
+        evaluate(replace(asked, seed=1, overwrite=True))
+    assert list_saved(tmp_path) == before
+
+
+def test_overwriting_saved_results_follows_no_link_and_no_name_out_of_the_folder(photos, tmp_path, ask):
+    saved, other = tmp_path / "saved", tmp_path / "EveryNLines"
+    asked = ask(photos, tmp_path / "out", "telea", limit=1, save=saved)
+    evaluate(asked)
+    other.mkdir()
+    (other / "a_mask000.png").write_text("my own")
+    text = (saved / "protocol.json").read_text()
+    (saved / "protocol.json").write_text(text.replace('"telea"', '".."'))
+    with pytest.raises(GlamaError, match=r"telea/EveryNLines/a_mask000.png was not saved by"):
+        evaluate(replace(asked, overwrite=True))
+    (saved / "protocol.json").write_text(text)
+    shutil.rmtree(saved / "telea" / "EveryNLines")
+    (saved / "telea" / "EveryNLines").symlink_to(other)
+    with pytest.raises(GlamaError, match=r"telea/EveryNLines was not saved by"):
+        evaluate(replace(asked, overwrite=True))
+    assert (other / "a_mask000.png").read_text() == "my own"
+
+
+def test_saved_results_of_a_damaged_protocol_are_kept(photos, tmp_path, ask):
+    asked = ask(photos, tmp_path / "out", "telea", limit=1, save=tmp_path / "saved")
+    evaluate(asked)
+    (tmp_path / "saved" / "protocol.json").write_text("{}")
+    before = list_saved(tmp_path)
+    for overwrite in (False, True):
+        with pytest.raises(GlamaError, match=r"saved/protocol.json is damaged or of another version; choose another"):
+            evaluate(replace(asked, overwrite=overwrite))
+    assert list_saved(tmp_path) == before
+
+
 @pytest.mark.parametrize("changes", [{}, {"overwrite": True}])
 def test_a_folder_that_results_cannot_be_saved_in_leaves_the_figures_as_they_were(photos, tmp_path, ask, changes):
     (tmp_path / "thesis").mkdir()
