@@ -293,9 +293,10 @@ def count_processes(items: Sequence[Item], asked: Protocol, opened: Sequence[Met
         needs = [memory.estimate(*size, network) for size in sizes for network in networks]
         seen = max((height * width for height, width in sizes), default=0)
         metrics = [METRICS[name] for name in asked.metrics]
+        kept = seen * sum(metric.kept_bytes for metric in metrics)
         seen *= max((metric.pixel_bytes for metric in metrics), default=0)  # one metric runs after the other
         opening = max((metric.open_bytes for metric in metrics), default=0)
-        cores = min(cores, free // (_PROCESS_BYTES + max(opening, seen, *needs)))
+        cores = min(cores, free // (_PROCESS_BYTES + kept + max(opening, seen, *needs)))
     return max(1, min(cores, len(items)))
 
 

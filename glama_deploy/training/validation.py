@@ -103,10 +103,10 @@ def _find_file(name: str, config: Config) -> Path | None:
 
 @dataclass(frozen=True)
 class _Result:
-    """Values of one image by `metric/region`, and by metric the features of result and photograph, float32 [2, D]."""
+    """Values of one image by `metric/region`, and by metric the features of result and photograph, float32 [D] each."""
 
     values: dict[str, float]
-    features: dict[str, tuple[np.ndarray, np.ndarray]]
+    features: dict[SetMetric, tuple[np.ndarray, np.ndarray]]
 
 
 class Validator:
@@ -149,54 +149,59 @@ class Validator:
         Raises:
             GlamaError: A result has values that are not finite.
         """
-        results: dict[str, list[_Result]] = {}
+        results: dict[str, list[_Result]] = {name: [] for name in TYPES}
         strips = []
-        for name in TYPES:
-            data = self._config.data.model_copy(
-                update={"masks": name, "flip": False, "recolour": False, "distort": False}
-            )
-            squares = Squares(data.valid, data, seed=0)
-            count = min(len(squares), self._config.saving.validate_images)
-            samples = read_batches(squares, Positions(1), workers=0, device=self._device)
-            results[name] = []
-            for number in range(count):
-                batch = next(samples)
-                filled = inpaint(generator, batch.image, batch.mask)
+        data = self._config.data.model_copy(update={"flip": False, "recolour": False, "distort": False, "keep": 0})
+        squares = [Squares(data.valid, data.model_copy(update={"masks": name}), seed=0) for name in TYPES]
+        samples = [read_batches(each, Positions(1), workers=0, device=self._device) for each in squares]
+        for number in range(min(len(squares[0]), self._config.saving.validate_images)):
+            batches = [next(each) for each in samples]  # all masks of a photograph, whose features are computed once
+            image = batches[0].image
+            truth = _to_array(image)
+            masks = [batch.mask[0, 0].bool().cpu().numpy() for batch in batches]
+            of_truth = {metric: extract(truth, masks) for metric, extract in self._extracts.items()}
+            for index, (name, batch) in enumerate(zip(TYPES, batches, strict=True)):
+                filled = inpaint(generator, image, batch.mask)
                 if not filled.isfinite().all():
                     raise GlamaError(
                         "the generator's result has values that are not finite; start a new run with lower rates or "
                         "with optimization.clip=1"
                     )
-                results[name].append(self._judge_image(filled, batch.image, batch.mask))
+                seen = {metric: features[index] for metric, features in of_truth.items()}
+                results[name].append(self._judge_image(_to_array(filled), truth, masks[index], seen))
                 if number == 0:
-                    holes = batch.image * (1 - batch.mask) + 0.5 * batch.mask
-                    strips.append(_to_bytes(torch.cat([holes, filled, batch.image], dim=3)))
+                    holes = image * (1 - batch.mask) + 0.5 * batch.mask
+                    strips.append(_to_bytes(torch.cat([holes, filled, image], dim=3)))
         scores = {name: self._summarize(found) for name, found in results.items()}
         scores[ALL_MASKS] = self._summarize([one for found in results.values() for one in found])
         return scores, torch.cat(strips).cpu()
 
-    def _judge_image(self, filled: Tensor, image: Tensor, mask: Tensor) -> _Result:
-        """Score a result as a user gets it, in 8 bits."""
-        found, truth = (_to_bytes(each)[0].permute(1, 2, 0).cpu().numpy() for each in (filled, image))
-        missing = mask[0, 0].bool().cpu().numpy()
-        features = {
-            metric.name: (extract(found, [missing])[0], extract(truth, [missing])[0])
-            for metric, extract in self._extracts.items()
-        }
+    def _judge_image(
+        self, found: np.ndarray, truth: np.ndarray, missing: np.ndarray, of_truth: dict[SetMetric, np.ndarray]
+    ) -> _Result:
+        """Score a result, with the features [2, D] of the photograph with this mask."""
+        features = {}
+        for metric, extract in self._extracts.items():
+            region = REGIONS.index(metric.region)
+            features[metric] = extract(found, [missing])[0, region], of_truth[metric][region]
         return _Result(self._judge.score(found, truth, missing).values, features)
 
     def _summarize(self, results: Sequence[_Result]) -> dict[str, float]:
         """Return the values of results, by the names of metrics and combinations."""
         values = {key: statistics.fmean(one.values[key] for one in results) for key in results[0].values}
         for metric in self._extracts:
-            # [images, result and photograph, D]
-            features = np.stack([np.stack(one.features[metric.name]) for one in results])
-            found, truth = features[:, :, REGIONS.index(metric.region)].transpose(1, 0, 2)
+            pairs = (one.features[metric] for one in results)
+            found, truth = (np.stack(each) for each in zip(*pairs, strict=True))
             values[f"{metric.name}/{metric.region}"] = metric.compare(found, truth)
         scores = {name: values[f"{name}/{METRICS[name].region}"] for name in self._metrics}
         return scores | {
             name: each.compute(*(values[part] for part in each.parts)) for name, each in self._combinations.items()
         }
+
+
+def _to_array(image: Tensor) -> np.ndarray:
+    """Return an image [1, 3, H, W] of 0…1 as a user gets it, uint8 H×W×3."""
+    return _to_bytes(image)[0].permute(1, 2, 0).cpu().numpy()
 
 
 def _to_bytes(image: Tensor) -> Tensor:

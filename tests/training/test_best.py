@@ -327,6 +327,23 @@ def test_a_new_metric_of_the_evaluation_is_used_by_its_name(photos, tmp_path, mo
     assert 14 <= scores["colours", "all"][2] < 14 + 255  # a set of the results of all seven masks
 
 
+def test_the_features_of_a_photograph_are_computed_once_in_a_validation(photos, monkeypatch):
+    """A network sees two photographs once, and the result of each of the seven masks."""
+    seen: list[bytes] = []
+
+    def extract(image: np.ndarray, masks: list[np.ndarray]) -> np.ndarray:
+        seen.append(image.tobytes())
+        return np.tile(image.mean((0, 1), dtype=np.float32), (len(masks), 2, 1))
+
+    monkeypatch.setitem(METRICS, "fid", replace(METRICS["fid"], weights=None, open=lambda path, device: extract))
+    settings = asked(photos, saving__best="fid")
+    generator = Generator(settings.network).eval()
+    _, pictures = Validator(settings, choose_criteria(settings, 5), torch.device("cpu")).validate(generator)
+    assert len(seen) == len(set(seen)) == 2 * (1 + len(TYPES))
+    shown = pictures[:, :, :, -settings.data.side :].permute(0, 2, 3, 1)
+    assert {picture.numpy().tobytes() for picture in shown} == {seen[0]}
+
+
 def test_a_diverged_generator_ends_the_run(photos):
     settings = asked(photos)
     generator = Generator(settings.network).eval()

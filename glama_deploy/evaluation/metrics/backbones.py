@@ -98,7 +98,7 @@ def open_lpips(network: str, weights: WeightFile, path: Path) -> nn.Module:
         path: the file.
 
     Returns:
-        A module that takes two tensors [B, 3, H, W] of 0…1 and gives the mean of their distances.
+        The network: the scaling of images of −1…1, the maps of `network`, and the layers that weigh distances.
 
     Raises:
         GlamaError: the file is damaged or holds another network.
@@ -116,10 +116,42 @@ def open_lpips(network: str, weights: WeightFile, path: Path) -> nn.Module:
         try:
             return _build_from(
                 path,
-                lambda: LearnedPerceptualImagePatchSimilarity(net_type=network, normalize=True).eval(),
+                lambda: LearnedPerceptualImagePatchSimilarity(net_type=network).eval().net,
             ).requires_grad_(False)
         finally:
             torch.hub._hub_dir = before
+
+
+class LastFeatures:
+    """A network that keeps the features of the last image.
+
+    A photograph is compared with the results of several masks and methods, one after the other. Its features are
+    computed once.
+    """
+
+    def __init__(self, compute: Callable[[Tensor], list[Tensor]]) -> None:
+        """Name the network.
+
+        Args:
+            compute: computes features of an image [1, 3, H, W].
+        """
+        self._compute = compute
+        self._kept: tuple[Tensor, list[Tensor]] | None = None
+
+    def __call__(self, image: Tensor) -> list[Tensor]:
+        """Return the features of an image.
+
+        Args:
+            image: float32 [1, 3, H, W].
+
+        Returns:
+            What `compute` returns.
+        """
+        kept = self._kept
+        if kept is None or not torch.equal(kept[0], image):
+            kept = self._kept = None  # two images' features are never in memory
+            kept = self._kept = image, self._compute(image)
+        return kept[1]
 
 
 def open_inception(path: Path) -> nn.Module:

@@ -36,8 +36,8 @@ class Lpips:
         Raises:
             GlamaError: the file is damaged or holds another network.
         """
-        self._metric = backbones.open_lpips(network, weights, path).to(device)
-        self._maps = _Outputs(self._metric.net.lins)  # type: ignore[arg-type, union-attr]
+        self._network = backbones.open_lpips(network, weights, path).to(device)
+        self._see_truth = backbones.LastFeatures(self._see)
 
     def measure(self, pair: Pair) -> Measurement:
         """Measure the distance of two images.
@@ -49,10 +49,18 @@ class Lpips:
             The distances of the missing pixels and of the whole image.
         """
         found, truth, missing = pair.tensors
-        self._maps.clear()
-        whole = float(self._metric(found, truth))
-        self._metric.reset()  # type: ignore[operator]
-        return Measurement(sum(backbones.average_missing(each, missing) for each in self._maps), whole)
+        whole, within = torch.zeros((), device=found.device), 0.0
+        layers: nn.ModuleList = self._network.lins  # type: ignore[assignment]
+        for layer, one, other in zip(layers, self._see_truth(truth), self._see(found), strict=True):
+            distances = layer((one - other).square())
+            whole = whole + distances.mean()
+            within += backbones.average_missing(distances, missing)
+        return Measurement(within, float(whole))
+
+    def _see(self, image: Tensor) -> list[Tensor]:
+        """Return the unit vectors of the maps of an image [1, 3, H, W] of 0…1, as torchmetrics has them."""
+        maps = self._network.net(self._network.scaling_layer(2 * image - 1))  # type: ignore[operator]
+        return [each / (each.square().sum(1, keepdim=True) + 1e-8).sqrt() for each in maps]
 
 
 class Inception:
@@ -135,20 +143,6 @@ _SCALINGS: dict[Scaling, Callable[[Tensor], Tensor]] = {
     "pytorch": _scale_as_pytorch,
     "clean": _scale_clean,
 }
-
-
-class _Outputs(list[Tensor]):
-    """What modules put out, in order, since the list was cleared."""
-
-    def __init__(self, modules: nn.ModuleList | list[nn.Module]) -> None:
-        """Listen to modules.
-
-        Args:
-            modules: the modules whose outputs are kept.
-        """
-        super().__init__()
-        for module in modules:
-            module.register_forward_hook(lambda module, inputs, output: self.append(output))
 
 
 def compute_fid(found: np.ndarray, truth: np.ndarray) -> float:

@@ -33,7 +33,8 @@ class LpipsProxy:
         Raises:
             GlamaError: the file is not the published file.
         """
-        self._network = efficientnet_lite.load(path).to(device)
+        self._see = efficientnet_lite.load(path).to(device)
+        self._see_truth = backbones.LastFeatures(self._see)
 
     def measure(self, pair: Pair) -> Measurement:
         """Measure the distance of two images.
@@ -46,7 +47,7 @@ class LpipsProxy:
         """
         found, truth, missing = pair.tensors
         whole = within = 0.0
-        for one, other in zip(self._network(found), self._network(truth), strict=True):
+        for one, other in zip(self._see_truth(truth), self._see(found), strict=True):
             squares = (one - other).square().mean(1, keepdim=True)
             whole += float(squares.mean())
             within += backbones.average_missing(squares, missing)

@@ -49,6 +49,7 @@ class Metric:
         region: the region that the metric is commonly told of, which the terminal shows.
         weights: the file that the metric needs, if any.
         pixel_bytes: memory that an image takes at most, in bytes for each pixel.
+        kept_bytes: memory that the features of a photograph take until the next photograph, in bytes for each pixel.
         open_bytes: memory that opening the metric takes for a moment, in bytes.
         is_default: whether the metric is computed where no metric is named.
     """
@@ -60,6 +61,7 @@ class Metric:
     region: Region
     weights: WeightFile | None = None
     pixel_bytes: int = 0
+    kept_bytes: int = 0
     open_bytes: int = 0
     is_default: bool = True
 
@@ -194,7 +196,8 @@ _RECORDS: tuple[Metric, ...] = (
         higher_is_better=False,
         region="whole",
         weights=_ALEXNET,
-        pixel_bytes=300,
+        pixel_bytes=200,
+        kept_bytes=60,
         open=_open_lpips("alex", _ALEXNET),
         min_side=31,  # a smaller image leaves nothing to pool
     ),
@@ -205,7 +208,8 @@ _RECORDS: tuple[Metric, ...] = (
         higher_is_better=False,
         region="whole",
         weights=_VGG16,
-        pixel_bytes=2600,
+        pixel_bytes=1600,
+        kept_bytes=500,
         open_bytes=1_200_000_000,
         open=_open_lpips("vgg", _VGG16),
         min_side=16,
@@ -218,6 +222,7 @@ _RECORDS: tuple[Metric, ...] = (
         region="whole",
         weights=_SHIFT_TOLERANT,
         pixel_bytes=1100,
+        kept_bytes=180,
         is_default=False,
         open=_open_st_lpips,
         min_side=21,  # a smaller image leaves too little to mirror
@@ -229,7 +234,8 @@ _RECORDS: tuple[Metric, ...] = (
         higher_is_better=False,
         region="missing",
         weights=_EFFICIENTNET,
-        pixel_bytes=600,
+        pixel_bytes=650,
+        kept_bytes=180,
         open=_open_lpips_proxy,
     ),
     SetMetric(

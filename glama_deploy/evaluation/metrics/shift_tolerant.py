@@ -52,6 +52,7 @@ class StLpips:
                 raise GlamaError(f"{path} holds the weights of another network; install stlpips-pytorch again")
         self._state = {name: state[name].to(device, torch.float32) for name in names}
         self._shift, self._scale = (torch.tensor(v, device=device).reshape(1, 3, 1, 1) for v in (_SHIFT, _SCALE))
+        self._see_truth = backbones.LastFeatures(self._see)
 
     def measure(self, pair: Pair) -> Measurement:
         """Measure the distance of two images.
@@ -64,7 +65,7 @@ class StLpips:
         """
         found, truth, missing = pair.tensors
         whole = within = 0.0
-        for number, (one, other) in enumerate(zip(self._see(found), self._see(truth), strict=True)):
+        for number, (one, other) in enumerate(zip(self._see_truth(truth), self._see(found), strict=True)):
             distances = functional.conv2d((one - other).square(), self._state[f"lin{number}.model.1.weight"])
             whole += float(distances.mean())
             within += backbones.average_missing(distances, missing)

@@ -206,6 +206,30 @@ def test_lpips_of_an_image_that_its_network_cannot_pool_is_left_out(weights):
     assert values.keys() == {"lpips-vgg/missing", "lpips-vgg/whole"}
 
 
+def test_the_features_of_a_photograph_are_computed_once_for_all_its_results():
+    computed: list[torch.Tensor] = []
+
+    def compute(image: torch.Tensor) -> list[torch.Tensor]:
+        computed.append(image)
+        return [2 * image]
+
+    see = backbones.LastFeatures(compute)
+    one, other, wide = torch.zeros(1, 3, 4, 4), torch.ones(1, 3, 4, 4), torch.zeros(1, 3, 4, 8)
+    for image, count in ((one, 1), (one.clone(), 1), (other, 2), (other, 2), (wide, 3), (one, 4)):
+        (features,) = see(image)
+        assert torch.equal(features, 2 * image)
+        assert len(computed) == count
+
+
+def test_scores_do_not_depend_on_the_images_that_were_scored_before(pair, weights):
+    truth, found, missing = pair
+    names, paths = ("lpips-alex",), {"lpips-alex": weights / "alexnet-owt-7be5be79.pth"}
+    judge = Judge(names, paths)
+    pairs = [(found, truth), (truth[::-1], truth), (found[::-1], truth[::-1]), (truth, found)]
+    again = [judge.score(*each, missing).values for each in pairs]
+    assert again == [Judge(names, paths).score(*each, missing).values for each in pairs]
+
+
 # ---------------------------------------------------------------- FID in NumPy
 
 
