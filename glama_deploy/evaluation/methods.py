@@ -25,7 +25,7 @@ from glama_deploy import catalogue
 from glama_deploy.bundle import MANIFEST, Bundle
 from glama_deploy.checkpoints import embedded
 from glama_deploy.checkpoints.published.model_list import find_near_name
-from glama_deploy.checkpoints.published.references import find_reference, is_address, locate
+from glama_deploy.checkpoints.published.references import find_reference, is_address, locate, split_name
 from glama_deploy.errors import CheckpointError, DownloadError, EngineError, GlamaError
 from glama_deploy.evaluation.records import KNOWN, MASK, TRUTH
 from glama_deploy.inpainting.inpainter import Inpainter, Region
@@ -158,9 +158,8 @@ def parse_methods(
 
 def _parse_results(text: str) -> Spec:
     """Return the method of a folder of results. Raises GlamaError where there is no such folder."""
-    name, equals, folder = text.partition("=")
-    if not equals or os.path.exists(text):
-        name, folder = Path(text).resolve().name, text
+    name, folder = split_name(text)
+    name = Path(text).resolve().name if name is None else name
     check_path(Path(folder))
     if not name or not Path(folder).is_dir():
         raise GlamaError(
@@ -196,14 +195,13 @@ def _split_text(text: str) -> tuple[str, str, str]:
     Raises:
         GlamaError: a part of the text is empty.
     """
-    has_name = "=" in text and not os.path.exists(text) and not is_address(text)
-    name, equals, rest = text.partition("=") if has_name else ("", "", text)
+    name, rest = split_name(text)
     model, at, how = rest.rpartition("@") if "@" in rest and not os.path.exists(rest) else (rest, "", "")
     if is_address(rest) and re.split("[:/]", how)[0] not in ("auto", "torch", EMULATED, *catalogue.backends()):
         model, at, how = rest, "", ""
-    if not model or (equals and not name) or (at and not how):
+    if not model or name == "" or (at and not how):
         raise GlamaError(f"`models` is {text!r}; [NAME=]MODEL[@BACKEND[/PRECISION]] is expected, no part empty")
-    return name, model, how
+    return name or "", model, how
 
 
 def _derive_label(model: str) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
+from glama_deploy.checkpoints.published.references import split_name
 from glama_deploy.errors import GlamaError, ImageError
 from glama_deploy.evaluation import image_files
 from glama_deploy.evaluation.metrics.registry import MetricName
@@ -254,8 +255,8 @@ def find_masks(texts: Sequence[str]) -> tuple[tuple[str, ...], GivenMasks | None
 
 def _find_given(text: str) -> GivenMasks | None:
     """Return the folder of masks that a text names; None for a name of masks that are drawn."""
-    name, equals, folder = text.partition("=")
-    if equals and not os.path.exists(text):
+    name, folder = split_name(text)
+    if name is not None:
         if not name or name.startswith(".") or "/" in name:
             raise GlamaError(f"`masks` {text} is called {name!r}, as no file may be; name it, as in `masks=A={folder}`")
         return GivenMasks(column=name, folder=Path(folder))
@@ -287,9 +288,8 @@ def find_datasets(texts: Sequence[str]) -> tuple[Dataset, ...]:
     """
     found: dict[str, Dataset] = {}
     for text in texts:
-        name, equals, folder = text.partition("=")
-        if not equals or os.path.exists(text):
-            name, folder = Path(text).resolve().name, text
+        name, folder = split_name(text)
+        name = Path(text).resolve().name if name is None else name
         check_path(Path(folder))
         if not Path(folder).is_dir():
             raise GlamaError(f"`data` {folder} is no folder; give one with images ({', '.join(sorted(SUFFIXES))})")

@@ -51,6 +51,21 @@ def is_address(text: str) -> bool:
     return _SCHEME.match(text) is not None
 
 
+def split_name(text: str) -> tuple[str | None, str]:
+    """Split `NAME=PATH`. A path that exists and an address may have `=` of their own, and are not split.
+
+    Args:
+        text: A path, a name or an address, or `NAME=` and one of these.
+
+    Returns:
+        The name, None without `NAME=`, and the rest.
+    """
+    if "=" not in text or os.path.exists(text) or is_address(text):
+        return None, text
+    name, _, rest = text.partition("=")
+    return name, rest
+
+
 def locate(model: str | Path) -> str | Path:
     """Return the file of a model that is given by name or address. The file is downloaded at the first use.
 

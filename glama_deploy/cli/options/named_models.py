@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from glama_deploy.checkpoints import embedded
-from glama_deploy.checkpoints.published.references import find_reference, is_address
+from glama_deploy.checkpoints.published.references import find_reference, split_name
 from glama_deploy.checkpoints.published.remote_file import RemoteFile
 from glama_deploy.cli.entry import option
 from glama_deploy.cli.options.completion import list_models
@@ -40,9 +40,9 @@ def name_models(given: Sequence[str]) -> dict[str, str]:
     """
     named: dict[str, str] = {}
     for text in given:
-        name, equals, path = text.partition("=")
-        if not equals or Path(text).exists() or is_address(text):
-            name, path = (text if embedded.is_embedded(text) else Path(text).stem), text
+        name, path = split_name(text)
+        if name is None:
+            name = text if embedded.is_embedded(text) else Path(text).stem
             if text == LAMA and not Path(text).exists():
                 path = find_lama()
         if not name or not path or name in named:

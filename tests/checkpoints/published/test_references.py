@@ -11,7 +11,13 @@ import pytest
 
 from glama_deploy.checkpoints.published import model_list
 from glama_deploy.checkpoints.published.model_list import read_models
-from glama_deploy.checkpoints.published.references import find_reference, is_address, locate, parse_reference
+from glama_deploy.checkpoints.published.references import (
+    find_reference,
+    is_address,
+    locate,
+    parse_reference,
+    split_name,
+)
 from glama_deploy.errors import CheckpointError, DownloadError, GlamaError
 
 #: The published files: size in bytes (None: only approximately known) and SHA-256, on which independent sources agree.
@@ -152,3 +158,13 @@ def test_finding_out_what_a_name_means_opens_no_connection(host, content, tmp_pa
     assert find_reference("mine") is not None
     assert find_reference("none/such") is None
     assert host.asked == []
+
+
+def test_a_name_is_split_from_all_but_existing_paths_and_addresses(tmp_path):
+    (tmp_path / "a=b").mkdir()
+    assert split_name(f"{tmp_path}/a=b") == (None, f"{tmp_path}/a=b")
+    assert split_name(f"name={tmp_path}/a=b") == ("name", f"{tmp_path}/a=b")
+    assert split_name("https://host/file#sha256=0") == (None, "https://host/file#sha256=0")
+    assert split_name("name=https://host/file#sha256=0") == ("name", "https://host/file#sha256=0")
+    assert split_name("=folder") == ("", "folder")
+    assert split_name("folder") == (None, "folder")
