@@ -23,7 +23,7 @@ from glama_deploy.evaluation.records import atomic_file_in_new_folder
 from glama_deploy.frozen import FrozenModel
 from glama_deploy.inpainting.inpainter import check
 from glama_deploy.io import locks
-from glama_deploy.io.files import PREFIX, check_path, write_error
+from glama_deploy.io.files import PREFIX, check_path, has_only_leftovers, write_error
 from glama_deploy.io.images import SUFFIXES, read_bytes
 from glama_deploy.io.mask_files import write_mask
 from glama_deploy.masks import MASKS_VERSION, by_name
@@ -126,8 +126,7 @@ def _hold(out: Path, settings: Settings) -> Iterator[None]:
     """Hold the folder during the block. Raises GlamaError where it has files of other settings, or is in use."""
     path = out / SETTINGS
     try:
-        there = {entry.name for entry in out.iterdir() if not entry.name.startswith(PREFIX)} if out.exists() else set()
-        if there and SETTINGS not in there:
+        if out.is_dir() and not path.exists() and not has_only_leftovers(out):
             raise GlamaError(f"{out} has files that were not made from a `dataset`; choose another folder")
         out.mkdir(parents=True, exist_ok=True)
         with locks.try_hold(out / f"{PREFIX}lock") as ours:

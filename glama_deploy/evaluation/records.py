@@ -22,7 +22,7 @@ from glama_deploy.evaluation.metrics.pairs import Region
 from glama_deploy.evaluation.protocol import Item, Protocol
 from glama_deploy.frozen import FrozenModel
 from glama_deploy.io import locks
-from glama_deploy.io.files import PREFIX, atomic_file, write_error
+from glama_deploy.io.files import PREFIX, atomic_file, has_only_leftovers, write_error
 
 PROTOCOL, RECORDS = "protocol.json", "records.jsonl"
 
@@ -123,12 +123,13 @@ class Folder:
         """
         with self._locked():
             if overwrite:
-                os.truncate(self.path / RECORDS, 0)
+                (self.path / RECORDS).unlink(missing_ok=True)
             else:
                 check_protocol(self.path / PROTOCOL, protocol, "out")
             write_protocol(self.path / PROTOCOL, protocol)
             if overwrite:  # now that the folder says what it is of
                 self._clear()
+            (self.path / RECORDS).touch()  # a folder with records has a protocol
             yield self._read_records()
 
     @contextmanager
@@ -136,7 +137,7 @@ class Folder:
         """Make the folder where needed, and hold it. Raises GlamaError where another run holds it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if not self._is_evaluation():
+            if not (self.path / PROTOCOL).exists() and not has_only_leftovers(self.path):
                 raise GlamaError(f"{self.path} has files that are no evaluation's; choose another folder for `out`")
             lock = self._acquire()
         except OSError as error:
@@ -149,13 +150,7 @@ class Folder:
         with ExitStack() as stack:
             if not stack.enter_context(locks.try_hold(self.path / LOCK)):
                 raise GlamaError(f"{self.path} is being written by another run; wait for it")
-            (self.path / RECORDS).touch()
             return stack.pop_all()
-
-    def _is_evaluation(self) -> bool:
-        """Return whether the folder is an evaluation's, or has only what one leaves that is killed at once."""
-        names = {path.name for path in self.path.iterdir() if not path.name.startswith(PREFIX)}
-        return PROTOCOL in names or not names or (names == {RECORDS} and not (self.path / RECORDS).stat().st_size)
 
     def _clear(self) -> None:
         """Remove features, pictures and everything that was made of records."""

@@ -22,7 +22,7 @@ from glama_deploy.evaluation.methods import Spec
 from glama_deploy.evaluation.protocol import Item, Protocol
 from glama_deploy.evaluation.records import PROTOCOL, atomic_file_in_new_folder, check_protocol, read_protocol
 from glama_deploy.io.decoding import read_upright_size
-from glama_deploy.io.files import PREFIX, remove_leftovers, write_error
+from glama_deploy.io.files import PREFIX, has_only_leftovers, remove_leftovers, write_error
 
 #: What some programs add to the names of their results, and what LaMa's evaluation expects by default.
 _RESULT_PART = "_inpainted"
@@ -169,10 +169,9 @@ def check_folder(folder: Path, protocol: Protocol, *, overwrite: bool) -> list[P
     path = folder / PROTOCOL
     if folder.exists() and not folder.is_dir():
         raise GlamaError(f"`save` {folder} is a file; choose another folder")
-    names = {each.name for each in folder.iterdir()} if folder.exists() else set()
-    if path.name not in names and any(not name.startswith(PREFIX) for name in names):
+    if folder.exists() and not path.exists() and not has_only_leftovers(folder):
         raise GlamaError(f"`save` {folder} has files that no evaluation has saved; choose another folder")
-    there = read_protocol(path, "choose another `save`") if path.name in names else None
+    there = read_protocol(path, "choose another `save`") if path.exists() else None
     if overwrite:
         return _list_saved(folder, there)
     check_protocol(path, protocol, "save")
