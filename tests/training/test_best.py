@@ -28,30 +28,21 @@ from glama_deploy.training.data import Positions, Squares, read_batches
 from glama_deploy.training.run import train
 from glama_deploy.training.score_log import SCORES
 from glama_deploy.training.validation import Validator, choose_criteria
+from training.tiny_run import list_overrides
 
 Rows = dict[tuple[str, str], dict[int, float]]
 
 
 def asked(photos: Path, **changes: object) -> config.Config:
     settings = {
-        "network.ngf": 8,
-        "network.n_blocks": 1,
-        "discriminator.channels": 8,
-        "discriminator.layers": 2,
-        "weights.perceptual": 0,
-        "data.train": f"[{photos}]",
-        "data.valid": f"[{photos}]",
-        "data.side": 32,
-        "data.workers": 0,
-        "optimization.batch": 2,
-        "optimization.steps": 4,
-        "saving.every": 1,
-        "saving.keep": 9,
-        "saving.validate_every": 2,
-        "saving.validate_images": 2,
-        **{name.replace("__", "."): value for name, value in changes.items()},
+        "data__valid": f"[{photos}]",
+        "optimization__steps": 4,
+        "saving__every": 1,
+        "saving__keep": 9,
+        "saving__validate_every": 2,
+        "saving__validate_images": 2,
     }
-    return config.load("glama-tiny", [f"{key}={value}" for key, value in settings.items()])
+    return config.load("glama-tiny", list_overrides(photos, **{**settings, **changes}))
 
 
 def read_scores(folder: Path) -> Rows:

@@ -12,27 +12,21 @@ import pytest
 import torch
 
 from glama_deploy.training import checkpoints
+from training.tiny_run import list_overrides
 
 PROGRAM = "import sys; from glama_deploy.cli.train import main; main(sys.argv[1:])"
 
 
 def settings(photos: Path, steps: int) -> list[str]:
-    return [
-        "network.ngf=8",
-        "network.n_blocks=1",
-        "discriminator.channels=8",
-        "discriminator.layers=2",
-        "weights.perceptual=0",
-        f"data.train=[{photos}]",
-        "data.side=32",
-        "data.workers=0",
-        "optimization.batch=4",
-        "optimization.generator_rate=1e-4",
-        f"optimization.steps={steps}",
-        "saving.every=1",
-        "saving.keep=10",
-        "saving.log_every=1",
-    ]
+    return list_overrides(
+        photos,
+        optimization__batch=4,
+        optimization__generator_rate=1e-4,
+        optimization__steps=steps,
+        saving__every=1,
+        saving__keep=10,
+        saving__log_every=1,
+    )
 
 
 def scalars(folder: Path) -> dict[str, list[float]]:

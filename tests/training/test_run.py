@@ -26,24 +26,11 @@ from glama_deploy.training import checkpoints, config
 from glama_deploy.training.data import Squares
 from glama_deploy.training.run import train
 from glama_deploy.training.trainer import Trainer, compute_rate_factor
+from training.tiny_run import list_overrides
 
 
 def overrides(photos: Path, **changes: object) -> list[str]:
-    asked = {
-        "network.ngf": 8,
-        "network.n_blocks": 1,
-        "discriminator.channels": 8,
-        "discriminator.layers": 2,
-        "weights.perceptual": 0,
-        "data.train": f"[{photos}]",
-        "data.side": 32,
-        "data.workers": 0,
-        "optimization.batch": 2,
-        "optimization.steps": 40,
-        "saving.every": 10,
-        **{name.replace("__", "."): value for name, value in changes.items()},
-    }
-    return [f"{key}={value}" for key, value in asked.items()]
+    return list_overrides(photos, **{"optimization__steps": 40, "saving__every": 10, **changes})
 
 
 def asked(photos: Path, **changes: object) -> config.Config:
