@@ -24,8 +24,8 @@ import torch
 from torch import nn
 
 from glama_deploy.checkpoints import formats
-from glama_deploy.reference.ffc import FFCResidualBlock
-from glama_deploy.reference.generator import FineBlock, Generator, masked_input
+from glama_deploy.reference.ffc import FFCNormAct, FFCResidualBlock
+from glama_deploy.reference.generator import FineBlock, FineBlocks, Generator, masked_input
 from glama_deploy.training import config
 from glama_deploy.training.data import Squares
 
@@ -60,10 +60,19 @@ def draw_weights(generator: Generator) -> None:
             for norm in (module.conv2.bn_l, module.conv2.bn_g):
                 assert norm is not None
                 nn.init.constant_(norm.weight, BLOCK_SCALE)
-    stem, up, blocks = (generator.model[place] for place in (1, network.ups[-1] + 1, network.ups[-1] + 3))
-    for norm, scale in ((stem.bn_l, 1.0), (up, 1.0), *((block.bn2, BLOCK_SCALE) for block in blocks)):
-        nn.init.constant_(norm.weight, HEAD_MAP_SCALE * scale)
-    nn.init.zeros_(generator.model[network.head].weight)
+    stem, up, blocks, head = (
+        generator.model[place] for place in (1, network.ups[-1] + 1, network.ups[-1] + 3, network.head)
+    )
+    assert isinstance(stem, FFCNormAct)
+    assert isinstance(up, nn.BatchNorm2d)
+    assert isinstance(blocks, FineBlocks)
+    assert isinstance(head, nn.Conv2d)
+    for norm in (stem.bn_l, up):
+        nn.init.constant_(norm.weight, HEAD_MAP_SCALE)
+    for block in blocks:
+        assert isinstance(block, FineBlock)
+        nn.init.constant_(block.bn2.weight, HEAD_MAP_SCALE * BLOCK_SCALE)
+    nn.init.zeros_(head.weight)
 
 
 @torch.no_grad()

@@ -188,7 +188,7 @@ def main() -> None:
         from glama_deploy.reference.random_weights import untrained
 
         if options.network == "default":
-            source = "default"
+            source = formats.find_weights_file("default")
         else:
             source, network = Path(folder) / "network.safetensors", NAMED[options.network]
             formats.save(source, network, untrained(network))

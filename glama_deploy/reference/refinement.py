@@ -27,7 +27,7 @@ from glama_deploy.inpainting.inpainter import check
 from glama_deploy.inpainting.tensors import match_depth, to_images, to_tensors
 from glama_deploy.network import next_side
 from glama_deploy.reference import pull_push, two_stage
-from glama_deploy.reference.generator import Generator, masked_input, predict
+from glama_deploy.reference.generator import Generator, Layers, masked_input, predict
 from glama_deploy.runtime.torch import threads
 
 log = logging.getLogger("glama_deploy")
@@ -340,6 +340,7 @@ def _split(generator: Generator, masked: Tensor) -> _Split:
     """
     config, layers = generator.config, generator.model
     front, rear, finish = layers[: config.first_block], layers[config.first_block :], nn.Identity()
+    assert isinstance(front, Layers)
     with torch.no_grad():
         if config.fill is not None:
             picture = pull_push.fill(masked)
