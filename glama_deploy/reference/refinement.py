@@ -339,24 +339,21 @@ def _split(generator: Generator, masked: Tensor) -> _Split:
         The parts.
     """
     config, layers = generator.config, generator.model
-    front, rear, finish = layers[: config.first_block], layers[config.first_block :], nn.Identity()
-    assert isinstance(front, Layers)
+    front, rear = Layers(*layers[: config.first_block]), Layers(*layers[config.first_block :])
+    finish: Callable[[Tensor], Tensor] = nn.Identity()
     with torch.no_grad():
         if config.fill is not None:
             picture = pull_push.fill(masked)
             masked = torch.cat([picture, masked[:, 3:]], dim=1)
             odds = pull_push.log_odds(picture)
-            features, encoded = front.run(masked)
-            encoded = encoded if config.fine_blocks else []
-            return _Split(features, partial(rear[:-1], encoded=encoded), lambda added: torch.sigmoid(added + odds))
-        if config.coarse is not None:
+            rear, finish = Layers(*rear[:-1]), lambda added: torch.sigmoid(added + odds)
+        elif config.coarse is not None:
             small, predicted = generator.guess(masked)
             picture = small[:, :3] + small[:, 3:] * predicted
             masked = torch.cat([two_stage.enlarge(picture, *masked.shape[2:]), masked], dim=1)
         features, encoded = front.run(masked)
-    encoded = encoded if config.fine_blocks else []
     features = features if isinstance(features, tuple) else (features,)
-    return _Split(features, partial(rear, encoded=encoded), finish)
+    return _Split(features, partial(rear, encoded=encoded if config.fine_blocks else []), finish)
 
 
 def _halve(values: Tensor, size: tuple[int, int]) -> Tensor:
