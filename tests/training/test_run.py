@@ -258,6 +258,17 @@ def test_a_step_learns_from_the_perceptual_loss_of_efficientnet_lite0(photos):
     assert all(not torch.equal(run._generator.state_dict()[name], before[name]) for name in weights)
 
 
+def test_the_perceptual_loss_is_zero_where_no_hole_is_wide_enough(photos):
+    changes = {"perceptual_network": "efficientnet-lite0", "weights__perceptual": 30}
+    found = {}
+    for distance in (0, 16):  # squares of one pixel, and squares of 33 pixels in images of 32
+        run = trainer(asked(photos, **changes, weights__adversarial=0, weights__perceptual_distance=distance))
+        scalars, _ = run.advance(run.read_batches(Squares(run.config.data.train, run.config.data, seed=0)))
+        found[distance] = scalars["perceptual"]
+    assert found[0] > 1e-6
+    assert found[16] < 1e-9  # float32: PyTorch computes in another order where a gradient is asked for
+
+
 def test_training_brings_the_loss_down(photos, tmp_path):
     seen: list[float] = []
     # Half of the pixels of every sample are missing, so that the losses of two batches can be compared.
