@@ -30,7 +30,6 @@ _STEM_PADDING, _PADDING = 6, 2
 #: convolutions. Fine blocks need more.
 _WINDOW_MARGIN = 8
 
-
 #: Steps of a fine block: the sum with the encoder's map, and two paddings and convolutions.
 _FINE_STEPS = 5
 
@@ -78,7 +77,7 @@ def list_feature_maps(
     """
     maps = _list_maps_before_decoder(network, size)
     step = _find_last_step(maps)
-    return [*maps, *_list_skips(network, size, step), *_list_decoder(network, window or size, step)]
+    return [*maps, *_list_skips(network, size, step), *_list_decoder(network, size, window or size, step)]
 
 
 def _list_maps_before_decoder(network: NetworkConfig, size: tuple[int, int], strips: int = 1) -> list[FeatureMap]:
@@ -103,9 +102,20 @@ def _cut_strip(size: tuple[int, int], strips: int, margin: int = _WINDOW_MARGIN)
     return min(size[0], -(-size[0] // strips) + 2 * margin), size[1]
 
 
-def _find_margin(network: NetworkConfig, level: int = 0) -> int:
-    """Return the values of a level that the decoder needs beside a window, on each side."""
-    return _WINDOW_MARGIN + 2 * network.fine_blocks * (2 ** (network.n_downsampling - level) - 1)
+def _find_fine_margin(network: NetworkConfig, level: int) -> int:
+    """Return the values of a level that fine blocks need beside a window, on each side."""
+    return 2 * network.fine_blocks * (2 ** (network.n_downsampling - level) - 1)
+
+
+def _count_decoded(
+    network: NetworkConfig, size: tuple[int, int], window: tuple[int, int], level: int, padding: int = 0
+) -> int:
+    """Return the values of a channel that the decoder has at a level. Fine blocks need none beyond the picture."""
+    beside = 2 * _find_fine_margin(network, level)
+    sides = (
+        min(side + beside, whole) for side, whole in zip(_shrink(window, level), _shrink(size, level), strict=True)
+    )
+    return math.prod(side + padding + 2 * _WINDOW_MARGIN for side in sides)
 
 
 def _list_skips(network: NetworkConfig, size: tuple[int, int], step: int) -> Iterator[FeatureMap]:
@@ -155,21 +165,21 @@ def _list_block(network: NetworkConfig, size: tuple[int, int], step: int) -> Ite
     yield FeatureMap(step + 5, step + 6, network.bottleneck_channels * pixels)
 
 
-def _list_decoder(network: NetworkConfig, window: tuple[int, int], step: int) -> Iterator[FeatureMap]:
+def _list_decoder(
+    network: NetworkConfig, size: tuple[int, int], window: tuple[int, int], step: int
+) -> Iterator[FeatureMap]:
     """Yield the maps of the transposed convolutions, of fine blocks, of the head and of the picture in the window.
 
     The fine blocks of a level are alike, so one of them stands for all.
     """
-    deepest = network.n_downsampling
-    bottleneck = math.prod(side + 2 * _find_margin(network, deepest) for side in _shrink(window, deepest))
+    bottleneck = _count_decoded(network, size, window, network.n_downsampling)
     yield FeatureMap(step, step + 1, network.bottleneck_channels * bottleneck)
     if network.fill is not None:  # the interpolated picture in the window
         end = step + (2 + (_FINE_STEPS if network.fine_blocks else 0)) * network.n_downsampling + 4
         yield FeatureMap(step, end, _BLOCKED_CHANNELS * math.prod(window), True)
     step += 1
     for level in reversed(range(network.n_downsampling)):
-        pixels = math.prod(side + 2 * _find_margin(network, level) for side in _shrink(window, level))
-        values = network.channels(level) * pixels
+        values = network.channels(level) * _count_decoded(network, size, window, level)
         yield FeatureMap(step, step + 1, values)
         yield FeatureMap(step + 1, step + 2, values)
         step += 2
@@ -179,7 +189,7 @@ def _list_decoder(network: NetworkConfig, window: tuple[int, int], step: int) ->
             for inner in range(1, _FINE_STEPS):  # two paddings and two convolutions
                 yield FeatureMap(step + inner, step + inner + 1, values)
             step += _FINE_STEPS
-    yield FeatureMap(step, step + 1, network.ngf * _count_padded(window, _STEM_PADDING + 2 * _find_margin(network)))
+    yield FeatureMap(step, step + 1, network.ngf * _count_decoded(network, size, window, 0, _STEM_PADDING))
     yield FeatureMap(step + 1, step + 2, 3 * math.prod(window), True)
     yield FeatureMap(step + 2, step + 3, 3 * math.prod(window), True)
 
@@ -231,9 +241,13 @@ def find_peak_with_window(
         The peak before the decoder, and the bytes of the decoder's sets (:func:`find_set_sum`).
     """
     maps = _list_maps_before_decoder(network, size, strips)
-    decoded = window or size if strips == 1 else _cut_strip(window or size, strips, _find_margin(network))
+    decoded = (
+        window or size
+        if strips == 1
+        else _cut_strip(window or size, strips, _WINDOW_MARGIN + _find_fine_margin(network, 0))
+    )
     step = _find_last_step(maps)
-    decoder = list(_list_decoder(network, decoded, step))
+    decoder = list(_list_decoder(network, size, decoded, step))
     return _find_peak([*maps, *_list_skips(network, size, step)], value_bytes), _sum_sets(decoder, value_bytes)
 
 
