@@ -13,6 +13,7 @@ import sys
 import pytest
 
 from glama_deploy.bundle import Bundle
+from glama_deploy.network import NetworkConfig
 from glama_deploy.runtime.openvino import memory_use
 
 SIDE = 512
@@ -63,6 +64,9 @@ FORMS = {
     "onnxruntime, a window": ("onnxruntime", "fp32", "any", SIDE // 2),
 }
 
+#: A network whose decoder reads the encoder's maps, wide enough for models of one size.
+U_NET = NetworkConfig(ngf=32, n_blocks=1, fine_blocks=1)
+
 #: Bytes that an estimate has for what does not grow with the image. A small image may need less of them.
 FIXED_BYTES = memory_use.PRIMITIVE_CACHE_BYTES + memory_use._COMPILE_BYTES
 
@@ -73,13 +77,14 @@ FIXED_BYTES = memory_use.PRIMITIVE_CACHE_BYTES + memory_use._COMPILE_BYTES
     ("form", "cpu_name"),
     [(form, name) for form in FORMS for name in CPUS if not form.startswith("onnxruntime") or name == "this CPU"],
 )
-@pytest.mark.parametrize("name", ["embedded", "tiny"])
-def test_a_network_takes_what_is_estimated(tiny_bundle, make_bundle, monkeypatch, name, form, cpu_name):
+@pytest.mark.parametrize("name", ["embedded", "tiny", "U-Net"])
+def test_a_network_takes_what_is_estimated(tiny, make_checkpoint, make_bundle, monkeypatch, name, form, cpu_name):
     backend, precision, own, hole = FORMS[form]
     pytest.importorskip(backend)
     for variable, value in CPUS[cpu_name].items():
         monkeypatch.setenv(variable, value)
-    bundle: Bundle = make_bundle("default") if name == "embedded" else tiny_bundle
+    checkpoints = {"embedded": "default", "tiny": tiny, "U-Net": make_checkpoint(U_NET)}
+    bundle: Bundle = make_bundle(checkpoints[name])
     command = [sys.executable, "-c", PROGRAM, str(bundle.path), backend, precision, own, str(hole), str(SIDE)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     taken, estimated = map(int, told.split())
