@@ -176,7 +176,7 @@ class NetworkConfig(FrozenModel):
 
     @property
     def decoder_reach(self) -> int:
-        """Pixels on each side that a pixel depends on behind the blocks: the rounding to multiples of `reduction` adds.
+        """Pixels that a pixel depends on behind the blocks, on each side, before they are rounded up to `reduction`.
 
         The 7×7 head sees 3 pixels. Each 3×3 convolution of a fine block sees one value of its level.
         """
