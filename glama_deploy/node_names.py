@@ -158,6 +158,18 @@ def get_part(name: str) -> str:
     return name.partition("/")[0]
 
 
+def get_encoder_map(level: int) -> str:
+    """Return the name of the encoder's map of a level, whose channels are all local.
+
+    Args:
+        level: number of downsamplings before the map, fewer than the network has.
+
+    Returns:
+        The name of the output of the stem or of a downsampling.
+    """
+    return f"{DOWN}{level - 1}/{LOCAL}" if level else f"{STEM}/{LOCAL}"
+
+
 def is_in_decoder(name: str) -> bool:
     """Tell whether a node belongs to a level of the decoder, of either stage.
 

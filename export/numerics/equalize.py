@@ -27,9 +27,9 @@ from glama_deploy.node_names import (
     LOCAL,
     RELU,
     SKIP,
-    STEM,
     SUM,
     UP,
+    get_encoder_map,
 )
 
 #: A channel's factor is its range to this power. 1 makes the ranges of activations equal and those of weights unequal.
@@ -122,9 +122,8 @@ def _find_shared_factors(config: NetworkConfig) -> Iterator[_SharedFactors]:
     blocks = [f"model.{config.first_block + block}" for block in range(config.n_blocks)]
     up = f"model.{config.ups[0]}.weight"
     for level in range(config.n_downsampling if not config.fine_blocks else 0):
-        readers = _list_local_readers(f"model.{level + 2}", level + 2 == last)
-        tensor = f"{DOWN}{level - 1}/{LOCAL}" if level else f"{STEM}/{LOCAL}"
-        yield _SharedFactors((tensor,), ((f"model.{level + 1}.bn_l", 1),), tuple(readers))
+        readers = _list_encoder_readers(config, level)
+        yield _SharedFactors((get_encoder_map(level),), ((f"model.{level + 1}.bn_l", 1),), tuple(readers))
     for kind, first, readers_of in ((LOCAL, 0, _list_local_readers), (GLOBAL, local, _list_global_readers)):
         norm = f"bn_{kind[0]}"
         tensors = (f"{DOWN}{config.n_downsampling - 1}/{kind}", *(f"{BLOCK}{b}/{kind}" for b in range(config.n_blocks)))
@@ -147,7 +146,6 @@ def _find_shared_factors(config: NetworkConfig) -> Iterator[_SharedFactors]:
 
 def _find_decoder_factors(config: NetworkConfig) -> Iterator[_SharedFactors]:
     """Yield the places of the decoder, and with fine blocks those of the encoder, whose maps are added there."""
-    last = config.n_downsampling + 1
     for step, index in enumerate(config.ups):
         level = config.n_downsampling - 1 - step
         name, norms, tensors = f"{UP}{step}", [f"model.{index + 1}"], [f"{UP}{step}/{RELU}"]
@@ -156,9 +154,8 @@ def _find_decoder_factors(config: NetworkConfig) -> Iterator[_SharedFactors]:
         readers = [reader]
         if config.fine_blocks:
             norms.append(f"model.{level + 1}.bn_l")
-            encoded = f"{DOWN}{level - 1}" if level else STEM
-            tensors += [f"{encoded}/{LOCAL}", f"{name}/{SKIP}"]
-            readers += _list_local_readers(f"model.{level + 2}", level + 2 == last)
+            tensors += [get_encoder_map(level), f"{name}/{SKIP}"]
+            readers += _list_encoder_readers(config, level)
         for block in range(config.fine_blocks):
             source, node = f"model.{index + 3}.{block}", f"{name}/{FINE}{block}"
             yield _SharedFactors((f"{node}/{RELU}",), ((f"{source}.bn1", 1),), (_Reader(f"{source}.conv2.weight"),))
@@ -166,6 +163,11 @@ def _find_decoder_factors(config: NetworkConfig) -> Iterator[_SharedFactors]:
             tensors.append(f"{node}/{SUM}")
             readers.append(_Reader(f"{source}.conv1.weight"))
         yield _SharedFactors(tuple(tensors), tuple((norm, 1) for norm in norms), tuple(readers))
+
+
+def _list_encoder_readers(config: NetworkConfig, level: int) -> list[_Reader]:
+    """Return the weights of the downsampling behind a level. The last one also makes global channels."""
+    return _list_local_readers(f"model.{level + 2}", level == config.n_downsampling - 1)
 
 
 def _list_local_readers(layer: str, both: bool = True) -> list[_Reader]:

@@ -72,7 +72,7 @@ class Layers(nn.Sequential):
         """
         if any(isinstance(layer, FineBlocks) for layer in self):
             return self.run(x, encoded)[0]
-        return super().forward(x)
+        return super().forward(x)  # keeps no map of the encoder, which would take memory up to the end
 
     def run(self, x: Any, encoded: Sequence[Tensor] = ()) -> tuple[Any, list[Tensor]]:
         """Run the layers.

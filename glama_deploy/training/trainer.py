@@ -286,10 +286,9 @@ class Trainer:
         if self._judge is not None:
             with torch.no_grad():
                 real = self._judge(image)
-            distance, seen = self.config.weights.perceptual_distance, predicted
-            if distance is not None:
-                seen = texture.keep_wide_holes(predicted, image, mask, distance)
-            terms["perceptual"] = losses.perceptual(real, self._judge(seen))
+            if weights.perceptual_distance is not None:
+                predicted = texture.keep_wide_holes(predicted, image, mask, weights.perceptual_distance)
+            terms["perceptual"] = losses.perceptual(real, self._judge(predicted))
         return terms
 
     def _discriminator_terms(self, predicted: Tensor, image: Tensor, mask: Tensor) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from glama_deploy.network import NetworkConfig
-from glama_deploy.node_names import DOWN, GLOBAL, LOCAL, STEM, WINDOW
+from glama_deploy.node_names import DOWN, GLOBAL, LOCAL, WINDOW, get_encoder_map
 from glama_deploy.runtime.openvino.rewrites.constants import is_constant, make_floats, make_ints, read_floats, read_ints
 
 #: Pixels of the image in a strip. Feature maps of LaMa take 128 MB for so many pixels.
@@ -72,10 +72,9 @@ def split_encoder(model: Any, count: int, network: NetworkConfig) -> int:
 
 def _list_encoder_ends(network: NetworkConfig) -> list[str]:
     """Return the names of the encoder's maps that layers behind the encoder read, those of the fewest rows first."""
-    last = network.n_downsampling - 1
-    names = [f"{DOWN}{last}/{half}" for half in (LOCAL, GLOBAL)]
+    names = [f"{DOWN}{network.n_downsampling - 1}/{half}" for half in (LOCAL, GLOBAL)]
     if network.fine_blocks:
-        names += [*(f"{DOWN}{level}/{LOCAL}" for level in reversed(range(last))), f"{STEM}/{LOCAL}"]
+        names += [get_encoder_map(level) for level in reversed(range(network.n_downsampling))]
     return names
 
 
