@@ -17,6 +17,7 @@ from typing import IO, Any
 from glama_deploy.errors import GlamaError
 from glama_deploy.io.files import PREFIX, atomic_file, write_error
 from glama_deploy.runtime.base import require
+from glama_deploy.text.excerpts import first_line
 
 #: The scheme of an address. A letter alone is a drive of Windows.
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://")
@@ -270,7 +271,7 @@ def open_file(address: str) -> Iterator[IO[bytes]]:
     except GlamaError:
         raise
     except Exception as error:  # each format, and each package of a storage, has exceptions of its own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = first_line(error).rstrip(".")
         raise GlamaError(
             f"{address} cannot be read ({reason}); repair the file or the connection, or leave the file out"
         ) from error
