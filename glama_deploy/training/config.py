@@ -144,9 +144,22 @@ class Config(_Section):
     perceptual_weights: Path | None = Field(
         default=None, description="weights file of the perceptual network; efficientnet-lite0 needs none"
     )
+    teacher: str | None = Field(
+        default=None, description="checkpoint, or name of glama-models list, whose predictions weights.teacher uses"
+    )
     data: Data = Field(default_factory=Data, description="photographs and masks")
     optimization: Optimization = Field(default_factory=Optimization, description="optimizers, batches and steps")
     saving: Saving = Field(default_factory=Saving, description="checkpoints, validations and logs")
+
+    @model_validator(mode="after")
+    def _check_teacher(self) -> Config:
+        if self.teacher is not None and not self.weights.teacher:
+            raise ValueError("teacher is set and weights.teacher is 0; set a weight such as 1, or leave teacher out")
+        if self.teacher is None and self.weights.teacher:
+            raise ValueError(
+                "weights.teacher is set and teacher is not; set teacher to a checkpoint, or the weight to 0"
+            )
+        return self
 
 
 #: Settings in which LaMa's own training differs from GLaMa's (advimman/lama: lama-fourier.yaml, big-lama.yaml, their

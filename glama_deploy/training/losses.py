@@ -17,6 +17,9 @@ Where the paper leaves a choice open, the choices are:
 - (9) is divided by its largest value in each channel of each image and has no gradient, so w lies in 0…1. The
   transforms of (8) are orthonormal. Both are as in the official code of Jiang et al. (ICCV 2021;
   EndlessSora/focal-frequency-loss).
+- The paper has no teacher. The term `teacher` is −PSNR with the prediction of another network in place of the real
+  image (knowledge distillation; Hinton et al., 2015). A prediction is an average of what is possible, so the gradient
+  has less noise than that of real images.
 - Feature matching is an L1 distance in the paper and a squared distance in LaMa's code. `feature_distance` selects one.
 - (6) and (7) multiply the discriminator's loss by λadv. LaMa's code does not. `discriminator` is the weight of this
   loss.
@@ -76,6 +79,9 @@ class Weights(FrozenModel):
     )
     texture_distance: int = Field(
         default=8, ge=0, le=256, description="pixels between a wide hole's patches and the nearest known pixel"
+    )
+    teacher: float = Field(
+        default=0.0, ge=0, description="−PSNR of the missing pixels against the teacher's prediction, not in the paper"
     )
     coarse: float = Field(default=1.0, ge=0, description="loss of stage one in a network of two stages")
 

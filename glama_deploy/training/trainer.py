@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from glama_deploy.checkpoints import formats
+from glama_deploy.checkpoints.published.references import locate
 from glama_deploy.errors import CheckpointError, GlamaError
 from glama_deploy.network import NetworkConfig, is_same_network, list_differences
 from glama_deploy.reference import two_stage
@@ -67,7 +68,7 @@ class Trainer:
         self.config, self.fabric, self.step = config, fabric, 0
         self.best: dict[str, float] = {}
         self._several = fabric.world_size > 1
-        self._judge = _judge(config, fabric)
+        self._judge, self._teacher = _judge(config, fabric), _teacher(config, fabric)
         torch.manual_seed(config.optimization.seed)
         generator = Generator(config.network).to(fabric.device)
         discriminator = PatchDiscriminator(config.discriminator.channels, config.discriminator.layers).to(fabric.device)
@@ -231,6 +232,10 @@ class Trainer:
         with self.fabric.autocast():
             predicted, terms = self._predict(image, mask)
             terms |= self._picture_terms(predicted, image, mask) | self._judged_terms(predicted, image, mask)
+            if self._teacher is not None:
+                with torch.no_grad():
+                    taught = self._teacher(masked_input(image, mask))
+                terms["teacher"] = losses.psnr_missing(predicted, taught, mask)
             total = losses.joint(terms, weights)
         (total * share).backward()
         judged: dict[str, Tensor] = {}
@@ -335,3 +340,11 @@ def _judge(config: Config, fabric: Fabric) -> nn.Module | None:
     if not config.weights.perceptual:
         return None
     return perceptual.open_network(config.perceptual_network, config.perceptual_weights).to(fabric.device)
+
+
+def _teacher(config: Config, fabric: Fabric) -> nn.Module | None:
+    """Return the network whose predictions `weights.teacher` uses, or None where the config names none."""
+    if config.teacher is None:
+        return None
+    teacher = formats.build_module(formats.read(locate(config.teacher))).requires_grad_(False)
+    return teacher.to(fabric.device, memory_format=torch.channels_last)

@@ -269,6 +269,26 @@ def test_the_perceptual_loss_is_zero_where_no_hole_is_wide_enough(photos):
     assert found[16] < 1e-9  # float32: PyTorch computes in another order where a gradient is asked for
 
 
+def test_a_run_learns_from_its_teacher(photos, tmp_path):
+    changes: dict[str, object] = {"network__fill": "pull-push", "data__masks": "EveryNLines", "optimization__steps": 60}
+    others = ("l1", "adversarial", "feature_matching", "total_variation", "focal_frequency")
+    changes |= {f"weights__{name}": 0 for name in others}
+    losses: list[float] = []
+    settings = asked(photos, **changes, optimization__beta2=0.9, weights__teacher=1, teacher="default")
+    train(settings, tmp_path / "run", device="cpu", on_step=partial(note, losses))
+    assert np.mean(losses[-10:]) < np.mean(losses[:10]) - 2  # dB; 3.7 were gained
+
+
+def test_a_network_that_is_its_own_teacher_has_nothing_to_learn(photos, tmp_path):
+    changes = {"weights__teacher": 1, "weights__adversarial": 0, "weights__feature_matching": 0}
+    teacher = train(asked(photos, optimization__steps=1), tmp_path / "run", device="cpu")
+    run = trainer(asked(photos, **changes, teacher=teacher))
+    run.start_from(teacher)
+    run._generator.eval()  # the teacher normalizes by running statistics
+    scalars, _ = run.advance(run.read_batches(Squares(run.config.data.train, run.config.data, seed=0)))
+    assert scalars["teacher"] == pytest.approx(-40, abs=0.01)  # 10·log10(1e-4): the mean square is 0
+
+
 def test_training_brings_the_loss_down(photos, tmp_path):
     seen: list[float] = []
     # Half of the pixels of every sample are missing, so that the losses of two batches can be compared.
@@ -338,6 +358,9 @@ def test_a_run_that_cannot_begin_is_refused_in_one_line(photos, tmp_path, capsys
         ({"data__train": f"[{tmp_path / 'empty'}]"}, "has no pictures"),
         ({"weights__perceptual": 100}, "the perceptual loss needs a file of weights: set perceptual_weights="),
         ({"optimization__accumulate": 3}, "is 2; a multiple of 3 (optimization.accumulate × 1 processes) is expected"),
+        ({"teacher": "default"}, "teacher is set and weights.teacher is 0; set a weight such as 1"),
+        ({"weights__teacher": 1}, "weights.teacher is set and teacher is not; set teacher to a checkpoint"),
+        ({"weights__teacher": 1, "teacher": tmp_path / "gone.pt"}, f"no checkpoint at {tmp_path / 'gone.pt'}"),
         ({"data__sides": 1}, "the config has no data.sides; did you mean 'side'"),
         ({"data__valid": f"[{tmp_path / 'gone'}]"}, "is neither a folder nor a tar file"),
     ):
