@@ -21,6 +21,7 @@ from glama_deploy.errors import GlamaError
 from glama_deploy.runtime.base import require
 from glama_deploy.system.privacy import opt_out_of_telemetry
 from glama_deploy.system.processors import count_processors
+from glama_deploy.text.excerpts import class_and_reason
 
 log = logging.getLogger("glama_deploy")
 
@@ -218,7 +219,7 @@ def _open(ray: Any, address: str, resources: Resources, folder: str | None) -> N
             ray.init(address, num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **settings)
         except Exception as error:
             raise GlamaError(
-                f"Ray cannot start a cluster on this machine ({_find_reason(error)}); give fewer `workers`, or the "
+                f"Ray cannot start a cluster on this machine ({class_and_reason(error)}); give fewer `workers`, or the "
                 "`ray_address` of a cluster"
             ) from error
         return
@@ -227,14 +228,9 @@ def _open(ray: Any, address: str, resources: Resources, folder: str | None) -> N
         ray.init(address, **settings)
     except Exception as error:
         raise GlamaError(
-            f"no Ray cluster at `ray_address` {address} ({_find_reason(error)}); start one with `ray start --head`, or "
-            "check the address"
+            f"no Ray cluster at `ray_address` {address} ({class_and_reason(error)}); start one with "
+            "`ray start --head`, or check the address"
         ) from error
-
-
-def _find_reason(error: Exception) -> str:
-    """Return the kind and the first line of an error."""
-    return f"{type(error).__name__}: {(str(error).strip().splitlines() or ['no reason is given'])[0]}"
 
 
 def _check_address(address: str) -> None:

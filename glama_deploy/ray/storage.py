@@ -17,7 +17,7 @@ from typing import IO, Any
 from glama_deploy.errors import GlamaError
 from glama_deploy.io.files import PREFIX, atomic_file, write_error
 from glama_deploy.runtime.base import require
-from glama_deploy.text.excerpts import first_line
+from glama_deploy.text.excerpts import class_and_reason, first_line
 
 #: The scheme of an address. A letter alone is a drive of Windows.
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://")
@@ -71,10 +71,8 @@ def _explain(action: str, address: str) -> Iterator[None]:
     except ImportError as error:
         raise GlamaError(f"cannot {action} {address}: a package is missing ({error}); pip install it") from error
     except Exception as error:  # each package of a storage has exceptions of its own
-        reason = (str(error).strip().splitlines() or ["no reason is given"])[0]
         raise GlamaError(
-            f"cannot {action} {address}: {type(error).__name__}: {reason}; check the address, the network and the "
-            "credentials"
+            f"cannot {action} {address}: {class_and_reason(error)}; check the address, network and credentials"
         ) from error
 
 

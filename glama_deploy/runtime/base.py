@@ -21,15 +21,13 @@ from glama_deploy.bundle import EngineName, Io, SizeRange
 from glama_deploy.errors import EngineError
 from glama_deploy.node_names import INPAINTED
 from glama_deploy.runtime.devices import Device
+from glama_deploy.text.excerpts import class_and_reason
 
 #: Turns a remedy that installs a package into one that repairs a package, which pip would otherwise leave as it is.
 _REINSTALL = ("pip install", "pip install --upgrade --force-reinstall")
 
 #: The remedy for a package that needs a home folder when it is imported, if the user has none.
 _SET_HOME = "set HOME to a folder that you may write to"
-
-#: The greatest number of characters of a package's own message that an error repeats.
-_MAX_REASON = 200
 
 #: The greatest number of CPU threads and streams that a caller may ask for. The number is above the cores of any
 #: machine, and an engine can start as many.
@@ -251,11 +249,8 @@ def require(package: str, name: str, remedy: str, attribute: str = "") -> Module
     try:
         module = importlib.import_module(package)
     except Exception as error:
-        reason = (str(error).strip().splitlines() or ["no reason is given"])[0]
-        cure = _SET_HOME if "home directory" in reason else remedy.replace(*_REINSTALL, 1)
-        raise EngineError(
-            f"{name} is installed but not usable ({type(error).__name__}: {reason[:_MAX_REASON]}); {cure}"
-        ) from error
+        cure = _SET_HOME if "home directory" in str(error) else remedy.replace(*_REINSTALL, 1)
+        raise EngineError(f"{name} is installed but not usable ({class_and_reason(error)}); {cure}") from error
     if attribute and not hasattr(module, attribute):
         raise EngineError(
             f"{name} is installed but not usable ({module.__file__} has no {attribute}); remove that file where it is "

@@ -59,6 +59,20 @@ def first_line(error: BaseException, limit: int = 2 * MAX_EXCERPT) -> str:
     return excerpt(_lines(error)[0], limit)
 
 
+def class_and_reason(error: BaseException, limit: int = 2 * MAX_EXCERPT) -> str:
+    """Return the class of an exception and the first line of its text.
+
+    Args:
+        error: The exception.
+        limit: Largest number of characters of the first line.
+
+    Returns:
+        One line, such as `OSError: disk full`.
+    """
+    reason = str(error).strip().splitlines() or ["no reason is given"]
+    return f"{type(error).__name__}: {excerpt(reason[0], limit)}"
+
+
 def last_line(error: BaseException, limit: int = 2 * MAX_EXCERPT) -> str:
     """Return the last line of an exception's text, in which OpenVINO gives the reason.
 

@@ -347,4 +347,4 @@ def _teacher(config: Config, fabric: Fabric) -> nn.Module | None:
     if config.teacher is None:
         return None
     teacher = formats.build_module(formats.read(locate(config.teacher))).requires_grad_(False)
-    return teacher.to(fabric.device, memory_format=torch.channels_last)
+    return teacher.to(fabric.device).to(memory_format=torch.channels_last)
