@@ -54,6 +54,12 @@ class Weights(FrozenModel):
     l1_missing: float = Field(default=0.0, ge=0, description="L1 on the missing pixels, not in the paper")
     psnr_missing: float = Field(default=0.0, ge=0, description="−PSNR of the missing pixels in dB, not in the paper")
     adversarial: float = Field(default=10.0, ge=0, description="λadv; 0 turns adversarial training off")
+    adversarial_distance: int | None = Field(
+        default=None,
+        ge=0,
+        le=256,
+        description="as perceptual_distance, for the discriminator; null: it sees the whole prediction",
+    )
     discriminator: float | None = Field(
         default=None, gt=0, description="weight of the discriminator's loss (3) + λP·(5); null: λadv, as in (7)"
     )
@@ -90,6 +96,7 @@ class Weights(FrozenModel):
 _OTHER_FIELDS = {
     "lama",
     "gradient_penalty",
+    "adversarial_distance",
     "discriminator",
     "feature_distance",
     "perceptual_distance",

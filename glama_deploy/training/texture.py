@@ -50,6 +50,21 @@ def find_wide_pixels(mask: Tensor, distance: int) -> Tensor:
     return F.max_pool2d(1 - mask, 2 * distance + 1, stride=1, padding=distance)[:, 0] == 0
 
 
+def find_wide_holes(mask: Tensor, distance: int) -> Tensor:
+    """Find the wide holes.
+
+    Args:
+        mask: Masks [B, 1, H, W], 1 = missing.
+        distance: Pixels. The squares that contain missing pixels only and whose sides are 2 · distance + 1 make up the
+            wide holes.
+
+    Returns:
+        Masks [B, 1, H, W] of the type of `mask`, 1 = in a wide hole.
+    """
+    wide = find_wide_pixels(mask, distance)[:, None].to(mask.dtype)
+    return F.max_pool2d(wide, 2 * distance + 1, stride=1, padding=distance)
+
+
 def keep_wide_holes(predicted: Tensor, image: Tensor, mask: Tensor, distance: int) -> Tensor:
     """Replace the prediction by the truth everywhere except in wide holes.
 
@@ -57,15 +72,12 @@ def keep_wide_holes(predicted: Tensor, image: Tensor, mask: Tensor, distance: in
         predicted: Generated images [B, 3, H, W].
         image: Real images of the same shape.
         mask: Masks [B, 1, H, W], 1 = missing.
-        distance: Pixels. The squares that contain missing pixels only and whose sides are 2 · distance + 1 make up the
-            wide holes.
+        distance: Pixels, as :func:`find_wide_holes` takes it.
 
     Returns:
         The images [B, 3, H, W]. Gradients reach the prediction only through its wide holes.
     """
-    wide = find_wide_pixels(mask, distance)[:, None].to(mask.dtype)
-    square = F.max_pool2d(wide, 2 * distance + 1, stride=1, padding=distance)
-    return torch.where(square > 0, predicted, image)
+    return torch.where(find_wide_holes(mask, distance) > 0, predicted, image)
 
 
 def compare_textures(predicted: Tensor, image: Tensor, mask: Tensor, directions: Tensor, distance: int) -> Tensor:

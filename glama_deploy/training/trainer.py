@@ -281,10 +281,11 @@ class Trainer:
         """Return the terms of (7) that need a second network: the discriminator, or φ of (2)."""
         weights, terms = self.config.weights, dict[str, Tensor]()
         if weights.adversarial or weights.feature_matching:
+            shown, _ = self._show(predicted, image, mask)
             self._discriminator.requires_grad_(False)
             with torch.no_grad():
                 _, real_features = self._discriminator(image)
-            fake, fake_features = self._discriminator(predicted)
+            fake, fake_features = self._discriminator(shown)
             self._discriminator.requires_grad_(True)
             terms["adversarial"] = losses.generator_loss(fake)
             terms["feature_matching"] = losses.feature_matching(real_features, fake_features, weights.feature_distance)
@@ -297,13 +298,21 @@ class Trainer:
         return terms
 
     def _discriminator_terms(self, predicted: Tensor, image: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        shown, made = self._show(predicted, image, mask)
         image = image.detach().requires_grad_()
         real, _ = self._discriminator(image)
-        fake, _ = self._discriminator(predicted)
+        fake, _ = self._discriminator(shown)
         return {
-            "discriminator": losses.discriminator_loss(real, fake, mask),
+            "discriminator": losses.discriminator_loss(real, fake, made),
             "gradient_penalty": losses.gradient_penalty(real, image),
         }
+
+    def _show(self, predicted: Tensor, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the pictures that the discriminator judges, and the masks of their generated pixels."""
+        distance = self.config.weights.adversarial_distance
+        if distance is None:
+            return predicted, mask
+        return texture.keep_wide_holes(predicted, image, mask, distance), texture.find_wide_holes(mask, distance)
 
     def _move_average(self, means: Sequence[Tensor], values: Sequence[Tensor], _: Tensor | int) -> None:
         """Move tensors of the average towards those of the generator.

@@ -34,6 +34,7 @@ def test_glama_is_the_papers_and_lama_is_its_own():
                 "texture",
                 "texture_distance",
                 "perceptual_distance",
+                "adversarial_distance",
                 "teacher",
             }
         ) == {

@@ -269,6 +269,20 @@ def test_the_perceptual_loss_is_zero_where_no_hole_is_wide_enough(photos):
     assert found[16] < 1e-9  # float32: PyTorch computes in another order where a gradient is asked for
 
 
+def test_the_discriminator_sees_the_truth_where_no_hole_is_wide_enough(photos):
+    changes = {"weights__feature_matching": 30, "optimization__batch": 4}
+    found = {}
+    for distance in (0, 16):  # squares of one pixel, and squares of 33 pixels in images of 32
+        run = trainer(asked(photos, **changes, weights__adversarial_distance=distance))
+        scalars, _ = run.advance(run.read_batches(Squares(run.config.data.train, run.config.data, seed=0)))
+        found[distance] = scalars
+    assert found[0]["feature_matching"] > 1e-6
+    assert found[16]["feature_matching"] < 1e-9  # float32: PyTorch computes in another order for a gradient
+    # no pixel is generated, so both halves of (3) are −log D of the same image, which is (4)
+    assert found[16]["discriminator"] == pytest.approx(2 * found[16]["adversarial"], rel=1e-5)
+    assert found[0]["discriminator"] != pytest.approx(2 * found[0]["adversarial"], rel=1e-3)
+
+
 def test_a_run_learns_from_its_teacher(photos, tmp_path):
     changes: dict[str, object] = {"network__fill": "pull-push", "data__masks": "EveryNLines", "optimization__steps": 60}
     others = ("l1", "adversarial", "feature_matching", "total_variation", "focal_frequency")
