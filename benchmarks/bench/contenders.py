@@ -31,7 +31,7 @@ from glama_deploy.runtime.base import installed, require
 from glama_deploy.runtime.devices import CPU, parse_device
 from glama_deploy.runtime.onnxruntime.provider_records import PROVIDERS
 from glama_deploy.system.spawning import outside_current_folder
-from glama_deploy.text.excerpts import first_line
+from glama_deploy.text.excerpts import describe_error
 
 #: The subjects that are measured by default. PyTorch in fp32 in three ways and OpenCV are peers: they run the same
 #: network without this project. A suffix names the device (`cuda`) or a precision other than fp32. TensorRT runs on a
@@ -202,7 +202,7 @@ def _serve(task: Task, pipe: Connection) -> None:
         pipe.send(("error", str(error)))
         return
     except Exception as error:  # noqa: BLE001 - a peer that cannot run this network is a row that says so
-        pipe.send(("error", f"{type(error).__name__}: {first_line(error)}"))
+        pipe.send(("error", describe_error(error)))
         return
     opened.take_parts()
     pipe.send(("ready", (opened.description, opened.precision)))

@@ -17,7 +17,7 @@ from glama_deploy.benchmarks.gpu_check.report import Check, State
 from glama_deploy.bundle import Bundle
 from glama_deploy.catalogue import EngineRecord
 from glama_deploy.errors import GlamaError
-from glama_deploy.text.excerpts import first_line
+from glama_deploy.text.excerpts import describe_error
 
 #: Seconds after which a command is taken to hang. Builds on small devices are slow; how slow is not measured.
 _MAX_SECONDS = 4 * 3600
@@ -180,4 +180,4 @@ def run_check(session: Session, name: str, function: CheckFunction) -> Check:
     except (Failed, GlamaError, OSError) as error:
         return end("failed", str(error))
     except Exception as error:  # noqa: BLE001 - the other checks shall run, and the report names the error
-        return end("failed", f"{type(error).__name__}: {first_line(error)}")
+        return end("failed", describe_error(error))

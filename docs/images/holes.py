@@ -27,8 +27,11 @@ ROWS = (
     ("Expand", "machu-picchu"),
 )
 
-#: Side of the pictures, and pixels between them.
-SIDE, GAP = 256, 8
+#: Side of the pictures in pixels.
+SIDE = 256
+
+#: Pixels between the pictures.
+GAP = 8
 
 
 def main() -> None:
@@ -43,10 +46,10 @@ def main() -> None:
             assert method.fill is not None  # only results of other programs have none
             black = np.where(missing[..., None], np.uint8(0), truth)  # Telea's method reads missing pixels
             row.append(np.where(missing[..., None], method.fill(black, missing), truth))
-        across = np.full((SIDE, GAP, 3), 255, np.uint8)
-        rows.append(np.concatenate([part for picture in [*row, truth] for part in (picture, across)][:-1], axis=1))
-    down = np.full((GAP, rows[0].shape[1], 3), 255, np.uint8)
-    sheet = np.concatenate([part for row in rows for part in (row, down)][:-1])
+        gap_column = np.full((SIDE, GAP, 3), 255, np.uint8)
+        rows.append(np.concatenate([part for picture in [*row, truth] for part in (picture, gap_column)][:-1], axis=1))
+    gap_row = np.full((GAP, rows[0].shape[1], 3), 255, np.uint8)
+    sheet = np.concatenate([part for row in rows for part in (row, gap_row)][:-1])
     Image.fromarray(sheet).save(Path(__file__).with_name("holes.jpg"), quality=88)
 
 

@@ -36,7 +36,7 @@ from glama_deploy.runtime.base import Request, require
 from glama_deploy.runtime.choice import check_request
 from glama_deploy.runtime.devices import parse_device
 from glama_deploy.runtime.onnxruntime.providers import require_onnxruntime
-from glama_deploy.text.excerpts import class_and_reason
+from glama_deploy.text.excerpts import describe_error
 
 #: Image uint8 H×W×3 and missing bool H×W → image uint8 H×W×3.
 Fill = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -271,7 +271,7 @@ def _report_failures(fill: Fill) -> Fill:
         try:
             return fill(image, missing)
         except (RuntimeError, MemoryError, cv2.error) as error:
-            raise EngineError(class_and_reason(error)) from error
+            raise EngineError(describe_error(error)) from error
 
     return fill_or_report
 

@@ -21,7 +21,7 @@ from glama_deploy.errors import GlamaError
 from glama_deploy.runtime.base import require
 from glama_deploy.system.privacy import opt_out_of_telemetry
 from glama_deploy.system.processors import count_processors
-from glama_deploy.text.excerpts import class_and_reason
+from glama_deploy.text.excerpts import describe_error
 
 log = logging.getLogger("glama_deploy")
 
@@ -219,7 +219,7 @@ def _open(ray: Any, address: str, resources: Resources, folder: str | None) -> N
             ray.init(address, num_cpus=cpus, include_dashboard=False, _temp_dir=folder, **settings)
         except Exception as error:
             raise GlamaError(
-                f"Ray cannot start a cluster on this machine ({class_and_reason(error)}); give fewer `workers`, or the "
+                f"Ray cannot start a cluster on this machine ({describe_error(error)}); give fewer `workers`, or the "
                 "`ray_address` of a cluster"
             ) from error
         return
@@ -228,7 +228,7 @@ def _open(ray: Any, address: str, resources: Resources, folder: str | None) -> N
         ray.init(address, **settings)
     except Exception as error:
         raise GlamaError(
-            f"no Ray cluster at `ray_address` {address} ({class_and_reason(error)}); start one with "
+            f"no Ray cluster at `ray_address` {address} ({describe_error(error)}); start one with "
             "`ray start --head`, or check the address"
         ) from error
 

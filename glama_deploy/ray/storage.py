@@ -17,7 +17,7 @@ from typing import IO, Any
 from glama_deploy.errors import GlamaError
 from glama_deploy.io.files import PREFIX, atomic_file, write_error
 from glama_deploy.runtime.base import require
-from glama_deploy.text.excerpts import class_and_reason, first_line
+from glama_deploy.text.excerpts import describe_error, first_line
 
 #: The scheme of an address. A letter alone is a drive of Windows.
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+)://")
@@ -72,7 +72,7 @@ def _explain(action: str, address: str) -> Iterator[None]:
         raise GlamaError(f"cannot {action} {address}: a package is missing ({error}); pip install it") from error
     except Exception as error:  # each package of a storage has exceptions of its own
         raise GlamaError(
-            f"cannot {action} {address}: {class_and_reason(error)}; check the address, network and credentials"
+            f"cannot {action} {address}: {describe_error(error)}; check the address, network and credentials"
         ) from error
 
 

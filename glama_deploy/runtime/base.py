@@ -21,7 +21,7 @@ from glama_deploy.bundle import EngineName, Io, SizeRange
 from glama_deploy.errors import EngineError
 from glama_deploy.node_names import INPAINTED
 from glama_deploy.runtime.devices import Device
-from glama_deploy.text.excerpts import class_and_reason
+from glama_deploy.text.excerpts import describe_error
 
 #: Turns a remedy that installs a package into one that repairs a package, which pip would otherwise leave as it is.
 _REINSTALL = ("pip install", "pip install --upgrade --force-reinstall")
@@ -250,7 +250,7 @@ def require(package: str, name: str, remedy: str, attribute: str = "") -> Module
         module = importlib.import_module(package)
     except Exception as error:
         cure = _SET_HOME if "home directory" in str(error) else remedy.replace(*_REINSTALL, 1)
-        raise EngineError(f"{name} is installed but not usable ({class_and_reason(error)}); {cure}") from error
+        raise EngineError(f"{name} is installed but not usable ({describe_error(error)}); {cure}") from error
     if attribute and not hasattr(module, attribute):
         raise EngineError(
             f"{name} is installed but not usable ({module.__file__} has no {attribute}); remove that file where it is "

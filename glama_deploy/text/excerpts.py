@@ -59,15 +59,15 @@ def first_line(error: BaseException, limit: int = 2 * MAX_EXCERPT) -> str:
     return excerpt(_lines(error)[0], limit)
 
 
-def class_and_reason(error: BaseException, limit: int = 2 * MAX_EXCERPT) -> str:
-    """Return the class of an exception and the first line of its text.
+def describe_error(error: BaseException, limit: int = MAX_ENGINE_LINE) -> str:
+    """Describe an exception by its class and the first line of its text.
 
     Args:
         error: The exception.
         limit: Largest number of characters of the first line.
 
     Returns:
-        One line, such as `OSError: disk full`.
+        One line, such as `OSError: disk full`. Where the exception has no text, the reason is "no reason is given".
     """
     reason = str(error).strip().splitlines() or ["no reason is given"]
     return f"{type(error).__name__}: {excerpt(reason[0], limit)}"

@@ -202,9 +202,10 @@ def load(source: str, overrides: Sequence[str] = ()) -> Config:
         return Config.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        where = excerpt(".".join(map(str, first["loc"])) or "the whole")
         message = excerpt(first["msg"].removeprefix("Value error, "), 300)
-        raise GlamaError(f"config {excerpt(source)}: {where} is {quoted(first.get('input'))}: {message}") from error
+        if first["loc"]:  # else two values contradict each other, and the message names both
+            message = f"{excerpt('.'.join(map(str, first['loc'])))} is {quoted(first.get('input'))}: {message}"
+        raise GlamaError(f"config {excerpt(source)}: {message}") from error
 
 
 def to_yaml(config: Config) -> str:

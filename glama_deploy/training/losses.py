@@ -18,8 +18,8 @@ Where the paper leaves a choice open, the choices are:
   transforms of (8) are orthonormal. Both are as in the official code of Jiang et al. (ICCV 2021;
   EndlessSora/focal-frequency-loss).
 - The paper has no teacher. The term `teacher` is −PSNR with the prediction of another network in place of the real
-  image (knowledge distillation; Hinton et al., 2015). A prediction is an average of what is possible, so the gradient
-  has less noise than that of real images.
+  image (knowledge distillation; Hinton et al., 2015). A prediction depends on known pixels alone, and missing pixels of
+  a real image do not, so the teacher's gradient has less noise.
 - Feature matching is an L1 distance in the paper and a squared distance in LaMa's code. `feature_distance` selects one.
 - (6) and (7) multiply the discriminator's loss by λadv. LaMa's code does not. `discriminator` is the weight of this
   loss.
@@ -58,7 +58,7 @@ class Weights(FrozenModel):
         default=None,
         ge=0,
         le=256,
-        description="as perceptual_distance, for the discriminator; null: it sees the whole prediction",
+        description="as texture_distance: D sees the truth but for wide holes; null: D sees the whole prediction",
     )
     discriminator: float | None = Field(
         default=None, gt=0, description="weight of the discriminator's loss (3) + λP·(5); null: λadv, as in (7)"

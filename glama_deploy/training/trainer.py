@@ -25,7 +25,7 @@ from glama_deploy.errors import CheckpointError, GlamaError
 from glama_deploy.network import NetworkConfig, is_same_network, list_differences
 from glama_deploy.reference import two_stage
 from glama_deploy.reference.discriminator import PatchDiscriminator
-from glama_deploy.reference.generator import Generator, masked_input
+from glama_deploy.reference.generator import Generator, inpaint, masked_input
 from glama_deploy.text.excerpts import excerpt
 from glama_deploy.training import losses, perceptual, run_state, texture
 from glama_deploy.training.config import Config, Optimization
@@ -56,6 +56,8 @@ class Trainer:
 
     Raises:
         GlamaError: The number of parts does not divide the batch, or the weights of equation (2) cannot be read.
+        CheckpointError: The teacher's checkpoint is missing or cannot be read.
+        DownloadError: The teacher is a published model that cannot be downloaded.
     """
 
     def __init__(self, config: Config, fabric: Fabric) -> None:
@@ -68,7 +70,7 @@ class Trainer:
         self.config, self.fabric, self.step = config, fabric, 0
         self.best: dict[str, float] = {}
         self._several = fabric.world_size > 1
-        self._judge, self._teacher = _judge(config, fabric), _teacher(config, fabric)
+        self._judge, self._teacher = _open_judge(config, fabric), _open_teacher(config, fabric)
         torch.manual_seed(config.optimization.seed)
         generator = Generator(config.network).to(fabric.device)
         discriminator = PatchDiscriminator(config.discriminator.channels, config.discriminator.layers).to(fabric.device)
@@ -234,7 +236,7 @@ class Trainer:
             terms |= self._picture_terms(predicted, image, mask) | self._judged_terms(predicted, image, mask)
             if self._teacher is not None:
                 with torch.no_grad():
-                    taught = self._teacher(masked_input(image, mask))
+                    taught = inpaint(self._teacher, image, mask)
                 terms["teacher"] = losses.psnr_missing(predicted, taught, mask)
             total = losses.joint(terms, weights)
         (total * share).backward()
@@ -344,16 +346,19 @@ def compute_rate_factor(step: int, optimization: Optimization) -> float:
     return share
 
 
-def _judge(config: Config, fabric: Fabric) -> nn.Module | None:
+def _open_judge(config: Config, fabric: Fabric) -> nn.Module | None:
     """Return φ of equation (2), or None where the loss has a weight of 0."""
     if not config.weights.perceptual:
         return None
     return perceptual.open_network(config.perceptual_network, config.perceptual_weights).to(fabric.device)
 
 
-def _teacher(config: Config, fabric: Fabric) -> nn.Module | None:
+def _open_teacher(config: Config, fabric: Fabric) -> nn.Module | None:
     """Return the network whose predictions `weights.teacher` uses, or None where the config names none."""
     if config.teacher is None:
         return None
-    teacher = formats.build_module(formats.read(locate(config.teacher))).requires_grad_(False)
+    try:
+        teacher = formats.build_module(formats.read(locate(config.teacher))).requires_grad_(False)
+    except CheckpointError as error:
+        raise type(error)(f"teacher: {error}") from error
     return teacher.to(fabric.device).to(memory_format=torch.channels_last)

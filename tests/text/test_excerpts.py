@@ -4,7 +4,7 @@ import pytest
 
 from glama_deploy.errors import GlamaError
 from glama_deploy.io.files import check_path
-from glama_deploy.text.excerpts import excerpt, first_line, last_line, quoted
+from glama_deploy.text.excerpts import describe_error, excerpt, first_line, last_line, quoted
 
 EXPLOSIVE: tuple[object, ...] = ()
 for _ in range(60):
@@ -41,6 +41,13 @@ def test_escapes_count_towards_the_length():
 
 def test_strings_are_quoted_and_others_are_not():
     assert (quoted("a"), quoted(1)) == ("'a'", "1")
+
+
+def test_an_exception_is_described_by_its_class_and_first_line():
+    assert describe_error(OSError("disk full\nand more")) == "OSError: disk full"
+    assert describe_error(MemoryError()) == "MemoryError: no reason is given"
+    assert describe_error(ValueError("a" * 50), limit=10) == "ValueError: aaaaaaaaa…"
+    assert describe_error(ValueError("red \x1b[31m")) == r"ValueError: red \x1b[31m"
 
 
 def test_the_first_line_of_an_exception():

@@ -372,9 +372,12 @@ def test_a_run_that_cannot_begin_is_refused_in_one_line(photos, tmp_path, capsys
         ({"data__train": f"[{tmp_path / 'empty'}]"}, "has no pictures"),
         ({"weights__perceptual": 100}, "the perceptual loss needs a file of weights: set perceptual_weights="),
         ({"optimization__accumulate": 3}, "is 2; a multiple of 3 (optimization.accumulate × 1 processes) is expected"),
-        ({"teacher": "default"}, "teacher is set and weights.teacher is 0; set a weight such as 1"),
-        ({"weights__teacher": 1}, "weights.teacher is set and teacher is not; set teacher to a checkpoint"),
-        ({"weights__teacher": 1, "teacher": tmp_path / "gone.pt"}, f"no checkpoint at {tmp_path / 'gone.pt'}"),
+        ({"teacher": "default"}, "config glama-tiny: teacher is set and weights.teacher is 0; set a weight such as 1"),
+        (
+            {"weights__teacher": 1},
+            "config glama-tiny: weights.teacher is set and teacher is not; set teacher",
+        ),
+        ({"weights__teacher": 1, "teacher": tmp_path / "gone.pt"}, f"teacher: no checkpoint at {tmp_path / 'gone.pt'}"),
         ({"data__sides": 1}, "the config has no data.sides; did you mean 'side'"),
         ({"data__valid": f"[{tmp_path / 'gone'}]"}, "is neither a folder nor a tar file"),
     ):
