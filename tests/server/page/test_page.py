@@ -393,7 +393,8 @@ def test_a_compared_result_replaces_the_last_fill(screen, picture, noise, server
     screen.page.locator(".results button").last.click()
     screen.status("Filled in")
     second = read(screen.download()[1])
-    assert (second != first).any()  # another precision
+    # a CPU without bf16 has one precision, so the last result is the fill once more
+    assert (second != first).any() == (len(server.precisions) > 1)
     screen.press("Control+Z")
     np.testing.assert_array_equal(read(screen.download()[1]), noise)
     assert screen.mask().any()
