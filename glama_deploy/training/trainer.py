@@ -314,7 +314,8 @@ class Trainer:
         distance = self.config.weights.adversarial_distance
         if distance is None:
             return predicted, mask
-        return texture.keep_wide_holes(predicted, image, mask, distance), texture.find_wide_holes(mask, distance)
+        made = texture.find_wide_holes(mask, distance)
+        return torch.where(made > 0, predicted, image), made
 
     def _move_average(self, means: Sequence[Tensor], values: Sequence[Tensor], _: Tensor | int) -> None:
         """Move tensors of the average towards those of the generator.
